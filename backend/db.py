@@ -1,0 +1,73 @@
+"""The database: one engine a process, one transaction a request or step, messages sent after the commit."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.orm import Session, sessionmaker
+
+from backend import queue
+
+# A short wait for another writer is normal on SQLite; longer than this means something is stuck.
+SQLITE_BUSY_MILLISECONDS = 30_000
+
+
+class Database:
+    """An engine and its sessions. `transaction()` is the only way to a session, in the web and in the worker alike."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = make_engine(url)
+        # Attributes stay readable after the commit: templates render from them.
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def transaction(self, *, write: bool = True) -> Iterator[Session]:
+        """Commit at the end or roll back on any exception; queued messages leave only after the commit."""
+        with self._sessions() as session:
+            with session.begin():
+                session.connection(execution_options={"winnow_write": write})
+                yield session
+            queue.send_outbox(session)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def make_engine(url: str) -> Engine:
+    """An engine with the pragmas that SQLite needs to be shared by processes."""
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_MILLISECONDS / 1000})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # None: the driver no longer begins transactions behind our back; _begin_sqlite does.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        "foreign_keys=ON",
+        "synchronous=NORMAL",
+        f"busy_timeout={SQLITE_BUSY_MILLISECONDS}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that turns into a writer fails at once when another wrote meanwhile; an immediate one waits its turn.
+    write = connection.get_execution_options().get("winnow_write", True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _session(request: Request) -> Iterator[Session]:
+    database: Database = request.app.state.database
+    with database.transaction(write=request.method not in ("GET", "HEAD")) as session:
+        yield session
+
+
+# scope="function": the commit happens before the response leaves, so a page never says "saved" too early.
+SessionDep = Annotated[Session, Depends(_session, scope="function")]

@@ -1,0 +1,49 @@
+"""Errors that a person caused or can mend. Services raise them; backend.main renders them as a page or as problem details (RFC 9457)."""
+
+
+class AppError(Exception):
+    """A clear sentence for the person, and the HTTP status that goes with it."""
+
+    status = 400
+    title = "That did not work"
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if status is not None:
+            self.status = status
+
+
+class NotFound(AppError):
+    """The thing is not there, or not there for this person: both look the same."""
+
+    status = 404
+    title = "Not found"
+
+
+class Conflict(AppError):
+    """The thing is there but not in a state that allows this."""
+
+    status = 409
+    title = "Not possible right now"
+
+
+class Invalid(AppError):
+    """The input cannot be used as it is."""
+
+    status = 422
+    title = "Please check the input"
+
+
+class Unauthenticated(AppError):
+    """Nobody is signed in."""
+
+    status = 401
+    title = "Please sign in"
+
+
+class Forbidden(AppError):
+    """Somebody is signed in, but may not do this."""
+
+    status = 403
+    title = "Not allowed"

@@ -1,0 +1,56 @@
+"""The Celery app (broker only, no result store), the task names, and the outbox."""
+
+import logging
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from sqlalchemy.orm import Session
+
+logger = logging.getLogger(__name__)
+
+# Job kind → task name. A test compares these with the tasks that the worker registers.
+TASKS = {
+    "import": "winnow.import",
+    "train": "winnow.train",
+    "score": "winnow.score",
+    "cleanse": "winnow.cleanse",
+}
+QUEUE = "winnow"
+
+celery_app = Celery("winnow")
+
+
+def configure(broker: str) -> None:
+    """Point the Celery app at a broker. Called once by the web, the worker and the command line."""
+    celery_app.conf.update(
+        broker_url=broker,
+        task_default_queue=QUEUE,
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_serializer="json",
+        accept_content=["json"],
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={"socket_connect_timeout": 2, "socket_timeout": 5},
+    )
+
+
+def enqueue(session: Session, kind: str, job_id: int) -> None:
+    """Ask for the job's message to be sent once this session's transaction is committed."""
+    session.info.setdefault("outbox", []).append((TASKS[kind], job_id))
+
+
+def send_outbox(session: Session) -> None:
+    """Send what `enqueue` collected. A broker that is away is no error: the sweep sends again (the job row is the truth)."""
+    for task, job_id in session.info.pop("outbox", []):
+        send(task, job_id)
+
+
+def send(task: str, job_id: int) -> None:
+    """Send one message, now."""
+    try:
+        celery_app.send_task(task, args=[job_id], queue=QUEUE, retry=False)
+    except (OperationalError, OSError) as error:
+        logger.warning("The broker is away; job %s stays queued and is sent again later (%s)", job_id, error)

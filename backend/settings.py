@@ -1,0 +1,79 @@
+"""Every setting of Winnow, read from environment variables that start with WINNOW_ (docs/operations.md lists them)."""
+
+import os
+import secrets
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One object a process; made once at its start and passed on."""
+
+    model_config = SettingsConfigDict(env_prefix="WINNOW_")
+
+    home: Path = Field(Path(".winnow"), description="Folder that holds all state: database, files, secrets, broker socket.")
+    host: str = Field("127.0.0.1", description="Address that the web listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port that the web listens on.")
+    public_url: str = Field("", description="Address that people use, when it is not http://host:port (behind a proxy).")
+    database_url: str = Field("", description="SQLAlchemy URL; empty means SQLite in the home folder.")
+    broker_url: str = Field("", description="Celery broker URL; empty means the embedded broker's socket in the home folder.")
+    secret_key: SecretStr = Field(SecretStr(""), description="Signs forms; empty means generated at first start, kept in the home folder.")
+    secure_cookies: bool = Field(False, description="Send the session cookie over HTTPS only; set it behind a TLS proxy.")
+    session_days: int = Field(30, ge=1, description="Days until a login must be renewed.")
+    import_folders: str = Field(
+        "",
+        description="Server-side folders that the page and the API may import from, separated by ':'. The CLI may import from anywhere.",
+    )
+    max_upload_bytes: int = Field(20 * 2**30, gt=0, description="Largest upload, in bytes.")
+    max_unpacked_bytes: int = Field(60 * 2**30, gt=0, description="Most bytes that an archive may unpack to.")
+    max_files: int = Field(2_000_000, gt=0, description="Most files in one import.")
+    max_image_pixels: int = Field(50_000_000, gt=0, description="Largest image, in pixels (width × height).")
+    max_compression_ratio: int = Field(200, gt=1, description="Largest ratio of unpacked to packed bytes of one archive entry.")
+    heartbeat_seconds: float = Field(3.0, gt=0, description="How often a running job reports that it is alive.")
+    heartbeat_timeout_seconds: float = Field(
+        20.0, gt=0, description="Silence after which a running job is taken for dead and queued again."
+    )
+    sweep_seconds: float = Field(5.0, gt=0, description="How often queued jobs are sent again and dead ones looked for.")
+    max_attempts: int = Field(5, ge=1, description="How often a job is started before it is given up.")
+    scoring_memory_bytes: int = Field(2**30, gt=0, description="Memory budget of one scoring's replay, in bytes.")
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL in use."""
+        return self.database_url or f"sqlite:///{self.home.resolve() / 'winnow.db'}"
+
+    @property
+    def broker_socket(self) -> Path:
+        """The embedded broker's unix socket."""
+        return self.home.resolve() / "run" / "broker.sock"
+
+    @property
+    def broker(self) -> str:
+        """The Celery broker URL in use."""
+        return self.broker_url or f"redis+socket://{self.broker_socket}"
+
+    @property
+    def files(self) -> Path:
+        """Folder of images and trajectories."""
+        return self.home.resolve() / "files"
+
+    @property
+    def import_roots(self) -> list[Path]:
+        """Folders that the page and the API may import from, resolved."""
+        return [Path(part).resolve() for part in self.import_folders.split(":") if part]
+
+    def secret(self) -> str:
+        """The signing key: from the environment, else made once and kept in the home folder, readable by its owner only."""
+        if self.secret_key.get_secret_value():
+            return self.secret_key.get_secret_value()
+        path = self.home / "secret"
+        try:
+            # O_EXCL: of two processes that start together, one writes and the other reads.
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return path.read_text()
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32))
+        return path.read_text()
