@@ -317,6 +317,8 @@ class Suggestion(Base):
         Index(None, "review_id", "predicted", "position"),
         Index(None, "review_id", "decision", "position"),
         Index(None, "review_id", "change"),
+        Index(None, "review_id", "label", "predicted", "decision"),  # the confusion counts are read from this index alone
+        Index(None, "review_id", "decided_by", "decision"),
     )
     review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True)
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True)
@@ -335,6 +337,7 @@ class Suggestion(Base):
     row: Mapped[int] = mapped_column(Integer)
     decision: Mapped[str | None] = mapped_column(String(10))
     decision_label: Mapped[int | None] = mapped_column(Integer)
+    decision_id: Mapped[int | None] = mapped_column(BigInteger)  # the row of `decisions` that is in force; null = undecided
     decided_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     decided_at: Mapped[datetime | None]
     change: Mapped[int] = mapped_column(default=0)  # the review's last_change when this was decided
@@ -344,7 +347,12 @@ class Decision(Base):
     """One act of one person; never changed. `action` is remove | keep | relabel | unsure | clear (an undo back to undecided)."""
 
     __tablename__ = "decisions"
-    __table_args__ = (UniqueConstraint("review_id", "client_key"), Index(None, "review_id", "image_id"))
+    __table_args__ = (
+        UniqueConstraint("review_id", "client_key"),
+        Index(None, "review_id", "image_id"),
+        Index(None, "review_id", "user_id", "id"),
+        Index(None, "review_id", "batch"),
+    )
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"))
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"))
@@ -352,7 +360,9 @@ class Decision(Base):
     client_key: Mapped[str] = mapped_column(String(36))  # made by the browser: a repeated request is the same decision
     action: Mapped[str] = mapped_column(String(10))
     label: Mapped[int | None] = mapped_column(Integer)
-    undoes_id: Mapped[int | None] = mapped_column(BigInteger)  # the decision that this one takes back
+    batch: Mapped[str | None] = mapped_column(String(36))  # the client's key of an act on many images: undone as one
+    previous_id: Mapped[int | None] = mapped_column(BigInteger)  # the decision that was in force before; an undo restores it
+    undoes_id: Mapped[int | None] = mapped_column(BigInteger, index=True)  # the decision that this one takes back
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
