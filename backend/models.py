@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    ColumnElement,
     DateTime,
     Dialect,
     ForeignKey,
@@ -18,11 +19,14 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     and_,
+    case,
     func,
     or_,
     select,
+    update,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql.dml import ReturningUpdate
 
 
 def now() -> datetime:
@@ -95,7 +99,7 @@ class Credential(Base):
 class Job(Base):
     """Queued work with progress. This row is the truth; a message only carries its id.
 
-    State: queued → running → done | failed | cancelled. `claim` is the random name of the attempt that owns the row while running.
+    State: queued → running → done | failed | cancelled. `claim` names the attempt that owns the running row: machine, process, random part.
     """
 
     __tablename__ = "jobs"
@@ -112,7 +116,8 @@ class Job(Base):
     progress_total: Mapped[int] = mapped_column(BigInteger, default=0)
     progress_message: Mapped[str] = mapped_column(String(300), default="")
     attempts: Mapped[int] = mapped_column(default=0)
-    claim: Mapped[str | None] = mapped_column(String(36))
+    seconds_left: Mapped[float | None]  # as the worker estimates it from its own pace
+    claim: Mapped[str | None] = mapped_column(String(120))
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     error: Mapped[str | None] = mapped_column(Text)
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
@@ -395,4 +400,21 @@ def images_of(version_id: int) -> Select[int, int, str, int]:
         .outerjoin(VersionChange, and_(VersionChange.version_id == Version.id, VersionChange.image_id == Image.id))
         .where(Version.id == version_id, or_(VersionChange.image_id.is_(None), VersionChange.label.is_not(None)))
         .order_by(Image.id)
+    )
+
+
+def release_jobs(*where: ColumnElement[bool]) -> ReturningUpdate[int, str, str]:
+    """Take running jobs from their worker: back into the queue, or cancelled where somebody asked for that. Returns (id, kind, state)."""
+    stopped = Job.cancel_requested.is_(True)
+    return (
+        update(Job)
+        .where(Job.state == "running", *where)
+        .values(
+            state=case((stopped, "cancelled"), else_="queued"),
+            finished_at=case((stopped, now())),
+            claim=None,
+            heartbeat_at=None,
+            seconds_left=None,
+        )
+        .returning(Job.id, Job.kind, Job.state)
     )
