@@ -4,7 +4,10 @@ import logging
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
+
+from backend.models import JobLogLine, release_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -62,3 +65,21 @@ def send(task: str, job_id: int) -> None:
         celery_app.send_task(task, args=[job_id], queue=QUEUE, retry=False)
     except (OperationalError, OSError) as error:
         logger.warning("The broker is away; job %s stays queued and is sent again later (%s)", job_id, error)
+
+
+def requeue(session: Session, *where: ColumnElement[bool]) -> list[int]:
+    """Take the matching running jobs from their dead worker; those queued again are sent again. Returns the ids of all."""
+    rows = session.execute(release_jobs(*where)).all()
+    for job_id, kind, state in rows:
+        queued = state == "queued"
+        message = "The worker died while it did this; queued again." if queued else "The worker died; cancelled, as asked before."
+        session.add(JobLogLine(job_id=job_id, message=message))
+        if queued:
+            enqueue(session, kind, job_id)
+    return [job_id for job_id, _, _ in rows]
+
+
+def waiting_messages() -> int:
+    """How many messages wait in the broker. Raises OperationalError while the broker is away."""
+    with celery_app.connection_for_write() as connection:
+        return int(connection.default_channel.queue_declare(QUEUE).message_count)

@@ -1,0 +1,114 @@
+"""The rules of jobs: who may see, stop and repeat them. Workers claim them (worker/jobs.py)."""
+
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from backend import queue
+from backend.errors import Conflict, NotFound
+from backend.models import Job, JobLogLine, User, now
+
+ACTIVE = ("queued", "running")
+STATES = ("queued", "running", "done", "failed", "cancelled")
+
+
+def create(
+    session: Session,
+    user: User | None,
+    *,
+    kind: str,
+    title: str,
+    subject_id: int,
+    data_set_id: int | None,
+    payload: dict[str, Any] | None = None,
+) -> Job:
+    """A queued job of a kind in `backend.queue.TASKS`; its message leaves after the commit."""
+    job = Job(
+        kind=kind,
+        title=title[:300],
+        subject_id=subject_id,
+        data_set_id=data_set_id,
+        payload=payload or {},
+        created_by=user.id if user else None,
+    )
+    session.add(job)
+    session.flush()
+    queue.enqueue(session, kind, job.id)
+    return job
+
+
+def get(session: Session, user: User, job_id: int) -> Job:  # noqa: ARG001 - everyone who is signed in sees every job
+    """The job. Raises NotFound."""
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFound("There is no such job.")
+    return job
+
+
+def page(session: Session, *, state: str | None = None, after: int | None = None, limit: int = 50) -> tuple[list[Job], int | None]:
+    """Jobs, newest first, and the cursor of the next page or None."""
+    query = select(Job).order_by(Job.id.desc()).limit(limit + 1)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if after is not None:
+        query = query.where(Job.id < after)
+    jobs = list(session.scalars(query))
+    return jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None
+
+
+def log_tail(session: Session, job: Job, limit: int = 200) -> list[JobLogLine]:
+    """The last lines of the job's log, oldest first."""
+    lines = session.scalars(select(JobLogLine).where(JobLogLine.job_id == job.id).order_by(JobLogLine.id.desc()).limit(limit))
+    return list(lines)[::-1]
+
+
+def log_page(session: Session, job: Job, *, after: int = 0, limit: int = 200) -> tuple[list[JobLogLine], int | None]:
+    """Log lines in order, and the cursor of the next page or None."""
+    query = select(JobLogLine).where(JobLogLine.job_id == job.id, JobLogLine.id > after).order_by(JobLogLine.id).limit(limit + 1)
+    lines = list(session.scalars(query))
+    return lines[:limit], lines[limit - 1].id if len(lines) > limit else None
+
+
+def cancel(session: Session, user: User, job_id: int) -> Job:
+    """Stop the job: a queued one at once, a running one at its next step. Raises NotFound, or Conflict when it has ended."""
+    job = get(session, user, job_id)
+    waiting = update(Job).where(Job.id == job_id, Job.state == "queued")
+    running = update(Job).where(Job.id == job_id, Job.state == "running")
+    # Conditional: a worker may claim or end the job between our look and this write.
+    if session.scalar(waiting.values(state="cancelled", finished_at=now()).returning(Job.id)):
+        session.add(JobLogLine(job_id=job_id, message=f"Cancelled by {user.name} before it started."))
+    elif session.scalar(running.values(cancel_requested=True).returning(Job.id)):
+        session.add(JobLogLine(job_id=job_id, message=f"{user.name} asked to stop it."))
+    else:
+        raise Conflict("This job has ended already; there is nothing to stop.")
+    session.refresh(job)
+    return job
+
+
+def retry(session: Session, user: User, job_id: int) -> Job:
+    """Queue a failed or cancelled job again, the same row, with its attempts counted anew. Raises NotFound or Conflict."""
+    job = get(session, user, job_id)
+    again = update(Job).where(Job.id == job_id, Job.state.in_(("failed", "cancelled"))).values(**_FRESH)
+    if session.scalar(again.returning(Job.id)) is None:
+        raise Conflict("Only a job that failed or was cancelled can be tried again.")
+    session.add(JobLogLine(job_id=job_id, message=f"Queued again by {user.name}."))
+    queue.enqueue(session, job.kind, job.id)
+    session.refresh(job)
+    return job
+
+
+_FRESH: dict[str, Any] = {
+    "state": "queued",
+    "attempts": 0,
+    "claim": None,
+    "cancel_requested": False,
+    "error": None,
+    "progress_done": 0,
+    "progress_total": 0,
+    "progress_message": "",
+    "seconds_left": None,
+    "started_at": None,
+    "heartbeat_at": None,
+    "finished_at": None,
+}

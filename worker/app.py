@@ -1,0 +1,39 @@
+"""The worker process: `python -m worker.app`. One process, one job at a time; start several for more."""
+
+import logging
+from typing import Any
+
+from celery import signals
+from sqlalchemy.exc import SQLAlchemyError
+
+from backend.queue import QUEUE, celery_app, configure
+from worker import jobs
+from worker.tasks import environment
+
+logger = logging.getLogger(__name__)
+
+# Solo: the job runs in this very process, so nothing is forked after torch has started its threads.
+# Gossip, mingle and remote control are how workers talk to each other; ours talk through the job rows.
+ARGUMENTS = ["--pool=solo", f"--queues={QUEUE}", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO"]
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT; a running job then goes back into the queue."""
+    database, _, settings = environment()
+    configure(settings.broker)
+    celery_app.conf.update(worker_enable_remote_control=False, broker_connection_max_retries=None)
+    signals.worker_shutting_down.connect(_stop_running_job)
+    try:
+        for job_id in jobs.release_dead(database):
+            logger.warning("Job %s was left by a worker that died; queued again", job_id)
+    except SQLAlchemyError:
+        logger.exception("The jobs of dead workers could not be released now; the sweep will do it")
+    celery_app.worker_main(["worker", *ARGUMENTS])
+
+
+def _stop_running_job(**_: Any) -> None:
+    jobs.stopping.set()
+
+
+if __name__ == "__main__":
+    main()
