@@ -1,0 +1,71 @@
+"""Jobs in HTML: the list, one job with its log, the progress fragment, stop and try again."""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.db import SessionDep
+from backend.jobs import service
+from backend.jobs.schemas import State
+from backend.rendering import page
+
+router = APIRouter(prefix="/jobs", include_in_schema=False)
+
+# The page of the thing that a job works for.
+SUBJECTS = {"import": "/datasets", "train": "/runs", "score": "/reviews", "cleanse": "/cleansings"}
+
+
+@router.get("")
+def list_jobs(request: Request, session: SessionDep, user: UserDep, state: State | None = None, after: int | None = None) -> HTMLResponse:  # noqa: ARG001
+    """All jobs, newest first, fifty a page."""
+    jobs, following = service.page(session, state=state, after=after)
+    return page(request, "jobs/list.html", jobs=jobs, state=state, states=service.STATES, after=after, following=following)
+
+
+@router.get("/{job_id}")
+def show_job(request: Request, session: SessionDep, user: UserDep, job_id: int) -> HTMLResponse:
+    """One job: progress, what it works for, and the end of its log."""
+    job = service.get(session, user, job_id)
+    subject = f"{SUBJECTS[job.kind]}/{job.subject_id}"
+    return page(request, "jobs/show.html", job=job, subject=subject, lines=service.log_tail(session, job))
+
+
+@router.get("/{job_id}/progress")
+def show_progress(request: Request, session: SessionDep, user: UserDep, job_id: int) -> HTMLResponse:
+    """What pages with an active job ask for every second. Once it has ended, the page is loaded anew and asks no more."""
+    job = service.get(session, user, job_id)
+    origin = urlsplit(request.headers.get("HX-Current-URL", "")).path or f"/jobs/{job.id}"
+    response = page(request, "jobs/_progress.html", job=job, origin=origin)
+    if job.state not in service.ACTIVE:
+        response.headers["HX-Refresh"] = "true"
+    return response
+
+
+@router.get("/{job_id}/log")
+def show_log(request: Request, session: SessionDep, user: UserDep, job_id: int) -> HTMLResponse:
+    """The log's end as a fragment, asked for while the job is active."""
+    job = service.get(session, user, job_id)
+    return page(request, "jobs/_log.html", job=job, lines=service.log_tail(session, job))
+
+
+@router.post("/{job_id}/cancel")
+def cancel_job(session: SessionDep, user: OwnerDep, job_id: int, origin: Annotated[str, Form()] = "") -> RedirectResponse:
+    """Stop the job and return to the page where the button was."""
+    service.cancel(session, user, job_id)
+    return _back(origin, job_id)
+
+
+@router.post("/{job_id}/retry")
+def retry_job(session: SessionDep, user: OwnerDep, job_id: int, origin: Annotated[str, Form()] = "") -> RedirectResponse:
+    """Queue the job again and return to the page where the button was."""
+    service.retry(session, user, job_id)
+    return _back(origin, job_id)
+
+
+def _back(origin: str, job_id: int) -> RedirectResponse:
+    # Only paths of our own: "//elsewhere" and "/\elsewhere" are other hosts to a browser.
+    ours = origin.startswith("/") and not origin.startswith(("//", "/\\"))
+    return RedirectResponse(origin if ours else f"/jobs/{job_id}", status_code=303)
