@@ -1,0 +1,29 @@
+"""A sensible recipe for images one knows nothing about."""
+
+from worker.engine.data import Images, pixel_statistics
+from worker.engine.recipe import Recipe
+
+
+def default_recipe(images: Images, classes: int, *, seed: int = 0, **asked: object) -> Recipe:
+    """A recipe from the images' size, channels and number; whatever is in `asked` (a recipe's field, not None) takes precedence."""
+    _, height, width, channels = images.pixels.shape
+    mean, std = pixel_statistics(images)
+    simple = channels == 1 and max(height, width) <= 32
+    settings: dict[str, object] = {
+        "network": "mnist" if simple else "cifar",
+        "classes": classes,
+        "channels": channels,
+        "height": height,
+        "width": width,
+        "mean": mean,
+        "std": std,
+        "epochs": 20,
+        "batch_size": 64,
+        "learning_rate": 0.05,
+        "momentum": 0.0 if simple else 0.9,
+        "schedule": "constant" if simple else "cosine",
+        "augmentation": "none" if simple else "shift_flip",
+        "seed": seed,
+    }
+    settings |= {name: value for name, value in asked.items() if value is not None}
+    return Recipe(**settings)  # type: ignore[arg-type]  # the fields are checked by Recipe itself

@@ -1,0 +1,89 @@
+"""Everything that fixes a run. Two runs of one recipe on one image list are the same run, bit for bit (influence.md, section 4)."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from worker.engine.errors import EngineError
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("constant", "step", "cosine")
+AUGMENTATIONS = ("none", "shift", "shift_flip")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run's settings. `learning_rate` is η before the schedule; `mean` and `std` normalise pixels scaled to 0…1, one value a channel."""
+
+    network: str
+    classes: int
+    channels: int
+    height: int
+    width: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    epochs: int = 20
+    batch_size: int = 64
+    optimizer: str = "sgd"
+    learning_rate: float = 0.05
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    augmentation: str = "none"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises EngineError with a sentence for a setting that makes no sense."""
+        for name in ("classes", "epochs", "batch_size", "height", "width"):
+            if getattr(self, name) < 1:
+                raise EngineError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.channels not in (1, 3):
+            raise EngineError(f"Images have 1 channel (grey) or 3 (colour), not {self.channels}.")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise EngineError(f"The learning rate must be a positive number, not {self.learning_rate}.")
+        if not 0 <= self.momentum < 1:
+            raise EngineError(f"Momentum must be at least 0 and below 1, not {self.momentum}.")
+        if self.nesterov and not self.momentum:
+            raise EngineError("Nesterov needs a momentum above 0.")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise EngineError(f"Weight decay must be a number of at least 0, not {self.weight_decay}.")
+        for value, known, word in (
+            (self.optimizer, OPTIMIZERS, "optimizer"),
+            (self.schedule, SCHEDULES, "schedule"),
+            (self.augmentation, AUGMENTATIONS, "augmentation"),
+        ):
+            if value not in known:
+                raise EngineError(f"There is no {word} called {value!r}; there are {', '.join(known)}.")
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise EngineError("mean and std need one value for each channel.")
+
+    def to_json(self) -> str:
+        """The recipe as JSON with sorted keys."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Recipe":
+        """The inverse of `to_json`."""
+        values: dict[str, Any] = json.loads(text)
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+    def digest(self) -> str:
+        """SHA-256 of the JSON, as hex."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def steps_per_epoch(self, count: int) -> int:
+        """Batches that `count` images make; batches of an epoch differ by one image at most, so none is tiny."""
+        return math.ceil(count / self.batch_size)
+
+    def rate(self, step: int, steps: int) -> float:
+        """η_t of step t (from 0) of a run of `steps` steps."""
+        if self.schedule == "cosine":
+            return self.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+        if self.schedule == "step":
+            # A tenth at half of the run, a hundredth at three quarters.
+            return self.learning_rate * (0.1 ** ((2 * step >= steps) + (4 * step >= 3 * steps)))
+        return self.learning_rate
