@@ -1,0 +1,122 @@
+# Winnow's commands. `make help` lists them. Needs Debian 12 (or any Linux) with python3 >= 3.11 and its venv module, make, git.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+HOST ?= 127.0.0.1
+PORT ?= 8000
+WINNOW_HOME ?= .winnow
+PYTHON ?= python3
+VENV ?= .venv
+# More for the programs behind the targets: `make test PYTEST_ARGS="-k review -x"`, `make loop LOOP_ARGS="--epochs 5"`.
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+LOOP_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+# Installed once for each state of these files; the stamps make a second start a matter of seconds.
+PINS := pyproject.toml constraints.txt
+RUNTIME := $(VENV)/.installed-runtime
+TESTING := $(VENV)/.installed-testing
+BROWSER := $(VENV)/.browser
+LONG := browser or postgres or faults or slow
+
+##@ Use it
+
+.PHONY: demo
+demo: $(RUNTIME) ## Start Winnow with the sample, and print a login link. Ctrl-C stops it. Options: HOST PORT WINNOW_HOME
+	@WINNOW_HOME="$(WINNOW_HOME)" exec $(BIN)/winnow demo --host "$(HOST)" --port "$(PORT)" $(DEMO_ARGS)
+
+.PHONY: up
+up: $(RUNTIME) ## Start web, worker and broker without the sample. Options: HOST PORT WINNOW_HOME
+	@WINNOW_HOME="$(WINNOW_HOME)" exec $(BIN)/winnow up --host "$(HOST)" --port "$(PORT)"
+
+.PHONY: loop
+loop: $(RUNTIME) ## The whole loop unattended in a scratch folder; the last line is the verdict as JSON. Option: LOOP_ARGS
+	@exec $(BIN)/winnow demo --auto $(LOOP_ARGS)
+
+.PHONY: install
+install: $(RUNTIME) ## Install what running needs into .venv
+
+##@ Work on it
+
+.PHONY: test
+test: $(TESTING) $(BROWSER) ## Everything that must hold: lint, types, import rules, then all tests, quick ones first. Option: PYTEST_ARGS
+	@trap 'echo "make test: FAILED, see above" >&2' ERR
+	$(MAKE) --no-print-directory lint
+	export WINNOW_CHROMIUM="$$(cat $(BROWSER))"
+	echo "── quick tests"
+	$(BIN)/python -m pytest -m "not ($(LONG))" $(PYTEST_ARGS)
+	echo "── long tests: browser, PostgreSQL and Redis, killed processes"
+	$(BIN)/python -m pytest -m "$(LONG)" --durations=10 $(PYTEST_ARGS)
+	echo "make test: all good"
+
+.PHONY: lint
+lint: $(TESTING) ## ruff, mypy --strict and the import rules
+	@echo "── lint"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(TESTING) ## Format the code and mend what ruff can mend
+	@$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: $(TESTING) ## Run every benchmark, one after the other (minutes); real data is read from WINNOW_REAL_DATA
+	@for file in benchmarks/[a-z]*.py; do echo "── $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)"; done
+
+.PHONY: migration
+migration: $(RUNTIME) ## Write the next Alembic revision from backend/models.py. Option: MESSAGE
+	@$(BIN)/python -m backend.migrations.revise "$(MESSAGE)"
+
+.PHONY: clean
+clean: ## Remove .venv and every cache; state in WINNOW_HOME stays
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info build
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## "; print "make <target> [OPTION=value]" } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	echo; echo "Where things live: README.md. Settings: docs/operations.md. Before a commit: make format && make test"
+
+# ── how it is installed ──────────────────────────────────────────────────────────────────────────────────────────────
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Winnow needs Python 3.11 or newer; '$(PYTHON)' is older or absent. Name another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "Python's venv module is missing. On Debian: apt-get install python3-venv   (then run make again)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): $(PINS) | $(BIN)/python
+	@echo "Installing into $(VENV) (once; torch is large) ..." >&2
+	$(PIP_INSTALL) --quiet --editable ".[worker,embedded]" >&2
+	touch $@
+
+$(TESTING): $(PINS) $(RUNTIME)
+	@$(PIP_INSTALL) --quiet --editable ".[worker,embedded,test]" >&2
+	touch $@
+
+# The stamp holds the path of the browser that the tests drive: an installed one, else one that is installed now.
+$(BROWSER): $(TESTING)
+	@find_browser() { \
+	  if [ -n "$${WINNOW_CHROMIUM:-}" ]; then echo "$$WINNOW_CHROMIUM"; return; fi; \
+	  for name in chromium chromium-browser google-chrome; do command -v $$name && return; done; \
+	  $(BIN)/python -c 'from playwright.sync_api import sync_playwright as s; p = s().start(); print(p.chromium.executable_path); p.stop()'; }
+	if ! [ -x "$$(find_browser)" ]; then
+	  echo "No Chromium found; installing one ..." >&2
+	  $(BIN)/playwright install --with-deps chromium >&2 \
+	    || { [ "$$(id -u)" = 0 ] && apt-get update >&2 && apt-get install --yes chromium >&2; } \
+	    || { echo "No browser could be installed. Install chromium, or set WINNOW_CHROMIUM to one." >&2; exit 1; }
+	fi
+	find_browser > $@
+	echo "Browser tests use $$(cat $@)" >&2
+
+.ONESHELL:
