@@ -1,0 +1,72 @@
+"""Order and augmentation are pure functions of (seed, epoch, image id)."""
+
+import numpy as np
+import pytest
+
+from tests.engine.conftest import a_recipe, some_images
+from worker.engine import EngineError, Images
+from worker.engine.data import augment, batches, draws, pixel_statistics
+
+
+def test_every_epoch_sees_every_image_once_in_batches_of_nearly_one_size(images):
+    parts = batches(a_recipe(), images, 0)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(45))
+    assert {len(part) for part in parts} == {7, 8}
+
+
+def test_epochs_and_seeds_have_orders_of_their_own(images):
+    orders = {tuple(np.concatenate(batches(a_recipe(seed=seed), images, epoch))) for seed in (0, 1) for epoch in (0, 1)}
+    assert len(orders) == 4
+
+
+def test_removing_images_keeps_the_order_of_the_others(images):
+    rest = images.subset(np.flatnonzero(images.ids % 5 != 0))
+    whole = images.ids[np.concatenate(batches(a_recipe(), images, 2))]
+    part = rest.ids[np.concatenate(batches(a_recipe(), rest, 2))]
+    assert whole[whole % 5 != 0].tolist() == part.tolist()
+
+
+def test_augmentation_does_not_depend_on_the_other_images_of_a_batch():
+    colours = some_images(20, channels=3)
+    recipe = a_recipe(channels=3, mean=(0.4,) * 3, std=(0.2,) * 3, augmentation="shift_flip")
+    together = augment(recipe, colours.pixels, colours.ids, 1)
+    for position in range(20):
+        alone = augment(recipe, colours.pixels[position : position + 1], colours.ids[position : position + 1], 1)
+        np.testing.assert_array_equal(alone[0], together[position])
+    assert (together != colours.pixels).any()
+
+
+def test_augmentation_changes_from_epoch_to_epoch(images):
+    recipe = a_recipe(augmentation="shift")
+    assert (augment(recipe, images.pixels, images.ids, 0) != augment(recipe, images.pixels, images.ids, 1)).any()
+
+
+def test_draws_are_spread_evenly():
+    values = draws(3, 5, np.arange(100_000), 1) / 2.0**64
+    counts, _ = np.histogram(values, bins=20, range=(0, 1))
+    assert abs(counts / 5000 - 1).max() < 0.06
+
+
+def test_pixel_statistics_equal_numpy(images):
+    mean, std = pixel_statistics(images)
+    assert mean[0] == pytest.approx((images.pixels / 255).mean(), abs=1e-4)
+    assert std[0] == pytest.approx((images.pixels / 255).std(), abs=1e-4)
+
+
+def test_a_subset_reads_the_same_memory(images):
+    part = images.subset(np.array([3, 5]))
+    assert part.pixels is images.pixels
+    np.testing.assert_array_equal(part.take(np.array([1])), images.pixels[5:6])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"pixels": np.zeros((45, 16, 16, 1), np.float32)}, "must be uint8"),
+        ({"labels": np.zeros(44, np.int64)}, "one label, one id"),
+        ({"ids": np.zeros(45, np.int64)}, "must be unique"),
+    ],
+)
+def test_images_that_do_not_fit_together_are_refused(images, change, sentence):
+    with pytest.raises(EngineError, match=sentence):
+        Images(**({"pixels": images.pixels, "labels": images.labels, "ids": images.ids} | change))

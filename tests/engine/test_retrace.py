@@ -1,0 +1,152 @@
+"""The recursion against what it stands for: explicit gradients and Hessians, and runs that really leave an image out. All in float64."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tests.engine.conftest import a_recipe
+from worker.engine.models import Network
+from worker.engine.optimizers import initial_state, optimizer
+from worker.engine.retrace import TrainingStep, fused_pass, mean_gradient_of, products, retrace
+
+COUNT, BATCH, FEATURES, CLASSES, EPOCHS = 12, 4, 5, 3, 3
+
+OPTIMIZERS = {
+    "sgd": {},
+    "weight decay": {"weight_decay": 0.05},
+    "momentum": {"momentum": 0.8},
+    "momentum and weight decay": {"momentum": 0.8, "weight_decay": 0.05},
+    "nesterov": {"momentum": 0.8, "nesterov": True},
+    "step schedule": {"schedule": "step"},
+    "cosine schedule": {"momentum": 0.8, "schedule": "cosine"},
+    "adam": {"optimizer": "adam", "learning_rate": 0.02},
+    "adam with weight decay": {"optimizer": "adam", "learning_rate": 0.02, "weight_decay": 0.05},
+    "adamw": {"optimizer": "adamw", "learning_rate": 0.02, "weight_decay": 0.05},
+}
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    torch.manual_seed(0)
+    return Network(nn.Sequential(nn.Linear(FEATURES, 6), nn.Tanh(), nn.Linear(6, CLASSES)).double())
+
+
+@pytest.fixture(scope="module")
+def start(network) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(network.size, generator=generator, dtype=torch.float64) * 0.5
+
+
+@pytest.fixture(scope="module")
+def sample() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(COUNT, FEATURES, generator=generator, dtype=torch.float64), torch.arange(COUNT) % CLASSES
+
+
+def run(network, recipe, params, x, y, weights):
+    """A whole training with a weight an image; returns the end and the steps as they happened, first to last."""
+    update, state = optimizer(recipe), initial_state(recipe, params)
+    steps = []
+    per_epoch = COUNT // BATCH
+    for t in range(EPOCHS * per_epoch):
+        generator = torch.Generator().manual_seed(t // per_epoch)
+        positions = torch.randperm(COUNT, generator=generator)[(t % per_epoch) * BATCH : (t % per_epoch + 1) * BATCH]
+        rate = recipe.rate(t, EPOCHS * per_epoch)
+        steps.append(TrainingStep(params, state, x[positions], y[positions], positions, rate))
+        gradient = mean_gradient_of(network, params, x[positions], y[positions], weights[positions])
+        params, state = update(params, state, gradient, rate)
+    return params, steps
+
+
+def harm(network, params, x, y) -> float:
+    """The validation loss; the training sample, reversed labels, serves as another sample."""
+    return float(network.losses(params, x.flip(0) * 0.9, y).mean())
+
+
+def influences(network, recipe, start, x, y) -> np.ndarray:
+    end, steps = run(network, recipe, start, x, y, torch.ones(COUNT, dtype=torch.float64))
+    adjoint = torch.func.grad(lambda p: network.losses(p, x.flip(0) * 0.9, y).mean())(end)
+    zeros = {key: torch.zeros_like(value) for key, value in steps[0].state.items()}
+    influence = torch.zeros(COUNT, dtype=torch.float64)
+    retrace(network, optimizer(recipe), reversed(steps), adjoint, zeros, influence)
+    return influence.numpy()
+
+
+def test_the_fused_pass_equals_a_loop_of_single_images(network, start, sample):
+    x, y = sample
+    direction = torch.linspace(-1, 1, network.size, dtype=torch.float64)
+    inner, _ = fused_pass(network, start, direction, x, y)
+    for i in range(COUNT):
+        gradient = mean_gradient_of(network, start, x[i : i + 1], y[i : i + 1])
+        assert float(inner[i]) == pytest.approx(float(gradient @ direction), rel=1e-10)
+    torch.testing.assert_close(products(network, start, direction, x, y), inner, rtol=1e-12, atol=0)
+
+
+def test_the_fused_pass_gives_the_hessian_vector_product(network, start, sample):
+    x, y = sample
+    direction = torch.linspace(-1, 1, network.size, dtype=torch.float64)
+    hessian = torch.func.hessian(lambda p: network.losses(p, x, y).mean())(start)
+    _, product = fused_pass(network, start, direction, x, y)
+    torch.testing.assert_close(product, hessian @ direction, rtol=1e-9, atol=1e-12)
+
+
+def test_left_out_images_have_no_part_in_the_hessian_and_the_divisor_stays(network, start, sample):
+    x, y = sample
+    direction = torch.linspace(-1, 1, network.size, dtype=torch.float64)
+    weights = torch.ones(COUNT, dtype=torch.float64)
+    weights[3] = 0
+
+    def mean_loss(params):
+        return (functional.cross_entropy(network.logits(params, x), y, reduction="none") * weights).mean()
+
+    _, product = fused_pass(network, start, direction, x, y, weights)
+    torch.testing.assert_close(product, torch.func.hessian(mean_loss)(start) @ direction, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("settings", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_influence_is_the_derivative_of_really_leaving_an_image_out(network, start, sample, settings):
+    x, y = sample
+    recipe = a_recipe(**settings)
+    influence = influences(network, recipe, start, x, y)
+    epsilon = 1e-4
+    for i in range(COUNT):
+        losses = []
+        for sign in (-1, 1):
+            weights = torch.ones(COUNT, dtype=torch.float64)
+            weights[i] += sign * epsilon
+            losses.append(harm(network, run(network, recipe, start, x, y, weights)[0], x, y))
+        # Influence is the loss without minus the loss with: minus the derivative with respect to the image's weight.
+        measured = -(losses[1] - losses[0]) / (2 * epsilon)
+        assert influence[i] == pytest.approx(measured, rel=1e-4, abs=1e-9)
+
+
+def test_influence_predicts_whole_removals_in_sign_rank_and_magnitude(network, start, sample):
+    x, y = sample
+    # A low rate: the effect of a whole removal is linear only while the run stays close.
+    recipe = a_recipe(learning_rate=0.005)
+    influence = influences(network, recipe, start, x, y)
+    full = harm(network, run(network, recipe, start, x, y, torch.ones(COUNT, dtype=torch.float64))[0], x, y)
+    measured = []
+    for i in range(COUNT):
+        weights = torch.ones(COUNT, dtype=torch.float64)
+        weights[i] = 0
+        measured.append(harm(network, run(network, recipe, start, x, y, weights)[0], x, y) - full)
+    measured = np.array(measured)
+    assert (np.sign(influence) == np.sign(measured)).all()
+    assert np.corrcoef(influence.argsort().argsort(), measured.argsort().argsort())[0, 1] > 0.95
+    np.testing.assert_allclose(influence, measured, rtol=0.05, atol=0.02 * abs(measured).max())
+
+
+def test_a_planted_wrong_label_has_negative_influence(network, start, sample):
+    x, _ = sample
+    y = (x[:, 0] > 0).long()
+    wrong = y.clone()
+    wrong[0] = 1 - wrong[0]
+    end, steps = run(network, a_recipe(learning_rate=0.3), start, x, wrong, torch.ones(COUNT, dtype=torch.float64))
+    adjoint = torch.func.grad(lambda p: network.losses(p, x, y).mean())(end)
+    influence = torch.zeros(COUNT, dtype=torch.float64)
+    retrace(network, optimizer(a_recipe(learning_rate=0.3)), reversed(steps), adjoint, {}, influence)
+    assert int(influence.argmin()) == 0
+    assert float(influence[0]) < 0
