@@ -3,6 +3,7 @@
 import logging
 
 from celery import Celery
+from kombu import pools
 from kombu.exceptions import OperationalError
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
@@ -25,6 +26,9 @@ celery_app = Celery("winnow")
 
 def configure(broker: str) -> None:
     """Point the Celery app at a broker. Called once by the web, the worker and the command line."""
+    # A process that moves to another broker, as tests do, must not go on with the connections to the old one.
+    pools.reset()  # type: ignore[no-untyped-call]
+    celery_app._after_fork()
     celery_app.conf.update(
         broker_url=broker,
         task_default_queue=QUEUE,

@@ -1,0 +1,40 @@
+"""A worker whose trainings are a chain of hashes, resumable like the real ones, but done in half a second. Run: python -m tests.faults.counting"""
+
+import hashlib
+import os
+import time
+
+from backend.models import JobLogLine
+from worker import app, jobs
+from worker.jobs import JobContext
+
+STEPS = 20
+
+
+def count(context: JobContext) -> None:
+    """Hash STEPS times, keeping the newest hash in a file, and finish with one result line."""
+    folder = context.storage.run(context.subject_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / "chain"
+    step, value = kept.read_text().split() if kept.exists() else ("0", f"{context.subject_id}")
+    for done in range(int(step), STEPS):
+        value = hashlib.sha256(value.encode()).hexdigest()
+        (folder / "new").write_text(f"{done + 1} {value}")
+        os.replace(folder / "new", kept)
+        time.sleep(0.025)
+        context.progress(done + 1, STEPS)
+    with context.finish() as session:
+        session.add(JobLogLine(job_id=context.job_id, message=f"result {value}"))
+
+
+def expected(subject_id: int) -> str:
+    """The result of an uninterrupted chain."""
+    value = f"{subject_id}"
+    for _ in range(STEPS):
+        value = hashlib.sha256(value.encode()).hexdigest()
+    return value
+
+
+if __name__ == "__main__":
+    jobs.PIPELINES["train"] = "tests.faults.counting:count"
+    app.main()

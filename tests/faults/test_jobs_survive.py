@@ -1,0 +1,142 @@
+"""kill -9 of worker and broker at random moments, under a queue of short resumable jobs: none is lost, none counts twice, results agree."""
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from backend import queue
+from backend.db import Database
+from backend.jobs import service
+from backend.jobs.sweep import Sweep
+from backend.models import Base, Job, JobLogLine
+from backend.settings import Settings
+from tests.faults.counting import STEPS, expected
+from tests.faults.machine import Machine, python, wait_until
+
+pytestmark = pytest.mark.faults
+
+
+class Yard:
+    """A machine with a broker and a counting worker, and its database."""
+
+    def __init__(self, home: Path) -> None:
+        self.machine = Machine(home, {"worker": python("-m", "tests.faults.counting")})
+        self.settings = Settings(home=home, sweep_seconds=0.5, heartbeat_timeout_seconds=3)
+        self.database = Database(self.settings.database)
+        self.sweep = Sweep(self.database, self.settings)
+        Base.metadata.create_all(self.database.engine)
+        queue.configure(self.settings.broker)
+        self.machine.start("broker")
+        self.machine.start("worker")
+
+    def add_jobs(self, number: int) -> list[int]:
+        with self.database.transaction() as session:
+            return [
+                service.create(session, None, kind="train", title="Count", subject_id=subject, data_set_id=None).id
+                for subject in range(1, number + 1)
+            ]
+
+    def states(self) -> list[str]:
+        with self.database.transaction(write=False) as session:
+            return list(session.scalars(select(Job.state).order_by(Job.id)))
+
+    def job(self, job_id: int) -> Job:
+        with self.database.transaction(write=False) as session:
+            return session.get_one(Job, job_id)
+
+    def results(self) -> list[str]:
+        with self.database.transaction(write=False) as session:
+            query = select(JobLogLine.message).where(JobLogLine.message.startswith("result ")).order_by(JobLogLine.job_id)
+            return [message.removeprefix("result ") for message in session.scalars(query)]
+
+    def wait_for_progress(self, job_id: int) -> None:
+        wait_until(lambda: self.job(job_id).progress_done > 0, 15, f"progress of job {job_id}")
+
+    def wait_for_all(self, seconds: float = 30) -> None:
+        wait_until(lambda: set(self.states()) == {"done"}, seconds, f"all jobs to be done; they are {self.states()}")
+
+    def close(self) -> None:
+        self.machine.close()
+        self.database.close()
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Iterator[Yard]:
+    yard = Yard(tmp_path)
+    yield yard
+    yard.close()
+
+
+def test_killed_workers_and_brokers_lose_no_job_and_double_none(yard: Yard) -> None:
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")  # pytest shows it when the test fails
+    dice = random.Random(seed)
+    yard.sweep.start()
+    jobs = yard.add_jobs(8)
+    for _ in range(8):
+        time.sleep(dice.uniform(0.0, 1.2))
+        victim = dice.choice(["worker", "worker", "broker"])
+        yard.machine.kill(victim)
+        yard.machine.start(victim)
+    yard.wait_for_all()
+    yard.sweep.stop()
+    assert yard.results() == [expected(subject) for subject in range(1, len(jobs) + 1)]
+
+
+def test_a_restarted_worker_goes_on_at_once_with_what_its_dead_predecessor_left(yard: Yard) -> None:
+    (job_id,) = yard.add_jobs(1)
+    yard.wait_for_progress(job_id)
+    yard.machine.kill("worker")
+    yard.machine.start("worker")  # no sweep runs here: the start itself must do it
+    yard.wait_for_all(10)
+    assert (yard.job(job_id).attempts, yard.results()) == (2, [expected(1)])
+
+
+def test_a_worker_that_never_returns_is_noticed_by_its_silence(yard: Yard) -> None:
+    (job_id,) = yard.add_jobs(1)
+    yard.wait_for_progress(job_id)
+    yard.machine.kill("worker")
+    yard.sweep.start()
+    wait_until(lambda: yard.job(job_id).state == "queued", 10, "the sweep to notice")
+    yard.sweep.stop()
+
+
+def test_a_stopped_worker_ends_within_seconds_and_its_job_goes_on_elsewhere(yard: Yard) -> None:
+    (job_id,) = yard.add_jobs(1)
+    yard.wait_for_progress(job_id)
+    began = time.monotonic()
+    assert yard.machine.stop("worker") == 0
+    assert time.monotonic() - began < 5
+    job = yard.job(job_id)
+    assert (job.state, job.attempts) == ("queued", 0)
+    assert 0 < job.progress_done < STEPS
+    yard.machine.start("worker")
+    yard.wait_for_all(10)
+    assert yard.results() == [expected(1)]
+
+
+def test_a_broker_that_comes_back_empty_is_filled_from_the_rows(yard: Yard) -> None:
+    yard.machine.stop("worker")
+    yard.add_jobs(3)
+    yard.machine.kill("broker")
+    yard.machine.start("broker")
+    yard.machine.start("worker")
+    yard.sweep.start()
+    yard.wait_for_all(15)
+    yard.sweep.stop()
+    assert len(yard.results()) == 3
+
+
+def test_the_same_message_delivered_many_times_counts_once(yard: Yard) -> None:
+    (job_id,) = yard.add_jobs(1)
+    for _ in range(5):
+        queue.send(queue.TASKS["train"], job_id)
+    yard.wait_for_all(10)
+    wait_until(lambda: queue.waiting_messages() == 0, 10, "the worker to look at every message")
+    with yard.database.transaction(write=False) as session:
+        starts = session.scalar(select(func.count()).select_from(JobLogLine).where(JobLogLine.message.startswith("Started")))
+    assert (starts, yard.results()) == (1, [expected(1)])
