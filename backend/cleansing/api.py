@@ -1,0 +1,66 @@
+"""Cleansing as JSON under /api/v1."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from sqlalchemy.orm import Session
+
+from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.cleansing import schemas, service
+from backend.db import SessionDep
+from backend.jobs.schemas import JobOut
+from backend.models import Cleansing, Job
+from backend.review import service as reviews
+
+router = APIRouter(tags=["cleansing"])
+
+
+@router.get("/reviews/{review_id}/dry-run")
+def dry_run(review_id: int, session: SessionDep, user: UserDep, floor: Annotated[int | None, Query(ge=0)] = None) -> schemas.DryRunOut:
+    """What the review's decisions would do to each class. Nothing is changed."""
+    review = reviews.get(session, user, review_id)
+    return schemas.DryRunOut.model_validate(service.dry_run(session, user, review, floor))
+
+
+@router.post("/reviews/{review_id}/cleansings", status_code=202)
+def start(review_id: int, session: SessionDep, user: OwnerDep, body: schemas.CleansingIn | None = None) -> schemas.CleansingOut:
+    """Make a new version from the decisions and measure it. 422 where the dry run refuses."""
+    asked = body or schemas.CleansingIn()
+    review = reviews.get(session, user, review_id)
+    return _out(session, service.start(session, user, review, asked.floor, asked.fresh_seeds))
+
+
+@router.get("/cleansings/{cleansing_id}")
+def show(cleansing_id: int, session: SessionDep, user: UserDep) -> schemas.CleansingOut:
+    """A cleansing and, once it is measured, its verdict."""
+    return _out(session, service.get(session, user, cleansing_id))
+
+
+@router.post("/cleansings/{cleansing_id}/accept")
+def accept(cleansing_id: int, session: SessionDep, user: OwnerDep) -> schemas.CleansingOut:
+    """Make the cleaned version the data set's current one. Repeating it changes nothing."""
+    return _out(session, service.accept(session, user, service.get(session, user, cleansing_id)))
+
+
+@router.post("/cleansings/{cleansing_id}/roll-back")
+def roll_back(cleansing_id: int, session: SessionDep, user: OwnerDep) -> schemas.CleansingOut:
+    """Decline the cleaned version, also after it was accepted. Repeating it changes nothing."""
+    return _out(session, service.roll_back(session, user, service.get(session, user, cleansing_id)))
+
+
+def _out(session: Session, cleansing: Cleansing) -> schemas.CleansingOut:
+    job = session.get(Job, cleansing.job_id) if cleansing.job_id else None
+    return schemas.CleansingOut(
+        id=cleansing.id,
+        data_set_id=cleansing.data_set_id,
+        review_id=cleansing.review_id,
+        run_id=cleansing.run_id,
+        parent_version_id=cleansing.parent_version_id,
+        version_id=cleansing.version_id,
+        state=cleansing.state,
+        fresh_seeds=cleansing.fresh_seeds,
+        verdict=cleansing.verdict or None,
+        trainings=[schemas.TrainingOut.model_validate(run) for run in service.trainings(session, cleansing)],
+        created_at=cleansing.created_at,
+        job=JobOut.model_validate(job) if job else None,
+    )

@@ -1,0 +1,155 @@
+"""What a cleansing would do, class by class, before anything is done: who leaves, who stays for the floor's sake, what would go wrong."""
+
+import math
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from backend.models import DataSet, Image, Review, Suggestion, images_of
+
+# A class keeps at least this share of its training images, and never fewer than LEAST, unless a person asks for another floor.
+FLOOR_SHARE = 0.10
+LEAST = 2
+
+
+@dataclass(frozen=True)
+class Change:
+    """One decided image: it leaves (new_label None) or gets another label."""
+
+    image_id: int
+    position: int
+    label: int
+    new_label: int | None
+    path: str
+    content_hash: str
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """Training images of one class: before, leaving, going to and coming from other classes, after; the floor and who stays for its sake."""
+
+    label: int
+    name: str
+    before: int
+    removed: int
+    relabelled_away: int
+    relabelled_here: int
+    floor: int
+    held_back: int
+
+    @property
+    def after(self) -> int:
+        return self.before - self.removed - self.relabelled_away + self.relabelled_here
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """The whole plan. `refusal` is the sentence that says why it cannot be started, or None."""
+
+    classes: list[ClassCount]
+    changes: list[Change]
+    held_back: list[Change]
+    refusal: str | None
+
+    @property
+    def removed(self) -> int:
+        return sum(change.new_label is None for change in self.changes)
+
+    @property
+    def relabelled(self) -> int:
+        return len(self.changes) - self.removed
+
+    @property
+    def before(self) -> int:
+        return sum(row.before for row in self.classes)
+
+    @property
+    def after(self) -> int:
+        return sum(row.after for row in self.classes)
+
+
+def default_floor(count: int) -> int:
+    """A tenth of the class, rounded up, and at least two: fewer could not be learnt from."""
+    return max(LEAST, math.ceil(FLOOR_SHARE * count))
+
+
+def plan(session: Session, review: Review, data_set: DataSet, floor: int | None) -> DryRun:
+    """The dry run of a review's decisions on its version. floor: training images that every class keeps; None means `default_floor`.
+
+    Where a class would fall below its floor, the images that stand first in the queue leave and the others stay. Images that get a
+    class's label do not count towards its floor.
+    """
+    before = _counts(session, review.version_id, len(data_set.class_names))
+    floors = [default_floor(count) if floor is None else floor for count in before]
+    room = [max(0, count - least) for count, least in zip(before, floors, strict=True)]
+    changes: list[Change] = []
+    held_back: list[Change] = []
+    for change in _decided(session, review):
+        if room[change.label] > 0:
+            room[change.label] -= 1
+            changes.append(change)
+        else:
+            held_back.append(change)
+    classes = [
+        _class_count(label, name, before[label], floors[label], changes, held_back) for label, name in enumerate(data_set.class_names)
+    ]
+    return DryRun(classes, changes, held_back, _refusal(classes, changes, held_back))
+
+
+def _counts(session: Session, version_id: int, classes: int) -> list[int]:
+    """Training images of each class in a version."""
+    images = images_of(version_id).order_by(None).subquery()
+    rows = session.execute(select(images.c.label, func.count()).where(images.c.split == "train").group_by(images.c.label)).all()
+    found = {int(label): int(count) for label, count in rows}
+    return [found.get(label, 0) for label in range(classes)]
+
+
+def _decided(session: Session, review: Review) -> list[Change]:
+    """The review's decided removals and new labels in order of the queue. A new label that is the old one changes nothing."""
+    rows = session.execute(
+        select(
+            Suggestion.image_id,
+            Suggestion.position,
+            Suggestion.label,
+            Suggestion.decision,
+            Suggestion.decision_label,
+            Suggestion.path,
+            Suggestion.content_hash,
+        )
+        .join(Image, Image.id == Suggestion.image_id)
+        .where(Suggestion.review_id == review.id, Suggestion.decision.in_(("remove", "relabel")), Image.split == "train")
+        .order_by(Suggestion.position)
+    ).all()
+    changes = [
+        Change(row.image_id, row.position, row.label, row.decision_label if row.decision == "relabel" else None, row.path, row.content_hash)
+        for row in rows
+    ]
+    return [change for change in changes if change.new_label != change.label]
+
+
+def _class_count(label: int, name: str, before: int, floor: int, changes: list[Change], held_back: list[Change]) -> ClassCount:
+    leaving = [change for change in changes if change.label == label]
+    removed = sum(change.new_label is None for change in leaving)
+    return ClassCount(
+        label=label,
+        name=name,
+        before=before,
+        removed=removed,
+        relabelled_away=len(leaving) - removed,
+        relabelled_here=sum(change.new_label == label for change in changes),
+        floor=floor,
+        held_back=sum(change.label == label for change in held_back),
+    )
+
+
+def _refusal(classes: list[ClassCount], changes: list[Change], held_back: list[Change]) -> str | None:
+    if not changes and not held_back:
+        return "Nothing is decided yet: remove or relabel at least one image in the review, then come back."
+    emptied = [row.name for row in classes if row.before > 0 and row.after < 1]
+    if emptied:
+        names = ", ".join(f"“{name}”" for name in emptied)
+        return f"This would leave no training image of {names}. Choose a floor of at least 1, or keep some of these images in the review."
+    if not changes:
+        return "The floor keeps every image that you decided on. Choose a lower floor, or decide on images of larger classes."
+    return None

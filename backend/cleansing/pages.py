@@ -1,0 +1,145 @@
+"""Cleansing as pages: the dry run, the progress, the verdict."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy.orm import Session
+
+from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.cleansing import present, service
+from backend.datasets import service as datasets
+from backend.db import SessionDep
+from backend.errors import AppError, Invalid
+from backend.models import Cleansing, Job, Review, User, Version
+from backend.rendering import page
+from backend.review import service as reviews
+
+router = APIRouter(include_in_schema=False)
+
+# Images named on the page; the API names them all.
+MOST_NAMED = 60
+
+
+@router.get("/reviews/{review_id}/clean")
+def clean(review_id: int, request: Request, session: SessionDep, user: UserDep, floor: str = "") -> Response:
+    """What the decisions would do, class by class, and the button that does it."""
+    review = reviews.get(session, user, review_id)
+    if review.state != "ready":
+        return RedirectResponse(f"/reviews/{review.id}", 303)
+    try:
+        return _dry_run_page(request, session, user, review, number(floor, "floor"), floor)
+    except Invalid as error:
+        return _dry_run_page(request, session, user, review, None, floor, problem=error.message)
+
+
+@router.post("/reviews/{review_id}/clean")
+def start(
+    review_id: int,
+    request: Request,
+    session: SessionDep,
+    user: OwnerDep,
+    floor: Annotated[str, Form()] = "",
+    fresh_seeds: Annotated[str, Form()] = "",
+) -> Response:
+    """Make the version and start measuring; the dry run again, with the reason, where that is not possible."""
+    review = reviews.get(session, user, review_id)
+    running = service.running(session, review)
+    if running is not None:
+        # A button pressed twice: the first press counts.
+        return RedirectResponse(f"/cleansings/{running.id}", 303)
+    try:
+        seeds = number(fresh_seeds, "number of fresh starts") or service.FEWEST_SEEDS
+        cleansing = service.start(session, user, review, number(floor, "floor"), seeds)
+    except AppError as error:
+        return _dry_run_page(request, session, user, review, None, floor, problem=error.message, status=error.status)
+    return RedirectResponse(f"/cleansings/{cleansing.id}", 303)
+
+
+@router.get("/cleansings/{cleansing_id}")
+def show(cleansing_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
+    """Progress while it runs, the verdict when it is measured."""
+    cleansing = service.get(session, user, cleansing_id)
+    context = _context(session, user, cleansing)
+    if cleansing.state == "queued":
+        return page(request, "cleansing/running.html", **context)
+    verdict, data_set = cleansing.verdict, context["data_set"]
+    return page(
+        request,
+        "cleansing/verdict.html",
+        **context,
+        verdict=verdict,
+        words=present,
+        found=present.found_sentence(verdict),
+        chart=present.chart(verdict),
+        curves=present.curves(session, cleansing),
+        per_class=present.per_class(verdict, data_set.class_names),
+        changed=present.changed_images(session, data_set, verdict),
+    )
+
+
+@router.post("/cleansings/{cleansing_id}/accept")
+def accept(cleansing_id: int, session: SessionDep, user: OwnerDep) -> RedirectResponse:
+    """Make the cleaned version the current one."""
+    cleansing = service.accept(session, user, service.get(session, user, cleansing_id))
+    return RedirectResponse(f"/cleansings/{cleansing.id}", 303)
+
+
+@router.post("/cleansings/{cleansing_id}/roll-back")
+def roll_back(cleansing_id: int, session: SessionDep, user: OwnerDep) -> RedirectResponse:
+    """Go back to the version before."""
+    cleansing = service.roll_back(session, user, service.get(session, user, cleansing_id))
+    return RedirectResponse(f"/cleansings/{cleansing.id}", 303)
+
+
+def number(text: str, what: str) -> int | None:
+    """A whole number from a form, None where the field is empty. Raises Invalid."""
+    stripped = text.strip()
+    if not stripped:
+        return None
+    if not (stripped.isascii() and stripped.isdigit() and len(stripped) < 10):
+        raise Invalid(f"The {what} must be a whole number, not “{stripped[:40]}”.")
+    return int(stripped)
+
+
+def _dry_run_page(
+    request: Request,
+    session: Session,
+    user: User,
+    review: Review,
+    floor: int | None,
+    asked: str,
+    *,
+    problem: str | None = None,
+    status: int = 200,
+) -> HTMLResponse:
+    found = service.dry_run(session, user, review, floor)
+    return page(
+        request,
+        "cleansing/dry_run.html",
+        status=status,
+        review=review,
+        data_set=datasets.get(session, user, review.data_set_id),
+        found=found,
+        asked=asked,
+        problem=problem or found.refusal,
+        outdated=service.outdated(session, user, review),
+        earlier=service.of_review(session, review),
+        seeds=(service.FEWEST_SEEDS, service.MOST_SEEDS),
+        most_named=MOST_NAMED,
+        judgement_words=present.JUDGEMENT_WORDS,
+    )
+
+
+def _context(session: Session, user: User, cleansing: Cleansing) -> dict[str, Any]:
+    data_set = datasets.get(session, user, cleansing.data_set_id)
+    return {
+        "cleansing": cleansing,
+        "data_set": data_set,
+        "job": session.get(Job, cleansing.job_id) if cleansing.job_id else None,
+        "version": session.get_one(Version, cleansing.version_id),
+        "parent": session.get_one(Version, cleansing.parent_version_id),
+        "trainings": service.trainings(session, cleansing),
+        "arm_words": present.ARM_WORDS,
+        "is_current": data_set.current_version_id == cleansing.version_id,
+    }

@@ -1,0 +1,106 @@
+"""What the verdict's page shows, worked out from the stored verdict: rows for tables, points for the chart, cards for images."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from backend.models import Cleansing, DataSet, Image, Run, RunEpoch
+
+ARM_WORDS = {"before": "Nothing removed", "cleaned": "Cleaned", "random": "Same number removed at random"}
+PROTOCOL_WORDS = {
+    "fresh_seeds": (
+        "Fresh starts",
+        "Each training begins anew with another roll of the dice. This shows whether the data got better, so it decides the verdict.",
+    ),
+    "same_seed": (
+        "The same training repeated",
+        "Your training once more, with every roll of the dice the same, only without these images. This shows what they did to this one model.",
+    ),
+}
+JUDGEMENT_WORDS = {"improved": "Improved", "no_measurable_change": "No measurable change", "worse": "Worse"}
+METRIC_WORDS = {"better": "better", "no_measurable_change": "no measurable change", "worse": "worse"}
+BADGES = {
+    "improved": "badge--ok",
+    "better": "badge--ok",
+    "no_measurable_change": "badge--warn",
+    "worse": "badge--bad",
+}
+
+
+def found_sentence(verdict: Mapping[str, Any]) -> str | None:
+    """The sentence "You found 83 of 86 planted errors.", or None where no error was planted."""
+    if verdict.get("planted") is None:
+        return None
+    if verdict["planted"] == 0:
+        return "No planted error was left to find."
+    return f"You found {verdict['found']} of {verdict['planted']} planted errors."
+
+
+def chart(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """What verdict-chart.js draws: the accuracy of each arm in both protocols, as percentages, and the 95 % interval of the gain in points."""
+    panels = []
+    for protocol, (title, _) in PROTOCOL_WORDS.items():
+        accuracy = verdict[protocol]["accuracy"]
+        dots = [{"arm": run["arm"], "seed": run["seed"], "accuracy": 100 * run["accuracy"]} for run in verdict[protocol].get("runs", [])]
+        panels.append(
+            {
+                "title": title,
+                "arms": [{"arm": arm, "label": words, "accuracy": 100 * accuracy[arm]} for arm, words in ARM_WORDS.items()],
+                "dots": dots,
+                "gains": [
+                    _gain("Cleaned", accuracy["difference"], accuracy["ci95"]),
+                    _gain("Removed at random", accuracy["random_difference"], accuracy["random_ci95"]),
+                ],
+            }
+        )
+    return {"panels": panels}
+
+
+def _gain(label: str, difference: float, ci95: Sequence[float]) -> dict[str, Any]:
+    return {"label": label, "difference": 100 * difference, "low": 100 * ci95[0], "high": 100 * ci95[1]}
+
+
+def per_class(verdict: Mapping[str, Any], class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """The classes with test images, with their names, the largest changes first."""
+    rows = [{**row, "name": class_names[row["label"]]} for row in verdict["per_class"]]
+    return sorted(rows, key=lambda row: -abs(row["difference"]))
+
+
+def changed_images(session: Session, data_set: DataSet, verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Cards of test images that the repeated training predicts otherwise."""
+    details = verdict["changes"]
+    query = select(Image.id, Image.content_hash, Image.path).where(Image.id.in_([row["image_id"] for row in details]))
+    images = {row.id: row for row in session.execute(query)}
+    names = data_set.class_names
+    cards = []
+    for row in details:
+        image = images.get(row["image_id"])
+        if image is None:
+            continue
+        cards.append(
+            {
+                "thumbnail": f"/images/{data_set.id}/thumbnails/{image.content_hash}.webp",
+                "path": image.path,
+                "label": names[row["label"]],
+                "before": names[row["before"]],
+                "cleaned": names[row["cleaned"]],
+                "became": "right" if row["cleaned"] == row["label"] else "wrong" if row["before"] == row["label"] else "other",
+            }
+        )
+    return cards
+
+
+def curves(session: Session, cleansing: Cleansing) -> list[dict[str, Any]]:
+    """Validation accuracy after each epoch of the same training in its three arms; an arm without a curve is left out."""
+    query = (
+        select(Run.arm, RunEpoch.epoch, RunEpoch.validation_accuracy)
+        .join(Run, Run.id == RunEpoch.run_id)
+        .where(Run.cleansing_id == cleansing.id, Run.protocol == "same_seed", RunEpoch.validation_accuracy.is_not(None))
+        .order_by(Run.id, RunEpoch.epoch)
+    )
+    found: dict[str, list[list[float]]] = {}
+    for arm, epoch, accuracy in session.execute(query):
+        found.setdefault(str(arm), []).append([epoch, 100 * accuracy])
+    return [{"arm": arm, "label": ARM_WORDS[arm], "points": points} for arm, points in found.items()]

@@ -1,0 +1,91 @@
+"""The shapes of cleansings in JSON."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backend.cleansing.service import FEWEST_SEEDS, MOST_SEEDS
+from backend.jobs.schemas import JobOut
+
+
+class ClassCountOut(BaseModel):
+    """Training images of one class, before and after."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    label: int
+    name: str
+    before: int
+    removed: int
+    relabelled_away: int
+    relabelled_here: int
+    after: int
+    floor: int
+    held_back: int
+
+
+class ChangeOut(BaseModel):
+    """A decided image; `new_label` is null where it leaves."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    image_id: int
+    label: int
+    new_label: int | None
+    path: str
+
+
+class DryRunOut(BaseModel):
+    """What a cleansing would do. `refusal` says why it cannot be started, or is null."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    removed: int
+    relabelled: int
+    before: int
+    after: int
+    classes: list[ClassCountOut]
+    changes: list[ChangeOut]
+    held_back: list[ChangeOut]
+    refusal: str | None
+
+
+class CleansingIn(BaseModel):
+    """How to clean: training images that every class keeps, and how many fresh starts to measure."""
+
+    floor: int | None = Field(None, ge=0, description="Null means a tenth of each class, and at least 2.")
+    fresh_seeds: int = Field(FEWEST_SEEDS, ge=FEWEST_SEEDS, le=MOST_SEEDS)
+
+
+class TrainingOut(BaseModel):
+    """One training of a cleansing."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    protocol: str
+    arm: str
+    seed: int
+    state: str
+    version_id: int
+    params_hash: str | None
+    test_accuracy: float | None
+    test_loss: float | None
+
+
+class CleansingOut(BaseModel):
+    """A cleansing, its trainings, and its verdict once it is measured (docs/decisions/0010-verdict-rule.md says what its fields mean)."""
+
+    id: int
+    data_set_id: int
+    review_id: int
+    run_id: int
+    parent_version_id: int
+    version_id: int
+    state: str
+    fresh_seeds: list[int]
+    verdict: dict[str, Any] | None
+    trainings: list[TrainingOut]
+    created_at: datetime
+    job: JobOut | None

@@ -1,0 +1,170 @@
+"""A cleansing's job: train every arm with the run's own seed and with fresh seeds, look at the test split once, give a verdict.
+
+Each training has a folder and a row of its own, so a killed job goes on with the training, and in the training with the epoch, where it was.
+"""
+
+import dataclasses
+import io
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import delete
+
+from backend.models import Cleansing, Run, RunEpoch
+from worker import engine
+from worker.engine import Recipe, Training
+from worker.engine.trajectory import write_whole
+from worker.jobs import JobContext
+from worker.pipeline import cleanse_arms
+from worker.pipeline.cleanse_arms import Plan, Task
+from worker.pipeline.cleanse_verdict import Outcome, verdict
+
+OUTCOME = "outcome.npz"
+# What a finished training's folder keeps: its record with the learning curve, and what it said about the test images.
+KEPT = ("run.json", OUTCOME)
+# Below this, float32 probabilities are 0; their logarithm must stay a number.
+SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+def cleanse(context: JobContext) -> None:
+    """Train, measure and judge the cleansing that this job is for."""
+    started = time.monotonic()
+    plan = cleanse_arms.read(context.database, context.storage, context.subject_id)
+    original = engine.load_training(context.storage.run(plan.run_id))
+    context.log(
+        f"{int(plan.removed.sum())} images leave, {int(plan.relabelled.sum())} get another label. "
+        f"{len(plan.tasks)} results to compare on {len(plan.test)} test images."
+    )
+    outcomes: dict[tuple[str, int, str], Outcome] = {}
+    steps = [_steps(plan, task, original.recipe) for task in plan.tasks]
+    for number, task in enumerate(plan.tasks):
+        done, message = sum(steps[:number]), f"{number + 1} of {len(steps)}: {task.words}"
+        context.progress(done, sum(steps), message)
+        bar = _Bar(context, done, sum(steps), message)
+        if cleanse_arms.same_as_before(plan, task):
+            outcomes[task.key] = outcomes[task.protocol, task.seed, "before"]
+            _record_twin(context, plan, task)
+        else:
+            outcomes[task.key] = _measure(context, plan, task, original, bar)
+    seconds = {"retrain": _training_seconds(context, plan), "this_attempt": round(time.monotonic() - started, 2)}
+    result = verdict(plan, outcomes, seconds)
+    context.log(result["sentence"])
+    with context.finish() as session:
+        cleansing = session.get_one(Cleansing, plan.cleansing_id)
+        cleansing.verdict = result
+        cleansing.state = "measured"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bar:
+    """Turns one training's progress into the job's."""
+
+    context: JobContext
+    offset: int
+    total: int
+    message: str
+
+    def __call__(self, done: int, _total: int) -> None:
+        self.context.progress(self.offset + done, self.total, self.message)
+
+
+def _repeats(task: Task) -> bool:
+    """The run itself is the "before" of the same seed: it is read, not trained again."""
+    return task.protocol == "same_seed" and task.arm == "before"
+
+
+def _steps(plan: Plan, task: Task, recipe: Recipe) -> int:
+    if _repeats(task) or cleanse_arms.same_as_before(plan, task):
+        return 1
+    images, _ = cleanse_arms.image_list(plan, task)
+    return recipe.epochs * recipe.steps_per_epoch(len(images))
+
+
+def _measure(context: JobContext, plan: Plan, task: Task, original: Training, bar: _Bar) -> Outcome:
+    """The outcome of one training: from its folder when it is finished, else by training and testing it."""
+    folder = context.storage.run(task.run_id)
+    if task.done and (folder / OUTCOME).exists():
+        return read_outcome(folder / OUTCOME)
+    training = original if _repeats(task) else _train(plan, task, original.recipe, folder, bar)
+    outcome = examine(training, plan.test)
+    write_outcome(folder / OUTCOME, outcome)
+    _record(context, plan, task, training, outcome)
+    _tidy(folder)
+    accuracy, loss = float(outcome.correct(plan.test.labels).mean()), float(outcome.losses.mean())
+    context.log(f"{task.words.capitalize()}: test accuracy {100 * accuracy:.1f} %, test loss {loss:.3f}.")
+    return outcome
+
+
+def _train(plan: Plan, task: Task, recipe: Recipe, folder: Path, bar: _Bar) -> Training:
+    images, leave_out = cleanse_arms.image_list(plan, task)
+    # Fresh starts are many and only their last word counts; the repeated run's curve is shown beside the original's.
+    validation = plan.validation if task.protocol == "same_seed" else None
+    seeded = dataclasses.replace(recipe, seed=task.seed)
+    return engine.train(seeded, images, validation, folder, leave_out=leave_out, progress=bar)
+
+
+def examine(training: Training, images: engine.Images) -> Outcome:
+    """What the finished model says about each of the M test images."""
+    probabilities = engine.predict(training, images).astype(np.float64)  # (M, classes)
+    given = probabilities[np.arange(len(images)), images.labels]
+    return Outcome(probabilities.argmax(axis=1).astype(np.int64), -np.log(np.maximum(given, SMALLEST)))
+
+
+def write_outcome(path: Path, outcome: Outcome) -> None:
+    """Keep an outcome, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, predicted=outcome.predicted, losses=outcome.losses)
+    write_whole(path, buffer.getvalue())
+
+
+def read_outcome(path: Path) -> Outcome:
+    """The inverse of `write_outcome`; nothing is unpickled."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return Outcome(arrays["predicted"], arrays["losses"])
+
+
+def _record(context: JobContext, plan: Plan, task: Task, training: Training, outcome: Outcome) -> None:
+    """Write the training's row; the same values whenever it is done again."""
+    with context.database.transaction() as session:
+        run = session.get_one(Run, task.run_id)
+        run.state = "done"
+        run.recipe = json.loads(training.recipe.to_json())
+        run.params_hash = training.params_hash
+        run.test_accuracy = float(outcome.correct(plan.test.labels).mean())
+        run.test_loss = float(outcome.losses.mean())
+        run.report = {
+            "seconds": 0.0 if _repeats(task) else round(training.seconds, 3),
+            "images_left_out": plan.parent.ids[cleanse_arms.removal(plan, task)].tolist(),
+            **({"draw_seed": task.seed} if task.arm == "random" else {}),
+        }
+        session.execute(delete(RunEpoch).where(RunEpoch.run_id == run.id))
+        for report in training.history:
+            values = dataclasses.asdict(report)
+            del values["epochs"]
+            session.add(RunEpoch(run_id=run.id, **values))
+
+
+def _record_twin(context: JobContext, plan: Plan, task: Task) -> None:
+    """With nothing removed there is nothing to draw: the control is the before arm, and says so."""
+    before = next(other for other in plan.tasks if other.key == (task.protocol, task.seed, "before"))
+    with context.database.transaction() as session:
+        run, same = session.get_one(Run, task.run_id), session.get_one(Run, before.run_id)
+        run.state, run.recipe, run.params_hash = same.state, same.recipe, same.params_hash
+        run.test_accuracy, run.test_loss = same.test_accuracy, same.test_loss
+        run.report = {"seconds": 0.0, "images_left_out": [], "same_as_run": same.id}
+
+
+def _tidy(folder: Path) -> None:
+    """Drop the parameters of every epoch: nobody retraces a control."""
+    for path in folder.iterdir():
+        if path.name not in KEPT and path.is_file():
+            path.unlink()
+
+
+def _training_seconds(context: JobContext, plan: Plan) -> float:
+    with context.database.transaction(write=False) as session:
+        spent = [float(session.get_one(Run, task.run_id).report.get("seconds", 0.0)) for task in plan.tasks]
+        return round(sum(spent), 2)

@@ -1,0 +1,151 @@
+"""What a cleansing compares: three image lists (arms), each trained with the run's own seed and with fresh seeds (protocols)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import select
+
+from backend.db import Database
+from backend.models import Cleansing, DataSet, Image, Run
+from backend.storage import Storage
+from worker.engine import Images
+from worker.pipeline import arrays
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training of a cleansing, by the id of its row in `runs`."""
+
+    run_id: int
+    protocol: str  # same_seed | fresh_seeds
+    arm: str  # before | cleaned | random
+    seed: int
+    done: bool
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """What names the training in the verdict's arithmetic."""
+        return self.protocol, self.seed, self.arm
+
+    @property
+    def words(self) -> str:
+        """The training in words for progress and log."""
+        start = "same training repeated" if self.protocol == "same_seed" else f"fresh start with seed {self.seed}"
+        return f"{start}, {ARM_WORDS[self.arm]}"
+
+
+ARM_WORDS = {"before": "nothing removed", "cleaned": "cleaned", "random": "random removal"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that the trainings of one cleansing share. N counts the parent version's training images."""
+
+    cleansing_id: int
+    run_id: int
+    seed: int
+    fresh_seeds: list[int]
+    tasks: list[Task]
+    class_count: int
+    parent: Images  # N training images with the parent version's labels
+    removed: Mask  # (N,) images that the new version leaves out
+    labels: npt.NDArray[np.int64]  # (N,) their labels in the new version; the old ones where removed
+    planted: Mask | None  # (N,) wrong labels put in on purpose and still wrong; None where nothing was ever planted
+    validation: Images
+    test: Images
+
+    @property
+    def relabelled(self) -> Mask:
+        """(N,) images that the new version holds under another label."""
+        return np.not_equal(self.labels, self.parent.labels)
+
+    @property
+    def found(self) -> int | None:
+        """Planted errors among the removed and the relabelled ones."""
+        return None if self.planted is None else int((self.planted & (self.removed | self.relabelled)).sum())
+
+
+def read(database: Database, storage: Storage, cleansing_id: int) -> Plan:
+    """The plan as the database holds it. Reads only."""
+    with database.transaction(write=False) as session:
+        cleansing = session.get_one(Cleansing, cleansing_id)
+        data_set = session.get_one(DataSet, cleansing.data_set_id)
+        runs = session.scalars(select(Run).where(Run.cleansing_id == cleansing_id).order_by(Run.id)).all()
+        parent = arrays.load(session, storage, cleansing.parent_version_id, "train")
+        cleaned = arrays.load(session, storage, cleansing.version_id, "train")
+        truth = select(Image.id, Image.true_label).where(Image.data_set_id == data_set.id, Image.true_label.is_not(None))
+        true_labels = {row.id: row.true_label for row in session.execute(truth)}
+        removed, labels = compare(parent, cleaned)
+        return Plan(
+            cleansing_id=cleansing_id,
+            run_id=cleansing.run_id,
+            seed=session.get_one(Run, cleansing.run_id).seed,
+            fresh_seeds=cleansing.fresh_seeds,
+            tasks=[Task(run.id, run.protocol or "", run.arm or "", run.seed, run.state == "done") for run in runs],
+            class_count=len(data_set.class_names),
+            parent=parent,
+            removed=removed,
+            labels=labels,
+            planted=planted_errors(parent, true_labels) if data_set.planted_count else None,
+            validation=arrays.load(session, storage, cleansing.parent_version_id, "validation"),
+            test=arrays.load(session, storage, cleansing.parent_version_id, "test"),
+        )
+
+
+def compare(parent: Images, cleaned: Images) -> tuple[Mask, npt.NDArray[np.int64]]:
+    """Which of the parent's N images the cleaned list leaves out, (N,) bool, and the label of each in it, (N,) int64."""
+    order = np.argsort(cleaned.ids)
+    removed = ~np.isin(parent.ids, cleaned.ids)
+    labels = parent.labels.copy()
+    labels[~removed] = cleaned.labels[order][np.searchsorted(cleaned.ids[order], parent.ids[~removed])]
+    return removed, labels
+
+
+def planted_errors(parent: Images, true_labels: Mapping[int, int | None]) -> Mask:
+    """(N,) bool: a wrong label was planted here, and the version still holds a wrong one."""
+    true = [true_labels.get(int(image_id)) for image_id in parent.ids]
+    return np.array([label is not None and label != given for label, given in zip(true, parent.labels.tolist(), strict=True)], dtype=bool)
+
+
+def random_removal(labels: npt.NDArray[np.int64], removed: Mask, seed: int) -> Mask:
+    """As many images of each class as `removed` takes from it, drawn without looking, (N,) bool. The draw hangs on the seed alone."""
+    generator = np.random.default_rng(seed)
+    drawn = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels[removed]):
+        members = np.flatnonzero(labels == label)
+        count = int((removed & (labels == label)).sum())
+        drawn[generator.choice(members, size=count, replace=False)] = True
+    return drawn
+
+
+def image_list(plan: Plan, task: Task) -> tuple[Images, Mask]:
+    """The images that a training sees, and which of them are left out of the sum while divisor and order stay, (len,) bool.
+
+    The same seed repeats the run on the parent's list and drops terms (the papers' counterfactual run); a fresh seed trains on a
+    shorter list, as anybody would who trains on the new version.
+    """
+    gone = removal(plan, task)
+    labels = plan.labels if task.arm == "cleaned" else plan.parent.labels
+    images = Images(plan.parent.pixels, labels, plan.parent.ids, plan.parent.rows)
+    if task.protocol == "same_seed":
+        return images, gone
+    left = np.flatnonzero(~gone)
+    return images.subset(left), np.zeros(len(left), dtype=bool)
+
+
+def removal(plan: Plan, task: Task) -> Mask:
+    """(N,) bool: the images that this arm does without."""
+    if task.arm == "cleaned":
+        return plan.removed
+    if task.arm == "random":
+        return random_removal(plan.parent.labels, plan.removed, task.seed)
+    return np.zeros(len(plan.parent), dtype=bool)
+
+
+def same_as_before(plan: Plan, task: Task) -> bool:
+    """Whether the random arm is the before arm, because nothing is removed and there is nothing to draw."""
+    return task.arm == "random" and not plan.removed.any()

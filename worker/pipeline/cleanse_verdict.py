@@ -1,0 +1,212 @@
+"""From the test results of all trainings to a verdict: improved, no measurable change, or worse (docs/decisions/0010-verdict-rule.md)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.engine import Difference, paired_difference
+from worker.pipeline.cleanse_arms import Plan
+
+Floats = npt.NDArray[np.float64]
+# Images whose changed prediction is kept in detail for the page.
+MOST_CHANGES = 60
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one trained model said about the M test images: predicted class (M,) int64 and loss (M,) float64."""
+
+    predicted: npt.NDArray[np.int64]
+    losses: Floats
+
+    def correct(self, labels: npt.NDArray[np.int64]) -> Floats:
+        """1 where right, 0 where wrong, (M,)."""
+        return (self.predicted == labels).astype(np.float64)
+
+
+Outcomes = Mapping[tuple[str, int, str], Outcome]  # (protocol, seed, arm) → outcome
+Arms = Mapping[str, Floats]  # arm → values (S, M): a row a seed, a column a test image
+
+
+def verdict(plan: Plan, outcomes: Outcomes, seconds: dict[str, float]) -> dict[str, Any]:
+    """The whole verdict as JSON; `contract` of the fields: docs/decisions/0010-verdict-rule.md."""
+    same = _protocol(plan, outcomes, "same_seed", [plan.seed])
+    fresh = _protocol(plan, outcomes, "fresh_seeds", plan.fresh_seeds)
+    fresh["seeds"] = plan.fresh_seeds
+    fresh["runs"] = _runs(plan, outcomes)
+    return {
+        "planted": None if plan.planted is None else int(plan.planted.sum()),
+        "removed": int(plan.removed.sum()),
+        "relabelled": int(plan.relabelled.sum()),
+        "found": plan.found,
+        "test_images": len(plan.test),
+        "same_seed": same,
+        "fresh_seeds": fresh,
+        "per_class": _per_class(plan, outcomes),
+        **_changed(plan, outcomes),
+        "sentence": sentence(fresh),
+        # Whether the data got better, not whether one run got luckier: fresh starts decide.
+        "judgement": fresh["judgement"],
+        "seconds": seconds,
+    }
+
+
+def _protocol(plan: Plan, outcomes: Outcomes, protocol: str, seeds: Sequence[int]) -> dict[str, Any]:
+    labels = plan.test.labels
+    values = {arm: [outcomes[protocol, seed, arm] for seed in seeds] for arm in ("before", "cleaned", "random")}
+    accuracy = metric({arm: np.stack([one.correct(labels) for one in ones]) for arm, ones in values.items()}, better=1)
+    loss = metric({arm: np.stack([one.losses for one in ones]) for arm, ones in values.items()}, better=-1)
+    return {"accuracy": accuracy, "loss": loss, "judgement": judge(accuracy, loss)}
+
+
+def metric(arms: Arms, *, better: int) -> dict[str, Any]:
+    """One measure over the three arms, each (S, M). better: +1 where more is better, −1 where less is."""
+    gain = interval(arms["before"], arms["cleaned"])
+    control = interval(arms["before"], arms["random"])
+    beyond = interval(arms["random"], arms["cleaned"])
+    return {
+        **{arm: float(values.mean()) for arm, values in arms.items()},
+        **gain,
+        "random_difference": control["difference"],
+        "random_ci95": control["ci95"],
+        "beyond_random": beyond,
+        "judgement": judge_metric(gain["ci95"], beyond["ci95"], better),
+    }
+
+
+def interval(before: Floats, after: Floats) -> dict[str, Any]:
+    """The mean of after − before, each (S, M), and its 95 % interval.
+
+    Two things are left to chance: the seeds (pairs: the means of each seed) and the test images (pairs: the means of each image). `ci95`
+    spans both intervals, so that it leaves 0 out only where both do: three seeds that agree on one single image prove nothing.
+    """
+    images = paired_difference(before.mean(axis=0), after.mean(axis=0))
+    result: dict[str, Any] = {"difference": images.mean, "ci95": [images.low, images.high], "ci95_images": [images.low, images.high]}
+    if len(before) > 1:
+        seeds: Difference = paired_difference(before.mean(axis=1), after.mean(axis=1))
+        result["ci95_seeds"] = [seeds.low, seeds.high]
+        result["ci95"] = [min(seeds.low, images.low), max(seeds.high, images.high)]
+    return result
+
+
+def judge_metric(gain: Sequence[float], beyond_random: Sequence[float], better: int) -> str:
+    """Return "better" where cleaned beats before and random removal, "worse" where it falls behind before, else "no_measurable_change"."""
+    if _lies_above(gain, better) and _lies_above(beyond_random, better):
+        return "better"
+    if _lies_above(gain, -better):
+        return "worse"
+    return "no_measurable_change"
+
+
+def _lies_above(ci95: Sequence[float], sign: int) -> bool:
+    """Whether the whole interval lies on the side of `sign`."""
+    return min(sign * ci95[0], sign * ci95[1]) > 0
+
+
+def judge(accuracy: Mapping[str, Any], loss: Mapping[str, Any]) -> str:
+    """One of "improved", "no_measurable_change", "worse": one measure must be clear, and the other must not point the other way.
+
+    Accuracy that is clearly better needs a loss that is not clearly worse. A clearly better loss needs an accuracy that did not fall at
+    all. Worse is the mirror image. Everything else is no measurable change.
+    """
+    by_accuracy, by_loss, gain = accuracy["judgement"], loss["judgement"], accuracy["difference"]
+    if (by_accuracy == "better" and by_loss != "worse") or (by_loss == "better" and gain >= 0):
+        return "improved"
+    if (by_accuracy == "worse" and by_loss != "better") or (by_loss == "worse" and gain <= 0):
+        return "worse"
+    return "no_measurable_change"
+
+
+def _runs(plan: Plan, outcomes: Outcomes) -> list[dict[str, Any]]:
+    rows = []
+    for seed in plan.fresh_seeds:
+        for arm in ("before", "cleaned", "random"):
+            one = outcomes["fresh_seeds", seed, arm]
+            rows.append(
+                {"seed": seed, "arm": arm, "accuracy": float(one.correct(plan.test.labels).mean()), "loss": float(one.losses.mean())}
+            )
+    return rows
+
+
+def _per_class(plan: Plan, outcomes: Outcomes) -> list[dict[str, Any]]:
+    """For each class with test images: the share of them that is recognised, in the mean of the fresh seeds."""
+    labels = plan.test.labels
+    means = {
+        arm: np.mean([outcomes["fresh_seeds", seed, arm].correct(labels) for seed in plan.fresh_seeds], axis=0)
+        for arm in ("before", "cleaned", "random")
+    }
+    rows = []
+    for label in range(plan.class_count):
+        members = labels == label
+        if members.any():
+            shares = {arm: float(values[members].mean()) for arm, values in means.items()}
+            row = {"label": label, "images": int(members.sum()), **shares, "difference": shares["cleaned"] - shares["before"]}
+            rows.append(row)
+    return rows
+
+
+def _changed(plan: Plan, outcomes: Outcomes) -> dict[str, Any]:
+    """Test images that the repeated run predicts otherwise: all ids, how many became right or wrong, and some in detail."""
+    before, cleaned = (outcomes["same_seed", plan.seed, arm].predicted for arm in ("before", "cleaned"))
+    positions = np.flatnonzero(before != cleaned)
+    labels = plan.test.labels
+    became_right = cleaned[positions] == labels[positions]
+    became_wrong = before[positions] == labels[positions]
+    # Those that say something come first: wrong before and right now, then the other way round.
+    order = positions[np.argsort(2 - 2 * became_right - became_wrong, kind="stable")][:MOST_CHANGES]
+    details = [
+        {"image_id": int(plan.test.ids[n]), "label": int(labels[n]), "before": int(before[n]), "cleaned": int(cleaned[n])} for n in order
+    ]
+    return {
+        "changed": plan.test.ids[positions].tolist(),
+        "became_right": int(became_right.sum()),
+        "became_wrong": int(became_wrong.sum()),
+        "changes": details,
+    }
+
+
+LEADS = {
+    "improved": "Cleaning made the model better",
+    "no_measurable_change": "No measurable improvement",
+    "worse": "Cleaning made the model worse",
+}
+
+
+def sentence(fresh: Mapping[str, Any]) -> str:
+    """The verdict in words, from the fresh starts."""
+    accuracy, loss = fresh["accuracy"], fresh["loss"]
+    low, high = accuracy["ci95"]
+    text = (
+        f"{LEADS[fresh['judgement']]}: test accuracy {percent(accuracy['before'])} → {percent(accuracy['cleaned'])}, "
+        f"{points(accuracy['difference'])} points (95 % CI {points(low)} to {points(high)}), "
+        f"random removal {points(accuracy['random_difference'])}."
+    )
+    low, high = loss["ci95"]
+    text += (
+        f" Test loss {loss['before']:.3f} → {loss['cleaned']:.3f} (95 % CI {signed(low)} to {signed(high)}), "
+        f"random removal {signed(loss['random_difference'])}."
+    )
+    if fresh["judgement"] == "improved" and accuracy["judgement"] != "better":
+        text += " The loss shows it; the accuracy alone could be chance on so few test images."
+    return text
+
+
+def percent(fraction: float) -> str:
+    """0.912 → "91.2 %"."""
+    return f"{100 * fraction:.1f} %"
+
+
+def points(fraction: float) -> str:
+    """0.014 → "+1.4"; a real minus sign, and no signed zero."""
+    return signed(100 * fraction, 1)
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A number with its sign, as people write it."""
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0.0:
+        return text
+    return ("+" if value > 0 else "−") + text
