@@ -236,7 +236,8 @@ class Run(Base):
     seed: Mapped[int] = mapped_column(default=0)
     params_hash: Mapped[str | None] = mapped_column(String(64))
     report: Mapped[dict[str, Any]] = mapped_column(default=dict)  # seconds, bytes, parameters, environment
-    cleansing_id: Mapped[int | None] = mapped_column(ForeignKey("cleansings.id", ondelete="CASCADE"), index=True)
+    # use_alter: runs and cleansings point at each other, so PostgreSQL gets this key once both tables are there.
+    cleansing_id: Mapped[int | None] = mapped_column(ForeignKey("cleansings.id", ondelete="CASCADE", use_alter=True), index=True)
     protocol: Mapped[str | None] = mapped_column(String(20))  # same_seed | fresh_seeds
     arm: Mapped[str | None] = mapped_column(String(20))  # before | cleaned | random
     test_accuracy: Mapped[float | None]  # fraction; only a cleansing's trainings touch the test split

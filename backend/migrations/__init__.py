@@ -1,0 +1,90 @@
+"""The schema's history. `upgrade` brings a database to this program's schema; `require_current` says when that was forgotten."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+from backend.db import make_engine
+from backend.errors import Conflict
+from backend.settings import Settings
+
+FOLDER = Path(__file__).parent
+OUTDATED = (
+    "The database's schema is not this program's. Run `winnow migrate` (with Docker: `docker compose run --rm migrate`), then start again."
+)
+
+
+def config() -> Config:
+    """Alembic's configuration, without an ini file."""
+    made = Config()
+    made.set_main_option("script_location", str(FOLDER))
+    return made
+
+
+def upgrade(settings: Settings) -> None:
+    """Bring the database to the newest revision; nothing happens when it is there. Of two processes at once, one waits."""
+    with _locked(settings.home):
+        _with_engine(settings, _upgrade)
+
+
+def require_current(settings: Settings) -> None:
+    """For servers on a database of their own, whose schema one command changes on purpose. Raises Conflict when it is not current."""
+    _with_engine(settings, _require_current)
+
+
+def prepare(settings: Settings) -> None:
+    """What a starting process does: an embedded database is brought up to date, a server's must be so already."""
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if settings.database.startswith("sqlite"):
+        upgrade(settings)
+    else:
+        require_current(settings)
+
+
+def revision(engine: Engine) -> str | None:
+    """The revision that the database is at; None when it is empty."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def head() -> str | None:
+    """This program's newest revision."""
+    return ScriptDirectory(str(FOLDER)).get_current_head()
+
+
+def _with_engine(settings: Settings, act: object) -> None:
+    assert callable(act)
+    engine = make_engine(settings.database)
+    try:
+        act(engine)
+    finally:
+        engine.dispose()
+
+
+def _upgrade(engine: Engine) -> None:
+    if revision(engine) == head():
+        return
+    made = config()
+    with engine.begin() as connection:
+        made.attributes["connection"] = connection
+        command.upgrade(made, "head")
+
+
+def _require_current(engine: Engine) -> None:
+    if revision(engine) != head():
+        raise Conflict(OUTDATED)
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (home / "migrate.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

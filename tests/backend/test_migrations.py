@@ -1,0 +1,90 @@
+"""The migrations make exactly the schema of the models, on both databases."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from backend import migrations
+from backend.db import make_engine
+from backend.errors import Conflict
+from backend.models import Base
+from backend.settings import Settings
+from tests import servers
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, database_url="")
+
+
+@pytest.fixture(scope="module")
+def postgres_url() -> Iterator[str]:
+    with servers.postgres() as url:
+        yield url
+
+
+def differences(url: str) -> list[object]:
+    """What Alembic would still change, foreign keys, types and indexes included."""
+    engine = make_engine(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "target_metadata": Base.metadata})
+        found = compare_metadata(context, Base.metadata)
+    engine.dispose()
+    return found
+
+
+def test_migrations_make_the_schema_of_the_models_on_sqlite(sqlite: Settings) -> None:
+    migrations.upgrade(sqlite)
+    assert differences(sqlite.database) == []
+
+
+@pytest.mark.postgres
+def test_migrations_make_the_schema_of_the_models_on_postgresql(tmp_path: Path, postgres_url: str) -> None:
+    migrations.upgrade(Settings(home=tmp_path, database_url=postgres_url))
+    assert differences(postgres_url) == []
+
+
+def test_a_missing_column_would_be_noticed(sqlite: Settings) -> None:
+    migrations.upgrade(sqlite)
+    engine = make_engine(sqlite.database)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE users DROP COLUMN role"))
+    engine.dispose()
+    assert differences(sqlite.database) != []
+
+
+def test_a_second_upgrade_changes_nothing_and_keeps_the_rows(sqlite: Settings) -> None:
+    migrations.upgrade(sqlite)
+    engine = make_engine(sqlite.database)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO users (name, role, created_at) VALUES ('owner', 'owner', '2026-01-01')"))
+    migrations.upgrade(sqlite)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM users")).scalar() == 1
+    engine.dispose()
+
+
+def test_downgrading_to_nothing_leaves_only_alembics_own_table(sqlite: Settings) -> None:
+    migrations.upgrade(sqlite)
+    engine = make_engine(sqlite.database)
+    with engine.begin() as connection:
+        made = migrations.config()
+        made.attributes["connection"] = connection
+        migrations.command.downgrade(made, "base")
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+    engine.dispose()
+
+
+def test_a_starting_process_brings_an_embedded_database_up_to_date(sqlite: Settings) -> None:
+    migrations.prepare(sqlite)
+    migrations.require_current(sqlite)
+
+
+def test_a_starting_process_refuses_a_database_server_that_was_not_migrated(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    with pytest.raises(Conflict, match="winnow migrate"):
+        migrations.require_current(settings)

