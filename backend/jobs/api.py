@@ -9,7 +9,7 @@ from backend.db import SessionDep
 from backend.jobs import service
 from backend.jobs.schemas import JobOut, JobPage, LogLineOut, LogPage, State
 
-router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 
