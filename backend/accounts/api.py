@@ -1,0 +1,36 @@
+"""Who am I, and my API tokens."""
+
+from fastapi import APIRouter
+
+from backend.accounts import service
+from backend.accounts.dependencies import UserDep
+from backend.accounts.schemas import NewToken, Person, Token
+from backend.db import SessionDep
+
+router = APIRouter(tags=["accounts"])
+
+
+@router.get("/me", summary="Who is signed in")
+def me(user: UserDep) -> Person:
+    """The person whose token or session this is."""
+    return Person.model_validate(user)
+
+
+@router.get("/tokens", summary="List your API tokens")
+def list_tokens(session: SessionDep, user: UserDep) -> list[Token]:
+    """Without their secrets: those are shown once, when a token is made."""
+    return [Token.model_validate(token, from_attributes=True) for token in service.list_tokens(session, user)]
+
+
+@router.post("/tokens", status_code=201, summary="Make an API token")
+def create_token(session: SessionDep, user: UserDep, wanted: NewToken) -> Token:
+    """The answer holds the secret; it is not stored and cannot be shown again."""
+    secret = service.create_token(session, user, wanted.name)
+    token = service.list_tokens(session, user)[-1]
+    return Token(id=token.id, name=token.name, created_at=token.created_at, secret=secret)
+
+
+@router.delete("/tokens/{token_id}", status_code=204, summary="Revoke an API token")
+def revoke_token(session: SessionDep, user: UserDep, token_id: int) -> None:
+    """It stops working at once."""
+    service.revoke_token(session, user, token_id)

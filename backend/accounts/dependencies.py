@@ -1,0 +1,87 @@
+"""Who is asking, and may they: the one place where access and cross-site requests are checked."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from itsdangerous import BadSignature, URLSafeSerializer
+
+from backend.accounts import service
+from backend.db import SessionDep
+from backend.errors import Forbidden, Unauthenticated
+from backend.models import User
+
+COOKIE = "winnow_session"
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """The person, and the credential that says so. `by_cookie`: a browser sends it by itself, so a form must prove where it comes from."""
+
+    user: User
+    credential_id: int
+    by_cookie: bool
+
+
+def identify(request: Request, session: SessionDep) -> SignedIn:
+    """Who is asking, by API token or session cookie. Raises Unauthenticated."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    by_cookie = scheme.lower() != "bearer"
+    secret = request.cookies.get(COOKIE, "") if by_cookie else token.strip()
+    found = service.authenticate(session, "session" if by_cookie else "api_token", secret) if secret else None
+    if found is None:
+        message = "Please sign in." if by_cookie else "This API token is not valid; make a new one: winnow token create"
+        raise Unauthenticated(message)
+    user, credential = found
+    request.state.user = user
+    request.state.csrf_token = csrf_token(request, credential.id)
+    return SignedIn(user, credential.id, by_cookie)
+
+
+def csrf_token(request: Request, credential_id: int) -> str:
+    """What a form of this session must bring along."""
+    return str(_signer(request).dumps(credential_id))
+
+
+async def verify(request: Request, who: Annotated[SignedIn, Depends(identify)]) -> SignedIn:
+    """Refuse unsafe requests that a foreign page made a browser send. Raises Forbidden."""
+    if not who.by_cookie or request.method in SAFE_METHODS:
+        return who
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        raise Forbidden("This request came from another site.")
+    token = request.headers.get("X-CSRF-Token")
+    if token is None and request.headers.get("Content-Type", "").partition(";")[0] in FORM_TYPES:
+        # FastAPI has parsed the form already where the route declares one; Starlette keeps what was parsed.
+        value = (await request.form()).get("csrf_token")
+        token = value if isinstance(value, str) else None
+    try:
+        valid = token is not None and _signer(request).loads(token) == who.credential_id
+    except BadSignature:
+        valid = False
+    if not valid:
+        raise Forbidden("This form is out of date. Load the page again and repeat what you did.")
+    return who
+
+
+def signed_in_user(who: Annotated[SignedIn, Depends(verify)]) -> User:
+    """Anybody who is signed in."""
+    return who.user
+
+
+def owner(who: Annotated[SignedIn, Depends(verify)]) -> User:
+    """An owner. Raises Forbidden for others."""
+    if who.user.role != "owner":
+        raise Forbidden("Only an owner may do this. You can look at everything and decide in reviews.")
+    return who.user
+
+
+def _signer(request: Request) -> URLSafeSerializer:
+    signer: URLSafeSerializer = request.app.state.csrf_signer
+    return signer
+
+
+SignedInDep = Annotated[SignedIn, Depends(verify)]
+UserDep = Annotated[User, Depends(signed_in_user)]
+OwnerDep = Annotated[User, Depends(owner)]

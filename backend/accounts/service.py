@@ -1,0 +1,128 @@
+"""People and what signs them in. Only SHA-256 hashes of secrets are stored; the secrets have 256 random bits, so no slow hash is needed."""
+
+import hashlib
+import secrets
+from datetime import timedelta
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from backend.errors import Conflict, Invalid, NotFound, Unauthenticated
+from backend.models import Credential, User, now
+
+ROLES = ("owner", "reviewer")
+LINK_LIFETIME = timedelta(hours=24)
+USED_LINK = "This login link was used already or is too old. Get a new one on the server: winnow login-link"
+
+
+def create_user(session: Session, name: str, role: str = "reviewer") -> User:
+    """Add a person. Raises Invalid for an empty name or an unknown role, Conflict for a name that is taken."""
+    name = name.strip()
+    if not 0 < len(name) <= 100:
+        raise Invalid("A person needs a name of 1 to 100 characters.")
+    if role not in ROLES:
+        raise Invalid(f"There is no role {role!r}; there are {' and '.join(ROLES)}.")
+    if session.scalar(select(User.id).where(User.name == name)) is not None:
+        raise Conflict(f"There is somebody called {name} already.")
+    user = User(name=name, role=role)
+    session.add(user)
+    session.flush()
+    return user
+
+
+def list_users(session: Session) -> list[User]:
+    """Everybody, in order of arrival."""
+    return list(session.scalars(select(User).order_by(User.id)))
+
+
+def find_user(session: Session, name: str) -> User:
+    """The person of that name. Raises NotFound."""
+    user = session.scalar(select(User).where(User.name == name))
+    if user is None:
+        raise NotFound(f"There is nobody called {name}. See who there is: winnow user list")
+    return user
+
+
+def first_owner(session: Session) -> User:
+    """The owner who came first; made where there is none yet."""
+    owner = session.scalar(select(User).where(User.role == "owner").order_by(User.id).limit(1))
+    return owner or create_user(session, "me", "owner")
+
+
+def remove_user(session: Session, user: User) -> None:
+    """Remove a person and all that signs them in; what they decided stays. Raises Conflict for the last owner."""
+    owners = session.scalars(select(User.id).where(User.role == "owner")).all()
+    if list(owners) == [user.id]:
+        raise Conflict("This is the only owner; make somebody else an owner first.")
+    session.execute(delete(User).where(User.id == user.id))
+
+
+def issue_login_link(session: Session, user: User) -> str:
+    """The secret of a link that signs in once, within a day."""
+    return _issue(session, user, "login_link", "", LINK_LIFETIME)
+
+
+def create_token(session: Session, user: User, name: str) -> str:
+    """The secret of an API token; it is shown once and works until it is revoked."""
+    return _issue(session, user, "api_token", name.strip()[:100] or "token", None)
+
+
+def list_tokens(session: Session, user: User) -> list[Credential]:
+    """The person's API tokens, without their secrets."""
+    own = (Credential.user_id == user.id, Credential.kind == "api_token")
+    return list(session.scalars(select(Credential).where(*own).order_by(Credential.id)))
+
+
+def revoke_token(session: Session, user: User, token_id: int) -> None:
+    """End an API token of one's own. Raises NotFound."""
+    own = (Credential.id == token_id, Credential.user_id == user.id, Credential.kind == "api_token")
+    if session.execute(delete(Credential).where(*own).returning(Credential.id)).first() is None:
+        raise NotFound("There is no such token.")
+
+
+def sign_in(session: Session, link_secret: str, session_days: int) -> str:
+    """Trade a login link's secret for a session's. Raises Unauthenticated where the link was used, is too old or never was."""
+    # One UPDATE decides: of two requests with the same link, one wins.
+    user_id = session.scalar(
+        update(Credential)
+        .where(Credential.secret_hash == _hash(link_secret), Credential.kind == "login_link")
+        .where(Credential.used_at.is_(None), Credential.expires_at > now())
+        .values(used_at=now())
+        .returning(Credential.user_id)
+    )
+    if user_id is None:
+        raise Unauthenticated(USED_LINK)
+    _forget_old(session)
+    return _issue(session, session.get_one(User, user_id), "session", "", timedelta(days=session_days))
+
+
+def sign_out(session: Session, credential_id: int) -> None:
+    """End a session."""
+    session.execute(delete(Credential).where(Credential.id == credential_id))
+
+
+def authenticate(session: Session, kind: str, secret: str) -> tuple[User, Credential] | None:
+    """Whose secret this is, or None."""
+    row = session.execute(
+        select(User, Credential)
+        .join(Credential, Credential.user_id == User.id)
+        .where(Credential.secret_hash == _hash(secret), Credential.kind == kind)
+        .where((Credential.expires_at.is_(None)) | (Credential.expires_at > now()))
+    ).first()
+    return None if row is None else (row[0], row[1])
+
+
+def _issue(session: Session, user: User, kind: str, name: str, lifetime: timedelta | None) -> str:
+    secret = secrets.token_urlsafe(32)
+    expires_at = now() + lifetime if lifetime else None
+    session.add(Credential(user_id=user.id, kind=kind, name=name, secret_hash=_hash(secret), expires_at=expires_at))
+    session.flush()
+    return secret
+
+
+def _forget_old(session: Session) -> None:
+    session.execute(delete(Credential).where(Credential.expires_at < now() - timedelta(days=1)))
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

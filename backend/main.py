@@ -1,0 +1,95 @@
+"""create_app(): the one place where the web is put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from itsdangerous import URLSafeSerializer
+from sqlalchemy import text
+from starlette.types import Scope
+
+import backend.accounts.api
+import backend.accounts.pages
+import backend.cleansing.api
+import backend.cleansing.pages
+import backend.datasets.api
+import backend.datasets.pages
+import backend.jobs.api
+import backend.jobs.pages
+import backend.review.api
+import backend.review.pages
+import backend.runs.api
+import backend.runs.pages
+from backend import queue
+from backend.db import Database, SessionDep
+from backend.failures import register_handlers
+from backend.jobs.sweep import Sweep
+from backend.protection import protect
+from backend.rendering import STATIC, page
+from backend.settings import Settings
+from backend.storage import Storage
+
+FEATURES = (backend.accounts, backend.datasets, backend.runs, backend.review, backend.cleansing, backend.jobs)
+site = APIRouter(include_in_schema=False)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The web application of one process."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    queue.configure(settings.broker)
+    app = FastAPI(
+        title="Winnow",
+        version=version("winnow"),
+        summary="Find the training images that hurt an image classifier, review them, remove them, and measure whether it helped.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.settings = settings
+    app.state.database = Database(settings.database)
+    app.state.storage = Storage(settings.files)
+    app.state.csrf_signer = URLSafeSerializer(settings.secret(), salt="csrf")
+    for feature in FEATURES:
+        app.include_router(feature.api.router, prefix="/api/v1")
+        app.include_router(feature.pages.router)
+    app.include_router(site)
+    app.mount("/static", VersionedFiles(directory=STATIC))
+    register_handlers(app)
+    protect(app, settings)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    sweep = Sweep(app.state.database, app.state.settings)
+    sweep.start()
+    yield
+    sweep.stop()
+    app.state.database.close()
+
+
+class VersionedFiles(StaticFiles):
+    """Static files; an address with the version in it is good for ever."""
+
+    async def get_response(self, path: str, scope: Scope):  # type: ignore[no-untyped-def]
+        response = await super().get_response(path, scope)
+        lasting = b"v=" in scope.get("query_string", b"") or "/vendor/" in f"/{path}"
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if lasting else "no-cache"
+        return response
+
+
+@site.get("/health")
+def health(session: SessionDep) -> JSONResponse:
+    """Whether the web and its database answer; for supervisors, without a login."""
+    session.execute(text("SELECT 1"))
+    return JSONResponse({"status": "ok"})
+
+
+@site.get("/api/docs")
+def api_docs(request: Request) -> HTMLResponse:
+    """The API's reference, from the OpenAPI document, without anything from another host."""
+    return page(request, "api_docs.html", spec=request.app.openapi())

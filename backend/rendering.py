@@ -1,0 +1,99 @@
+"""Templates: one environment (an undefined name is an error, everything is escaped), and `page`."""
+
+import hashlib
+from contextvars import ContextVar
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import humanize
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+FRONTEND = Path(__file__).resolve().parent.parent / "frontend"
+STATIC = FRONTEND / "static"
+
+# Macros that are imported without context still need the token of the page that is being rendered.
+_csrf_token: ContextVar[str] = ContextVar("csrf_token", default="")
+
+
+def page(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+    """A template, rendered: a whole page or a fragment of one."""
+    token = getattr(request.state, "csrf_token", "")
+    _csrf_token.set(token)
+    known = {"request": request, "user": getattr(request.state, "user", None), "csrf_token": token, "version": static_version()}
+    return HTMLResponse(environment().get_template(template).render(known | context), status)
+
+
+@cache
+def static_version() -> str:
+    """Changes with any script or style sheet, so that browsers may keep those for ever."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in STATIC.rglob("*") if path.is_file()):
+        digest.update(path.relative_to(STATIC).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@cache
+def environment() -> Environment:
+    """The Jinja environment, made once."""
+    made = Environment(
+        loader=FileSystemLoader(FRONTEND / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    made.globals["csrf_field"] = csrf_field
+    made.filters |= {
+        "percent": percent,
+        "points": points,
+        "number": number,
+        "duration": duration,
+        "filesize": lambda size: humanize.naturalsize(size, format="%.1f"),
+        "localtime": localtime,
+    }
+    return made
+
+
+def csrf_field() -> Markup:
+    """The hidden field that every form needs."""
+    return Markup('<input type="hidden" name="csrf_token" value="{}">').format(_csrf_token.get())
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """0.912 → "91.2 %"."""
+    return "–" if fraction is None else f"{100 * fraction:.{digits}f} %"
+
+
+def points(fraction: float | None, digits: int = 1) -> str:
+    """0.014 → "+1.4 points"."""
+    return "–" if fraction is None else f"{100 * fraction:+.{digits}f} points".replace("-", "−")
+
+
+def number(value: float | None) -> str:
+    """1797 → "1,797"; fractions with up to four significant digits."""
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def duration(seconds: float | None) -> str:
+    """125 → "2 min 5 s"."""
+    if seconds is None:
+        return "–"
+    if 0 < seconds < 1:
+        return "less than 1 s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def localtime(moment: datetime | None) -> Markup | str:
+    """A moment that the browser turns into local time; UTC without JavaScript."""
+    if moment is None:
+        return "–"
+    return Markup('<time datetime="{}" data-controller="local-time">{}</time>').format(
+        moment.isoformat(), moment.strftime("%Y-%m-%d %H:%M UTC")
+    )
