@@ -1,0 +1,78 @@
+"""A run's job: train its recipe in its folder, resuming what is there."""
+
+from typing import Any
+
+from sqlalchemy import delete
+
+from backend.models import Run, RunEpoch
+from worker import engine
+from worker.engine import EpochReport, Images, Recipe
+from worker.jobs import JobContext, JobFailed
+from worker.pipeline import arrays
+
+
+def train_run(context: JobContext) -> None:
+    """Train the run that this job is for; each epoch's figures are on the page as soon as it ends."""
+    with context.database.transaction(write=False) as session:
+        run = session.get_one(Run, context.subject_id)
+        images = arrays.load(session, context.storage, run.version_id, "train")
+        validation = arrays.load(session, context.storage, run.version_id, "validation")
+        recipe = _recipe(run, images, arrays.class_names(session, run.data_set_id))
+    context.log(_words(recipe, images, validation))
+
+    def on_epoch(report: EpochReport) -> None:
+        _record(context, report)
+        context.log(
+            f"Epoch {report.epoch} of {report.epochs}: training loss {report.train_loss:.4f}, "
+            f"validation accuracy {report.validation_accuracy:.1%}, {report.seconds:.1f} s."
+        )
+
+    def progress(done: int, total: int) -> None:
+        context.progress(done, total, f"Training, epoch {min(recipe.epochs, 1 + (done - 1) * recipe.epochs // total)} of {recipe.epochs}")
+
+    training = engine.train(recipe, images, validation, context.storage.run(context.subject_id), on_epoch=on_epoch, progress=progress)
+    with context.finish() as session:
+        run = session.get_one(Run, context.subject_id)
+        run.recipe = recipe_values(training.recipe)
+        run.params_hash = training.params_hash
+        run.report = {
+            "seconds": training.seconds,
+            "stored_bytes": engine.stored_bytes(training.folder),
+            "parameters": training.params.numel(),
+            "training_images": len(images),
+            "validation_images": len(validation),
+            "environment": training.record.environment,
+        }
+        run.state = "done"
+
+
+def recipe_values(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as JSON values."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(recipe).items()}
+
+
+def _recipe(run: Run, images: Images, names: list[str]) -> Recipe:
+    """The whole recipe: what was asked, and defaults that fit the data for the rest."""
+    absent = sorted(set(range(len(names))) - set(images.labels.tolist()))
+    if absent:
+        raise JobFailed(f"The class “{names[absent[0]]}” has no training image in this version; add some, or import without that class.")
+    known = {
+        name: value for name, value in run.recipe.items() if name not in ("mean", "std", "classes", "channels", "height", "width", "seed")
+    }
+    return engine.default_recipe(images, len(names), seed=run.seed, **known)
+
+
+def _words(recipe: Recipe, images: Images, validation: Images) -> str:
+    return (
+        f"{len(images):,} training and {len(validation):,} validation images, {recipe.classes} classes. "
+        f"Network {recipe.network}, {recipe.epochs} epochs of batches of {recipe.batch_size}, "
+        f"learning rate {recipe.learning_rate:g} ({recipe.schedule}), seed {recipe.seed}."
+    )
+
+
+def _record(context: JobContext, report: EpochReport) -> None:
+    """Write an epoch's row; an epoch that is reported again after a resume replaces its own."""
+    values = {name: value for name, value in vars(report).items() if name != "epochs"}
+    with context.database.transaction() as session:
+        session.execute(delete(RunEpoch).where(RunEpoch.run_id == context.subject_id, RunEpoch.epoch == report.epoch))
+        session.add(RunEpoch(run_id=context.subject_id, **values))
