@@ -35,6 +35,8 @@ def identify(request: Request, session: SessionDep) -> SignedIn:
         message = "Please sign in." if by_cookie else "This API token is not valid; make a new one: winnow token create"
         raise Unauthenticated(message)
     user, credential = found
+    # An error page shows the name after the transaction was rolled back, which would empty what is still attached.
+    session.expunge(user)
     request.state.user = user
     request.state.csrf_token = csrf_token(request, credential.id)
     return SignedIn(user, credential.id, by_cookie)

@@ -1,7 +1,6 @@
 """One Winnow as real processes in a scratch folder: broker, worker and web, each of which a test may kill and start again."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -48,14 +47,14 @@ class Machine:
         )
 
     def kill(self, name: str) -> None:
-        """SIGKILL: no handler runs, nothing is flushed. Children of the process are killed with it, as a dying machine would."""
+        """SIGKILL: no handler runs, nothing is flushed."""
         if name == "broker":
             assert self._broker is not None
             self._broker.terminate()
             (self.home / "run" / "broker.sock").unlink(missing_ok=True)
             return
         process = self._running.pop(name)
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait(10)
 
     def stop(self, name: str, seconds: float = 10) -> int:
@@ -65,12 +64,13 @@ class Machine:
         return process.wait(seconds)
 
     def close(self) -> None:
-        """End everything that still runs."""
+        """End everything that still runs, and show the end of what it said: pytest prints that where the test failed."""
         for name in list(self._running):
             self.kill(name)
         if self._broker is not None:
             self._broker.terminate()
         self._log.close()
+        print(self.log.read_text(errors="replace")[-6000:])
 
 
 def python(*arguments: str) -> list[str]:
