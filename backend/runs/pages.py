@@ -1,0 +1,95 @@
+"""Runs as pages: the form, the live chart, and the way to the review."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.datasets import service as datasets
+from backend.db import SessionDep
+from backend.models import DataSet, Run, User, Version
+from backend.rendering import page
+from backend.runs import api, schemas, service
+from backend.runs.schemas import EpochOut, RunOptions, ScoringOptions
+
+router = APIRouter(include_in_schema=False)
+
+
+async def _form_values(request: Request) -> dict[str, Any]:
+    """A form's fields as text, to be validated as a whole with a sentence for each field."""
+    return {key: value for key, value in (await request.form()).items() if key != "csrf_token"}
+
+
+FormValues = Annotated[dict[str, Any], Depends(_form_values)]
+
+
+@router.get("/datasets/{data_set_id}/runs/new")
+def new_run(request: Request, data_set_id: int, session: SessionDep, user: OwnerDep) -> HTMLResponse:
+    """The form: one button, and the rest folded away."""
+    return _form(request, datasets.get(session, user, data_set_id), {}, {})
+
+
+@router.post("/datasets/{data_set_id}/runs")
+def create_run(request: Request, data_set_id: int, session: SessionDep, user: OwnerDep, values: FormValues) -> Response:
+    """Start a training, or show the form again with what to mend."""
+    data_set = datasets.get(session, user, data_set_id)
+    try:
+        options = RunOptions.model_validate(values)
+    except ValidationError as error:
+        errors = {str(detail["loc"][0]): detail["msg"] for detail in error.errors() if detail["loc"]}
+        return _form(request, data_set, values, errors, status=422)
+    return RedirectResponse(f"/runs/{service.create(session, user, data_set, options).id}", 303)
+
+
+def _form(request: Request, data_set: DataSet, values: dict[str, Any], errors: dict[str, str], status: int = 200) -> HTMLResponse:
+    choices = {"networks": schemas.NETWORKS, "schedules": schemas.SCHEDULES, "augmentations": schemas.AUGMENTATIONS}
+    return page(request, "runs/new.html", status=status, data_set=data_set, values=values, errors=errors, **choices)
+
+
+@router.get("/runs/{run_id}")
+def show_run(request: Request, run_id: int, session: SessionDep, user: UserDep) -> HTMLResponse:
+    """The run: chart and progress, then the next step."""
+    return page(request, "runs/show.html", **_run_context(session, user, service.get(session, user, run_id)))
+
+
+def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
+    reviews = service.reviews_of(session, run)
+    epochs = service.epochs(session, run)
+    seconds = sum(epoch.seconds for epoch in epochs) / len(epochs) if epochs else 0.0
+    return {
+        "run": run,
+        "data_set": datasets.get(session, user, run.data_set_id),
+        "run_version": session.get_one(Version, run.version_id),
+        "job": service.job_of(session, run.job_id),
+        "epochs": epochs,
+        "chart": [EpochOut.model_validate(epoch).model_dump() for epoch in epochs],
+        "reviews": [(review, service.job_of(session, review.job_id), service.scorings_of(session, review)) for review in reviews],
+        "methods": schemas.METHODS,
+        "spans": schemas.SPANS,
+        "costs": {method: work * seconds for method, work in schemas.EPOCHS_OF_WORK.items()},
+    }
+
+
+@router.get("/runs/{run_id}/epochs")
+def epochs(run_id: int, session: SessionDep, user: UserDep) -> dict[str, Any]:
+    """What the live chart asks for: the epochs so far, and whether more will come."""
+    run = service.get(session, user, run_id)
+    job = service.job_of(session, run.job_id)
+    active = job is not None and job.state in ("queued", "running")
+    return {"active": active, "epochs": [EpochOut.model_validate(epoch) for epoch in service.epochs(session, run)]}
+
+
+@router.post("/runs/{run_id}/reviews")
+def create_review(run_id: int, session: SessionDep, user: OwnerDep, values: FormValues) -> RedirectResponse:
+    """Find harmful images: start the scoring and go to the review that it fills."""
+    options = ScoringOptions.model_validate(values)
+    review = service.start_scoring(session, user, service.get(session, user, run_id), options)
+    return RedirectResponse(f"/reviews/{review.id}", 303)
+
+
+# The downloads are the API's, under an address that a page can link.
+router.add_api_route("/runs/{run_id}/scores.csv", api.scores_csv, response_class=Response)
+router.add_api_route("/runs/{run_id}/scores.parquet", api.scores_parquet, response_class=Response)

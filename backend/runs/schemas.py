@@ -1,0 +1,126 @@
+"""Shapes of runs and scorings, and what can be chosen. A test compares the choices with the engine's."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from backend.jobs.schemas import JobOut
+
+# Name → what a person reads. The engine has the same names; the web must not import it (torch).
+NETWORKS = {
+    "mnist": "Small and fast; for digits, letters and other simple grey images.",
+    "cifar": "Middle-sized; for small colour images.",
+    "resnet18": "Large and slow without a GPU; for photographs.",
+}
+SCHEDULES = {
+    "constant": "Same learning rate throughout",
+    "step": "A tenth at half of the run, a hundredth at three quarters",
+    "cosine": "Falls smoothly to zero",
+}
+AUGMENTATIONS = {"none": "As they are", "shift": "Shifted a little", "shift_flip": "Shifted a little and mirrored"}
+METHODS = {
+    "sgd_influence": "Exact: without this image, this very training would have ended better.",
+    "marginal_influence": "Averaged over when in an epoch the image was seen: steadier, slower.",
+    "final_params": "An estimate from the finished model alone: no replay, less exact.",
+}
+SPANS = {"last_epoch": "The last epoch (fast)", "all_epochs": "All epochs (slower, looks further back)"}
+# Retracing costs about 2.4 training steps and the replay one (docs/results.md); the marginal method adds eight forward passes.
+EPOCHS_OF_WORK = {"sgd_influence": 3.6, "marginal_influence": 9.0, "final_params": 2.6}
+
+
+class RunOptions(BaseModel):
+    """How to train; what is left out is chosen to fit the data."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version_id: int | None = Field(None, description="Version to train on; the current one if left out.")
+    seed: int = Field(0, ge=0, lt=2**31, description="The same seed gives the same run, bit for bit.")
+    network: Literal["mnist", "cifar", "resnet18"] | None = Field(None, description="Network; chosen by size and colour if left out.")
+    epochs: int | None = Field(None, ge=1, le=1000, description="Passes over the training images.")
+    batch_size: int | None = Field(None, ge=1, le=4096, description="Images a step.")
+    learning_rate: float | None = Field(None, gt=0, le=100, allow_inf_nan=False, description="Step size η.")
+    momentum: float | None = Field(None, ge=0, lt=1, description="Momentum μ; 0 for plain SGD.")
+    weight_decay: float | None = Field(None, ge=0, le=1, description="Weight decay.")
+    schedule: Literal["constant", "step", "cosine"] | None = Field(None, description="How the learning rate falls.")
+    augmentation: Literal["none", "shift", "shift_flip"] | None = Field(None, description="How images vary from epoch to epoch.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_default(cls, values: Any) -> Any:
+        """A form sends empty fields as empty text."""
+        return {key: value for key, value in values.items() if value != ""} if isinstance(values, dict) else values
+
+    @field_validator("seed", mode="before")
+    @classmethod
+    def _no_seed(cls, value: Any) -> Any:
+        return 0 if value is None else value
+
+    def recipe(self) -> dict[str, Any]:
+        """What was asked for, without the rest."""
+        return self.model_dump(exclude={"version_id", "seed"}, exclude_none=True)
+
+
+class ScoringOptions(BaseModel):
+    """How to look for harmful images."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    method: Literal["sgd_influence", "marginal_influence", "final_params"] = Field(
+        "sgd_influence", description="Method of the first ranking."
+    )
+    span: Literal["last_epoch", "all_epochs"] = Field("last_epoch", description="Epochs to retrace.")
+
+
+class EpochOut(BaseModel):
+    """What one epoch measured."""
+
+    model_config = ConfigDict(from_attributes=True)
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    learning_rate: float
+    seconds: float
+    params_hash: str
+
+
+class RunOut(BaseModel):
+    """A run, its job and its epochs so far."""
+
+    id: int
+    data_set_id: int
+    version_id: int
+    state: str
+    seed: int
+    recipe: dict[str, Any]
+    params_hash: str | None
+    report: dict[str, Any]
+    created_at: datetime
+    job: JobOut | None
+    epochs: list[EpochOut]
+
+
+class ScoringOut(BaseModel):
+    """A scoring; its values are in the downloads."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: int
+    method: str
+    options: dict[str, Any]
+    state: str
+    exact: bool
+    report: dict[str, Any]
+
+
+class NewReview(BaseModel):
+    """The review that a scoring prepares."""
+
+    id: int
+    run_id: int
+    data_set_id: int
+    version_id: int
+    state: str
+    scorings: list[ScoringOut]
+    job: JobOut | None

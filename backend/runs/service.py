@@ -1,0 +1,153 @@
+"""Runs and their scorings."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Row, select
+from sqlalchemy.orm import Session, aliased
+
+from backend.errors import Conflict, NotFound
+from backend.jobs import service as jobs
+from backend.models import DataSet, Image, Job, Review, Run, RunEpoch, Score, Scoring, Suggestion, User, Version
+from backend.runs.schemas import RunOptions, ScoringOptions
+
+DOWNLOAD_ROWS = 2_000
+DOWNLOAD_COLUMNS = (
+    "image_id",
+    "path",
+    "given_class",
+    "predicted_class",
+    "confidence",
+    "queue_position",
+    "influence",
+    "influence_rank",
+    "margin",
+    "margin_rank",
+    "decision",
+)
+
+
+def get(session: Session, user: User, run_id: int) -> Run:  # noqa: ARG001 - everyone who is signed in sees every run
+    """The run. Raises NotFound."""
+    run = session.get(Run, run_id)
+    if run is None:
+        raise NotFound("There is no such run.")
+    return run
+
+
+def create(session: Session, user: User, data_set: DataSet, options: RunOptions) -> Run:
+    """Queue a training. Raises Conflict while the import runs, NotFound for a version of another data set."""
+    version_id = options.version_id or data_set.current_version_id
+    if data_set.state != "ready" or version_id is None:
+        raise Conflict("This data set is not imported yet. Wait until the import is done, then train.")
+    version = session.get(Version, version_id)
+    if version is None or version.data_set_id != data_set.id:
+        raise NotFound("This data set has no such version.")
+    run = Run(data_set_id=data_set.id, version_id=version.id, seed=options.seed, recipe=options.recipe(), created_by=user.id)
+    session.add(run)
+    session.flush()
+    title = f"Train on {data_set.name[:200]}, version {version.number}"
+    run.job_id = jobs.create(session, user, kind="train", title=title, subject_id=run.id, data_set_id=data_set.id).id
+    session.flush()
+    return run
+
+
+def job_of(session: Session, job_id: int | None) -> Job | None:
+    """The job, if it is still there."""
+    return session.get(Job, job_id) if job_id else None
+
+
+def epochs(session: Session, run: Run) -> Sequence[RunEpoch]:
+    """The run's epochs so far, in order."""
+    return session.scalars(select(RunEpoch).where(RunEpoch.run_id == run.id).order_by(RunEpoch.epoch)).all()
+
+
+def runs_of(session: Session, data_set: DataSet) -> Sequence[Run]:
+    """The data set's own runs, newest first; the trainings of its cleansings are theirs."""
+    own = (Run.data_set_id == data_set.id, Run.cleansing_id.is_(None))
+    return session.scalars(select(Run).where(*own).order_by(Run.id.desc())).all()
+
+
+def start_scoring(session: Session, user: User, run: Run, options: ScoringOptions) -> Review:
+    """Queue the scoring of a finished run, and make the review that it fills. Raises Conflict where the run is not finished."""
+    if run.state != "done":
+        raise Conflict("This training is not finished. Wait until it is, then find the harmful images.")
+    if run.cleansing_id is not None:
+        raise Conflict("This training belongs to a verdict. Train on the version itself, then find its harmful images.")
+    accuracy = Scoring(run_id=run.id, method=options.method, options={"span": options.span})
+    label = Scoring(run_id=run.id, method="margin")
+    session.add_all((accuracy, label))
+    session.flush()
+    review = Review(
+        data_set_id=run.data_set_id,
+        version_id=run.version_id,
+        run_id=run.id,
+        accuracy_scoring_id=accuracy.id,
+        label_scoring_id=label.id,
+        created_by=user.id,
+    )
+    session.add(review)
+    session.flush()
+    name = session.get_one(DataSet, run.data_set_id).name[:200]
+    payload = options.model_dump()
+    title = f"Find harmful images in {name}"
+    job = jobs.create(session, user, kind="score", title=title, subject_id=review.id, data_set_id=run.data_set_id, payload=payload)
+    review.job_id = accuracy.job_id = label.job_id = job.id
+    session.flush()
+    return review
+
+
+def reviews_of(session: Session, run: Run) -> Sequence[Review]:
+    """The run's reviews, newest first."""
+    return session.scalars(select(Review).where(Review.run_id == run.id).order_by(Review.id.desc())).all()
+
+
+def scorings_of(session: Session, review: Review) -> list[Scoring]:
+    """The review's two scorings: influence, then label."""
+    wanted = [review.accuracy_scoring_id, review.label_scoring_id]
+    found = {scoring.id: scoring for scoring in session.scalars(select(Scoring).where(Scoring.id.in_([i for i in wanted if i])))}
+    return [found[scoring_id] for scoring_id in wanted if scoring_id in found]
+
+
+def latest_review(session: Session, run: Run) -> Review:
+    """The run's newest review that is ready. Raises NotFound where nothing was scored yet."""
+    for review in reviews_of(session, run):
+        if review.state == "ready":
+            return review
+    raise NotFound("This run has no scores yet. Find its harmful images first.")
+
+
+def score_rows(session: Session, review: Review) -> Iterator[tuple[Any, ...]]:
+    """A row for each training image as DOWNLOAD_COLUMNS say, in the order of the default queue, read in chunks."""
+    names = session.get_one(DataSet, review.data_set_id).class_names
+    harm, wrong = aliased(Score), aliased(Score)
+    statement = (
+        select(Suggestion, harm.value, harm.rank, wrong.value, wrong.rank)
+        .join(Image, Image.id == Suggestion.image_id)
+        .join(harm, (harm.image_id == Suggestion.image_id) & (harm.scoring_id == review.accuracy_scoring_id))
+        .join(wrong, (wrong.image_id == Suggestion.image_id) & (wrong.scoring_id == review.label_scoring_id))
+        .where(Suggestion.review_id == review.id)
+        .order_by(Suggestion.position)
+    )
+    after = 0
+    while rows := session.execute(statement.where(Suggestion.position > after).limit(DOWNLOAD_ROWS)).all():
+        yield from (_download_row(row, names) for row in rows)
+        after = rows[-1][0].position
+        session.expunge_all()
+
+
+def _download_row(row: Row[Any], names: list[str]) -> tuple[Any, ...]:
+    suggestion, influence, influence_rank, margin, margin_rank = row
+    return (
+        suggestion.image_id,
+        suggestion.path,
+        names[suggestion.label],
+        names[suggestion.predicted],
+        suggestion.confidence,
+        suggestion.position,
+        influence,
+        influence_rank,
+        margin,
+        margin_rank,
+        suggestion.decision or "",
+    )

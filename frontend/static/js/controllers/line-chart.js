@@ -1,0 +1,66 @@
+// Loss and accuracy by epoch; asks for more each second while the training runs, then stops by itself.
+import "../vendor/chart-4.6.1.umd.min.js";
+
+const LINES = {
+  accuracy: { title: "Accuracy", scale: 100, suffix: " %", keys: { train_accuracy: "Training", validation_accuracy: "Validation" } },
+  loss: { title: "Loss", scale: 1, suffix: "", keys: { train_loss: "Training", validation_loss: "Validation" } },
+};
+
+export default class {
+  #root; #charts = {}; #timer;
+
+  constructor(root) {
+    this.#root = root;
+    const epochs = JSON.parse(root.querySelector("[data-part=epochs]").textContent);
+    for (const name of Object.keys(LINES)) this.#charts[name] = this.#chart(name);
+    this.#paint(epochs);
+    if (root.dataset.active === "true") this.#later();
+  }
+
+  disconnect() {
+    clearTimeout(this.#timer);
+    Object.values(this.#charts).forEach((chart) => chart.destroy());
+  }
+
+  #later() { this.#timer = setTimeout(() => this.#ask(), 1000); }
+
+  async #ask() {
+    try {
+      const reply = await fetch(this.#root.dataset.url);
+      if (!reply.ok) return;
+      const { active, epochs } = await reply.json();
+      this.#paint(epochs);
+      if (active) this.#later();
+    } catch { this.#later(); }
+  }
+
+  #paint(epochs) {
+    for (const [name, { keys, scale }] of Object.entries(LINES)) {
+      const chart = this.#charts[name];
+      chart.data.labels = epochs.map(({ epoch }) => epoch);
+      Object.keys(keys).forEach((key, place) => { chart.data.datasets[place].data = epochs.map((epoch) => epoch[key] * scale); });
+      chart.update("none");
+    }
+  }
+
+  #chart(name) {
+    const { title, keys, suffix } = LINES[name];
+    const style = getComputedStyle(document.documentElement);
+    const colour = (token) => style.getPropertyValue(token).trim();
+    const colours = [colour("--arm-before"), colour("--arm-cleaned")];
+    const axis = { ticks: { color: colour("--ink-soft") }, grid: { color: colour("--line") } };
+    return new globalThis.Chart(this.#root.querySelector(`[data-part=${name}]`), {
+      type: "line",
+      data: {
+        labels: [],
+        datasets: Object.values(keys).map((label, place) => ({ label, data: [], borderColor: colours[place], backgroundColor: colours[place], borderDash: place ? [] : [5, 4], pointRadius: 2, tension: 0.2 })),
+      },
+      options: {
+        animation: false,
+        maintainAspectRatio: false,
+        plugins: { title: { display: true, text: title, color: colour("--ink") }, legend: { labels: { color: colour("--ink") } } },
+        scales: { x: { ...axis, title: { display: true, text: "Epoch", color: colour("--ink-soft") } }, y: { ...axis, ticks: { ...axis.ticks, callback: (value) => `${value}${suffix}` } } },
+      },
+    });
+  }
+}
