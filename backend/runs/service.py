@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from backend.errors import Conflict, NotFound
@@ -131,13 +131,14 @@ def score_rows(session: Session, review: Review) -> Iterator[tuple[Any, ...]]:
     )
     after = 0
     while rows := session.execute(statement.where(Suggestion.position > after).limit(DOWNLOAD_ROWS)).all():
-        yield from (_download_row(row, names) for row in rows)
+        yield from (_download_row(names, *row) for row in rows)
         after = rows[-1][0].position
         session.expunge_all()
 
 
-def _download_row(row: Row[Any], names: list[str]) -> tuple[Any, ...]:
-    suggestion, influence, influence_rank, margin, margin_rank = row
+def _download_row(
+    names: list[str], suggestion: Suggestion, influence: float, influence_rank: int, margin: float, margin_rank: int
+) -> tuple[Any, ...]:
     return (
         suggestion.image_id,
         suggestion.path,

@@ -1,0 +1,97 @@
+"""The cast: an owner, a reviewer and an outsider, on a real database in a folder of its own."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from backend import queue
+from backend.accounts import service as accounts
+from backend.db import Database
+from backend.main import create_app
+from backend.models import Base, User
+from backend.settings import Settings
+from backend.storage import Storage
+from tests.factories import a_user
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", import_folders=str(tmp_path / "import"))
+
+
+@pytest.fixture
+def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[FastAPI]:
+    """The application without a broker: messages are dropped, the job row is the truth."""
+    monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
+    app = create_app(settings)
+    Base.metadata.create_all(app.state.database.engine)
+    yield app
+    app.state.database.close()
+
+
+@pytest.fixture
+def database(app: FastAPI) -> Database:
+    return app.state.database
+
+
+@pytest.fixture
+def storage(app: FastAPI) -> Storage:
+    return app.state.storage
+
+
+@pytest.fixture
+def owner(database: Database) -> User:
+    with database.transaction() as session:
+        return a_user(session, "olga", "owner")
+
+
+@pytest.fixture
+def reviewer(database: Database) -> User:
+    with database.transaction() as session:
+        return a_user(session, "rita", "reviewer")
+
+
+@pytest.fixture
+def sign_in(app: FastAPI, database: Database) -> Callable[[User], TestClient]:
+    """A browser of that person, signed in by a login link; unsafe requests carry the CSRF token, as htmx sends it."""
+
+    def signed_in(user: User) -> TestClient:
+        with database.transaction() as session:
+            link = accounts.issue_login_link(session, user)
+        client = TestClient(app, raise_server_exceptions=False)
+        client.get("/", params={"token": link}, follow_redirects=False)
+        found = re.search(r'name="csrf-token" content="([^"]+)"', client.get("/account").text)
+        assert found is not None
+        client.headers["X-CSRF-Token"] = found.group(1)
+        return client
+
+    return signed_in
+
+
+@pytest.fixture
+def client(sign_in: Callable[[User], TestClient], owner: User) -> TestClient:
+    """The owner's browser."""
+    return sign_in(owner)
+
+
+@pytest.fixture
+def reviewer_client(sign_in: Callable[[User], TestClient], reviewer: User) -> TestClient:
+    return sign_in(reviewer)
+
+
+@pytest.fixture
+def anonymous_client(app: FastAPI) -> TestClient:
+    """The outsider's browser."""
+    return TestClient(app, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def api_client(app: FastAPI, database: Database, owner: User) -> TestClient:
+    """A program with the owner's API token."""
+    with database.transaction() as session:
+        token = accounts.create_token(session, owner, "tests")
+    return TestClient(app, raise_server_exceptions=False, headers={"Authorization": f"Bearer {token}"})
