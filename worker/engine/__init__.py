@@ -6,6 +6,7 @@ from worker.engine.errors import Diverged, EngineError, ReplayDrift
 from worker.engine.explain import explain
 from worker.engine.models import NETWORKS
 from worker.engine.recipe import Recipe
+from worker.engine.removal import Removal, leave_out
 from worker.engine.scores import METHODS, SPANS, Scores, score
 from worker.engine.training import Training, evaluate, features, load_training, predict, train
 from worker.engine.trajectory import EpochReport, stored_bytes
@@ -21,6 +22,7 @@ __all__ = [
     "EpochReport",
     "Images",
     "Recipe",
+    "Removal",
     "ReplayDrift",
     "Scores",
     "Training",
@@ -28,6 +30,7 @@ __all__ = [
     "evaluate",
     "explain",
     "features",
+    "leave_out",
     "load_training",
     "paired_difference",
     "predict",

@@ -1,0 +1,41 @@
+"""Really leaving images out, against what their influence predicted."""
+
+import numpy as np
+import pytest
+
+from tests.engine.conftest import a_recipe, some_images
+from worker.engine import EngineError, Images, evaluate, leave_out, score, train
+
+
+def test_leaving_one_image_out_changes_the_loss_as_its_influence_says(images, validation, tmp_path):
+    labels = images.labels.copy()
+    labels[0] = 1  # wrong: without a wrong label every image helps, this early
+    images = Images(images.pixels, labels, images.ids)
+    training = train(a_recipe(learning_rate=0.005), images, None, tmp_path / "with")
+    values = score(training, images, validation, span="all_epochs").values
+    harmful, helpful = int(values.argmin()), int(values.argmax())
+    assert values[harmful] < 0 < values[helpful]
+    for position in (harmful, helpful):
+        removal = leave_out(training, images, validation, np.array([position]), tmp_path / str(position))
+        assert removal.measured_change == pytest.approx(values[position], rel=0.05)
+
+
+def test_the_measured_change_is_the_difference_of_two_evaluations(images, validation, tmp_path):
+    training = train(a_recipe(), images, None, tmp_path / "with")
+    removal = leave_out(training, images, validation, np.array([3, 4, 3]), tmp_path / "without")
+    assert removal.training.params_hash != training.params_hash
+    assert removal.measured_change == evaluate(removal.training, validation)[1] - evaluate(training, validation)[1]
+
+
+@pytest.mark.parametrize("positions", [[], [-1], [45], list(range(45))], ids=["none", "below", "above", "all"])
+def test_positions_that_make_no_sense_are_a_sentence(images, validation, tmp_path, positions):
+    training = train(a_recipe(epochs=1), images, None, tmp_path / "with")
+    with pytest.raises(EngineError, match="Choose between 1 and 44"):
+        leave_out(training, images, validation, np.array(positions, dtype=np.int64), tmp_path / "without")
+
+
+def test_images_of_another_run_are_refused(images, validation, tmp_path):
+    training = train(a_recipe(epochs=1), images, None, tmp_path / "with")
+    other: Images = some_images(44)
+    with pytest.raises(EngineError, match="not the images that the run was trained on"):
+        leave_out(training, other, validation, np.array([0]), tmp_path / "without")

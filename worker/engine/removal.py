@@ -1,0 +1,40 @@
+"""What leaving images out really does: the truth that influence predicts (influence.md, section 7)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from worker.engine.data import Images, Integers
+from worker.engine.errors import EngineError
+from worker.engine.training import Training, evaluate, train
+from worker.engine.trajectory import Progress
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A counterfactual run. measured_change: validation loss without the images − with them; negative: they were harmful."""
+
+    training: Training
+    measured_change: float
+
+
+def leave_out(
+    training: Training, images: Images, validation: Images, positions: Integers, folder: Path, *, progress: Progress | None = None
+) -> Removal:
+    """Repeat a finished run without the images at `positions`, into `folder` (resuming what is there), and measure the change.
+
+    Their terms are dropped; divisor, order, augmentation and seeds stay, so this is the counterfactual that `sgd_influence` with the span
+    all_epochs is the first-order estimate of. images: the N training images of the run. positions: (K,) int64 within 0…N−1.
+
+    Raises EngineError for images that are not the run's, and for positions that are none, outside the list, or all of it.
+    """
+    if training.record.images != images.digest():
+        raise EngineError("These are not the images that the run was trained on; give the same list, with the same labels.")
+    positions = np.unique(positions)
+    if len(positions) == 0 or len(positions) >= len(images) or positions[0] < 0 or positions[-1] >= len(images):
+        raise EngineError(f"Choose between 1 and {len(images) - 1} of the {len(images)} training images to leave out.")
+    mask = np.zeros(len(images), dtype=bool)
+    mask[positions] = True
+    without = train(training.recipe, images, None, folder, leave_out=mask, progress=progress)
+    return Removal(without, evaluate(without, validation)[1] - evaluate(training, validation)[1])
