@@ -1,0 +1,233 @@
+"""kill -9 of worker, web and broker under the real `winnow up`, at random moments of a real training, scoring and import."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from sqlalchemy import func, select
+
+from backend.accounts import service as accounts
+from backend.db import Database
+from backend.models import Image, Job, JobLogLine, Run, RunEpoch, Score, Scoring, Suggestion
+from backend.processes import running_address
+from backend.settings import Settings
+from tests.faults.machine import ROOT, wait_until
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
+
+EPOCHS = 8
+# How a process is known by its command line.
+MARKS = {"worker": "worker.app", "web": "serve", "broker": "valkey-server"}
+
+
+class Winnow:
+    """A running `winnow up` on any free port, its API as an owner, and a look into its database."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        environment = {"WINNOW_HOME": str(home), "WINNOW_PORT": "0", "WINNOW_SWEEP_SECONDS": "0.5", "WINNOW_MAX_ATTEMPTS": "50"}
+        self.output = (home / "up.log").open("wb")
+        command = [sys.executable, "-m", "backend.cli", "up", "--port", "0"]
+        self.supervisor = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=self.output, stderr=self.output)
+        self.settings = Settings(home=home)
+        wait_until(lambda: running_address(self.settings) is not None, 30, f"winnow up; it says {(home / 'up.log').read_text()}")
+        self.database = Database(self.settings.database)
+        wait_until(lambda: self.find("worker") is not None, 30, "the worker to start")
+        with self.database.transaction() as session:
+            owner = accounts.create_user(session, "Olga of the faults", "owner")
+            token = accounts.create_token(session, owner, "faults")
+        self.client = httpx.Client(
+            base_url=f"{running_address(self.settings)}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30
+        )
+
+    def find(self, name: str) -> psutil.Process | None:
+        """The process of this name that is alive now."""
+        for child in psutil.Process(self.supervisor.pid).children():
+            try:
+                if child.status() != psutil.STATUS_ZOMBIE and any(MARKS[name] in part for part in child.cmdline()):
+                    return child
+            except psutil.NoSuchProcess:
+                continue
+        return None
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, once it is there to be killed; the supervisor starts it again."""
+        wait_until(lambda: self.find(name) is not None, 30, f"the {name} to be there")
+        process = self.find(name)
+        assert process is not None
+        process.kill()
+
+    def post(self, path: str, **body: object) -> dict[str, Any]:
+        """POST once; the web is up whenever a test asks."""
+        answer = self.client.post(path, json=body)
+        assert answer.status_code == 202, answer.text
+        return dict(answer.json())
+
+    def job(self, job_id: int) -> Job:
+        with self.database.transaction(write=False) as session:
+            return session.get_one(Job, job_id)
+
+    def wait_for_share(self, job_id: int, share: float) -> None:
+        """Wait until the job has done this share of its work in its newest attempt, or has ended."""
+
+        def reached() -> bool:
+            job = self.job(job_id)
+            running = job.state == "running" and job.progress_total > 0 and job.progress_done >= share * job.progress_total
+            return running or job.state in ("done", "failed")
+
+        wait_until(reached, 60, f"{share:.0%} of job {job_id}")
+
+    def wait_for_end(self, job_id: int) -> Job:
+        wait_until(lambda: self.job(job_id).state not in ("queued", "running"), 90, f"job {job_id} to end")
+        job = self.job(job_id)
+        assert job.state == "done", job.error
+        return job
+
+    def times_finished(self, job_id: int) -> int:
+        with self.database.transaction(write=False) as session:
+            lines = select(func.count()).where(JobLogLine.job_id == job_id, JobLogLine.message == "Done.")
+            return session.scalar(lines) or 0
+
+    def rows(self, query: Any) -> list[tuple[Any, ...]]:
+        with self.database.transaction(write=False) as session:
+            return [tuple(row) for row in session.execute(query)]
+
+    def close(self) -> None:
+        self.supervisor.send_signal(signal.SIGTERM)
+        self.supervisor.wait(20)
+        self.client.close()
+        self.database.close()
+        self.output.close()
+        for log in sorted((self.home / "logs").glob("*.log")):
+            print(f"── {log.name}\n{log.read_text(errors='replace')[-3000:]}")
+
+
+@pytest.fixture(scope="module")
+def winnow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Winnow]:
+    winnow = Winnow(tmp_path_factory.mktemp("faults"))
+    yield winnow
+    winnow.close()
+
+
+@pytest.fixture(scope="module")
+def data_set(winnow: Winnow) -> int:
+    """The sample, imported undisturbed."""
+    made = winnow.post("/data-sets", name="Undisturbed", source={"kind": "sample"}, seed=1)
+    winnow.wait_for_end(made["job"]["id"])
+    return int(made["id"])
+
+
+@pytest.fixture(scope="module")
+def run(winnow: Winnow, data_set: int) -> int:
+    """A training of the sample, undisturbed."""
+    made = winnow.post(f"/data-sets/{data_set}/runs", seed=5, epochs=EPOCHS)
+    winnow.wait_for_end(made["job"]["id"])
+    return int(made["id"])
+
+
+@pytest.fixture
+def dice() -> random.Random:
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")  # pytest shows it when the test fails
+    return random.Random(seed)
+
+
+def start_run(winnow: Winnow, data_set: int) -> tuple[int, int]:
+    made = winnow.post(f"/data-sets/{data_set}/runs", seed=5, epochs=EPOCHS)
+    return int(made["id"]), int(made["job"]["id"])
+
+
+def hashes(winnow: Winnow, run_id: int) -> tuple[str | None, list[tuple[Any, ...]]]:
+    """The hash of the final parameters, and of the parameters at each epoch's end."""
+    final = winnow.rows(select(Run.params_hash).where(Run.id == run_id))[0][0]
+    return final, winnow.rows(select(RunEpoch.epoch, RunEpoch.params_hash).where(RunEpoch.run_id == run_id).order_by(RunEpoch.epoch))
+
+
+def test_a_training_whose_worker_is_killed_ends_with_the_same_parameters(
+    winnow: Winnow, data_set: int, run: int, dice: random.Random
+) -> None:
+    run_id, job_id = start_run(winnow, data_set)
+    for share in sorted(dice.uniform(0.05, 0.9) for _ in range(2)):
+        winnow.wait_for_share(job_id, share)
+        winnow.kill("worker")
+    job = winnow.wait_for_end(job_id)
+    assert job.attempts > 1
+    assert hashes(winnow, run_id) == hashes(winnow, run)
+    assert len(hashes(winnow, run_id)[1]) == EPOCHS
+    assert winnow.times_finished(job_id) == 1
+
+
+def test_a_training_goes_on_undisturbed_while_web_and_broker_are_killed(
+    winnow: Winnow, data_set: int, run: int, dice: random.Random
+) -> None:
+    run_id, job_id = start_run(winnow, data_set)
+    for name in ("web", "broker"):
+        winnow.wait_for_share(job_id, dice.uniform(0.05, 0.6))
+        winnow.kill(name)
+    job = winnow.wait_for_end(job_id)
+    assert job.attempts == 1
+    assert hashes(winnow, run_id) == hashes(winnow, run)
+    wait_until(lambda: answers(winnow), 20, "the web to be back")
+
+
+def answers(winnow: Winnow) -> bool:
+    try:
+        return winnow.client.get("/jobs").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def suggestions(winnow: Winnow, review_id: int) -> list[tuple[Any, ...]]:
+    columns = [column for column in Suggestion.__table__.columns if column.name != "review_id"]
+    return winnow.rows(select(*columns).where(Suggestion.review_id == review_id).order_by(Suggestion.position))
+
+
+def test_a_scoring_whose_worker_is_killed_fills_the_same_review_once(winnow: Winnow, run: int, dice: random.Random) -> None:
+    undisturbed = winnow.post(f"/runs/{run}/reviews")
+    winnow.wait_for_end(undisturbed["job"]["id"])
+    disturbed = winnow.post(f"/runs/{run}/reviews")
+    job_id = disturbed["job"]["id"]
+    winnow.wait_for_share(job_id, dice.uniform(0.0, 0.9))
+    winnow.kill("worker")
+    winnow.wait_for_end(job_id)
+    expected = suggestions(winnow, undisturbed["id"])
+    assert expected
+    assert suggestions(winnow, disturbed["id"]) == expected
+    scores = winnow.rows(select(func.count()).select_from(Score).join(Scoring).where(Scoring.job_id == job_id))
+    assert scores == [(2 * len(expected),)]
+    assert winnow.times_finished(job_id) == 1
+
+
+def test_an_import_whose_worker_is_killed_has_each_image_once(winnow: Winnow, data_set: int, dice: random.Random) -> None:
+    made = winnow.post("/data-sets", name="Disturbed", source={"kind": "sample"}, seed=1)
+    wait_until(lambda: winnow.job(made["job"]["id"]).state != "queued", 30, "the import to start")
+    time.sleep(dice.uniform(0.0, 0.5))
+    winnow.kill("worker")
+    winnow.wait_for_end(made["job"]["id"])
+
+    def images(data_set_id: int) -> list[tuple[Any, ...]]:
+        columns = (Image.row, Image.content_hash, Image.split, Image.label, Image.true_label)
+        return winnow.rows(select(*columns).where(Image.data_set_id == data_set_id).order_by(Image.row))
+
+    assert images(data_set)
+    assert images(made["id"]) == images(data_set)
+
+
+def test_queued_trainings_survive_whatever_is_killed(winnow: Winnow, data_set: int, run: int, dice: random.Random) -> None:
+    started = [start_run(winnow, data_set) for _ in range(2)]
+    for name in dice.sample(["worker", "web", "broker"], 3):
+        time.sleep(dice.uniform(0.2, 1.5))
+        winnow.kill(name)
+    for run_id, job_id in started:
+        winnow.wait_for_end(job_id)
+        assert hashes(winnow, run_id) == hashes(winnow, run)
+        assert winnow.times_finished(job_id) == 1
