@@ -1,11 +1,15 @@
 """Every setting of Winnow, read from environment variables that start with WINNOW_ (docs/operations.md lists them)."""
 
+import hashlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LONGEST_SOCKET_PATH = 100  # bytes; Linux takes 107, other systems 103
 
 
 class Settings(BaseSettings):
@@ -46,8 +50,12 @@ class Settings(BaseSettings):
 
     @property
     def broker_socket(self) -> Path:
-        """The embedded broker's unix socket."""
-        return self.home.resolve() / "run" / "broker.sock"
+        """The embedded broker's unix socket: in the home folder, or in the folder for temporary files where that path is too long for a socket."""
+        path = self.home.resolve() / "run" / "broker.sock"
+        if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+            return path
+        short = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"winnow-{os.geteuid()}-{short}" / "broker.sock"
 
     @property
     def broker(self) -> str:

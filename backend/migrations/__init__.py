@@ -1,7 +1,7 @@
 """The schema's history. `upgrade` brings a database to this program's schema; `require_current` says when that was forgotten."""
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,8 +59,7 @@ def head() -> str | None:
     return ScriptDirectory(str(FOLDER)).get_current_head()
 
 
-def _with_engine(settings: Settings, act: object) -> None:
-    assert callable(act)
+def _with_engine(settings: Settings, act: Callable[[Engine], None]) -> None:
     engine = make_engine(settings.database)
     try:
         act(engine)

