@@ -1,0 +1,106 @@
+"""Data sets as pages, and the images themselves."""
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, Request, UploadFile
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+
+from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.datasets import api, service
+from backend.datasets.schemas import Source
+from backend.db import SessionDep
+from backend.errors import Invalid, NotFound
+from backend.rendering import page
+
+router = APIRouter(include_in_schema=False)
+HASH = re.compile(r"[0-9a-f]{64}")
+# An image never changes under its hash; only this person's browser may keep it.
+FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+
+
+@router.get("/datasets")
+def list_data_sets(request: Request, session: SessionDep, user: UserDep, after: int | None = None) -> HTMLResponse:
+    """All data sets, and the ways to import one."""
+    found, following = service.page(session, after=after)
+    jobs = {data_set.id: service.import_job(session, data_set) for data_set in found if data_set.state != "ready"}
+    folders = bool(request.app.state.settings.import_roots)
+    return page(request, "datasets/list.html", data_sets=found, jobs=jobs, following=following, folders=folders)
+
+
+@router.post("/datasets")
+def create_data_set(
+    request: Request,
+    session: SessionDep,
+    user: OwnerDep,
+    file: Annotated[UploadFile | None, File()] = None,
+    kind: Annotated[str, Form()] = "upload",
+    path: Annotated[str, Form()] = "",
+    name: Annotated[str, Form(max_length=200)] = "",
+    seed: Annotated[int, Form(ge=0, lt=2**31)] = 0,
+) -> RedirectResponse:
+    """Start an import from an upload, from the server, or of the sample."""
+    if kind == "sample":
+        data_set = service.create_import(session, user, name=name, source=Source(kind="sample"), seed=seed)
+    elif kind == "folder":
+        checked = service.check_path(request.app.state.settings, path)
+        source = Source(kind="folder" if checked.is_dir() else "zip", path=str(checked))
+        data_set = service.create_import(session, user, name=name, source=source, seed=seed)
+    elif file is not None and file.filename:
+        data_set = api.save_upload(session, user, request.app.state.storage, file, name=name, seed=seed, side=None)
+    else:
+        raise Invalid("Choose a zip file first.")
+    return RedirectResponse(f"/datasets/{data_set.id}", 303)
+
+
+@router.get("/datasets/{data_set_id}")
+def show_data_set(request: Request, data_set_id: int, session: SessionDep, user: UserDep) -> HTMLResponse:
+    """What the import found, and the next step."""
+    data_set = service.get(session, user, data_set_id)
+    refused, more = service.refusals(session, data_set, limit=20)
+    return page(
+        request,
+        "datasets/show.html",
+        data_set=data_set,
+        job=service.import_job(session, data_set),
+        counts=service.counts(session, data_set),
+        examples=service.examples(session, data_set),
+        refused=refused,
+        more_refused=more is not None,
+        versions=service.versions(session, data_set),
+        runs=service.runs(session, data_set),
+    )
+
+
+@router.post("/datasets/{data_set_id}/rename")
+def rename_data_set(
+    data_set_id: int, session: SessionDep, user: OwnerDep, name: Annotated[str, Form(max_length=200)] = ""
+) -> RedirectResponse:
+    """Give it another name."""
+    service.rename(session, service.get(session, user, data_set_id), name)
+    return RedirectResponse(f"/datasets/{data_set_id}", 303)
+
+
+@router.post("/datasets/{data_set_id}/delete")
+def delete_data_set(request: Request, data_set_id: int, session: SessionDep, user: OwnerDep) -> RedirectResponse:
+    """Delete it with all that hangs on it."""
+    service.remove(session, service.get(session, user, data_set_id), request.app.state.storage)
+    return RedirectResponse("/datasets", 303)
+
+
+router.add_api_route("/datasets/{data_set_id}/refusals.csv", api.refusals_csv, response_class=Response)
+
+
+@router.get("/images/{data_set_id}/{view}/{name}.webp")
+def show_image(request: Request, data_set_id: int, view: str, name: str, session: SessionDep, user: UserDep) -> Response:
+    """A thumbnail, or the full image; where the thumbnail shows every pixel it is both."""
+    storage = request.app.state.storage
+    if view not in ("thumbnails", "full") or not HASH.fullmatch(name) or not service.content_exists(session, data_set_id, name):
+        raise NotFound("There is no such image.")
+    if request.headers.get("If-None-Match") == f'"{name}"':
+        return Response(status_code=304, headers=FOR_EVER)
+    full = storage.full_image(data_set_id, name)
+    path = full if view == "full" and full.exists() else storage.thumbnail(data_set_id, name)
+    if not path.exists():
+        raise NotFound("The file of this image is gone.")
+    return FileResponse(path, media_type="image/webp", headers=FOR_EVER | {"ETag": f'"{name}"'})

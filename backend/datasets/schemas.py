@@ -1,0 +1,99 @@
+"""Shapes of data sets."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backend.jobs.schemas import JobOut
+
+
+class Source(BaseModel):
+    """Where the images come from. A folder or an archive on the server must lie below one of WINNOW_IMPORT_FOLDERS."""
+
+    kind: Literal["sample", "folder", "zip", "idx"] = Field(
+        "folder", description="sample, or a path: folder, zip archive, MNIST's IDX files"
+    )
+    path: str | None = Field(None, description="Path on the server, for every kind but the sample.")
+
+
+class NewDataSet(BaseModel):
+    """An import to start."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field("", max_length=200, description="Name; made from the source if left out.")
+    source: Source
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of the split into train, validation and test where the source has none.")
+    side: int | None = Field(None, ge=8, le=224, description="Side of the square images that the model sees; chosen if left out.")
+
+
+class Rename(BaseModel):
+    """A new name."""
+
+    name: str = Field(min_length=1, max_length=200)
+
+
+class DataSetOut(BaseModel):
+    """A data set and what its import found. counts: split → class → images, in the current version."""
+
+    id: int
+    name: str
+    state: str
+    seed: int
+    class_names: list[str]
+    height: int
+    width: int
+    channels: int
+    image_count: int
+    refused_count: int
+    duplicate_count: int
+    planted_count: int
+    current_version_id: int | None
+    counts: dict[str, dict[str, int]]
+    report: dict[str, Any]
+    created_at: datetime
+    job: JobOut | None
+
+
+class DataSetPage(BaseModel):
+    """Some data sets, newest first, and the cursor of the next page."""
+
+    items: list[DataSetOut]
+    next: str | None
+
+
+class RefusalOut(BaseModel):
+    """A file that was not imported, and why."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: int
+    path: str
+    reason: str
+
+
+class RefusalPage(BaseModel):
+    """Some refusals, and the cursor of the next page."""
+
+    items: list[RefusalOut]
+    next: str | None
+
+
+class VersionOut(BaseModel):
+    """A version of a data set."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: int
+    number: int
+    parent_id: int | None
+    state: str
+    note: str
+    removed_count: int
+    relabelled_count: int
+    created_at: datetime
+
+
+class Planted(BaseModel):
+    """The training images whose label was made wrong on purpose."""
+
+    image_ids: list[int]

@@ -1,0 +1,158 @@
+"""Data sets: start an import, say what it found, delete."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from backend.datasets.schemas import Source
+from backend.errors import Conflict, Forbidden, Invalid, NotFound
+from backend.jobs import service as jobs
+from backend.models import DataSet, Image, Job, Refusal, Run, User, Version, images_of
+from backend.settings import Settings
+from backend.storage import Storage
+
+SPLITS = ("train", "validation", "test")
+EXAMPLES = 8
+
+
+def get(session: Session, user: User, data_set_id: int) -> DataSet:  # noqa: ARG001 - everyone who is signed in sees every data set
+    """The data set. Raises NotFound."""
+    data_set = session.get(DataSet, data_set_id)
+    if data_set is None:
+        raise NotFound("There is no such data set.")
+    return data_set
+
+
+def page(session: Session, *, after: int | None = None, limit: int = 50) -> tuple[Sequence[DataSet], int | None]:
+    """Some data sets, newest first, and the id to go on after."""
+    statement = select(DataSet).order_by(DataSet.id.desc()).limit(limit + 1)
+    found = session.scalars(statement if after is None else statement.where(DataSet.id < after)).all()
+    return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+
+def check_path(settings: Settings, path: str | None) -> Path:
+    """The server-side path, resolved. Raises Forbidden outside the folders that imports may read, Invalid where nothing is there."""
+    if not path:
+        raise Invalid("Say which folder or file on the server to import.")
+    resolved = Path(path).resolve()
+    if not any(resolved.is_relative_to(root) for root in settings.import_roots):
+        raise Forbidden("Winnow may not import from there. The administrator lists the folders it may read in WINNOW_IMPORT_FOLDERS.")
+    if not resolved.exists():
+        raise Invalid(f"There is nothing at {path} on the server.")
+    return resolved
+
+
+def create_import(
+    session: Session, user: User | None, *, name: str, source: Source, seed: int = 0, side: int | None = None, upload: bool = False
+) -> DataSet:
+    """Make the data set and queue its import. The path must have been checked. upload: the file is ours, and deleted after the import."""
+    if source.kind != "sample" and not source.path:
+        raise Invalid("Say which folder or file to import.")
+    data_set = DataSet(
+        name=name.strip()[:200] or _name_of(source),
+        source={**source.model_dump(exclude_none=True), "upload": upload} | ({"side": side} if side else {}),
+        seed=seed,
+        created_by=user.id if user else None,
+    )
+    session.add(data_set)
+    session.flush()
+    jobs.create(session, user, kind="import", title=f"Import {data_set.name}", subject_id=data_set.id, data_set_id=data_set.id)
+    return data_set
+
+
+def import_job(session: Session, data_set: DataSet) -> Job | None:
+    """The data set's import job, if it is still there."""
+    wanted = (Job.data_set_id == data_set.id, Job.kind == "import")
+    return session.scalar(select(Job).where(*wanted).order_by(Job.id.desc()).limit(1))
+
+
+def counts(session: Session, data_set: DataSet, version_id: int | None = None) -> dict[str, dict[str, int]]:
+    """Split → class name → images, in a version (the current one if left out)."""
+    version_id = version_id or data_set.current_version_id
+    if version_id is None:
+        return {}
+    rows = images_of(version_id).order_by(None).subquery()
+    found = session.execute(select(rows.c.split, rows.c.label, func.count()).group_by(rows.c.split, rows.c.label)).all()
+    table = {split: dict.fromkeys(data_set.class_names, 0) for split in SPLITS}
+    for split, label, count in found:
+        table[split][data_set.class_names[label]] = count
+    return table
+
+
+def examples(session: Session, data_set: DataSet) -> dict[int, list[Image]]:
+    """A few training images of each class, by label."""
+    ranked = (
+        select(Image.id, func.row_number().over(partition_by=Image.label, order_by=Image.id).label("place"))
+        .where(Image.data_set_id == data_set.id, Image.split == "train")
+        .subquery()
+    )
+    chosen = select(Image).join(ranked, ranked.c.id == Image.id).where(ranked.c.place <= EXAMPLES).order_by(Image.label, Image.id)
+    shown: dict[int, list[Image]] = {}
+    for image in session.scalars(chosen):
+        shown.setdefault(image.label, []).append(image)
+    return shown
+
+
+def refusals(session: Session, data_set: DataSet, *, after: int = 0, limit: int = 100) -> tuple[Sequence[Refusal], int | None]:
+    """Some refused files, and the id to go on after."""
+    wanted = (Refusal.data_set_id == data_set.id, Refusal.id > after)
+    found = session.scalars(select(Refusal).where(*wanted).order_by(Refusal.id).limit(limit + 1)).all()
+    return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+
+def versions(session: Session, data_set: DataSet) -> Sequence[Version]:
+    """All versions, newest first."""
+    return session.scalars(select(Version).where(Version.data_set_id == data_set.id).order_by(Version.number.desc())).all()
+
+
+def runs(session: Session, data_set: DataSet) -> Sequence[tuple[Run, Job | None]]:
+    """The data set's own runs with their jobs, newest first."""
+    statement = select(Run, Job).outerjoin(Job, Job.id == Run.job_id).where(Run.data_set_id == data_set.id, Run.cleansing_id.is_(None))
+    return [(run, job) for run, job in session.execute(statement.order_by(Run.id.desc()).limit(50))]
+
+
+def planted(session: Session, data_set: DataSet) -> list[int]:
+    """Ids of the training images whose label was made wrong on purpose."""
+    wrong = (Image.data_set_id == data_set.id, Image.true_label.is_not(None), Image.true_label != Image.label)
+    return list(session.scalars(select(Image.id).where(*wrong).order_by(Image.id)))
+
+
+def rename(session: Session, data_set: DataSet, name: str) -> DataSet:
+    """Give it another name. Raises Invalid for an empty one."""
+    if not name.strip():
+        raise Invalid("A data set needs a name.")
+    data_set.name = name.strip()[:200]
+    session.flush()
+    return data_set
+
+
+def remove(session: Session, data_set: DataSet, storage: Storage) -> None:
+    """Delete the data set with all that hangs on it. Raises Conflict while a job works on it."""
+    busy = (Job.data_set_id == data_set.id, Job.state.in_(("queued", "running")))
+    if session.scalar(select(Job.id).where(*busy).limit(1)) is not None:
+        raise Conflict("A job is working on this data set. Cancel it or wait, then delete.")
+    run_ids = session.scalars(select(Run.id).where(Run.data_set_id == data_set.id)).all()
+    session.execute(delete(DataSet).where(DataSet.id == data_set.id))
+    session.flush()
+    for folder in (storage.data_set(data_set.id), *(storage.run(run_id) for run_id in run_ids)):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def content_exists(session: Session, data_set_id: int, content_hash: str) -> bool:
+    """Whether the data set has an image of that content."""
+    wanted = (Image.data_set_id == data_set_id, Image.content_hash == content_hash)
+    return session.scalar(select(Image.id).where(*wanted).limit(1)) is not None
+
+
+def describe(session: Session, data_set: DataSet) -> dict[str, Any]:
+    """Everything that the API says of a data set."""
+    columns = {name: getattr(data_set, name) for name in DataSet.__table__.columns.keys() if name not in ("source", "created_by")}  # noqa: SIM118
+    return columns | {"counts": counts(session, data_set), "job": import_job(session, data_set)}
+
+
+def _name_of(source: Source) -> str:
+    return "Handwritten digits (sample)" if source.kind == "sample" else Path(source.path or "").stem[:200] or "Unnamed"
