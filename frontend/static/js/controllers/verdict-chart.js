@@ -1,0 +1,100 @@
+// Draws a verdict: each arm's accuracy with every fresh start as a dot, the gain with its 95 % interval, and the learning curves.
+// The numbers come from the JSON script block inside; the page's tables say the same in words.
+const LIBRARY = "/static/js/vendor/chart-4.6.1.umd.min.js";
+const ARMS = ["before", "cleaned", "random"];
+
+export default class VerdictChart {
+  #element; #data; #charts = []; #gone = false;
+  #scheme = matchMedia("(prefers-color-scheme: dark)");
+  #redraw = () => this.#draw();
+
+  constructor(element) {
+    this.#element = element;
+    this.#data = JSON.parse(element.querySelector("script[type='application/json']").textContent);
+    this.#scheme.addEventListener("change", this.#redraw);
+    if (globalThis.Chart) this.#draw();
+    else import(LIBRARY).then(this.#redraw);
+  }
+
+  disconnect() {
+    this.#gone = true;
+    this.#scheme.removeEventListener("change", this.#redraw);
+    this.#clear();
+  }
+
+  #clear() {
+    this.#charts.splice(0).forEach((chart) => chart.destroy());
+    this.#element.querySelectorAll("figure").forEach((figure) => figure.remove());
+  }
+
+  #draw() {
+    if (this.#gone) return;
+    this.#clear();
+    const style = getComputedStyle(document.documentElement);
+    this.ink = (name) => style.getPropertyValue(`--${name}`).trim();
+    const { panels, curves } = this.#data;
+    this.#chart("Gain in test accuracy, in points, with its 95 % interval", this.#gains(panels));
+    this.#chart("Test accuracy of each fresh start, in %", this.#dots(panels[0]));
+    if (curves.length > 1) this.#chart("Validation accuracy after each epoch, in %, same training repeated", this.#curves(curves));
+  }
+
+  #chart(title, config) {
+    const figure = document.createElement("figure");
+    const caption = figure.appendChild(document.createElement("figcaption"));
+    const box = figure.appendChild(document.createElement("div"));
+    const canvas = box.appendChild(document.createElement("canvas"));
+    caption.textContent = title;
+    box.className = "chart";
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `${title}. The tables below hold the numbers.`);
+    this.#element.append(figure);
+    this.#charts.push(new globalThis.Chart(canvas, config));
+  }
+
+  #options(more) {
+    globalThis.Chart.defaults.color = this.ink("ink-soft");
+    globalThis.Chart.defaults.borderColor = this.ink("line");
+    return { animation: false, responsive: true, maintainAspectRatio: false, ...more };
+  }
+
+  // A bar from the lower to the upper end of each interval; a dot where the measured gain lies.
+  #gains(panels) {
+    const rows = panels.flatMap((panel) => panel.gains.map((gain) => ({ ...gain, words: [panel.title, gain.label] })));
+    const colours = rows.map((_, n) => this.ink(n % 2 ? "arm-random" : "arm-cleaned"));
+    const zero = (context) => (context.tick.value === 0 ? this.ink("ink") : this.ink("line"));
+    const bars = { type: "bar", label: "95 % interval", barThickness: 6, data: rows.map(({ low, high }) => [low, high]), backgroundColor: colours };
+    const dots = {
+      type: "line", label: "Gain", showLine: false, pointRadius: 6, data: rows.map((row) => row.difference),
+      pointBackgroundColor: colours, pointBorderColor: this.ink("surface"), pointBorderWidth: 2,
+    };
+    const labels = rows.map((row) => row.words);
+    const options = this.#options({ indexAxis: "y", scales: { x: { grid: { color: zero } } }, plugins: { legend: { display: false } } });
+    return { data: { labels, datasets: [dots, bars] }, options };
+  }
+
+  #dots(panel) {
+    const seeds = [...new Set(panel.dots.map((dot) => dot.seed))];
+    const datasets = panel.arms.map(({ arm, label }) => {
+      const colour = this.ink(`arm-${arm}`);
+      const data = seeds.map((seed) => panel.dots.find((dot) => dot.seed === seed && dot.arm === arm)?.accuracy);
+      return { label, data, borderColor: colour, backgroundColor: colour, pointStyle: this.#mark(arm), pointRadius: 6, borderWidth: 1, borderDash: [2, 4] };
+    });
+    return { type: "line", data: { labels: seeds.map((seed) => `Seed ${seed}`), datasets }, options: this.#legend() };
+  }
+
+  #curves(curves) {
+    const datasets = curves.map(({ arm, label, points }) => {
+      const colour = this.ink(`arm-${arm}`);
+      return { label, data: points.map(([, y]) => y), borderColor: colour, backgroundColor: colour, pointStyle: this.#mark(arm), pointRadius: 3, borderWidth: 2 };
+    });
+    return { type: "line", data: { labels: curves[0].points.map(([epoch]) => epoch), datasets }, options: this.#legend() };
+  }
+
+  #mark(arm) {
+    return ["circle", "rectRot", "triangle"][ARMS.indexOf(arm)];
+  }
+
+  #legend() {
+    return this.#options({ plugins: { legend: { position: "bottom", labels: { usePointStyle: true } } } });
+  }
+}

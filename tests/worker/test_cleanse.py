@@ -1,0 +1,337 @@
+"""The cleansing job: real trainings of small digits, their controls, and a verdict that can be recomputed."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from sqlalchemy import select, update
+
+from backend import queue
+from backend.cleansing import service
+from backend.models import Cleansing, Job, Review, Run, RunEpoch, Version
+from tests.cleansing_scenario import Scenario
+from worker import engine, jobs
+from worker.engine import data
+from worker.jobs import JobContext, perform
+from worker.pipeline import arrays, cleanse, cleanse_arms
+
+SETTINGS: dict[str, Any] = {"network": "mnist", "epochs": 12, "learning_rate": 0.1, "batch_size": 16}
+
+
+def train_original(scenario: Scenario, run_id: int | None = None, version_id: int | None = None) -> engine.Training:
+    """Train the run whose review is cleansed, as the training job does."""
+    run_id, version_id = run_id or scenario.run_id, version_id or scenario.version_id
+    with scenario.database.transaction(write=False) as session:
+        images = arrays.load(session, scenario.storage, version_id, "train")
+        validation = arrays.load(session, scenario.storage, version_id, "validation")
+    recipe = engine.default_recipe(images, 4, seed=scenario.seed, **SETTINGS)
+    training = engine.train(recipe, images, validation, scenario.storage.run(run_id))
+    with scenario.database.transaction() as session:
+        session.execute(update(Run).where(Run.id == run_id).values(state="done", params_hash=training.params_hash))
+        for report in training.history:
+            session.merge(RunEpoch(run_id=run_id, **{name: value for name, value in vars(report).items() if name != "epochs"}))
+    return training
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
+
+
+@pytest.fixture(scope="module")
+def noisy_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained scenario in which three labels in ten are wrong; copied by each test that needs one."""
+    home = tmp_path_factory.mktemp("noisy")
+    scenario = Scenario(home, flips=0.3)
+    train_original(scenario)
+    scenario.close()
+    return home
+
+
+@pytest.fixture
+def noisy(noisy_home: Path, tmp_path: Path) -> Iterator[Scenario]:
+    home = tmp_path / "home"
+    shutil.copytree(noisy_home, home)
+    yield from reopened(home)
+
+
+def reopened(home: Path) -> Iterator[Scenario]:
+    scenario = Scenario.reopen(home)
+    yield scenario
+    scenario.close()
+
+
+def start(scenario: Scenario, review_id: int | None = None) -> Cleansing:
+    with scenario.database.transaction() as session:
+        review = session.get_one(Review, review_id or scenario.review_id)
+        return service.start(session, scenario.owner, review)
+
+
+def work(scenario: Scenario, cleansing: Cleansing) -> Cleansing:
+    assert cleansing.job_id is not None
+    perform(cleansing.job_id, scenario.database, scenario.storage, scenario.settings)
+    with scenario.database.transaction(write=False) as session:
+        return session.get_one(Cleansing, cleansing.id)
+
+
+def job_of(scenario: Scenario, cleansing: Cleansing) -> Job:
+    with scenario.database.transaction(write=False) as session:
+        return session.get_one(Job, cleansing.job_id)
+
+
+def rows(scenario: Scenario, cleansing: Cleansing) -> list[Run]:
+    with scenario.database.transaction(write=False) as session:
+        return list(session.scalars(select(Run).where(Run.cleansing_id == cleansing.id).order_by(Run.id)))
+
+
+def decide_truth(scenario: Scenario) -> list[int]:
+    """Remove every planted error but one, which gets its true label back. Returns the ids of the removed ones."""
+    planted = [image for image in scenario.training_images() if image.true_label is not None]
+    scenario.decide([image.id for image in planted[1:]])
+    scenario.decide([planted[0].id], "relabel", planted[0].true_label)
+    return [image.id for image in planted[1:]]
+
+
+def test_removing_planted_errors_is_judged_improved_and_every_number_can_be_recomputed(noisy: Scenario) -> None:
+    removed = decide_truth(noisy)
+    cleansing = work(noisy, start(noisy))
+    job = job_of(noisy, cleansing)
+    assert (job.state, job.error, cleansing.state) == ("done", None, "measured")
+    verdict = cleansing.verdict
+    assert (verdict["planted"], verdict["found"], verdict["removed"], verdict["relabelled"]) == (48, 48, 47, 1)
+    assert verdict["judgement"] == "improved"
+    assert verdict["sentence"].startswith("Cleaning made the model better: test accuracy ")
+
+    runs = rows(noisy, cleansing)
+    assert [(run.protocol, run.seed, run.arm) for run in runs[:3]] == [("same_seed", 3, arm) for arm in ("before", "cleaned", "random")]
+    fresh = {(run.seed, run.arm): run for run in runs if run.protocol == "fresh_seeds"}
+    assert sorted(fresh) == sorted((seed, arm) for seed in (4, 5, 6) for arm in ("before", "cleaned", "random"))
+    for measure, column in (("accuracy", "test_accuracy"), ("loss", "test_loss")):
+        told = verdict["fresh_seeds"][measure]
+        by_arm = {arm: [getattr(fresh[seed, arm], column) for seed in (4, 5, 6)] for arm in ("before", "cleaned", "random")}
+        for arm, values in by_arm.items():
+            assert told[arm] == pytest.approx(np.mean(values))
+        differences = np.subtract(by_arm["cleaned"], by_arm["before"])
+        assert told["difference"] == pytest.approx(differences.mean())
+        half = stats.t.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3)
+        assert told["ci95_seeds"] == pytest.approx([differences.mean() - half, differences.mean() + half])
+        assert told["ci95"] == [min(told["ci95_seeds"][0], told["ci95_images"][0]), max(told["ci95_seeds"][1], told["ci95_images"][1])]
+        same = verdict["same_seed"][measure]
+        assert [same[run.arm] for run in runs[:3]] == pytest.approx([getattr(run, column) for run in runs[:3]])
+    assert runs[1].report["images_left_out"] == removed
+    assert verdict["changed"]
+    assert verdict["became_right"] > verdict["became_wrong"]
+
+
+def test_the_repeated_run_is_the_original_and_its_arms_are_real_counterfactual_runs(noisy: Scenario, tmp_path: Path) -> None:
+    removed = decide_truth(noisy)
+    original = engine.load_training(noisy.storage.run(noisy.run_id))
+    cleansing = work(noisy, start(noisy))
+    before, cleaned, random = rows(noisy, cleansing)[:3]
+    assert before.params_hash == original.params_hash
+    with noisy.database.transaction(write=False) as session:
+        images = arrays.load(session, noisy.storage, noisy.version_id, "train")
+        test = arrays.load(session, noisy.storage, noisy.version_id, "test")
+    assert (before.test_accuracy, before.test_loss) == pytest.approx(engine.evaluate(original, test), rel=1e-5)
+    truth = {image.id: image for image in noisy.training_images()}
+    labels = images.labels.copy()
+    relabelled = [n for n, image_id in enumerate(images.ids) if truth[image_id].true_label is not None and image_id not in removed]
+    labels[relabelled] = [truth[images.ids[n]].true_label for n in relabelled]
+    again = engine.train(
+        original.recipe,
+        engine.Images(images.pixels, labels, images.ids, images.rows),
+        None,
+        tmp_path / "again",
+        leave_out=np.isin(images.ids, removed),
+    )
+    assert cleaned.params_hash == again.params_hash
+    control = engine.train(
+        original.recipe, images, None, tmp_path / "control", leave_out=np.isin(images.ids, random.report["images_left_out"])
+    )
+    assert random.params_hash == control.params_hash
+
+
+def test_random_removal_takes_as_many_of_each_class_and_every_seed_draws_anew(noisy: Scenario) -> None:
+    removed = decide_truth(noisy)
+    start_row = start(noisy)
+    plan = cleanse_arms.read(noisy.database, noisy.storage, start_row.id)
+    classes = np.bincount(plan.parent.labels[np.isin(plan.parent.ids, removed)], minlength=4)
+    draws = [cleanse_arms.removal(plan, task) for task in plan.tasks if task.arm == "random"]
+    assert len(draws) == 4
+    for drawn in draws:
+        assert np.bincount(plan.parent.labels[drawn], minlength=4).tolist() == classes.tolist()
+    assert len({drawn.tobytes() for drawn in draws}) == 4
+    assert np.array_equal(draws[0], cleanse_arms.random_removal(plan.parent.labels, plan.removed, 3))
+
+
+def test_the_arms_of_the_same_seed_see_the_images_in_the_same_order(noisy: Scenario) -> None:
+    decide_truth(noisy)
+    plan = cleanse_arms.read(noisy.database, noisy.storage, start(noisy).id)
+    recipe = engine.load_training(noisy.storage.run(noisy.run_id)).recipe
+    orders = []
+    for task in plan.tasks[:3]:
+        images, leave_out = cleanse_arms.image_list(plan, task)
+        orders.append([images.ids[batch].tolist() for batch in data.batches(recipe, images, 2)])
+        assert leave_out.sum() == (0 if task.arm == "before" else 47)
+    assert orders[0] == orders[1] == orders[2]
+
+
+def test_fresh_seeds_train_on_the_versions_own_list(noisy: Scenario) -> None:
+    removed = decide_truth(noisy)
+    cleansing = start(noisy)
+    plan = cleanse_arms.read(noisy.database, noisy.storage, cleansing.id)
+    task = next(task for task in plan.tasks if task.key == ("fresh_seeds", 4, "cleaned"))
+    images, leave_out = cleanse_arms.image_list(plan, task)
+    with noisy.database.transaction(write=False) as session:
+        version = arrays.load(session, noisy.storage, cleansing.version_id, "train")
+    assert not leave_out.any()
+    assert len(images) == 160 - len(removed)
+    assert images.digest() == version.digest()
+
+
+def test_removing_good_images_is_not_called_an_improvement(tmp_path: Path) -> None:
+    scenario = Scenario(tmp_path / "clean", flips=0.0)
+    train_original(scenario)
+    chosen = np.random.default_rng(0).choice([image.id for image in scenario.training_images()], 30, replace=False)
+    scenario.decide([int(image_id) for image_id in chosen])
+    verdict = work(scenario, start(scenario)).verdict
+    scenario.close()
+    assert verdict["judgement"] != "improved"
+    assert (verdict["planted"], verdict["found"]) == (None, None)
+
+
+def test_with_new_labels_only_the_control_is_the_run_before(noisy: Scenario) -> None:
+    planted = [image for image in noisy.training_images() if image.true_label is not None]
+    for image in planted:
+        noisy.decide([image.id], "relabel", image.true_label)
+    cleansing = work(noisy, start(noisy))
+    assert (cleansing.verdict["removed"], cleansing.verdict["relabelled"], cleansing.verdict["found"]) == (0, 48, 48)
+    by_key = {(run.protocol, run.seed, run.arm): run for run in rows(noisy, cleansing)}
+    for (protocol, seed, arm), run in by_key.items():
+        if arm == "random":
+            assert run.params_hash == by_key[protocol, seed, "before"].params_hash
+    assert cleansing.verdict["fresh_seeds"]["accuracy"]["random_difference"] == 0.0
+    assert cleansing.verdict["judgement"] == "improved"
+
+
+class Killed(BaseException):
+    """Like a killed process: nothing in the job's machinery may catch it."""
+
+
+def stop_after(trainings: int, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Let this many trainings pass, then die. Returns the folders trained in."""
+    folders: list[Path] = []
+    real: Callable[..., engine.Training] = engine.train
+
+    def train(recipe: Any, images: Any, validation: Any, folder: Path, **more: Any) -> engine.Training:
+        if len(folders) == trainings:
+            raise Killed
+        folders.append(folder)
+        return real(recipe, images, validation, folder, **more)
+
+    monkeypatch.setattr(engine, "train", train)
+    return folders
+
+
+def test_a_killed_job_does_not_repeat_finished_trainings_and_ends_with_the_same_verdict(
+    noisy: Scenario, noisy_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide_truth(noisy)
+    shutil.copytree(noisy.settings.home, tmp_path / "other")
+    other = next(reopened(tmp_path / "other"))
+    whole = work(other, start(other)).verdict
+    other.close()
+    cleansing = start(noisy)
+    with monkeypatch.context() as patch:
+        first = stop_after(4, patch)
+        with pytest.raises(Killed):
+            perform(cleansing.job_id, noisy.database, noisy.storage, noisy.settings)
+    with noisy.database.transaction() as session:
+        session.execute(update(Job).where(Job.id == cleansing.job_id).values(state="queued", claim=None))
+    assert [run.state for run in rows(noisy, cleansing)].count("done") == 5
+    with monkeypatch.context() as patch:
+        second = stop_after(100, patch)
+        resumed = work(noisy, cleansing)
+    assert len(first) == 4
+    assert len(second) == 7
+    assert not set(first) & set(second)
+    assert resumed.state == "measured"
+    assert {**resumed.verdict, "seconds": None} == {**whole, "seconds": None}
+
+
+def test_a_training_killed_between_two_epochs_goes_on_there(noisy: Scenario) -> None:
+    decide_truth(noisy)
+    cleansing = start(noisy)
+    plan = cleanse_arms.read(noisy.database, noisy.storage, cleansing.id)
+    task = plan.tasks[1]
+    folder = noisy.storage.run(task.run_id)
+    recipe = engine.load_training(noisy.storage.run(noisy.run_id)).recipe
+    images, leave_out = cleanse_arms.image_list(plan, task)
+    half = 3 * recipe.steps_per_epoch(len(images)) + 2
+
+    def die(done: int, _total: int) -> None:
+        if done == half:
+            raise Killed
+
+    with pytest.raises(Killed):
+        engine.train(recipe, images, None, folder, leave_out=leave_out, progress=die)
+    steps: list[int] = []
+    engine.train(recipe, images, None, folder, leave_out=leave_out, progress=lambda done, _total: steps.append(done))
+    assert steps[0] == 3 * recipe.steps_per_epoch(len(images)) + 1
+
+
+def test_only_what_a_page_needs_is_kept(noisy: Scenario) -> None:
+    decide_truth(noisy)
+    cleansing = work(noisy, start(noisy))
+    for run in rows(noisy, cleansing):
+        names = {path.name for path in noisy.storage.run(run.id).iterdir()}
+        assert names <= {"run.json", "outcome.npz"}
+    original = {path.suffix for path in noisy.storage.run(noisy.run_id).iterdir()}
+    assert ".safetensors" in original
+
+
+def test_a_second_round_starts_from_the_accepted_version(noisy: Scenario) -> None:
+    planted = [image for image in noisy.training_images() if image.true_label is not None]
+    noisy.decide([image.id for image in planted[:30]])
+    first = work(noisy, start(noisy))
+    with noisy.database.transaction() as session:
+        service.accept(session, noisy.owner, session.get_one(Cleansing, first.id))
+        run = Run(data_set_id=noisy.data_set_id, version_id=first.version_id, seed=noisy.seed, created_by=noisy.owner.id)
+        session.add(run)
+    train_original(noisy, run.id, first.version_id)
+    review_id = noisy.add_review(first.version_id, run.id)
+    noisy.decide([image.id for image in planted[30:42]], review_id=review_id)
+    second = work(noisy, start(noisy, review_id))
+    assert (second.verdict["planted"], second.verdict["found"]) == (18, 12)
+    with noisy.database.transaction(write=False) as session:
+        version = session.get_one(Version, second.version_id)
+        assert (version.parent_id, version.removed_count) == (first.version_id, 42)
+        assert len(arrays.load(session, noisy.storage, version.id, "train")) == 118
+
+
+def test_a_diverged_or_missing_run_is_a_sentence_and_no_verdict(noisy: Scenario) -> None:
+    decide_truth(noisy)
+    cleansing = start(noisy)
+    shutil.rmtree(noisy.storage.run(noisy.run_id))
+    after = work(noisy, cleansing)
+    job = job_of(noisy, cleansing)
+    assert (job.state, after.state, after.verdict) == ("failed", "queued", {})
+    assert job.error == "This run is not finished; train it to the end first."
+
+
+def cancelled_at_once(context: JobContext) -> None:
+    """The job of a person who changes their mind."""
+    context.heartbeat.cancel_requested = True
+    cleanse.cleanse(context)
+
+
+def test_a_cancelled_measurement_leaves_the_cleansing_undecided(noisy: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    decide_truth(noisy)
+    cleansing = start(noisy)
+    monkeypatch.setitem(jobs.PIPELINES, "cleanse", f"{__name__}:cancelled_at_once")
+    after = work(noisy, cleansing)
+    assert (job_of(noisy, cleansing).state, after.state) == ("cancelled", "queued")
