@@ -28,7 +28,7 @@ def main() -> None:
             logger.warning("Job %s was left by a worker that died; queued again", job_id)
     except SQLAlchemyError:
         logger.exception("The jobs of dead workers could not be released now; the sweep will do it")
-    celery_app.worker_main(["worker", *ARGUMENTS])
+    celery_app.worker_main(["--quiet", "worker", *ARGUMENTS])
 
 
 def _stop_running_job(**_: Any) -> None:
