@@ -1,0 +1,161 @@
+"""The supervisor, with real processes: nothing is left running, however it ends."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from backend import processes
+from backend.errors import Conflict
+from backend.settings import Settings
+
+# A supervisor of two children, one of which has started a child of its own; each writes its pid.
+SUPERVISE = """
+import sys
+from pathlib import Path
+from backend.processes import Child, Supervisor
+home = Path(sys.argv[1])
+sleeper = "import os, subprocess, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()} '); "
+parent = sleeper + "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); time.sleep(600)"
+alone = sleeper + "time.sleep(600)"
+made = [Child(name, [sys.executable, "-c", code, str(home / name)], home / f"{name}.log", {}) for name, code in (("broker", alone), ("web", parent))]
+Supervisor(made, lambda sentence: print(sentence, flush=True)).run(lambda: print("ready", flush=True))
+"""
+
+
+def wait_until(true: Callable[[], object], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
+        time.sleep(0.02)
+
+
+def pids(file: Path) -> list[int]:
+    return [int(word) for word in file.read_text().split()] if file.exists() else []
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", SUPERVISE, str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    wait_until(lambda: pids(tmp_path / "broker") and pids(tmp_path / "web"), 20, "both children")
+    wait_until(lambda: len(psutil.Process(process.pid).children(recursive=True)) == 3, 20, "the child's own child")
+    family = psutil.Process(process.pid).children(recursive=True)
+    yield process
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+    for left in family:
+        with suppress(psutil.NoSuchProcess):
+            left.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_all_children_and_theirs_within_seconds(supervisor: subprocess.Popen[str], number: signal.Signals) -> None:
+    family = psutil.Process(supervisor.pid).children(recursive=True)
+    supervisor.send_signal(number)
+    assert supervisor.wait(5) == 0
+    # A grandchild's new parent may leave it as a zombie for a moment; it runs no more.
+    assert [member for member in family if alive(member)] == []
+
+
+def test_a_supervisor_that_is_killed_without_warning_takes_its_children_with_it(supervisor: subprocess.Popen[str]) -> None:
+    children = psutil.Process(supervisor.pid).children()
+    supervisor.kill()
+    supervisor.wait()
+    # Who inherits an orphan may leave it as a zombie for a moment; it runs no more.
+    wait_until(lambda: not any(alive(child) for child in children), 5, "the children's end")
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_crashed_child_starts_again_and_the_reason_is_said(supervisor: subprocess.Popen[str], tmp_path: Path) -> None:
+    (first,) = pids(tmp_path / "web")
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: len(pids(tmp_path / "web")) == 2, 10, "the second web")
+    supervisor.terminate()
+    said = supervisor.communicate()[0]
+    assert "The web ended (by signal 9); it starts again in 0.5 s." in said
+    assert "broker ended" not in said
+
+
+def test_a_child_that_keeps_crashing_starts_at_growing_intervals(tmp_path: Path) -> None:
+    child = processes.Child("web", ["false"], tmp_path / "log", {}, started=time.monotonic())
+    pauses = [child.plan_restart() for _ in range(8)]
+    assert pauses[:4] == [0.5, 1, 2, 4]
+    assert pauses[-1] == processes.LONGEST_PAUSE
+
+
+def test_a_child_that_crashes_after_a_long_life_starts_at_once(tmp_path: Path) -> None:
+    child = processes.Child("web", ["false"], tmp_path / "log", {}, started=time.monotonic() - 3600, crashes=5)
+    assert child.plan_restart() == 0
+    assert child.crashes == 0
+
+
+def test_a_port_in_use_is_one_sentence_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Conflict, match=f"Port {port} on 127.0.0.1 is in use by another program.*PORT={port + 1}"):
+            processes.up(Settings(home=tmp_path, port=port), print, lambda *_: pytest.fail("something was started"))
+    assert not (tmp_path / "logs").exists()
+
+
+def test_an_address_of_another_machine_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(Conflict, match=r"This machine has no address 192\.0\.2\.1"), processes.listen("192.0.2.1", 0):
+        pass
+
+
+def test_a_second_start_on_the_same_folder_names_the_first(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, port=0)
+    with processes._only_one(settings):
+        processes._note_address(settings.model_copy(update={"port": 8123}))
+        assert processes.running_address(settings) == "http://127.0.0.1:8123"
+        with pytest.raises(Conflict, match=r"already runs on .*http://127\.0\.0\.1:8123"):
+            processes.up(settings, print)
+    assert processes.running_address(settings) is None
+
+
+def test_a_home_too_deep_for_a_socket_gets_a_private_folder_elsewhere(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / ("deep" * 30))
+    command = processes.broker_command(settings)
+    assert len(str(settings.broker_socket)) < 100
+    assert str(settings.broker_socket) in command
+    assert settings.broker_socket.parent.stat().st_mode & 0o777 == 0o700
+    settings.broker_socket.parent.rmdir()
+
+
+def test_the_embedded_broker_listens_on_its_socket_only(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    broker = processes.Child("broker", processes.broker_command(settings), tmp_path / "broker.log", dict(os.environ))
+    broker.start()
+    try:
+        wait_until(settings.broker_socket.exists, 5, "the socket")
+        assert broker.process is not None
+        listening = psutil.Process(broker.process.pid).net_connections(kind="inet")
+        assert listening == []
+    finally:
+        broker.terminate()
+        broker.kill(5)
+
+
+def test_a_big_log_is_put_aside_at_the_next_start(tmp_path: Path) -> None:
+    log = tmp_path / "web.log"
+    log.write_bytes(b"x" * (processes.LOG_BYTES + 1))
+    processes._log_file(log).close()
+    assert log.stat().st_size == 0
+    assert (tmp_path / "web.log.1").stat().st_size == processes.LOG_BYTES + 1
