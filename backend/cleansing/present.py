@@ -102,5 +102,6 @@ def curves(session: Session, cleansing: Cleansing) -> list[dict[str, Any]]:
     )
     found: dict[str, list[list[float]]] = {}
     for arm, epoch, accuracy in session.execute(query):
-        found.setdefault(str(arm), []).append([epoch, 100 * accuracy])
+        if arm is not None and accuracy is not None:
+            found.setdefault(arm, []).append([epoch, 100 * accuracy])
     return [{"arm": arm, "label": ARM_WORDS[arm], "points": points} for arm, points in found.items()]

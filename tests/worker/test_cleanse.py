@@ -17,7 +17,7 @@ from tests.cleansing_scenario import Scenario
 from worker import engine, jobs
 from worker.engine import data
 from worker.jobs import JobContext, perform
-from worker.pipeline import arrays, cleanse, cleanse_arms
+from worker.pipeline import arrays, cleanse, cleanse_arms, cleanse_verdict
 
 SETTINGS: dict[str, Any] = {"network": "mnist", "epochs": 12, "learning_rate": 0.1, "batch_size": 16}
 
@@ -335,3 +335,68 @@ def test_a_cancelled_measurement_leaves_the_cleansing_undecided(noisy: Scenario,
     monkeypatch.setitem(jobs.PIPELINES, "cleanse", f"{__name__}:cancelled_at_once")
     after = work(noisy, cleansing)
     assert (job_of(noisy, cleansing).state, after.state) == ("cancelled", "queued")
+
+
+def arm(*values: float) -> np.ndarray:
+    """Three seeds with nearly the same mean over these test images, (3, M)."""
+    return np.array([np.add(values, shift) for shift in (-0.001, 0.0, 0.001)])
+
+
+GOOD, POOR = arm(*[0.9, 1.0] * 40), arm(*[0.5, 0.6] * 40)
+
+
+@pytest.mark.parametrize(
+    ("before", "cleaned", "random", "judgement"),
+    [
+        (POOR, GOOD, POOR, "better"),
+        (POOR, GOOD, GOOD, "no_measurable_change"),  # random removal gains as much
+        (GOOD, GOOD, POOR, "no_measurable_change"),  # better than random removal, but not than before
+        (GOOD, POOR, GOOD, "worse"),
+        (GOOD, POOR, POOR, "worse"),
+    ],
+)
+def test_a_gain_counts_only_beyond_random_removal(before: np.ndarray, cleaned: np.ndarray, random: np.ndarray, judgement: str) -> None:
+    arms = {"before": before, "cleaned": cleaned, "random": random}
+    assert cleanse_verdict.metric(arms, better=1)["judgement"] == judgement
+    assert cleanse_verdict.metric({name: 1 - values for name, values in arms.items()}, better=-1)["judgement"] == judgement
+
+
+def test_three_seeds_that_agree_on_one_single_image_prove_nothing() -> None:
+    before, cleaned = np.zeros((3, 100)), np.zeros((3, 100))
+    cleaned[:, 7] = 1.0
+    told = cleanse_verdict.metric({"before": before, "cleaned": cleaned, "random": before}, better=1)
+    assert told["ci95_seeds"] == pytest.approx([0.01, 0.01])
+    assert told["ci95"][0] < 0 < told["ci95"][1]
+    assert told["judgement"] == "no_measurable_change"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "loss", "judgement"),
+    [
+        ("better", "better", "improved"),
+        ("better", "no_measurable_change", "improved"),
+        ("no_measurable_change", "better", "improved"),
+        ("better", "worse", "no_measurable_change"),
+        ("worse", "better", "no_measurable_change"),
+        ("no_measurable_change", "no_measurable_change", "no_measurable_change"),
+        ("no_measurable_change", "worse", "worse"),
+        ("worse", "worse", "worse"),
+    ],
+)
+def test_the_judgement_needs_one_clear_measure_and_no_contradiction(accuracy: str, loss: str, judgement: str) -> None:
+    assert cleanse_verdict.judge({"judgement": accuracy}, {"judgement": loss}) == judgement
+
+
+def test_the_sentence_says_when_only_the_loss_moved() -> None:
+    measure = {"before": 0.974, "cleaned": 0.973, "difference": -0.001, "ci95": [-0.015, 0.013], "random_difference": -0.0001}
+    loss = {"before": 0.197, "cleaned": 0.08, "difference": -0.117, "ci95": [-0.147, -0.087], "random_difference": 0.009}
+    fresh = {
+        "accuracy": {**measure, "judgement": "no_measurable_change"},
+        "loss": {**loss, "judgement": "better"},
+        "judgement": "improved",
+    }
+    assert cleanse_verdict.sentence(fresh) == (
+        "Cleaning made the model's answers more reliable (lower loss), without a measurable change of how many are right: "
+        "test accuracy 97.4 % → 97.3 %, −0.1 points (95 % CI −1.5 to +1.3), random removal 0.0. "
+        "Test loss 0.197 → 0.080 (95 % CI −0.147 to −0.087), random removal +0.009."
+    )

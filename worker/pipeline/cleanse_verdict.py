@@ -24,7 +24,7 @@ class Outcome:
 
     def correct(self, labels: npt.NDArray[np.int64]) -> Floats:
         """1 where right, 0 where wrong, (M,)."""
-        return (self.predicted == labels).astype(np.float64)
+        return np.equal(self.predicted, labels).astype(np.float64)
 
 
 Outcomes = Mapping[tuple[str, int, str], Outcome]  # (protocol, seed, arm) → outcome
@@ -32,7 +32,7 @@ Arms = Mapping[str, Floats]  # arm → values (S, M): a row a seed, a column a t
 
 
 def verdict(plan: Plan, outcomes: Outcomes, seconds: dict[str, float]) -> dict[str, Any]:
-    """The whole verdict as JSON; `contract` of the fields: docs/decisions/0010-verdict-rule.md."""
+    """The whole verdict as JSON; what its fields mean: docs/decisions/0010-verdict-rule.md."""
     same = _protocol(plan, outcomes, "same_seed", [plan.seed])
     fresh = _protocol(plan, outcomes, "fresh_seeds", plan.fresh_seeds)
     fresh["seeds"] = plan.fresh_seeds
@@ -107,17 +107,12 @@ def _lies_above(ci95: Sequence[float], sign: int) -> bool:
 
 
 def judge(accuracy: Mapping[str, Any], loss: Mapping[str, Any]) -> str:
-    """One of "improved", "no_measurable_change", "worse": one measure must be clear, and the other must not point the other way.
+    """One of "improved", "no_measurable_change", "worse": one measure must say so clearly, and the other must not say the opposite.
 
-    Accuracy that is clearly better needs a loss that is not clearly worse. A clearly better loss needs an accuracy that did not fall at
-    all. Worse is the mirror image. Everything else is no measurable change.
+    Measures that contradict each other are no measurable change.
     """
-    by_accuracy, by_loss, gain = accuracy["judgement"], loss["judgement"], accuracy["difference"]
-    if (by_accuracy == "better" and by_loss != "worse") or (by_loss == "better" and gain >= 0):
-        return "improved"
-    if (by_accuracy == "worse" and by_loss != "better") or (by_loss == "worse" and gain <= 0):
-        return "worse"
-    return "no_measurable_change"
+    told = {accuracy["judgement"], loss["judgement"]} - {"no_measurable_change"}
+    return {"better": "improved", "worse": "worse"}[told.pop()] if len(told) == 1 else "no_measurable_change"
 
 
 def _runs(plan: Plan, outcomes: Outcomes) -> list[dict[str, Any]]:
@@ -173,6 +168,11 @@ LEADS = {
     "no_measurable_change": "No measurable improvement",
     "worse": "Cleaning made the model worse",
 }
+# Where only the loss moves, that is said: as many answers are right, but they are surer, or less sure, where they should be.
+LOSS_LEADS = {
+    "improved": "Cleaning made the model's answers more reliable (lower loss), without a measurable change of how many are right",
+    "worse": "Cleaning made the model's answers less reliable (higher loss), without a measurable change of how many are right",
+}
 
 
 def sentence(fresh: Mapping[str, Any]) -> str:
@@ -180,18 +180,21 @@ def sentence(fresh: Mapping[str, Any]) -> str:
     accuracy, loss = fresh["accuracy"], fresh["loss"]
     low, high = accuracy["ci95"]
     text = (
-        f"{LEADS[fresh['judgement']]}: test accuracy {percent(accuracy['before'])} → {percent(accuracy['cleaned'])}, "
+        f"{_lead(fresh)}: test accuracy {percent(accuracy['before'])} → {percent(accuracy['cleaned'])}, "
         f"{points(accuracy['difference'])} points (95 % CI {points(low)} to {points(high)}), "
         f"random removal {points(accuracy['random_difference'])}."
     )
     low, high = loss["ci95"]
-    text += (
+    return text + (
         f" Test loss {loss['before']:.3f} → {loss['cleaned']:.3f} (95 % CI {signed(low)} to {signed(high)}), "
         f"random removal {signed(loss['random_difference'])}."
     )
-    if fresh["judgement"] == "improved" and accuracy["judgement"] != "better":
-        text += " The loss shows it; the accuracy alone could be chance on so few test images."
-    return text
+
+
+def _lead(fresh: Mapping[str, Any]) -> str:
+    if fresh["judgement"] != "no_measurable_change" and fresh["accuracy"]["judgement"] == "no_measurable_change":
+        return LOSS_LEADS[fresh["judgement"]]
+    return LEADS[fresh["judgement"]]
 
 
 def percent(fraction: float) -> str:
