@@ -1,0 +1,115 @@
+"""The review as JSON under /api/v1/reviews."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from backend.accounts.dependencies import UserDep
+from backend.db import SessionDep
+from backend.errors import Invalid
+from backend.models import Job
+from backend.review import decisions, schemas, service
+from backend.review.decisions import Choice
+from backend.review.present import cards, outcome, progress
+from backend.review.service import Filters, Order
+
+router = APIRouter(prefix="/reviews", tags=["review"])
+
+
+@router.get("/{review_id}")
+def show(review_id: int, session: SessionDep, user: UserDep) -> schemas.ReviewOut:
+    """A review, how far it is, and whether going on pays."""
+    review = service.get(session, user, review_id)
+    job = session.get(Job, review.job_id) if review.job_id else None
+    return schemas.ReviewOut(
+        id=review.id,
+        data_set_id=review.data_set_id,
+        version_id=review.version_id,
+        run_id=review.run_id,
+        state=review.state,
+        suggestion_count=review.suggestion_count,
+        class_names=service.data_set_of(session, user, review).class_names,
+        last_change=review.last_change,
+        progress=progress(session, user, review),
+        created_at=review.created_at,
+        job=schemas.JobOut.model_validate(job, from_attributes=True) if job else None,
+    )
+
+
+@router.get("/{review_id}/suggestions")
+def suggestions(
+    review_id: int,
+    session: SessionDep,
+    user: UserDep,
+    order: Order = "queue",
+    after: Annotated[int, Query(ge=0)] = 0,
+    before: Annotated[int | None, Query(ge=1)] = None,
+    limit: Annotated[int, Query(ge=1, le=service.LARGEST_PAGE)] = 100,
+    label: int | None = None,
+    predicted: int | None = None,
+    decision: str | None = None,
+) -> schemas.SuggestionsOut:
+    """Suggestions behind rank `after` (or ahead of rank `before`) in the chosen order, through filters."""
+    review = service.get(session, user, review_id)
+    filters = Filters(label, predicted, decision)
+    service.check_filters(filters, service.data_set_of(session, user, review).class_names)
+    page = service.page_of_suggestions(session, review, order=order, filters=filters, after=after, before=before, limit=limit)
+    items = cards(session, user, review, page.items, order)
+    return schemas.SuggestionsOut.model_construct(
+        items=items,
+        next=str(items[-1].rank) if items and page.has_after else None,
+        previous=str(items[0].rank) if items and page.has_before else None,
+    )
+
+
+@router.post("/{review_id}/decisions")
+def decide(review_id: int, body: schemas.DecisionIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
+    """Decide on one image. Repeating the request with the same client key changes nothing."""
+    review = service.get(session, user, review_id)
+    choice = Choice(body.action, body.label)
+    return outcome(session, user, review, decisions.decide(session, user, review, body.image_id, choice, body.client_key), order)
+
+
+@router.post("/{review_id}/decisions/bulk")
+def decide_many(review_id: int, body: schemas.BulkDecisionIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
+    """Decide on a selection or on a whole view, as one act that one undo takes back."""
+    review = service.get(session, user, review_id)
+    choice = Choice(body.action, body.label)
+    if (body.image_ids is None) == (body.filter is None):
+        raise Invalid("Say either which images (image_ids) or which view (filter).")
+    if body.image_ids is not None:
+        act = decisions.decide_many(session, user, review, body.image_ids, choice, body.client_key)
+    else:
+        filters = Filters(**body.filter.model_dump()) if body.filter else Filters()
+        service.check_filters(filters, service.data_set_of(session, user, review).class_names)
+        act = decisions.decide_all(session, user, review, filters, choice, body.client_key, body.expected)
+    return outcome(session, user, review, act, order)
+
+
+@router.post("/{review_id}/undo")
+def undo(review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
+    """Take back one's own latest act; never another person's."""
+    review = service.get(session, user, review_id)
+    return outcome(session, user, review, decisions.undo(session, user, review, body.client_key), order)
+
+
+@router.get("/{review_id}/changes")
+def changes(
+    review_id: int, session: SessionDep, user: UserDep, since: Annotated[int, Query(ge=0)] = 0, order: Order = "queue"
+) -> schemas.ChangesOut:
+    """What anybody decided after change number `since`."""
+    review = service.get(session, user, review_id)
+    rows = service.changes_since(session, review, since)
+    return schemas.ChangesOut(
+        items=cards(session, user, review, rows or [], order),
+        reload=rows is None,
+        last_change=review.last_change,
+        progress=progress(session, user, review),
+    )
+
+
+@router.get("/{review_id}/confusion")
+def confusion(review_id: int, session: SessionDep, user: UserDep) -> list[dict[str, int]]:
+    """Images by given and predicted class, the most frequent pairs first."""
+    rows = service.confusion(session, service.get(session, user, review_id))
+    return [dict(zip(("label", "predicted", "count", "decided"), row, strict=True)) for row in rows]

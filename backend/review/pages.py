@@ -1,0 +1,174 @@
+"""The review as pages: the grid, one image large, and plain forms that decide without JavaScript."""
+
+from typing import Annotated, Any
+from urllib.parse import urlencode, urlsplit
+from uuid import uuid4
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy import Row
+from sqlalchemy.orm import Session
+
+from backend.accounts.dependencies import UserDep
+from backend.db import SessionDep
+from backend.errors import Invalid
+from backend.models import Job, Review, User
+from backend.rendering import page
+from backend.review import decisions, present, service
+from backend.review.decisions import Choice
+from backend.review.view import PAGE_SIZES, View
+
+router = APIRouter(prefix="/reviews", include_in_schema=False)
+
+# Originals up to this many pixels a side are enlarged without blur.
+SMALL_PIXELS = 64
+
+
+@router.get("/{review_id}")
+def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -> Response:
+    """The ranked suggestions, a page at a time."""
+    review = service.get(session, user, review_id)
+    if review.state != "ready":
+        return _waiting(request, session, review)
+    view = View.read(request.query_params, service.data_set_of(session, user, review).class_names)
+    found = service.page_of_suggestions(
+        session, review, order=view.order, filters=view.filters, after=view.after, before=view.before, limit=view.size
+    )
+    if not found.items and (view.after or view.before):
+        # A page past the end, or one that decisions have emptied: the last page there is.
+        return RedirectResponse(_grid_address(review, view.last() if view.after else view.first()), 303)
+    context = _context(session, user, review, view)
+    items = present.cards(session, user, review, found.items, view.order)
+    in_view = service.counts(session, review, view.filters)
+    bulk = service.counts(session, review, decisions.bulk_filters(view.filters)) if view.filters.decision else {None: in_view.get(None, 0)}
+    return page(
+        request,
+        "review/grid.html",
+        **context,
+        items=items,
+        found=found,
+        in_view=sum(in_view.values()),
+        bulk_count=sum(bulk.values()),
+        small=_small(session, found.items[0]) if found.items else False,
+        sizes=PAGE_SIZES,
+        start=service.next_undecided(session, review, view.order, view.filters, 0),
+    )
+
+
+@router.get("/{review_id}/focus")
+def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) -> Response:
+    """One image large: the one at rank `at`, else the next one to decide."""
+    review = service.get(session, user, review_id)
+    if review.state != "ready":
+        return _waiting(request, session, review)
+    view = View.read(request.query_params, service.data_set_of(session, user, review).class_names)
+    row = service.at_rank(session, review, view.order, view.at) if view.at else None
+    if row is None:
+        row = service.next_undecided(session, review, view.order, view.filters, 0)
+        if row is not None and view.at:
+            view.note("There is no suggestion at that rank; this is the next one to decide.")
+    context = _context(session, user, review, view)
+    if row is None:
+        return page(request, "review/finished.html", **context)
+    item = present.cards(session, user, review, [row], view.order)[0]
+    around = {
+        "after": service.page_of_suggestions(session, review, order=view.order, filters=view.filters, after=item.rank, limit=1).items,
+        "before": service.page_of_suggestions(session, review, order=view.order, filters=view.filters, before=item.rank, limit=1).items,
+    }
+    ranks = {side: present.cards(session, user, review, rows, view.order)[0].rank if rows else None for side, rows in around.items()}
+    return page(request, "review/focus.html", **context, item=item, around=ranks, small=_small(session, row))
+
+
+@router.get("/{review_id}/confusion")
+def confusion(review_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
+    """Which classes are taken for which, each pair a link to its images."""
+    review = service.get(session, user, review_id)
+    data_set = service.data_set_of(session, user, review)
+    rows = service.confusion(session, review)
+    rates = service.confirm_rate(session, review)
+    return page(request, "review/confusion.html", review=review, data_set=data_set, rows=rows, rates=rates)
+
+
+@router.post("/{review_id}/decide")
+def decide(
+    review_id: int,
+    session: SessionDep,
+    user: UserDep,
+    action: Annotated[str, Form()],
+    image_id: Annotated[list[int] | None, Form()] = None,
+    label: Annotated[str, Form()] = "",
+    client_key: Annotated[str, Form()] = "",
+    scope: Annotated[str, Form()] = "selection",
+    expected: Annotated[int | None, Form()] = None,
+    back: Annotated[str, Form()] = "",
+) -> RedirectResponse:
+    """Decide without JavaScript, on one image, on the ticked ones, or on the whole view; then back to where the form stood."""
+    review = service.get(session, user, review_id)
+    class_names = service.data_set_of(session, user, review).class_names
+    choice = Choice(action, _class_number(label, class_names) if action == "relabel" else None)
+    view, key = View.parse(urlsplit(back).query, class_names), client_key or str(uuid4())
+    if scope == "view":
+        decisions.decide_all(session, user, review, view.filters, choice, key, expected)
+    elif scope == "one" and image_id:
+        decisions.decide(session, user, review, image_id[0], choice, key)
+        return _to_next(session, review, view)
+    else:
+        decisions.decide_many(session, user, review, image_id or [], choice, key)
+    return RedirectResponse(_grid_address(review, view), 303)
+
+
+@router.post("/{review_id}/undo")
+def undo(
+    review_id: int,
+    session: SessionDep,
+    user: UserDep,
+    client_key: Annotated[str, Form()] = "",
+    back: Annotated[str, Form()] = "",
+) -> RedirectResponse:
+    """Take back one's own latest act; in the focus view, show the image again."""
+    review = service.get(session, user, review_id)
+    act = decisions.undo(session, user, review, client_key or str(uuid4()))
+    view = View.parse(urlsplit(back).query, service.data_set_of(session, user, review).class_names)
+    if view.at and len(act.items) == 1:
+        rank = getattr(act.items[0], service.RANKS[view.order].key)
+        return RedirectResponse(f"/reviews/{review.id}/focus?{urlencode(view.address(at=rank))}", 303)
+    return RedirectResponse(_grid_address(review, view), 303)
+
+
+def _context(session: Session, user: User, review: Review, view: View) -> dict[str, Any]:
+    data_set = service.data_set_of(session, user, review)
+    return {
+        "review": review,
+        "data_set": data_set,
+        "view": view,
+        "progress": present.progress(session, user, review),
+        "client_key": str(uuid4()),
+    }
+
+
+def _waiting(request: Request, session: Session, review: Review) -> HTMLResponse:
+    job = session.get(Job, review.job_id) if review.job_id else None
+    return page(request, "review/waiting.html", review=review, job=job)
+
+
+def _to_next(session: Session, review: Review, view: View) -> RedirectResponse:
+    row = service.next_undecided(session, review, view.order, view.filters, view.at)
+    address = view.address(at=getattr(row, service.RANKS[view.order].key) if row else None)
+    return RedirectResponse(f"/reviews/{review.id}/focus?{urlencode(address)}", 303)
+
+
+def _grid_address(review: Review, view: View) -> str:
+    return f"/reviews/{review.id}?{urlencode(view.address(after=view.after or None, before=view.before))}"
+
+
+def _small(session: Session, row: Row[Any]) -> bool:
+    return max(service.original_size(session, row.image_id)) <= SMALL_PIXELS
+
+
+def _class_number(text: str, class_names: list[str]) -> int:
+    """A class by its number, or by its name (the menu's text); Invalid when it is neither."""
+    if text in class_names:
+        return class_names.index(text)
+    if text.isascii() and text.isdigit() and int(text) < len(class_names):
+        return int(text)
+    raise Invalid("Choose the class that this image should have.")

@@ -1,0 +1,109 @@
+"""From rows to what the API sends and the pages show."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.orm import Session
+
+from backend.models import DataSet, Review, User
+from backend.review import service, wording
+from backend.review.decisions import Act
+from backend.review.schemas import ActOut, DecisionOut, ProgressOut, SuggestionOut
+from backend.review.service import Order
+
+
+def cards(session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order) -> list[SuggestionOut]:
+    """The suggestions of these rows, with the names of those who decided."""
+    data_set = service.data_set_of(session, user, review)
+    return Card(review, data_set, order, service.names_of(session, rows)).all(rows)
+
+
+def progress(session: Session, user: User, review: Review) -> ProgressOut:
+    """Counts and stop advice."""
+    done, advice = service.progress(session, review, user), service.advice(session, review)
+    return ProgressOut(
+        total=done.total,
+        decided=done.decided,
+        undecided=done.undecided,
+        remove=done.remove,
+        keep=done.keep,
+        relabel=done.relabel,
+        unsure=done.unsure,
+        mine=done.mine,
+        stop=advice.stop,
+        sentence=advice.sentence,
+    )
+
+
+def outcome(session: Session, user: User, review: Review, act: Act, order: Order) -> ActOut:
+    """What an act did, for the browser that asked."""
+    return ActOut(
+        count=act.count,
+        left=act.left,
+        items=cards(session, user, review, act.items, order),
+        last_change=review.last_change,
+        progress=progress(session, user, review),
+    )
+
+
+class Card:
+    """Makes suggestions out of rows: knows the review's class names, its size and the chosen order."""
+
+    def __init__(self, review: Review, data_set: DataSet, order: Order, names: Mapping[int, str]) -> None:
+        self._classes = data_set.class_names
+        self._count = review.suggestion_count
+        self._images = f"/images/{data_set.id}"
+        self._rank = {"queue": "position", "accuracy": "accuracy_rank", "label": "label_rank"}[order]
+        self._names = names
+
+    def all(self, rows: Sequence[Row[Any]]) -> list[SuggestionOut]:
+        """The suggestions of these rows."""
+        return [self.one(row) for row in rows]
+
+    def one(self, row: Row[Any]) -> SuggestionOut:
+        """The suggestion of a row. Built without validation: it comes from our own tables, a hundred at a time."""
+        given, predicted = self._classes[row.label], self._classes[row.predicted]
+        count, ranks = self._count, (row.accuracy_rank, row.label_rank)
+        return SuggestionOut.model_construct(
+            image_id=row.image_id,
+            rank=getattr(row, self._rank),
+            position=row.position,
+            accuracy_rank=row.accuracy_rank,
+            label_rank=row.label_rank,
+            brought_by=row.brought_by,
+            label=row.label,
+            label_name=given,
+            predicted=row.predicted,
+            predicted_name=predicted,
+            confidence=row.confidence,
+            label_confidence=row.label_confidence,
+            accuracy_value=row.accuracy_value,
+            label_value=row.label_value,
+            accuracy_share=wording.share(ranks[0], count),
+            label_share=wording.share(ranks[1], count),
+            brought_by_words=wording.BROUGHT_BY[row.brought_by],
+            prediction_words=wording.prediction(predicted, row.confidence, given, row.label_confidence),
+            accuracy_words=wording.hurts_accuracy(row.accuracy_value, ranks[0], count),
+            label_words=wording.label_looks_wrong(row.label_value, ranks[1], count),
+            path=row.path,
+            thumbnail=f"{self._images}/thumbnails/{row.content_hash}.webp",
+            full=f"{self._images}/full/{row.content_hash}.webp",
+            change=row.change,
+            decision=self._decision(row),
+        )
+
+    def _decision(self, row: Row[Any]) -> DecisionOut | None:
+        if row.decision is None:
+            return None
+        label_name = None if row.decision_label is None else self._classes[row.decision_label]
+        words = wording.DECIDED[row.decision] if label_name is None else f"New label: {label_name}"
+        return DecisionOut.model_construct(
+            action=row.decision,
+            label=row.decision_label,
+            label_name=label_name,
+            by=self._names.get(row.decided_by),
+            by_id=row.decided_by,
+            at=row.decided_at,
+            words=words,
+        )

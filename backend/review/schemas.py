@@ -1,0 +1,153 @@
+"""The shapes of the review in JSON; the pages render the same ones."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+ClientKey = Field(min_length=1, max_length=36, description="Made by the client, best a random UUID: the same key again changes nothing.")
+Action = Literal["remove", "keep", "relabel", "unsure"]
+
+
+class DecisionOut(BaseModel):
+    """The decision in force on an image."""
+
+    action: str
+    label: int | None
+    label_name: str | None
+    by: str | None
+    by_id: int | None
+    at: datetime | None
+    words: str
+
+
+class SuggestionOut(BaseModel):
+    """An image of a review with all that its card says. `rank` is the one in the order that was asked for."""
+
+    image_id: int
+    rank: int
+    position: int
+    accuracy_rank: int
+    label_rank: int
+    brought_by: str
+    label: int
+    label_name: str
+    predicted: int
+    predicted_name: str
+    confidence: float
+    label_confidence: float
+    accuracy_value: float
+    label_value: float
+    accuracy_share: float
+    label_share: float
+    brought_by_words: str
+    prediction_words: str
+    accuracy_words: str
+    label_words: str
+    path: str
+    thumbnail: str
+    full: str
+    change: int
+    decision: DecisionOut | None
+
+
+class ProgressOut(BaseModel):
+    """How far a review has come, and whether going on pays."""
+
+    total: int
+    decided: int
+    undecided: int
+    remove: int
+    keep: int
+    relabel: int
+    unsure: int
+    mine: int
+    stop: bool
+    sentence: str
+
+
+class JobOut(BaseModel):
+    """The job behind a review."""
+
+    id: int
+    state: str
+    progress_done: int
+    progress_total: int
+    error: str | None
+
+
+class ReviewOut(BaseModel):
+    """A review and how far it is."""
+
+    id: int
+    data_set_id: int
+    version_id: int
+    run_id: int
+    state: str
+    suggestion_count: int
+    class_names: list[str]
+    last_change: int
+    progress: ProgressOut
+    created_at: datetime
+    job: JobOut | None
+
+
+class SuggestionsOut(BaseModel):
+    """A page of suggestions; `next` goes into `after`, `previous` into `before`."""
+
+    items: list[SuggestionOut]
+    next: str | None
+    previous: str | None
+
+
+class DecisionIn(BaseModel):
+    """One decision on one image."""
+
+    client_key: str = ClientKey
+    image_id: int
+    action: Action
+    label: int | None = None
+
+
+class FilterIn(BaseModel):
+    """A view, in the words of the address."""
+
+    label: int | None = None
+    predicted: int | None = None
+    decision: str | None = None
+
+
+class BulkDecisionIn(BaseModel):
+    """The same decision on a selection (`image_ids`), or on a whole view (`filter`) of `expected` images."""
+
+    client_key: str = ClientKey
+    action: Action
+    label: int | None = None
+    image_ids: list[int] | None = None
+    filter: FilterIn | None = None
+    expected: int | None = None
+
+
+class UndoIn(BaseModel):
+    """Take back the latest act."""
+
+    client_key: str = ClientKey
+
+
+class ActOut(BaseModel):
+    """What an act did: `items` as they stand now (left out when they are many), `left` where another person's decision stayed."""
+
+    count: int
+    left: int
+    items: list[SuggestionOut]
+    last_change: int
+    progress: ProgressOut
+
+
+class ChangesOut(BaseModel):
+    """What changed since; `reload` when it is too much to repaint one by one."""
+
+    items: list[SuggestionOut]
+    reload: bool
+    last_change: int
+    progress: ProgressOut

@@ -1,0 +1,275 @@
+"""Looking at a review: pages of suggestions, counts, what others did, and whether going on pays. Deciding is in decisions.py."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Row, Select, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from backend.datasets import service as datasets
+from backend.errors import Conflict, Invalid, NotFound
+from backend.models import DataSet, Image, Review, Suggestion, User
+
+Order = Literal["queue", "accuracy", "label"]
+Counts = dict[str | None, int]
+
+DECISIONS = ("remove", "keep", "relabel", "unsure")
+DECISION_FILTERS = ("undecided", "decided", *DECISIONS)
+RANKS: dict[Order, InstrumentedAttribute[int]] = {
+    "queue": Suggestion.position,
+    "accuracy": Suggestion.accuracy_rank,
+    "label": Suggestion.label_rank,
+}
+LARGEST_PAGE = 500
+# What a browser repaints at once; after a bigger act it loads its page anew.
+MOST_CHANGES = 500
+# The stop advice looks at this many of the latest decisions, and says nothing before it has seen this few.
+ADVICE_WINDOW = 50
+ADVICE_LEAST = 20
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which suggestions to show; the names are those of the address and of the API."""
+
+    label: int | None = None
+    predicted: int | None = None
+    decision: str | None = None
+
+    def __bool__(self) -> bool:
+        return any(value is not None for value in (self.label, self.predicted, self.decision))
+
+    def address(self) -> dict[str, int | str]:
+        """The filters in use, as they stand in the address."""
+        values = {"label": self.label, "predicted": self.predicted, "decision": self.decision}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Page:
+    """Suggestions in order of rank, and whether there are more on either side."""
+
+    items: list[Row[Any]]
+    has_before: bool
+    has_after: bool
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a review has come, by everybody and by the one who asks."""
+
+    total: int
+    remove: int
+    keep: int
+    relabel: int
+    unsure: int
+    mine: int
+
+    @property
+    def decided(self) -> int:
+        return self.remove + self.keep + self.relabel + self.unsure
+
+    @property
+    def undecided(self) -> int:
+        return self.total - self.decided
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Whether going on pays: of the latest `window` decisions, `confirmed` were removals or new labels."""
+
+    window: int
+    confirmed: int
+    stop: bool
+    sentence: str
+
+
+def get(session: Session, user: User, review_id: int) -> Review:
+    """The review, or NotFound; also where its data set is not for this person."""
+    review = session.get(Review, review_id)
+    if review is None:
+        raise NotFound("There is no such review.")
+    datasets.get(session, user, review.data_set_id)
+    return review
+
+
+def data_set_of(session: Session, user: User, review: Review) -> DataSet:
+    """The review's data set, with the class names."""
+    return datasets.get(session, user, review.data_set_id)
+
+
+def check_ready(review: Review) -> None:
+    """Conflict until the scoring has filled the queue."""
+    if review.state != "ready":
+        raise Conflict("The suggestions are still being computed. The job's page shows how far it is.")
+
+
+def check_filters(filters: Filters, class_names: Sequence[str]) -> None:
+    """Invalid when a filter names a class or a decision that does not exist."""
+    for label in (filters.label, filters.predicted):
+        if label is not None and not 0 <= label < len(class_names):
+            raise Invalid(f"This data set has no class number {label}.")
+    if filters.decision is not None and filters.decision not in DECISION_FILTERS:
+        raise Invalid(f"“{filters.decision}” is no decision; it may be {', '.join(DECISION_FILTERS)}.")
+
+
+def conditions(review: Review, filters: Filters) -> list[ColumnElement[bool]]:
+    """The SQL conditions of a view."""
+    found: list[ColumnElement[bool]] = [Suggestion.review_id == review.id]
+    if filters.label is not None:
+        found.append(Suggestion.label == filters.label)
+    if filters.predicted is not None:
+        found.append(Suggestion.predicted == filters.predicted)
+    if filters.decision == "undecided":
+        found.append(Suggestion.decision.is_(None))
+    elif filters.decision == "decided":
+        found.append(Suggestion.decision.is_not(None))
+    elif filters.decision is not None:
+        found.append(Suggestion.decision == filters.decision)
+    return found
+
+
+def _rows() -> Select[Any]:
+    # Columns, not objects: a page of 100 costs no identity map.
+    return select(*Suggestion.__table__.columns)
+
+
+def page_of_suggestions(
+    session: Session,
+    review: Review,
+    *,
+    order: Order = "queue",
+    filters: Filters | None = None,
+    after: int = 0,
+    before: int | None = None,
+    limit: int = 100,
+) -> Page:
+    """One index range: the first `limit` suggestions behind rank `after`, or the last `limit` ahead of rank `before` when that is given."""
+    rank, where = RANKS[order], conditions(review, filters or Filters())
+    if before is None:
+        rows = session.execute(_rows().where(*where, rank > after).order_by(rank).limit(limit + 1)).all()
+        more, items = len(rows) > limit, list(rows[:limit])
+        return Page(items, after > 0 and _any(session, where, rank <= after), more)
+    rows = session.execute(_rows().where(*where, rank < before).order_by(rank.desc()).limit(limit + 1)).all()
+    more, items = len(rows) > limit, list(reversed(rows[:limit]))
+    return Page(items, more, _any(session, where, rank >= before))
+
+
+def _any(session: Session, where: list[ColumnElement[bool]], side: ColumnElement[bool]) -> bool:
+    return session.execute(select(Suggestion.image_id).where(*where, side).limit(1)).first() is not None
+
+
+def at_rank(session: Session, review: Review, order: Order, rank: int) -> Row[Any] | None:
+    """The suggestion that stands at a rank, whatever the filters say: an address keeps its image after the decision."""
+    return session.execute(_rows().where(Suggestion.review_id == review.id, RANKS[order] == rank)).first()
+
+
+def next_undecided(session: Session, review: Review, order: Order, filters: Filters, after: int) -> Row[Any] | None:
+    """The next one to decide in this view behind a rank, from the start again when there is none; None when all are decided."""
+    wanted = filters if filters.decision else replace(filters, decision="undecided")
+    for start in dict.fromkeys((after, 0)):
+        page = page_of_suggestions(session, review, order=order, filters=wanted, after=start, limit=1)
+        if page.items:
+            return page.items[0]
+    return None
+
+
+def suggestions_of(session: Session, review: Review, image_ids: Sequence[int]) -> list[Row[Any]]:
+    """The suggestions of these images in order of the queue; NotFound unless each one belongs to this review."""
+    wanted = set(image_ids)
+    rows = session.execute(
+        _rows().where(Suggestion.review_id == review.id, Suggestion.image_id.in_(wanted)).order_by(Suggestion.position)
+    ).all()
+    if len(rows) != len(wanted):
+        raise NotFound("There is no such image in this review.")
+    return list(rows)
+
+
+def counts(session: Session, review: Review, filters: Filters) -> Counts:
+    """How many suggestions of a view have each decision (None: undecided)."""
+    grouped = select(Suggestion.decision, func.count()).where(*conditions(review, filters)).group_by(Suggestion.decision)
+    return {row[0]: row[1] for row in session.execute(grouped)}
+
+
+def progress(session: Session, review: Review, user: User) -> Progress:
+    """How far everybody is, and how many decisions in force are this person's."""
+    decided = counts(session, review, Filters(decision="decided"))
+    mine = session.scalar(
+        select(func.count()).select_from(Suggestion).where(Suggestion.review_id == review.id, Suggestion.decided_by == user.id)
+    )
+    return Progress(total=review.suggestion_count, mine=mine or 0, **{name: decided.get(name, 0) for name in DECISIONS})
+
+
+def changes_since(session: Session, review: Review, since: int) -> list[Row[Any]] | None:
+    """Suggestions whose decision changed after change number `since`, oldest first; None when too many to repaint one by one."""
+    if since >= review.last_change:
+        return []
+    rows = session.execute(
+        _rows()
+        .where(Suggestion.review_id == review.id, Suggestion.change > since)
+        .order_by(Suggestion.change, Suggestion.image_id)
+        .limit(MOST_CHANGES + 1)
+    ).all()
+    return list(rows) if len(rows) <= MOST_CHANGES else None
+
+
+def confusion(session: Session, review: Review) -> list[tuple[int, int, int, int]]:
+    """Rows (given class, predicted class, images, decided ones), from one index, the most frequent pairs first."""
+    rows = session.execute(
+        select(Suggestion.label, Suggestion.predicted, func.count(), func.count(Suggestion.decision))
+        .where(Suggestion.review_id == review.id)
+        .group_by(Suggestion.label, Suggestion.predicted)
+    ).all()
+    return sorted((tuple(row) for row in rows), key=lambda row: (-row[2], row[0], row[1]))
+
+
+def confirm_rate(session: Session, review: Review, width: int = 50) -> list[tuple[int, int, int]]:
+    """Rows (first position, decided, confirmed) for each stretch of `width` positions of the queue with a decision in it."""
+    stretch = (Suggestion.position - 1) // width
+    confirmed = func.count().filter(Suggestion.decision.in_(("remove", "relabel")))
+    rows = session.execute(
+        select(stretch, func.count(), confirmed)
+        .where(Suggestion.review_id == review.id, Suggestion.decision.is_not(None))
+        .group_by(stretch)
+        .order_by(stretch)
+    ).all()
+    return [(int(number) * width + 1, decided, kept) for number, decided, kept in rows]
+
+
+def advice(session: Session, review: Review) -> Advice:
+    """Whether going on is likely to pay, from the latest decisions in force."""
+    latest = session.scalars(
+        select(Suggestion.decision)
+        .where(Suggestion.review_id == review.id, Suggestion.change > 0, Suggestion.decision.is_not(None))
+        .order_by(Suggestion.change.desc())
+        .limit(ADVICE_WINDOW)
+    ).all()
+    confirmed = sum(decision in ("remove", "relabel") for decision in latest)
+    return _advice(len(latest), confirmed)
+
+
+def _advice(window: int, confirmed: int) -> Advice:
+    if window < ADVICE_LEAST:
+        missing = f"Decide {ADVICE_LEAST - window} more, then you read here whether going on pays."
+        return Advice(window, confirmed, stop=False, sentence=missing)
+    found = f"Of the last {window} you removed or relabelled {confirmed}."
+    if confirmed < window / 10:
+        return Advice(window, confirmed, stop=True, sentence=f"{found} Going on is unlikely to pay.")
+    if confirmed < window * 3 / 10:
+        return Advice(window, confirmed, stop=False, sentence=f"{found} Going on still pays a little.")
+    return Advice(window, confirmed, stop=False, sentence=f"{found} Going on is worth it.")
+
+
+def names_of(session: Session, rows: Sequence[Row[Any]]) -> dict[int, str]:
+    """User id → name of everybody who decided one of these rows; one query a page, none where nobody decided."""
+    ids = {row.decided_by for row in rows if row.decided_by is not None}
+    if not ids:
+        return {}
+    return {row.id: row.name for row in session.execute(select(User.id, User.name).where(User.id.in_(ids)))}
+
+
+def original_size(session: Session, image_id: int) -> tuple[int, int]:
+    """Width and height of the original in pixels: small ones are enlarged without blur."""
+    row = session.execute(select(Image.width, Image.height).where(Image.id == image_id)).one()
+    return row.width, row.height

@@ -1,0 +1,95 @@
+"""Which part of a review a page shows: everything in the address, and every address leads to a sane page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
+from urllib.parse import parse_qsl, urlencode
+
+from backend.errors import Invalid
+from backend.review import service
+from backend.review.service import Filters, Order
+
+PAGE_SIZES = (25, 50, 100)
+# Larger than any rank: "ahead of this" is the last page.
+BEHIND_ALL = 2**31 - 1
+
+
+@dataclass
+class View:
+    """Order, filters, page size and place; `notes` say what of the address could not be used."""
+
+    order: Order = "queue"
+    filters: Filters = field(default_factory=Filters)
+    size: int = 50
+    after: int = 0
+    before: int | None = None
+    at: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def parse(cls, query: str, class_names: Sequence[str]) -> "View":
+        """The view of a query string."""
+        return cls.read(dict(parse_qsl(query)), class_names)
+
+    @classmethod
+    def read(cls, query: Mapping[str, str], class_names: Sequence[str]) -> "View":
+        """The view of an address; what makes no sense is left out with a note."""
+        view = cls()
+        if query.get("order", "queue") in service.RANKS:
+            view.order = cast(Order, query.get("order", "queue"))
+        if (size := _number(query.get("size"))) in PAGE_SIZES:
+            view.size = cast(int, size)
+        # `from` is what the page's own "go to rank" field asks for.
+        view.after = _number(query.get("after")) or max((_number(query.get("from")) or 0) - 1, 0)
+        view.before = _number(query.get("before")) or None
+        view.at = _number(query.get("at")) or 0
+        for name in ("label", "predicted", "decision"):
+            view._filter(name, query.get(name, ""), class_names)
+        return view
+
+    def _filter(self, name: str, text: str, class_names: Sequence[str]) -> None:
+        if not text:
+            return
+        value = text if name == "decision" else _number(text)
+        try:
+            if value is None:
+                raise Invalid(f"“{text}” is no class of this data set.")
+            filters = replace(self.filters, **{name: value})
+            service.check_filters(filters, class_names)
+        except Invalid as error:
+            self.note(f"{error.message} That filter was left out.")
+        else:
+            self.filters = filters
+
+    def note(self, sentence: str) -> None:
+        """Tell the person something about this address."""
+        self.notes.append(sentence)
+
+    def last(self) -> "View":
+        """The last page of this view."""
+        return replace(self, after=0, before=BEHIND_ALL)
+
+    def first(self) -> "View":
+        """The first page of this view."""
+        return replace(self, after=0, before=None)
+
+    def address(self, **place: int | str | None) -> dict[str, int | str]:
+        """The query of this view with a place (after, before, at, or a changed filter) put in; None takes a part out."""
+        query: dict[str, int | str | None] = {**self.filters.address()}
+        if self.order != "queue":
+            query["order"] = self.order
+        if self.size != 50:
+            query["size"] = self.size
+        query.update(place)
+        return {name: value for name, value in query.items() if value is not None}
+
+    def query(self, **place: int | str | None) -> str:
+        """`address` as it stands behind the question mark."""
+        return urlencode(self.address(**place))
+
+
+def _number(text: str | None) -> int | None:
+    """A whole number from 0 to the largest rank; None for anything else."""
+    if text is None or not (text.isascii() and text.isdigit()) or len(text) > 10:
+        return None
+    return min(int(text), BEHIND_ALL)

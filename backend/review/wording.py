@@ -1,0 +1,54 @@
+"""What the numbers of a suggestion mean, in words for a person who knows the pictures and nothing of machine learning."""
+
+import math
+
+
+def share(rank: int, count: int) -> float:
+    """Fraction of the other images that stand behind this rank: 1 for the first of them, 0 for the last."""
+    return (count - rank) / (count - 1) if count > 1 else 1.0
+
+
+def percent(fraction: float) -> str:
+    """One decimal, rounded down, so that "more than 99.9 %" is never called 100."""
+    return f"{math.floor(round(fraction * 1000, 6)) / 10:.1f} %"
+
+
+def hurts_accuracy(value: float, rank: int, count: int) -> str:
+    """The influence in a sentence; negative means that the model would do better without the image."""
+    if value >= 0:
+        return "The model does no better without it."
+    return f"Hurts more than {percent(share(rank, count))} of the images."
+
+
+def label_looks_wrong(value: float, rank: int, count: int) -> str:
+    """The margin in a sentence; negative means that the model believed in another class while it learned."""
+    if value >= 0:
+        return "While it learned, the model mostly agreed with this label."
+    return f"Looks more wrong than {percent(share(rank, count))} of the images."
+
+
+def prediction(name: str, confidence: float, given: str, label_confidence: float) -> str:
+    """What the model sees, how sure it is, and what it thinks of the given label."""
+    sure = f"{_sureness(confidence)} ({round(confidence * 100)} %)"
+    if name == given:
+        return f"The model agrees: {name}, {sure}."
+    return f"The model sees {name}, {sure}. It gives {given} a chance of {_chance(label_confidence)}."
+
+
+def _sureness(confidence: float) -> str:
+    for least, words in ((0.95, "almost certain"), (0.8, "fairly sure"), (0.5, "not very sure")):
+        if confidence >= least:
+            return words
+    return "only guessing"
+
+
+def _chance(fraction: float) -> str:
+    return "less than 1 %" if fraction < 0.01 else f"{round(fraction * 100)} %"
+
+
+BROUGHT_BY = {
+    "accuracy": "Suggested because it hurts accuracy",
+    "label": "Suggested because its label looks wrong",
+    "both": "Suggested because it hurts accuracy and its label looks wrong",
+}
+DECIDED = {"remove": "Remove", "keep": "Keep", "relabel": "New label", "unsure": "Unsure"}

@@ -1,0 +1,185 @@
+// One image large: decide by key, by button or by finger; the next one is on the screen before the server has answered.
+import Ahead from "./review-ahead.js";
+import Changes from "./review-changes.js";
+import { actOf } from "./review-keys.js";
+import { announce, decisionWords, expected, offerKeys, paintProgress, part, showStatus } from "./review-paint.js";
+import DecisionStore from "./review-store.js";
+
+export default class {
+  #root; #store; #changes; #ahead; #item; #view; #here; #busy = false; #listening = new AbortController();
+
+  constructor(element) {
+    this.#root = element;
+    const { review, user, order, view, lastChange } = element.dataset;
+    this.#view = view;
+    this.#here = `/reviews/${review}`;
+    this.#item = JSON.parse(part(element, "item").textContent);
+    this.#store = new DecisionStore({ review, user, order });
+    this.#ahead = new Ahead(this.#store, view);
+    this.#changes = new Changes(this.#store, lastChange);
+    this.#listen();
+    this.#ahead.next(this.#item.rank).catch(() => {});
+  }
+
+  disconnect() {
+    this.#listening.abort();
+    this.#changes.disconnect();
+    this.#store.disconnect();
+  }
+
+  #listen() {
+    const { signal } = this.#listening;
+    document.addEventListener("keydown", (event) => this.#key(event), { signal });
+    this.#root.addEventListener("submit", (event) => this.#submit(event), { signal });
+    this.#root.addEventListener("click", (event) => this.#click(event), { signal });
+    document.getElementById("undo").addEventListener("submit", (event) => this.#submit(event), { signal });
+    this.#store.addEventListener("saved", ({ detail }) => this.#saved(detail), { signal });
+    this.#store.addEventListener("refused", ({ detail }) => this.#refused(detail), { signal });
+    this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
+    part(this.#root, "image").addEventListener("load", ({ target }) => this.#sharpen(target), { signal });
+    showStatus(this.#root, this.#store);
+    offerKeys(this.#root);
+  }
+
+  #key(event) {
+    const found = actOf(event);
+    if (!found) return;
+    const acts = {
+      remove: () => this.#decide("remove"),
+      keep: () => this.#decide("keep"),
+      unsure: () => this.#decide("unsure"),
+      relabel: () => Number(this.#root.dataset.classes) <= 10 && this.#relabel(found.digit),
+      label: () => part(this.#root, "label").focus(),
+      undo: () => this.#store.undo(),
+      previous: () => this.#move("previous"),
+      following: () => this.#move("following"),
+      keys: () => part(this.#root, "keys").showModal(),
+      leave: () => part(this.#root, "grid").click(),
+      filter: () => part(this.#root, "grid").click(),
+    };
+    if (!acts[found.act]) return;
+    event.preventDefault();
+    acts[found.act]();
+  }
+
+  #submit(event) {
+    if (event.target.method === "dialog") return;
+    event.preventDefault();
+    if (event.target.id === "undo") return void this.#store.undo();
+    const action = event.submitter?.value;
+    if (action === "relabel") this.#relabel(part(this.#root, "label").value);
+    else if (action) this.#decide(action);
+  }
+
+  #click(event) {
+    const link = event.target.closest("[rel=prev], [rel=next]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    this.#move(link.rel === "prev" ? "previous" : "following");
+  }
+
+  #relabel(label) {
+    const known = label !== "" && Number(label) < Number(this.#root.dataset.classes);
+    if (!known) return announce(this.#root, "Choose the label first.");
+    // The label it already has: that is to keep it.
+    return Number(label) === this.#item.label ? this.#decide("keep") : this.#decide("relabel", Number(label));
+  }
+
+  async #decide(action, label = null) {
+    if (this.#busy) return;
+    const item = this.#item;
+    this.#ahead.drop(item.image_id);
+    this.#store.decide(item.image_id, action, label);
+    this.#paintDecision(expected(this.#root, action, label));
+    await this.#show(() => this.#ahead.next(item.rank), "Every image in this view is decided. Undo takes the last one back.");
+  }
+
+  async #move(side) {
+    const query = new URLSearchParams(this.#view);
+    query.set("limit", 1);
+    query.set(side === "previous" ? "before" : "after", this.#item.rank);
+    const say = side === "previous" ? "This is the first one." : "This is the last one.";
+    await this.#show(async () => (await this.#store.get(`suggestions?${query}`)).items[0], say);
+  }
+
+  /** Paint what `find` finds; a second key before it is there waits for nothing and does nothing. */
+  async #show(find, none) {
+    if (this.#busy) return;
+    this.#busy = true;
+    try {
+      const item = await find();
+      if (item) this.#paint(item);
+      else announce(this.#root, none);
+    } catch {
+      announce(this.#root, "The next image cannot be loaded. It comes when the connection is back.");
+    } finally { this.#busy = false; }
+  }
+
+  #saved({ entry, outcome }) {
+    paintProgress(this.#root, outcome.progress);
+    if (entry.path !== "undo") return this.#repaint(outcome.items);
+    this.#ahead.reset(outcome.items.map((item) => item.image_id));
+    if (outcome.items.length === 1) this.#paint(outcome.items[0]);
+    else this.#repaint(outcome.items);
+    const left = outcome.left ? ` ${outcome.left} stayed: somebody decided since.` : "";
+    announce(this.#root, `Taken back: ${outcome.count}.${left}`);
+    return undefined;
+  }
+
+  #refused({ entry }) {
+    if (entry.body.image_id) this.#ahead.reset([entry.body.image_id]);
+  }
+
+  #others(reply) {
+    paintProgress(this.#root, reply.progress);
+    for (const item of reply.items) if (item.decision && String(item.decision.by_id) !== this.#root.dataset.user) this.#ahead.drop(item.image_id);
+    if (reply.reload) this.#ahead.reset();
+    this.#repaint(reply.items);
+  }
+
+  #repaint(items) {
+    const newer = items.find((item) => item.image_id === this.#item.image_id && !this.#store.images.has(item.image_id));
+    if (newer) { this.#item = newer; this.#paintDecision(newer.decision); }
+  }
+
+  #paint(item) {
+    const root = this.#root;
+    this.#item = item;
+    const image = part(root, "image");
+    image.src = item.full;
+    image.alt = `Labelled ${item.label_name}, the model sees ${item.predicted_name}`;
+    const words = { path: item.path, rank: item.rank.toLocaleString("en-US"), "label-name": item.label_name, prediction: item.prediction_words, brought: `${item.brought_by_words}.` };
+    for (const [name, text] of Object.entries(words)) part(root, name).textContent = text;
+    for (const [name, share, text] of [["accuracy", item.accuracy_share, item.accuracy_words], ["label", item.label_share, item.label_words]]) {
+      const signal = root.querySelector(`[data-signal="${name}"]`);
+      signal.querySelector("meter").value = share;
+      part(signal, "words").textContent = text;
+    }
+    part(root, "label").value = "";
+    part(root, "image-id").value = item.image_id;
+    this.#paintDecision(item.decision);
+    this.#paintPlace(item.rank);
+  }
+
+  #paintPlace(rank) {
+    const query = (at, name = "at") => { const found = new URLSearchParams(this.#view); if (at) found.set(name, at); return found; };
+    history.replaceState(null, "", `${this.#here}/focus?${query(rank)}`);
+    for (const field of document.querySelectorAll('[data-part="back"]')) field.value = location.pathname + location.search;
+    for (const link of document.querySelectorAll('[data-part="grid"]')) link.href = `${this.#here}?${query(rank - 1, "after")}`;
+    for (const [name, at] of [["previous", rank - 1], ["following", rank + 1]]) {
+      const link = part(this.#root, name);
+      link.hidden = at < 1;
+      link.href = `${this.#here}/focus?${query(at)}`;
+    }
+  }
+
+  #paintDecision(decision) {
+    const line = part(this.#root, "decision");
+    line.textContent = decisionWords(decision, this.#root.dataset.user) || "Not yet decided";
+    line.dataset.decision = decision?.action ?? "";
+  }
+
+  #sharpen(image) {
+    image.classList.toggle("focus__image--small", Math.max(image.naturalWidth, image.naturalHeight) <= 64);
+  }
+}
