@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from backend.errors import AppError
 
@@ -33,7 +33,7 @@ class Client:
     """Requests with a token. An answer that does not come is asked for again for a minute; a refusal is raised as `Refused`."""
 
     def __init__(self, address: str, token: str) -> None:
-        self._http = httpx.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_SECONDS, trust_env=False)
+        self._http = httpx2.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_SECONDS, trust_env=False)
 
     def __enter__(self) -> "Client":
         return self
@@ -81,13 +81,13 @@ class Client:
         while True:
             try:
                 return _answer(self._http.request(method, f"/api/v1{path}", **options))
-            except httpx.TransportError as error:
+            except httpx2.TransportError as error:
                 if time.monotonic() > deadline:
                     raise Refused(f"Winnow does not answer at {self._http.base_url} ({error}).") from error
                 time.sleep(POLL_SECONDS)
 
 
-def _answer(response: httpx.Response) -> Json:
+def _answer(response: httpx2.Response) -> Json:
     if response.is_success:
         answer: Json = response.json()
         return answer

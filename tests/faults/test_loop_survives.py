@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import psutil
 import pytest
 from sqlalchemy import func, select
@@ -45,7 +45,7 @@ class Winnow:
         with self.database.transaction() as session:
             owner = accounts.create_user(session, "Olga of the faults", "owner")
             token = accounts.create_token(session, owner, "faults")
-        self.client = httpx.Client(
+        self.client = httpx2.Client(
             base_url=f"{running_address(self.settings)}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30
         )
 
@@ -182,7 +182,7 @@ def test_a_training_goes_on_undisturbed_while_web_and_broker_are_killed(
 def answers(winnow: Winnow) -> bool:
     try:
         return winnow.client.get("/jobs").status_code == 200
-    except httpx.TransportError:
+    except httpx2.TransportError:
         return False
 
 
