@@ -1,0 +1,148 @@
+"""A real Chromium and a served application. A test fails when one of its pages logs an error, throws, or breaks the Content-Security-Policy."""
+
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+
+from backend.accounts import service as accounts
+from backend.db import Database
+from backend.models import User
+
+# Long, because several tests may share few cores; a page that is right passes at once.
+PATIENCE = 15_000
+CHROMIUM_ARGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+expect.set_options(timeout=PATIENCE)
+
+
+def chromium_path() -> str:
+    """The installed Chromium: the one that WINNOW_CHROMIUM names, the system's, or the one that `make test` found."""
+    noted = Path(sys.prefix) / ".browser"
+    for path in (os.environ.get("WINNOW_CHROMIUM", ""), "/usr/bin/chromium", noted.read_text().strip() if noted.exists() else ""):
+        if path and os.access(path, os.X_OK):
+            return path
+    pytest.fail("There is no Chromium. Install it, or set WINNOW_CHROMIUM to one; `make test` does that by itself.")
+
+
+# One for the whole folder, and no longer: Playwright leaves its event loop in the main thread while it runs.
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=chromium_path(), args=list(CHROMIUM_ARGS))
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class PageErrors:
+    """What went wrong in the pages of one test. `expect` names what the test provokes on purpose."""
+
+    found: list[str] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
+
+    def watch(self, context: BrowserContext) -> None:
+        context.on("console", self._console)
+        context.on("weberror", lambda error: self.found.append(f"uncaught: {error.error}"))
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.found.append(f"{message.text} ({message.location})")
+
+    def expect(self, pattern: str) -> None:
+        """Errors that match this regular expression are what the test wants."""
+        self.expected.append(pattern)
+
+    def surprises(self) -> list[str]:
+        return [text for text in self.found if not any(re.search(pattern, text) for pattern in self.expected)]
+
+
+@pytest.fixture
+def page_errors() -> PageErrors:
+    return PageErrors()
+
+
+@pytest.fixture
+def open_page(browser: Browser, page_errors: PageErrors) -> Iterator[Callable[..., Page]]:
+    """open_page(base_url, **options of Playwright's new_context): a page in a context of its own, as if another person's browser."""
+    contexts: list[BrowserContext] = []
+
+    def opened(base_url: str, **options: Any) -> Page:
+        context = browser.new_context(base_url=base_url, **options)
+        context.set_default_timeout(PATIENCE)
+        page_errors.watch(context)
+        contexts.append(context)
+        return context.new_page()
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert page_errors.surprises() == []
+
+
+@pytest.fixture
+def live_server(app: FastAPI) -> Iterator[str]:
+    """The application on a free port of this machine; its address, without a slash at the end."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not server.started:
+        assert thread.is_alive(), "the web did not start"
+        assert time.monotonic() < deadline, "the web did not start in time"
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+    assert not thread.is_alive(), "the web did not stop"
+
+
+@pytest.fixture
+def login_link(database: Database) -> Callable[[User], str]:
+    """login_link(user): an address that signs that person in, once."""
+
+    def link(user: User) -> str:
+        with database.transaction() as session:
+            return f"/?token={accounts.issue_login_link(session, user)}"
+
+    return link
+
+
+@pytest.fixture
+def visit(live_server: str, open_page: Callable[..., Page], login_link: Callable[[User], str]) -> Callable[..., Page]:
+    """visit(user, **options of new_context): that person's browser, signed in.
+
+    live_server comes first, so that it stops last: pages ask it for news until their end.
+    """
+
+    def visited(user: User, **options: Any) -> Page:
+        page = open_page(live_server, **options)
+        page.goto(login_link(user))
+        return page
+
+    return visited
+
+
+@pytest.fixture
+def page(visit: Callable[..., Page], owner: User) -> Page:
+    """The owner's browser, signed in."""
+    return visit(owner)
