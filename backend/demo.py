@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy import select, update
 
 from backend.accounts import service as accounts
@@ -21,10 +19,10 @@ from backend.db import Database
 from backend.models import DataSet, Image
 from backend.processes import address
 from backend.settings import Settings
+from backend.terminal import bar, say
 
 TOKEN_NAME = "winnow demo"  # noqa: S105 - the name of a token, not a secret
 SAMPLE_NAME = "Handwritten digits (sample)"
-console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Journey:
         top = self.plan.remove_top
         planted = set(self.client.get(f"/data-sets/{self.ids['data_set']}/planted")["image_ids"]) if top is None else set()
         looked_at = top if top is not None else math.ceil(self.plan.look * total)
-        with _bar("Reviewing") as show:
+        with bar("Reviewing") as show:
             for first in _first(self.client, review, looked_at):
                 remove = [card["image_id"] for card in first if top is not None or card["image_id"] in planted]
                 self._decide(review, "remove", remove)
@@ -94,7 +92,7 @@ class Journey:
             made = make()
             self.ids |= {what: made["id"], f"{what}_job": made["job"]["id"]}
             self.keep(self.ids)
-        with _bar(seconds.capitalize()) as show:
+        with bar(seconds.capitalize()) as show:
             began = time.monotonic()
             self.client.follow(
                 self.ids[f"{what}_job"], lambda job: show(job["progress_done"], job["progress_total"], job["progress_message"])
@@ -114,7 +112,7 @@ def show_link(settings: Settings, database: Database) -> None:
     with _client(settings, database) as client:
         Journey(client, Plan(), ids, lambda known: _write(memory, known)).prepare()
     print(login_link(settings, database), flush=True)
-    console.print("Open the link (it signs in once; another: winnow login-link). Ctrl-C stops everything; all state stays.")
+    say("Open the link (it signs in once; another: winnow login-link). Ctrl-C stops everything; all state stays.")
 
 
 def whole_loop(settings: Settings, database: Database, plan: Plan) -> Json:
@@ -194,13 +192,3 @@ def _write(path: Path, value: Any) -> None:
     part = path.with_suffix(".part")
     part.write_text(json.dumps(value))
     part.replace(path)
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar on standard error; where that is no terminal, one line when it is done."""
-    columns = (TextColumn("{task.description:<10}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[message]}"), console=console) as progress:
-        task = progress.add_task(title, total=None, message="")
-        yield lambda done, total, message: progress.update(task, completed=done, total=total or None, message=message)
-        progress.update(task, completed=1, total=1, message="")

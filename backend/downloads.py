@@ -16,14 +16,12 @@ LINES = 1_000
 
 def csv_download(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> StreamingResponse:
     """The table as CSV, line by line."""
-    return StreamingResponse(_csv(header, rows), media_type="text/csv; charset=utf-8", headers=_attachment(name))
+    return StreamingResponse(csv_text(header, rows), media_type="text/csv; charset=utf-8", headers=_attachment(name))
 
 
 def parquet_download(name: str, columns: dict[str, list[Any]]) -> Response:
     """The table as Parquet. columns: name → values, all of one length."""
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(columns), buffer, compression="zstd")
-    return Response(buffer.getvalue(), media_type="application/vnd.apache.parquet", headers=_attachment(name))
+    return Response(parquet_bytes(columns), media_type="application/vnd.apache.parquet", headers=_attachment(name))
 
 
 def safe_cell(value: Any) -> Any:
@@ -31,7 +29,15 @@ def safe_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+def parquet_bytes(columns: dict[str, list[Any]]) -> bytes:
+    """The table as Parquet. columns: name → values, all of one length."""
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """The table as CSV, many lines at a time, safe to open in a spreadsheet."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(header)

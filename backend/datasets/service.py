@@ -1,7 +1,7 @@
 """Data sets: start an import, say what it found, delete."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,25 @@ def refusals(session: Session, data_set: DataSet, *, after: int = 0, limit: int 
 def versions(session: Session, data_set: DataSet) -> Sequence[Version]:
     """All versions, newest first."""
     return session.scalars(select(Version).where(Version.data_set_id == data_set.id).order_by(Version.number.desc())).all()
+
+
+def version(session: Session, data_set: DataSet, number: int | None = None) -> Version:
+    """The version of that number, the current one without. Raises NotFound, or Conflict while there is none."""
+    if number is None and data_set.current_version_id is None:
+        raise Conflict("This data set has no version yet: its import is not done.")
+    same = Version.id == data_set.current_version_id if number is None else Version.number == number
+    found = session.scalar(select(Version).where(Version.data_set_id == data_set.id, same))
+    if found is None:
+        raise NotFound(f"{data_set.name} has no version {number}.")
+    return found
+
+
+def manifest(session: Session, data_set: DataSet, of: Version) -> Iterator[tuple[str, str, str]]:
+    """(path, class name, split) of every image of a version, as an import's CSV manifest has them."""
+    rows = images_of(of.id).order_by(None).subquery()
+    statement = select(Image.path, rows.c.label, rows.c.split).join(rows, rows.c.id == Image.id).order_by(Image.id)
+    for path, label, split in session.execute(statement.execution_options(yield_per=2_000)):
+        yield path, data_set.class_names[label], split
 
 
 def runs(session: Session, data_set: DataSet) -> Sequence[tuple[Run, Job | None]]:

@@ -1,0 +1,58 @@
+"""The command `winnow`, put together. Every mistake of the caller's gets a sentence and a status that is not 0."""
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+from sqlalchemy.exc import ArgumentError, OperationalError
+from typer.core import TyperGroup
+
+from backend.cli import data, demo, jobs, people, serving
+from backend.errors import AppError
+from backend.terminal import say
+
+ABOUT = "Find the training images that hurt an image classifier. Settings are environment variables: docs/operations.md."
+
+
+class Sentences(TyperGroup):
+    """Turns what people can mend into a sentence on standard error; anything else stays a traceback, to be reported."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AppError as error:
+            sentence = error.message
+        except ValidationError as error:
+            sentence = "\n".join(f"WINNOW_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        except OperationalError as error:
+            sentence = f"The database cannot be used: {error.orig}"
+        except ArgumentError as error:
+            sentence = f"WINNOW_DATABASE_URL names no database that Winnow can use: {error}"
+        except OSError as error:
+            # Without a file's name it is no matter of paths: a closed pipe, say, which typer ends quietly.
+            if error.filename is None:
+                raise
+            sentence = f"{error.filename} cannot be used: {error.strerror}. Mend that, or choose another folder (WINNOW_HOME)."
+        say(sentence, "bold red")
+        raise typer.Exit(1)
+
+
+app = typer.Typer(cls=Sentences, no_args_is_help=True, pretty_exceptions_enable=False, help=ABOUT)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    demo.demo,
+    serving.up,
+    serving.serve,
+    serving.worker,
+    serving.migrate,
+    serving.health,
+    people.login_link,
+    data.import_,
+    data.scores,
+    data.export_version,
+)
+for command in COMMANDS:
+    app.command(command.__name__.strip("_").replace("_", "-"))(command)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(people.users, name="user")
+app.add_typer(people.tokens, name="token")

@@ -1,0 +1,5 @@
+"""`python -m backend.cli` is `winnow`."""
+
+from backend.cli import app
+
+app()

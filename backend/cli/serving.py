@@ -1,0 +1,73 @@
+"""The servers: all of them together, or each one alone."""
+
+import os
+import socket
+import sys
+from typing import Annotated
+
+import typer
+import uvicorn
+from kombu.exceptions import OperationalError
+
+from backend import migrations, processes, queue
+from backend.cli.opening import make_settings
+from backend.errors import Conflict
+from backend.settings import Settings
+from backend.terminal import say
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 unless set (WINNOW_HOST).")]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 8000 unless set (WINNOW_PORT); 0 is any free one.")]
+
+
+def up(host: Host = None, port: Port = None) -> None:
+    """Start broker, worker and web together; Ctrl-C stops all three."""
+
+    def started(_: processes.Supervisor, serving: Settings) -> None:
+        say(f"Winnow listens at {processes.address(serving)} (logs: {serving.home / 'logs'}). A login link: winnow login-link")
+
+    processes.up(make_settings(host=host, port=port), say, started)
+
+
+def serve(
+    host: Host = None,
+    port: Port = None,
+    door: Annotated[int | None, typer.Option("--socket", hidden=True, help="A listening socket's number, from the supervisor.")] = None,
+) -> None:
+    """Start the web alone, for machines where something else starts the workers and the broker."""
+    from backend.main import create_app  # the other commands start faster without it
+
+    settings = make_settings(host=host, port=port)
+    migrations.prepare(settings)
+    made = uvicorn.Config(create_app(settings), log_level="info", timeout_graceful_shutdown=5, proxy_headers=True)
+    if door is not None:
+        uvicorn.Server(made).run(sockets=[socket.socket(fileno=door)])
+        return
+    with processes.listen(settings.host, settings.port) as listening:
+        say(f"Winnow's web listens at {processes.address(settings)}.")
+        uvicorn.Server(made).run(sockets=[listening])
+
+
+def worker() -> None:
+    """Start one worker alone; start several for several jobs at a time."""
+    migrations.prepare(make_settings())
+    # The web's code never imports the worker's: it becomes it.
+    os.execv(sys.executable, [sys.executable, "-m", "worker.app"])  # noqa: S606
+
+
+def migrate() -> None:
+    """Bring the database to this program's schema."""
+    settings = make_settings()
+    migrations.upgrade(settings)
+    say(f"The database is at revision {migrations.head()}.")
+
+
+def health() -> None:
+    """Say whether database and broker answer, in words and as the exit status; for supervisors of workers."""
+    settings = make_settings()
+    migrations.require_current(settings)
+    queue.configure(settings.broker)
+    try:
+        waiting = queue.waiting_messages()
+    except (OperationalError, OSError) as error:
+        raise Conflict(f"The broker does not answer ({error}). Look at WINNOW_BROKER_URL, or start it.") from error
+    say(f"Database and broker answer; {waiting} messages wait.")
