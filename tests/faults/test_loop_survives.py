@@ -1,114 +1,20 @@
 """kill -9 of worker, web and broker under the real `winnow up`, at random moments of a real training, scoring and import."""
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
-import psutil
 import pytest
 from sqlalchemy import func, select
 
-from backend.accounts import service as accounts
-from backend.db import Database
-from backend.models import Image, Job, JobLogLine, Run, RunEpoch, Score, Scoring, Suggestion
-from backend.processes import running_address
-from backend.settings import Settings
-from tests.faults.machine import ROOT, wait_until
+from backend.models import Image, Run, RunEpoch, Score, Scoring, Suggestion
+from tests.running import Winnow, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 EPOCHS = 8
-# How a process is known by its command line.
-MARKS = {"worker": "worker.app", "web": "serve", "broker": "valkey-server"}
-
-
-class Winnow:
-    """A running `winnow up` on any free port, its API as an owner, and a look into its database."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        environment = {"WINNOW_HOME": str(home), "WINNOW_PORT": "0", "WINNOW_SWEEP_SECONDS": "0.5", "WINNOW_MAX_ATTEMPTS": "50"}
-        self.output = (home / "up.log").open("wb")
-        command = [sys.executable, "-m", "backend.cli", "up", "--port", "0"]
-        self.supervisor = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=self.output, stderr=self.output)
-        self.settings = Settings(home=home)
-        wait_until(lambda: running_address(self.settings) is not None, 30, f"winnow up; it says {(home / 'up.log').read_text()}")
-        self.database = Database(self.settings.database)
-        wait_until(lambda: self.find("worker") is not None, 30, "the worker to start")
-        with self.database.transaction() as session:
-            owner = accounts.create_user(session, "Olga of the faults", "owner")
-            token = accounts.create_token(session, owner, "faults")
-        self.client = httpx2.Client(
-            base_url=f"{running_address(self.settings)}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30
-        )
-
-    def find(self, name: str) -> psutil.Process | None:
-        """The process of this name that is alive now."""
-        for child in psutil.Process(self.supervisor.pid).children():
-            try:
-                if child.status() != psutil.STATUS_ZOMBIE and any(MARKS[name] in part for part in child.cmdline()):
-                    return child
-            except psutil.NoSuchProcess:
-                continue
-        return None
-
-    def kill(self, name: str) -> None:
-        """SIGKILL, once it is there to be killed; the supervisor starts it again."""
-        wait_until(lambda: self.find(name) is not None, 30, f"the {name} to be there")
-        process = self.find(name)
-        assert process is not None
-        process.kill()
-
-    def post(self, path: str, **body: object) -> dict[str, Any]:
-        """POST once; the web is up whenever a test asks."""
-        answer = self.client.post(path, json=body)
-        assert answer.status_code == 202, answer.text
-        return dict(answer.json())
-
-    def job(self, job_id: int) -> Job:
-        with self.database.transaction(write=False) as session:
-            return session.get_one(Job, job_id)
-
-    def wait_for_share(self, job_id: int, share: float) -> None:
-        """Wait until the job has done this share of its work in its newest attempt, or has ended."""
-
-        def reached() -> bool:
-            job = self.job(job_id)
-            running = job.state == "running" and job.progress_total > 0 and job.progress_done >= share * job.progress_total
-            return running or job.state in ("done", "failed")
-
-        wait_until(reached, 60, f"{share:.0%} of job {job_id}")
-
-    def wait_for_end(self, job_id: int) -> Job:
-        wait_until(lambda: self.job(job_id).state not in ("queued", "running"), 90, f"job {job_id} to end")
-        job = self.job(job_id)
-        assert job.state == "done", job.error
-        return job
-
-    def times_finished(self, job_id: int) -> int:
-        with self.database.transaction(write=False) as session:
-            lines = select(func.count()).where(JobLogLine.job_id == job_id, JobLogLine.message == "Done.")
-            return session.scalar(lines) or 0
-
-    def rows(self, query: Any) -> list[tuple[Any, ...]]:
-        with self.database.transaction(write=False) as session:
-            return [tuple(row) for row in session.execute(query)]
-
-    def close(self) -> None:
-        self.supervisor.send_signal(signal.SIGTERM)
-        self.supervisor.wait(20)
-        self.client.close()
-        self.database.close()
-        self.output.close()
-        for log in sorted((self.home / "logs").glob("*.log")):
-            print(f"── {log.name}\n{log.read_text(errors='replace')[-3000:]}")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,43 @@
+"""One running Winnow for each way to run it: on what is built in, and on PostgreSQL and Redis."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+
+# Its fixtures, for the folder of these tests: a real Chromium, and pages whose errors fail the test.
+from tests.browser.conftest import browser, open_page, page_errors  # noqa: F401 - a fixture is used by its name
+from tests.loop.api import Api
+from tests.loop.archives import an_archive
+from tests.running import Winnow
+
+
+@pytest.fixture(scope="package", params=["embedded", pytest.param("servers", marks=pytest.mark.postgres)])
+def winnow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Winnow]:
+    """Started once for all tests of this folder; each test imports data sets of its own."""
+    home = tmp_path_factory.mktemp("home")
+    with ExitStack() as stack:
+        own = {}
+        if request.param == "servers":
+            own = {"database_url": stack.enter_context(servers.postgres()), "broker_url": stack.enter_context(servers.redis())}
+        winnow = Winnow(home, **own)
+        stack.callback(winnow.close)
+        yield winnow
+
+
+@pytest.fixture(scope="module")
+def api(winnow: Winnow) -> Iterator[Api]:
+    """The owner's program, with a token of its own, made over REST."""
+    answer = winnow.client.post("/tokens", json={"name": "the whole loop"})
+    assert answer.status_code == 201, answer.text
+    with Api(winnow.address, answer.json()["secret"]) as api:
+        yield api
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small zip of class folders with files that are no images among them."""
+    return an_archive(tmp_path_factory.mktemp("archive") / "Ripe and unripe.zip")

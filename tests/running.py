@@ -1,0 +1,136 @@
+"""A Winnow that really runs: `winnow up` in a scratch folder, its API as an owner, and a look into its database."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+from sqlalchemy import func, select
+
+from backend.accounts import service as accounts
+from backend.db import Database
+from backend.models import Job, JobLogLine, User
+from backend.processes import running_address
+from backend.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+COMMAND = (sys.executable, "-m", "backend.cli")
+# How a process is known by its command line.
+MARKS = {"worker": "worker.app", "web": "serve", "broker": "valkey-server"}
+
+
+def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
+    """Poll until `true`; fail with `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
+        time.sleep(0.02)
+
+
+class Winnow:
+    """A running `winnow up` on any free port. Empty addresses mean what is built in: SQLite and the embedded broker."""
+
+    def __init__(self, home: Path, *, database_url: str = "", broker_url: str = "") -> None:
+        self.home = home
+        self.settings = Settings(home=home, database_url=database_url, broker_url=broker_url)
+        self.environment = os.environ | {
+            "WINNOW_HOME": str(home),
+            "WINNOW_DATABASE_URL": database_url,
+            "WINNOW_BROKER_URL": broker_url,
+            "WINNOW_SWEEP_SECONDS": "0.5",
+            "WINNOW_MAX_ATTEMPTS": "50",
+        }
+        if database_url:
+            self.run("migrate")
+        self.output = (home / "up.log").open("wb")
+        self.supervisor = subprocess.Popen(
+            [*COMMAND, "up", "--port", "0"], cwd=ROOT, env=self.environment, stdout=self.output, stderr=self.output
+        )
+        wait_until(lambda: running_address(self.settings) is not None, 30, f"winnow up; it says {(home / 'up.log').read_text()}")
+        self.address = running_address(self.settings) or ""
+        self.database = Database(self.settings.database)
+        wait_until(lambda: self.find("worker") is not None, 30, "the worker to start")
+        with self.database.transaction() as session:
+            owner = accounts.create_user(session, "Olga", "owner")
+            token = accounts.create_token(session, owner, "tests")
+        self.client = httpx2.Client(base_url=f"{self.address}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30)
+
+    def run(self, *arguments: str) -> str:
+        """A command of `winnow` on this very folder; what it printed."""
+        done = subprocess.run([*COMMAND, *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def login_link(self, name: str = "Olga") -> str:
+        """An address on this Winnow that signs that person in, once."""
+        with self.database.transaction() as session:
+            user = session.scalars(select(User).where(User.name == name)).one()
+            return f"{self.address}/?token={accounts.issue_login_link(session, user)}"
+
+    def find(self, name: str) -> psutil.Process | None:
+        """The process of this name that is alive now."""
+        for child in psutil.Process(self.supervisor.pid).children():
+            try:
+                if child.status() != psutil.STATUS_ZOMBIE and any(MARKS[name] in part for part in child.cmdline()):
+                    return child
+            except psutil.NoSuchProcess:
+                continue
+        return None
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, once it is there to be killed; the supervisor starts it again."""
+        wait_until(lambda: self.find(name) is not None, 30, f"the {name} to be there")
+        process = self.find(name)
+        assert process is not None
+        process.kill()
+
+    def post(self, path: str, **body: object) -> dict[str, Any]:
+        """POST once; the web is up whenever a test asks."""
+        answer = self.client.post(path, json=body)
+        assert answer.status_code == 202, answer.text
+        return dict(answer.json())
+
+    def job(self, job_id: int) -> Job:
+        with self.database.transaction(write=False) as session:
+            return session.get_one(Job, job_id)
+
+    def wait_for_share(self, job_id: int, share: float) -> None:
+        """Wait until the job has done this share of its work in its newest attempt, or has ended."""
+
+        def reached() -> bool:
+            job = self.job(job_id)
+            running = job.state == "running" and job.progress_total > 0 and job.progress_done >= share * job.progress_total
+            return running or job.state in ("done", "failed")
+
+        wait_until(reached, 60, f"{share:.0%} of job {job_id}")
+
+    def wait_for_end(self, job_id: int) -> Job:
+        wait_until(lambda: self.job(job_id).state not in ("queued", "running"), 90, f"job {job_id} to end")
+        job = self.job(job_id)
+        assert job.state == "done", job.error
+        return job
+
+    def times_finished(self, job_id: int) -> int:
+        with self.database.transaction(write=False) as session:
+            lines = select(func.count()).where(JobLogLine.job_id == job_id, JobLogLine.message == "Done.")
+            return session.scalar(lines) or 0
+
+    def rows(self, query: Any) -> list[tuple[Any, ...]]:
+        with self.database.transaction(write=False) as session:
+            return [tuple(row) for row in session.execute(query)]
+
+    def close(self) -> None:
+        """End it, and show the end of what its processes said: pytest prints that where a test failed."""
+        self.supervisor.send_signal(signal.SIGTERM)
+        self.supervisor.wait(20)
+        self.client.close()
+        self.database.close()
+        self.output.close()
+        for log in sorted((self.home / "logs").glob("*.log")):
+            print(f"── {log.name}\n{log.read_text(errors='replace')[-3000:]}")
