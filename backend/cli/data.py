@@ -28,7 +28,7 @@ Output = Annotated[Path | None, typer.Option(dir_okay=False, help="File to write
 
 def import_(
     path: Annotated[
-        Path | None, typer.Argument(exists=True, help="A folder of class folders, or a zip (of class folders, or with a CSV manifest).")
+        Path | None, typer.Argument(help="A folder of class folders, or a zip (of class folders, or with a CSV manifest).")
     ] = None,
     sample: Annotated[bool, typer.Option("--sample", help="The sample in place of a path.")] = False,
     idx: Annotated[bool, typer.Option("--idx", help="The folder holds MNIST's IDX files.")] = False,
@@ -94,6 +94,8 @@ def _source(path: Path | None, *, sample: bool, idx: bool) -> Source:
         raise Invalid("Say what to import: a path, or --sample.")
     if path is None:
         return Source(kind="sample", path=None)
+    if not path.exists():
+        raise Invalid(f"There is nothing at {path}.")
     if idx and not path.is_dir():
         raise Invalid("--idx wants the folder that holds the IDX files. A zip of them needs no --idx.")
     kind = ("idx" if idx else "folder") if path.is_dir() else "zip"
