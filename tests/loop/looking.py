@@ -1,0 +1,46 @@
+"""What every page must have, whatever it shows, and waiting for what a page does by itself."""
+
+import re
+import time
+from collections.abc import Callable
+
+from playwright.sync_api import Page
+
+NARROW, WIDE = {"width": 360, "height": 740}, {"width": 1280, "height": 800}
+
+# Visible fields without a name that a screen reader could say, each as its HTML.
+NAMELESS = """() => [...document.querySelectorAll("input:not([type=hidden]), select, textarea")]
+  .filter((field) => field.checkVisibility())
+  .filter((field) => !field.labels?.length && !field.getAttribute("aria-label") && !field.getAttribute("aria-labelledby"))
+  .map((field) => field.outerHTML)"""
+# What sticks out to the right of the window, each with its place; empty while nothing scrolls sideways.
+STICKING_OUT = """() => document.documentElement.scrollWidth <= document.documentElement.clientWidth ? [] :
+  [...document.querySelectorAll("main *, header *")]
+    .filter((one) => one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+    .map((one) => `${one.outerHTML.slice(0, 120)} reaches ${one.getBoundingClientRect().right}`)"""
+
+
+def check_page(page: Page) -> None:
+    """One main heading, a title, a name for each field, and no sideways scrolling on a phone."""
+    where = page.url
+    assert page.locator("h1").count() == 1, f"{where} has {page.locator('h1').count()} main headings"
+    assert page.locator("h1").inner_text().strip(), where
+    assert re.fullmatch(r"\S.* · Winnow", page.title()), f"{where}: {page.title()}"
+    assert page.evaluate(NAMELESS) == [], where
+    page.set_viewport_size(NARROW)
+    assert page.evaluate("() => window.innerWidth") == NARROW["width"]
+    assert page.evaluate(STICKING_OUT) == [], where
+    page.set_viewport_size(WIDE)
+
+
+def wait_for(page: Page, true: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    """Let the page run until `true`. (Playwright's own waiting evaluates strings in the page, which its policy forbids.)"""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what} at {page.url}"
+        page.wait_for_timeout(50)
+
+
+def epochs_drawn(page: Page) -> int:
+    """How many epochs the training's chart shows."""
+    return int(page.evaluate("() => Chart.getChart(document.querySelector('canvas[data-part=loss]'))?.data.labels.length ?? 0"))
