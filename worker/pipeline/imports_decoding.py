@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,24 +22,6 @@ Pixels = NDArray[np.uint8]
 
 class Refused(Exception):
     """A file that cannot be used; the message is the reason, for people."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the header says: size after EXIF rotation, and whether the mode has colour."""
-
-    width: int
-    height: int
-    colour: bool
-
-
-def measure(data: bytes, max_pixels: int) -> Measured:
-    """Read the header only. Raises Refused."""
-    image = _open(data, max_pixels)
-    width, height = image.size
-    if _orientation(image) >= 5:  # the four orientations that lie on their side
-        width, height = height, width
-    return Measured(width, height, image.mode not in ("1", "L", "LA", "La", "I", "F") and not image.mode.startswith("I;"))
 
 
 def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
@@ -175,10 +156,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 def _is_colourless(image: Image.Image) -> bool:
     pixels = np.asarray(image)
     # A corner first: nearly every colour photograph is settled there.
-    for part in (pixels[:8, :8], pixels):
-        if not ((part[..., 0] == part[..., 1]).all() and (part[..., 1] == part[..., 2]).all()):
-            return False
-    return True
+    return all((part == part[..., :1]).all() for part in (pixels[:8, :8], pixels))
 
 
 def _shrunk(image: Image.Image, side: int) -> Image.Image:
