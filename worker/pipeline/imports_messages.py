@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
+from multiprocessing.connection import Connection
 from typing import Any, TypeAlias
 
 import numpy as np
