@@ -95,7 +95,7 @@ def test_no_number_is_ever_given_twice(sqlite: Settings) -> None:
     migrations.upgrade(sqlite)
     engine = make_engine(sqlite.database)
     with engine.begin() as connection:
-        made = dict(connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'table'")).tuples().all())
+        made = dict(connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'table'")).all())
         add = text("INSERT INTO users (name, role, created_at) VALUES ('olga', 'owner', '2026-01-01') RETURNING id")
         first = connection.execute(add).scalar_one()
         connection.execute(text("DELETE FROM users"))
