@@ -5,6 +5,7 @@ import socket
 import sys
 from typing import Annotated
 
+import httpx2
 import typer
 import uvicorn
 from kombu.exceptions import OperationalError
@@ -61,9 +62,12 @@ def migrate() -> None:
     say(f"The database is at revision {migrations.head()}.")
 
 
-def health() -> None:
-    """Say whether database and broker answer, in words and as the exit status; for supervisors of workers."""
+def health(web: Annotated[bool, typer.Option("--web", help="Ask the web, not the broker.")] = False) -> None:
+    """Say whether what a worker needs (database, broker) or the web answers, in words and as the exit status; for supervisors."""
     settings = make_settings()
+    if web:
+        _ask_web(settings)
+        return
     migrations.require_current(settings)
     queue.configure(settings.broker)
     try:
@@ -71,3 +75,12 @@ def health() -> None:
     except (OperationalError, OSError) as error:
         raise Conflict(f"The broker does not answer ({error}). Look at WINNOW_BROKER_URL, or start it.") from error
     say(f"Database and broker answer; {waiting} messages wait.")
+
+
+def _ask_web(settings: Settings) -> None:
+    where = processes.running_address(settings) or processes.address(settings.model_copy(update={"public_url": ""}))
+    try:
+        httpx2.get(f"{where}/health", timeout=10, trust_env=False).raise_for_status()
+    except httpx2.HTTPError as error:
+        raise Conflict(f"The web does not answer at {where} ({error}).") from error
+    say(f"The web answers at {where}.")
