@@ -62,6 +62,39 @@ def suggestions(
     )
 
 
+@router.get("/{review_id}/images")
+def images(
+    review_id: int,
+    session: SessionDep,
+    user: UserDep,
+    image_id: Annotated[list[int], Query(min_length=1, max_length=service.LARGEST_PAGE)],
+    order: Order = "queue",
+) -> schemas.SuggestionsByImage:
+    """How these images stand now, in order of the queue."""
+    review = service.get(session, user, review_id)
+    rows = service.suggestions_of(session, review, image_id)
+    return schemas.SuggestionsByImage.model_construct(items=cards(session, user, review, rows, order))
+
+
+@router.get("/{review_id}/counts")
+def counts(
+    review_id: int,
+    session: SessionDep,
+    user: UserDep,
+    label: int | None = None,
+    predicted: int | None = None,
+    decision: str | None = None,
+) -> schemas.CountsOut:
+    """How many images a view holds: what to expect before deciding on all of them."""
+    review = service.get(session, user, review_id)
+    filters = Filters(label, predicted, decision)
+    service.check_filters(filters, service.data_set_of(session, user, review).class_names)
+    found = service.counts(session, review, filters)
+    bulk = sum(found.values()) if filters.decision else found.get(None, 0)
+    by_decision = {name: found.get(name, 0) for name in service.DECISIONS}
+    return schemas.CountsOut(total=sum(found.values()), undecided=found.get(None, 0), bulk=bulk, **by_decision)
+
+
 @router.post("/{review_id}/decisions")
 def decide(review_id: int, body: schemas.DecisionIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
     """Decide on one image. Repeating the request with the same client key changes nothing."""

@@ -22,6 +22,8 @@ router = APIRouter(prefix="/reviews", include_in_schema=False)
 
 # Originals up to this many pixels a side are enlarged without blur.
 SMALL_PIXELS = 64
+# Of many classes there are very many pairs; behind these they are rare ones.
+MOST_PAIRS = 200
 
 
 @router.get("/{review_id}")
@@ -84,9 +86,9 @@ def confusion(review_id: int, request: Request, session: SessionDep, user: UserD
     """Which classes are taken for which, each pair a link to its images."""
     review = service.get(session, user, review_id)
     data_set = service.data_set_of(session, user, review)
-    rows = service.confusion(session, review)
+    mixed = [row for row in service.confusion(session, review) if row[0] != row[1]]
     rates = service.confirm_rate(session, review)
-    return page(request, "review/confusion.html", review=review, data_set=data_set, rows=rows, rates=rates)
+    return page(request, "review/confusion.html", review=review, data_set=data_set, rows=mixed[:MOST_PAIRS], pairs=len(mixed), rates=rates)
 
 
 @router.post("/{review_id}/decide")

@@ -92,6 +92,24 @@ class ReviewOut(BaseModel):
     job: JobOut | None
 
 
+class SuggestionsByImage(BaseModel):
+    """The suggestions of the images that were asked for."""
+
+    items: list[SuggestionOut]
+
+
+class CountsOut(BaseModel):
+    """How many images of a view have each decision; `bulk` is how many an act on the whole view would touch."""
+
+    total: int
+    undecided: int
+    remove: int
+    keep: int
+    relabel: int
+    unsure: int
+    bulk: int
+
+
 class SuggestionsOut(BaseModel):
     """A page of suggestions; `next` goes into `after`, `previous` into `before`."""
 

@@ -22,25 +22,36 @@ const WORDS = { remove: "Remove", keep: "Keep", unsure: "Unsure" };
 /** The decision that an act will have made, shown before the server confirms it. */
 export function expected(root, action, label) {
   const name = part(root, "label").options[Number(label) + 1]?.text;
-  return { action, label, words: WORDS[action] ?? `New label: ${name}`, by_id: null };
+  return { action, label, words: WORDS[action] ?? `Now: ${name}`, by_id: null };
 }
 
-const kept = (count) => `${number.format(count)} ${count === 1 ? "decision is" : "decisions are"} kept in this browser`;
+const QUICK = 400; // milliseconds; what is saved sooner needs no word about it
+
+function kept(count) {
+  const what = count ? `${number.format(count)} ${count === 1 ? "decision is" : "decisions are"}` : "What you decide is";
+  return `${what} kept in this browser and sent when`;
+}
 
 /** Show how the store is doing, and what it had to refuse. */
 export function showStatus(root, store) {
   const status = part(root, "status");
-  store.addEventListener("state", ({ detail: { state, count } }) => {
-    status.dataset.state = state;
+  let timer;
+  const show = ({ state, count }) => {
     const words = {
       saved: "All saved",
       saving: "Saving…",
-      offline: `Offline: ${kept(count)} and sent when the connection is back.`,
-      "signed-out": `You are signed out. ${kept(count)} and sent when you are back. `,
+      offline: `Offline. ${kept(count)} the connection is back.`,
+      "signed-out": `You are signed out. ${kept(count)} you are back. `,
     };
-    if (status.dataset.refused !== "true" || state !== "saved") status.textContent = words[state];
-    status.dataset.refused = "false";
+    status.dataset.state = state;
+    if (status.dataset.announced !== "yes" || state !== "saved") say(status, words[state]);
+    status.dataset.announced = "";
     if (state === "signed-out") status.append(signIn());
+  };
+  store.addEventListener("state", ({ detail }) => {
+    clearTimeout(timer);
+    if (detail.state === "saving") timer = setTimeout(show, QUICK, detail);
+    else show(detail);
   });
   store.addEventListener("refused", ({ detail }) => announce(root, detail.outcome));
 }
@@ -48,13 +59,16 @@ export function showStatus(root, store) {
 /** Say something in the status line that stays until the next act. */
 export function announce(root, sentence) {
   const status = part(root, "status");
-  status.textContent = sentence;
-  status.dataset.refused = "true";
+  say(status, sentence);
+  status.dataset.announced = "yes";
 }
+
+// The same words again would be read aloud again.
+function say(status, sentence) { if (status.textContent !== sentence) status.textContent = sentence; }
 
 function signIn() {
   const link = document.createElement("a");
-  link.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+  link.href = "/login";
   link.target = "_blank";
   link.textContent = "Sign in (opens a new tab)";
   return link;
@@ -64,4 +78,13 @@ export function offerKeys(root) {
   const button = part(root, "show-keys");
   button.hidden = false;
   button.addEventListener("click", () => part(root, "keys").showModal());
+}
+
+/** Enter on a label in the list gives it. */
+export function enterGives(root, give) {
+  part(root, "label").addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.target.value === "") return;
+    event.preventDefault();
+    give(event.target.value);
+  });
 }
