@@ -18,6 +18,8 @@ STICKING_OUT = """() => document.documentElement.scrollWidth <= document.documen
   [...document.querySelectorAll("main *, header *")]
     .filter((one) => one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
     .map((one) => `${one.outerHTML.slice(0, 120)} reaches ${one.getBoundingClientRect().right}`)"""
+# The chart library may not be loaded yet.
+DRAWN = "() => globalThis.Chart?.getChart(document.querySelector('canvas[data-part=loss]'))?.data.labels.length ?? 0"
 
 
 def check_page(page: Page) -> None:
@@ -43,4 +45,4 @@ def wait_for(page: Page, true: Callable[[], bool], what: str, seconds: float = 3
 
 def epochs_drawn(page: Page) -> int:
     """How many epochs the training's chart shows."""
-    return int(page.evaluate("() => Chart.getChart(document.querySelector('canvas[data-part=loss]'))?.data.labels.length ?? 0"))
+    return int(page.evaluate(DRAWN))
