@@ -31,7 +31,7 @@ def check_page(page: Page) -> None:
     assert page.evaluate(NAMELESS) == [], where
     page.set_viewport_size(NARROW)
     assert page.evaluate("() => window.innerWidth") == NARROW["width"]
-    assert page.evaluate(STICKING_OUT) == [], where
+    wait_for(page, lambda: not page.evaluate(STICKING_OUT), f"a chart to shrink with the window; {page.evaluate(STICKING_OUT)}", 3)
     page.set_viewport_size(WIDE)
 
 

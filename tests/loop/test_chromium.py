@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.conftest import PageErrors
 from tests.loop.api import Api
 from tests.loop.archives import CLASSES, IMAGES, REFUSED
 from tests.loop.looking import WIDE, check_page, epochs_drawn, wait_for
@@ -220,7 +221,8 @@ def test_a_training_that_diverges_says_in_which_epoch_and_what_to_do(page: Page,
     check_page(page)
 
 
-def test_a_setting_that_makes_no_sense_is_named_beside_its_field(page: Page, sample: int) -> None:
+def test_a_setting_that_makes_no_sense_is_named_beside_its_field(page: Page, page_errors: PageErrors, sample: int) -> None:
+    page_errors.expect("status of 422")
     page.goto(f"/datasets/{sample}/runs/new")
     page.get_by_text("Advanced", exact=True).click()
     page.get_by_label("Epochs", exact=True).fill("many")
