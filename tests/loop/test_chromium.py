@@ -116,6 +116,7 @@ def find_harmful_images(page: Page, run_id: int) -> int:
 def decide_one_by_one(page: Page, planted: set[int]) -> int:
     """Decide on the first images by keys; how many were removed."""
     page.get_by_role("link", name="Start, one by one").click()
+    expect(page.locator("[data-part=show-keys]")).to_be_visible()  # keys count from now on
     removed, status = 0, page.locator("[data-part=status]")
     for count in range(1, 9):
         expect(page.locator("[data-part=rank]")).to_have_text(str(count))
@@ -142,6 +143,7 @@ def decide_one_by_one(page: Page, planted: set[int]) -> int:
 def decide_together(page: Page, planted: set[int]) -> int:
     """Tick the wrong ones of the first page and remove them together; how many."""
     page.goto(page.url.split("?")[0] + "?size=50")
+    expect(page.locator("[data-part=show-keys]")).to_be_visible()
     expect(page.locator("[data-count=decided]")).to_have_text("8")
     tiles = page.locator("li.tile[data-decision='']")
     ids = [int(tile.get_attribute("data-image") or 0) for tile in tiles.all()]
