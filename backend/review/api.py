@@ -16,7 +16,7 @@ from backend.review.service import Filters, Order
 router = APIRouter(prefix="/reviews", tags=["review"])
 
 
-@router.get("/{review_id}")
+@router.get("/{review_id}", summary="One review")
 def show(review_id: int, session: SessionDep, user: UserDep) -> schemas.ReviewOut:
     """A review, how far it is, and whether going on pays."""
     review = service.get(session, user, review_id)
@@ -36,7 +36,7 @@ def show(review_id: int, session: SessionDep, user: UserDep) -> schemas.ReviewOu
     )
 
 
-@router.get("/{review_id}/suggestions")
+@router.get("/{review_id}/suggestions", summary="List suggestions")
 def suggestions(
     review_id: int,
     session: SessionDep,
@@ -62,7 +62,7 @@ def suggestions(
     )
 
 
-@router.get("/{review_id}/images")
+@router.get("/{review_id}/images", summary="Suggestions of given images")
 def images(
     review_id: int,
     session: SessionDep,
@@ -76,7 +76,7 @@ def images(
     return schemas.SuggestionsByImage.model_construct(items=cards(session, user, review, rows, order))
 
 
-@router.get("/{review_id}/counts")
+@router.get("/{review_id}/counts", summary="Count a view by decision")
 def counts(
     review_id: int,
     session: SessionDep,
@@ -95,7 +95,7 @@ def counts(
     return schemas.CountsOut(total=sum(found.values()), undecided=found.get(None, 0), bulk=bulk, **by_decision)
 
 
-@router.post("/{review_id}/decisions")
+@router.post("/{review_id}/decisions", summary="Decide on an image")
 def decide(review_id: int, body: schemas.DecisionIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
     """Decide on one image. Repeating the request with the same client key changes nothing."""
     review = service.get(session, user, review_id)
@@ -103,7 +103,7 @@ def decide(review_id: int, body: schemas.DecisionIn, session: SessionDep, user: 
     return outcome(session, user, review, decisions.decide(session, user, review, body.image_id, choice, body.client_key), order)
 
 
-@router.post("/{review_id}/decisions/bulk")
+@router.post("/{review_id}/decisions/bulk", summary="Decide on many images")
 def decide_many(review_id: int, body: schemas.BulkDecisionIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
     """Decide on a selection or on a whole view, as one act that one undo takes back."""
     review = service.get(session, user, review_id)
@@ -119,14 +119,14 @@ def decide_many(review_id: int, body: schemas.BulkDecisionIn, session: SessionDe
     return outcome(session, user, review, act, order)
 
 
-@router.post("/{review_id}/undo")
+@router.post("/{review_id}/undo", summary="Undo your latest act")
 def undo(review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
     """Take back one's own latest act; never another person's."""
     review = service.get(session, user, review_id)
     return outcome(session, user, review, decisions.undo(session, user, review, body.client_key), order)
 
 
-@router.get("/{review_id}/changes")
+@router.get("/{review_id}/changes", summary="What changed since")
 def changes(
     review_id: int, session: SessionDep, user: UserDep, since: Annotated[int, Query(ge=0)] = 0, order: Order = "queue"
 ) -> schemas.ChangesOut:
@@ -141,7 +141,7 @@ def changes(
     )
 
 
-@router.get("/{review_id}/confusion")
+@router.get("/{review_id}/confusion", summary="Given against predicted class")
 def confusion(review_id: int, session: SessionDep, user: UserDep) -> list[dict[str, int]]:
     """Images by given and predicted class, the most frequent pairs first."""
     rows = service.confusion(session, service.get(session, user, review_id))
