@@ -33,7 +33,9 @@ class Client:
     """Requests with a token. An answer that does not come is asked for again for a minute; a refusal is raised as `Refused`."""
 
     def __init__(self, address: str, token: str) -> None:
-        self._http = httpx2.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_SECONDS, trust_env=False)
+        self._http = httpx2.Client(
+            base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_SECONDS, trust_env=False
+        )
 
     def __enter__(self) -> "Client":
         return self

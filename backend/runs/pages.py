@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.datasets import service as datasets
 from backend.db import SessionDep
+from backend.forms import read_form
 from backend.models import DataSet, Run, User, Version
 from backend.rendering import page
 from backend.runs import api, schemas, service
@@ -56,7 +57,6 @@ def show_run(request: Request, run_id: int, session: SessionDep, user: UserDep) 
 
 
 def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
-    reviews = service.reviews_of(session, run)
     epochs = service.epochs(session, run)
     seconds = sum(epoch.seconds for epoch in epochs) / len(epochs) if epochs else 0.0
     return {
@@ -66,7 +66,7 @@ def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
         "job": service.job_of(session, run.job_id),
         "epochs": epochs,
         "chart": [EpochOut.model_validate(epoch).model_dump() for epoch in epochs],
-        "reviews": [(review, service.job_of(session, review.job_id), service.scorings_of(session, review)) for review in reviews],
+        "reviews": service.reviews(session, run)[0],
         "methods": schemas.METHODS,
         "spans": schemas.SPANS,
         "costs": {method: work * seconds for method, work in schemas.EPOCHS_OF_WORK.items()},
@@ -85,8 +85,8 @@ def epochs(run_id: int, session: SessionDep, user: UserDep) -> dict[str, Any]:
 @router.post("/runs/{run_id}/reviews")
 def create_review(run_id: int, session: SessionDep, user: OwnerDep, values: FormValues) -> RedirectResponse:
     """Find harmful images: start the scoring and go to the review that it fills."""
-    options = ScoringOptions.model_validate(values)
-    review = service.start_scoring(session, user, service.get(session, user, run_id), options)
+    run = service.get(session, user, run_id)
+    review = service.start_scoring(session, user, run, read_form(ScoringOptions, values))
     return RedirectResponse(f"/reviews/{review.id}", 303)
 
 

@@ -86,8 +86,8 @@ class EpochOut(BaseModel):
     params_hash: str
 
 
-class RunOut(BaseModel):
-    """A run, its job and its epochs so far."""
+class RunSummary(BaseModel):
+    """A run in a list."""
 
     id: int
     data_set_id: int
@@ -99,7 +99,19 @@ class RunOut(BaseModel):
     report: dict[str, Any]
     created_at: datetime
     job: JobOut | None
+
+
+class RunOut(RunSummary):
+    """A run, its job and its epochs so far."""
+
     epochs: list[EpochOut]
+
+
+class RunPage(BaseModel):
+    """Some runs, newest first, and the cursor of the next page."""
+
+    items: list[RunSummary]
+    next: str | None
 
 
 class ScoringOut(BaseModel):
@@ -114,8 +126,8 @@ class ScoringOut(BaseModel):
     report: dict[str, Any]
 
 
-class NewReview(BaseModel):
-    """The review that a scoring prepares."""
+class RunReview(BaseModel):
+    """A review that a scoring of the run prepares or has prepared."""
 
     id: int
     run_id: int
@@ -124,3 +136,10 @@ class NewReview(BaseModel):
     state: str
     scorings: list[ScoringOut]
     job: JobOut | None
+
+
+class RunReviewPage(BaseModel):
+    """Some reviews of a run, newest first, and the cursor of the next page."""
+
+    items: list[RunReview]
+    next: str | None
