@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from itsdangerous import URLSafeSerializer
@@ -24,6 +24,8 @@ import backend.review.pages
 import backend.runs.api
 import backend.runs.pages
 from backend import queue
+from backend.accounts.dependencies import perhaps_signed_in
+from backend.datasets.service import forget_uploads
 from backend.db import Database, SessionDep
 from backend.failures import register_handlers
 from backend.jobs.sweep import Sweep
@@ -38,7 +40,7 @@ site = APIRouter(include_in_schema=False)
 
 def create_app(settings: Settings) -> FastAPI:
     """The web application of one process."""
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     queue.configure(settings.broker)
     app = FastAPI(
         title="Winnow",
@@ -65,6 +67,8 @@ def create_app(settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    with app.state.database.transaction(write=False) as session:
+        forget_uploads(session, app.state.storage)
     sweep = Sweep(app.state.database, app.state.settings)
     sweep.start()
     yield
@@ -89,7 +93,7 @@ def health(session: SessionDep) -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
 
-@site.get("/api/docs")
+@site.get("/api/docs", dependencies=[Depends(perhaps_signed_in)])
 def api_docs(request: Request) -> HTMLResponse:
     """The API's reference, from the OpenAPI document, without anything from another host."""
     return page(request, "api_docs.html", spec=request.app.openapi())

@@ -17,6 +17,9 @@ from backend.settings import Settings
 from backend.storage import Storage
 from tests.factories import a_user
 
+# What a browser says of an address that a person opened.
+NAVIGATION = {"Sec-Fetch-Mode": "navigate"}
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
@@ -63,7 +66,7 @@ def sign_in(app: FastAPI, database: Database) -> Callable[[User], TestClient]:
         with database.transaction() as session:
             link = accounts.issue_login_link(session, user)
         client = TestClient(app, raise_server_exceptions=False)
-        client.get("/", params={"token": link}, follow_redirects=False)
+        client.get("/", params={"token": link}, headers=NAVIGATION, follow_redirects=False)
         found = re.search(r'name="csrf-token" content="([^"]+)"', client.get("/account").text)
         assert found is not None
         client.headers["X-CSRF-Token"] = found.group(1)

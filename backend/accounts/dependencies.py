@@ -47,17 +47,18 @@ def csrf_token(request: Request, credential_id: int) -> str:
     return str(_signer(request).dumps(credential_id))
 
 
-async def verify(request: Request, who: Annotated[SignedIn, Depends(identify)]) -> SignedIn:
-    """Refuse unsafe requests that a foreign page made a browser send. Raises Forbidden."""
-    if not who.by_cookie or request.method in SAFE_METHODS:
-        return who
+def refuse_foreign(request: Request) -> None:
+    """Refuse what a page of another site made a browser send; browsers say so. Raises Forbidden."""
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         raise Forbidden("This request came from another site.")
-    token = request.headers.get("X-CSRF-Token")
-    if token is None and request.headers.get("Content-Type", "").partition(";")[0] in FORM_TYPES:
-        # FastAPI has parsed the form already where the route declares one; Starlette keeps what was parsed.
-        value = (await request.form()).get("csrf_token")
-        token = value if isinstance(value, str) else None
+
+
+async def verify(request: Request, who: Annotated[SignedIn, Depends(identify)]) -> SignedIn:
+    """Refuse unsafe requests that do not prove that they come from a page of ours. Raises Forbidden."""
+    if not who.by_cookie or request.method in SAFE_METHODS:
+        return who
+    refuse_foreign(request)
+    token = request.headers.get("X-CSRF-Token") or await _form_token(request)
     try:
         valid = token is not None and _signer(request).loads(token) == who.credential_id
     except BadSignature:
@@ -65,6 +66,17 @@ async def verify(request: Request, who: Annotated[SignedIn, Depends(identify)]) 
     if not valid:
         raise Forbidden("This form is out of date. Load the page again and repeat what you did.")
     return who
+
+
+async def _form_token(request: Request) -> str | None:
+    """The token in a form. An upload was read before, into a file, and has left its token behind (backend/datasets/uploads.py)."""
+    if hasattr(request.state, "form_token"):
+        return str(request.state.form_token)
+    if request.headers.get("Content-Type", "").partition(";")[0] not in FORM_TYPES:
+        return None
+    # FastAPI has parsed the form already where the route declares one; Starlette keeps what was parsed.
+    value = (await request.form()).get("csrf_token")
+    return value if isinstance(value, str) else None
 
 
 def signed_in_user(who: Annotated[SignedIn, Depends(verify)]) -> User:
@@ -79,6 +91,14 @@ def owner(who: Annotated[SignedIn, Depends(verify)]) -> User:
     return who.user
 
 
+def perhaps_signed_in(request: Request, session: SessionDep) -> User | None:
+    """Whoever is signed in, for pages that everybody may see."""
+    try:
+        return identify(request, session).user
+    except Unauthenticated:
+        return None
+
+
 def _signer(request: Request) -> URLSafeSerializer:
     signer: URLSafeSerializer = request.app.state.csrf_signer
     return signer
@@ -87,3 +107,4 @@ def _signer(request: Request) -> URLSafeSerializer:
 SignedInDep = Annotated[SignedIn, Depends(verify)]
 UserDep = Annotated[User, Depends(signed_in_user)]
 OwnerDep = Annotated[User, Depends(owner)]
+VisitorDep = Annotated[User | None, Depends(perhaps_signed_in)]

@@ -19,7 +19,7 @@ SUBJECTS = {"import": "/datasets", "train": "/runs", "score": "/reviews", "clean
 
 
 @router.get("")
-def list_jobs(request: Request, session: SessionDep, user: UserDep, state: State | None = None, after: int | None = None) -> HTMLResponse:  # noqa: ARG001
+def list_jobs(request: Request, session: SessionDep, user: UserDep, state: State | None = None, after: int | None = None) -> HTMLResponse:
     """All jobs, newest first, fifty a page."""
     jobs, following = service.page(session, state=state, after=after)
     return page(request, "jobs/list.html", jobs=jobs, state=state, states=service.STATES, after=after, following=following)
