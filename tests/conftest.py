@@ -1,6 +1,7 @@
 """The cast: an owner, a reviewer and an outsider, on a real database in a folder of its own."""
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,12 +27,22 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home", import_folders=str(tmp_path / "import"))
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with all tables and no row: copied for each test, as making it takes longer than most tests do."""
+    path = tmp_path_factory.mktemp("database") / "winnow.db"
+    database = Database(f"sqlite:///{path}")
+    Base.metadata.create_all(database.engine)
+    database.close()
+    return path
+
+
 @pytest.fixture
-def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[FastAPI]:
+def app(settings: Settings, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FastAPI]:
     """The application without a broker: messages are dropped, the job row is the truth."""
     monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
     app = create_app(settings)
-    Base.metadata.create_all(app.state.database.engine)
+    shutil.copy(empty_database, settings.home / "winnow.db")
     yield app
     app.state.database.close()
 
