@@ -16,10 +16,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from backend.models import DataSet, Image, Job, Refusal, Version
+from backend.settings import Settings
 from worker.jobs import ClaimLost, JobContext, JobFailed, JobInterrupted
-from worker.pipeline.imports_files import Entry, Found, natural
+from worker.pipeline.imports_files import Entry, Files, Found, natural
 from worker.pipeline.imports_folder import open_folder
+from worker.pipeline.imports_idx import find_pairs, from_idx
 from worker.pipeline.imports_layout import first_reason, from_class_folders
+from worker.pipeline.imports_manifest import find_manifest, from_manifest, unfit_table, why_no_manifest
 from worker.pipeline.imports_messages import Decoded
 from worker.pipeline.imports_pixels import Decoding
 from worker.pipeline.imports_pool import Pool
@@ -28,6 +31,7 @@ from worker.pipeline.imports_zip import open_zip
 
 logger = logging.getLogger(__name__)
 
+LISTING = "Reading the list of files"
 ROWS_AN_INSERT = 5_000
 LOGGED_REFUSALS = 20
 STORED = ("pixels.npy", "thumbnails", "full")
@@ -40,7 +44,7 @@ def import_data_set(context: JobContext) -> None:
         data_set = session.get_one(DataSet, context.subject_id)
         data_set.state = "importing"
     with _workshop(context) as folder:
-        context.progress(0, 0, "Reading the list of files")
+        context.progress(0, 0, LISTING)
         found = find(data_set.source, data_set.seed, context)
         if not found.entries:
             raise JobFailed(f"There is no image to import.{first_reason(found.refusals)}")
@@ -67,8 +71,29 @@ def find(source: dict[str, Any], seed: int, context: JobContext) -> Found:
 
         return sample(seed)
     path = Path(source["path"])
-    files = open_folder(path, context.settings) if path.is_dir() else open_zip(path, context.settings)
-    return from_class_folders(files)
+    settings = context.settings
+    if path.is_dir():
+        return arranged(open_folder(path, settings, lambda: context.progress(0, 0, LISTING)), settings)
+    if path.suffix.lower() == ".csv":
+        return arranged(open_folder(path.parent, settings, lambda: context.progress(0, 0, LISTING)), settings, manifest=path.name)
+    return arranged(open_zip(path, settings), settings)
+
+
+def arranged(files: Files, settings: Settings, manifest: str | None = None) -> Found:
+    """The images among the files: in MNIST's IDX files, or as a manifest or class folders say. Raises JobFailed where there are none."""
+    pairs = find_pairs(files)
+    if pairs:
+        return from_idx(files, pairs, settings)
+    table = find_manifest(files, manifest)
+    if table is not None:
+        return from_manifest(files, table)
+    try:
+        return from_class_folders(files)
+    except JobFailed:
+        meant = unfit_table(files)
+        if meant is not None:
+            raise JobFailed(why_no_manifest(files, meant)) from None
+        raise
 
 
 class Imported:

@@ -4,11 +4,23 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from worker.pipeline.imports_messages import Payload
 
 LONGEST_CLASS_NAME = 300
+LONG_NAME = f"its class name is longer than {LONGEST_CLASS_NAME} characters"
+# The names that people give to splits.
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
 # Larger files are refused: one would fill the memory before its header could be judged.
 MOST_BYTES_A_FILE = 256 * 2**20
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"))
@@ -57,8 +69,8 @@ class Files:
     what: str
     files: list[File]
     folders: set[tuple[str, ...]]
-    read: Callable[[File], Payload]  # a path for the child to read, or the bytes; raises Refused
-    read_bytes: Callable[[File], bytes]  # raises Refused
+    read: Callable[[File], Payload]  # what a child needs: a path, or the bytes; raises Refused
+    open: Callable[[File], BinaryIO]  # raises Refused
     refusals: Refusals
 
 
@@ -85,6 +97,7 @@ class Found:
     class_names: tuple[str, ...] = ()  # that the source names, with or without images
     notes: list[str] = field(default_factory=list)
     split_words: str = ""  # where its splits come from; made up from `given` if left out
+    sizes: frozenset[tuple[int, int]] = frozenset()  # (height, width) of all of its images, if they are grey and that is known beforehand
 
 
 def cleaned(name: str) -> str:

@@ -1,22 +1,23 @@
 """A folder on the server as a list of files. Links that lead out of it are refused; only regular files are ever opened."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from backend.settings import Settings
 from worker.jobs import JobFailed
-from worker.pipeline.imports_child import read as read_file
 from worker.pipeline.imports_files import File, Files, Refusals, cleaned, is_junk
 
 
-def open_folder(root: Path, settings: Settings) -> Files:
-    """All files below `root`. Raises JobFailed where the folder cannot be read or holds too many."""
+def open_folder(root: Path, settings: Settings, tick: Callable[[], None] = lambda: None) -> Files:
+    """All files below `root`; `tick` is called for each folder. Raises JobFailed where the folder cannot be read or holds too many."""
     root = root.resolve()
     refusals = Refusals()
     files: list[File] = []
     folders: set[tuple[str, ...]] = set()
     waiting: list[tuple[str, tuple[str, ...]]] = [(str(root), ())]
     while waiting:
+        tick()
         place, parents = waiting.pop()
         for item in _items(place, parents, refusals):
             parts = (*parents, cleaned(item.name))
@@ -32,7 +33,7 @@ def open_folder(root: Path, settings: Settings) -> Files:
         if len(files) > settings.max_files:
             raise JobFailed(f"The folder holds more than {settings.max_files:,} files, which is the limit. Import a part of it.")
     files.sort(key=lambda file: (file.path, file.key))
-    return Files("folder", files, folders, lambda file: str(file.key), lambda file: read_file(str(file.key)), refusals)
+    return Files("folder", files, folders, lambda file: str(file.key), lambda file: open(file.key, "rb"), refusals)
 
 
 def _items(place: str, parents: tuple[str, ...], refusals: Refusals) -> list[os.DirEntry[str]]:

@@ -7,7 +7,9 @@ from worker.jobs import JobFailed
 from worker.pipeline.imports_files import (
     ARCHIVE_SUFFIXES,
     IMAGE_SUFFIXES,
+    LONG_NAME,
     LONGEST_CLASS_NAME,
+    SPLIT_NAMES,
     Entry,
     File,
     Files,
@@ -17,19 +19,8 @@ from worker.pipeline.imports_files import (
     why_no_image,
 )
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
 NO_CLASS_FOLDER = "it lies in no class folder"
-LONG_NAME = f"its class name is longer than {LONGEST_CLASS_NAME} characters"
-HOW = "Put the images of each class into a folder of that name."
+HOW = "Put the images of each class into a folder of that name, or add a CSV file with the columns path and label."
 
 
 def from_class_folders(files: Files) -> Found:

@@ -101,7 +101,7 @@ class Decoding:
         self.side = side
         self.max_pixels = max_pixels
         self.progress = progress
-        self.look = Look()
+        self.look = Look(set(found.sizes))
         self.shape: Shape = (0, 0, 0)
 
     def run(self, pool: Pool) -> list[Decoded | str]:
@@ -110,7 +110,8 @@ class Decoding:
         Most imports are settled by a look at a few images. Where a later one is of another size, or the first with colour, the decoding begins
         again with what is known then: twice at most.
         """
-        self._survey(pool)
+        if not self.look.sizes:
+            self._survey(pool)
         while True:
             answers = self._decode(pool)
             if answers is not None:

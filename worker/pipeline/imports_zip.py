@@ -1,9 +1,11 @@
 """A zip archive as a list of files. Entries are read into memory one by one; nothing is unpacked to the disk."""
 
+import lzma
 import stat
 import zipfile
 import zlib
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from backend.settings import Settings
 from worker.jobs import JobFailed
@@ -13,6 +15,8 @@ from worker.pipeline.imports_files import File, Files, Refusals, cleaned, is_jun
 # Small entries may shrink to almost nothing (a black bitmap); only large ones can be bombs.
 SMALL = 1 << 20
 ENCRYPTED = 0x1
+UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError, OSError)
+DAMAGED = "this entry of the zip is damaged or cut off"
 LOCAL_HEADER = b"PK\x03\x04"
 
 
@@ -35,10 +39,14 @@ def open_zip(path: Path, settings: Settings) -> Files:
             refusals.add("/".join(parts), reason)
     files = _each_name_once(sorted(files, key=lambda file: file.path), refusals)
 
-    def read(file: File) -> bytes:
-        return _read(archive, file.key)
+    def open_entry(file: File) -> BinaryIO:
+        try:
+            return cast(BinaryIO, archive.open(file.key))
+        except UNREADABLE as error:
+            raise Refused(DAMAGED) from error
 
-    return Files("zip", files, {parts for parts in folders if not is_junk(parts)}, read, read, refusals)
+    folders = {parts for parts in folders if not is_junk(parts)}
+    return Files("zip", files, folders, lambda file: _read(archive, file.key), open_entry, refusals)
 
 
 def _open(path: Path) -> zipfile.ZipFile:
@@ -104,8 +112,8 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         return archive.read(info)
     except NotImplementedError as error:
         raise Refused("it is compressed in a way that cannot be read; make the zip with the usual method (deflate)") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError) as error:
-        raise Refused("this entry of the zip is damaged or cut off") from error
+    except UNREADABLE as error:
+        raise Refused(DAMAGED) from error
 
 
 def _parts(name: str) -> tuple[str, ...]:
