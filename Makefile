@@ -67,6 +67,10 @@ format: $(TESTING) ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+.PHONY: docs
+docs: $(TESTING) ## Write the tables in docs/ that come from the code: settings, commands, routes
+	@$(BIN)/python -m tests.documented
+
 .PHONY: bench
 bench: $(TESTING) ## Run every benchmark, one after the other (minutes); real data is read from WINNOW_REAL_DATA
 	@for file in benchmarks/[a-z]*.py; do echo "── $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)"; done
