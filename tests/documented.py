@@ -3,6 +3,7 @@
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def routes() -> Iterator[tuple[str, str, dict[str, Any]]]:
             yield path, method, operation
 
 
+@cache
 def document() -> dict[str, Any]:
     """The OpenAPI document that a running Winnow serves."""
     with tempfile.TemporaryDirectory() as home:

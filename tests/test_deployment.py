@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from backend.cli import app
 from backend.settings import Settings
+from tests.packages import WEB, brought_by
 
 ROOT = Path(__file__).parents[1]
 WINNOWS = ("web", "worker", "worker-gpu", "migrate")
@@ -149,6 +148,7 @@ sys.meta_path.insert(0, Hidden())
 import backend.main, backend.cli, backend.downloads, backend.migrations.revise, kombu.transport.redis, psycopg
 from pathlib import Path
 from backend.settings import Settings
+from tests.packages import WEB, brought_by
 backend.main.create_app(Settings(home=Path(sys.argv[2])))
 print("all there")
 """
@@ -156,30 +156,13 @@ print("all there")
 
 def test_the_web_needs_no_package_that_its_image_lacks(tmp_path: Path) -> None:
     """What the web and its commands load belongs to pyproject's own dependencies and theirs: neither the worker's nor a test's."""
-    brought = what_an_install_brings() | {"winnow"}
+    brought = brought_by(WEB) | {"winnow"}
     homes = importlib.metadata.packages_distributions()
     hidden = [module for module, names in homes.items() if not {canonicalize_name(name) for name in names} & brought]
     assert {"torch", "numpy", "pytest"} <= set(hidden)
     command = [sys.executable, "-c", AS_IN_THE_IMAGE, json.dumps([*hidden, "worker"]), str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout == "all there\n", done.stderr
-
-
-def what_an_install_brings() -> set[str]:
-    """The names of the packages that an install without extras brings."""
-    wanted = [Requirement(line) for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]]
-    found: set[str] = set()
-    while wanted:
-        one = wanted.pop()
-        key = f"{canonicalize_name(one.name)}[{','.join(sorted(one.extras))}]"
-        if key in found:
-            continue
-        found |= {key, canonicalize_name(one.name)}
-        for line in importlib.metadata.requires(one.name) or []:
-            following = Requirement(line)
-            if following.marker is None or any(following.marker.evaluate({"extra": extra}) for extra in ("", *one.extras)):
-                wanted.append(following)
-    return found
 
 
 # ── docker-compose.yml ──────────────────────────────────────────────────────────────────────────────────────────────
