@@ -29,6 +29,7 @@ from backend.downloads import CHUNK, csv_download, in_chunks
 from backend.errors import Invalid
 from backend.forms import read_form
 from backend.models import DataSet, User
+from backend.names import tidy
 
 router = APIRouter(prefix="/data-sets", tags=["data sets"])
 After = Annotated[int | None, Query(description="Cursor: `next` of the page before.")]
@@ -72,7 +73,8 @@ def import_upload(session: Session, user: User, form: UploadedForm, wanted: Impo
     """Keep the uploaded file and queue its import. Raises Invalid where none came."""
     if form.file is None:
         raise Invalid("Choose a zip file first; a program sends it in the form's field “file”.")
-    name = wanted.name or PurePosixPath(form.file_name.replace("\\", "/")).name.removesuffix(".zip")
+    archive = PurePosixPath(form.file_name.replace("\\", "/")).name.removesuffix(".zip")
+    name = tidy(wanted.name) or tidy(archive) or "Unnamed"
     source = Source(kind="zip", path=str(form.keep()))
     return service.create_import(session, user, name=name, source=source, seed=wanted.seed, side=wanted.side, upload=True)
 
