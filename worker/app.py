@@ -34,6 +34,10 @@ def main() -> None:
     except SQLAlchemyError:
         logger.exception("The jobs of dead workers could not be released now; the sweep will do it")
     celery_app.worker_main(["--quiet", "worker", *ARGUMENTS])
+    # Whoever pressed Ctrl-C waits for this: Python would take torch apart for seconds on a busy machine, and nothing is left to be done.
+    database.close()
+    logging.shutdown()
+    os._exit(0)
 
 
 def _stop_running_job(**_: Any) -> None:
