@@ -5,6 +5,7 @@ import math
 import re
 import struct
 import zlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
@@ -54,12 +55,12 @@ def find_pairs(files: Files) -> list[Pair]:
     return pairs
 
 
-def from_idx(files: Files, pairs: list[Pair], settings: Settings) -> Found:
-    """The images of the IDX files, in their order. Raises JobFailed where a file is no IDX file, or cut off."""
-    readers = [_Images(files, pair.images, settings) for pair in pairs]
+def from_idx(files: Files, pairs: list[Pair], settings: Settings, stack: ExitStack) -> Found:
+    """The images of the IDX files, in their order. `stack` closes the files. Raises JobFailed where one is no IDX file, or cut off."""
+    readers = [_Images(files, pair.images, settings, stack) for pair in pairs]
     entries: list[Entry] = []
     for number, (pair, reader) in enumerate(zip(pairs, readers, strict=True)):
-        labels = _labels(files, pair, reader.count)
+        labels = _labels(files, pair, reader.count, stack)
         entries += [
             Entry(f"{pair.split}/{index:05d}", str(label), pair.split, reader.size, (number, index)) for index, label in enumerate(labels)
         ]
@@ -80,7 +81,8 @@ def from_idx(files: Files, pairs: list[Pair], settings: Settings) -> Found:
 class _Images:
     """A file of images. They are asked for in order, so one pass reads it; asked for an earlier one, it begins again."""
 
-    def __init__(self, files: Files, file: File, settings: Settings) -> None:
+    def __init__(self, files: Files, file: File, settings: Settings, stack: ExitStack) -> None:
+        self._stack = stack
         self._files = files
         self._file = file
         self._open()
@@ -89,7 +91,7 @@ class _Images:
             raise JobFailed(f"“{file.path}” says that its images have {self.height:,} × {self.width:,} pixels, which cannot be imported.")
 
     def _open(self) -> None:
-        self._stream = _stream(self._files, self._file)
+        self._stream = _stream(self._files, self._file, self._stack)
         self.count, self.height, self.width = _header(self._stream, self._file, 3)
         self._next = 0
 
@@ -111,8 +113,8 @@ class _Images:
         return np.frombuffer(data, np.uint8).reshape(self.height, self.width)
 
 
-def _labels(files: Files, pair: Pair, images: int) -> list[int]:
-    stream = _stream(files, pair.labels)
+def _labels(files: Files, pair: Pair, images: int, stack: ExitStack) -> list[int]:
+    stream = _stream(files, pair.labels, stack)
     (count,) = _header(stream, pair.labels, 1)
     if count != images:
         raise JobFailed(
@@ -127,14 +129,14 @@ def _labels(files: Files, pair: Pair, images: int) -> list[int]:
     return list(data)
 
 
-def _stream(files: Files, file: File) -> BinaryIO:
+def _stream(files: Files, file: File, stack: ExitStack) -> BinaryIO:
     try:
-        stream = files.open(file)
+        stream = stack.enter_context(files.open(file))
         start = stream.read(2)
         stream.seek(0)
     except DAMAGED as error:
         raise JobFailed(f"“{file.path}” cannot be read: {error}.") from error
-    return cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if start == GZIP else stream
+    return cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=stream))) if start == GZIP else stream
 
 
 def _header(stream: BinaryIO, file: File, dimensions: int) -> tuple[int, ...]:

@@ -14,7 +14,6 @@ from worker.pipeline.imports_files import (
     File,
     Files,
     Found,
-    Refusals,
     natural,
     why_no_image,
 )
@@ -95,12 +94,6 @@ def _nothing_there(files: Files) -> str:
     inner = next((file.path for file in files.files if file.parts[-1].lower().endswith(ARCHIVE_SUFFIXES)), None)
     if inner is not None:
         return f"There is an archive inside the {files.what} (“{inner[:200]}”), and no image. Unpack it, and import the class folders themselves."
-    return f"There is no image in this {files.what}.{first_reason(files.refusals)} {HOW}"
-
-
-def first_reason(refusals: Refusals) -> str:
-    """A sentence about the first refused file, with a space before it; empty where none was refused."""
-    if not refusals.rows:
-        return ""
-    path, reason = refusals.rows[0]
-    return f" {len(refusals.rows):,} files were refused; the first is “{path[:200]}”: {reason}."
+    refused = files.refusals.rows[:1]
+    reason = "".join(f" {len(files.refusals.rows):,} files were refused; the first is “{path[:200]}”: {why}." for path, why in refused)
+    return f"There is no image in this {files.what}.{reason} {HOW}"

@@ -110,12 +110,17 @@ class Decoding:
         Most imports are settled by a look at a few images. Where a later one is of another size, or the first with colour, the decoding begins
         again with what is known then: twice at most.
         """
-        if not self.look.sizes:
+        if not self.look.sizes and self.found.entries:
             self._survey(pool)
         while True:
             answers = self._decode(pool)
             if answers is not None:
                 return answers
+
+    def refusals(self, answers: list[Decoded | str]) -> list[tuple[str, str]]:
+        """Path and reason of each entry that could not be decoded."""
+        pairs = zip(self.found.entries, answers, strict=True)
+        return [(entry.path, answer) for entry, answer in pairs if isinstance(answer, str)]
 
     def _survey(self, pool: Pool) -> None:
         entries = self.found.entries

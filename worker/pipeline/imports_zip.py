@@ -4,6 +4,7 @@ import lzma
 import stat
 import zipfile
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -20,9 +21,9 @@ DAMAGED = "this entry of the zip is damaged or cut off"
 LOCAL_HEADER = b"PK\x03\x04"
 
 
-def open_zip(path: Path, settings: Settings) -> Files:
-    """The archive's files. Raises JobFailed, with the sentence for the person, where the whole archive cannot be used."""
-    archive = _open(path)
+def open_zip(path: Path, settings: Settings, stack: ExitStack) -> Files:
+    """The archive's files; `stack` closes it. Raises JobFailed, with the sentence for the person, where the whole archive cannot be used."""
+    archive = stack.enter_context(_open(path))
     infos = [info for info in archive.infolist() if not info.is_dir()]
     _check(infos, settings)
     refusals = Refusals()
