@@ -106,6 +106,11 @@ class Supervisor:
         """Ask the supervisor to end, from any thread or as a signal handler."""
         self._stopping.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to end."""
+        return self._stopping.is_set()
+
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Start everything, call `ready`, and watch until asked to end."""
         handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -116,6 +121,7 @@ class Supervisor:
             ready()
             while not self._stopping.wait(ROUND_SECONDS):
                 self._round()
+            self._say("Stopping …")
         finally:
             self._end_all()
             for number, handler in before.items():

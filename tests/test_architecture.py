@@ -127,7 +127,7 @@ def test_every_command_that_the_docs_name_exists() -> None:
     known = [usage.split()[1:] for usage, _ in documented.commands()]
     words = {tuple(part for part in command if part.islower() or "-" in part) for command in known}
     for path in PROSE:
-        for line in re.findall(r"(?:`|\n|bin/|web )winnow ((?:[a-z-]+ ?){1,2})", path.read_text()):
+        for line in re.findall(r"(?:`|\n|bin/|web |\()winnow ((?:[a-z-]+ ?){1,2})", path.read_text()):
             first, *second = line.split()
             assert any(command[0] == first and (len(command) == 1 or command[1:] == tuple(second)) for command in words), (
                 f"{name_of(path)}: winnow {line}"

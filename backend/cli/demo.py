@@ -18,7 +18,7 @@ from backend.cli.serving import Host, Port
 from backend.client import Json
 from backend.db import Database
 from backend.settings import Settings
-from backend.terminal import say
+from backend.terminal import console, say
 
 INTERRUPTED = 130
 
@@ -71,17 +71,19 @@ def demo(
 
 def _drive(settings: Settings, act: Callable[[Settings, Database], None], *, stay: bool) -> None:
     """Start everything and, beside it, `act`; then stay until asked to end, or end at once. Raises what `act` raised."""
-    failures: list[BaseException] = []
-    finished = threading.Event()
+    outcomes: list[BaseException | None] = []
 
     def drive(supervisor: processes.Supervisor, serving: Settings) -> None:
+        outcome: BaseException | None = None
         try:
             with opened(serving) as database:
                 act(serving, database)
         except BaseException as error:
-            failures.append(error)
-        finished.set()
-        if failures or not stay:
+            outcome = error
+        if supervisor.stopping:
+            return  # whatever went wrong, the end of web and worker may be why
+        outcomes.append(outcome)
+        if outcome is not None or not stay:
             supervisor.stop()
 
     def started(supervisor: processes.Supervisor, serving: Settings) -> None:
@@ -89,11 +91,11 @@ def _drive(settings: Settings, act: Callable[[Settings, Database], None], *, sta
         threading.Thread(target=drive, args=(supervisor, serving), name="demo", daemon=True).start()
 
     processes.up(settings, say, started)
-    if not finished.is_set():
-        if not stay:
-            raise typer.Exit(INTERRUPTED)
-    elif failures:
-        raise failures[0]
+    console.show_cursor()  # a progress bar that was cut off has hidden it
+    if not outcomes and not stay:
+        raise typer.Exit(INTERRUPTED)
+    if outcomes and outcomes[0] is not None:
+        raise outcomes[0]
 
 
 @contextmanager
