@@ -108,15 +108,15 @@ def keys(value: Any) -> Any:
 
 
 def test_the_unattended_loop_ends_with_the_promised_figures_and_leaves_nothing(start: Any, tmp_path: Path) -> None:
-    demo = start("--auto", "--epochs", "5")
+    demo = start("--auto", "--epochs", "3")
     wait_until(lambda: len(demo.running()) >= 4, 30, "supervisor, broker, web and worker")
     assert demo.process.wait(180) == 0
     assert demo.running() == []
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list((tmp_path / "tmp").glob("winnow-*")) == []
     result = json.loads(demo.printed[-1])
     assert keys(result) == PROMISED
     assert list(result) == list(PROMISED)
-    assert result["planted"] >= result["found"] == result["removed"] > 0
+    assert result["found"] == result["removed"] >= 0.9 * result["planted"] > 0
     for question in ("same_seed", "fresh_seeds"):
         accuracy, loss = result[question]["accuracy"], result[question]["loss"]
         assert all(0 <= accuracy[arm] <= 1 for arm in ("before", "cleaned", "random"))
@@ -129,11 +129,11 @@ def test_the_unattended_loop_ends_with_the_promised_figures_and_leaves_nothing(s
 
 def test_a_step_that_fails_ends_the_unattended_loop_with_its_reason(start: Any, tmp_path: Path) -> None:
     demo = start("--auto", "--epochs", "1", "--learning-rate", "100")
-    assert demo.process.wait(60) == 1
+    assert demo.process.wait(120) == 1
     assert demo.printed == []
     assert "The training diverged in epoch 1" in " ".join(demo.said.split())
     assert demo.running() == []
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list((tmp_path / "tmp").glob("winnow-*")) == []
 
 
 def test_an_interrupted_unattended_loop_leaves_nothing(start: Any, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_an_interrupted_unattended_loop_leaves_nothing(start: Any, tmp_path: Pat
     assert demo.interrupt() == 130
     assert demo.printed == []
     assert demo.running() == []
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list((tmp_path / "tmp").glob("winnow-*")) == []
 
 
 def test_the_demo_prints_one_link_and_a_second_start_keeps_all_state(start: Any, tmp_path: Path) -> None:
