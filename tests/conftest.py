@@ -1,5 +1,6 @@
 """The cast: an owner, a reviewer and an outsider, on a real database in a folder of its own."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ from backend.models import Base, User
 from backend.settings import Settings
 from backend.storage import Storage
 from tests.factories import a_user
+
+# As in the worker (worker/app.py): threads that wait must not take the core from whoever works. Read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # What a browser says of an address that a person opened.
 NAVIGATION = {"Sec-Fetch-Mode": "navigate"}
