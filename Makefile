@@ -88,7 +88,7 @@ help: ## This list
 	@awk 'BEGIN { FS = ":.*## "; print "make <target> [OPTION=value]" } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	echo; echo "Where things live: README.md. Settings: docs/operations.md. Before a commit: make format && make test"
+	echo; echo "Where things live: README.md. How to work on it: CONTRIBUTING.md. Settings: docs/operations.md."
 
 # ── how it is installed ──────────────────────────────────────────────────────────────────────────────────────────────
 
