@@ -82,10 +82,10 @@ def find(source: dict[str, Any], seed: int, context: JobContext, stack: ExitStac
         files = open_folder(path.parent if is_table else path, settings, lambda: context.progress(0, 0, LISTING))
     else:
         files = open_zip(path, settings, stack)
-    return _arranged(files, settings, stack, path.name if is_table else None)
+    return arranged(files, settings, stack, path.name if is_table else None)
 
 
-def _arranged(files: Files, settings: Settings, stack: ExitStack, manifest: str | None) -> Found:
+def arranged(files: Files, settings: Settings, stack: ExitStack, manifest: str | None) -> Found:
     """The images among the files: in MNIST's IDX files, or as a manifest or class folders say. Raises JobFailed where there are none."""
     pairs = find_pairs(files)
     if pairs:

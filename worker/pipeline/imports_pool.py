@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import SimpleQueue
+from queue import LifoQueue
 from types import TracebackType
 from typing import Any, Self
 
@@ -56,7 +56,7 @@ class Pool:
     def __init__(self, size: int | None = None) -> None:
         self.size = size or min(len(os.sched_getaffinity(0)), MOST_CHILDREN)
         self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="import")
-        self._idle: SimpleQueue[_Child | None] = SimpleQueue()
+        self._idle: LifoQueue[_Child | None] = LifoQueue()  # last in, first out: a small import needs one child only
         self._children: list[_Child] = []
         for _ in range(self.size):
             self._idle.put(None)  # started when first needed
