@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 ROUND_SECONDS = 0.1
-STOP_SECONDS = 8.0  # for a worker to put its job back into the queue and for the web to finish its answers
+STOP_SECONDS = 6.0  # for a worker to put its job back into the queue and for the web to finish its answers
 STEADY_SECONDS = 30.0  # a child that lived this long starts again at once
 LONGEST_PAUSE = 15.0
 LOG_BYTES = 5 * 2**20

@@ -99,6 +99,11 @@ def start(tmp_path: Path) -> Iterator[Any]:
         demo.close()
 
 
+def a_browser() -> httpx2.Client:
+    """Goes to an address as a person's browser does; a link that a mere program looks at is not used up."""
+    return httpx2.Client(headers={"Sec-Fetch-Mode": "navigate"}, trust_env=False)
+
+
 def keys(value: Any) -> Any:
     """The names in a JSON object, as deep as they go; a list where nothing lies below them."""
     if not isinstance(value, dict):
@@ -149,7 +154,7 @@ def test_the_demo_prints_one_link_and_a_second_start_keeps_all_state(start: Any,
     home = tmp_path / "home"
     first = start("--port", "0", WINNOW_HOME=str(home))
     link = first.wait_for_link(120)
-    with httpx2.Client(trust_env=False) as browser, httpx2.Client(trust_env=False) as another:
+    with a_browser() as browser, a_browser() as another:
         assert browser.get(link).headers["location"] == "/datasets"
         assert another.get(link).status_code == 401
         assert "used already" in another.get(link).text
@@ -163,7 +168,7 @@ def test_the_demo_prints_one_link_and_a_second_start_keeps_all_state(start: Any,
 
     second = start("--port", "0", WINNOW_HOME=str(home))
     link = second.wait_for_link(20)
-    with httpx2.Client(trust_env=False) as browser:
+    with a_browser() as browser:
         browser.get(link)
         base = link.split("?")[0]
         jobs = browser.get(f"{base}api/v1/jobs").json()["items"]  # nothing was done again
