@@ -12,7 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from backend.accounts.dependencies import identify, owner, refuse_foreign
+from backend.accounts.dependencies import identify, refuse_foreign, require_owner
 from backend.errors import DiskFull, Invalid
 from backend.storage import Storage
 
@@ -60,7 +60,7 @@ async def receive(request: Request) -> AsyncIterator[UploadedForm]:
 def _check(request: Request) -> None:
     refuse_foreign(request)
     with request.app.state.database.transaction(write=False) as session:
-        owner(identify(request, session))
+        require_owner(identify(request, session))
 
 
 async def _stream(request: Request, form: UploadedForm) -> None:
