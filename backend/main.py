@@ -55,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.database = Database(settings.database)
     app.state.storage = Storage(settings.files)
     app.state.csrf_signer = URLSafeSerializer(settings.secret(), salt="csrf")
+    app.state.recent_sign_ins = {}
     for feature in FEATURES:
         app.include_router(feature.api.router, prefix="/api/v1")
         app.include_router(feature.pages.router)

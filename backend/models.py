@@ -320,7 +320,7 @@ class Suggestion(Base):
         UniqueConstraint("review_id", "accuracy_rank"),
         UniqueConstraint("review_id", "label_rank"),
         Index(None, "review_id", "label", "position"),
-        Index(None, "review_id", "predicted", "position"),
+        Index(None, "review_id", "predicted", "position", "decision"),  # with the decision: counts are read from it alone
         Index(None, "review_id", "decision", "position"),
         Index(None, "review_id", "change"),
         Index(None, "review_id", "label", "predicted", "decision"),  # the confusion counts are read from this index alone

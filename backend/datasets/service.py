@@ -178,12 +178,6 @@ def forget_uploads(session: Session, storage: Storage, older_than: timedelta = t
     storage.discard(*(path for path in storage.uploads_before(before) if path.name not in waiting))
 
 
-def content_exists(session: Session, data_set_id: int, content_hash: str) -> bool:
-    """Whether the data set has an image of that content."""
-    wanted = (Image.data_set_id == data_set_id, Image.content_hash == content_hash)
-    return session.scalar(select(Image.id).where(*wanted).limit(1)) is not None
-
-
 def describe(data_set: DataSet, job: Job | None) -> dict[str, Any]:
     """What the API says of a data set."""
     columns = {name: getattr(data_set, name) for name in DataSet.__table__.columns.keys() if name not in ("source", "created_by")}  # noqa: SIM118

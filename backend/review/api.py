@@ -90,9 +90,9 @@ def counts(
     filters = Filters(label, predicted, decision)
     service.check_filters(filters, service.data_set_of(session, user, review).class_names)
     found = service.counts(session, review, filters)
-    bulk = sum(found.values()) if filters.decision else found.get(None, 0)
-    by_decision = {name: found.get(name, 0) for name in service.DECISIONS}
-    return schemas.CountsOut(total=sum(found.values()), undecided=found.get(None, 0), bulk=bulk, **by_decision)
+    bulk = sum(found.values()) if filters.decision else found[None]
+    by_decision = {name: found[name] for name in service.DECISIONS}
+    return schemas.CountsOut(total=sum(found.values()), undecided=found[None], bulk=bulk, **by_decision)
 
 
 @router.post("/{review_id}/decisions", summary="Decide on an image")

@@ -375,7 +375,9 @@ def upgrade() -> None:
             batch_op.f("ix_suggestions_review_id_label_predicted_decision"), ["review_id", "label", "predicted", "decision"], unique=False
         )
         batch_op.create_index(
-            batch_op.f("ix_suggestions_review_id_predicted_position"), ["review_id", "predicted", "position"], unique=False
+            batch_op.f("ix_suggestions_review_id_predicted_position_decision"),
+            ["review_id", "predicted", "position", "decision"],
+            unique=False,
         )
 
     # Runs and cleansings point at each other: SQLite takes this key with the table, PostgreSQL once both are there.
@@ -387,7 +389,7 @@ def downgrade() -> None:
     if op.get_context().dialect.supports_alter:
         op.drop_constraint("fk_runs_cleansing_id", "runs", type_="foreignkey")
     with op.batch_alter_table("suggestions", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_suggestions_review_id_predicted_position"))
+        batch_op.drop_index(batch_op.f("ix_suggestions_review_id_predicted_position_decision"))
         batch_op.drop_index(batch_op.f("ix_suggestions_review_id_label_predicted_decision"))
         batch_op.drop_index(batch_op.f("ix_suggestions_review_id_label_position"))
         batch_op.drop_index(batch_op.f("ix_suggestions_review_id_decision_position"))

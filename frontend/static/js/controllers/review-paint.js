@@ -68,7 +68,7 @@ function say(status, sentence) { if (status.textContent !== sentence) status.tex
 
 function signIn() {
   const link = document.createElement("a");
-  link.href = "/login";
+  link.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
   link.target = "_blank";
   link.textContent = "Sign in (opens a new tab)";
   return link;
