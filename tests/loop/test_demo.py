@@ -74,9 +74,13 @@ class Demo:
         return self.printed[0]
 
     def interrupt(self) -> int:
-        """Ctrl-C, as a terminal sends it: to the whole foreground group. The exit status."""
+        """Ctrl-C, as a terminal sends it: to the whole foreground group. The exit status.
+
+        Broker, web and worker end within ten seconds; the supervisor may still be deleting thousands of files.
+        """
         os.killpg(self.process.pid, signal.SIGINT)
-        return self.process.wait(10)
+        wait_until(lambda: len(self.running()) <= 1, 10, "broker, web and worker to end")
+        return self.process.wait(30)
 
     def close(self) -> None:
         if self.process.poll() is None:
