@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Picture
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from backend import queue
 from backend.db import Database
@@ -51,6 +51,11 @@ class Importer:
         """Let the worker do it."""
         jobs.perform(job_id, self.database, self.storage, self.settings)
         return self.job(job_id)
+
+    def requeue(self, job_id: int) -> None:
+        """What “Try again” does to the row."""
+        with self.database.transaction() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(state="queued", attempts=0, cancel_requested=False, error=None))
 
     def job(self, job_id: int) -> Job:
         with self.database.transaction(write=False) as session:

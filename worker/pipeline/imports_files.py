@@ -107,7 +107,7 @@ def cleaned(name: str) -> str:
 
 def is_junk(parts: tuple[str, ...]) -> bool:
     """Whether an operating system left this there, and nobody wants to hear of it."""
-    return any(part.startswith(".") or part.lower() in JUNK for part in parts)
+    return any((part.startswith(".") and part != "..") or part.lower() in JUNK for part in parts)
 
 
 def why_unsafe(name: str) -> str | None:

@@ -52,7 +52,7 @@ def _items(place: str, parents: tuple[str, ...], refusals: Refusals) -> list[os.
 def _why_not(item: os.DirEntry[str], root: Path) -> str | None:
     if not item.is_symlink():
         return None if item.is_file(follow_symlinks=False) else "this is a device or another special file"
-    target = Path(item.path).resolve()
+    target = Path(os.path.realpath(item.path))  # which does not raise for links that lead in a circle
     if not target.is_relative_to(root):
         return "this link leads out of the folder"
     return None if target.is_file() else "this link does not lead to a file"

@@ -31,7 +31,9 @@ def sample(seed: int) -> Found:
         )
         for index, (label, true, split) in enumerate(zip(labels, truth, splits, strict=True))
     ]
-    return Found(entries, lambda entry: entry.key, Refusals(), frozenset(SPLITS), tuple(names), split_words=words)
+    return Found(
+        entries, lambda entry: entry.key, Refusals(), frozenset(SPLITS), tuple(names), split_words=words, sizes=frozenset({(SIDE, SIDE)})
+    )
 
 
 def plant(truth: list[int], splits: list[str], classes: int, seed: int) -> list[int]:

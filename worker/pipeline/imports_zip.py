@@ -37,7 +37,7 @@ def open_zip(path: Path, settings: Settings, stack: ExitStack) -> Files:
         if reason is None:
             files.append(File(parts, info.file_size, info))
         else:
-            refusals.add("/".join(parts), reason)
+            refusals.add(cleaned(info.filename), reason)
     files = _each_name_once(sorted(files, key=lambda file: file.path), refusals)
 
     def open_entry(file: File) -> BinaryIO:
