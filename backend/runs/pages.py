@@ -3,8 +3,8 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import OwnerDep, UserDep
@@ -30,7 +30,9 @@ FormValues = Annotated[dict[str, Any], Depends(_form_values)]
 @router.get("/datasets/{data_set_id}/runs/new")
 def new_run(request: Request, data_set_id: int, session: SessionDep, user: OwnerDep) -> HTMLResponse:
     """The form: one button, and the rest folded away."""
-    return _form(request, datasets.get(session, user, data_set_id), {}, {})
+    data_set = datasets.get(session, user, data_set_id)
+    service.check_imported(data_set)
+    return _form(request, data_set, {}, {})
 
 
 @router.post("/datasets/{data_set_id}/runs")
@@ -38,9 +40,11 @@ def create_run(request: Request, data_set_id: int, session: SessionDep, user: Ow
     """Start a training, or show the form again with what to mend."""
     data_set = datasets.get(session, user, data_set_id)
     try:
-        options = RunOptions.model_validate(values)
-    except ValidationError as error:
-        errors = {str(detail["loc"][0]): detail["msg"] for detail in error.errors() if detail["loc"]}
+        options = read_form(RunOptions, values)
+    except RequestValidationError as error:
+        errors = {str(detail["loc"][-1]): detail["msg"] for detail in error.errors()}
+        if not errors.keys() <= RunOptions.model_fields.keys():
+            raise
         return _form(request, data_set, values, errors, status=422)
     return RedirectResponse(f"/runs/{service.create(session, user, data_set, options).id}", 303)
 

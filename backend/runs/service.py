@@ -35,12 +35,16 @@ def get(session: Session, user: User, run_id: int) -> Run:  # noqa: ARG001 - eve
     return run
 
 
+def check_imported(data_set: DataSet) -> None:
+    """Raises Conflict for a data set that cannot be trained on yet."""
+    if data_set.state != "ready" or data_set.current_version_id is None:
+        raise Conflict("This data set is not imported yet. Wait until the import is done, then train.")
+
+
 def create(session: Session, user: User, data_set: DataSet, options: RunOptions) -> Run:
     """Queue a training. Raises Conflict while the import runs, NotFound for a version of another data set."""
-    version_id = options.version_id or data_set.current_version_id
-    if data_set.state != "ready" or version_id is None:
-        raise Conflict("This data set is not imported yet. Wait until the import is done, then train.")
-    version = session.get(Version, version_id)
+    check_imported(data_set)
+    version = session.get(Version, options.version_id or data_set.current_version_id)
     if version is None or version.data_set_id != data_set.id:
         raise NotFound("This data set has no such version.")
     run = Run(data_set_id=data_set.id, version_id=version.id, seed=options.seed, recipe=options.recipe(), created_by=user.id)
