@@ -38,7 +38,14 @@ def from_class_folders(files: Files) -> Found:
         if reason is not None:
             found.refusals.add(file.path, reason)
     found.class_names, found.given = _named(files, found, top, has_splits)
+    if len(found.class_names) == 1:
+        raise JobFailed(only_one_class(found.class_names[0]))
     return found
+
+
+def only_one_class(name: str) -> str:
+    """A sentence for the person."""
+    return f"There is only one class, “{name[:200]}”; telling classes apart takes two or more. {HOW}"
 
 
 def _place(file: File, top: tuple[str, ...], has_splits: bool, found: Found) -> str | None:

@@ -116,8 +116,6 @@ class _Reader:
         if unsafe is not None:
             return f"line {row.line} of the manifest names it, but {unsafe}"
         split = SPLIT_NAMES.get(row.split.lower()) if row.split else None
-        if row.split and split is None:
-            return f"“{row.split[:100]}” (line {row.line} of the manifest) is no split; there are train, validation and test"
         if split is not None:
             self.given.add(split)
         return self._add(row, path, split)
@@ -130,6 +128,8 @@ class _Reader:
         if earlier is not row:
             other = "" if earlier.label == row.label else f", there with the label “{earlier.label[:100]}”"
             return f"line {row.line} of the manifest names it again; line {earlier.line} counts{other}"
+        if row.split and split is None:
+            return f"“{row.split[:100]}” (line {row.line} of the manifest) is no split; there are train, validation and test"
         if not row.label:
             return f"line {row.line} of the manifest gives no label"
         if len(row.label) > LONGEST_CLASS_NAME:

@@ -30,12 +30,9 @@ class _Child:
         ours, theirs = socket.socketpair()
         # A dying parent closes its end, which ends the child; nothing is left running after kill -9.
         command = [sys.executable, "-m", "worker.pipeline.imports_child", str(theirs.fileno())]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
-            "OMP_NUM_THREADS": "1",
-        }
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
+        paths = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
         theirs.close()
         self._connection: Connection[Any, Any] = Connection(ours.detach())
 
@@ -45,9 +42,9 @@ class _Child:
         return receive_answer(self._connection)
 
     def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
         self._connection.close()
-        self._process.kill()
-        self._process.wait()
 
 
 class Pool:
@@ -58,6 +55,7 @@ class Pool:
         self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="import")
         self._idle: LifoQueue[_Child | None] = LifoQueue()  # last in, first out: a small import needs one child only
         self._children: list[_Child] = []
+        self._closed = False
         for _ in range(self.size):
             self._idle.put(None)  # started when first needed
 
@@ -65,9 +63,13 @@ class Pool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._closed = True
+        # Killed first: that wakes the threads which wait for an answer. Their sockets are closed when nobody reads them any more.
         for child in list(self._children):
-            child.close()
+            child.process.kill()
         self._threads.shutdown(wait=True, cancel_futures=True)
+        for child in self._children:
+            child.close()
 
     def run(self, works: Iterable[Work]) -> Iterator[Answer]:
         """Answers in the order of the works. Raises OSError where the disk is full."""
@@ -83,6 +85,8 @@ class Pool:
         try:
             return self._ask(work)
         except (EOFError, ConnectionError):
+            if self._closed:
+                raise
             # One image killed the child: one by one, only that one is refused.
             if len(work.payloads) == 1:
                 return Answer([CRASHED], np.empty((0, *(work.shape or (0, 0, 0))), np.uint8))

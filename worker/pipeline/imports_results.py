@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from backend.models import DataSet, Image, Refusal, Version
 from worker.jobs import JobFailed
 from worker.pipeline.imports_files import Entry, Found, natural
+from worker.pipeline.imports_layout import only_one_class
 from worker.pipeline.imports_messages import Decoded, Shape
 from worker.pipeline.imports_splits import assign
 
@@ -96,10 +97,7 @@ def _class_names(good: list[Entry]) -> list[str]:
     """In natural order, so that 10 comes after 9. Raises JobFailed for fewer than two."""
     names = {entry.label for entry in good} | {entry.true_label for entry in good if entry.true_label}
     if len(names) == 1:
-        raise JobFailed(
-            f"There is only one class, “{next(iter(names))[:200]}”; telling classes apart takes two or more. "
-            "Put the images of each class into a folder of its own."
-        )
+        raise JobFailed(only_one_class(next(iter(names))))
     return sorted(names, key=natural)
 
 
