@@ -101,8 +101,12 @@ def answers(winnow: Winnow) -> bool:
         return False
 
 
+DECIDED = {"decision", "decision_label", "decision_id", "decided_by", "decided_at", "change"}
+
+
 def suggestions(winnow: Winnow, review_id: int) -> list[tuple[Any, ...]]:
-    columns = [column for column in Suggestion.__table__.columns if column.name != "review_id"]
+    """What the scoring wrote, without what people decide afterwards."""
+    columns = [column for column in Suggestion.__table__.columns if column.name not in DECIDED | {"review_id"}]
     return winnow.rows(select(*columns).where(Suggestion.review_id == review_id).order_by(Suggestion.position))
 
 
