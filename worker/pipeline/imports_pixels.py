@@ -51,39 +51,44 @@ class Look:
 
 
 class PixelFile:
-    """A .npy file (N, H, W, C) of uint8 that grows row by row; N is written into its header at the end."""
+    """A .npy file (N, H, W, C) of uint8 that grows row by row; N is written into its header at the end. A context manager."""
 
     def __init__(self, path: Path, shape: Shape) -> None:
         self.rows = 0
         self._shape = shape
         self._header = self._made_header()
-        self._file = path.open("wb")
-        self._file.write(self._header)
+        # Unbuffered: closing a half-written file must not write, and fail over it, once more.
+        self._file = path.open("wb", buffering=0)
+
+    def __enter__(self) -> Self:
+        self._write(self._header)
+        return self
 
     def append(self, pixels: Pixels) -> None:
         """Add rows."""
-        self._file.write(np.ascontiguousarray(pixels).data)
+        self._write(np.ascontiguousarray(pixels))
         self.rows += len(pixels)
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Write the number of rows, and see that all of it is on the disk."""
         header = self._made_header()
         if len(header) != len(self._header):
             raise RuntimeError("numpy made a header of another length; it should leave room for the number of rows")
         self._file.seek(0)
-        self._file.write(header)
-        self._file.flush()
+        self._write(header)
         os.fsync(self._file.fileno())
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
+        try:
+            if kind is None:
+                self.finish()
+        finally:
             self._file.close()
+
+    def _write(self, data: bytes | Pixels) -> None:
+        left = memoryview(data).cast("B") if len(data) else memoryview(b"")
+        while left:
+            left = left[self._file.write(left) :]
 
     def _made_header(self) -> bytes:
         buffer = io.BytesIO()
