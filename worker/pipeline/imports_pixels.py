@@ -66,8 +66,9 @@ class PixelFile:
 
     def append(self, pixels: Pixels) -> None:
         """Add rows."""
-        self._write(np.ascontiguousarray(pixels))
-        self.rows += len(pixels)
+        if len(pixels):
+            self._write(np.ascontiguousarray(pixels).data)
+            self.rows += len(pixels)
 
     def finish(self) -> None:
         """Write the number of rows, and see that all of it is on the disk."""
@@ -85,8 +86,8 @@ class PixelFile:
         finally:
             self._file.close()
 
-    def _write(self, data: bytes | Pixels) -> None:
-        left = memoryview(data).cast("B") if len(data) else memoryview(b"")
+    def _write(self, data: bytes | memoryview) -> None:
+        left = memoryview(data).cast("B")
         while left:
             left = left[self._file.write(left) :]
 
