@@ -30,6 +30,7 @@ from backend.errors import Invalid
 from backend.forms import read_form
 from backend.models import DataSet, User
 from backend.names import tidy
+from backend.reference import table
 
 router = APIRouter(prefix="/data-sets", tags=["data sets"])
 After = Annotated[int | None, Query(description="Cursor: `next` of the page before.")]
@@ -104,7 +105,7 @@ def list_refusals(data_set_id: int, session: SessionDep, user: UserDep, after: A
     return RefusalPage(items=[RefusalOut.model_validate(one) for one in found], next=str(following) if following else None)
 
 
-@router.get("/{data_set_id}/refusals.csv", summary="Refused files as CSV")
+@router.get("/{data_set_id}/refusals.csv", summary="Refused files as CSV", response_class=Response, responses=table("text/csv"))
 def refusals_csv(request: Request, data_set_id: int, session: SessionDep, user: UserDep) -> Response:
     """All of them."""
     data_set = service.get(session, user, data_set_id)

@@ -20,7 +20,15 @@ class Source(BaseModel):
 class NewDataSet(BaseModel):
     """An import to start."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "Screws", "source": {"kind": "folder", "path": "/data/screws"}, "seed": 0},
+                {"source": {"kind": "sample"}},
+            ]
+        },
+        extra="forbid",
+    )
 
     name: str = Field("", max_length=200, description="Name; made from the source if left out.")
     source: Source
@@ -45,6 +53,8 @@ class ImportPageForm(ImportForm):
 
 class Rename(BaseModel):
     """A new name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Screws, second delivery"}]})
 
     name: str = Field(min_length=1, max_length=200)
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from backend.accounts.dependencies import UserDep
 from backend.db import SessionDep
 from backend.errors import Invalid
+from backend.jobs.schemas import JobOut
 from backend.models import Job
 from backend.review import decisions, schemas, service
 from backend.review.decisions import Choice
@@ -32,7 +33,7 @@ def show(review_id: int, session: SessionDep, user: UserDep) -> schemas.ReviewOu
         last_change=review.last_change,
         progress=progress(session, user, review),
         created_at=review.created_at,
-        job=schemas.JobOut.model_validate(job, from_attributes=True) if job else None,
+        job=JobOut.model_validate(job) if job else None,
     )
 
 

@@ -14,6 +14,7 @@ from backend.db import SessionDep
 from backend.downloads import CHUNK, csv_download, in_chunks, parquet_download
 from backend.jobs.schemas import JobOut
 from backend.models import Job, Review, Run, Scoring, User
+from backend.reference import table
 from backend.runs import service
 from backend.runs.schemas import EpochOut, RunOptions, RunOut, RunPage, RunReview, RunReviewPage, RunSummary, ScoringOptions, ScoringOut
 
@@ -59,13 +60,18 @@ def list_reviews(run_id: int, session: SessionDep, user: UserDep, after: After =
     return RunReviewPage(items=[_review_out(*one) for one in found], next=str(following) if following else None)
 
 
-@router.get("/runs/{run_id}/scores.csv", summary="Scores as CSV")
+@router.get("/runs/{run_id}/scores.csv", summary="Scores as CSV", response_class=Response, responses=table("text/csv"))
 def scores_csv(request: Request, run_id: int, session: SessionDep, user: UserDep) -> Response:
     """A line for each training image of the newest scoring."""
     return csv_download(f"run-{run_id}-scores.csv", service.DOWNLOAD_COLUMNS, _score_rows(request, session, user, run_id))
 
 
-@router.get("/runs/{run_id}/scores.parquet", summary="Scores as Parquet")
+@router.get(
+    "/runs/{run_id}/scores.parquet",
+    summary="Scores as Parquet",
+    response_class=Response,
+    responses=table("application/vnd.apache.parquet"),
+)
 def scores_parquet(request: Request, run_id: int, session: SessionDep, user: UserDep) -> Response:
     """The same table with its types."""
     return parquet_download(f"run-{run_id}-scores.parquet", service.DOWNLOAD_COLUMNS, _score_rows(request, session, user, run_id))

@@ -32,7 +32,7 @@ EPOCHS_OF_WORK = {"sgd_influence": 3.6, "marginal_influence": 9.0, "final_params
 class RunOptions(BaseModel):
     """How to train; what is left out is chosen to fit the data."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(json_schema_extra={"examples": [{"epochs": 20, "seed": 0}, {}]}, extra="forbid")
 
     version_id: int | None = Field(None, description="Version to train on; the current one if left out.")
     seed: int = Field(0, ge=0, lt=2**31, description="The same seed gives the same run, bit for bit.")
@@ -64,7 +64,7 @@ class RunOptions(BaseModel):
 class ScoringOptions(BaseModel):
     """How to look for harmful images."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(json_schema_extra={"examples": [{"method": "sgd_influence", "span": "last_epoch"}]}, extra="forbid")
 
     method: Literal["sgd_influence", "marginal_influence", "final_params"] = Field(
         "sgd_influence", description="Method of the first ranking."
