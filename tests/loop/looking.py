@@ -1,11 +1,13 @@
-"""What every page must have, whatever it shows, and waiting for what a page does by itself."""
+"""What every page must have, whatever it shows; what tests do on several pages; and waiting for what a page does by itself."""
 
 import re
 import time
 from collections.abc import Callable
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
+# The longest wait for what a job does, in milliseconds.
+JOB = 90_000
 NARROW, WIDE = {"width": 360, "height": 740}, {"width": 1280, "height": 800}
 
 # Visible fields without a name that a screen reader could say, each as its HTML.
@@ -46,3 +48,27 @@ def wait_for(page: Page, true: Callable[[], bool], what: str, seconds: float = 3
 def epochs_drawn(page: Page) -> int:
     """How many epochs the training's chart shows."""
     return int(page.evaluate(DRAWN))
+
+
+def button(page: Page, name: str) -> None:
+    """Press the button of that name."""
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def number_in(address: str) -> int:
+    """The number at the end of an address: a data set's, a run's, a review's."""
+    found = re.search(r"/(\d+)(?:/focus)?(?:\?.*)?$", address)
+    assert found, address
+    return int(found.group(1))
+
+
+def start_training(page: Page, data_set_id: int, **fields: str) -> int:
+    """Fill in the folded form and start; the run."""
+    page.goto(f"/datasets/{data_set_id}/runs/new")
+    page.get_by_text("Advanced", exact=True).click()
+    for label, value in fields.items():
+        page.get_by_label(label.replace("_", " ").capitalize(), exact=True).fill(value)
+    check_page(page)
+    button(page, "Start training")
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile(r"Training \d+"))
+    return number_in(page.url)
