@@ -223,7 +223,8 @@ def confusion(session: Session, review: Review) -> list[tuple[int, int, int, int
         .where(Suggestion.review_id == review.id)
         .group_by(Suggestion.label, Suggestion.predicted)
     ).all()
-    return sorted((tuple(row) for row in rows), key=lambda row: (-row[2], row[0], row[1]))
+    pairs = [(label, predicted, count, decided) for label, predicted, count, decided in rows]
+    return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))
 
 
 def confirm_rate(session: Session, review: Review, width: int = 50) -> list[tuple[int, int, int]]:
