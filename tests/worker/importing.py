@@ -28,10 +28,10 @@ Files = Mapping[str, bytes]
 class Importer:
     """A database, a storage and a worker of one test's own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database_url: str = "") -> None:
         self.folder = folder
-        self.settings = Settings(home=folder / "home", max_attempts=3, heartbeat_seconds=0.1)
-        self.settings.home.mkdir()
+        self.settings = Settings(home=folder / "home", database_url=database_url, max_attempts=3, heartbeat_seconds=0.1)
+        self.settings.home.mkdir(parents=True)
         self.storage = Storage(self.settings.files)
         self.database = Database(self.settings.database)
         Base.metadata.create_all(self.database.engine)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image as Picture
 from sklearn.datasets import load_digits
 
+from tests.servers import postgres
 from tests.worker.importing import Importer, class_folders, encoded, importer, noise, png, write_folder, write_zip
 from worker.pipeline.imports_sample import enlarged, sample
 from worker.pipeline.imports_splits import assign
@@ -196,6 +197,20 @@ def test_the_uploaded_file_is_deleted_once_it_is_imported_and_a_servers_own_is_k
     assert not path.exists()
 
 
+@pytest.mark.postgres
+def test_postgresql_gets_the_same_rows_as_sqlite(importer: Importer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("worker.pipeline.imports_results.ROWS_AN_INSERT", 7)
+    files = {**class_folders({"naïve 🐈": 10, "dog": 10}), "dog/bad\x07.png": b"broken", "dog/" + "x" * 250: b""}
+    sqlite = importer.zip(files)
+    with postgres() as url:
+        other = Importer(tmp_path / "other", url)
+        on_postgres = other.zip(files)
+        other.database.close()
+    assert on_postgres.essence == sqlite.essence
+    assert on_postgres.refusals == sqlite.refusals
+    assert len(sqlite.refusals) == 2
+
+
 # ── class names ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -225,6 +240,17 @@ def test_a_name_that_is_no_utf_8_is_kept_readable(importer: Importer) -> None:
     folder = write_folder(importer.folder / "things", class_folders({"cat": 3, "dog": 3}))
     (folder / "dog").rename(Path(str(folder / "d") + "\udcff" + "g"))
     assert importer.run("folder", folder).row.class_names == ["cat", "d\ufffdg"]
+
+
+def test_names_of_zips_from_macos_are_read_as_utf_8_though_they_do_not_say_so(importer: Importer) -> None:
+    data = bytearray(write_zip(importer.folder / "mac.zip", class_folders({"caf\u00e9": 3, "tea": 3})).read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 7), (b"PK\x01\x02", 9)):
+        place = data.find(mark)
+        while place >= 0:
+            data[place + flags] &= ~0x08
+            place = data.find(mark, place + 4)
+    (importer.folder / "mac.zip").write_bytes(data)
+    assert importer.run("zip", importer.folder / "mac.zip").row.class_names == ["caf\u00e9", "tea"]
 
 
 def test_an_empty_class_folder_is_left_out_with_a_note(importer: Importer) -> None:

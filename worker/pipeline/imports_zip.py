@@ -15,7 +15,7 @@ from worker.pipeline.imports_files import File, Files, Refusals, cleaned, is_jun
 
 # Small entries may shrink to almost nothing (a black bitmap); only large ones can be bombs.
 SMALL = 1 << 20
-ENCRYPTED = 0x1
+ENCRYPTED, UTF_8 = 0x1, 0x800  # flags of an entry
 UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError, OSError)
 DAMAGED = "this entry of the zip is damaged or cut off"
 LOCAL_HEADER = b"PK\x03\x04"
@@ -28,16 +28,16 @@ def open_zip(path: Path, settings: Settings, stack: ExitStack) -> Files:
     _check(infos, settings)
     refusals = Refusals()
     files: list[File] = []
-    folders = {_parts(info.filename) for info in archive.infolist() if info.is_dir() and why_unsafe(info.filename) is None}
+    folders = {_parts(_name(info)) for info in archive.infolist() if info.is_dir() and why_unsafe(_name(info)) is None}
     for info in infos:
-        parts = _parts(info.filename)
+        parts = _parts(_name(info))
         if is_junk(parts):
             continue
         reason = _why_not(info)
         if reason is None:
             files.append(File(parts, info.file_size, info))
         else:
-            refusals.add(cleaned(info.filename), reason)
+            refusals.add(cleaned(_name(info)), reason)
     files = _each_name_once(sorted(files, key=lambda file: file.path), refusals)
 
     def open_entry(file: File) -> BinaryIO:
@@ -84,7 +84,7 @@ def _check(infos: list[zipfile.ZipInfo], settings: Settings) -> None:
     for info in infos:
         if info.file_size > max(SMALL, settings.max_compression_ratio * info.compress_size):
             raise JobFailed(
-                f"“{_shown(info.filename)}” in this zip would unpack to {info.file_size:,} bytes from {info.compress_size:,}, "
+                f"“{cleaned(_name(info))[:200]}” in this zip would unpack to {info.file_size:,} bytes from {info.compress_size:,}, "
                 "which no image does. Take it out, then import again."
             )
 
@@ -95,7 +95,7 @@ def _why_not(info: zipfile.ZipInfo) -> str | None:
         return "this is a link, not a file"
     if kind not in (0, stat.S_IFREG):
         return "this is a device or another special file"
-    return why_unsafe(info.filename)
+    return why_unsafe(_name(info))
 
 
 def _each_name_once(files: list[File], refusals: Refusals) -> list[File]:
@@ -121,5 +121,11 @@ def _parts(name: str) -> tuple[str, ...]:
     return tuple(cleaned(part) for part in name.split("/") if part not in ("", "."))
 
 
-def _shown(name: str) -> str:
-    return cleaned(name)[:200]
+def _name(info: zipfile.ZipInfo) -> str:
+    """The entry's name. Without the flag for UTF-8 it should be in an old encoding, but macOS writes UTF-8 there all the same."""
+    if info.flag_bits & UTF_8 or info.filename.isascii():
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode()
+    except UnicodeError:
+        return info.filename
