@@ -3,8 +3,9 @@
 import re
 import time
 from collections.abc import Callable
+from typing import Any
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Error, Page, expect
 
 # The longest wait for what a job does, in milliseconds.
 JOB = 90_000
@@ -26,15 +27,27 @@ DRAWN = "() => globalThis.Chart?.getChart(document.querySelector('canvas[data-pa
 
 def check_page(page: Page) -> None:
     """One main heading, a title, a name for each field, and no sideways scrolling on a phone."""
-    where = page.url
-    assert page.locator("h1").count() == 1, f"{where} has {page.locator('h1').count()} main headings"
-    assert page.locator("h1").inner_text().strip(), where
-    assert re.fullmatch(r"\S.* · Winnow", page.title()), f"{where}: {page.title()}"
-    assert page.evaluate(NAMELESS) == [], where
+    expect(page.locator("h1")).to_have_count(1)
+    expect(page.locator("h1")).to_have_text(re.compile(r"\S"))
+    expect(page).to_have_title(re.compile(r"\S.* · Winnow$"))
+    assert ask(page, NAMELESS) == [], page.url
     page.set_viewport_size(NARROW)
-    assert page.evaluate("() => window.innerWidth") == NARROW["width"]
-    wait_for(page, lambda: not page.evaluate(STICKING_OUT), f"a chart to shrink with the window; {page.evaluate(STICKING_OUT)}", 3)
+    wait_for(page, lambda: ask(page, "() => innerWidth") == NARROW["width"], "the narrow window")
+    # A chart follows the window a moment later.
+    wait_for(page, lambda: not ask(page, STICKING_OUT), f"everything to fit; {ask(page, STICKING_OUT)}", 5)
     page.set_viewport_size(WIDE)
+
+
+def ask(page: Page, script: str) -> Any:
+    """What a script says in the page, which may be loading itself anew at this very moment."""
+    for _ in range(20):
+        try:
+            return page.evaluate(script)
+        except Error as error:
+            if "context was destroyed" not in error.message:
+                raise
+            page.wait_for_load_state()
+    raise AssertionError(f"{page.url} loads itself again and again")
 
 
 def wait_for(page: Page, true: Callable[[], bool], what: str, seconds: float = 30) -> None:
@@ -47,7 +60,7 @@ def wait_for(page: Page, true: Callable[[], bool], what: str, seconds: float = 3
 
 def epochs_drawn(page: Page) -> int:
     """How many epochs the training's chart shows."""
-    return int(page.evaluate(DRAWN))
+    return int(ask(page, DRAWN))
 
 
 def button(page: Page, name: str) -> None:
