@@ -215,24 +215,24 @@ def test_the_large_picture_is_the_thumbnail_where_that_shows_every_pixel(
     assert client.get(address).content == b"large"
 
 
-@pytest.mark.parametrize(
-    ("view", "name"),
-    [
-        ("thumbnails", "0" * 64),
-        ("thumbnails", "../../../../secret"),
-        ("thumbnails", "..%2f..%2f..%2fsecret"),
-        ("thumbnails", "%2e%2e%2f%2e%2e%2fsecret"),
-        ("thumbnails", "%00"),
-        ("thumbnails", "A" * 64),
-        ("thumbnails", "a" * 63),
-        ("thumbnails", "a" * 64 + "%0a"),
-        ("..", "a" * 64),
-        ("%2e%2e", "a" * 64),
-        ("pixels", "a" * 64),
-    ],
+ELSEWHERE = (
+    ("thumbnails", "0" * 64),
+    ("thumbnails", "../../../../secret"),
+    ("thumbnails", "..%2f..%2f..%2fsecret"),
+    ("thumbnails", "%2e%2e%2f%2e%2e%2fsecret"),
+    ("thumbnails", "%00"),
+    ("thumbnails", "A" * 64),
+    ("thumbnails", "a" * 63),
+    ("thumbnails", "a" * 64 + "%0a"),
+    ("..", "a" * 64),
+    ("%2e%2e", "a" * 64),
+    ("pixels", "a" * 64),
 )
-def test_no_name_leads_out_of_the_folder_of_pictures(client: TestClient, blocks: DataSet, view: str, name: str) -> None:
-    assert client.get(f"/images/{blocks.id}/{view}/{name}.webp").status_code == 404
+
+
+def test_no_name_leads_out_of_the_folder_of_pictures(client: TestClient, blocks: DataSet) -> None:
+    for view, name in ELSEWHERE:
+        assert client.get(f"/images/{blocks.id}/{view}/{name}.webp").status_code == 404, (view, name)
 
 
 def test_a_picture_of_one_data_set_is_not_found_in_another(client: TestClient, blocks: DataSet, picture: str, database: Database) -> None:

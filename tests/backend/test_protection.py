@@ -114,8 +114,8 @@ def test_every_kind_of_answer_carries_the_security_headers(app: FastAPI, client:
     def broken() -> None:
         raise ZeroDivisionError
 
-    app.add_api_route("/broken", broken)
-    app.add_api_route("/api/v1/broken", broken)
+    app.add_api_route("/broken", broken, include_in_schema=False)
+    app.add_api_route("/api/v1/broken", broken, include_in_schema=False)
     kinds = {
         ("GET", "/datasets"): 200,
         ("GET", "/api/v1/data-sets"): 200,
