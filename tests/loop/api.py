@@ -9,7 +9,7 @@ import httpx2
 
 Json = dict[str, Any]
 POLL_SECONDS = 0.05
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 240
 
 
 class Api:

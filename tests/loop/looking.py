@@ -8,7 +8,7 @@ from typing import Any
 from playwright.sync_api import Error, Page, expect
 
 # The longest wait for what a job does, in milliseconds.
-JOB = 90_000
+JOB = 180_000
 NARROW, WIDE = {"width": 360, "height": 740}, {"width": 1280, "height": 800}
 
 # Visible fields without a name that a screen reader could say, each as its HTML.
