@@ -1,6 +1,8 @@
 """The servers: all of them together, or each one alone."""
 
+import logging
 import os
+import re
 import socket
 import sys
 from typing import Annotated
@@ -40,12 +42,20 @@ def serve(
     settings = make_settings(host=host, port=port)
     migrations.prepare(settings)
     made = uvicorn.Config(create_app(settings), log_level="info", timeout_graceful_shutdown=5, proxy_headers=True)
+    logging.getLogger("uvicorn.access").addFilter(without_secrets)
     if door is not None:
         uvicorn.Server(made).run(sockets=[socket.socket(fileno=door)])
         return
     with processes.listen(settings.host, settings.port) as listening:
         say(f"Winnow's web listens at {processes.address(settings)}.")
         uvicorn.Server(made).run(sockets=[listening])
+
+
+def without_secrets(record: logging.LogRecord) -> bool:
+    """Keep login links out of the log of requests: one that nobody has used yet would sign its reader in."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(re.sub(r"token=[^&]+", "token=…", part) if isinstance(part, str) else part for part in record.args)
+    return True
 
 
 def worker() -> None:

@@ -1,5 +1,6 @@
 """Signing in and out, sessions, API tokens, roles. A secret is nowhere but with the person who has it."""
 
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from sqlalchemy import select, update
 
 from backend.accounts import service
 from backend.accounts.dependencies import COOKIE
+from backend.cli.serving import without_secrets
 from backend.db import Database
 from backend.errors import Conflict, Invalid, NotFound, Unauthenticated
 from backend.models import Credential, User, now
@@ -289,6 +291,19 @@ def test_no_secret_is_in_the_database_or_in_the_logs(
             assert not any(secret.encode() in written for secret in secrets), path
     backend = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("backend"))
     assert not any(secret in backend for secret in secrets)
+
+
+def test_the_log_of_requests_holds_no_login_link(caplog: pytest.LogCaptureFixture) -> None:
+    """As uvicorn writes it: client, method, path, version of HTTP, status."""
+    access = logging.getLogger("uvicorn.access")
+    access.addFilter(without_secrets)
+    caplog.set_level("INFO", "uvicorn.access")
+    try:
+        access.info('%s - "%s %s HTTP/%s" %d', "127.0.0.1:1", "GET", "/?token=s3cret&x=1", "1.1", 303)
+    finally:
+        access.removeFilter(without_secrets)
+    assert '"GET /?token=…&x=1 HTTP/1.1" 303' in caplog.text
+    assert "s3cret" not in caplog.text
 
 
 def test_no_two_secrets_are_alike(database: Database, owner: User) -> None:
