@@ -173,6 +173,11 @@ def test_private_pages_are_not_kept_and_images_are_kept_for_ever_by_this_browser
     assert client.get("/static/css/base.css?v=1").headers["cache-control"] == "public, max-age=31536000, immutable"
 
 
+def test_no_static_address_leads_out_of_the_static_files(client: TestClient) -> None:
+    for path in ("%2e%2e/templates/base.html", "js/%2e%2e/%2e%2e/templates/base.html", "..%2f__init__.py", "%2fetc%2fpasswd", "%00", "css"):
+        assert client.get(f"/static/{path}").status_code == 404, path
+
+
 # ── bodies ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 TOO_MUCH = b"x" * (protection.ORDINARY_BYTES + 1)
