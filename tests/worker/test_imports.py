@@ -165,6 +165,11 @@ def test_without_a_test_folder_test_is_drawn_from_train(importer: Importer) -> N
     assert done.row.report["split_words"] == "Test: 15 % of train, drawn with seed 6; validation as given."
 
 
+def test_a_class_that_a_given_split_lacks_gets_a_note(importer: Importer) -> None:
+    files = {**class_folders({"cat": 9, "dog": 9}, "train/"), **class_folders({"cat": 4}, "test/", first=100)}
+    assert importer.zip(files).row.report["notes"] == ["The class “dog” has no test image."]
+
+
 def test_a_train_folder_alone_gets_all_three_splits_drawn(importer: Importer) -> None:
     found = importer.found(class_folders(TWO, "train/"))
     assert found.class_names == ("cat", "dog")

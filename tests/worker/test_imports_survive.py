@@ -220,6 +220,7 @@ jobs.perform(int(sys.argv[2]), Database(settings.database), Storage(settings.fil
 """
 
 
+@pytest.mark.faults
 def test_an_import_killed_at_random_moments_has_each_image_once(importer: Importer) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")  # pytest shows it when the test fails

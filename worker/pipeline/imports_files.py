@@ -95,7 +95,6 @@ class Found:
     refusals: Refusals
     given: frozenset[str] = frozenset()
     class_names: tuple[str, ...] = ()  # that the source names, with or without images
-    notes: list[str] = field(default_factory=list)
     split_words: str = ""  # where its splits come from; made up from `given` if left out
     sizes: frozenset[tuple[int, int]] = frozenset()  # (height, width) of all of its images, if they are grey and that is known beforehand
 

@@ -13,7 +13,7 @@ from worker.jobs import JobFailed
 from worker.pipeline.imports_files import Entry, Found, natural
 from worker.pipeline.imports_layout import only_one_class
 from worker.pipeline.imports_messages import Decoded, Shape
-from worker.pipeline.imports_splits import assign
+from worker.pipeline.imports_splits import SPLITS, assign
 
 ROWS_AN_INSERT = 5_000
 LOGGED_REFUSALS = 10
@@ -30,7 +30,13 @@ class Results:
         self.true_labels = [None if entry.true_label is None else numbers[entry.true_label] for entry, _ in self.good]
         self.splits, words = assign(self.labels, [entry.split for entry, _ in self.good], found.given, self.names, seed)
         self.split_words = found.split_words or words
-        self.notes = [*found.notes, *_empty_classes(found, self.names), *_alike(self.names)]
+        self.notes = [*_empty_classes(found, self.names), *_alike(self.names), *self._absent()]
+
+    def _absent(self) -> list[str]:
+        """A note for each class that a given split lacks: allowed, but nothing can be said of it there."""
+        there = set(zip(self.labels, self.splits, strict=True))
+        pairs = ((name, split) for label, name in enumerate(self.names) for split in SPLITS if (label, split) not in there)
+        return [f"The class “{name}” has no {split} image." for name, split in pairs]
 
     def lines(self) -> list[str]:
         """For the job's log."""
@@ -102,7 +108,8 @@ def _class_names(good: list[Entry]) -> list[str]:
 
 
 def _empty_classes(found: Found, names: list[str]) -> list[str]:
-    return [f"The class “{name}” has no usable image and was left out." for name in found.class_names if name not in names]
+    known = set(names)
+    return [f"The class “{name}” has no usable image and was left out." for name in found.class_names if name not in known]
 
 
 def _alike(names: list[str]) -> list[str]:

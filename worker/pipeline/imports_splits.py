@@ -31,8 +31,8 @@ def _draw(labels: list[int], names: list[str], wanted: tuple[str, ...], seed: in
     """Draw `wanted` out of each class, at least one image into each."""
     generator = np.random.default_rng(seed)
     splits = np.full(len(labels), "train", dtype=object)
-    for label in range(len(names)):
-        rows = np.flatnonzero(np.asarray(labels) == label)
+    counts = np.bincount(labels, minlength=len(names))
+    for label, rows in enumerate(np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])):
         if len(rows) < len(wanted) + 1:
             raise JobFailed(_too_few(names[label], len(rows), ("train", *wanted)))
         shuffled = generator.permutation(rows)
@@ -44,9 +44,8 @@ def _draw(labels: list[int], names: list[str], wanted: tuple[str, ...], seed: in
 
 def _draw_from_train(labels: list[int], given: list[str | None], names: list[str], wanted: list[str], seed: int) -> list[str]:
     rows = [row for row, split in enumerate(given) if split == "train"]
-    present = sorted({labels[row] for row in rows})
-    inner = [present.index(labels[row]) for row in rows]
-    drawn = _draw(inner, [names[label] for label in present], tuple(wanted), seed)
+    present = {label: place for place, label in enumerate(sorted({labels[row] for row in rows}))}
+    drawn = _draw([present[labels[row]] for row in rows], [names[label] for label in present], tuple(wanted), seed)
     splits = [split or "train" for split in given]
     for row, split in zip(rows, drawn, strict=True):
         splits[row] = split
