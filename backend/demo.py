@@ -34,6 +34,7 @@ class Plan:
     archive: Path | None = None  # a zip to upload, in place of the source
     name: str = SAMPLE_NAME
     seed: int = 0
+    side: int | None = None  # of the images that the model sees
     run: Json = field(default_factory=dict)  # network, epochs, learning_rate, …
     review: Json = field(default_factory=dict)  # method, span
     flip: float = 0.0  # share of training labels to flip, beside what the source itself planted
@@ -82,7 +83,7 @@ class Journey:
         return verdict
 
     def _import(self) -> Json:
-        about = {"name": self.plan.name, "seed": self.plan.seed}
+        about = {"name": self.plan.name, "seed": self.plan.seed} | ({"side": self.plan.side} if self.plan.side else {})
         if self.plan.archive is not None:
             return self.client.upload("/data-sets/upload", self.plan.archive, about)
         return self.client.post("/data-sets", {**about, "source": self.plan.source})
