@@ -271,6 +271,16 @@ def post(client: TestClient, path: str, fields: dict[str, Any]) -> str:
     return answer.text
 
 
+def test_forms_and_links_lead_to_this_review(client: TestClient, here: str) -> None:
+    own = rf"{here}(/(focus|confusion|clean|decide|undo))?(\?.*)?"
+    for page in ("", "/focus?at=2", "?label=1&decision=undecided&order=label"):
+        text = client.get(here + page).text
+        found = re.findall(r'(?:href|action|name="back" value)="(/reviews/[^"]+)"', text)
+        assert f"{here}/decide" in found
+        assert f"{here}/undo" in found
+        assert [link for link in found if not re.fullmatch(own, html.unescape(link))] == []
+
+
 def test_a_form_decides_on_one_image_and_shows_the_next_undecided_one(
     client: TestClient, here: str, review: Review, database: Database
 ) -> None:

@@ -21,6 +21,7 @@ export default class {
     this.#tiles = new Tiles(part(element, "tiles"), user);
     this.#store = new DecisionStore({ review, user, order });
     this.#changes = new Changes(this.#store, lastChange);
+    this.#unsent();
     this.#listen();
     if (location.hash === "#filters") this.#filters();
   }
@@ -45,6 +46,15 @@ export default class {
     offerKeys(this.#root);
     offerSize(this.#root);
     enterGives(this.#root, (label) => this.#relabel(label));
+  }
+
+  /** Decisions that an earlier page could not send are shown as made, and the cursor stands behind them. */
+  #unsent() {
+    for (const { body } of this.#store.pending) {
+      const decision = body.action && expected(this.#root, body.action, body.label);
+      for (const id of decision ? (body.image_ids ?? [body.image_id]) : []) this.#tiles.paint(this.#tiles.of(id), decision);
+    }
+    this.#tiles.go(this.#tiles.nextUndecided(), { focus: false });
   }
 
   get #wholeView() { return part(this.#root, "scope").value === "view"; }
@@ -183,7 +193,8 @@ export default class {
   }
 
   #takenBack({ items, count, left }) {
-    const tile = items.map((item) => this.#tiles.of(item.image_id)).find(Boolean);
+    const ids = new Set(items.map((item) => String(item.image_id)));
+    const tile = this.#tiles.all().find((one) => ids.has(one.dataset.image));
     this.#tiles.go(tile);
     const where = tile || !count ? "" : items.length === 1 ? ` Rank ${number.format(items[0].rank)}, on another page.` : " They are on other pages.";
     const stayed = left ? ` ${number.format(left)} stayed: somebody decided since.` : "";

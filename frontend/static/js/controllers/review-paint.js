@@ -25,8 +25,6 @@ export function expected(root, action, label) {
   return { action, label, words: WORDS[action] ?? `Now: ${name}`, by_id: null };
 }
 
-const QUICK = 400; // milliseconds; what is saved sooner needs no word about it
-
 function kept(count) {
   const what = count ? `${number.format(count)} ${count === 1 ? "decision is" : "decisions are"}` : "What you decide is";
   return `${what} kept in this browser and sent when`;
@@ -35,8 +33,7 @@ function kept(count) {
 /** Show how the store is doing, and what it had to refuse. */
 export function showStatus(root, store) {
   const status = part(root, "status");
-  let timer;
-  const show = ({ state, count }) => {
+  store.addEventListener("state", ({ detail: { state, count } }) => {
     const words = {
       saved: "All saved",
       saving: "Saving…",
@@ -44,14 +41,11 @@ export function showStatus(root, store) {
       "signed-out": `You are signed out. ${kept(count)} you are back. `,
     };
     status.dataset.state = state;
-    if (status.dataset.announced !== "yes" || state !== "saved") say(status, words[state]);
+    if (state === "saved" && status.dataset.announced === "yes") return;
+    // That all goes well is to be seen, but not to be read aloud after every key.
+    say(status, words[state], state === "saved" || state === "saving" ? "off" : "polite");
     status.dataset.announced = "";
     if (state === "signed-out") status.append(signIn());
-  };
-  store.addEventListener("state", ({ detail }) => {
-    clearTimeout(timer);
-    if (detail.state === "saving") timer = setTimeout(show, QUICK, detail);
-    else show(detail);
   });
   store.addEventListener("refused", ({ detail }) => announce(root, detail.outcome));
 }
@@ -59,12 +53,14 @@ export function showStatus(root, store) {
 /** Say something in the status line that stays until the next act. */
 export function announce(root, sentence) {
   const status = part(root, "status");
-  say(status, sentence);
+  say(status, sentence, "polite");
   status.dataset.announced = "yes";
 }
 
-// The same words again would be read aloud again.
-function say(status, sentence) { if (status.textContent !== sentence) status.textContent = sentence; }
+function say(status, sentence, live) {
+  status.setAttribute("aria-live", live);
+  status.textContent = sentence;
+}
 
 function signIn() {
   const link = document.createElement("a");
