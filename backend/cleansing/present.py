@@ -26,11 +26,6 @@ METRIC_WORDS = {
     "no_measurable_change": "no measurable change",
     "worse": "worse",
 }
-    "better": "better",
-    "as_random": "better, but not surely beyond random removal",
-    "no_measurable_change": "no measurable change",
-    "worse": "worse",
-}
 BADGES = {
     "improved": "badge--ok",
     "better": "badge--ok",
