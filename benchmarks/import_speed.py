@@ -4,8 +4,9 @@
 
 Without a zip, cifar10.zip (60,000 JPEG files of 32 × 32) is read from the folder WINNOW_REAL_DATA (default ../shared/data). The real import job
 runs in a scratch home: archive, decoding, hashes, thumbnails, pixel array, splits and database rows. Memory is the sum of what the worker and its
-child processes hold in RAM, looked at twenty times a second. Writing one small file an image is a good part of the work: file systems differ
-in that (an ext4 without a journal is slow for minutes after many files were deleted), so name another with TMPDIR to compare. The last line is one JSON object. Goals: 1,500 images/s on two cores, under 1 GB.
+child processes hold in RAM, looked at twenty times a second. Writing one small file an image is a good part of the work, and file systems differ
+in that (an ext4 without a journal is slow for minutes after many files were deleted): TMPDIR names another. The last line is one JSON object.
+Goals: 1,500 images/s on two cores, under 1 GB.
 """
 
 import argparse
