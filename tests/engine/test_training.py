@@ -12,7 +12,7 @@ import torch
 
 from tests.engine.conftest import a_recipe, some_images
 from worker.engine import Diverged, EngineError, Images, default_recipe, evaluate, features, load_training, predict, train
-from worker.engine.training import margin
+from worker.engine.signals import NEVER, Signals, margin
 
 
 class Stop(Exception):
@@ -43,7 +43,8 @@ def test_a_run_stopped_at_any_step_resumes_to_the_same_bits(images, tmp_path, st
     seen = []
     resumed = train(recipe, images, None, tmp_path / "stopped", on_epoch=seen.append)
     assert resumed.params_hash == whole.params_hash
-    np.testing.assert_array_equal(resumed.margins, whole.margins)
+    for name in ("margins", "forgotten", "right"):
+        np.testing.assert_array_equal(getattr(resumed.signals, name), getattr(whole.signals, name))
     assert [report.epoch for report in seen] == [1, 2, 3]
 
 
@@ -91,6 +92,16 @@ def test_the_margin_is_the_given_logit_minus_the_best_other():
     assert margin(logits, torch.tensor([0, 0])).tolist() == [-2.0, 1.0]
 
 
+def test_forgetting_counts_the_times_an_image_went_from_right_to_wrong():
+    signals = Signals.none(3)
+    right, wrong = [1.0, 0.0], [0.0, 1.0]
+    # Image 0 is learned, forgotten, learned and forgotten again; image 1 is learned late and kept; image 2 is never right.
+    for logits in ([right, wrong, wrong], [wrong, wrong, wrong], [right, right, wrong], [wrong, right, wrong]):
+        signals.see(np.array([0, 1, 2]), torch.tensor(logits), torch.tensor([0, 0, 0]))
+    assert signals.forgotten.tolist() == [2, 0, NEVER]
+    assert signals.right.tolist() == [False, True, False]
+
+
 def test_training_learns_and_reports_what_evaluation_measures(images, validation, tmp_path):
     training = train(a_recipe(epochs=15), images, validation, tmp_path)
     accuracy, loss = evaluate(training, validation)
@@ -116,7 +127,7 @@ def test_a_folder_of_another_run_is_refused(images, tmp_path):
         train(a_recipe(), images.subset(np.arange(40)), None, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["epoch-0003.safetensors", "run.json", "margins-0003.npy"])
+@pytest.mark.parametrize("name", ["epoch-0003.safetensors", "run.json", "signals-0003.safetensors"])
 def test_a_damaged_file_is_a_sentence(images, tmp_path, name):
     train(a_recipe(), images, None, tmp_path)
     path = tmp_path / name

@@ -17,6 +17,7 @@ from worker.engine.errors import Diverged, EngineError
 from worker.engine.models import Network, build
 from worker.engine.optimizers import Step, initial_state, optimizer
 from worker.engine.recipe import Recipe
+from worker.engine.signals import Signals, read_signals, signals_file, write_signals
 from worker.engine.trajectory import EpochReport, Point, Progress, RunRecord
 
 # Images of one evaluation pass.
@@ -25,12 +26,12 @@ EVALUATION = 1024
 
 @dataclass(frozen=True)
 class Training:
-    """A finished run. `margins`: the area under the margin of each training image, (N,) float64 (Pleiss et al. 2020)."""
+    """A finished run. `params`: θ_T (P,), empty where the store keeps none. `signals`: what the training saw of each image."""
 
     folder: Path
     record: RunRecord
     params: torch.Tensor
-    margins: np.ndarray
+    signals: Signals
 
     @property
     def recipe(self) -> Recipe:
@@ -39,6 +40,11 @@ class Training:
     @property
     def history(self) -> list[EpochReport]:
         return self.record.history
+
+    @property
+    def margins(self) -> np.ndarray:
+        """The area under the margin of each training image, (N,) float64 (Pleiss et al. 2020)."""
+        return self.signals.margins / self.recipe.epochs
 
     @property
     def params_hash(self) -> str:
@@ -170,14 +176,14 @@ def _run(
     on_epoch: Callable[[EpochReport], None] | None,
     progress: Progress | None,
 ) -> None:
-    first, point, margins = _resume(run, record, folder, initial)
+    first, point, signals = _resume(run, record, folder, initial)
     for report in record.history:
         if on_epoch:
             on_epoch(report)
     for epoch in range(first, run.recipe.epochs):
         started = time.perf_counter()
         points: list[Point] | None = [] if record.store == "every_step" else None
-        point, loss, accuracy = _epoch(run, epoch, point, margins, points, progress)
+        point, loss, accuracy = _epoch(run, epoch, point, signals, points, progress)
         evaluated = (None, None) if validation is None else evaluate_params(run.network, run.recipe, point[0], validation)
         record.history.append(
             EpochReport(
@@ -192,35 +198,35 @@ def _run(
                 params_hash=trajectory.params_hash(point[0]),
             )
         )
-        _save_epoch(folder, record, epoch, point, margins, points)
+        _save_epoch(folder, record, epoch, point, signals, points)
         if on_epoch:
             on_epoch(record.history[-1])
 
 
-def _resume(run: Runner, record: RunRecord, folder: Path, initial: torch.Tensor) -> tuple[int, Point, np.ndarray]:
-    """The first epoch to run, where it starts, and the margins so far."""
-    margins = np.zeros(len(run.images))
+def _resume(run: Runner, record: RunRecord, folder: Path, initial: torch.Tensor) -> tuple[int, Point, Signals]:
+    """The first epoch to run, where it starts, and the signals so far."""
+    signals = Signals.none(len(run.images))
     start: Point = (initial, initial_state(run.recipe, initial))
     if not trajectory.epoch_file(folder, 0).exists():
         record.history.clear()
         trajectory.write_point(trajectory.epoch_file(folder, 0), start)
-        return 0, start, margins
+        return 0, start, signals
     # run.json is written before the epoch's file: the file decides.
     while record.history and not trajectory.epoch_file(folder, len(record.history)).exists():
         record.history.pop()
     first = len(record.history)
     if first == 0:
-        return 0, start, margins
+        return 0, start, signals
     point = trajectory.read_point(trajectory.epoch_file(folder, first))
     if trajectory.params_hash(point[0]) != record.history[-1].params_hash:
         raise EngineError(f"The run's parameters after epoch {first} are damaged; delete this run and train again.")
-    return first, point, trajectory.read_margins(trajectory.margins_file(folder, first))
+    return first, point, read_signals(signals_file(folder, first), len(run.images))
 
 
 def _epoch(
-    run: Runner, epoch: int, point: Point, margins: np.ndarray, points: list[Point] | None, progress: Progress | None
+    run: Runner, epoch: int, point: Point, signals: Signals, points: list[Point] | None, progress: Progress | None
 ) -> tuple[Point, float, float]:
-    """One epoch from `point`: where it ends, its mean training loss and accuracy. Adds to `margins` (N,); appends to `points`."""
+    """One epoch from `point`: where it ends, its mean training loss and accuracy. Adds to `signals`; appends to `points`."""
     total = correct = 0.0
     for t, positions in enumerate(data.batches(run.recipe, run.images, epoch)):
         if points is not None:
@@ -232,7 +238,7 @@ def _epoch(
             raise Diverged(epoch + 1, run.recipe.learning_rate)
         total += loss
         correct += float((logits.argmax(1) == y).sum())
-        margins[positions] += margin(logits, y).numpy()
+        signals.see(positions, logits, y)
         if progress is not None:
             progress(epoch * run.steps + t + 1, run.recipe.epochs * run.steps)
     if not bool(torch.isfinite(point[0]).all()):
@@ -240,21 +246,14 @@ def _epoch(
     return point, total / len(run.images), correct / len(run.images)
 
 
-def margin(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """The given label's logit minus the largest other one, (B,) (Pleiss et al. 2020, equation 1)."""
-    given = logits.gather(1, y[:, None])
-    others = logits.scatter(1, y[:, None], -torch.inf)
-    return (given - others.max(1, keepdim=True).values).squeeze(1)
-
-
-def _save_epoch(folder: Path, record: RunRecord, epoch: int, point: Point, margins: np.ndarray, points: list[Point] | None) -> None:
+def _save_epoch(folder: Path, record: RunRecord, epoch: int, point: Point, signals: Signals, points: list[Point] | None) -> None:
     if points is not None:
         trajectory.write_steps(trajectory.steps_file(folder, epoch), points)
-    trajectory.write_margins(trajectory.margins_file(folder, epoch + 1), margins)
+    write_signals(signals_file(folder, epoch + 1), signals)
     trajectory.write_whole(folder / "run.json", record.to_json().encode())
     # Last: this file says that the epoch is complete.
     trajectory.write_point(trajectory.epoch_file(folder, epoch + 1), point)
-    trajectory.margins_file(folder, epoch).unlink(missing_ok=True)
+    signals_file(folder, epoch).unlink(missing_ok=True)
 
 
 def load_training(folder: Path) -> Training:
@@ -263,13 +262,13 @@ def load_training(folder: Path) -> Training:
     if record is None or len(record.history) < record.recipe.epochs:
         raise EngineError("This run is not finished; train it to the end first.")
     epochs = record.recipe.epochs
-    margins = trajectory.read_margins(trajectory.margins_file(folder, epochs)) / epochs
+    signals = read_signals(signals_file(folder, epochs), record.count)
     if record.store == "recipe":
-        return Training(folder, record, torch.empty(0), margins)
+        return Training(folder, record, torch.empty(0), signals)
     params, _ = trajectory.read_point(trajectory.epoch_file(folder, epochs))
     if trajectory.params_hash(params) != record.history[-1].params_hash:
         raise EngineError("The run's last parameters are damaged; train this run again.")
-    return Training(folder, record, params, margins)
+    return Training(folder, record, params, signals)
 
 
 def logits_of(network: Network, recipe: Recipe, params: torch.Tensor, images: Images, progress: Progress | None = None) -> torch.Tensor:

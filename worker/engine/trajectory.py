@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -110,11 +109,6 @@ def steps_file(folder: Path, epoch: int) -> Path:
     return folder / f"steps-{epoch:04d}.safetensors"
 
 
-def margins_file(folder: Path, epoch: int) -> Path:
-    """Sums of the margins over the epochs before `epoch`, (N,) float64."""
-    return folder / f"margins-{epoch:04d}.npy"
-
-
 def write_point(path: Path, point: Point) -> None:
     """Save θ and s."""
     params, state = point
@@ -136,22 +130,6 @@ def read_steps(path: Path) -> list[Point]:
     """The inverse of `write_steps`."""
     params, state = read_point(path)
     return [(params[t], {key: value[t] for key, value in state.items()}) for t in range(len(params))]
-
-
-def write_margins(path: Path, margins: np.ndarray) -> None:
-    """Save the margins' sums, whole or not at all."""
-    part = path.with_name(path.name + ".part.npy")
-    np.save(part, margins, allow_pickle=False)
-    part.replace(path)
-
-
-def read_margins(path: Path) -> np.ndarray:
-    """Load the margins' sums. Raises EngineError where the file is missing or damaged."""
-    try:
-        result: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise EngineError(f"The run's file {path.name} is missing or damaged; train this run again.") from error
-    return result
 
 
 def _load(path: Path) -> dict[str, torch.Tensor]:
