@@ -18,6 +18,7 @@ from worker.engine.models import Network, build
 from worker.engine.optimizers import Step, initial_state, optimizer
 from worker.engine.recipe import Recipe
 from worker.engine.signals import Signals, read_signals, signals_file, write_signals
+from worker.engine.steps import StepsWriter
 from worker.engine.trajectory import EpochReport, Point, Progress, RunRecord
 
 # Images of one evaluation pass.
@@ -182,8 +183,8 @@ def _run(
             on_epoch(report)
     for epoch in range(first, run.recipe.epochs):
         started = time.perf_counter()
-        points: list[Point] | None = [] if record.store == "every_step" else None
-        point, loss, accuracy = _epoch(run, epoch, point, signals, points, progress)
+        with StepsWriter(trajectory.steps_file(folder, epoch), run.steps) as writer:
+            point, loss, accuracy = _epoch(run, epoch, point, signals, _keeping(record, writer), progress)
         evaluated = (None, None) if validation is None else evaluate_params(run.network, run.recipe, point[0], validation)
         record.history.append(
             EpochReport(
@@ -198,9 +199,21 @@ def _run(
                 params_hash=trajectory.params_hash(point[0]),
             )
         )
-        _save_epoch(folder, record, epoch, point, signals, points)
+        _save_epoch(folder, record, epoch, point, signals)
         if on_epoch:
             on_epoch(record.history[-1])
+
+
+def _keeping(record: RunRecord, writer: StepsWriter) -> Callable[[int, Point], None]:
+    """What to keep of each θ_t, s_t of an epoch: all of it where the store says so, and the hash after the first step."""
+
+    def keep(t: int, point: Point) -> None:
+        if record.store == "every_step":
+            writer.append(point)
+        if t == 1:
+            record.first_steps.append(trajectory.params_hash(point[0]))
+
+    return keep
 
 
 def _resume(run: Runner, record: RunRecord, folder: Path, initial: torch.Tensor) -> tuple[int, Point, Signals]:
@@ -209,28 +222,29 @@ def _resume(run: Runner, record: RunRecord, folder: Path, initial: torch.Tensor)
     start: Point = (initial, initial_state(run.recipe, initial))
     if not trajectory.epoch_file(folder, 0).exists():
         record.history.clear()
-        trajectory.write_point(trajectory.epoch_file(folder, 0), start)
+        record.first_steps.clear()
+        trajectory.write_point(trajectory.epoch_file(folder, 0), start, record.run)
         return 0, start, signals
     # run.json is written before the epoch's file: the file decides.
     while record.history and not trajectory.epoch_file(folder, len(record.history)).exists():
         record.history.pop()
     first = len(record.history)
+    del record.first_steps[first:]
     if first == 0:
         return 0, start, signals
-    point = trajectory.read_point(trajectory.epoch_file(folder, first))
+    point = trajectory.read_point(trajectory.epoch_file(folder, first), record.run)
     if trajectory.params_hash(point[0]) != record.history[-1].params_hash:
         raise EngineError(f"The run's parameters after epoch {first} are damaged; delete this run and train again.")
     return first, point, read_signals(signals_file(folder, first), len(run.images))
 
 
 def _epoch(
-    run: Runner, epoch: int, point: Point, signals: Signals, points: list[Point] | None, progress: Progress | None
+    run: Runner, epoch: int, point: Point, signals: Signals, keep: Callable[[int, Point], None], progress: Progress | None
 ) -> tuple[Point, float, float]:
-    """One epoch from `point`: where it ends, its mean training loss and accuracy. Adds to `signals`; appends to `points`."""
+    """One epoch from `point`: where it ends, its mean training loss and accuracy. Adds to `signals`; hands each t, (θ_t, s_t) to `keep`."""
     total = correct = 0.0
     for t, positions in enumerate(data.batches(run.recipe, run.images, epoch)):
-        if points is not None:
-            points.append(point)
+        keep(t, point)
         x, y = run.batch(epoch, positions)
         point, logits, losses = run.advance(point, x, y, positions, run.rate(epoch, t))
         loss = float(losses.sum())
@@ -246,13 +260,11 @@ def _epoch(
     return point, total / len(run.images), correct / len(run.images)
 
 
-def _save_epoch(folder: Path, record: RunRecord, epoch: int, point: Point, signals: Signals, points: list[Point] | None) -> None:
-    if points is not None:
-        trajectory.write_steps(trajectory.steps_file(folder, epoch), points)
+def _save_epoch(folder: Path, record: RunRecord, epoch: int, point: Point, signals: Signals) -> None:
     write_signals(signals_file(folder, epoch + 1), signals)
     trajectory.write_whole(folder / "run.json", record.to_json().encode())
     # Last: this file says that the epoch is complete.
-    trajectory.write_point(trajectory.epoch_file(folder, epoch + 1), point)
+    trajectory.write_point(trajectory.epoch_file(folder, epoch + 1), point, record.run)
     signals_file(folder, epoch).unlink(missing_ok=True)
 
 
@@ -265,7 +277,7 @@ def load_training(folder: Path) -> Training:
     signals = read_signals(signals_file(folder, epochs), record.count)
     if record.store == "recipe":
         return Training(folder, record, torch.empty(0), signals)
-    params, _ = trajectory.read_point(trajectory.epoch_file(folder, epochs))
+    params, _ = trajectory.read_point(trajectory.epoch_file(folder, epochs), record.run)
     if trajectory.params_hash(params) != record.history[-1].params_hash:
         raise EngineError("The run's last parameters are damaged; train this run again.")
     return Training(folder, record, params, signals)

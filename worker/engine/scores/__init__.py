@@ -100,6 +100,8 @@ def score(
         raise EngineError("This run left images out, so its images cannot be scored; score the run that it repeats.")
     run, _ = runner(training.recipe, images)
     replay = Replay(training, run, memory_budget, allow_drift)
+    if METHODS[method].replays:
+        replay.check()
     started = time.perf_counter()
     with threads(int(training.record.environment["threads"])):
         asked = Asked(replay, validation, span, damping, verify, progress or (lambda _done, _total: None))

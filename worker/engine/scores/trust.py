@@ -13,7 +13,6 @@ from worker.engine.recipe import Recipe
 from worker.engine.retrace import PASS, TrainingStep, products
 from worker.engine.scores.asked import Asked
 from worker.engine.training import Runner, evaluate_params
-from worker.engine.trajectory import epoch_file, read_point
 
 # The part of the images whose joint effect is predicted and measured.
 TOP = 0.02
@@ -63,7 +62,7 @@ def _last_epoch_without(asked: Asked, positions: np.ndarray) -> float:
     keep = torch.ones(len(run.images))
     keep[torch.from_numpy(positions)] = 0.0
     counterfactual = Runner(run.recipe, run.images, run.network, run.update, keep)
-    point = read_point(epoch_file(replay.training.folder, last))
+    point = replay.start(last)
     for t, batch in enumerate(data.batches(run.recipe, run.images, last)):
         x, y = run.batch(last, batch)
         point = counterfactual.advance(point, x, y, batch, run.rate(last, t))[0]
