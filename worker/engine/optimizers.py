@@ -59,7 +59,7 @@ def initial_state(recipe: Recipe, params: torch.Tensor) -> State:
     if recipe.optimizer == "sgd":
         return {"momentum": torch.zeros_like(params)} if recipe.momentum else {}
     return {
-        "count": torch.zeros((), dtype=params.dtype),
+        "count": torch.zeros((), dtype=params.dtype, device=params.device),
         "first": torch.zeros_like(params),
         "second": torch.zeros_like(params),
     }

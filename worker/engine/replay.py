@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from worker.engine import data, trajectory
+from worker.engine import data, devices, trajectory
 from worker.engine.errors import EngineError, ReplayDrift
 from worker.engine.optimizers import initial_state
 from worker.engine.retrace import TrainingStep
@@ -40,13 +40,13 @@ class Replay:
     def epoch(self, epoch: int) -> Iterator[TrainingStep]:
         """The steps of epoch `epoch` (from 0), last first. Raises ReplayDrift where the replay does not reach the recorded hash."""
         order = data.batches(self.run.recipe, self.run.images, epoch)
-        for t, (params, state) in self._points(epoch, len(order)):
-            x, y = self.run.batch(epoch, order[t])
-            positions = torch.from_numpy(order[t])
-            weights = None if self.run.keep is None else self.run.keep[positions]
-            yield TrainingStep(params, state, x, y, positions, self.run.rate(epoch, t), weights)
-            # Not to be held while the next segment is made.
-            del params, state, x, y
+        with self.run.batches(epoch, order, towards=-1) as batch:
+            for t, (params, state) in self._points(epoch, order):
+                x, y = batch(t)
+                positions = torch.from_numpy(order[t]).to(self.run.device)
+                yield TrainingStep(params, state, x, y, positions, self.run.rate(epoch, t), self.run.weights(order[t]))
+                # Not to be held while the next segment is made.
+                del params, state, x, y
 
     def start(self, epoch: int) -> Point:
         """θ and s at the start of epoch `epoch` (from 0; the number of epochs: at the end), from its file or replayed from the seed.
@@ -59,27 +59,31 @@ class Replay:
         point = trajectory.read_point(path, self.training.record.run)
         if epoch and trajectory.params_hash(point[0]) != self.training.history[epoch - 1].params_hash:
             raise EngineError(f"The run's file {path.name} is damaged: it does not hold what the run recorded; train this run again.")
-        return point
+        return trajectory.placed(point, self.run.device)
 
     def final_params(self) -> torch.Tensor:
         """θ_T, (P,)."""
-        return self.training.params if self.training.params.numel() else self.start(self.run.recipe.epochs)[0]
+        params = self.training.params if self.training.params.numel() else self.start(self.run.recipe.epochs)[0]
+        return params.to(self.run.device)
 
-    def _points(self, epoch: int, steps: int) -> Iterator[tuple[int, Point]]:
+    def _points(self, epoch: int, order: list[data.Integers]) -> Iterator[tuple[int, Point]]:
+        steps = len(order)
         if self.training.record.store == "every_step":
             stored = StepsReader(trajectory.steps_file(self.training.folder, epoch))
-            return ((t, stored.point(t)) for t in reversed(range(steps)))
-        order = data.batches(self.run.recipe, self.run.images, epoch)
-        return trajectory.backwards(
-            self.start(epoch),
-            steps,
-            trajectory.segment_length(steps, self.budget, self._point_bytes(), self._starts_in_memory()),
-            lambda point, t: self._advance(point, epoch, t, order[t]),
-            self._arrived(epoch),
-        )
+            for t in reversed(range(steps)):
+                yield t, trajectory.placed(stored.point(t), self.run.device)
+            return
+        stride = trajectory.segment_length(steps, self.budget, self._point_bytes(), self._starts_in_memory())
+        with self.run.batches(epoch, order) as batch:
+            yield from trajectory.backwards(
+                self.start(epoch),
+                steps,
+                stride,
+                lambda point, t: self._advance(point, epoch, t, order[t], *batch(t)),
+                self._arrived(epoch),
+            )
 
-    def _advance(self, point: Point, epoch: int, t: int, positions: data.Integers) -> Point:
-        x, y = self.run.batch(epoch, positions)
+    def _advance(self, point: Point, epoch: int, t: int, positions: data.Integers, x: torch.Tensor, y: torch.Tensor) -> Point:
         point = self.run.advance(point, x, y, positions, self.run.rate(epoch, t))[0]
         if t == 0 and self.run.steps > 1 and epoch < len(self.training.record.first_steps):
             self._check(epoch, point, self.training.record.first_steps[epoch])
@@ -88,13 +92,15 @@ class Replay:
     def _from_seed(self, epoch: int) -> Point:
         """Replay all epochs before, from the nearest start that is at hand; on the way, keep as many starts as half the budget holds."""
         if 0 not in self.starts:
-            initial = runner(self.run.recipe, self.run.images, None)[1]
+            initial = runner(self.run.recipe, self.run.images, None, self.run.device)[1]
             self.starts[0] = (initial, initial_state(self.run.recipe, initial))
         nearest = max(start for start in self.starts if start <= epoch)
         point = self.starts[nearest]
         for before in range(nearest, epoch):
-            for t, positions in enumerate(data.batches(self.run.recipe, self.run.images, before)):
-                point = self._advance(point, before, t, positions)
+            order = data.batches(self.run.recipe, self.run.images, before)
+            with self.run.batches(before, order) as batch:
+                for t, positions in enumerate(order):
+                    point = self._advance(point, before, t, positions, *batch(t))
             self._check(before, point, self.training.history[before].params_hash)
             if (before + 1) % self._stride() == 0:
                 self.starts[before + 1] = point
@@ -125,5 +131,5 @@ class Replay:
         if trajectory.params_hash(point[0]) == recorded:
             return
         if not self.allow_drift:
-            raise ReplayDrift(epoch + 1, self.training.record.environment, trajectory.environment())
+            raise ReplayDrift(epoch + 1, self.training.record.environment, devices.environment(self.run.device))
         self.drifted = True

@@ -33,15 +33,35 @@ class Signals:
         """Before the first epoch."""
         return cls(np.zeros(count), np.full(count, NEVER, dtype=np.int32), np.zeros(count, dtype=bool))
 
-    def see(self, positions: Integers, logits: torch.Tensor, y: torch.Tensor) -> None:
-        """Add what one step saw: logits (B, classes) of the images at `positions` (B,) with labels y (B,)."""
-        margins = margin(logits, y).double().cpu().numpy()
-        right = (logits.argmax(1) == y).cpu().numpy()
+    def see(self, positions: Integers, margins: np.ndarray, right: np.ndarray) -> None:
+        """Add what an epoch, or a part of it, saw of the images at `positions` (B,), each once: margins (B,) and whether right (B,)."""
         self.margins[positions] += margins
         before, counts = self.right[positions], self.forgotten[positions]
         counts = np.where(right & (counts == NEVER), 0, counts)
         self.forgotten[positions] = counts + (before & ~right)
         self.right[positions] = right
+
+
+class Seen:
+    """What the steps of one epoch of N images see, in the order of the steps, kept on the device."""
+
+    def __init__(self, count: int, device: torch.device) -> None:
+        self.losses, self.margins = (torch.empty(count, device=device) for _ in range(2))
+        self.right = torch.empty(count, dtype=torch.bool, device=device)
+        self.count = 0
+
+    def step(self, logits: torch.Tensor, losses: torch.Tensor, y: torch.Tensor) -> None:
+        """Add a step's logits (B, classes) and losses (B,) of images with labels y (B,)."""
+        here = slice(self.count, self.count + len(y))
+        self.losses[here] = losses
+        self.margins[here] = margin(logits, y)
+        self.right[here] = logits.argmax(1) == y
+        self.count += len(y)
+
+    def add_to(self, signals: Signals, positions: Integers) -> tuple[float, float]:
+        """Add all to `signals`; returns the mean loss and the accuracy. positions: the images in the order of the steps, (N,)."""
+        signals.see(positions, self.margins.double().cpu().numpy(), self.right.cpu().numpy())
+        return float(self.losses.double().mean()), float(self.right.double().mean())
 
 
 def margin(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,9 @@
-"""Run a recipe: train, resume, leave images out, predict."""
+"""Run a recipe: train, resume, leave images out."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,18 +11,21 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from worker.engine import data, trajectory
+from worker.engine import data, devices, trajectory
+from worker.engine.ahead import Ahead
 from worker.engine.data import Images, Integers
 from worker.engine.errors import Diverged, EngineError
-from worker.engine.models import Network, build
+from worker.engine.evaluation import evaluate_params
+from worker.engine.examine import examine
+from worker.engine.models import NETWORKS, Network, build
 from worker.engine.optimizers import Step, initial_state, optimizer
 from worker.engine.recipe import Recipe
-from worker.engine.signals import Signals, read_signals, signals_file, write_signals
+from worker.engine.signals import Seen, Signals, read_signals, signals_file, write_signals
 from worker.engine.steps import StepsWriter
 from worker.engine.trajectory import EpochReport, Point, Progress, RunRecord
 
-# Images of one evaluation pass.
-EVALUATION = 1024
+# Every how many steps a training looks whether its loss is still a number: looking makes a GPU wait.
+LOOK = 50
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Runner:
     network: Network
     update: Step
     keep: torch.Tensor | None  # (N,) 1 or 0 for images left out; None where all are in
+    device: torch.device = torch.device("cpu")
 
     @property
     def steps(self) -> int:
@@ -81,40 +85,49 @@ class Runner:
         """θ_{t+1}, s_{t+1} = step(θ_t, s_t, g_t); also the logits (B, classes) and losses (B,) at θ_t."""
         params, state = point
         theta = params.detach().requires_grad_()
-        logits = self.network.logits(theta, x)
-        losses = functional.cross_entropy(logits, y, reduction="none")
+        with self._precision():
+            logits = self.network.logits(theta, x)
+        losses = functional.cross_entropy(logits.float(), y, reduction="none")
         # Dropping an image drops its term and keeps the divisor |S_t|: the counterfactual run of influence.md, section 2.
-        counted = losses if self.keep is None else losses * self.keep[torch.from_numpy(positions)]
-        (gradient,) = torch.autograd.grad(counted.mean(), theta)
+        weights = self.weights(positions)
+        (gradient,) = torch.autograd.grad((losses if weights is None else losses * weights).mean(), theta)
         with torch.no_grad():
-            return self.update(params, state, gradient, rate), logits.detach(), losses.detach()
+            return self.update(params, state, gradient, rate), logits.detach().float(), losses.detach()
 
     def batch(self, epoch: int, positions: Integers) -> tuple[torch.Tensor, torch.Tensor]:
-        """x and y of one step."""
-        return data.batch(self.recipe, self.images, positions, epoch, torch.float32)
+        """x and y of one step, on the device."""
+        return data.batch(self.recipe, self.images, positions, epoch, torch.float32, self.device)
+
+    def batches(self, epoch: int, order: list[Integers], towards: int = 1) -> Ahead[tuple[torch.Tensor, torch.Tensor]]:
+        """x and y of step t of an epoch, read ahead. towards: 1 where the steps are walked in order, −1 in reverse."""
+        return Ahead(lambda t: self.batch(epoch, order[t]), len(order), towards)
+
+    def weights(self, positions: Integers) -> torch.Tensor | None:
+        """What the images of a batch count, (B,) 1 or 0; None where all are in."""
+        return None if self.keep is None else self.keep[torch.from_numpy(positions)].to(self.device)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        """In lower precision only the network's operations of a training step are, in the run and in its replay alike."""
+        if self.recipe.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
-def runner(recipe: Recipe, images: Images, leave_out: np.ndarray | None = None) -> tuple[Runner, torch.Tensor]:
+def runner(
+    recipe: Recipe, images: Images, leave_out: np.ndarray | None = None, device: torch.device | str = "cpu"
+) -> tuple[Runner, torch.Tensor]:
     """The shared parts of a run and θ_0. leave_out: (N,) bool."""
     data.check(images, recipe, "training")
-    network, initial = build(recipe)
+    device = torch.device(device)
+    if recipe.precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise EngineError("This GPU does not compute in bfloat16; choose the precision float32.")
+    network, initial = build(recipe, device=device)
     keep = None
     if leave_out is not None and leave_out.any():
         if len(leave_out) != len(images):
             raise EngineError("leave_out needs one entry for each training image.")
         keep = torch.from_numpy(~leave_out).to(torch.float32)
-    return Runner(recipe, images, network, optimizer(recipe), keep), initial
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Sums are split by thread: the same count gives the same bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return Runner(recipe, images, network, optimizer(recipe), keep, device), initial
 
 
 def train(
@@ -127,12 +140,14 @@ def train(
     store: str = "epoch_starts",
     on_epoch: Callable[[EpochReport], None] | None = None,
     progress: Progress | None = None,
+    device: str = "auto",
 ) -> Training:
     """Run a recipe into `folder`, resuming whatever is there.
 
     images: the N training images. validation: evaluated after each epoch, or None. leave_out: (N,) bool, images whose terms are dropped
     while divisor, order, augmentation and seeds stay (the papers' counterfactual run). store: see worker.engine.trajectory.
     on_epoch: called once for each epoch that ends (again for epochs ended before a resume). progress: may raise to stop; the folder resumes.
+    device: "cpu", "cuda", or "auto" for a GPU where there is one.
 
     Raises EngineError for input that does not fit, Diverged where the loss is no longer a number.
     """
@@ -140,31 +155,41 @@ def train(
         raise EngineError(f"There is no store called {store!r}; there are {', '.join(trajectory.STORES)}.")
     if validation is not None:
         data.check(validation, recipe, "validation")
-    run, initial = runner(recipe, images, leave_out)
+    begun = trajectory.read_record(folder)
+    where = devices.choose(device, begun and begun.environment)
+    run, initial = runner(recipe, images, leave_out, where)
+    if NETWORKS[recipe.network].own:
+        examine(run.network, recipe, initial)
     folder.mkdir(parents=True, exist_ok=True)
-    record = _begin(folder, recipe, images, store, leave_out)
+    record = _begin(folder, run, store, leave_out)
     if len(record.history) == recipe.epochs:
         training = load_training(folder)
         for report in training.history:
             if on_epoch:
                 on_epoch(report)
         return training
-    with threads(int(record.environment["threads"])):
+    with devices.exact(where, int(record.environment["threads"])):
         _run(run, record, folder, initial, validation, on_epoch, progress)
     trajectory.prune(folder, store, recipe.epochs)
     return load_training(folder)
 
 
-def _begin(folder: Path, recipe: Recipe, images: Images, store: str, leave_out: np.ndarray | None) -> RunRecord:
-    """The record of a new run, or of the one to resume. Raises EngineError where the folder holds another run."""
+def _begin(folder: Path, run: Runner, store: str, leave_out: np.ndarray | None) -> RunRecord:
+    """The record of a new run, or of the one to resume. Raises EngineError where the folder holds another run, or one of another device."""
+    recipe, images = run.recipe, run.images
     left_out = "" if leave_out is None or not leave_out.any() else images.subset(np.flatnonzero(leave_out)).digest()
     record = trajectory.read_record(folder)
     if record is None:
-        record = RunRecord(recipe, store, images.digest(), left_out, len(images), trajectory.environment())
+        record = RunRecord(recipe, store, images.digest(), left_out, len(images), devices.environment(run.device))
         trajectory.write_whole(folder / "run.json", record.to_json().encode())
         return record
     if (record.recipe, record.images, record.left_out) != (recipe, images.digest(), left_out):
         raise EngineError("This folder holds the run of another recipe or image list; choose another folder.")
+    if record.environment["device"] != run.device.type and len(record.history) < recipe.epochs:
+        raise EngineError(
+            f"This run was begun on {record.environment['device']} and would go on on {run.device.type}, which rounds differently; "
+            "go on where it was begun, or train anew in another folder."
+        )
     return record
 
 
@@ -235,29 +260,30 @@ def _resume(run: Runner, record: RunRecord, folder: Path, initial: torch.Tensor)
     point = trajectory.read_point(trajectory.epoch_file(folder, first), record.run)
     if trajectory.params_hash(point[0]) != record.history[-1].params_hash:
         raise EngineError(f"The run's parameters after epoch {first} are damaged; delete this run and train again.")
-    return first, point, read_signals(signals_file(folder, first), len(run.images))
+    return first, trajectory.placed(point, run.device), read_signals(signals_file(folder, first), len(run.images))
 
 
 def _epoch(
     run: Runner, epoch: int, point: Point, signals: Signals, keep: Callable[[int, Point], None], progress: Progress | None
 ) -> tuple[Point, float, float]:
     """One epoch from `point`: where it ends, its mean training loss and accuracy. Adds to `signals`; hands each t, (θ_t, s_t) to `keep`."""
-    total = correct = 0.0
-    for t, positions in enumerate(data.batches(run.recipe, run.images, epoch)):
-        keep(t, point)
-        x, y = run.batch(epoch, positions)
-        point, logits, losses = run.advance(point, x, y, positions, run.rate(epoch, t))
-        loss = float(losses.sum())
-        if not math.isfinite(loss):
-            raise Diverged(epoch + 1, run.recipe.learning_rate)
-        total += loss
-        correct += float((logits.argmax(1) == y).sum())
-        signals.see(positions, logits, y)
-        if progress is not None:
-            progress(epoch * run.steps + t + 1, run.recipe.epochs * run.steps)
-    if not bool(torch.isfinite(point[0]).all()):
+    order = data.batches(run.recipe, run.images, epoch)
+    # What each step sees stays on the device until the epoch's end: a copy at each step would make a GPU wait.
+    seen = Seen(len(run.images), run.device)
+    with run.batches(epoch, order) as batch:
+        for t, positions in enumerate(order):
+            keep(t, point)
+            x, y = batch(t)
+            point, logits, losses = run.advance(point, x, y, positions, run.rate(epoch, t))
+            seen.step(logits, losses, y)
+            if t % LOOK == 0 and not bool(torch.isfinite(losses).all()):
+                raise Diverged(epoch + 1, run.recipe.learning_rate)
+            if progress is not None:
+                progress(epoch * run.steps + t + 1, run.recipe.epochs * run.steps)
+    loss, accuracy = seen.add_to(signals, np.concatenate(order))
+    if not (math.isfinite(loss) and bool(torch.isfinite(point[0]).all())):
         raise Diverged(epoch + 1, run.recipe.learning_rate)
-    return point, total / len(run.images), correct / len(run.images)
+    return point, loss, accuracy
 
 
 def _save_epoch(folder: Path, record: RunRecord, epoch: int, point: Point, signals: Signals) -> None:
@@ -281,50 +307,3 @@ def load_training(folder: Path) -> Training:
     if trajectory.params_hash(params) != record.history[-1].params_hash:
         raise EngineError("The run's last parameters are damaged; train this run again.")
     return Training(folder, record, params, signals)
-
-
-def logits_of(network: Network, recipe: Recipe, params: torch.Tensor, images: Images, progress: Progress | None = None) -> torch.Tensor:
-    """Logits of all images, without augmentation, (N, classes)."""
-    result = torch.empty(len(images), recipe.classes)
-    with torch.no_grad():
-        for start in range(0, len(images), EVALUATION):
-            positions = np.arange(start, min(start + EVALUATION, len(images)))
-            x, _ = data.plain(recipe, images, positions, params.dtype)
-            result[start : start + len(positions)] = network.logits(params, x)
-            if progress is not None:
-                progress(start + len(positions), len(images))
-    return result
-
-
-def evaluate_params(network: Network, recipe: Recipe, params: torch.Tensor, images: Images) -> tuple[float, float]:
-    """(accuracy as a fraction, mean loss)."""
-    logits = logits_of(network, recipe, params, images)
-    y = torch.from_numpy(images.labels)
-    return float((logits.argmax(1) == y).double().mean()), float(functional.cross_entropy(logits.double(), y))
-
-
-def predict(training: Training, images: Images, *, progress: Progress | None = None) -> np.ndarray:
-    """Probabilities of the finished run's model, (N, classes) float32."""
-    data.check(images, training.recipe, "given")
-    network, _ = build(training.recipe)
-    return logits_of(network, training.recipe, training.params, images, progress).softmax(1).numpy()
-
-
-def evaluate(training: Training, images: Images) -> tuple[float, float]:
-    """(accuracy as a fraction, mean loss) of the finished run's model."""
-    data.check(images, training.recipe, "given")
-    network, _ = build(training.recipe)
-    return evaluate_params(network, training.recipe, training.params, images)
-
-
-def features(training: Training, images: Images) -> np.ndarray:
-    """What the last layer sees, (N, D) float32."""
-    data.check(images, training.recipe, "given")
-    network, _ = build(training.recipe)
-    chunks = []
-    with torch.no_grad():
-        for start in range(0, len(images), EVALUATION):
-            positions = np.arange(start, min(start + EVALUATION, len(images)))
-            x, _ = data.plain(training.recipe, images, positions, torch.float32)
-            chunks.append(network.features(training.params, x).flatten(1))
-    return torch.cat(chunks).numpy()

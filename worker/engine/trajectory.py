@@ -83,19 +83,9 @@ class RunRecord:
         return cls(**values)
 
 
-def environment() -> dict[str, str]:
-    """What bit-for-bit repetition hangs on besides the recipe."""
-    return {
-        "torch": torch.__version__,
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads": str(torch.get_num_threads()),
-        "device": "cpu",
-    }
-
-
 def params_hash(params: torch.Tensor) -> str:
     """SHA-256 of the parameters' bytes."""
-    return hashlib.sha256(params.detach().contiguous().numpy().tobytes()).hexdigest()
+    return hashlib.sha256(params.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -121,8 +111,8 @@ def steps_file(folder: Path, epoch: int) -> Path:
 def write_point(path: Path, point: Point, run: str) -> None:
     """Save θ and s. run: the run they belong to (`RunRecord.run`)."""
     params, state = point
-    tensors = {"params": params.contiguous(), **{f"state.{key}": value.contiguous() for key, value in state.items()}}
-    write_whole(path, save(tensors, {"run": run}))
+    tensors = {"params": params, **{f"state.{key}": value for key, value in state.items()}}
+    write_whole(path, save({key: value.cpu().contiguous() for key, value in tensors.items()}, {"run": run}))
 
 
 def read_point(path: Path, run: str) -> Point:
@@ -137,6 +127,12 @@ def read_point(path: Path, run: str) -> Point:
             return tensors.pop("params"), {key.removeprefix("state."): value for key, value in tensors.items()}
     except (OSError, SafetensorError, KeyError) as error:
         raise EngineError(f"The run's file {path.name} is missing or damaged; train this run again.") from error
+
+
+def placed(point: Point, device: torch.device) -> Point:
+    """θ and s on a device."""
+    params, state = point
+    return params.to(device), {key: value.to(device) for key, value in state.items()}
 
 
 def read_record(folder: Path) -> RunRecord | None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from worker.engine import data, trajectory
+from worker.engine import data, devices, trajectory
 from worker.engine.data import Images
 from worker.engine.errors import EngineError
 from worker.engine.replay import Replay
 from worker.engine.scores import controls, influence
 from worker.engine.scores.asked import SPANS, Asked
-from worker.engine.training import Training, runner, threads
+from worker.engine.training import Training, runner
 from worker.engine.trajectory import Progress
 
 __all__ = ["METHODS", "SPANS", "Asked", "Method", "Scores", "score"]
@@ -80,12 +80,14 @@ def score(
     verify: bool = False,
     allow_drift: bool = False,
     progress: Progress | None = None,
+    device: str = "auto",
 ) -> Scores:
     """Score every training image of a finished run.
 
     images: the N training images of the run. validation: whose mean loss defines harm. span: "last_epoch" or "all_epochs".
     memory_budget: bytes that replayed parameters may take. damping: δ of influence.md, section 7; 1 is exact. verify: also measure the
     effect of the top group by an actual counterfactual run (costs one training of the span). allow_drift: go on where a replay is not exact.
+    device: "cpu", "cuda", or "auto" for the one that the run was trained on.
 
     Raises EngineError for input that does not fit, ReplayDrift where the run cannot be replayed here.
     """
@@ -98,12 +100,13 @@ def score(
         raise EngineError("These are not the images that the run was trained on; give the same list, with the same labels.")
     if training.record.left_out:
         raise EngineError("This run left images out, so its images cannot be scored; score the run that it repeats.")
-    run, _ = runner(training.recipe, images)
+    where = devices.choose(device, training.record.environment)
+    run, _ = runner(training.recipe, images, device=where)
     replay = Replay(training, run, memory_budget, allow_drift)
     if METHODS[method].replays:
         replay.check()
     started = time.perf_counter()
-    with threads(int(training.record.environment["threads"])):
+    with devices.exact(where, int(training.record.environment["threads"])):
         asked = Asked(replay, validation, span, damping, verify, progress or (lambda _done, _total: None))
         values, report = METHODS[method].run(asked)
     if not np.isfinite(values).all():
@@ -111,5 +114,5 @@ def score(
             "The scores are not numbers: the retracing overflowed. Train with a lower learning rate, or score the last epoch only."
         )
     report |= {"seconds": time.perf_counter() - started, "stored_bytes": trajectory.stored_bytes(training.folder)}
-    exact = method != "final_params" and damping == 1.0 and not replay.drifted
+    exact = method != "final_params" and damping == 1.0 and not replay.drifted and training.recipe.precision == "float32"
     return Scores(values, method, exact, report)

@@ -3,12 +3,10 @@
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from worker.engine import data
+from worker.engine.evaluation import losses_of
 from worker.engine.scores.asked import Asked
-from worker.engine.training import logits_of
 
 # The stream of draws that the random control uses.
 _RANDOM = 5
@@ -22,8 +20,7 @@ def margin(asked: Asked) -> tuple[np.ndarray, dict[str, Any]]:
 def highest_loss(asked: Asked) -> tuple[np.ndarray, dict[str, Any]]:
     """−ℓ(z_i; θ_T), (N,)."""
     run = asked.replay.run
-    logits = logits_of(run.network, run.recipe, asked.replay.final_params(), run.images, asked.progress)
-    return -functional.cross_entropy(logits.double(), torch.from_numpy(run.images.labels), reduction="none").numpy(), {}
+    return -losses_of(run.network, run.recipe, asked.replay.final_params(), run.images, asked.progress), {}
 
 
 def random(asked: Asked) -> tuple[np.ndarray, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """How far a scoring can be trusted (influence.md, section 7)."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,11 @@ from torch.nn import functional
 
 from worker.engine import data
 from worker.engine.data import Images
+from worker.engine.evaluation import evaluate_params, walk
 from worker.engine.models import Network
 from worker.engine.recipe import Recipe
-from worker.engine.retrace import PASS, TrainingStep, products
+from worker.engine.retrace import TrainingStep, products
 from worker.engine.scores.asked import Asked
-from worker.engine.training import Runner, evaluate_params
 
 # The part of the images whose joint effect is predicted and measured.
 TOP = 0.02
@@ -22,9 +23,7 @@ def validation_gradient(network: Network, recipe: Recipe, params: torch.Tensor, 
     """u_T: the gradient of the mean validation loss at θ_T, (P,), in chunks."""
     gradient = torch.zeros_like(params)
     theta = params.detach().clone().requires_grad_()
-    for start in range(0, len(validation), PASS):
-        positions = np.arange(start, min(start + PASS, len(validation)))
-        x, y = data.plain(recipe, validation, positions, params.dtype)
+    for _, x, y in walk(network, recipe, params, validation, "gradient"):
         loss = functional.cross_entropy(network.logits(theta, x), y, reduction="sum") / len(validation)
         gradient += torch.autograd.grad(loss, theta)[0]
     return gradient
@@ -32,15 +31,14 @@ def validation_gradient(network: Network, recipe: Recipe, params: torch.Tensor, 
 
 def finite_difference_error(network: Network, step: TrainingStep, direction: torch.Tensor) -> float:
     """Largest error of ⟨v, ∇ℓ(z_i)⟩ against central differences in float64, relative to the largest product."""
-    wide = Network(network.module.double())
-    try:
-        params, v, x = step.params.double(), direction.double(), step.x.double()
-        epsilon = 1e-5 * float(params.norm()) / max(float(v.norm()), 1e-30)
-        with torch.no_grad():
-            differences = (wide.losses(params + epsilon * v, x, step.y) - wide.losses(params - epsilon * v, x, step.y)) / (2 * epsilon)
-        exact = products(wide, params, v, x, step.y)
-    finally:
-        network.module.to(step.params.dtype)
+    wide = network.wide()
+    # As many of the step's images as one pass takes, in twice the width.
+    some = slice(0, max(1, network.images_a_pass(tuple(step.x.shape[1:]), "products") // 2))
+    params, v, x, y = step.params.double(), direction.double(), step.x[some].double(), step.y[some]
+    epsilon = 1e-5 * float(params.norm()) / max(float(v.norm()), 1e-30)
+    with torch.no_grad():
+        differences = (wide.losses(params + epsilon * v, x, y) - wide.losses(params - epsilon * v, x, y)) / (2 * epsilon)
+    exact = products(wide, params, v, x, y)
     return float((differences - exact).abs().max() / exact.abs().max().clamp_min(1e-30))
 
 
@@ -61,7 +59,7 @@ def _last_epoch_without(asked: Asked, positions: np.ndarray) -> float:
     last = run.recipe.epochs - 1
     keep = torch.ones(len(run.images))
     keep[torch.from_numpy(positions)] = 0.0
-    counterfactual = Runner(run.recipe, run.images, run.network, run.update, keep)
+    counterfactual = dataclasses.replace(run, keep=keep)
     point = replay.start(last)
     for t, batch in enumerate(data.batches(run.recipe, run.images, last)):
         x, y = run.batch(last, batch)
