@@ -7,7 +7,7 @@ from worker.engine.explain import explain
 from worker.engine.models import NETWORKS
 from worker.engine.recipe import Recipe
 from worker.engine.removal import Removal, leave_out
-from worker.engine.scores import METHODS, SPANS, Scores, score
+from worker.engine.scores import METHODS, SPANS, Cost, Scores, Sizes, ensemble, score, trust_words, warns
 from worker.engine.training import Training, evaluate, features, load_training, predict, train
 from worker.engine.trajectory import EpochReport, stored_bytes
 from worker.engine.verdict import Difference, paired_difference
@@ -16,6 +16,7 @@ __all__ = [
     "METHODS",
     "NETWORKS",
     "SPANS",
+    "Cost",
     "Difference",
     "Diverged",
     "EngineError",
@@ -25,8 +26,10 @@ __all__ = [
     "Removal",
     "ReplayDrift",
     "Scores",
+    "Sizes",
     "Training",
     "default_recipe",
+    "ensemble",
     "evaluate",
     "explain",
     "features",
@@ -37,4 +40,6 @@ __all__ = [
     "score",
     "stored_bytes",
     "train",
+    "trust_words",
+    "warns",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from worker.engine import data, trajectory
+from worker.engine import checks, data, trajectory
 from worker.engine.data import Images, Integers
 from worker.engine.errors import Diverged, EngineError
 from worker.engine.models import Network, build
@@ -141,6 +141,7 @@ def train(
     if validation is not None:
         data.check(validation, recipe, "validation")
     run, initial = runner(recipe, images, leave_out)
+    checks.before_training(run.network, recipe, images, initial)
     folder.mkdir(parents=True, exist_ok=True)
     record = _begin(folder, recipe, images, store, leave_out)
     if len(record.history) == recipe.epochs:
