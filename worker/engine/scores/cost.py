@@ -18,8 +18,8 @@ from worker.engine.recipe import Recipe
 # Forward passes that one look of each kind takes.
 FORWARD = 1
 GRADIENT = 3  # forward and backward: a training step
-DIRECTIONAL = 2  # forward with a tangent beside it
-CURVATURE = 4  # a Gauss–Newton product: forward, tangent, backward from the logits
+DIRECTIONAL = 3  # forward, and its tangent: one product for the tangent of the input, one for that of the weights
+CURVATURE = 5  # a Gauss–Newton product: forward, tangent, backward from the logits
 FUSED = 8  # the fused pass: inner products and a Hessian product
 # Sets of parameters that a retracing holds besides the replayed ones: u, v, the gradient, H v and what torch needs between them.
 HELD = 6

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from sklearn.ensemble import IsolationForest
 
 from worker.engine import data
 from worker.engine.scores.asked import Asked, Method, Scored
@@ -19,6 +18,9 @@ _SAMPLE = 6
 
 def outlier(asked: Asked) -> Scored:
     """scikit-learn's `score_samples` of the features at θ_T, (N,): low for an image that few random cuts separate from the rest."""
+    # Here, because it takes a second that nothing else should wait for.
+    from sklearn.ensemble import IsolationForest
+
     images = asked.replay.run.images
     sample = _sample(asked, len(images))
     forest = IsolationForest(n_estimators=int(asked.options["trees"]), random_state=asked.replay.run.recipe.seed)
