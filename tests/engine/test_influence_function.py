@@ -16,7 +16,7 @@ from worker.engine.signals import Signals
 from worker.engine.training import Runner, Training, data
 from worker.engine.trajectory import RunRecord
 
-COUNT, SIDE, CLASSES, DECAY = 24, 3, 3, 0.4
+COUNT, SIDE, CLASSES, DECAY = 24, 3, 3, 1.0
 
 
 def tiny_images(count: int, seed: int, first_id: int = 0) -> Images:
