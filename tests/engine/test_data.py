@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import EngineError, Images
-from worker.engine import data
+from worker.engine import EngineError, Images, data
 from worker.engine.data import batches, draws, pixel_statistics
 
 

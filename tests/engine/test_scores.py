@@ -14,8 +14,6 @@ from worker.engine import METHODS, EngineError, Images, explain, score, train
 from worker.engine.data import batches
 from worker.engine.models import build
 from worker.engine.retrace import mean_gradient_of
-from worker.engine.scores import Asked
-from worker.engine.scores.influence import marginal_influence
 from worker.engine.scores.trust import validation_gradient
 from worker.engine.steps import StepsReader
 from worker.engine.training import runner
@@ -83,14 +81,11 @@ def test_influence_agrees_with_really_leaving_groups_out(noisy, validation, tmp_
 
 
 def test_marginal_influence_with_every_step_sampled_equals_the_average_image_by_image(images, validation, tmp_path, monkeypatch):
-    recipe = a_recipe(epochs=1, batch_size=15)
+    recipe = a_recipe(epochs=1, batch_size=15, augmentation="shift")
     training = train(recipe, images, None, tmp_path)
     run, _ = runner(recipe, images)
-    from worker.engine.replay import Replay
-
     directions = []
-    asked = Asked(Replay(training, run, 2**30), validation, "last_epoch", 1.0, False, lambda _done, _total: None)
-    import worker.engine.scores.influence as module
+    import worker.engine.scores.retracing as module
 
     real = module.retrace
 
@@ -102,7 +97,7 @@ def test_marginal_influence_with_every_step_sampled_equals_the_average_image_by_
         return real(*arguments, after_step=both, **keywords)
 
     monkeypatch.setattr(module, "retrace", recording)
-    values, _ = marginal_influence(asked)
+    values = score(training, images, validation, "marginal_influence").values
     x, y = run.batch(0, np.arange(45))
     expected = np.zeros(45)
     for step, v in directions:

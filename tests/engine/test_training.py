@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import Diverged, EngineError, Images, default_recipe, evaluate, features, load_training, predict, train
+from worker.engine import Diverged, EngineError, evaluate, features, load_training, predict, train
 from worker.engine.signals import NEVER, Seen, Signals, margin
 
 

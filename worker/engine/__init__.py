@@ -8,9 +8,9 @@ from worker.engine.explain import explain
 from worker.engine.models import NETWORKS, import_network, register_network
 from worker.engine.recipe import Recipe
 from worker.engine.removal import Removal, leave_out
-from worker.engine.scores import METHODS, SPANS, Scores, score
-from worker.engine.training import Training, load_training, train
+from worker.engine.scores import METHODS, SPANS, Cost, Scores, Sizes, ensemble, score, trust_words, warns
 from worker.engine.torchvision_networks import download_weights
+from worker.engine.training import Training, load_training, train
 from worker.engine.trajectory import EpochReport, stored_bytes
 from worker.engine.verdict import Difference, paired_difference
 from worker.engine.weights import register_weights, use_weights_folder
@@ -19,6 +19,7 @@ __all__ = [
     "METHODS",
     "NETWORKS",
     "SPANS",
+    "Cost",
     "Difference",
     "Diverged",
     "EngineError",
@@ -28,9 +29,11 @@ __all__ = [
     "Removal",
     "ReplayDrift",
     "Scores",
+    "Sizes",
     "Training",
     "default_recipe",
     "download_weights",
+    "ensemble",
     "evaluate",
     "explain",
     "export_weights",
@@ -45,5 +48,7 @@ __all__ = [
     "score",
     "stored_bytes",
     "train",
+    "trust_words",
     "use_weights_folder",
+    "warns",
 ]

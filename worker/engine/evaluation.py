@@ -26,11 +26,27 @@ Floats = npt.NDArray[np.float64]
 
 
 def walk(
-    network: Network, recipe: Recipe, params: torch.Tensor, images: Images, kind: str = "logits", progress: Progress | None = None
+    network: Network,
+    recipe: Recipe,
+    params: torch.Tensor,
+    images: Images,
+    kind: str = "logits",
+    *,
+    epoch: int | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[tuple[data.Integers, torch.Tensor, torch.Tensor]]:
-    """All images without augmentation, in parts of one pass of this kind: (positions (B,), x (B, C, H, W), y (B,)), the next part read ahead."""
+    """All images in parts of one pass of this kind (see `Network.images_a_pass`): (positions (B,), x (B, C, H, W), y (B,)).
+
+    epoch: as augmented in it; None for the images as they are. The next part is read while one is used.
+    """
     parts = list(data.chunks(len(images), network.images_a_pass(recipe.shape, kind)))
-    with Ahead(lambda t: data.plain(recipe, images, parts[t], params.dtype, params.device), len(parts)) as batch:
+
+    def make(t: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if epoch is None:
+            return data.plain(recipe, images, parts[t], params.dtype, params.device)
+        return data.batch(recipe, images, parts[t], epoch, params.dtype, params.device)
+
+    with Ahead(make, len(parts)) as batch:
         for t, positions in enumerate(parts):
             yield positions, *batch(t)
             if progress is not None:
@@ -50,11 +66,6 @@ def of_logits(
         return torch.cat(
             [compute(network.logits(params, x), y).cpu() for _, x, y in walk(network, recipe, params, images, progress=progress)]
         )
-
-
-def logits_of(network: Network, recipe: Recipe, params: torch.Tensor, images: Images, progress: Progress | None = None) -> torch.Tensor:
-    """Logits of all images, (N, classes)."""
-    return of_logits(network, recipe, params, images, lambda logits, _y: logits, progress)
 
 
 def losses_of(network: Network, recipe: Recipe, params: torch.Tensor, images: Images, progress: Progress | None = None) -> Floats:

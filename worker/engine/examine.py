@@ -15,12 +15,12 @@ LOOSE = 1e-2
 
 
 def examine(network: Network, recipe: Recipe, params: torch.Tensor) -> None:
-    """Raise EngineError with a sentence for a network that takes no such images, is not a function of one image, or has no second derivative."""
+    """Raise EngineError with a sentence for a network that is no function of one image and θ alone, or has no second derivative."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(COUNT, recipe.channels, recipe.height, recipe.width, generator=generator).to(params)
     y = (torch.arange(COUNT) % recipe.classes).to(params.device)
     with torch.no_grad():
-        logits = _logits(network, recipe, params, x)
+        logits = network.logits(params, x)
         if not torch.equal(logits, network.logits(params, x)):
             raise EngineError(
                 f"The network {recipe.network} draws random numbers in its forward pass, so no step of a training could be repeated; "
@@ -36,26 +36,12 @@ def examine(network: Network, recipe: Recipe, params: torch.Tensor) -> None:
     try:
         inner, _ = fused_pass(network, params, direction, x, y)
     except (RuntimeError, NotImplementedError) as error:
-        raise EngineError(f"The network {recipe.network} cannot be differentiated twice ({error}); replace the operation that torch names.") from error
+        raise EngineError(
+            f"The network {recipe.network} cannot be differentiated twice ({error}); replace the operation that torch names."
+        ) from error
     alone = torch.stack([mean_gradient_of(network, params, x[i : i + 1], y[i : i + 1]) @ direction for i in range(COUNT)])
     if float((inner - alone).abs().max()) > LOOSE * max(1.0, float(inner.abs().max())):
         raise EngineError(
             f"torch computes another derivative for an image alone than in a batch with the network {recipe.network}; "
             "use GroupNorm or LayerNorm in place of its normalisation."
         )
-
-
-def _logits(network: Network, recipe: Recipe, params: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    try:
-        logits = network.logits(params, x)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise EngineError(f"The network {recipe.network} cannot take images of shape {tuple(x.shape[1:])}: {error}") from error
-    if not isinstance(logits, torch.Tensor) or logits.shape != (len(x), recipe.classes):
-        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise EngineError(
-            f"The network {recipe.network} must return one number for each of the {recipe.classes} classes, {(len(x), recipe.classes)} for "
-            f"{len(x)} images; it returned {found}."
-        )
-    if not bool(torch.isfinite(logits).all()):
-        raise EngineError(f"The network {recipe.network} returns numbers that are not finite at its start; mend its initial parameters.")
-    return logits

@@ -5,8 +5,9 @@ import torch
 
 from worker.engine import data
 from worker.engine.data import Images
+from worker.engine.evaluation import walk
 from worker.engine.models import build
-from worker.engine.retrace import PASS, mean_gradient_of, products
+from worker.engine.retrace import mean_gradient_of, products
 from worker.engine.training import Training
 
 
@@ -21,8 +22,6 @@ def explain(training: Training, images: Images, validation: Images, position: in
     scale = training.recipe.learning_rate / training.recipe.batch_size
     effect = scale * mean_gradient_of(network, training.params, x, y)  # δθ when the image leaves, (P,)
     changes = np.empty(len(validation))
-    for start in range(0, len(validation), PASS):
-        chunk = np.arange(start, min(start + PASS, len(validation)))
-        x, y = data.plain(training.recipe, validation, chunk, torch.float32)
+    for chunk, x, y in walk(network, training.recipe, training.params, validation, "products"):
         changes[chunk] = products(network, training.params, effect, x, y).double().numpy()
     return changes

@@ -41,7 +41,9 @@ class FrozenBatchNorm(nn.Module):
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm) -> None:
         super().__init__()
         if norm.running_mean is None or norm.running_var is None:
-            raise EngineError("The network's batch normalisation keeps no statistics; use track_running_stats=True, or a normalisation of one image.")
+            raise EngineError(
+                "The network's batch normalisation keeps no statistics; use track_running_stats=True, or a normalisation of one image."
+            )
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
         self.register_buffer("running_mean", norm.running_mean)
         self.register_buffer("running_var", norm.running_var)
@@ -86,6 +88,11 @@ class Network:
         return sum(self.sizes)
 
     @property
+    def device(self) -> torch.device:
+        """Where the module is."""
+        return next(self.module.parameters()).device
+
+    @property
     def initial(self) -> torch.Tensor:
         """The module's own parameters as one vector, (P,)."""
         own = dict(self.module.named_parameters())
@@ -123,15 +130,15 @@ class Network:
         """The same in float64."""
         return Network(copy.deepcopy(self.module).double(), self.trained)
 
-    def images_a_pass(self, shape: tuple[int, int, int], kind: str) -> int:
-        """How many images of (C, H, W) one pass takes: "logits", "products" (⟨v, ∇ℓ⟩), "gradient" or "fused"."""
+    def images_a_pass(self, shape: tuple[int, ...], kind: str) -> int:
+        """How many images of shape (C, H, W) one pass takes: "logits", "products" (⟨v, ∇ℓ⟩), "gradient" or "fused"."""
         if shape not in self._measured:
             self._measured[shape] = self._activations(shape)
         held, largest = self._measured[shape]
         every, peak = _HELD[kind]
         return max(1, min(LARGEST_PASS, PASS_BYTES // (every * held + peak * largest)))
 
-    def _activations(self, shape: tuple[int, int, int]) -> tuple[int, int]:
+    def _activations(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Bytes of one image's activations in all, and of the largest one."""
         params = self.initial
         x = torch.zeros(1, *shape, dtype=params.dtype, device=params.device)

@@ -26,16 +26,20 @@ class Replay:
     # Epoch starts that were replayed from the seed, where the store keeps none.
     starts: dict[int, Point] = field(default_factory=dict)
 
-    def check(self) -> None:
-        """Raises EngineError where this run's steps cannot be had within the budget."""
+    def check(self, needs: str, span: str) -> None:
+        """Raises EngineError where what a method needs of this run (`Method.needs`) cannot be had, or not within the budget."""
         store = self.training.record.store
-        if store == "final_params":
+        steps, epochs = needs == "steps", needs == "epochs" and span == "all_epochs"
+        if store == "final_params" and (steps or epochs):
             raise EngineError(
                 "This run kept its last parameters only, so its steps cannot be replayed; use the method final_params, "
                 "or train again with the store epoch_starts."
             )
-        if store != "every_step":
+        if steps and store != "every_step":
             trajectory.segment_length(self.run.steps, self.budget, self._point_bytes(), self._starts_in_memory())
+        elif self.budget < 2 * self._point_bytes():
+            # Also raised for what needs no steps: two sets of parameters are the least that any retracing holds.
+            trajectory.segment_length(1, self.budget, self._point_bytes())
 
     def epoch(self, epoch: int) -> Iterator[TrainingStep]:
         """The steps of epoch `epoch` (from 0), last first. Raises ReplayDrift where the replay does not reach the recorded hash."""

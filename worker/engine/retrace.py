@@ -7,8 +7,9 @@ import torch
 
 from worker.engine.models import Network
 from worker.engine.optimizers import State, Step, step_vjp
-# How many images one pass takes where the whole data set is walked: bounds the memory.
-PASS = 512
+
+# δ in u − δ η H u: one number, or one for each step.
+Damping = float | Callable[["TrainingStep"], float]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def retrace(
     state_adjoint: State,
     influence: torch.Tensor,
     *,
-    damping: float = 1.0,
+    damping: Damping = 1.0,
     after_step: Callable[[TrainingStep, torch.Tensor], None] | None = None,
 ) -> tuple[torch.Tensor, State]:
     """Carry the adjoint back through `steps`, last first, adding each image's influence to `influence` (N,) float64 in place.
@@ -97,7 +98,7 @@ def retrace(
         # I_i −= (1/|S_t|) ⟨v, ∇ℓ(z_i; θ_t)⟩
         total.index_add_(0, step.positions, inner.to(total.dtype), alpha=-1.0 / len(step.y))
         # a_t = ā + H_t v
-        adjoint = carried + damping * hessian_product
+        adjoint = carried + (damping(step) if callable(damping) else damping) * hessian_product
     influence.copy_(total)
     return adjoint, state_adjoint
 

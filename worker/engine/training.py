@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from worker.engine import data, devices, trajectory
+from worker.engine import checks, data, devices, trajectory
 from worker.engine.ahead import Ahead
 from worker.engine.data import Images, Integers
 from worker.engine.errors import Diverged, EngineError
@@ -68,7 +68,11 @@ class Runner:
     network: Network
     update: Step
     keep: torch.Tensor | None  # (N,) 1 or 0 for images left out; None where all are in
-    device: torch.device = torch.device("cpu")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is, and all that a step sees."""
+        return self.network.device
 
     @property
     def steps(self) -> int:
@@ -127,7 +131,7 @@ def runner(
         if len(leave_out) != len(images):
             raise EngineError("leave_out needs one entry for each training image.")
         keep = torch.from_numpy(~leave_out).to(torch.float32)
-    return Runner(recipe, images, network, optimizer(recipe), keep, device), initial
+    return Runner(recipe, images, network, optimizer(recipe), keep), initial
 
 
 def train(
@@ -156,8 +160,9 @@ def train(
     if validation is not None:
         data.check(validation, recipe, "validation")
     begun = trajectory.read_record(folder)
-    where = devices.choose(device, begun and begun.environment)
+    where = devices.choose(device, None if begun is None else begun.environment)
     run, initial = runner(recipe, images, leave_out, where)
+    checks.before_training(run.network, recipe, images, initial)
     if NETWORKS[recipe.network].own:
         examine(run.network, recipe, initial)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
-"""How far a scoring can be trusted (influence.md, section 7)."""
+"""How far a scoring can be trusted: predictions against measurements (influence.md, section 7)."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from worker.engine.data import Images
 from worker.engine.evaluation import evaluate_params, walk
 from worker.engine.models import Network
 from worker.engine.recipe import Recipe
+from worker.engine.replay import Replay
 from worker.engine.retrace import TrainingStep, products
-from worker.engine.scores.asked import Asked
+from worker.engine.trajectory import Progress
 
 # The part of the images whose joint effect is predicted and measured.
 TOP = 0.02
@@ -42,27 +44,32 @@ def finite_difference_error(network: Network, step: TrainingStep, direction: tor
     return float((differences - exact).abs().max() / exact.abs().max().clamp_min(1e-30))
 
 
-def top_group(asked: Asked, values: np.ndarray) -> dict[str, Any]:
-    """The predicted change of the validation loss when the most harmful images leave and, where asked, the measured one."""
-    count = max(1, int(TOP * len(values)))
-    top = np.argsort(values, kind="stable")[:count]
-    report: dict[str, Any] = {"top_group": count, "predicted_change": float(values[top].sum())}
-    if asked.verify and asked.span == "last_epoch" and asked.replay.training.record.store in ("epoch_starts", "every_step"):
-        report["measured_change"] = _last_epoch_without(asked, top)
-    return report
+def top_group(values: np.ndarray) -> np.ndarray:
+    """Positions of the images that a scoring picks first: the lowest two in a hundred, at least one."""
+    return np.argsort(values, kind="stable")[: max(1, int(TOP * len(values)))]
 
 
-def _last_epoch_without(asked: Asked, positions: np.ndarray) -> float:
-    """The change of the mean validation loss when the last epoch is run again without these images ("Retrain Last")."""
-    replay = asked.replay
+def predicted(values: np.ndarray) -> dict[str, Any]:
+    """The change of the validation loss that a scoring predicts for the removal of its top group: the sum of their influences."""
+    top = top_group(values)
+    return {"top_group": len(top), "predicted_change": float(values[top].sum())}
+
+
+def measured_change(replay: Replay, validation: Images, positions: np.ndarray, epochs: range, progress: Progress) -> float | None:
+    """The change of the mean validation loss when `epochs`, up to the end, are run again without the images at `positions`.
+
+    Order, divisor, augmentation and seeds stay: "Retrain Last" for the last epoch, "Retrain All" for all. None where that training diverges.
+    """
     run = replay.run
-    last = run.recipe.epochs - 1
     keep = torch.ones(len(run.images))
     keep[torch.from_numpy(positions)] = 0.0
     counterfactual = dataclasses.replace(run, keep=keep)
-    point = replay.start(last)
-    for t, batch in enumerate(data.batches(run.recipe, run.images, last)):
-        x, y = run.batch(last, batch)
-        point = counterfactual.advance(point, x, y, batch, run.rate(last, t))[0]
-    after = evaluate_params(run.network, run.recipe, point[0], asked.validation)[1]
-    return after - evaluate_params(run.network, run.recipe, replay.final_params(), asked.validation)[1]
+    point, total = replay.start(epochs[0]), len(epochs) * run.steps
+    for epoch in epochs:
+        order = data.batches(run.recipe, run.images, epoch)
+        with run.batches(epoch, order) as batch:
+            for t, left in enumerate(order):
+                point = counterfactual.advance(point, *batch(t), left, run.rate(epoch, t))[0]
+                progress((epoch - epochs[0]) * run.steps + t + 1, total)
+    after = evaluate_params(run.network, run.recipe, point[0], validation)[1]
+    return after - evaluate_params(run.network, run.recipe, replay.final_params(), validation)[1] if math.isfinite(after) else None
