@@ -52,6 +52,15 @@ class Replay:
             # Not to be held while the next segment is made.
             del params, state, x, y
 
+    def forwards(self, epoch: int) -> Iterator[TrainingStep]:
+        """The steps of epoch `epoch` (from 0), first to last, from its start. Raises ReplayDrift where that does not end where the run did."""
+        point = self.start(epoch)
+        for t, positions in enumerate(data.batches(self.run.recipe, self.run.images, epoch)):
+            x, y = self.run.batch(epoch, positions)
+            yield TrainingStep(*point, x, y, torch.from_numpy(positions), self.run.rate(epoch, t))
+            point = self._advance(point, epoch, t, positions)
+        self._check(epoch, point, self.training.history[epoch].params_hash)
+
     def start(self, epoch: int) -> Point:
         """θ and s at the start of epoch `epoch` (from 0; the number of epochs: at the end), from its file or replayed from the seed.
 
