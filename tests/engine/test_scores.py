@@ -7,12 +7,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
 
-from tests.engine.conftest import a_recipe, some_images
-from worker.engine import METHODS, EngineError, Images, explain, score, train
+from tests.engine.conftest import a_recipe
+from worker.engine import METHODS, EngineError, Images, score, train
 from worker.engine.data import batches
-from worker.engine.models import build
 from worker.engine.retrace import mean_gradient_of
 from worker.engine.scores.trust import validation_gradient
 from worker.engine.steps import StepsReader
@@ -115,52 +113,6 @@ def test_every_method_scores_every_image_and_says_what_it_means(noisy, validatio
         assert scores.values.dtype == np.float64
         assert method.meaning.endswith(".")
         json.dumps(scores.report)
-
-
-def test_margin_and_loss_find_wrong_labels(noisy, validation, tmp_path):
-    images, wrong = noisy
-    training = train(a_recipe(epochs=8), images, None, tmp_path)
-    for method in ("margin", "highest_loss"):
-        values = score(training, images, validation, method).values
-        assert roc_auc_score(wrong, -values) > 0.9
-
-
-def test_explanations_differ_between_images_and_agree_with_a_real_step(images, validation, tmp_path):
-    training = train(a_recipe(), images, None, tmp_path)
-    first, second = explain(training, images, validation, 0), explain(training, images, validation, 1)
-    assert first.shape == (30,)
-    assert np.argsort(first)[:5].tolist() != np.argsort(second)[:5].tolist()
-    network, _ = build(training.recipe)
-    from worker.engine.data import plain
-
-    x, y = plain(training.recipe, images, np.array([0]), torch.float32)
-    vx, vy = plain(training.recipe, validation, np.arange(30), torch.float32)
-    # A hundredth of the step: far enough from the kinks of ReLU for the first order to be the truth.
-    moved = training.params + 0.01 * training.recipe.learning_rate / training.recipe.batch_size * mean_gradient_of(
-        network, training.params, x, y
-    )
-    with torch.no_grad():
-        real = (network.losses(moved, vx, vy) - network.losses(training.params, vx, vy)).numpy()
-    np.testing.assert_allclose(first * 0.01, real, rtol=0.05, atol=0.02 * abs(real).max())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"), [({"method": "magic"}, "no method called"), ({"span": "first_epoch"}, "no span called")]
-)
-def test_an_unknown_method_or_span_is_a_sentence(images, validation, tmp_path, arguments, sentence):
-    training = train(a_recipe(epochs=1), images, None, tmp_path)
-    with pytest.raises(EngineError, match=sentence):
-        score(training, images, validation, **arguments)
-
-
-def test_other_images_and_finished_models_without_steps_are_refused(images, validation, tmp_path):
-    training = train(a_recipe(epochs=1), images, None, tmp_path / "a")
-    with pytest.raises(EngineError, match="not the images that the run was trained on"):
-        score(training, some_images(44), validation)
-    final = train(a_recipe(epochs=1), images, None, tmp_path / "b", store="final_params")
-    with pytest.raises(EngineError, match="use the method final_params"):
-        score(final, images, validation)
-    assert not score(final, images, validation, "final_params").exact
 
 
 def test_the_engine_stands_by_itself():

@@ -8,6 +8,7 @@ from worker.engine.data import Images
 from worker.engine.errors import EngineError
 from worker.engine.models import Network
 from worker.engine.recipe import Recipe
+from worker.engine.trajectory import RunRecord
 
 
 def before_training(network: Network, recipe: Recipe, images: Images, params: torch.Tensor) -> None:
@@ -22,6 +23,15 @@ def before_training(network: Network, recipe: Recipe, images: Images, params: to
             raise EngineError(f"The network {recipe.network} cannot take images of shape {recipe.shape}: {error}") from error
         _check_logits(logits, recipe.classes)
         _check_losses(network.losses(params, x, y))
+
+
+def before_scoring(record: RunRecord, images: Images, validation: Images) -> None:
+    """Raises EngineError unless these are the run's images, all of them took part in it, and the validation images fit."""
+    data.check(validation, record.recipe, "validation")
+    if record.images != images.digest():
+        raise EngineError("These are not the images that the run was trained on; give the same list, with the same labels.")
+    if record.left_out:
+        raise EngineError("This run left images out, so its images cannot be scored; score the run that it repeats.")
 
 
 def _check_logits(logits: torch.Tensor, classes: int) -> None:

@@ -76,3 +76,19 @@ def step_vjp(
     _, pull_back = torch.func.vjp(lambda p, s, g: step(p, s, g, rate), params, state, gradient)  # type: ignore[misc]
     carried: tuple[torch.Tensor, State, torch.Tensor] = pull_back((adjoint, state_adjoint))
     return carried
+
+
+def step_jvp(
+    step: Step,
+    params: torch.Tensor,
+    state: State,
+    gradient: torch.Tensor,
+    rate: float,
+    moved: torch.Tensor,
+    moved_state: State,
+    bent: torch.Tensor,
+) -> tuple[torch.Tensor, State]:
+    """(δθ', δs'): small changes δθ (`moved`), δs (`moved_state`) and δg (`bent`) carried forward through one update, (P,) each."""
+    primals, tangents = (params, state, gradient), (moved, moved_state, bent)
+    _, carried = torch.func.jvp(lambda p, s, g: step(p, s, g, rate), primals, tangents)  # type: ignore[misc]  # see step_vjp
+    return carried

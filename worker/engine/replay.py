@@ -52,6 +52,17 @@ class Replay:
                 # Not to be held while the next segment is made.
                 del params, state, x, y
 
+    def forwards(self, epoch: int) -> Iterator[TrainingStep]:
+        """The steps of epoch `epoch` (from 0), first to last, from its start. Raises ReplayDrift where that does not end where the run did."""
+        point = self.start(epoch)
+        order = data.batches(self.run.recipe, self.run.images, epoch)
+        with self.run.batches(epoch, order) as batch:
+            for t, positions in enumerate(order):
+                x, y = batch(t)
+                yield TrainingStep(*point, x, y, torch.from_numpy(positions).to(self.run.device), self.run.rate(epoch, t))
+                point = self._advance(point, epoch, t, positions, x, y)
+        self._check(epoch, point, self.training.history[epoch].params_hash)
+
     def start(self, epoch: int) -> Point:
         """θ and s at the start of epoch `epoch` (from 0; the number of epochs: at the end), from its file or replayed from the seed.
 

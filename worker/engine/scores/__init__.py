@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from worker.engine import data, devices, trajectory
+from worker.engine import checks, devices, trajectory
 from worker.engine.data import Images
 from worker.engine.errors import EngineError
 from worker.engine.replay import Replay
@@ -81,7 +81,7 @@ def score(
     Raises EngineError for input that does not fit, before any long work; ReplayDrift where the run cannot be replayed here.
     """
     chosen = _chosen(method, span, damping, options)
-    _check_images(training, images, validation)
+    checks.before_scoring(training.record, images, validation)
     where = devices.choose(device, training.record.environment)
     run, _ = runner(training.recipe, images, device=where)
     replay = Replay(training, run, memory_budget, allow_drift)
@@ -126,14 +126,6 @@ def _chosen(method: str, span: str, damping: float | str, options: Mapping[str, 
     if damping != 1.0 and not chosen.damps:
         raise EngineError(f"The method {method} has no damping; leave it at 1.")
     return chosen
-
-
-def _check_images(training: Training, images: Images, validation: Images) -> None:
-    data.check(validation, training.recipe, "validation")
-    if training.record.images != images.digest():
-        raise EngineError("These are not the images that the run was trained on; give the same list, with the same labels.")
-    if training.record.left_out:
-        raise EngineError("This run left images out, so its images cannot be scored; score the run that it repeats.")
 
 
 def _measured(asked: Asked, method: Method, values: np.ndarray) -> float | None:

@@ -11,6 +11,10 @@ from worker.engine.scores.asked import Asked, Scored
 
 # Groups that are really left out, and the part of the images that each of them has.
 GROUPS, PART = 12, 0.05
+# Predictions with a relative squared error of at most this are good enough: then the recursion stays exact.
+ENOUGH = 0.25
+# Another δ must bring the error down to this part of the exact recursion's, or less: twelve groups cannot tell smaller differences.
+BETTER = 0.8
 # The error of scores that are not numbers.
 OVERFLOW = 1e30
 # The stream of draws that the groups come from.
@@ -20,9 +24,10 @@ _GROUPS = 8
 def choose_damping(asked: Asked, run: Callable[[Asked], Scored]) -> Scored:
     """Score with the δ among 1, 1/2, 1/4 … 1/|S| that predicts best what leaving random groups out changes.
 
-    The groups are drawn by the images' own draws and really left out of the span's training, once. From δ = 1 downwards each δ is scored
-    until the error has grown. The report has `damping`, and `damping_errors`: for each δ tried the mean squared error of the predicted
-    change over the mean square of the measured one; where even the best is 1 or more, no prediction is better than "nothing changes".
+    The groups are drawn by the images' own draws and really left out of the span's training, once. δ stays 1 where the exact recursion
+    predicts well enough, or no other much better; from there downwards each δ is scored until the error has grown. The report has `damping`,
+    and `damping_errors`: for each δ tried the mean squared error of the predicted change over the mean square of the measured one; where
+    even the best is near 1 or more, no prediction is better than "nothing changes".
     """
     groups = list(_groups(asked))
     last = asked.replay.run.recipe.epochs
@@ -30,17 +35,15 @@ def choose_damping(asked: Asked, run: Callable[[Asked], Scored]) -> Scored:
     measured = [trust.measured_change(asked.replay, asked.validation, group, epochs, asked.progress) for group in groups]
     # A group whose training diverged says nothing.
     told = [(group, change) for group, change in zip(groups, measured, strict=True) if change is not None]
+    tried: dict[float, Scored] = {}
     errors: dict[float, float] = {}
-    best: Scored | None = None
     for delta in deltas(asked.replay.run.recipe.batch_size):
-        scored = run(dataclasses.replace(asked, damping=delta))
-        errors[delta] = error(scored[0], told)
-        if best is None or errors[delta] <= min(errors.values()):
-            best = scored
-        else:
+        tried[delta] = run(dataclasses.replace(asked, damping=delta))
+        errors[delta] = error(tried[delta][0], told)
+        if errors[1.0] <= ENOUGH or errors[delta] > min(errors.values()):
             break
-    assert best is not None
-    values, report = best
+    best = min(errors, key=lambda delta: errors[delta])
+    values, report = tried[best if errors[best] <= BETTER * errors[1.0] else 1.0]
     return values, report | {"damping_errors": {f"{delta:g}": value for delta, value in errors.items()}, "damping_groups": len(told)}
 
 

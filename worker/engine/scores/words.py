@@ -8,6 +8,8 @@ GROWTH = 10.0
 FACTOR = 2.0
 # A finite difference that is off by more than this says that the derivative itself is in doubt.
 DIFFERENCE = 0.05
+# A relative squared error of a damping's predictions from which on they are no better than "nothing changes".
+NOTHING = 0.95
 # Below this mean rank correlation of two runs, a single run's ranking is mostly its own luck.
 AGREEMENT = 0.3
 
@@ -16,6 +18,7 @@ def trust_words(report: dict[str, Any]) -> list[str]:
     """How far to trust a scoring, in plain sentences, the weightiest first; never empty where the report predicts something."""
     sentences = [
         *_measured(report),
+        *_damping(report),
         *_growth(report),
         *_derivative(report),
         *_solution(report),
@@ -26,7 +29,7 @@ def trust_words(report: dict[str, Any]) -> list[str]:
 
 def warns(report: dict[str, Any]) -> bool:
     """Whether one of the sentences says not to trust the scoring."""
-    return bool(_growth(report) or _derivative(report) or _solution(report)) or _off(report) not in (None, "")
+    return bool(_growth(report) or _derivative(report) or _solution(report) or _undamped(report)) or _off(report) not in (None, "")
 
 
 def _off(report: dict[str, Any]) -> str | None:
@@ -69,6 +72,24 @@ def _growth(report: dict[str, Any]) -> list[str]:
         "unpredictable effects, and the order is little better than chance. Score the last epoch only, use damping, or train with a lower "
         "learning rate."
     ]
+
+
+def _damping(report: dict[str, Any]) -> list[str]:
+    """What was found where the damping was chosen by measuring."""
+    errors, damping = report.get("damping_errors"), report.get("damping")
+    if not errors or damping is None:
+        return []
+    groups = f"{report['damping_groups']} groups of images were really left out"
+    if _undamped(report):
+        return [f"{groups}, and no damping predicted what that changed: at this learning rate these scores say little about single images."]
+    chosen = "the exact recursion" if damping == 1 else f"damping {damping:g}"
+    return [f"{groups}; {chosen} predicted the changes best, with {1 - errors[f'{damping:g}']:.0%} of their square explained."]
+
+
+def _undamped(report: dict[str, Any]) -> bool:
+    """Whether no damping helped."""
+    errors = report.get("damping_errors", {})
+    return bool(errors) and errors[f"{report['damping']:g}"] >= NOTHING
 
 
 def _derivative(report: dict[str, Any]) -> list[str]:
