@@ -15,10 +15,12 @@ from torch.utils._pytree import tree_leaves
 
 from worker.engine.errors import EngineError
 
-# Bytes that one pass over a part of a data set may take; the part is chosen by them. A constant, because another part may round otherwise.
-PASS_BYTES = 2**29
-# No part is larger: beyond, a pass gains nothing.
-LARGEST_PASS = 1024
+# Bytes that one pass over a part of a data set may take, and the fused pass over a part of a batch. Constants, because another part may
+# round otherwise. On a processor small parts are the faster ones too: they stay in its caches.
+PASS_BYTES, FUSED_BYTES = 2**27, 2**29
+LARGEST_PASS = 256
+# A GPU needs larger parts to be busy, and has the memory: this many times as much.
+GPU_TIMES = 16
 # What a pass holds for one image: multiples of (all its activations, the largest of them). A forward pass forgets as it goes, a backward
 # pass needs all of them, a derivative in a direction doubles every tensor, and the fused pass does both.
 _HELD = {"logits": (0, 4), "products": (0, 8), "gradient": (1, 4), "fused": (4, 8)}
@@ -136,7 +138,9 @@ class Network:
             self._measured[shape] = self._activations(shape)
         held, largest = self._measured[shape]
         every, peak = _HELD[kind]
-        return max(1, min(LARGEST_PASS, PASS_BYTES // (every * held + peak * largest)))
+        times = GPU_TIMES if self.device.type == "cuda" else 1
+        room = times * (FUSED_BYTES if kind == "fused" else PASS_BYTES)
+        return max(1, min(times * LARGEST_PASS, room // (every * held + peak * largest)))
 
     def _activations(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Bytes of one image's activations in all, and of the largest one."""
