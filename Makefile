@@ -67,6 +67,10 @@ format: $(TESTING) ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+.PHONY: docs
+docs: $(TESTING) ## Write the tables in docs/ that come from the code: settings, commands, routes
+	@$(BIN)/python -m tests.documented
+
 .PHONY: bench
 bench: $(TESTING) ## Run every benchmark, one after the other (minutes); real data is read from WINNOW_REAL_DATA
 	@for file in benchmarks/[a-z]*.py; do echo "── $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)"; done
@@ -84,7 +88,7 @@ help: ## This list
 	@awk 'BEGIN { FS = ":.*## "; print "make <target> [OPTION=value]" } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	echo; echo "Where things live: README.md. Settings: docs/operations.md. Before a commit: make format && make test"
+	echo; echo "Where things live: README.md. How to work on it: CONTRIBUTING.md. Settings: docs/operations.md."
 
 # ── how it is installed ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 60.0  # for a web that is starting, or being started again
 
 
 class Refused(AppError):
-    """The API said no; the message is its sentence."""
+    """The API said no; the message is its sentence, the status its status."""
 
     title = "The API refused"
 
@@ -33,7 +33,9 @@ class Client:
     """Requests with a token. An answer that does not come is asked for again for a minute; a refusal is raised as `Refused`."""
 
     def __init__(self, address: str, token: str) -> None:
-        self._http = httpx2.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_SECONDS, trust_env=False)
+        self._http = httpx2.Client(
+            base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_SECONDS, trust_env=False
+        )
 
     def __enter__(self) -> "Client":
         return self
@@ -96,4 +98,5 @@ def _answer(response: httpx2.Response) -> Json:
         sentence = problem.get("detail") or problem.get("title")
     except ValueError:
         sentence = None
-    raise Refused(sentence or f"{response.request.method} {response.request.url.path} answered {response.status_code}.")
+    fallback = f"{response.request.method} {response.request.url.path} answered {response.status_code}."
+    raise Refused(sentence or fallback, response.status_code)

@@ -1,6 +1,6 @@
 """The database: one engine a process, one transaction a request or step, messages sent after the commit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -24,15 +24,22 @@ class Database:
 
     @contextmanager
     def transaction(self, *, write: bool = True) -> Iterator[Session]:
-        """Commit at the end or roll back on any exception; queued messages leave only after the commit."""
+        """Commit at the end or roll back on any exception; queued messages leave, and files are deleted, only after the commit."""
         with self._sessions() as session:
             with session.begin():
                 session.connection(execution_options={"winnow_write": write})
                 yield session
             queue.send_outbox(session)
+            for act in session.info.pop("after_commit", []):
+                act()
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def after_commit(session: Session, act: Callable[[], None]) -> None:
+    """Do this once the session's transaction is committed, and not at all if it is rolled back."""
+    session.info.setdefault("after_commit", []).append(act)
 
 
 def make_engine(url: str) -> Engine:

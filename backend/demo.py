@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import select, update
 
 from backend.accounts import service as accounts
-from backend.client import Client, Json
+from backend.client import Client, Json, Refused
 from backend.db import Database
 from backend.models import DataSet, Image
 from backend.processes import address
@@ -22,6 +22,7 @@ from backend.settings import Settings
 from backend.terminal import bar, say
 
 TOKEN_NAME = "winnow demo"  # noqa: S105 - the name of a token, not a secret
+STEPS = ("data_set", "run", "review")
 SAMPLE_NAME = "Handwritten digits (sample)"
 
 
@@ -33,6 +34,7 @@ class Plan:
     archive: Path | None = None  # a zip to upload, in place of the source
     name: str = SAMPLE_NAME
     seed: int = 0
+    side: int | None = None  # of the images that the model sees
     run: Json = field(default_factory=dict)  # network, epochs, learning_rate, …
     review: Json = field(default_factory=dict)  # method, span
     flip: float = 0.0  # share of training labels to flip, beside what the source itself planted
@@ -81,7 +83,7 @@ class Journey:
         return verdict
 
     def _import(self) -> Json:
-        about = {"name": self.plan.name, "seed": self.plan.seed}
+        about = {"name": self.plan.name, "seed": self.plan.seed} | ({"side": self.plan.side} if self.plan.side else {})
         if self.plan.archive is not None:
             return self.client.upload("/data-sets/upload", self.plan.archive, about)
         return self.client.post("/data-sets", {**about, "source": self.plan.source})
@@ -110,9 +112,27 @@ def show_link(settings: Settings, database: Database) -> None:
     memory = settings.home / "demo.json"
     ids = json.loads(memory.read_text()) if memory.exists() else {}
     with _client(settings, database) as client:
-        Journey(client, Plan(), ids, lambda known: _write(memory, known)).prepare()
+        Journey(client, Plan(), still_there(client, ids), lambda known: _write(memory, known)).prepare()
     print(login_link(settings, database), flush=True)
     say("Open the link (it signs in once; another: winnow login-link). Ctrl-C stops everything; all state stays.")
+
+
+def still_there(client: Client, ids: dict[str, int]) -> dict[str, int]:
+    """What an earlier start made and nobody has deleted since; of that, what failed or was cancelled is tried again."""
+    kept: dict[str, int] = {}
+    for step in STEPS:
+        if step not in ids:
+            break
+        try:
+            job = client.get(f"/jobs/{ids[f'{step}_job']}")
+        except Refused as refusal:
+            if refusal.status != 404:
+                raise
+            break
+        if job["state"] in ("failed", "cancelled"):
+            client.post(f"/jobs/{job['id']}/retry")
+        kept |= {step: ids[step], f"{step}_job": job["id"]}
+    return kept
 
 
 def whole_loop(settings: Settings, database: Database, plan: Plan) -> Json:

@@ -47,3 +47,20 @@ class Forbidden(AppError):
 
     status = 403
     title = "Not allowed"
+
+
+class Unavailable(AppError):
+    """Something that the web needs is away."""
+
+    status = 503
+    title = "Not available right now"
+
+
+class DiskFull(AppError):
+    """No room for what was to be stored."""
+
+    status = 507
+    title = "The disk is full"
+
+    def __init__(self) -> None:
+        super().__init__("The server's disk is full. Nothing was changed; the administrator must make room, then try again.")

@@ -2,36 +2,61 @@
 
 import logging
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from backend.errors import AppError, Invalid, NotFound, Unauthenticated
+from backend.addresses import login_address, path_of
+from backend.errors import AppError, DiskFull, Invalid, NotFound, Unauthenticated, Unavailable
 from backend.rendering import page
 
 logger = logging.getLogger(__name__)
+NOTHING_HERE = "There is nothing at this address."
 UNEXPECTED = "Something went wrong on our side. Nothing of yours was changed; try again, and look at the web's log if it happens again."
+NO_ANSWER = "The database does not answer. Nothing was changed; try again in a minute. The web's log says more."
 
 
 def register_handlers(app: FastAPI) -> None:
-    """Every failure ends in one function."""
+    """Every failure ends in `respond`. What nobody foresaw is registered by backend.protection."""
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(OperationalError, _database)
+    app.add_exception_handler(OverflowError, _too_large_a_number)
 
 
-def respond(request: Request, error: AppError) -> Response:
-    """The error as problem details under /api/, else as a page; who is not signed in is shown how."""
+def respond(request: Request, error: AppError, **members: Any) -> Response:
+    """The error as problem details under /api/, with further members, else as a page; who is not signed in is shown how."""
     if request.url.path.startswith("/api/") and request.url.path != "/api/docs":
-        problem = {"type": "about:blank", "title": error.title, "status": error.status, "detail": error.message}
+        problem = {"type": "about:blank", "title": error.title, "status": error.status, "detail": error.message, **members}
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
         return JSONResponse(problem, error.status, headers, media_type="application/problem+json")
-    if isinstance(error, Unauthenticated) and request.method == "GET" and not request.query_params.get("token"):
-        return RedirectResponse("/login", 303)
-    return page(request, "error.html", status=error.status, title=error.title, message=error.message)
+    if isinstance(error, Unauthenticated) and (answer := _to_login(request)) is not None:
+        return answer
+    return page(request, "error.html", status=error.status, title=error.title, message=error.message, code=error.status)
+
+
+def unexpected(request: Request, error: Exception) -> Response:
+    """What nobody foresaw: the log gets all of it, the person a sentence."""
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    failure = AppError(UNEXPECTED, 500)
+    failure.title = "Something went wrong"
+    return respond(request, failure)
+
+
+def _to_login(request: Request) -> Response | None:
+    """To the login page and back, for a page that somebody opens; None for what a script, a form or an <img> asks for."""
+    if request.headers.get("HX-Request"):
+        # htmx would put the login page in place of the fragment; so told, it opens it.
+        return Response(status_code=401, headers={"HX-Redirect": login_address(path_of(request.headers.get("HX-Current-URL", "")))})
+    opened = request.method == "GET" and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+    if not opened or request.query_params.get("token"):
+        return None
+    return RedirectResponse(login_address(path_of(str(request.url))), 303)
 
 
 def _app_error(request: Request, error: Exception) -> Response:
@@ -42,24 +67,38 @@ def _invalid(request: Request, error: Exception) -> Response:
     details = error.errors() if isinstance(error, RequestValidationError) else []
     # An address like /runs/abc cannot exist: that is "not found" to a person.
     if details and all(detail["loc"][0] == "path" for detail in details):
-        return respond(request, NotFound("There is nothing at this address."))
-    sentences = [f"{'.'.join(str(part) for part in detail['loc'][1:]) or 'The input'}: {detail['msg']}" for detail in details]
-    return respond(request, Invalid(". ".join(sentences) + "."))
+        return respond(request, NotFound(NOTHING_HERE))
+    errors = [_one_invalid(detail) for detail in details]
+    sentence = ". ".join(f"{one['field'] or 'The input'}: {one['message']}" for one in errors)
+    return respond(request, Invalid(f"{sentence}."), errors=errors)
+
+
+def _one_invalid(detail: dict[str, Any]) -> dict[str, str]:
+    if detail["type"] == "json_invalid":
+        return {"field": "", "message": f"this is not JSON, from character {detail['loc'][-1]} on ({detail['ctx']['error']})"}
+    return {"field": ".".join(str(part) for part in detail["loc"][1:]), "message": detail["msg"]}
 
 
 def _http(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
+    """What the framework itself refuses."""
+    status, detail = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "")
     if status == 404:
-        return respond(request, NotFound("There is nothing at this address."))
-    failure = AppError(f"{HTTPStatus(status).phrase}.", status)
-    response = respond(request, failure)
+        return respond(request, NotFound(NOTHING_HERE))
+    sentence = f"This address does not take {request.method} requests" if status == 405 else detail or HTTPStatus(status).phrase
+    response = respond(request, AppError(f"{sentence.removesuffix('.')}.", status))
     if isinstance(error, HTTPException) and error.headers:
         response.headers.update(error.headers)
     return response
 
 
-def _unexpected(request: Request, error: Exception) -> Response:
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    failure = AppError(UNEXPECTED, 500)
-    failure.title = "Something went wrong"
-    return respond(request, failure)
+def _database(request: Request, error: Exception) -> Response:
+    logger.error("%s %s: the database failed", request.method, request.url.path, exc_info=error)
+    full = any(words in str(error) for words in ("disk is full", "No space left"))
+    return respond(request, DiskFull() if full else Unavailable(NO_ANSWER))
+
+
+def _too_large_a_number(request: Request, error: Exception) -> Response:
+    """SQLite counts to 2⁶³; whoever asks for more asks for something that is not there."""
+    if "SQLite INTEGER" not in str(error):
+        raise error
+    return respond(request, NotFound("There is nothing of so large a number."))

@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from itsdangerous import URLSafeSerializer
@@ -24,10 +25,13 @@ import backend.review.pages
 import backend.runs.api
 import backend.runs.pages
 from backend import queue
+from backend.accounts.dependencies import perhaps_signed_in
+from backend.datasets.service import forget_uploads
 from backend.db import Database, SessionDep
 from backend.failures import register_handlers
 from backend.jobs.sweep import Sweep
 from backend.protection import protect
+from backend.reference import REFUSALS, TAGS, Application, bearer, shape_of
 from backend.rendering import STATIC, page
 from backend.settings import Settings
 from backend.storage import Storage
@@ -38,13 +42,15 @@ site = APIRouter(include_in_schema=False)
 
 def create_app(settings: Settings) -> FastAPI:
     """The web application of one process."""
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     queue.configure(settings.broker)
-    app = FastAPI(
+    app = Application(
         title="Winnow",
         version=version("winnow"),
         summary="Find the training images that hurt an image classifier, review them, remove them, and measure whether it helped.",
         openapi_url="/api/openapi.json",
+        openapi_tags=TAGS,
+        generate_unique_id_function=lambda route: "_".join((*map(str, route.tags), route.name)).replace(" ", "_"),
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan,
@@ -53,8 +59,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.database = Database(settings.database)
     app.state.storage = Storage(settings.files)
     app.state.csrf_signer = URLSafeSerializer(settings.secret(), salt="csrf")
+    app.state.recent_sign_ins = {}
     for feature in FEATURES:
-        app.include_router(feature.api.router, prefix="/api/v1")
+        app.include_router(feature.api.router, prefix="/api/v1", dependencies=[Depends(bearer)], responses=REFUSALS)
         app.include_router(feature.pages.router)
     app.include_router(site)
     app.mount("/static", VersionedFiles(directory=STATIC))
@@ -65,6 +72,8 @@ def create_app(settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    with app.state.database.transaction(write=False) as session:
+        forget_uploads(session, app.state.storage)
     sweep = Sweep(app.state.database, app.state.settings)
     sweep.start()
     yield
@@ -89,7 +98,8 @@ def health(session: SessionDep) -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
 
-@site.get("/api/docs")
+@site.get("/api/docs", dependencies=[Depends(perhaps_signed_in)])
 def api_docs(request: Request) -> HTMLResponse:
     """The API's reference, from the OpenAPI document, without anything from another host."""
-    return page(request, "api_docs.html", spec=request.app.openapi())
+    document = request.app.openapi()
+    return page(request, "api_docs.html", spec=document, shape_of=partial(shape_of, document))

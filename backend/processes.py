@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 ROUND_SECONDS = 0.1
-STOP_SECONDS = 8.0  # for a worker to put its job back into the queue and for the web to finish its answers
+STOP_SECONDS = 6.0  # for a worker to put its job back into the queue and for the web to finish its answers
 STEADY_SECONDS = 30.0  # a child that lived this long starts again at once
 LONGEST_PAUSE = 15.0
 LOG_BYTES = 5 * 2**20
@@ -106,6 +106,11 @@ class Supervisor:
         """Ask the supervisor to end, from any thread or as a signal handler."""
         self._stopping.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to end."""
+        return self._stopping.is_set()
+
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Start everything, call `ready`, and watch until asked to end."""
         handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -116,6 +121,7 @@ class Supervisor:
             ready()
             while not self._stopping.wait(ROUND_SECONDS):
                 self._round()
+            self._say("Stopping …")
         finally:
             self._end_all()
             for number, handler in before.items():

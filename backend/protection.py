@@ -1,20 +1,22 @@
-"""What every response and every request must keep to: security headers, and the limit of an upload."""
-
-from collections.abc import Awaitable, Callable
+"""What every response and every request must keep to: security headers, and the limits of a body."""
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from secure import ContentSecurityPolicy, ReferrerPolicy, Secure, XContentTypeOptions, XFrameOptions
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from backend import failures
 from backend.errors import AppError
-from backend.failures import respond
 from backend.settings import Settings
 
-# Requests that carry no upload stay small, whatever they are.
+# A request that carries no upload stays small, whatever it is.
 ORDINARY_BYTES = 2 * 2**20
+# The addresses that take more. They find out who asks before they read, and read into a file (backend/datasets/uploads.py).
+UPLOADS = ("/datasets", "/api/v1/data-sets/upload")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
-_headers = Secure(
+_secure = Secure(
     csp=ContentSecurityPolicy()
     .default_src("'self'")
     .script_src("'self'")
@@ -28,6 +30,8 @@ _headers = Secure(
     xfo=XFrameOptions().deny(),
     referrer=ReferrerPolicy().same_origin(),
 )
+# A page shows what is private and may change any moment; what is immutable says so itself.
+HEADERS = {**_secure.headers, "Cache-Control": "no-store"}
 
 
 class TooLarge(AppError):
@@ -38,48 +42,111 @@ class TooLarge(AppError):
 
 
 def protect(app: FastAPI, settings: Settings) -> None:
-    """Add both middlewares."""
+    """Add both middlewares, and the headers to the one answer that is given outside of them."""
     app.add_middleware(LimitBody, limit=settings.max_upload_bytes)
+    app.add_middleware(AddHeaders)
+    app.add_exception_handler(Exception, _unexpected)
 
-    @app.middleware("http")
-    async def add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await call_next(request)
-        for name, value in _headers.headers.items():
-            response.headers.setdefault(name, value)
-        # A page shows what is private and may change any moment; what is immutable says so itself.
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    response = failures.unexpected(request, error)
+    _add(response.headers)
+    return response
+
+
+def _add(headers: MutableHeaders) -> None:
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+
+
+class AddHeaders:
+    """Adds the headers to every response that does not say otherwise."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _add(MutableHeaders(scope=message))
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
 
 
 class LimitBody:
-    """Refuses a body that is larger than allowed, by its announced length or, where that is missing or wrong, as it arrives."""
+    """Refuses a body that is larger than allowed, by its announced length or, where that is missing or wrong, as it arrives.
+
+    An ordinary body is read to its end before anything else happens: a transaction must never wait for a slow sender.
+    """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self.app = app
         self.limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["method"] in SAFE_METHODS:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
-        upload = request.headers.get("content-type", "").startswith(("multipart/form-data", "application/octet-stream", "application/zip"))
-        limit = self.limit if upload else min(self.limit, ORDINARY_BYTES)
-        if int(request.headers.get("content-length") or 0) > limit:
-            await respond(request, _too_large(limit))(scope, receive, send)
+        upload = scope["path"] in UPLOADS and request.headers.get("content-type", "").startswith("multipart/form-data")
+        replay: Receive | None
+        try:
+            if upload:
+                _check(_announced(request), self.limit, TOO_LARGE_UPLOAD)
+                replay = _counted(receive, self.limit)
+            else:
+                _check(_announced(request), ORDINARY_BYTES, TOO_LARGE)
+                replay = await _whole(receive)
+        except TooLarge as error:
+            await failures.respond(request, error)(scope, receive, send)
             return
-        seen = 0
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise _too_large(limit)
-            return message
-
-        await self.app(scope, counted, send)
+        if replay is not None:
+            await self.app(scope, replay, send)
 
 
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"This is more than the {limit:,} bytes that are allowed. The administrator can raise WINNOW_MAX_UPLOAD_BYTES.")
+TOO_LARGE = "This request is larger than the {limit:,} bytes that it may have. Archives are uploaded as a form, on the page of data sets."
+TOO_LARGE_UPLOAD = "This upload is larger than the {limit:,} bytes that are allowed. The administrator can raise WINNOW_MAX_UPLOAD_BYTES."
+
+
+def _announced(request: Request) -> int:
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() else 0
+
+
+def _check(size: int, limit: int, sentence: str) -> None:
+    if size > limit:
+        raise TooLarge(sentence.format(limit=limit))
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
+    """The same body; reading beyond the limit raises TooLarge."""
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        _check(seen, limit, TOO_LARGE_UPLOAD)
+        return message
+
+    return counted
+
+
+async def _whole(receive: Receive) -> Receive | None:
+    """The same body, read already; None where the sender has gone. Raises TooLarge."""
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        _check(len(body), ORDINARY_BYTES, TOO_LARGE)
+        more = message.get("more_body", False)
+    unread = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+    async def replay() -> Message:
+        return unread.pop() if unread else await receive()
+
+    return replay

@@ -1,8 +1,9 @@
 """Templates: one environment (an undefined name is an error, everything is escaped), and `page`."""
 
 import hashlib
+import math
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -62,38 +63,47 @@ def csrf_field() -> Markup:
 
 def percent(fraction: float | None, digits: int = 1) -> str:
     """0.912 → "91.2 %"."""
-    return "–" if fraction is None else f"{100 * fraction:.{digits}f} %"
+    if fraction is None or not math.isfinite(fraction):
+        return "–"
+    return f"{_rounded(100 * fraction, digits):.{digits}f} %"
 
 
 def points(fraction: float | None, digits: int = 1) -> str:
-    """0.014 → "+1.4 points"."""
-    return "–" if fraction is None else f"{100 * fraction:+.{digits}f} points".replace("-", "−")
+    """0.014 → "+1.4 points"; what rounds to nothing has no sign."""
+    if fraction is None or not math.isfinite(fraction):
+        return "–"
+    value = _rounded(100 * fraction, digits)
+    return f"{value:{'+' if value else ''}.{digits}f} points".replace("-", "−")
 
 
 def number(value: float | None) -> str:
     """1797 → "1,797"; fractions with up to four significant digits."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def duration(seconds: float | None) -> str:
     """125 → "2 min 5 s"."""
-    if seconds is None:
+    if seconds is None or not math.isfinite(seconds):
         return "–"
     if 0 < seconds < 1:
         return "less than 1 s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(max(round(seconds), 0), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def _rounded(value: float, digits: int) -> float:
+    """Without the sign that "−0.0" would have."""
+    return round(value, digits) + 0.0
+
+
 def localtime(moment: datetime | None) -> Markup | str:
     """A moment that the browser turns into local time; UTC without JavaScript."""
     if moment is None:
         return "–"
-    return Markup('<time datetime="{}" data-controller="local-time">{}</time>').format(
-        moment.isoformat(), moment.strftime("%Y-%m-%d %H:%M UTC")
-    )
+    utc = moment.astimezone(UTC)  # PostgreSQL gives moments in the zone of its own
+    return Markup('<time datetime="{}" data-controller="local-time">{}</time>').format(utc.isoformat(), utc.strftime("%Y-%m-%d %H:%M UTC"))

@@ -4,6 +4,7 @@ import hashlib
 import os
 import secrets
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -77,11 +78,19 @@ class Settings(BaseSettings):
         if self.secret_key.get_secret_value():
             return self.secret_key.get_secret_value()
         path = self.home / "secret"
-        try:
-            # O_EXCL: of two processes that start together, one writes and the other reads.
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return path.read_text()
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32))
+        if not path.exists():
+            _write_once(path, secrets.token_urlsafe(32))
         return path.read_text()
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Write the file, readable by its owner only. Of two processes that start together one wins; neither ever sees half of it."""
+    # mkstemp gives the permissions; the link is made whole, or not at all where the name is taken.
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".secret-")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        os.unlink(draft)

@@ -1,6 +1,8 @@
 """The cast: an owner, a reviewer and an outsider, on a real database in a folder of its own."""
 
+import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,18 +19,34 @@ from backend.settings import Settings
 from backend.storage import Storage
 from tests.factories import a_user
 
+# As in the worker (worker/app.py): threads that wait must not take the core from whoever works. Read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# What a browser says of an address that a person opened.
+NAVIGATION = {"Sec-Fetch-Mode": "navigate"}
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home", import_folders=str(tmp_path / "import"))
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with all tables and no row: copied for each test, as making it takes longer than most tests do."""
+    path = tmp_path_factory.mktemp("database") / "winnow.db"
+    database = Database(f"sqlite:///{path}")
+    Base.metadata.create_all(database.engine)
+    database.close()
+    return path
+
+
 @pytest.fixture
-def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[FastAPI]:
+def app(settings: Settings, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FastAPI]:
     """The application without a broker: messages are dropped, the job row is the truth."""
     monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
     app = create_app(settings)
-    Base.metadata.create_all(app.state.database.engine)
+    shutil.copy(empty_database, settings.home / "winnow.db")
     yield app
     app.state.database.close()
 
@@ -63,7 +81,7 @@ def sign_in(app: FastAPI, database: Database) -> Callable[[User], TestClient]:
         with database.transaction() as session:
             link = accounts.issue_login_link(session, user)
         client = TestClient(app, raise_server_exceptions=False)
-        client.get("/", params={"token": link}, follow_redirects=False)
+        client.get("/", params={"token": link}, headers=NAVIGATION, follow_redirects=False)
         found = re.search(r'name="csrf-token" content="([^"]+)"', client.get("/account").text)
         assert found is not None
         client.headers["X-CSRF-Token"] = found.group(1)

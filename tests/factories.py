@@ -132,7 +132,8 @@ def a_review(session: Session, run: Run, *, seed: int = 0) -> Review:
     generator = np.random.default_rng(seed)
     rows = session.scalars(select(Image).where(Image.data_set_id == run.data_set_id, Image.split == "train").order_by(Image.id)).all()
     classes = len(session.get_one(DataSet, run.data_set_id).class_names)
-    harm, wrong = Scoring(run_id=run.id, method="sgd_influence", state="done"), Scoring(run_id=run.id, method="margin", state="done")
+    done = {"run_id": run.id, "state": "done", "report": {"seconds": 1.0, "stored_bytes": 1000}}
+    harm, wrong = Scoring(method="sgd_influence", **done), Scoring(method="margin", **done)
     session.add_all((harm, wrong))
     session.flush()
     review = Review(

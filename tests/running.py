@@ -59,7 +59,9 @@ class Winnow:
         with self.database.transaction() as session:
             owner = accounts.create_user(session, "Olga", "owner")
             token = accounts.create_token(session, owner, "tests")
-        self.client = httpx2.Client(base_url=f"{self.address}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        self.client = httpx2.Client(
+            base_url=f"{self.address}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False
+        )
 
     def run(self, *arguments: str) -> str:
         """A command of `winnow` on this very folder; what it printed."""

@@ -1,6 +1,8 @@
 """Who is asking, and may they: the one place where access and cross-site requests are checked."""
 
+import time
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -14,6 +16,9 @@ from backend.models import User
 COOKIE = "winnow_session"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+# For pictures alone: whose sign-in was valid this many seconds ago is not asked again. A page has a hundred of them.
+RECENT_SECONDS = 10.0
+MOST_RECENT = 1000
 
 
 @dataclass(frozen=True)
@@ -42,22 +47,37 @@ def identify(request: Request, session: SessionDep) -> SignedIn:
     return SignedIn(user, credential.id, by_cookie)
 
 
+def require_sign_in(request: Request) -> None:
+    """Only that somebody is signed in, for pictures: without a transaction where that was so moments ago. Raises Unauthenticated."""
+    recent: dict[bytes, float] = request.app.state.recent_sign_ins
+    shown = f"{request.headers.get('Authorization', '')} {request.cookies.get(COOKIE, '')}"
+    key = sha256(shown.encode()).digest()
+    if recent.get(key, 0.0) > time.monotonic():
+        return
+    with request.app.state.database.transaction(write=False) as session:
+        identify(request, session)
+    if len(recent) >= MOST_RECENT:
+        recent.clear()
+    recent[key] = time.monotonic() + RECENT_SECONDS
+
+
 def csrf_token(request: Request, credential_id: int) -> str:
     """What a form of this session must bring along."""
     return str(_signer(request).dumps(credential_id))
 
 
-async def verify(request: Request, who: Annotated[SignedIn, Depends(identify)]) -> SignedIn:
-    """Refuse unsafe requests that a foreign page made a browser send. Raises Forbidden."""
-    if not who.by_cookie or request.method in SAFE_METHODS:
-        return who
+def refuse_foreign(request: Request) -> None:
+    """Refuse what a page of another site made a browser send; browsers say so. Raises Forbidden."""
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         raise Forbidden("This request came from another site.")
-    token = request.headers.get("X-CSRF-Token")
-    if token is None and request.headers.get("Content-Type", "").partition(";")[0] in FORM_TYPES:
-        # FastAPI has parsed the form already where the route declares one; Starlette keeps what was parsed.
-        value = (await request.form()).get("csrf_token")
-        token = value if isinstance(value, str) else None
+
+
+async def verify(request: Request, who: Annotated[SignedIn, Depends(identify)]) -> SignedIn:
+    """Refuse unsafe requests that do not prove that they come from a page of ours. Raises Forbidden."""
+    if not who.by_cookie or request.method in SAFE_METHODS:
+        return who
+    refuse_foreign(request)
+    token = request.headers.get("X-CSRF-Token") or await _form_token(request)
     try:
         valid = token is not None and _signer(request).loads(token) == who.credential_id
     except BadSignature:
@@ -67,16 +87,41 @@ async def verify(request: Request, who: Annotated[SignedIn, Depends(identify)]) 
     return who
 
 
-def signed_in_user(who: Annotated[SignedIn, Depends(verify)]) -> User:
+async def _form_token(request: Request) -> str | None:
+    """The token in a form. An upload was read before, into a file, and has left its token behind (backend/datasets/uploads.py)."""
+    if hasattr(request.state, "form_token"):
+        return str(request.state.form_token)
+    if request.headers.get("Content-Type", "").partition(";")[0] not in FORM_TYPES:
+        return None
+    # FastAPI has parsed the form already where the route declares one; Starlette keeps what was parsed.
+    value = (await request.form()).get("csrf_token")
+    return value if isinstance(value, str) else None
+
+
+# Async, because FastAPI would send a plain function to another thread, which costs more than the function does.
+async def signed_in_user(who: Annotated[SignedIn, Depends(verify)]) -> User:
     """Anybody who is signed in."""
     return who.user
 
 
-def owner(who: Annotated[SignedIn, Depends(verify)]) -> User:
+async def owner(who: Annotated[SignedIn, Depends(verify)]) -> User:
     """An owner. Raises Forbidden for others."""
+    return require_owner(who)
+
+
+def require_owner(who: SignedIn) -> User:
+    """The same for those who have found out by themselves who asks."""
     if who.user.role != "owner":
         raise Forbidden("Only an owner may do this. You can look at everything and decide in reviews.")
     return who.user
+
+
+def perhaps_signed_in(request: Request, session: SessionDep) -> User | None:
+    """Whoever is signed in, for pages that everybody may see."""
+    try:
+        return identify(request, session).user
+    except Unauthenticated:
+        return None
 
 
 def _signer(request: Request) -> URLSafeSerializer:
@@ -87,3 +132,4 @@ def _signer(request: Request) -> URLSafeSerializer:
 SignedInDep = Annotated[SignedIn, Depends(verify)]
 UserDep = Annotated[User, Depends(signed_in_user)]
 OwnerDep = Annotated[User, Depends(owner)]
+VisitorDep = Annotated[User | None, Depends(perhaps_signed_in)]

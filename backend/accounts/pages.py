@@ -3,47 +3,76 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from backend.accounts import service
-from backend.accounts.dependencies import COOKIE, SignedInDep, UserDep
+from backend.accounts.dependencies import COOKIE, SignedInDep, UserDep, VisitorDep, refuse_foreign
+from backend.addresses import own_path
 from backend.db import SessionDep
 from backend.errors import Unauthenticated
 from backend.rendering import page
 
 router = APIRouter(include_in_schema=False)
 
+COME_BACK = "winnow_next"
+COME_BACK_SECONDS = 86400  # as long as a login link works
+
 
 @router.get("/")
-def home(request: Request, token: str = "") -> RedirectResponse:
+def home(request: Request, token: str = "") -> Response:
     """The login link ends here; without one, the data sets."""
-    response = RedirectResponse("/datasets", 303)
-    # The address with the secret in it must not reach another site.
-    response.headers["Referrer-Policy"] = "no-referrer"
-    if token:
-        _sign_in(request, response, token)
-    return response
-
-
-def _sign_in(request: Request, response: RedirectResponse, token: str) -> None:
-    settings = request.app.state.settings
-    try:
-        with request.app.state.database.transaction() as session:
-            secret = service.sign_in(session, token, settings.session_days)
-    except Unauthenticated:
-        if COOKIE in request.cookies:
-            # A second click on a used link, by somebody who is signed in: nothing is wrong.
-            return
-        raise
-    response.set_cookie(
-        COOKIE, secret, max_age=settings.session_days * 86400, httponly=True, samesite="lax", secure=settings.secure_cookies
-    )
+    if not token:
+        return RedirectResponse("/datasets", 303)
+    # Chat and mail programs look at links before people do, and browsers fetch ahead: a link that works once must not be spent on them.
+    if request.headers.get("Sec-Fetch-Mode") == "navigate" and "Sec-Purpose" not in request.headers:
+        return _sign_in(request, token)
+    return _secretive(page(request, "login.html", token=token))
 
 
 @router.get("/login")
-def login(request: Request) -> HTMLResponse:
-    """Says how to get a login link."""
-    return page(request, "login.html", message=None)
+def login(request: Request, user: VisitorDep, next: str = "") -> Response:  # noqa: A002 - the word in the address
+    """Says how to get a login link, and remembers where to go afterwards."""
+    back = own_path(next, "")
+    if user is not None:
+        return RedirectResponse(back or "/datasets", 303)
+    response = page(request, "login.html", token="")
+    if back:
+        _set_cookie(request, response, COME_BACK, back, COME_BACK_SECONDS)
+    return response
+
+
+@router.post("/login")
+def open_link(request: Request, token: Annotated[str, Form()] = "") -> Response:
+    """The button that stands in for the link where a program may have looked at it."""
+    refuse_foreign(request)
+    return _sign_in(request, token)
+
+
+def _sign_in(request: Request, token: str) -> Response:
+    settings = request.app.state.settings
+    response = _secretive(RedirectResponse(own_path(request.cookies.get(COME_BACK, ""), "/datasets"), 303))
+    with request.app.state.database.transaction() as session:
+        try:
+            secret = service.sign_in(session, token, settings.session_days)
+        except Unauthenticated:
+            if service.authenticate(session, "session", request.cookies.get(COOKIE, "")) is None:
+                raise
+            # A second click on a used link, by somebody who is signed in: nothing is wrong.
+            return response
+    _set_cookie(request, response, COOKIE, secret, settings.session_days * 86400)
+    response.delete_cookie(COME_BACK)
+    return response
+
+
+def _secretive(response: Response) -> Response:
+    """The address with the secret in it must not reach another site."""
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response
+
+
+def _set_cookie(request: Request, response: Response, name: str, value: str, seconds: int) -> None:
+    secure = request.app.state.settings.secure_cookies
+    response.set_cookie(name, value, max_age=seconds, httponly=True, samesite="lax", secure=secure)
 
 
 @router.post("/logout")

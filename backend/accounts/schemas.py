@@ -17,6 +17,8 @@ class Person(BaseModel):
 class NewToken(BaseModel):
     """A token to be made."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "nightly script"}]})
+
     name: str = Field("token", min_length=1, max_length=100)
 
 

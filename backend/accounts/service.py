@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from backend.errors import Conflict, Invalid, NotFound, Unauthenticated
 from backend.models import Credential, User, now
+from backend.names import tidy
 
 ROLES = ("owner", "reviewer")
 LINK_LIFETIME = timedelta(hours=24)
@@ -17,7 +18,7 @@ USED_LINK = "This login link was used already or is too old. Get a new one on th
 
 def create_user(session: Session, name: str, role: str = "reviewer") -> User:
     """Add a person. Raises Invalid for an empty name or an unknown role, Conflict for a name that is taken."""
-    name = name.strip()
+    name = tidy(name)
     if not 0 < len(name) <= 100:
         raise Invalid("A person needs a name of 1 to 100 characters.")
     if role not in ROLES:
@@ -64,7 +65,7 @@ def issue_login_link(session: Session, user: User) -> str:
 
 def create_token(session: Session, user: User, name: str) -> str:
     """The secret of an API token; it is shown once and works until it is revoked."""
-    return _issue(session, user, "api_token", name.strip()[:100] or "token", None)
+    return _issue(session, user, "api_token", tidy(name)[:100] or "token", None)
 
 
 def list_tokens(session: Session, user: User) -> list[Credential]:

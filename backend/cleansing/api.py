@@ -15,14 +15,14 @@ from backend.review import service as reviews
 router = APIRouter(tags=["cleansing"])
 
 
-@router.get("/reviews/{review_id}/dry-run")
+@router.get("/reviews/{review_id}/dry-run", summary="Dry run")
 def dry_run(review_id: int, session: SessionDep, user: UserDep, floor: Annotated[int | None, Query(ge=0)] = None) -> schemas.DryRunOut:
     """What the review's decisions would do to each class. Nothing is changed."""
     review = reviews.get(session, user, review_id)
     return schemas.DryRunOut.model_validate(service.dry_run(session, user, review, floor))
 
 
-@router.post("/reviews/{review_id}/cleansings", status_code=202)
+@router.post("/reviews/{review_id}/cleansings", status_code=202, summary="Clean and retrain")
 def start(review_id: int, session: SessionDep, user: OwnerDep, body: schemas.CleansingIn | None = None) -> schemas.CleansingOut:
     """Make a new version from the decisions and measure it. 422 where the dry run refuses."""
     asked = body or schemas.CleansingIn()
@@ -30,19 +30,19 @@ def start(review_id: int, session: SessionDep, user: OwnerDep, body: schemas.Cle
     return _out(session, service.start(session, user, review, asked.floor, asked.fresh_seeds))
 
 
-@router.get("/cleansings/{cleansing_id}")
+@router.get("/cleansings/{cleansing_id}", summary="One cleansing and its verdict")
 def show(cleansing_id: int, session: SessionDep, user: UserDep) -> schemas.CleansingOut:
     """A cleansing and, once it is measured, its verdict."""
     return _out(session, service.get(session, user, cleansing_id))
 
 
-@router.post("/cleansings/{cleansing_id}/accept")
+@router.post("/cleansings/{cleansing_id}/accept", summary="Accept the cleaned version")
 def accept(cleansing_id: int, session: SessionDep, user: OwnerDep) -> schemas.CleansingOut:
     """Make the cleaned version the data set's current one. Repeating it changes nothing."""
     return _out(session, service.accept(session, user, service.get(session, user, cleansing_id)))
 
 
-@router.post("/cleansings/{cleansing_id}/roll-back")
+@router.post("/cleansings/{cleansing_id}/roll-back", summary="Roll back")
 def roll_back(cleansing_id: int, session: SessionDep, user: OwnerDep) -> schemas.CleansingOut:
     """Decline the cleaned version, also after it was accepted. Repeating it changes nothing."""
     return _out(session, service.roll_back(session, user, service.get(session, user, cleansing_id)))

@@ -54,6 +54,8 @@ class DryRunOut(BaseModel):
 class CleansingIn(BaseModel):
     """How to clean: training images that every class keeps, and how many fresh starts to measure."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"floor": None, "fresh_seeds": 5}]})
+
     floor: int | None = Field(None, ge=0, description="Null means a tenth of each class, and at least 2.")
     fresh_seeds: int = Field(FEWEST_SEEDS, ge=FEWEST_SEEDS, le=MOST_SEEDS)
 

@@ -72,7 +72,7 @@ def scores(
         if chosen == "csv":
             _write(output, (part.encode() for part in downloads.csv_text(runs.DOWNLOAD_COLUMNS, rows)))
         else:
-            _write(output, [downloads.parquet_bytes(dict(zip(runs.DOWNLOAD_COLUMNS, map(list, zip(*rows, strict=True)), strict=True)))])
+            _write(output, [downloads.parquet_bytes(runs.DOWNLOAD_COLUMNS, rows)])
 
 
 def export_version(

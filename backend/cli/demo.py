@@ -18,7 +18,7 @@ from backend.cli.serving import Host, Port
 from backend.client import Json
 from backend.db import Database
 from backend.settings import Settings
-from backend.terminal import say
+from backend.terminal import console, say
 
 INTERRUPTED = 130
 
@@ -31,6 +31,7 @@ def demo(
     data: Annotated[Path | None, typer.Option(exists=True, help="With --auto: a folder or zip in place of the sample.")] = None,
     idx: Annotated[bool, typer.Option("--idx", help="With --data: the folder holds MNIST's IDX files.")] = False,
     name: Annotated[str | None, typer.Option(help="With --data: the data set's name.")] = None,
+    side: Annotated[int | None, typer.Option(min=8, max=224, help="With --data: side of the images that the model sees.")] = None,
     seed: Annotated[int, typer.Option(help="With --auto: of splits, training and planted errors.")] = 0,
     flip: Annotated[float, typer.Option(min=0, max=1, help="With --auto: share of training labels to flip, as planted errors.")] = 0.0,
     look: Annotated[float, typer.Option(min=0, max=1, help="With --auto: share of the queue that is looked at.")] = 0.2,
@@ -54,6 +55,7 @@ def demo(
         archive=archive,
         name=name or (data.name if data else journey.SAMPLE_NAME),
         seed=seed,
+        side=side,
         run=_given(run),
         review=_given({"method": method, "span": span}),
         flip=flip,
@@ -71,17 +73,19 @@ def demo(
 
 def _drive(settings: Settings, act: Callable[[Settings, Database], None], *, stay: bool) -> None:
     """Start everything and, beside it, `act`; then stay until asked to end, or end at once. Raises what `act` raised."""
-    failures: list[BaseException] = []
-    finished = threading.Event()
+    outcomes: list[BaseException | None] = []
 
     def drive(supervisor: processes.Supervisor, serving: Settings) -> None:
+        outcome: BaseException | None = None
         try:
             with opened(serving) as database:
                 act(serving, database)
         except BaseException as error:
-            failures.append(error)
-        finished.set()
-        if failures or not stay:
+            outcome = error
+        if supervisor.stopping:
+            return  # whatever went wrong, the end of web and worker may be why
+        outcomes.append(outcome)
+        if outcome is not None or not stay:
             supervisor.stop()
 
     def started(supervisor: processes.Supervisor, serving: Settings) -> None:
@@ -89,11 +93,11 @@ def _drive(settings: Settings, act: Callable[[Settings, Database], None], *, sta
         threading.Thread(target=drive, args=(supervisor, serving), name="demo", daemon=True).start()
 
     processes.up(settings, say, started)
-    if not finished.is_set():
-        if not stay:
-            raise typer.Exit(INTERRUPTED)
-    elif failures:
-        raise failures[0]
+    console.show_cursor()  # a progress bar that was cut off has hidden it
+    if not outcomes and not stay:
+        raise typer.Exit(INTERRUPTED)
+    if outcomes and outcomes[0] is not None:
+        raise outcomes[0]
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """The servers: all of them together, or each one alone."""
 
+import logging
 import os
+import re
 import socket
 import sys
 from typing import Annotated
 
+import httpx2
 import typer
 import uvicorn
 from kombu.exceptions import OperationalError
@@ -39,12 +42,20 @@ def serve(
     settings = make_settings(host=host, port=port)
     migrations.prepare(settings)
     made = uvicorn.Config(create_app(settings), log_level="info", timeout_graceful_shutdown=5, proxy_headers=True)
+    logging.getLogger("uvicorn.access").addFilter(without_secrets)
     if door is not None:
         uvicorn.Server(made).run(sockets=[socket.socket(fileno=door)])
         return
     with processes.listen(settings.host, settings.port) as listening:
         say(f"Winnow's web listens at {processes.address(settings)}.")
         uvicorn.Server(made).run(sockets=[listening])
+
+
+def without_secrets(record: logging.LogRecord) -> bool:
+    """Keep login links out of the log of requests: one that nobody has used yet would sign its reader in."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(re.sub(r"token=[^&]+", "token=…", part) if isinstance(part, str) else part for part in record.args)
+    return True
 
 
 def worker() -> None:
@@ -61,9 +72,12 @@ def migrate() -> None:
     say(f"The database is at revision {migrations.head()}.")
 
 
-def health() -> None:
-    """Say whether database and broker answer, in words and as the exit status; for supervisors of workers."""
+def health(web: Annotated[bool, typer.Option("--web", help="Ask the web, not the broker.")] = False) -> None:
+    """Say whether what a worker needs (database, broker) or the web answers, in words and as the exit status; for supervisors."""
     settings = make_settings()
+    if web:
+        _ask_web(settings)
+        return
     migrations.require_current(settings)
     queue.configure(settings.broker)
     try:
@@ -71,3 +85,12 @@ def health() -> None:
     except (OperationalError, OSError) as error:
         raise Conflict(f"The broker does not answer ({error}). Look at WINNOW_BROKER_URL, or start it.") from error
     say(f"Database and broker answer; {waiting} messages wait.")
+
+
+def _ask_web(settings: Settings) -> None:
+    where = processes.running_address(settings) or processes.address(settings.model_copy(update={"public_url": ""}))
+    try:
+        httpx2.get(f"{where}/health", timeout=10, trust_env=False).raise_for_status()
+    except httpx2.HTTPError as error:
+        raise Conflict(f"The web does not answer at {where} ({error}).") from error
+    say(f"The web answers at {where}.")

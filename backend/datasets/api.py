@@ -1,30 +1,58 @@
 """Data sets as JSON."""
 
-import shutil
+from functools import partial
+from pathlib import PurePosixPath
 from typing import Annotated
 
-from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.datasets import service
-from backend.datasets.schemas import DataSetOut, DataSetPage, NewDataSet, Planted, RefusalOut, RefusalPage, Rename, Source, VersionOut
+from backend.datasets.schemas import (
+    DataSetOut,
+    DataSetPage,
+    DataSetSummary,
+    ImportForm,
+    NewDataSet,
+    Planted,
+    RefusalOut,
+    RefusalPage,
+    Rename,
+    Source,
+    VersionOut,
+)
+from backend.datasets.uploads import UploadDep, UploadedForm
 from backend.db import SessionDep
-from backend.downloads import csv_download
+from backend.downloads import CHUNK, csv_download, in_chunks
+from backend.errors import Invalid
+from backend.forms import read_form
 from backend.models import DataSet, User
-from backend.storage import Storage
+from backend.names import tidy
+from backend.reference import table
 
 router = APIRouter(prefix="/data-sets", tags=["data sets"])
 After = Annotated[int | None, Query(description="Cursor: `next` of the page before.")]
-Limit = Annotated[int, Query(ge=1, le=1000)]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Most items of the page.")]
+
+_file = {"type": "string", "format": "binary", "description": "A zip of class folders, or with a CSV manifest, or with MNIST's IDX files."}
+_fields = ImportForm.model_json_schema()["properties"]
+UPLOAD_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": {"file": _file, **_fields}}}},
+    }
+}
 
 
 @router.get("", summary="List data sets")
 def list_data_sets(session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50) -> DataSetPage:
     """Newest first."""
     found, following = service.page(session, after=after, limit=limit)
-    return DataSetPage(items=[_out(session, data_set) for data_set in found], next=str(following) if following else None)
+    jobs = service.import_jobs(session, found)
+    items = [DataSetSummary.model_validate(service.describe(one, jobs.get(one.id)), from_attributes=True) for one in found]
+    return DataSetPage(items=items, next=str(following) if following else None)
 
 
 @router.post("", status_code=202, summary="Import from the server")
@@ -36,27 +64,20 @@ def create_data_set(request: Request, session: SessionDep, user: OwnerDep, wante
     return _out(session, service.create_import(session, user, name=wanted.name, source=source, seed=wanted.seed, side=wanted.side))
 
 
-@router.post("/upload", status_code=202, summary="Upload and import an archive")
-def upload_data_set(
-    request: Request,
-    session: SessionDep,
-    user: OwnerDep,
-    file: Annotated[UploadFile, File(description="A zip of class folders, or with a CSV manifest, or with MNIST's IDX files.")],
-    name: Annotated[str, Form(max_length=200)] = "",
-    seed: Annotated[int, Form(ge=0, lt=2**31)] = 0,
-    side: Annotated[int | None, Form(ge=8, le=224)] = None,
-) -> DataSetOut:
-    """Starts the import of an uploaded archive."""
-    return _out(session, save_upload(session, user, request.app.state.storage, file, name=name, seed=seed, side=side))
+@router.post("/upload", status_code=202, summary="Upload and import an archive", openapi_extra=UPLOAD_BODY)
+def upload_data_set(form: UploadDep, session: SessionDep, user: OwnerDep) -> DataSetOut:
+    """Starts the import of an uploaded archive: a zip of class folders, or with a CSV manifest, or with MNIST's IDX files."""
+    return _out(session, import_upload(session, user, form, read_form(ImportForm, form.fields)))
 
 
-def save_upload(session: Session, user: User, storage: Storage, file: UploadFile, *, name: str, seed: int, side: int | None) -> DataSet:
-    """Keep the uploaded file and queue its import."""
-    path = storage.new_upload(".zip")
-    with path.open("wb") as target:
-        shutil.copyfileobj(file.file, target, 1 << 20)
-    name = name.strip() or (file.filename or "").rsplit("/", 1)[-1].removesuffix(".zip")
-    return service.create_import(session, user, name=name, source=Source(kind="zip", path=str(path)), seed=seed, side=side, upload=True)
+def import_upload(session: Session, user: User, form: UploadedForm, wanted: ImportForm) -> DataSet:
+    """Keep the uploaded file and queue its import. Raises Invalid where none came."""
+    if form.file is None:
+        raise Invalid("Choose a zip file first; a program sends it in the form's field “file”.")
+    archive = PurePosixPath(form.file_name.replace("\\", "/")).name.removesuffix(".zip")
+    name = tidy(wanted.name) or tidy(archive) or "Unnamed"
+    source = Source(kind="zip", path=str(form.keep()))
+    return service.create_import(session, user, name=name, source=source, seed=wanted.seed, side=wanted.side, upload=True)
 
 
 @router.get("/{data_set_id}", summary="One data set")
@@ -84,12 +105,13 @@ def list_refusals(data_set_id: int, session: SessionDep, user: UserDep, after: A
     return RefusalPage(items=[RefusalOut.model_validate(one) for one in found], next=str(following) if following else None)
 
 
-@router.get("/{data_set_id}/refusals.csv", summary="Refused files as CSV")
-def refusals_csv(data_set_id: int, session: SessionDep, user: UserDep) -> Response:
+@router.get("/{data_set_id}/refusals.csv", summary="Refused files as CSV", response_class=Response, responses=table("text/csv"))
+def refusals_csv(request: Request, data_set_id: int, session: SessionDep, user: UserDep) -> Response:
     """All of them."""
     data_set = service.get(session, user, data_set_id)
-    found, _ = service.refusals(session, data_set, limit=10_000_000)
-    return csv_download(f"data-set-{data_set.id}-refused.csv", ("path", "reason"), [(one.path, one.reason) for one in found])
+    found = in_chunks(request.app.state.database, partial(service.refusals, data_set=data_set, limit=CHUNK))
+    rows = ((one.path, one.reason) for one in found)
+    return csv_download(f"data-set-{data_set.id}-refused.csv", ("path", "reason"), rows)
 
 
 @router.get("/{data_set_id}/versions", summary="Versions")
@@ -106,4 +128,5 @@ def list_planted(data_set_id: int, session: SessionDep, user: OwnerDep) -> Plant
 
 
 def _out(session: Session, data_set: DataSet) -> DataSetOut:
-    return DataSetOut.model_validate(service.describe(session, data_set), from_attributes=True)
+    described = service.describe(data_set, service.import_job(session, data_set))
+    return DataSetOut.model_validate(described | {"counts": service.counts(session, data_set)}, from_attributes=True)

@@ -1,17 +1,21 @@
 """Data sets as pages, and the images themselves."""
 
 import re
+from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, File, Form, Request, UploadFile
-from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import OwnerDep, UserDep, require_sign_in
 from backend.datasets import api, service
-from backend.datasets.schemas import Source
+from backend.datasets.schemas import ImportPageForm, Source
+from backend.datasets.uploads import UploadDep
 from backend.db import SessionDep
-from backend.errors import Invalid, NotFound
+from backend.errors import NotFound
+from backend.forms import read_form
 from backend.rendering import page
+from backend.runs import service as runs
 
 router = APIRouter(include_in_schema=False)
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -23,33 +27,24 @@ FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-
 def list_data_sets(request: Request, session: SessionDep, user: UserDep, after: int | None = None) -> HTMLResponse:
     """All data sets, and the ways to import one."""
     found, following = service.page(session, after=after)
-    jobs = {data_set.id: service.import_job(session, data_set) for data_set in found if data_set.state != "ready"}
     folders = bool(request.app.state.settings.import_roots)
-    return page(request, "datasets/list.html", data_sets=found, jobs=jobs, following=following, folders=folders)
+    return page(
+        request, "datasets/list.html", data_sets=found, jobs=service.import_jobs(session, found), following=following, folders=folders
+    )
 
 
 @router.post("/datasets")
-def create_data_set(
-    request: Request,
-    session: SessionDep,
-    user: OwnerDep,
-    file: Annotated[UploadFile | None, File()] = None,
-    kind: Annotated[str, Form()] = "upload",
-    path: Annotated[str, Form()] = "",
-    name: Annotated[str, Form(max_length=200)] = "",
-    seed: Annotated[int, Form(ge=0, lt=2**31)] = 0,
-) -> RedirectResponse:
+def create_data_set(request: Request, form: UploadDep, session: SessionDep, user: OwnerDep) -> RedirectResponse:
     """Start an import from an upload, from the server, or of the sample."""
-    if kind == "sample":
-        data_set = service.create_import(session, user, name=name, source=Source(kind="sample"), seed=seed)
-    elif kind == "folder":
-        checked = service.check_path(request.app.state.settings, path)
-        source = Source(kind="folder" if checked.is_dir() else "zip", path=str(checked))
-        data_set = service.create_import(session, user, name=name, source=source, seed=seed)
-    elif file is not None and file.filename:
-        data_set = api.save_upload(session, user, request.app.state.storage, file, name=name, seed=seed, side=None)
+    wanted = read_form(ImportPageForm, form.fields)
+    if wanted.kind == "upload":
+        data_set = api.import_upload(session, user, form, wanted)
     else:
-        raise Invalid("Choose a zip file first.")
+        source = Source(kind="sample", path=None)
+        if wanted.kind == "folder":
+            checked = service.check_path(request.app.state.settings, wanted.path)
+            source = Source(kind="folder" if checked.is_dir() else "zip", path=str(checked))
+        data_set = service.create_import(session, user, name=wanted.name, source=source, seed=wanted.seed, side=wanted.side)
     return RedirectResponse(f"/datasets/{data_set.id}", 303)
 
 
@@ -68,7 +63,7 @@ def show_data_set(request: Request, data_set_id: int, session: SessionDep, user:
         refused=refused,
         more_refused=more is not None,
         versions=service.versions(session, data_set),
-        runs=service.runs(session, data_set),
+        runs=runs.page(session, data_set)[0],
     )
 
 
@@ -92,15 +87,20 @@ router.add_api_route("/datasets/{data_set_id}/refusals.csv", api.refusals_csv, r
 
 
 @router.get("/images/{data_set_id}/{view}/{name}.webp")
-def show_image(request: Request, data_set_id: int, view: str, name: str, session: SessionDep, user: UserDep) -> Response:
-    """A thumbnail, or the full image; where the thumbnail shows every pixel it is both."""
-    storage = request.app.state.storage
-    if view not in ("thumbnails", "full") or not HASH.fullmatch(name) or not service.content_exists(session, data_set_id, name):
+def show_image(request: Request, data_set_id: int, view: str, name: str) -> Response:
+    """A thumbnail, or the full image; where the thumbnail shows every pixel it is both. Files say what there is: no row is looked up."""
+    require_sign_in(request)
+    if view not in ("thumbnails", "full") or not HASH.fullmatch(name):
         raise NotFound("There is no such image.")
-    if request.headers.get("If-None-Match") == f'"{name}"':
-        return Response(status_code=304, headers=FOR_EVER)
-    full = storage.full_image(data_set_id, name)
-    path = full if view == "full" and full.exists() else storage.thumbnail(data_set_id, name)
-    if not path.exists():
-        raise NotFound("The file of this image is gone.")
-    return FileResponse(path, media_type="image/webp", headers=FOR_EVER | {"ETag": f'"{name}"'})
+    headers = FOR_EVER | {"ETag": f'"{name}"'}
+    if name in request.headers.get("If-None-Match", ""):
+        return Response(status_code=304, headers=headers)
+    storage = request.app.state.storage
+    paths = [storage.thumbnail(data_set_id, name)]
+    if view == "full":
+        paths.insert(0, storage.full_image(data_set_id, name))
+    for path in paths:
+        with suppress(FileNotFoundError):
+            # Read at once: these are small, and a response that opens files by itself takes three threads in turn.
+            return Response(path.read_bytes(), media_type="image/webp", headers=headers)
+    raise NotFound("There is no such image, or its file is gone.")

@@ -20,7 +20,15 @@ class Source(BaseModel):
 class NewDataSet(BaseModel):
     """An import to start."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "Screws", "source": {"kind": "folder", "path": "/data/screws"}, "seed": 0},
+                {"source": {"kind": "sample"}},
+            ]
+        },
+        extra="forbid",
+    )
 
     name: str = Field("", max_length=200, description="Name; made from the source if left out.")
     source: Source
@@ -28,14 +36,31 @@ class NewDataSet(BaseModel):
     side: int | None = Field(None, ge=8, le=224, description="Side of the square images that the model sees; chosen if left out.")
 
 
+class ImportForm(BaseModel):
+    """The fields of the form that imports; the archive comes beside them."""
+
+    name: str = Field("", max_length=200, description="Name; the archive's if left out.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of the split into train, validation and test where the archive has none.")
+    side: int | None = Field(None, ge=8, le=224, description="Side of the square images that the model sees; chosen if left out.")
+
+
+class ImportPageForm(ImportForm):
+    """The same on the page, where one form or another was sent."""
+
+    kind: Literal["upload", "folder", "sample"] = "upload"
+    path: str = ""
+
+
 class Rename(BaseModel):
     """A new name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Screws, second delivery"}]})
 
     name: str = Field(min_length=1, max_length=200)
 
 
-class DataSetOut(BaseModel):
-    """A data set and what its import found. counts: split → class → images, in the current version."""
+class DataSetSummary(BaseModel):
+    """A data set in a list."""
 
     id: int
     name: str
@@ -50,16 +75,21 @@ class DataSetOut(BaseModel):
     duplicate_count: int
     planted_count: int
     current_version_id: int | None
-    counts: dict[str, dict[str, int]]
-    report: dict[str, Any]
     created_at: datetime
     job: JobOut | None
+
+
+class DataSetOut(DataSetSummary):
+    """A data set and what its import found. counts: split → class → images, in the current version."""
+
+    counts: dict[str, dict[str, int]]
+    report: dict[str, Any]
 
 
 class DataSetPage(BaseModel):
     """Some data sets, newest first, and the cursor of the next page."""
 
-    items: list[DataSetOut]
+    items: list[DataSetSummary]
     next: str | None
 
 

@@ -1,7 +1,7 @@
 """Data sets: start an import, say what it found, delete."""
 
-import shutil
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,11 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from backend.datasets.schemas import Source
+from backend.db import after_commit
 from backend.errors import Conflict, Forbidden, Invalid, NotFound
 from backend.jobs import service as jobs
-from backend.models import DataSet, Image, Job, Refusal, Run, User, Version, images_of
+from backend.models import DataSet, Image, Job, Refusal, Run, User, Version, images_of, now
+from backend.names import tidy
 from backend.settings import Settings
 from backend.storage import Storage
 
@@ -38,11 +40,15 @@ def check_path(settings: Settings, path: str | None) -> Path:
     """The server-side path, resolved. Raises Forbidden outside the folders that imports may read, Invalid where nothing is there."""
     if not path:
         raise Invalid("Say which folder or file on the server to import.")
-    resolved = Path(path).resolve()
-    if not any(resolved.is_relative_to(root) for root in settings.import_roots):
-        raise Forbidden("Winnow may not import from there. The administrator lists the folders it may read in WINNOW_IMPORT_FOLDERS.")
-    if not resolved.exists():
-        raise Invalid(f"There is nothing at {path} on the server.")
+    try:
+        resolved = Path(path).resolve()
+        if not any(resolved.is_relative_to(root) for root in settings.import_roots):
+            raise Forbidden("Winnow may not import from there. The administrator lists the folders it may read in WINNOW_IMPORT_FOLDERS.")
+        there = resolved.exists()
+    except (OSError, ValueError):  # too long, or with a zero byte in it, or in a folder that is closed to us
+        there = False
+    if not there:
+        raise Invalid(f"There is nothing at {tidy(path)[:200]} on the server that Winnow can read.")
     return resolved
 
 
@@ -53,7 +59,7 @@ def create_import(
     if source.kind != "sample" and not source.path:
         raise Invalid("Say which folder or file to import.")
     data_set = DataSet(
-        name=name.strip()[:200] or _name_of(source),
+        name=tidy(name)[:200] or _name_of(source),
         source={**source.model_dump(exclude_none=True), "upload": upload} | ({"side": side} if side else {}),
         seed=seed,
         created_by=user.id if user else None,
@@ -64,10 +70,15 @@ def create_import(
     return data_set
 
 
+def import_jobs(session: Session, data_sets: Sequence[DataSet]) -> dict[int, Job]:
+    """Data set id → its import job, where that is still there."""
+    wanted = (Job.data_set_id.in_([data_set.id for data_set in data_sets]), Job.kind == "import")
+    return {job.subject_id: job for job in session.scalars(select(Job).where(*wanted).order_by(Job.id))}
+
+
 def import_job(session: Session, data_set: DataSet) -> Job | None:
     """The data set's import job, if it is still there."""
-    wanted = (Job.data_set_id == data_set.id, Job.kind == "import")
-    return session.scalar(select(Job).where(*wanted).order_by(Job.id.desc()).limit(1))
+    return import_jobs(session, [data_set]).get(data_set.id)
 
 
 def counts(session: Session, data_set: DataSet, version_id: int | None = None) -> dict[str, dict[str, int]]:
@@ -128,12 +139,6 @@ def manifest(session: Session, data_set: DataSet, of: Version) -> Iterator[tuple
         yield path, data_set.class_names[label], split
 
 
-def runs(session: Session, data_set: DataSet) -> Sequence[tuple[Run, Job | None]]:
-    """The data set's own runs with their jobs, newest first."""
-    statement = select(Run, Job).outerjoin(Job, Job.id == Run.job_id).where(Run.data_set_id == data_set.id, Run.cleansing_id.is_(None))
-    return [(run, job) for run, job in session.execute(statement.order_by(Run.id.desc()).limit(50))]
-
-
 def planted(session: Session, data_set: DataSet) -> list[int]:
     """Ids of the training images whose label was made wrong on purpose."""
     wrong = (Image.data_set_id == data_set.id, Image.true_label.is_not(None), Image.true_label != Image.label)
@@ -142,9 +147,9 @@ def planted(session: Session, data_set: DataSet) -> list[int]:
 
 def rename(session: Session, data_set: DataSet, name: str) -> DataSet:
     """Give it another name. Raises Invalid for an empty one."""
-    if not name.strip():
+    if not tidy(name):
         raise Invalid("A data set needs a name.")
-    data_set.name = name.strip()[:200]
+    data_set.name = tidy(name)[:200]
     session.flush()
     return data_set
 
@@ -155,23 +160,29 @@ def remove(session: Session, data_set: DataSet, storage: Storage) -> None:
     if session.scalar(select(Job.id).where(*busy).limit(1)) is not None:
         raise Conflict("A job is working on this data set. Cancel it or wait, then delete.")
     run_ids = session.scalars(select(Run.id).where(Run.data_set_id == data_set.id)).all()
+    paths = [storage.data_set(data_set.id), *(storage.run(run_id) for run_id in run_ids), *uploads_of([data_set])]
     session.execute(delete(DataSet).where(DataSet.id == data_set.id))
     session.flush()
-    for folder in (storage.data_set(data_set.id), *(storage.run(run_id) for run_id in run_ids)):
-        shutil.rmtree(folder, ignore_errors=True)
+    after_commit(session, lambda: storage.discard(*paths))
 
 
-def content_exists(session: Session, data_set_id: int, content_hash: str) -> bool:
-    """Whether the data set has an image of that content."""
-    wanted = (Image.data_set_id == data_set_id, Image.content_hash == content_hash)
-    return session.scalar(select(Image.id).where(*wanted).limit(1)) is not None
+def uploads_of(data_sets: Sequence[DataSet]) -> list[Path]:
+    """The uploaded archives that these data sets are, or were, made from."""
+    return [Path(data_set.source["path"]) for data_set in data_sets if data_set.source.get("upload")]
 
 
-def describe(session: Session, data_set: DataSet) -> dict[str, Any]:
-    """Everything that the API says of a data set."""
+def forget_uploads(session: Session, storage: Storage, older_than: timedelta = timedelta(hours=1)) -> None:
+    """Delete what a killed process left in the folder of uploads: neither being written still, nor waiting for an import or its repetition."""
+    waiting = {path.name for path in uploads_of(session.scalars(select(DataSet).where(DataSet.state != "ready")).all())}
+    before = now() - older_than
+    storage.discard(*(path for path in storage.uploads_before(before) if path.name not in waiting))
+
+
+def describe(data_set: DataSet, job: Job | None) -> dict[str, Any]:
+    """What the API says of a data set."""
     columns = {name: getattr(data_set, name) for name in DataSet.__table__.columns.keys() if name not in ("source", "created_by")}  # noqa: SIM118
-    return columns | {"counts": counts(session, data_set), "job": import_job(session, data_set)}
+    return columns | {"job": job}
 
 
 def _name_of(source: Source) -> str:
-    return "Handwritten digits (sample)" if source.kind == "sample" else Path(source.path or "").stem[:200] or "Unnamed"
+    return "Handwritten digits (sample)" if source.kind == "sample" else tidy(Path(source.path or "").stem)[:200] or "Unnamed"

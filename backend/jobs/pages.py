@@ -1,12 +1,12 @@
 """Jobs in HTML: the list, one job with its log, the progress fragment, stop and try again."""
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.addresses import own_path, path_of
 from backend.db import SessionDep
 from backend.jobs import service
 from backend.jobs.schemas import State
@@ -19,7 +19,7 @@ SUBJECTS = {"import": "/datasets", "train": "/runs", "score": "/reviews", "clean
 
 
 @router.get("")
-def list_jobs(request: Request, session: SessionDep, user: UserDep, state: State | None = None, after: int | None = None) -> HTMLResponse:  # noqa: ARG001
+def list_jobs(request: Request, session: SessionDep, user: UserDep, state: State | None = None, after: int | None = None) -> HTMLResponse:
     """All jobs, newest first, fifty a page."""
     jobs, following = service.page(session, state=state, after=after)
     return page(request, "jobs/list.html", jobs=jobs, state=state, states=service.STATES, after=after, following=following)
@@ -37,7 +37,7 @@ def show_job(request: Request, session: SessionDep, user: UserDep, job_id: int) 
 def show_progress(request: Request, session: SessionDep, user: UserDep, job_id: int) -> HTMLResponse:
     """What pages with an active job ask for every second. Once it has ended, the page is loaded anew and asks no more."""
     job = service.get(session, user, job_id)
-    origin = urlsplit(request.headers.get("HX-Current-URL", "")).path or f"/jobs/{job.id}"
+    origin = path_of(request.headers.get("HX-Current-URL", "")) or f"/jobs/{job.id}"
     response = page(request, "jobs/_progress.html", job=job, origin=origin)
     if job.state not in service.ACTIVE:
         response.headers["HX-Refresh"] = "true"
@@ -66,6 +66,4 @@ def retry_job(session: SessionDep, user: OwnerDep, job_id: int, origin: Annotate
 
 
 def _back(origin: str, job_id: int) -> RedirectResponse:
-    # Only paths of our own: "//elsewhere" and "/\elsewhere" are other hosts to a browser.
-    ours = origin.startswith("/") and not origin.startswith(("//", "/\\"))
-    return RedirectResponse(origin if ours else f"/jobs/{job_id}", status_code=303)
+    return RedirectResponse(own_path(origin, f"/jobs/{job_id}"), status_code=303)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from backend.accounts.dependencies import UserDep
 from backend.db import SessionDep
 from backend.errors import Invalid
+from backend.jobs.schemas import JobOut
 from backend.models import Job
 from backend.review import decisions, schemas, service
 from backend.review.decisions import Choice
@@ -16,7 +17,7 @@ from backend.review.service import Filters, Order
 router = APIRouter(prefix="/reviews", tags=["review"])
 
 
-@router.get("/{review_id}")
+@router.get("/{review_id}", summary="One review")
 def show(review_id: int, session: SessionDep, user: UserDep) -> schemas.ReviewOut:
     """A review, how far it is, and whether going on pays."""
     review = service.get(session, user, review_id)
@@ -32,11 +33,11 @@ def show(review_id: int, session: SessionDep, user: UserDep) -> schemas.ReviewOu
         last_change=review.last_change,
         progress=progress(session, user, review),
         created_at=review.created_at,
-        job=schemas.JobOut.model_validate(job, from_attributes=True) if job else None,
+        job=JobOut.model_validate(job) if job else None,
     )
 
 
-@router.get("/{review_id}/suggestions")
+@router.get("/{review_id}/suggestions", summary="List suggestions")
 def suggestions(
     review_id: int,
     session: SessionDep,
@@ -62,7 +63,40 @@ def suggestions(
     )
 
 
-@router.post("/{review_id}/decisions")
+@router.get("/{review_id}/images", summary="Suggestions of given images")
+def images(
+    review_id: int,
+    session: SessionDep,
+    user: UserDep,
+    image_id: Annotated[list[int], Query(min_length=1, max_length=service.LARGEST_PAGE)],
+    order: Order = "queue",
+) -> schemas.SuggestionsByImage:
+    """How these images stand now, in order of the queue."""
+    review = service.get(session, user, review_id)
+    rows = service.suggestions_of(session, review, image_id)
+    return schemas.SuggestionsByImage.model_construct(items=cards(session, user, review, rows, order))
+
+
+@router.get("/{review_id}/counts", summary="Count a view by decision")
+def counts(
+    review_id: int,
+    session: SessionDep,
+    user: UserDep,
+    label: int | None = None,
+    predicted: int | None = None,
+    decision: str | None = None,
+) -> schemas.CountsOut:
+    """How many images a view holds: what to expect before deciding on all of them."""
+    review = service.get(session, user, review_id)
+    filters = Filters(label, predicted, decision)
+    service.check_filters(filters, service.data_set_of(session, user, review).class_names)
+    found = service.counts(session, review, filters)
+    bulk = sum(found.values()) if filters.decision else found[None]
+    by_decision = {name: found[name] for name in service.DECISIONS}
+    return schemas.CountsOut(total=sum(found.values()), undecided=found[None], bulk=bulk, **by_decision)
+
+
+@router.post("/{review_id}/decisions", summary="Decide on an image")
 def decide(review_id: int, body: schemas.DecisionIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
     """Decide on one image. Repeating the request with the same client key changes nothing."""
     review = service.get(session, user, review_id)
@@ -70,7 +104,7 @@ def decide(review_id: int, body: schemas.DecisionIn, session: SessionDep, user: 
     return outcome(session, user, review, decisions.decide(session, user, review, body.image_id, choice, body.client_key), order)
 
 
-@router.post("/{review_id}/decisions/bulk")
+@router.post("/{review_id}/decisions/bulk", summary="Decide on many images")
 def decide_many(review_id: int, body: schemas.BulkDecisionIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
     """Decide on a selection or on a whole view, as one act that one undo takes back."""
     review = service.get(session, user, review_id)
@@ -86,14 +120,14 @@ def decide_many(review_id: int, body: schemas.BulkDecisionIn, session: SessionDe
     return outcome(session, user, review, act, order)
 
 
-@router.post("/{review_id}/undo")
+@router.post("/{review_id}/undo", summary="Undo your latest act")
 def undo(review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
     """Take back one's own latest act; never another person's."""
     review = service.get(session, user, review_id)
     return outcome(session, user, review, decisions.undo(session, user, review, body.client_key), order)
 
 
-@router.get("/{review_id}/changes")
+@router.get("/{review_id}/changes", summary="What changed since")
 def changes(
     review_id: int, session: SessionDep, user: UserDep, since: Annotated[int, Query(ge=0)] = 0, order: Order = "queue"
 ) -> schemas.ChangesOut:
@@ -108,7 +142,7 @@ def changes(
     )
 
 
-@router.get("/{review_id}/confusion")
+@router.get("/{review_id}/confusion", summary="Given against predicted class")
 def confusion(review_id: int, session: SessionDep, user: UserDep) -> list[dict[str, int]]:
     """Images by given and predicted class, the most frequent pairs first."""
     rows = service.confusion(session, service.get(session, user, review_id))

@@ -16,12 +16,15 @@ from backend.models import Job, Review, User
 from backend.rendering import page
 from backend.review import decisions, present, service
 from backend.review.decisions import Choice
+from backend.review.schemas import ProgressOut
 from backend.review.view import PAGE_SIZES, View
 
 router = APIRouter(prefix="/reviews", include_in_schema=False)
 
 # Originals up to this many pixels a side are enlarged without blur.
 SMALL_PIXELS = 64
+# Of many classes there are very many pairs; behind these they are rare ones.
+MOST_PAIRS = 200
 
 
 @router.get("/{review_id}")
@@ -39,16 +42,15 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         return RedirectResponse(_grid_address(review, view.last() if view.after else view.first()), 303)
     context = _context(session, user, review, view)
     items = present.cards(session, user, review, found.items, view.order)
-    in_view = service.counts(session, review, view.filters)
-    bulk = service.counts(session, review, decisions.bulk_filters(view.filters)) if view.filters.decision else {None: in_view.get(None, 0)}
+    in_view, bulk_count = _counts(session, review, view, context["progress"])
     return page(
         request,
         "review/grid.html",
         **context,
         items=items,
         found=found,
-        in_view=sum(in_view.values()),
-        bulk_count=sum(bulk.values()),
+        in_view=in_view,
+        bulk_count=bulk_count,
         small=_small(session, found.items[0]) if found.items else False,
         sizes=PAGE_SIZES,
         start=service.next_undecided(session, review, view.order, view.filters, 0),
@@ -84,9 +86,9 @@ def confusion(review_id: int, request: Request, session: SessionDep, user: UserD
     """Which classes are taken for which, each pair a link to its images."""
     review = service.get(session, user, review_id)
     data_set = service.data_set_of(session, user, review)
-    rows = service.confusion(session, review)
+    mixed = [row for row in service.confusion(session, review) if row[0] != row[1]]
     rates = service.confirm_rate(session, review)
-    return page(request, "review/confusion.html", review=review, data_set=data_set, rows=rows, rates=rates)
+    return page(request, "review/confusion.html", review=review, data_set=data_set, rows=mixed[:MOST_PAIRS], pairs=len(mixed), rates=rates)
 
 
 @router.post("/{review_id}/decide")
@@ -144,6 +146,15 @@ def _context(session: Session, user: User, review: Review, view: View) -> dict[s
         "progress": present.progress(session, user, review),
         "client_key": str(uuid4()),
     }
+
+
+def _counts(session: Session, review: Review, view: View, progress: ProgressOut) -> tuple[int, int]:
+    """How many images a view holds, and how many an act on all of it would touch."""
+    if not view.filters:
+        return progress.total, progress.undecided
+    found = service.counts(session, review, view.filters)
+    total = sum(found.values())
+    return total, total if view.filters.decision else found[None]
 
 
 def _waiting(request: Request, session: Session, review: Review) -> HTMLResponse:

@@ -97,7 +97,7 @@ class Card:
         if row.decision is None:
             return None
         label_name = None if row.decision_label is None else self._classes[row.decision_label]
-        words = wording.DECIDED[row.decision] if label_name is None else f"New label: {label_name}"
+        words = wording.DECIDED[row.decision] if label_name is None else f"Now: {label_name}"
         return DecisionOut.model_construct(
             action=row.decision,
             label=row.decision_label,

@@ -3,7 +3,9 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
+
+from backend.jobs.schemas import JobOut
 
 ClientKey = Field(min_length=1, max_length=36, description="Made by the client, best a random UUID: the same key again changes nothing.")
 Action = Literal["remove", "keep", "relabel", "unsure"]
@@ -66,16 +68,6 @@ class ProgressOut(BaseModel):
     sentence: str
 
 
-class JobOut(BaseModel):
-    """The job behind a review."""
-
-    id: int
-    state: str
-    progress_done: int
-    progress_total: int
-    error: str | None
-
-
 class ReviewOut(BaseModel):
     """A review and how far it is."""
 
@@ -92,6 +84,24 @@ class ReviewOut(BaseModel):
     job: JobOut | None
 
 
+class SuggestionsByImage(BaseModel):
+    """The suggestions of the images that were asked for."""
+
+    items: list[SuggestionOut]
+
+
+class CountsOut(BaseModel):
+    """How many images of a view have each decision; `bulk` is how many an act on the whole view would touch."""
+
+    total: int
+    undecided: int
+    remove: int
+    keep: int
+    relabel: int
+    unsure: int
+    bulk: int
+
+
 class SuggestionsOut(BaseModel):
     """A page of suggestions; `next` goes into `after`, `previous` into `before`."""
 
@@ -102,6 +112,12 @@ class SuggestionsOut(BaseModel):
 
 class DecisionIn(BaseModel):
     """One decision on one image."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"client_key": "7c1e9f0a-3b52-4a5d-9d0e-1f6f2f0c8b11", "image_id": 17, "action": "relabel", "label": 3}]
+        }
+    )
 
     client_key: str = ClientKey
     image_id: int
@@ -120,6 +136,19 @@ class FilterIn(BaseModel):
 class BulkDecisionIn(BaseModel):
     """The same decision on a selection (`image_ids`), or on a whole view (`filter`) of `expected` images."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "client_key": "7c1e9f0a-3b52-4a5d-9d0e-1f6f2f0c8b11",
+                    "action": "remove",
+                    "filter": {"label": 3, "predicted": 8},
+                    "expected": 12,
+                }
+            ]
+        }
+    )
+
     client_key: str = ClientKey
     action: Action
     label: int | None = None
@@ -130,6 +159,8 @@ class BulkDecisionIn(BaseModel):
 
 class UndoIn(BaseModel):
     """Take back the latest act."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"client_key": "7c1e9f0a-3b52-4a5d-9d0e-1f6f2f0c8b11"}]})
 
     client_key: str = ClientKey
 

@@ -188,8 +188,10 @@ def suggestions_of(session: Session, review: Review, image_ids: Sequence[int]) -
 
 def counts(session: Session, review: Review, filters: Filters) -> Counts:
     """How many suggestions of a view have each decision (None: undecided)."""
-    grouped = select(Suggestion.decision, func.count()).where(*conditions(review, filters)).group_by(Suggestion.decision)
-    return {row[0]: row[1] for row in session.execute(grouped)}
+    # Not grouped: to group by decision, SQLite walks the whole queue by decision, whatever the filters say.
+    kinds = (None, *DECISIONS)
+    columns = [func.count().filter(Suggestion.decision.is_(None) if kind is None else Suggestion.decision == kind) for kind in kinds]
+    return dict(zip(kinds, session.execute(select(*columns).where(*conditions(review, filters))).one(), strict=True))
 
 
 def progress(session: Session, review: Review, user: User) -> Progress:
@@ -198,7 +200,7 @@ def progress(session: Session, review: Review, user: User) -> Progress:
     mine = session.scalar(
         select(func.count()).select_from(Suggestion).where(Suggestion.review_id == review.id, Suggestion.decided_by == user.id)
     )
-    return Progress(total=review.suggestion_count, mine=mine or 0, **{name: decided.get(name, 0) for name in DECISIONS})
+    return Progress(total=review.suggestion_count, mine=mine or 0, **{name: decided[name] for name in DECISIONS})
 
 
 def changes_since(session: Session, review: Review, since: int) -> list[Row[Any]] | None:
@@ -221,7 +223,8 @@ def confusion(session: Session, review: Review) -> list[tuple[int, int, int, int
         .where(Suggestion.review_id == review.id)
         .group_by(Suggestion.label, Suggestion.predicted)
     ).all()
-    return sorted((tuple(row) for row in rows), key=lambda row: (-row[2], row[0], row[1]))
+    pairs = [(label, predicted, count, decided) for label, predicted, count, decided in rows]
+    return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))
 
 
 def confirm_rate(session: Session, review: Review, width: int = 50) -> list[tuple[int, int, int]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any, cast
 from urllib.parse import parse_qsl, urlencode
 
 from backend.errors import Invalid
@@ -38,7 +38,7 @@ class View:
         if query.get("order", "queue") in service.RANKS:
             view.order = cast(Order, query.get("order", "queue"))
         if (size := _number(query.get("size"))) in PAGE_SIZES:
-            view.size = cast(int, size)
+            view.size = size
         # `from` is what the page's own "go to rank" field asks for.
         view.after = _number(query.get("after")) or max((_number(query.get("from")) or 0) - 1, 0)
         view.before = _number(query.get("before")) or None
@@ -54,7 +54,8 @@ class View:
         try:
             if value is None:
                 raise Invalid(f"“{text}” is no class of this data set.")
-            filters = replace(self.filters, **{name: value})
+            changed: dict[str, Any] = {name: value}
+            filters = replace(self.filters, **changed)
             service.check_filters(filters, class_names)
         except Invalid as error:
             self.note(f"{error.message} That filter was left out.")

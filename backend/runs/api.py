@@ -1,19 +1,26 @@
 """Runs and scorings as JSON."""
 
-from fastapi import APIRouter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.datasets import service as datasets
 from backend.db import SessionDep
-from backend.downloads import csv_download, parquet_download
+from backend.downloads import CHUNK, csv_download, in_chunks, parquet_download
 from backend.jobs.schemas import JobOut
-from backend.models import Review, Run
+from backend.models import Job, Review, Run, Scoring, User
+from backend.reference import table
 from backend.runs import service
-from backend.runs.schemas import EpochOut, NewReview, RunOptions, RunOut, ScoringOptions, ScoringOut
+from backend.runs.schemas import EpochOut, RunOptions, RunOut, RunPage, RunReview, RunReviewPage, RunSummary, ScoringOptions, ScoringOut
 
 router = APIRouter(tags=["runs"])
+After = Annotated[int | None, Query(description="Cursor: `next` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=200, description="Most items of the page.")]
 
 
 @router.post("/data-sets/{data_set_id}/runs", status_code=202, summary="Train on a data set")
@@ -23,6 +30,14 @@ def create_run(data_set_id: int, session: SessionDep, user: OwnerDep, options: R
     return _run_out(session, service.create(session, user, data_set, options))
 
 
+@router.get("/data-sets/{data_set_id}/runs", summary="List the runs of a data set")
+def list_runs(data_set_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50) -> RunPage:
+    """Newest first; the trainings of a cleansing are in the cleansing."""
+    found, following = service.page(session, datasets.get(session, user, data_set_id), after=after, limit=limit)
+    items = [RunSummary.model_validate(_described(run, job)) for run, job in found]
+    return RunPage(items=items, next=str(following) if following else None)
+
+
 @router.get("/runs/{run_id}", summary="One run")
 def show_run(run_id: int, session: SessionDep, user: UserDep) -> RunOut:
     """The run with its job and its epochs so far."""
@@ -30,51 +45,60 @@ def show_run(run_id: int, session: SessionDep, user: UserDep) -> RunOut:
 
 
 @router.post("/runs/{run_id}/reviews", status_code=202, summary="Find harmful images")
-def create_review(run_id: int, session: SessionDep, user: OwnerDep, options: ScoringOptions) -> NewReview:
+def create_review(run_id: int, session: SessionDep, user: OwnerDep, options: ScoringOptions) -> RunReview:
     """Queues the scoring of a finished run; the review can be read once its job is done."""
-    return _review_out(session, service.start_scoring(session, user, service.get(session, user, run_id), options))
+    run = service.get(session, user, run_id)
+    service.start_scoring(session, user, run, options)
+    (newest, *_), _ = service.reviews(session, run, limit=1)
+    return _review_out(*newest)
 
 
-@router.get("/runs/{run_id}/scores.csv", summary="Scores as CSV")
-def scores_csv(run_id: int, session: SessionDep, user: UserDep) -> Response:
+@router.get("/runs/{run_id}/reviews", summary="List the reviews of a run")
+def list_reviews(run_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50) -> RunReviewPage:
+    """Newest first, each with its scorings."""
+    found, following = service.reviews(session, service.get(session, user, run_id), after=after, limit=limit)
+    return RunReviewPage(items=[_review_out(*one) for one in found], next=str(following) if following else None)
+
+
+@router.get("/runs/{run_id}/scores.csv", summary="Scores as CSV", response_class=Response, responses=table("text/csv"))
+def scores_csv(request: Request, run_id: int, session: SessionDep, user: UserDep) -> Response:
     """A line for each training image of the newest scoring."""
-    review = service.latest_review(session, service.get(session, user, run_id))
-    return csv_download(f"run-{run_id}-scores.csv", service.DOWNLOAD_COLUMNS, list(service.score_rows(session, review)))
+    return csv_download(f"run-{run_id}-scores.csv", service.DOWNLOAD_COLUMNS, _score_rows(request, session, user, run_id))
 
 
-@router.get("/runs/{run_id}/scores.parquet", summary="Scores as Parquet")
-def scores_parquet(run_id: int, session: SessionDep, user: UserDep) -> Response:
+@router.get(
+    "/runs/{run_id}/scores.parquet",
+    summary="Scores as Parquet",
+    response_class=Response,
+    responses=table("application/vnd.apache.parquet"),
+)
+def scores_parquet(request: Request, run_id: int, session: SessionDep, user: UserDep) -> Response:
     """The same table with its types."""
+    return parquet_download(f"run-{run_id}-scores.parquet", service.DOWNLOAD_COLUMNS, _score_rows(request, session, user, run_id))
+
+
+def _score_rows(request: Request, session: Session, user: User, run_id: int) -> Iterator[tuple[Any, ...]]:
     review = service.latest_review(session, service.get(session, user, run_id))
-    columns = zip(*service.score_rows(session, review), strict=True)
-    return parquet_download(f"run-{run_id}-scores.parquet", dict(zip(service.DOWNLOAD_COLUMNS, map(list, columns), strict=True)))
+    return in_chunks(request.app.state.database, partial(service.score_page, review=review, limit=CHUNK))
 
 
 def _run_out(session: Session, run: Run) -> RunOut:
-    job = service.job_of(session, run.job_id)
-    return RunOut(
-        id=run.id,
-        data_set_id=run.data_set_id,
-        version_id=run.version_id,
-        state=run.state,
-        seed=run.seed,
-        recipe=run.recipe,
-        params_hash=run.params_hash,
-        report=run.report,
-        created_at=run.created_at,
-        job=JobOut.model_validate(job) if job else None,
-        epochs=[EpochOut.model_validate(epoch) for epoch in service.epochs(session, run)],
-    )
+    epochs = [EpochOut.model_validate(epoch) for epoch in service.epochs(session, run)]
+    return RunOut.model_validate(_described(run, service.job_of(session, run.job_id)) | {"epochs": epochs})
 
 
-def _review_out(session: Session, review: Review) -> NewReview:
-    job = service.job_of(session, review.job_id)
-    return NewReview(
+def _described(run: Run, job: Job | None) -> dict[str, Any]:
+    columns = ("id", "data_set_id", "version_id", "state", "seed", "recipe", "params_hash", "report", "created_at")
+    return {name: getattr(run, name) for name in columns} | {"job": JobOut.model_validate(job) if job else None}
+
+
+def _review_out(review: Review, job: Job | None, scorings: Sequence[Scoring]) -> RunReview:
+    return RunReview(
         id=review.id,
         run_id=review.run_id,
         data_set_id=review.data_set_id,
         version_id=review.version_id,
         state=review.state,
-        scorings=[ScoringOut.model_validate(scoring) for scoring in service.scorings_of(session, review)],
+        scorings=[ScoringOut.model_validate(scoring) for scoring in scorings],
         job=JobOut.model_validate(job) if job else None,
     )

@@ -3,13 +3,14 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.datasets import service as datasets
 from backend.db import SessionDep
+from backend.forms import read_form
 from backend.models import DataSet, Run, User, Version
 from backend.rendering import page
 from backend.runs import api, schemas, service
@@ -29,7 +30,9 @@ FormValues = Annotated[dict[str, Any], Depends(_form_values)]
 @router.get("/datasets/{data_set_id}/runs/new")
 def new_run(request: Request, data_set_id: int, session: SessionDep, user: OwnerDep) -> HTMLResponse:
     """The form: one button, and the rest folded away."""
-    return _form(request, datasets.get(session, user, data_set_id), {}, {})
+    data_set = datasets.get(session, user, data_set_id)
+    service.check_imported(data_set)
+    return _form(request, data_set, {}, {})
 
 
 @router.post("/datasets/{data_set_id}/runs")
@@ -37,9 +40,11 @@ def create_run(request: Request, data_set_id: int, session: SessionDep, user: Ow
     """Start a training, or show the form again with what to mend."""
     data_set = datasets.get(session, user, data_set_id)
     try:
-        options = RunOptions.model_validate(values)
-    except ValidationError as error:
-        errors = {str(detail["loc"][0]): detail["msg"] for detail in error.errors() if detail["loc"]}
+        options = read_form(RunOptions, values)
+    except RequestValidationError as error:
+        errors = {str(detail["loc"][-1]): detail["msg"] for detail in error.errors()}
+        if not errors.keys() <= RunOptions.model_fields.keys():
+            raise
         return _form(request, data_set, values, errors, status=422)
     return RedirectResponse(f"/runs/{service.create(session, user, data_set, options).id}", 303)
 
@@ -56,7 +61,6 @@ def show_run(request: Request, run_id: int, session: SessionDep, user: UserDep) 
 
 
 def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
-    reviews = service.reviews_of(session, run)
     epochs = service.epochs(session, run)
     seconds = sum(epoch.seconds for epoch in epochs) / len(epochs) if epochs else 0.0
     return {
@@ -66,7 +70,7 @@ def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
         "job": service.job_of(session, run.job_id),
         "epochs": epochs,
         "chart": [EpochOut.model_validate(epoch).model_dump() for epoch in epochs],
-        "reviews": [(review, service.job_of(session, review.job_id), service.scorings_of(session, review)) for review in reviews],
+        "reviews": service.reviews(session, run)[0],
         "methods": schemas.METHODS,
         "spans": schemas.SPANS,
         "costs": {method: work * seconds for method, work in schemas.EPOCHS_OF_WORK.items()},
@@ -85,8 +89,8 @@ def epochs(run_id: int, session: SessionDep, user: UserDep) -> dict[str, Any]:
 @router.post("/runs/{run_id}/reviews")
 def create_review(run_id: int, session: SessionDep, user: OwnerDep, values: FormValues) -> RedirectResponse:
     """Find harmful images: start the scoring and go to the review that it fills."""
-    options = ScoringOptions.model_validate(values)
-    review = service.start_scoring(session, user, service.get(session, user, run_id), options)
+    run = service.get(session, user, run_id)
+    review = service.start_scoring(session, user, run, read_form(ScoringOptions, values))
     return RedirectResponse(f"/reviews/{review.id}", 303)
 
 

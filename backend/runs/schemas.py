@@ -32,7 +32,7 @@ EPOCHS_OF_WORK = {"sgd_influence": 3.6, "marginal_influence": 9.0, "final_params
 class RunOptions(BaseModel):
     """How to train; what is left out is chosen to fit the data."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(json_schema_extra={"examples": [{"epochs": 20, "seed": 0}, {}]}, extra="forbid")
 
     version_id: int | None = Field(None, description="Version to train on; the current one if left out.")
     seed: int = Field(0, ge=0, lt=2**31, description="The same seed gives the same run, bit for bit.")
@@ -64,7 +64,7 @@ class RunOptions(BaseModel):
 class ScoringOptions(BaseModel):
     """How to look for harmful images."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(json_schema_extra={"examples": [{"method": "sgd_influence", "span": "last_epoch"}]}, extra="forbid")
 
     method: Literal["sgd_influence", "marginal_influence", "final_params"] = Field(
         "sgd_influence", description="Method of the first ranking."
@@ -86,8 +86,8 @@ class EpochOut(BaseModel):
     params_hash: str
 
 
-class RunOut(BaseModel):
-    """A run, its job and its epochs so far."""
+class RunSummary(BaseModel):
+    """A run in a list."""
 
     id: int
     data_set_id: int
@@ -99,7 +99,19 @@ class RunOut(BaseModel):
     report: dict[str, Any]
     created_at: datetime
     job: JobOut | None
+
+
+class RunOut(RunSummary):
+    """A run, its job and its epochs so far."""
+
     epochs: list[EpochOut]
+
+
+class RunPage(BaseModel):
+    """Some runs, newest first, and the cursor of the next page."""
+
+    items: list[RunSummary]
+    next: str | None
 
 
 class ScoringOut(BaseModel):
@@ -114,8 +126,8 @@ class ScoringOut(BaseModel):
     report: dict[str, Any]
 
 
-class NewReview(BaseModel):
-    """The review that a scoring prepares."""
+class RunReview(BaseModel):
+    """A review that a scoring of the run prepares or has prepared."""
 
     id: int
     run_id: int
@@ -124,3 +136,10 @@ class NewReview(BaseModel):
     state: str
     scorings: list[ScoringOut]
     job: JobOut | None
+
+
+class RunReviewPage(BaseModel):
+    """Some reviews of a run, newest first, and the cursor of the next page."""
+
+    items: list[RunReview]
+    next: str | None

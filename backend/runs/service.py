@@ -8,23 +8,23 @@ from sqlalchemy.orm import Session, aliased
 
 from backend.errors import Conflict, NotFound
 from backend.jobs import service as jobs
-from backend.models import DataSet, Image, Job, Review, Run, RunEpoch, Score, Scoring, Suggestion, User, Version
+from backend.models import DataSet, Job, Review, Run, RunEpoch, Score, Scoring, Suggestion, User, Version
 from backend.runs.schemas import RunOptions, ScoringOptions
 
-DOWNLOAD_ROWS = 2_000
-DOWNLOAD_COLUMNS = (
-    "image_id",
-    "path",
-    "given_class",
-    "predicted_class",
-    "confidence",
-    "queue_position",
-    "influence",
-    "influence_rank",
-    "margin",
-    "margin_rank",
-    "decision",
-)
+# Name → Arrow's word for the type.
+DOWNLOAD_COLUMNS = {
+    "image_id": "int64",
+    "path": "string",
+    "given_class": "string",
+    "predicted_class": "string",
+    "confidence": "double",
+    "queue_position": "int64",
+    "influence": "double",
+    "influence_rank": "int64",
+    "margin": "double",
+    "margin_rank": "int64",
+    "decision": "string",
+}
 
 
 def get(session: Session, user: User, run_id: int) -> Run:  # noqa: ARG001 - everyone who is signed in sees every run
@@ -35,12 +35,16 @@ def get(session: Session, user: User, run_id: int) -> Run:  # noqa: ARG001 - eve
     return run
 
 
+def check_imported(data_set: DataSet) -> None:
+    """Raises Conflict for a data set that cannot be trained on yet."""
+    if data_set.state != "ready" or data_set.current_version_id is None:
+        raise Conflict("This data set is not imported yet. Wait until the import is done, then train.")
+
+
 def create(session: Session, user: User, data_set: DataSet, options: RunOptions) -> Run:
     """Queue a training. Raises Conflict while the import runs, NotFound for a version of another data set."""
-    version_id = options.version_id or data_set.current_version_id
-    if data_set.state != "ready" or version_id is None:
-        raise Conflict("This data set is not imported yet. Wait until the import is done, then train.")
-    version = session.get(Version, version_id)
+    check_imported(data_set)
+    version = session.get(Version, options.version_id or data_set.current_version_id)
     if version is None or version.data_set_id != data_set.id:
         raise NotFound("This data set has no such version.")
     run = Run(data_set_id=data_set.id, version_id=version.id, seed=options.seed, recipe=options.recipe(), created_by=user.id)
@@ -62,10 +66,15 @@ def epochs(session: Session, run: Run) -> Sequence[RunEpoch]:
     return session.scalars(select(RunEpoch).where(RunEpoch.run_id == run.id).order_by(RunEpoch.epoch)).all()
 
 
-def runs_of(session: Session, data_set: DataSet) -> Sequence[Run]:
-    """The data set's own runs, newest first; the trainings of its cleansings are theirs."""
-    own = (Run.data_set_id == data_set.id, Run.cleansing_id.is_(None))
-    return session.scalars(select(Run).where(*own).order_by(Run.id.desc())).all()
+def page(
+    session: Session, data_set: DataSet, *, after: int | None = None, limit: int = 50
+) -> tuple[list[tuple[Run, Job | None]], int | None]:
+    """The data set's own runs with their jobs, newest first, and the id to go on after; the trainings of its cleansings are theirs."""
+    statement = select(Run, Job).outerjoin(Job, Job.id == Run.job_id).where(Run.data_set_id == data_set.id, Run.cleansing_id.is_(None))
+    if after is not None:
+        statement = statement.where(Run.id < after)
+    found: list[tuple[Run, Job | None]] = [(run, job) for run, job in session.execute(statement.order_by(Run.id.desc()).limit(limit + 1))]
+    return found[:limit], found[limit - 1][0].id if len(found) > limit else None
 
 
 def start_scoring(session: Session, user: User, run: Run, options: ScoringOptions) -> Review:
@@ -97,43 +106,55 @@ def start_scoring(session: Session, user: User, run: Run, options: ScoringOption
     return review
 
 
-def reviews_of(session: Session, run: Run) -> Sequence[Review]:
-    """The run's reviews, newest first."""
-    return session.scalars(select(Review).where(Review.run_id == run.id).order_by(Review.id.desc())).all()
+def reviews(
+    session: Session, run: Run, *, after: int | None = None, limit: int = 50
+) -> tuple[list[tuple[Review, Job | None, list[Scoring]]], int | None]:
+    """The run's reviews, newest first, each with its job and its scorings (influence, then label), and the id to go on after."""
+    statement = select(Review, Job).outerjoin(Job, Job.id == Review.job_id).where(Review.run_id == run.id)
+    if after is not None:
+        statement = statement.where(Review.id < after)
+    found = session.execute(statement.order_by(Review.id.desc()).limit(limit + 1)).all()
+    scorings = {scoring.id: scoring for scoring in session.scalars(select(Scoring).where(Scoring.run_id == run.id))}
+    rows: list[tuple[Review, Job | None, list[Scoring]]] = [(review, job, _scorings_of(review, scorings)) for review, job in found[:limit]]
+    return rows, rows[-1][0].id if len(found) > limit else None
 
 
-def scorings_of(session: Session, review: Review) -> list[Scoring]:
-    """The review's two scorings: influence, then label."""
-    wanted = [review.accuracy_scoring_id, review.label_scoring_id]
-    found = {scoring.id: scoring for scoring in session.scalars(select(Scoring).where(Scoring.id.in_([i for i in wanted if i])))}
-    return [found[scoring_id] for scoring_id in wanted if scoring_id in found]
+def _scorings_of(review: Review, scorings: dict[int, Scoring]) -> list[Scoring]:
+    wanted = (review.accuracy_scoring_id, review.label_scoring_id)
+    return [scorings[scoring_id] for scoring_id in wanted if scoring_id in scorings]
 
 
 def latest_review(session: Session, run: Run) -> Review:
     """The run's newest review that is ready. Raises NotFound where nothing was scored yet."""
-    for review in reviews_of(session, run):
-        if review.state == "ready":
-            return review
-    raise NotFound("This run has no scores yet. Find its harmful images first.")
+    ready = select(Review).where(Review.run_id == run.id, Review.state == "ready")
+    review = session.scalar(ready.order_by(Review.id.desc()).limit(1))
+    if review is None:
+        raise NotFound("This run has no scores yet. Find its harmful images first.")
+    return review
 
 
-def score_rows(session: Session, review: Review) -> Iterator[tuple[Any, ...]]:
-    """A row for each training image as DOWNLOAD_COLUMNS say, in the order of the default queue, read in chunks."""
+def score_page(session: Session, review: Review, *, after: int = 0, limit: int = 2_000) -> tuple[list[tuple[Any, ...]], int | None]:
+    """Rows as DOWNLOAD_COLUMNS say, one for each training image, in the order of the default queue, and the position to go on after."""
     names = session.get_one(DataSet, review.data_set_id).class_names
     harm, wrong = aliased(Score), aliased(Score)
     statement = (
         select(Suggestion, harm.value, harm.rank, wrong.value, wrong.rank)
-        .join(Image, Image.id == Suggestion.image_id)
         .join(harm, (harm.image_id == Suggestion.image_id) & (harm.scoring_id == review.accuracy_scoring_id))
         .join(wrong, (wrong.image_id == Suggestion.image_id) & (wrong.scoring_id == review.label_scoring_id))
-        .where(Suggestion.review_id == review.id)
+        .where(Suggestion.review_id == review.id, Suggestion.position > after)
         .order_by(Suggestion.position)
     )
-    after = 0
-    while rows := session.execute(statement.where(Suggestion.position > after).limit(DOWNLOAD_ROWS)).all():
-        yield from (_download_row(names, *row) for row in rows)
-        after = rows[-1][0].position
-        session.expunge_all()
+    found = session.execute(statement.limit(limit + 1)).all()
+    following = found[limit - 1][0].position if len(found) > limit else None
+    return [_download_row(names, *row) for row in found[:limit]], following
+
+
+def score_rows(session: Session, review: Review) -> Iterator[tuple[Any, ...]]:
+    """All of them, in one transaction, read in chunks."""
+    after: int | None = 0
+    while after is not None:
+        rows, after = score_page(session, review, after=after)
+        yield from rows
 
 
 def _download_row(

@@ -88,3 +88,35 @@ def test_a_starting_process_refuses_a_database_server_that_was_not_migrated(tmp_
     settings = Settings(home=tmp_path)
     with pytest.raises(Conflict, match="winnow migrate"):
         migrations.require_current(settings)
+
+
+def test_no_number_is_ever_given_twice(sqlite: Settings) -> None:
+    """An address, a folder or a decision that still waits in a browser must not come to mean another thing."""
+    migrations.upgrade(sqlite)
+    engine = make_engine(sqlite.database)
+    with engine.begin() as connection:
+        made = dict(connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'table'")).all())
+        add = text("INSERT INTO users (name, role, created_at) VALUES ('olga', 'owner', '2026-01-01') RETURNING id")
+        first = connection.execute(add).scalar_one()
+        connection.execute(text("DELETE FROM users"))
+        second = connection.execute(add).scalar_one()
+    engine.dispose()
+    assert second > first
+    for table in Base.metadata.tables.values():
+        if "id" in table.primary_key.columns:
+            assert "AUTOINCREMENT" in made[table.name], table.name
+
+
+def test_deleting_images_never_scans_a_table(sqlite: Settings) -> None:
+    """Each key to the images needs an index that begins with it: without one, every deleted image reads the whole other table."""
+    migrations.upgrade(sqlite)
+    engine = make_engine(sqlite.database)
+    found = inspect(engine)
+    for table in found.get_table_names():
+        leading = {index["column_names"][0] for index in found.get_indexes(table)} | {
+            found.get_pk_constraint(table)["constrained_columns"][:1][0]
+        }
+        for key in found.get_foreign_keys(table):
+            if key["referred_table"] == "images":
+                assert key["constrained_columns"][0] in leading, table
+    engine.dispose()

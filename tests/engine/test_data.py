@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import EngineError, Images, data
+from worker.engine import EngineError, Images, data, default_recipe
 from worker.engine.data import batches, draws, pixel_statistics
 
 
@@ -75,3 +75,11 @@ def test_a_subset_reads_the_same_memory(images):
 def test_images_that_do_not_fit_together_are_refused(images, change, sentence):
     with pytest.raises(EngineError, match=sentence):
         Images(**({"pixels": images.pixels, "labels": images.labels, "ids": images.ids} | change))
+
+
+def test_few_images_get_small_batches_and_what_is_asked_for_stands():
+    few, many = (
+        Images(np.zeros((1, 16, 16, 1), np.uint8), np.zeros(n, np.int64), np.arange(n), np.zeros(n, np.int64)) for n in (4_999, 5_000)
+    )
+    assert [default_recipe(images, 2).batch_size for images in (few, many)] == [32, 64]
+    assert default_recipe(few, 2, batch_size=7, epochs=None).batch_size == 7

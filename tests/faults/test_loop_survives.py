@@ -1,6 +1,7 @@
 """kill -9 of worker, web and broker under the real `winnow up`, at random moments of a real training, scoring and import."""
 
 import random
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,7 @@ import httpx2
 import pytest
 from sqlalchemy import func, select
 
-from backend.models import Image, Run, RunEpoch, Score, Scoring, Suggestion
+from backend.models import Decision, Image, Run, RunEpoch, Score, Scoring, Suggestion
 from tests.running import Winnow, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -40,6 +41,14 @@ def run(winnow: Winnow, data_set: int) -> int:
     return int(made["id"])
 
 
+@pytest.fixture(scope="module")
+def review(winnow: Winnow, run: int) -> int:
+    """Its scoring, undisturbed."""
+    made = winnow.post(f"/runs/{run}/reviews")
+    winnow.wait_for_end(made["job"]["id"])
+    return int(made["id"])
+
+
 @pytest.fixture
 def dice() -> random.Random:
     seed = random.SystemRandom().randrange(10**6)
@@ -62,7 +71,7 @@ def test_a_training_whose_worker_is_killed_ends_with_the_same_parameters(
     winnow: Winnow, data_set: int, run: int, dice: random.Random
 ) -> None:
     run_id, job_id = start_run(winnow, data_set)
-    for share in sorted(dice.uniform(0.05, 0.9) for _ in range(2)):
+    for share in sorted(dice.uniform(0.05, 0.8) for _ in range(2)):
         winnow.wait_for_share(job_id, share)
         winnow.kill("worker")
     job = winnow.wait_for_end(job_id)
@@ -92,25 +101,55 @@ def answers(winnow: Winnow) -> bool:
         return False
 
 
+DECIDED = {"decision", "decision_label", "decision_id", "decided_by", "decided_at", "change"}
+
+
 def suggestions(winnow: Winnow, review_id: int) -> list[tuple[Any, ...]]:
-    columns = [column for column in Suggestion.__table__.columns if column.name != "review_id"]
+    """What the scoring wrote, without what people decide afterwards."""
+    columns = [column for column in Suggestion.__table__.columns if column.name not in DECIDED | {"review_id"}]
     return winnow.rows(select(*columns).where(Suggestion.review_id == review_id).order_by(Suggestion.position))
 
 
-def test_a_scoring_whose_worker_is_killed_fills_the_same_review_once(winnow: Winnow, run: int, dice: random.Random) -> None:
-    undisturbed = winnow.post(f"/runs/{run}/reviews")
-    winnow.wait_for_end(undisturbed["job"]["id"])
+def test_a_scoring_whose_worker_is_killed_fills_the_same_review_once(winnow: Winnow, run: int, review: int, dice: random.Random) -> None:
     disturbed = winnow.post(f"/runs/{run}/reviews")
     job_id = disturbed["job"]["id"]
     winnow.wait_for_share(job_id, dice.uniform(0.0, 0.9))
     winnow.kill("worker")
     winnow.wait_for_end(job_id)
-    expected = suggestions(winnow, undisturbed["id"])
+    expected = suggestions(winnow, review)
     assert expected
     assert suggestions(winnow, disturbed["id"]) == expected
     scores = winnow.rows(select(func.count()).select_from(Score).join(Scoring).where(Scoring.job_id == job_id))
     assert scores == [(2 * len(expected),)]
     assert winnow.times_finished(job_id) == 1
+
+
+def test_decisions_sent_again_after_the_web_was_killed_count_once(winnow: Winnow, review: int, dice: random.Random) -> None:
+    images = [image_id for (image_id,) in winnow.rows(select(Suggestion.image_id).where(Suggestion.review_id == review).limit(60))]
+    kills = set(dice.sample(range(len(images)), 2))
+    for number, image_id in enumerate(images):
+        killer = threading.Timer(dice.uniform(0.0, 0.01), winnow.kill, ["web"])
+        if number in kills:
+            killer.start()
+        decide(winnow, review, image_id)
+        if number in kills:
+            killer.join()
+    made = winnow.rows(select(Decision.image_id, Decision.client_key, Decision.action).where(Decision.review_id == review))
+    assert sorted(made) == sorted((image_id, f"key {image_id}", "keep") for image_id in images)
+    assert winnow.client.get(f"/reviews/{review}").json()["progress"]["keep"] == len(images)
+
+
+def decide(winnow: Winnow, review_id: int, image_id: int) -> None:
+    """As a browser does it: send, and send the same again until there is an answer."""
+    body = {"client_key": f"key {image_id}", "image_id": image_id, "action": "keep"}
+
+    def sent() -> bool:
+        try:
+            return winnow.client.post(f"/reviews/{review_id}/decisions", json=body).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    wait_until(sent, 30, f"the decision on image {image_id} to be saved")
 
 
 def test_an_import_whose_worker_is_killed_has_each_image_once(winnow: Winnow, data_set: int, dice: random.Random) -> None:

@@ -1,10 +1,11 @@
 """One running Winnow for each way to run it: on what is built in, and on PostgreSQL and Redis."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page, expect
 
 from tests import servers
 
@@ -12,6 +13,7 @@ from tests import servers
 from tests.browser.conftest import browser, open_page, page_errors  # noqa: F401 - a fixture is used by its name
 from tests.loop.api import Api
 from tests.loop.archives import an_archive
+from tests.loop.looking import WIDE
 from tests.running import Winnow
 
 
@@ -41,3 +43,12 @@ def api(winnow: Winnow) -> Iterator[Api]:
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small zip of class folders with files that are no images among them."""
     return an_archive(tmp_path_factory.mktemp("archive") / "Ripe and unripe.zip")
+
+
+@pytest.fixture
+def page(winnow: Winnow, open_page: Callable[..., Page]) -> Page:  # noqa: F811 - the fixture from above
+    """The owner's browser, signed in by a login link."""
+    page = open_page(winnow.address, viewport=WIDE)
+    page.goto(winnow.login_link())
+    expect(page).to_have_url(f"{winnow.address}/datasets")
+    return page

@@ -233,14 +233,8 @@ def test_the_pages_can_be_gone_through_backwards(api: Api, review: Json, queue: 
 
 
 def take_in_turn(one: list[int], other: list[int]) -> list[int]:
-    """The next of one, the next of the other, and so on, each once."""
-    taken: dict[int, None] = {}
-    rest = [iter(one), iter(other)]
-    while len(taken) < len(one):
-        turn = rest[0]
-        taken[next(image for image in turn if image not in taken)] = None
-        rest.reverse()
-    return list(taken)
+    """The first of one, the first of the other, the second of one, and so on; what came already is passed over."""
+    return list(dict.fromkeys(image_id for pair in zip(one, other, strict=True) for image_id in pair))
 
 
 def test_the_default_queue_is_the_two_rankings_taken_in_turn(table: list[dict[str, str]], queue: list[Json]) -> None:

@@ -3,6 +3,8 @@
 from worker.engine.data import Images, pixel_statistics
 from worker.engine.recipe import Recipe
 
+FEW_IMAGES = 5_000
+
 
 def default_recipe(images: Images, classes: int, *, seed: int = 0, **asked: object) -> Recipe:
     """A recipe from the images' size, channels and number; whatever is in `asked` (a recipe's field, not None) takes precedence."""
@@ -18,7 +20,8 @@ def default_recipe(images: Images, classes: int, *, seed: int = 0, **asked: obje
         "mean": mean,
         "std": std,
         "epochs": 20,
-        "batch_size": 64,
+        # Few images make few steps: smaller batches let twenty epochs come to an end.
+        "batch_size": 64 if len(images) >= FEW_IMAGES else 32,
         "learning_rate": 0.05,
         "momentum": 0.0 if simple else 0.9,
         "schedule": "constant" if simple else "cosine",

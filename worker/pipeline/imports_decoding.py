@@ -2,11 +2,10 @@
 
 import hashlib
 import io
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 FORMATS_FOR_PEOPLE = "JPEG, PNG, WebP, BMP, GIF or TIFF"
@@ -25,24 +24,6 @@ class Refused(Exception):
     """A file that cannot be used; the message is the reason, for people."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What the header says: size after EXIF rotation, and whether the mode has colour."""
-
-    width: int
-    height: int
-    colour: bool
-
-
-def measure(data: bytes, max_pixels: int) -> Measured:
-    """Read the header only. Raises Refused."""
-    image = _open(data, max_pixels)
-    width, height = image.size
-    if _orientation(image) >= 5:  # the four orientations that lie on their side
-        width, height = height, width
-    return Measured(width, height, image.mode not in ("1", "L", "LA", "La", "I", "F") and not image.mode.startswith("I;"))
-
-
 def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
     """The upright image in mode L or RGB, and the original's (width, height). Raises Refused."""
     image = _open(data, max_pixels)
@@ -51,11 +32,14 @@ def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
         image.draft(None, (FULL_SIDE, FULL_SIDE))
     try:
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        if _orientation(image) >= 5:
+        turned = _orientation(image)
+        if turned >= 5:  # the four orientations that lie on their side
             size = (size[1], size[0])
-        return as_grey_or_rgb(upright), size
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError) as error:
+        return as_grey_or_rgb(ImageOps.exif_transpose(image) if turned > 1 else image), size
+    except MemoryError as error:
+        raise Refused("the image is too large for this machine's memory") from error
+    except Exception as error:
+        # Pillow's decoders raise nearly every kind of exception on damaged files; each means the same to a person.
         raise Refused("the image is damaged or cut off") from error
 
 
@@ -116,7 +100,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise Refused("the file is empty (zero bytes)")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, TypeError, OverflowError) as error:
+    except Exception as error:
+        # Beside UnidentifiedImageError, damaged headers raise nearly every kind.
         raise Refused(_why_no_image(data)) from error
     if image.width * image.height > max_pixels:
         raise Refused(f"{image.width:,} × {image.height:,} pixels are more than the limit of {max_pixels:,}")
@@ -143,7 +128,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """16-bit values by their top byte; other ranges stretched from least to greatest."""
-    values = np.asarray(image, dtype=np.float64)
+    values = np.asarray(image, dtype=np.float32)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     if image.mode.startswith("I") and low >= 0 and high <= 255 and image.mode == "I":
         low, high = 0.0, 255.0
@@ -175,10 +160,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 def _is_colourless(image: Image.Image) -> bool:
     pixels = np.asarray(image)
     # A corner first: nearly every colour photograph is settled there.
-    for part in (pixels[:8, :8], pixels):
-        if not ((part[..., 0] == part[..., 1]).all() and (part[..., 1] == part[..., 2]).all()):
-            return False
-    return True
+    return all((part == part[..., :1]).all() for part in (pixels[:8, :8], pixels))
 
 
 def _shrunk(image: Image.Image, side: int) -> Image.Image:

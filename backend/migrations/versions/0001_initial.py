@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("created_at", models.UtcDateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
         sa.UniqueConstraint("name", name=op.f("uq_users_name")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "credentials",
@@ -34,6 +35,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_credentials_user_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_credentials")),
         sa.UniqueConstraint("secret_hash", name=op.f("uq_credentials_secret_hash")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("credentials", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_credentials_user_id"), ["user_id"], unique=False)
@@ -59,6 +61,7 @@ def upgrade() -> None:
         sa.Column("created_at", models.UtcDateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["created_by"], ["users.id"], name=op.f("fk_data_sets_created_by"), ondelete="SET NULL"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_data_sets")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "images",
@@ -75,6 +78,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["data_set_id"], ["data_sets.id"], name=op.f("fk_images_data_set_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_images")),
         sa.UniqueConstraint("data_set_id", "row", name=op.f("uq_images_data_set_id_row")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("images", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_images_data_set_id_content_hash"), ["data_set_id", "content_hash"], unique=False)
@@ -105,6 +109,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["created_by"], ["users.id"], name=op.f("fk_jobs_created_by"), ondelete="SET NULL"),
         sa.ForeignKeyConstraint(["data_set_id"], ["data_sets.id"], name=op.f("fk_jobs_data_set_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_jobs_data_set_id"), ["data_set_id"], unique=False)
@@ -119,6 +124,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["data_set_id"], ["data_sets.id"], name=op.f("fk_refusals_data_set_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_refusals")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("refusals", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_refusals_data_set_id"), ["data_set_id"], unique=False)
@@ -140,6 +146,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["parent_id"], ["versions.id"], name=op.f("fk_versions_parent_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_versions")),
         sa.UniqueConstraint("data_set_id", "number", name=op.f("uq_versions_data_set_id_number")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "job_log_lines",
@@ -149,6 +156,7 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_log_lines_job_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job_log_lines")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("job_log_lines", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_job_log_lines_job_id"), ["job_id"], unique=False)
@@ -177,6 +185,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_runs_job_id"), ondelete="SET NULL"),
         sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_runs_version_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_runs_cleansing_id"), ["cleansing_id"], unique=False)
@@ -222,6 +231,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_scorings_job_id"), ondelete="SET NULL"),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_scorings_run_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_scorings")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("scorings", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_scorings_job_id"), ["job_id"], unique=False)
@@ -249,6 +259,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_reviews_run_id"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_reviews_version_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_reviews")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("reviews", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_reviews_data_set_id"), ["data_set_id"], unique=False)
@@ -265,6 +276,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("scoring_id", "image_id", name=op.f("pk_scores")),
     )
     with op.batch_alter_table("scores", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_scores_image_id"), ["image_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_scores_scoring_id_rank"), ["scoring_id", "rank"], unique=False)
 
     op.create_table(
@@ -288,6 +300,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["review_id"], ["reviews.id"], name=op.f("fk_cleansings_review_id"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_cleansings_version_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cleansings")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("cleansings", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_cleansings_data_set_id"), ["data_set_id"], unique=False)
@@ -310,9 +323,11 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_decisions_user_id"), ondelete="SET NULL"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_decisions")),
         sa.UniqueConstraint("review_id", "client_key", name=op.f("uq_decisions_review_id_client_key")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("decisions", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_decisions_review_id_batch"), ["review_id", "batch"], unique=False)
+        batch_op.create_index(batch_op.f("ix_decisions_image_id"), ["image_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_decisions_review_id_image_id"), ["review_id", "image_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_decisions_review_id_user_id_id"), ["review_id", "user_id", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_decisions_undoes_id"), ["undoes_id"], unique=False)
@@ -349,6 +364,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("review_id", "position", name=op.f("uq_suggestions_review_id_position")),
     )
     with op.batch_alter_table("suggestions", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_suggestions_image_id"), ["image_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_suggestions_review_id_change"), ["review_id", "change"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_suggestions_review_id_decided_by_decision"), ["review_id", "decided_by", "decision"], unique=False
@@ -359,7 +375,9 @@ def upgrade() -> None:
             batch_op.f("ix_suggestions_review_id_label_predicted_decision"), ["review_id", "label", "predicted", "decision"], unique=False
         )
         batch_op.create_index(
-            batch_op.f("ix_suggestions_review_id_predicted_position"), ["review_id", "predicted", "position"], unique=False
+            batch_op.f("ix_suggestions_review_id_predicted_position_decision"),
+            ["review_id", "predicted", "position", "decision"],
+            unique=False,
         )
 
     # Runs and cleansings point at each other: SQLite takes this key with the table, PostgreSQL once both are there.
@@ -371,18 +389,20 @@ def downgrade() -> None:
     if op.get_context().dialect.supports_alter:
         op.drop_constraint("fk_runs_cleansing_id", "runs", type_="foreignkey")
     with op.batch_alter_table("suggestions", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_suggestions_review_id_predicted_position"))
+        batch_op.drop_index(batch_op.f("ix_suggestions_review_id_predicted_position_decision"))
         batch_op.drop_index(batch_op.f("ix_suggestions_review_id_label_predicted_decision"))
         batch_op.drop_index(batch_op.f("ix_suggestions_review_id_label_position"))
         batch_op.drop_index(batch_op.f("ix_suggestions_review_id_decision_position"))
         batch_op.drop_index(batch_op.f("ix_suggestions_review_id_decided_by_decision"))
         batch_op.drop_index(batch_op.f("ix_suggestions_review_id_change"))
+        batch_op.drop_index(batch_op.f("ix_suggestions_image_id"))
 
     op.drop_table("suggestions")
     with op.batch_alter_table("decisions", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_decisions_undoes_id"))
         batch_op.drop_index(batch_op.f("ix_decisions_review_id_user_id_id"))
         batch_op.drop_index(batch_op.f("ix_decisions_review_id_image_id"))
+        batch_op.drop_index(batch_op.f("ix_decisions_image_id"))
         batch_op.drop_index(batch_op.f("ix_decisions_review_id_batch"))
 
     op.drop_table("decisions")
@@ -392,6 +412,7 @@ def downgrade() -> None:
     op.drop_table("cleansings")
     with op.batch_alter_table("scores", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_scores_scoring_id_rank"))
+        batch_op.drop_index(batch_op.f("ix_scores_image_id"))
 
     op.drop_table("scores")
     with op.batch_alter_table("reviews", schema=None) as batch_op:

@@ -29,6 +29,8 @@ export default class Ahead {
 
   drop(imageId) { this.#done.add(imageId); }
 
+  restore(imageId) { this.#done.delete(imageId); }
+
   /** Forget what was fetched: decisions were taken back. */
   reset(imageIds = []) {
     for (const id of imageIds) this.#done.delete(id);

@@ -2,11 +2,11 @@
 import Ahead from "./review-ahead.js";
 import Changes from "./review-changes.js";
 import { actOf } from "./review-keys.js";
-import { announce, decisionWords, expected, offerKeys, paintProgress, part, showStatus } from "./review-paint.js";
+import { announce, decisionWords, enterGives, expected, offerKeys, paintProgress, part, showStatus } from "./review-paint.js";
 import DecisionStore from "./review-store.js";
 
 export default class {
-  #root; #store; #changes; #ahead; #item; #view; #here; #busy = false; #listening = new AbortController();
+  #root; #store; #changes; #ahead; #item; #view; #here; #busy = false; #missing = null; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -35,10 +35,12 @@ export default class {
     document.getElementById("undo").addEventListener("submit", (event) => this.#submit(event), { signal });
     this.#store.addEventListener("saved", ({ detail }) => this.#saved(detail), { signal });
     this.#store.addEventListener("refused", ({ detail }) => this.#refused(detail), { signal });
+    this.#store.addEventListener("state", ({ detail }) => this.#back(detail), { signal });
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     part(this.#root, "image").addEventListener("load", ({ target }) => this.#sharpen(target), { signal });
     showStatus(this.#root, this.#store);
     offerKeys(this.#root);
+    enterGives(this.#root, (label) => this.#relabel(label));
   }
 
   #key(event) {
@@ -55,7 +57,7 @@ export default class {
       following: () => this.#move("following"),
       keys: () => part(this.#root, "keys").showModal(),
       leave: () => part(this.#root, "grid").click(),
-      filter: () => part(this.#root, "grid").click(),
+      filter: () => { location.href = `${part(this.#root, "grid").href}#filters`; },
     };
     if (!acts[found.act]) return;
     event.preventDefault();
@@ -91,6 +93,8 @@ export default class {
     this.#ahead.drop(item.image_id);
     this.#store.decide(item.image_id, action, label);
     this.#paintDecision(expected(this.#root, action, label));
+    // In the list of labels, keys would choose labels.
+    part(this.#root, "label").blur();
     await this.#show(() => this.#ahead.next(item.rank), "Every image in this view is decided. Undo takes the last one back.");
   }
 
@@ -106,14 +110,18 @@ export default class {
   async #show(find, none) {
     if (this.#busy) return;
     this.#busy = true;
+    this.#missing = null;
     try {
       const item = await find();
       if (item) this.#paint(item);
       else announce(this.#root, none);
     } catch {
+      this.#missing = () => this.#show(find, none);
       announce(this.#root, "The next image cannot be loaded. It comes when the connection is back.");
     } finally { this.#busy = false; }
   }
+
+  #back({ state }) { if (state === "saved") this.#missing?.(); }
 
   #saved({ entry, outcome }) {
     paintProgress(this.#root, outcome.progress);
@@ -132,7 +140,10 @@ export default class {
 
   #others(reply) {
     paintProgress(this.#root, reply.progress);
-    for (const item of reply.items) if (item.decision && String(item.decision.by_id) !== this.#root.dataset.user) this.#ahead.drop(item.image_id);
+    for (const item of reply.items) {
+      if (!item.decision) this.#ahead.restore(item.image_id);
+      else if (String(item.decision.by_id) !== this.#root.dataset.user) this.#ahead.drop(item.image_id);
+    }
     if (reply.reload) this.#ahead.reset();
     this.#repaint(reply.items);
   }

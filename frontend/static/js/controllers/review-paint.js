@@ -22,24 +22,29 @@ const WORDS = { remove: "Remove", keep: "Keep", unsure: "Unsure" };
 /** The decision that an act will have made, shown before the server confirms it. */
 export function expected(root, action, label) {
   const name = part(root, "label").options[Number(label) + 1]?.text;
-  return { action, label, words: WORDS[action] ?? `New label: ${name}`, by_id: null };
+  return { action, label, words: WORDS[action] ?? `Now: ${name}`, by_id: null };
 }
 
-const kept = (count) => `${number.format(count)} ${count === 1 ? "decision is" : "decisions are"} kept in this browser`;
+function kept(count) {
+  const what = count ? `${number.format(count)} ${count === 1 ? "decision is" : "decisions are"}` : "What you decide is";
+  return `${what} kept in this browser and sent when`;
+}
 
 /** Show how the store is doing, and what it had to refuse. */
 export function showStatus(root, store) {
   const status = part(root, "status");
   store.addEventListener("state", ({ detail: { state, count } }) => {
-    status.dataset.state = state;
     const words = {
       saved: "All saved",
       saving: "Saving…",
-      offline: `Offline: ${kept(count)} and sent when the connection is back.`,
-      "signed-out": `You are signed out. ${kept(count)} and sent when you are back. `,
+      offline: `Offline. ${kept(count)} the connection is back.`,
+      "signed-out": `You are signed out. ${kept(count)} you are back. `,
     };
-    if (status.dataset.refused !== "true" || state !== "saved") status.textContent = words[state];
-    status.dataset.refused = "false";
+    status.dataset.state = state;
+    if (state === "saved" && status.dataset.announced === "yes") return;
+    // That all goes well is to be seen, but not to be read aloud after every key.
+    say(status, words[state], state === "saved" || state === "saving" ? "off" : "polite");
+    status.dataset.announced = "";
     if (state === "signed-out") status.append(signIn());
   });
   store.addEventListener("refused", ({ detail }) => announce(root, detail.outcome));
@@ -48,8 +53,13 @@ export function showStatus(root, store) {
 /** Say something in the status line that stays until the next act. */
 export function announce(root, sentence) {
   const status = part(root, "status");
+  say(status, sentence, "polite");
+  status.dataset.announced = "yes";
+}
+
+function say(status, sentence, live) {
+  status.setAttribute("aria-live", live);
   status.textContent = sentence;
-  status.dataset.refused = "true";
 }
 
 function signIn() {
@@ -64,4 +74,13 @@ export function offerKeys(root) {
   const button = part(root, "show-keys");
   button.hidden = false;
   button.addEventListener("click", () => part(root, "keys").showModal());
+}
+
+/** Enter on a label in the list gives it. */
+export function enterGives(root, give) {
+  part(root, "label").addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.target.value === "") return;
+    event.preventDefault();
+    give(event.target.value);
+  });
 }

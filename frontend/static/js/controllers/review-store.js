@@ -16,12 +16,15 @@ export default class DecisionStore extends EventTarget {
     this.#token = document.querySelector("meta[name=csrf-token]")?.content ?? "";
     addEventListener("online", this.send);
     addEventListener("offline", this.#offline);
+    // Back from signing in, in another tab.
+    addEventListener("focus", this.#retry);
     this.send();
   }
 
   disconnect() {
     removeEventListener("online", this.send);
     removeEventListener("offline", this.#offline);
+    removeEventListener("focus", this.#retry);
     clearTimeout(this.#timer);
   }
 
@@ -35,8 +38,10 @@ export default class DecisionStore extends EventTarget {
 
   /** JSON from the review's API; throws when it cannot be had. */
   async get(path) {
-    const reply = await fetch(`${this.#base}/${path}`, { headers: { Accept: "application/json" } });
-    if (!reply.ok) throw new Error(`${reply.status}`);
+    const reply = await fetch(`${this.#base}/${path}`, { headers: { Accept: "application/json" } }).catch(() => null);
+    if (!reply || reply.status === 401) this.#say(reply ? "signed-out" : "offline");
+    if (!reply?.ok) throw new Error(`${reply?.status ?? "no network"}`);
+    if (this.state === "offline" || this.state === "signed-out") this.send();
     return reply.json();
   }
 
@@ -52,7 +57,7 @@ export default class DecisionStore extends EventTarget {
     if (this.#sending) { this.#again = true; return this.#sending; }
     // One tab at a time, so that acts made in two tabs keep their order.
     const work = () => this.#drain();
-    const run = navigator.locks ? navigator.locks.request(this.#base, work) : work();
+    const run = navigator.locks ? navigator.locks.request(this.#base, work) : Promise.resolve().then(work);
     this.#sending = run.finally(() => {
       this.#sending = null;
       if (this.#again) { this.#again = false; this.send(); }
@@ -115,7 +120,8 @@ export default class DecisionStore extends EventTarget {
     this.#wait = Math.min(this.#wait * 2, LONGEST_WAIT);
   }
 
-  #offline = () => { if (this.pending.length) this.#say("offline"); };
+  #offline = () => this.#say("offline");
+  #retry = () => { if (this.state !== "saved") this.send(); };
 
   #say(state) {
     this.state = state;

@@ -1,0 +1,169 @@
+"""An upload, streamed from the request into the file where it stays: never held in memory, copied, or waited for in a transaction."""
+
+import errno
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
+
+from backend.accounts.dependencies import identify, refuse_foreign, require_owner
+from backend.errors import DiskFull, Invalid
+from backend.storage import Storage
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+LONGEST_FIELD = 10_000
+MOST_PARTS = 50
+
+
+@dataclass
+class UploadedForm:
+    """A form's fields as text, and the file that came with them, if one did."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    file: Path | None = None
+    file_name: str = ""
+    kept: bool = False
+
+    def keep(self) -> Path | None:
+        """The file, which stays if the request succeeds."""
+        self.kept = True
+        return self.file
+
+
+async def receive(request: Request) -> AsyncIterator[UploadedForm]:
+    """The form, read after it is clear that an owner sends it. Its file is gone again if the rest of the request fails."""
+    await run_in_threadpool(_check, request)
+    form = UploadedForm()
+    try:
+        if request.headers.get("Content-Type", "").startswith("multipart/form-data"):
+            await _stream(request, form)
+        else:
+            form.fields = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
+        request.state.form_token = form.fields.pop("csrf_token", "")
+        yield form
+    except BaseException:
+        form.kept = False
+        raise
+    finally:
+        if form.file is not None and not form.kept:
+            form.file.unlink(missing_ok=True)
+
+
+def _check(request: Request) -> None:
+    refuse_foreign(request)
+    with request.app.state.database.transaction(write=False) as session:
+        require_owner(identify(request, session))
+
+
+async def _stream(request: Request, form: UploadedForm) -> None:
+    _, options = parse_options_header(request.headers["Content-Type"])
+    reader = _Reader(form, request.app.state.storage)
+    try:
+        parser = MultipartParser(options[b"boundary"], reader.callbacks())
+        async for chunk in request.stream():
+            await run_in_threadpool(parser.write, chunk)
+    except (FormParserError, KeyError) as error:
+        raise Invalid("The upload is not a form as browsers and curl -F send it. Send the archive in the field “file”.") from error
+    except ClientDisconnect:
+        pass  # said below
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull from error
+        raise
+    finally:
+        reader.close()
+    if not reader.complete:
+        raise Invalid("The upload broke off before its end. Send it again.")
+
+
+class _Reader:
+    """Takes what the parser finds: small fields into the form, the first part with a file name into a file."""
+
+    def __init__(self, form: UploadedForm, storage: Storage) -> None:
+        self.complete = False
+        self._form = form
+        self._storage = storage
+        self._target: BinaryIO | None = None
+        self._parts = 0
+
+    def callbacks(self) -> "MultipartCallbacks":
+        """By the parser's names."""
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._header_name,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._begin_content,
+            "on_part_data": self._content,
+            "on_part_end": self._end,
+            "on_end": self._finish,
+        }
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        if self._target is not None:
+            self._target.close()
+
+    def _begin(self) -> None:
+        self._parts += 1
+        if self._parts > MOST_PARTS:
+            raise Invalid(f"This form has more than {MOST_PARTS} fields. Send one archive, not single files.")
+        self._headers: dict[bytes, bytes] = {}
+        self._name, self._value = b"", b""
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        self._headers[self._name.lower()] = self._value
+        self._name, self._value = b"", b""
+
+    def _begin_content(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        self._field = _text(options.get(b"name", b""))
+        self._text = b""
+        self._is_file = bool(options.get(b"filename"))
+        if not self._is_file:
+            return
+        if self._form.file is not None:
+            raise Invalid("Send one archive at a time.")
+        self._form.file_name = _text(options[b"filename"])
+        self._form.file = self._storage.new_upload(".zip")
+        self._target = self._form.file.open("wb")
+
+    def _content(self, data: bytes, start: int, end: int) -> None:
+        if self._is_file and self._target is not None:
+            self._target.write(memoryview(data)[start:end])
+            return
+        self._text += data[start:end]
+        if len(self._text) > LONGEST_FIELD:
+            raise Invalid(
+                f"The field “{self._field[:40]}” is longer than {LONGEST_FIELD:,} bytes. The archive belongs into the field “file”."
+            )
+
+    def _end(self) -> None:
+        if self._is_file and self._target is not None:
+            self._target.close()
+        else:
+            self._form.fields[self._field] = _text(self._text)
+
+    def _finish(self) -> None:
+        self.complete = True
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+UploadDep = Annotated[UploadedForm, Depends(receive, scope="function")]

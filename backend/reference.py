@@ -1,0 +1,66 @@
+"""The API's OpenAPI document: what FastAPI makes of the routes, and what it cannot know of errors and sign-in."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, Field
+
+TAGS = [
+    {"name": "accounts", "description": "Who is asking, and tokens for programs."},
+    {"name": "data sets", "description": "Imports, and what they found."},
+    {"name": "runs", "description": "Trainings, and the scorings that find harmful images."},
+    {"name": "review", "description": "Suggestions and decisions."},
+    {"name": "cleansing", "description": "Decisions → new version → retraining → verdict."},
+    {"name": "jobs", "description": "Queued work with progress."},
+]
+
+
+class WrongField(BaseModel):
+    """A field of the request that cannot be used, and why."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """What every refusal looks like: problem details (RFC 9457). `detail` is a sentence for people."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[WrongField] | None = Field(None, description="Only for 422: each field that cannot be used.")
+
+
+# For documentation: who asks is found out in backend.accounts.dependencies.
+bearer = HTTPBearer(auto_error=False, description="An API token, from the account page or `winnow token create`.")
+
+_problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused; `detail` says why and how to mend it", "content": _problem}}
+
+
+def table(kind: str) -> dict[int | str, dict[str, Any]]:
+    """What a download answers."""
+    return {200: {"description": "The table", "content": {kind: {"schema": {"type": "string", "format": "binary"}}}}}
+
+
+def shape_of(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema itself, also where it stands behind a reference, or beside null."""
+    (schema,) = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
+    shapes: dict[str, dict[str, Any]] = document["components"]["schemas"]
+    return shapes[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+
+
+class Application(FastAPI):
+    """FastAPI with the whole document."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, made once."""
+        document = super().openapi()
+        shapes = document["components"]["schemas"]
+        if "Problem" not in shapes:
+            schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            shapes |= schema.pop("$defs")
+            shapes["Problem"] = schema
+        return document

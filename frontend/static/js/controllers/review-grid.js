@@ -1,0 +1,234 @@
+// The page of suggestions: cursor, selection and whole views by key, button or finger; each decision is on its tile at once.
+import Changes from "./review-changes.js";
+import { actOf } from "./review-keys.js";
+import { announce, enterGives, expected, offerKeys, paintProgress, part, showStatus } from "./review-paint.js";
+import { offerSize } from "./review-size.js";
+import DecisionStore from "./review-store.js";
+import Tiles from "./review-tiles.js";
+
+const number = new Intl.NumberFormat("en-US");
+const images = (count) => `${number.format(count)} ${count === 1 ? "image" : "images"}`;
+
+export default class {
+  #root; #store; #changes; #tiles; #filter; #bulk; #idle; #listening = new AbortController();
+
+  constructor(element) {
+    this.#root = element;
+    const { review, user, order, view, lastChange, bulkCount } = element.dataset;
+    this.#filter = filterOf(view);
+    this.#bulk = Number(bulkCount);
+    this.#idle = part(element, "say").textContent;
+    this.#tiles = new Tiles(part(element, "tiles"), user);
+    this.#store = new DecisionStore({ review, user, order });
+    this.#changes = new Changes(this.#store, lastChange);
+    this.#unsent();
+    this.#listen();
+    if (location.hash === "#filters") this.#filters();
+  }
+
+  disconnect() {
+    this.#listening.abort();
+    this.#changes.disconnect();
+    this.#store.disconnect();
+  }
+
+  #listen() {
+    const { signal } = this.#listening;
+    document.addEventListener("keydown", (event) => this.#key(event), { signal });
+    this.#root.addEventListener("submit", (event) => this.#submit(event), { signal });
+    this.#root.addEventListener("click", (event) => this.#click(event), { signal });
+    this.#root.addEventListener("change", (event) => this.#change(event), { signal });
+    this.#tiles.addEventListener("selection", () => this.#selected(), { signal });
+    this.#store.addEventListener("saved", ({ detail }) => this.#saved(detail), { signal });
+    this.#store.addEventListener("refused", ({ detail }) => this.#refresh(detail.entry), { signal });
+    this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
+    showStatus(this.#root, this.#store);
+    offerKeys(this.#root);
+    offerSize(this.#root);
+    enterGives(this.#root, (label) => this.#relabel(label));
+  }
+
+  /** Decisions that an earlier page could not send are shown as made, and the cursor stands behind them. */
+  #unsent() {
+    for (const { body } of this.#store.pending) {
+      const decision = body.action && expected(this.#root, body.action, body.label);
+      for (const id of decision ? (body.image_ids ?? [body.image_id]) : []) this.#tiles.paint(this.#tiles.of(id), decision);
+    }
+    this.#tiles.go(this.#tiles.nextUndecided(), { focus: false });
+  }
+
+  get #wholeView() { return part(this.#root, "scope").value === "view"; }
+
+  #key(event) {
+    const found = actOf(event);
+    if (!found) return;
+    const move = (by, rows) => () => this.#tiles.step(by, { rows, extend: found.extend });
+    const acts = {
+      remove: () => this.#decide("remove"),
+      keep: () => this.#decide("keep"),
+      unsure: () => this.#decide("unsure"),
+      relabel: () => Number(this.#root.dataset.classes) <= 10 && this.#relabel(found.digit),
+      label: () => part(this.#root, "label").focus(),
+      undo: () => this.#store.undo(),
+      all: () => this.#all(),
+      select: () => (found.extend ? this.#tiles.rangeTo(this.#tiles.here) : this.#tiles.toggle()),
+      open: () => this.#tiles.open(),
+      leave: () => this.#tiles.select([]),
+      filter: () => this.#filters(),
+      keys: () => part(this.#root, "keys").showModal(),
+      previous: move(-1),
+      following: move(1),
+      above: move(-1, true),
+      below: move(1, true),
+    };
+    event.preventDefault();
+    acts[found.act]();
+  }
+
+  #submit(event) {
+    if (event.target.id !== "decide" && event.target.id !== "undo") return;
+    event.preventDefault();
+    if (event.target.id === "undo") return void this.#store.undo();
+    const action = event.submitter?.value;
+    if (action === "relabel") this.#relabel(part(this.#root, "label").value);
+    else if (action) this.#decide(action);
+  }
+
+  #click(event) {
+    const tile = event.target.closest(".tile");
+    if (!tile || !event.shiftKey) return;
+    // The label's click comes again as its box's own; one of the two is enough.
+    event.preventDefault();
+    if (event.target.closest(".tile__link") || event.target.matches("input")) this.#tiles.rangeTo(tile);
+  }
+
+  #change(event) {
+    if (event.target.matches(".tile input")) this.#tiles.touched(event.target.closest(".tile"));
+    else if (event.target.dataset.part === "scope") { if (this.#wholeView) this.#all(); else this.#tiles.select([]); }
+  }
+
+  /** Say what a decision would touch; touching a box ends "the whole view". */
+  #selected() {
+    part(this.#root, "scope").value = "selection";
+    const count = this.#tiles.selected.length;
+    this.#say(count ? `${images(count)} selected` : this.#idle);
+  }
+
+  #say(sentence) {
+    const line = part(this.#root, "say");
+    line.textContent = sentence;
+    line.dataset.selected = sentence === this.#idle ? "" : "yes";
+  }
+
+  /** Select the whole view, pages beyond this one too: the server counts it, so that the count said is the one decided on. */
+  async #all() {
+    try {
+      await this.#store.send();
+      this.#bulk = (await this.#store.get(`counts?${new URLSearchParams(this.#filter)}`)).bulk;
+    } catch { return announce(this.#root, "The view cannot be counted now. Try again when the connection is back."); }
+    this.#tiles.select(this.#filter.decision ? this.#tiles.all() : this.#tiles.undecided());
+    part(this.#root, "scope").value = "view";
+    return this.#say(this.#bulk ? `All ${images(this.#bulk)} ${this.#kind()} selected, on every page` : "Nothing to decide in this view");
+  }
+
+  #kind() { return this.#filter.decision ? "of this view" : "not yet decided in this view"; }
+
+  #relabel(label) {
+    const known = label !== "" && Number(label) < Number(this.#root.dataset.classes);
+    if (!known) return announce(this.#root, "Choose the label first.");
+    return this.#decide("relabel", Number(label));
+  }
+
+  #decide(action, label = null) {
+    const chosen = this.#tiles.selected;
+    if (this.#wholeView) this.#decideView(chosen, action, label);
+    else if (chosen.length > 1) this.#decideSome(chosen, action, label);
+    else this.#decideOne(chosen[0], action, label);
+  }
+
+  #decideOne(selected, action, label) {
+    const tile = selected ?? this.#tiles.here;
+    if (!tile) return;
+    if (!selected && !this.#tiles.hereVisible()) {
+      this.#tiles.go(tile);
+      return void announce(this.#root, "You are here. Press again to decide on this image.");
+    }
+    // The label it already has: that is to keep it.
+    const kept = action === "relabel" && label === Number(tile.dataset.label);
+    const [act, to] = kept ? ["keep", null] : [action, label];
+    this.#store.decide(Number(tile.dataset.image), act, to);
+    this.#after([tile], expected(this.#root, act, to));
+  }
+
+  #decideSome(tiles, action, label) {
+    this.#store.decideMany(tiles.map((tile) => Number(tile.dataset.image)), action, label);
+    this.#after(tiles, expected(this.#root, action, label));
+  }
+
+  #decideView(tiles, action, label) {
+    if (this.#bulk) this.#store.decideAll(this.#filter, this.#bulk, action, label);
+    this.#after(this.#bulk ? tiles : [], expected(this.#root, action, label));
+  }
+
+  /** Show the decision at once, and go on to the next undecided one. */
+  #after(tiles, decision) {
+    const touched = decision.action === "relabel" ? tiles.filter((tile) => Number(tile.dataset.label) !== decision.label) : tiles;
+    for (const tile of touched) this.#tiles.paint(tile, decision);
+    this.#tiles.select([]);
+    part(this.#root, "label").value = "";
+    const next = this.#tiles.nextUndecided(tiles.at(-1));
+    if (next) return this.#tiles.go(next);
+    const following = part(this.#root, "following");
+    document.activeElement?.blur();
+    following?.focus();
+    return announce(this.#root, following ? "This page is done. Enter opens the next one." : "Every image on this page is decided.");
+  }
+
+  #saved({ entry, outcome }) {
+    paintProgress(this.#root, outcome.progress);
+    if (outcome.items.length < Math.min(outcome.count, this.#tiles.ids.length)) this.#refresh();
+    this.#repaint(outcome.items);
+    if (entry.path === "undo") this.#takenBack(outcome);
+    else if (entry.path === "decisions/bulk") announce(this.#root, `${images(outcome.count)} decided. Undo takes them back together.`);
+  }
+
+  #takenBack({ items, count, left }) {
+    const ids = new Set(items.map((item) => String(item.image_id)));
+    const tile = this.#tiles.all().find((one) => ids.has(one.dataset.image));
+    this.#tiles.go(tile);
+    const where = tile || !count ? "" : items.length === 1 ? ` Rank ${number.format(items[0].rank)}, on another page.` : " They are on other pages.";
+    const stayed = left ? ` ${number.format(left)} stayed: somebody decided since.` : "";
+    announce(this.#root, `Taken back: ${images(count)}.${where}${stayed}`);
+  }
+
+  #others(reply) {
+    paintProgress(this.#root, reply.progress);
+    if (reply.reload) this.#refresh();
+    this.#repaint(reply.items);
+  }
+
+  #repaint(items) {
+    const waiting = this.#store.images;
+    for (const item of items) if (!waiting.has(item.image_id)) this.#tiles.paint(this.#tiles.of(item.image_id), item.decision);
+  }
+
+  /** Ask how all tiles of this page stand. */
+  async #refresh() {
+    const query = new URLSearchParams(this.#tiles.ids.map((id) => ["image_id", id]));
+    if (!query.size) return;
+    try { this.#repaint((await this.#store.get(`images?${query}`)).items); } catch { /* the next news repaint them */ }
+  }
+
+  #filters() {
+    part(this.#root, "filters-fold").open = true;
+    part(this.#root, "first-filter").focus();
+  }
+}
+
+function filterOf(view) {
+  const query = new URLSearchParams(view);
+  const filter = {};
+  for (const name of ["label", "predicted"]) if (query.has(name)) filter[name] = Number(query.get(name));
+  if (query.has("decision")) filter.decision = query.get("decision");
+  return filter;
+}

@@ -1,0 +1,124 @@
+"""Who may do what: owners everything, reviewers look and decide; and what is not there is not found, however it is asked for."""
+
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from fastapi.testclient import TestClient
+from sqlalchemy import func, select
+
+from backend.accounts.dependencies import owner as owner_check
+from backend.datasets.uploads import receive
+from backend.db import Database
+from backend.models import Base, User
+from backend.storage import Storage
+from tests.routes import UNSAFE, addresses
+from tests.world import a_world
+
+# What a reviewer may change: decisions, and what is one's own.
+REVIEWERS_MAY = {
+    ("POST", "/api/v1/tokens"),
+    ("DELETE", "/api/v1/tokens/1"),
+    ("POST", "/account/tokens"),
+    ("POST", "/account/tokens/1/revoke"),
+    ("POST", "/logout"),
+    ("POST", "/api/v1/reviews/1/decisions"),
+    ("POST", "/api/v1/reviews/1/decisions/bulk"),
+    ("POST", "/api/v1/reviews/1/undo"),
+    ("POST", "/reviews/1/decide"),
+    ("POST", "/reviews/1/undo"),
+}
+OWNERS_LOOK = {("GET", "/datasets/1/runs/new"), ("GET", "/api/v1/data-sets/1/planted")}
+# These are for lists, for oneself, or begin something new: no number in their address leads to a row.
+NO_ROW = {"/api/v1/jobs", "/api/v1/data-sets", "/api/v1/me", "/api/v1/tokens", "/jobs", "/datasets", "/account"}
+
+
+def rows(database: Database) -> dict[str, int]:
+    with database.transaction(write=False) as session:
+        return {table.name: session.scalar(select(func.count()).select_from(table)) or 0 for table in Base.metadata.sorted_tables}
+
+
+def test_a_reviewer_changes_nothing_but_decisions_and_what_is_ones_own(
+    app: FastAPI, reviewer_client: TestClient, database: Database, storage: Storage, owner: User, reviewer: User
+) -> None:
+    with database.transaction() as session:
+        a_world(session, storage, owner, reviewer)
+    before = rows(database)
+    answers = {
+        (method, path): reviewer_client.request(method, path, json={}, follow_redirects=False).status_code
+        for method, path in addresses(app, *UNSAFE)
+        if (method, path) not in REVIEWERS_MAY
+    }
+    assert len(answers) > 15
+    assert set(answers.values()) == {403}, answers
+    assert rows(database) == before
+
+
+def test_what_only_owners_look_at_is_refused_to_reviewers(reviewer_client: TestClient) -> None:
+    for method, path in OWNERS_LOOK:
+        assert reviewer_client.request(method, path).status_code == 403
+
+
+def test_the_refusal_says_who_may_and_what_one_may_oneself(reviewer_client: TestClient) -> None:
+    answer = reviewer_client.post("/api/v1/data-sets", json={"source": {"kind": "sample"}})
+    assert answer.json()["detail"] == "Only an owner may do this. You can look at everything and decide in reviews."
+    assert "Only an owner may do this" in reviewer_client.post("/datasets", data={"kind": "sample"}).text
+
+
+def test_every_unsafe_route_either_asks_for_an_owner_or_is_listed_here(app: FastAPI) -> None:
+    """A route that somebody adds and forgets to guard fails this test."""
+
+    def checks(dependant: object) -> set[object]:
+        found = {getattr(dependant, "call", None)}
+        for inner in getattr(dependant, "dependencies", []):
+            found |= checks(inner)
+        return found
+
+    guarded = {
+        (method, route.path)
+        for route in iter_route_contexts(app.routes)
+        for method in set(route.methods or ()) & set(UNSAFE)
+        if {owner_check, receive} & checks(getattr(route.original_route, "dependant", None))
+    }
+    every = {(method, route.path) for route in iter_route_contexts(app.routes) for method in set(route.methods or ()) & set(UNSAFE)}
+    open_to_reviewers = {(method, path.replace("/1", "/{}")) for method, path in REVIEWERS_MAY} | {("POST", "/login")}
+    assert {(method, _blank(path or "")) for method, path in every - guarded} == open_to_reviewers
+
+
+def _blank(path: str) -> str:
+    return "/".join("{}" if part.startswith("{") else part for part in path.split("/"))
+
+
+def test_a_number_of_nothing_is_not_found_as_a_page_and_as_json(app: FastAPI, client: TestClient, api_client: TestClient) -> None:
+    bodies = {
+        "/tokens": {},
+        "/rename": {"name": "x"},
+        "/data-sets/4711": {"name": "x"},
+        "/decisions": {"image_id": 1, "action": "keep", "client_key": "k"},
+        "/bulk": {"image_ids": [1], "action": "keep", "client_key": "k"},
+        "/undo": {"client_key": "k"},
+        "/decide": {"action": "keep", "image_id": "1"},
+    }
+    asked = 0
+    for method, path in addresses(app, "GET", *UNSAFE, ids=4711):
+        if path in NO_ROW or "4711" not in path:
+            continue
+        body = next((body for end, body in bodies.items() if path.endswith(end)), {})
+        query = "?image_id=1" if path.endswith("/images") else ""
+        if path.startswith("/api/"):
+            answer = api_client.request(method, path + query, json=body if method != "GET" else None)
+            assert answer.headers["content-type"] == "application/problem+json", path
+        else:
+            answer = client.request(method, path, data=body if method != "GET" else None, follow_redirects=False)
+            assert answer.headers["content-type"] == "text/html; charset=utf-8", path
+            assert "<h1>Not found</h1>" in answer.text
+        assert answer.status_code == 404, (method, path, answer.text)
+        assert "There is no" in answer.text, (method, path)
+        asked += 1
+    assert asked > 50
+
+
+def test_what_is_no_number_is_not_found_either(app: FastAPI, client: TestClient) -> None:
+    for _, path in addresses(app, "GET", ids=4711):
+        if "4711" not in path:
+            continue
+        for nonsense in ("abc", "-1", "1.5", "1e3", "%00"):
+            assert client.get(path.replace("4711", nonsense), follow_redirects=False).status_code in (404, 422), path

@@ -1,0 +1,205 @@
+"""What goes wrong is said in a sentence: to programs as problem details (RFC 9457), to people as a page. Nothing of our insides leaks."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from backend.accounts import service as accounts
+from backend.db import Database, SessionDep, make_engine
+from backend.errors import AppError
+from backend.main import create_app
+from backend.models import User
+from backend.settings import Settings
+
+SECRET = "postgresql://winnow:hunter2@db/winnow"
+BIG = 2**63
+
+
+def fails() -> None:
+    raise RuntimeError(SECRET)
+
+
+def test_programs_get_problem_details(client: TestClient) -> None:
+    kinds = {
+        ("GET", "/api/v1/nowhere"): (404, "Not found"),
+        ("GET", "/api/v1/data-sets/99"): (404, "Not found"),
+        ("GET", "/api/v1/data-sets/abc"): (404, "Not found"),
+        ("PUT", "/api/v1/data-sets"): (405, "That did not work"),
+        ("GET", "/api/v1/jobs?limit=0"): (422, "Please check the input"),
+        ("POST", "/api/v1/data-sets"): (422, "Please check the input"),
+    }
+    for (method, path), (status, title) in kinds.items():
+        answer = client.request(method, path)
+        assert answer.headers["content-type"] == "application/problem+json", path
+        problem = answer.json()
+        assert (answer.status_code, problem["status"], problem["title"]) == (status, status, title), path
+        assert problem["type"] == "about:blank"
+        assert problem["detail"].endswith("."), problem
+
+
+def test_people_get_a_page_with_a_way_on(client: TestClient) -> None:
+    for method, path, status in [
+        ("GET", "/nowhere", 404),
+        ("GET", "/datasets/99", 404),
+        ("GET", "/jobs?state=asleep", 422),
+        ("PUT", "/jobs", 405),
+    ]:
+        answer = client.request(method, path)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert 'role="alert"' in answer.text
+        assert 'href="/datasets"' in answer.text
+
+
+def test_an_error_page_still_says_who_is_signed_in(client: TestClient) -> None:
+    assert ">olga</a>" in client.get("/datasets/99").text
+
+
+def test_a_wrong_method_is_named_and_the_right_one_announced(client: TestClient) -> None:
+    answer = client.put("/api/v1/jobs")
+    assert answer.json()["detail"] == "This address does not take PUT requests."
+    assert answer.headers["allow"] == "GET"
+
+
+def test_each_wrong_field_is_named(client: TestClient) -> None:
+    answer = client.post("/api/v1/data-sets", json={"source": {"kind": "usb stick"}, "seed": -1, "colour": "red"})
+    problem = answer.json()
+    assert answer.status_code == 422
+    assert [error["field"] for error in problem["errors"]] == ["source.kind", "seed", "colour"]
+    assert "source.kind: Input should be 'sample', 'folder', 'zip' or 'idx'." in problem["detail"]
+
+
+@pytest.mark.parametrize("body", ["{", '{"name": "x",}', "name=x", "[", '"\\ud800'])
+def test_a_body_that_is_not_json_is_said_to_be_so(client: TestClient, body: str) -> None:
+    answer = client.post("/api/v1/tokens", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert "this is not JSON, from character" in answer.json()["detail"]
+
+
+def test_a_body_of_another_kind_is_refused(client: TestClient) -> None:
+    assert client.post("/api/v1/tokens", content=b"\xff\xfe", headers={"Content-Type": "text/plain"}).status_code == 422
+    broken = client.post("/account/tokens", content=b"--nothing", headers={"Content-Type": "multipart/form-data"})
+    assert (broken.status_code, "Missing boundary in multipart." in broken.text) == (400, True)
+
+
+@pytest.mark.parametrize("path", ["/broken", "/api/v1/broken"])
+def test_what_nobody_foresaw_says_nothing_of_itself_but_is_in_the_log(
+    app: FastAPI, client: TestClient, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.add_api_route(path, fails)
+    answer = client.get(path)
+    assert answer.status_code == 500
+    assert "Something went wrong" in answer.text
+    for inside in ("hunter2", "RuntimeError", "Traceback", ".py"):
+        assert inside not in answer.text
+    assert SECRET in caplog.text
+
+
+def test_a_failed_request_changes_nothing(app: FastAPI, client: TestClient, database: Database) -> None:
+    def changes_then_fails(session: SessionDep) -> None:
+        accounts.create_user(session, "ghost")
+        raise RuntimeError
+
+    app.add_api_route("/broken", changes_then_fails, methods=["POST"])
+    assert client.post("/broken").status_code == 500
+    with database.transaction(write=False) as session:
+        assert [user.name for user in accounts.list_users(session)] == ["olga"]
+
+
+def test_a_refusal_raised_after_a_change_takes_it_back(app: FastAPI, client: TestClient, database: Database) -> None:
+    def changes_then_refuses(session: SessionDep) -> None:
+        accounts.create_user(session, "ghost")
+        raise AppError("No.")
+
+    app.add_api_route("/refused", changes_then_refuses, methods=["POST"])
+    assert client.post("/refused").status_code == 400
+    with database.transaction(write=False) as session:
+        assert [user.name for user in accounts.list_users(session)] == ["olga"]
+
+
+# ── who is not signed in ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_page_that_somebody_opens_leads_to_signing_in_and_back(anonymous_client: TestClient) -> None:
+    for headers in ({}, {"Sec-Fetch-Mode": "navigate"}):
+        answer = anonymous_client.get("/jobs?state=done&after=7", headers=headers, follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=%2Fjobs%3Fstate%3Ddone%26after%3D7")
+
+
+@pytest.mark.parametrize("mode", ["cors", "no-cors", "same-origin"])
+def test_what_a_page_fetches_gets_the_status_and_no_login_page_in_its_place(anonymous_client: TestClient, mode: str) -> None:
+    answer = anonymous_client.get("/runs/1/epochs", headers={"Sec-Fetch-Mode": mode}, follow_redirects=False)
+    assert answer.status_code == 401
+
+
+def test_htmx_is_told_to_open_the_login_page_in_place_of_filling_a_fragment_with_it(anonymous_client: TestClient) -> None:
+    headers = {"HX-Request": "true", "HX-Current-URL": "http://testserver/runs/7?x=1"}
+    answer = anonymous_client.get("/jobs/1/progress", headers=headers, follow_redirects=False)
+    assert (answer.status_code, answer.headers["hx-redirect"]) == (401, "/login?next=%2Fruns%2F7%3Fx%3D1")
+
+
+def test_a_form_that_was_sent_too_late_says_so(anonymous_client: TestClient) -> None:
+    answer = anonymous_client.post("/account/tokens", data={"name": "x"}, follow_redirects=False)
+    assert (answer.status_code, "Please sign in." in answer.text, 'href="/login"' in answer.text) == (401, True, True)
+
+
+# ── the database ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_database_that_is_away_is_said_to_be_so(tmp_path: Path) -> None:
+    app = create_app(Settings(home=tmp_path, database_url="postgresql+psycopg://winnow:hunter2@127.0.0.1:1/winnow"))
+    with_nothing_behind = TestClient(app, raise_server_exceptions=False)
+    answer = with_nothing_behind.get("/health")
+    assert answer.status_code == 503
+    assert "The database does not answer" in answer.text
+    assert "hunter2" not in answer.text
+
+
+def test_a_full_disk_is_said_to_be_so_and_the_database_stays_whole(app: FastAPI, client: TestClient, settings: Settings) -> None:
+    """SQLite's own limit of pages stands in for the disk: it fails in the same place with the same error."""
+
+    def fill(session: SessionDep) -> None:
+        pages = session.execute(text("PRAGMA page_count")).scalar_one()
+        session.execute(text(f"PRAGMA max_page_count = {pages}"))
+        for number in range(1_000):
+            accounts.create_user(session, f"{number} {'x' * 90}")
+
+    app.add_api_route("/api/v1/fill", fill, methods=["POST"])
+    answer = client.post("/api/v1/fill")
+    assert (answer.status_code, answer.json()["title"]) == (507, "The disk is full")
+    engine = make_engine(settings.database)
+    with engine.connect() as connection:
+        assert connection.execute(text("PRAGMA integrity_check")).scalar_one() == "ok"
+        assert connection.execute(text("SELECT count(*) FROM users")).scalar_one() == 1
+    engine.dispose()
+
+
+ASKED_BY_NUMBER = ("/datasets/{}", "/runs/{}", "/jobs/{}", "/reviews/{}", "/cleansings/{}", "/api/v1/data-sets/{}", "/api/v1/runs/{}")
+
+
+@pytest.mark.parametrize("number", [BIG - 1, BIG, 10**30, "9" * 5_000])
+def test_a_number_that_no_database_holds_is_not_there(client: TestClient, number: int | str) -> None:
+    for path in ASKED_BY_NUMBER:
+        assert client.get(path.format(number)).status_code == 404, path
+    assert client.get(f"/api/v1/jobs?after={number}").status_code in (200, 404, 422)
+
+
+def test_an_overflow_of_our_own_is_still_our_fault(app: FastAPI, client: TestClient) -> None:
+    def overflows() -> None:
+        raise OverflowError("math range error")
+
+    app.add_api_route("/overflows", overflows)
+    assert client.get("/overflows").status_code == 500
+
+
+def test_a_person_who_was_removed_is_nobody_at_once(
+    client: TestClient, sign_in: Callable[[User], TestClient], database: Database, owner: User
+) -> None:
+    with database.transaction() as session:
+        accounts.create_user(session, "second owner", "owner")
+        accounts.remove_user(session, owner)
+    assert client.get("/datasets", follow_redirects=False).status_code == 303
+    assert client.get("/api/v1/me").status_code == 401

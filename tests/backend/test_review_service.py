@@ -1,0 +1,313 @@
+"""Looking at a review: pages by rank, filters, counts, what changed, and whether going on pays."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from backend.db import Database
+from backend.errors import Conflict, Invalid, NotFound
+from backend.models import Review, Suggestion, User
+from backend.review import service, wording
+from backend.review.service import Filters, Order
+from tests.reviewing import a_ready_review, decide, queue_of, undo
+from worker.pipeline.score import brought_by, in_turn
+
+ORDERS: tuple[Order, ...] = ("queue", "accuracy", "label")
+SOME_FILTERS = (
+    Filters(),
+    Filters(label=1),
+    Filters(predicted=2),
+    Filters(label=1, predicted=2),
+    Filters(decision="undecided"),
+    Filters(decision="decided"),
+    Filters(decision="remove"),
+    Filters(label=0, decision="undecided"),
+    Filters(predicted=1, decision="keep"),
+)
+
+
+@pytest.fixture
+def session(database: Database, owner: User, reviewer: User) -> Iterator[Session]:
+    """One transaction a test. The people come first: they are added in transactions of their own."""
+    with database.transaction() as session:
+        yield session
+
+
+@pytest.fixture
+def review(session: Session, owner: User, reviewer: User) -> Review:
+    """42 suggestions, ten of them decided by two people."""
+    review = a_ready_review(session)
+    actions = ("remove", "keep", "unsure", "remove", "keep")
+    for place, suggestion in enumerate(queue_of(session, review)[:10]):
+        decide(session, owner if place % 2 else reviewer, review, suggestion.image_id, actions[place % 5])
+    return review
+
+
+def matches(row: Suggestion, filters: Filters) -> bool:
+    """The filters' meaning, once more and without SQL."""
+    decision = {None: True, "undecided": row.decision is None, "decided": row.decision is not None}.get(
+        filters.decision, row.decision == filters.decision
+    )
+    return decision and filters.label in (None, row.label) and filters.predicted in (None, row.predicted)
+
+
+def expected_ids(session: Session, review: Review, order: Order, filters: Filters) -> list[int]:
+    rows = [row for row in queue_of(session, review) if matches(row, filters)]
+    return [row.image_id for row in sorted(rows, key=lambda row: getattr(row, service.RANKS[order].key))]
+
+
+# ── pages ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def forwards(session: Session, review: Review, order: Order, filters: Filters) -> list[int]:
+    """The images met on the way from the first page to the last, four at a time."""
+    met: list[int] = []
+    after, more = 0, True
+    while more:
+        page = service.page_of_suggestions(session, review, order=order, filters=filters, after=after, limit=4)
+        assert page.has_before == bool(met)
+        met += [row.image_id for row in page.items]
+        more = page.has_after
+        after = getattr(page.items[-1], service.RANKS[order].key) if page.items else 0
+    return met
+
+
+def backwards(session: Session, review: Review, order: Order, filters: Filters) -> list[int]:
+    """The images met on the way back, in order of rank again."""
+    met: list[int] = []
+    before, more = 2**31 - 1, True
+    while more:
+        page = service.page_of_suggestions(session, review, order=order, filters=filters, before=before, limit=4)
+        assert page.has_after == bool(met)
+        met = [row.image_id for row in page.items] + met
+        more = page.has_before
+        before = getattr(page.items[0], service.RANKS[order].key) if page.items else 1
+    return met
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_walking_page_by_page_in_either_direction_meets_every_match_once_and_in_order(
+    session: Session, review: Review, order: Order
+) -> None:
+    for filters in SOME_FILTERS:
+        wanted = expected_ids(session, review, order, filters)
+        assert forwards(session, review, order, filters) == wanted, filters
+        assert backwards(session, review, order, filters) == wanted, filters
+
+
+def test_a_page_behind_the_last_rank_is_empty_and_knows_that_there_is_something_before(session: Session, review: Review) -> None:
+    page = service.page_of_suggestions(session, review, after=42)
+    assert (page.items, page.has_before, page.has_after) == ([], True, False)
+
+
+def test_each_order_numbers_the_images_from_1_without_gaps(session: Session, review: Review) -> None:
+    for order in ORDERS:
+        rows = service.page_of_suggestions(session, review, order=order, limit=100).items
+        assert [getattr(row, service.RANKS[order].key) for row in rows] == list(range(1, 43))
+
+
+def test_another_review_of_the_same_run_is_not_mixed_in(session: Session, review: Review) -> None:
+    other = a_ready_review(session, name="Others")
+    assert {row.review_id for row in service.page_of_suggestions(session, other, limit=100).items} == {other.id}
+    assert service.counts(session, other, Filters())[None] == 42
+
+
+def test_the_default_queue_takes_both_rankings_in_turn_and_each_image_once() -> None:
+    generator = np.random.default_rng(5)
+    accuracy, label = generator.permutation(40) + 1, generator.permutation(40) + 1
+    by_accuracy, by_label = np.argsort(accuracy), np.argsort(label)
+    in_turns = [image for pair in zip(by_accuracy, by_label, strict=True) for image in pair]
+    wanted = list(dict.fromkeys(in_turns))
+    positions = in_turn(accuracy, label)
+    assert list(np.argsort(positions)) == wanted
+    words = brought_by(accuracy, label, positions)
+    assert words[by_accuracy[0]] in ("accuracy", "both")
+    for image in range(40):
+        first, second = accuracy[image] <= positions[image], label[image] <= positions[image]
+        assert words[image] == ("both" if first and second else "accuracy" if first else "label")
+
+
+# ── filters ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("filters", [Filters(label=3), Filters(label=-1), Filters(predicted=99), Filters(decision="perhaps")])
+def test_a_filter_for_something_that_does_not_exist_is_refused_in_words(filters: Filters) -> None:
+    with pytest.raises(Invalid, match=r"no class number|no decision"):
+        service.check_filters(filters, ["left", "middle", "right"])
+
+
+def test_counts_agree_with_counting_by_hand(session: Session, review: Review) -> None:
+    for filters in SOME_FILTERS:
+        rows = [row for row in queue_of(session, review) if matches(row, filters)]
+        counted = service.counts(session, review, filters)
+        assert counted == {kind: sum(row.decision == kind for row in rows) for kind in (None, *service.DECISIONS)}, filters
+
+
+def test_only_what_narrows_the_view_counts_as_a_filter() -> None:
+    assert not Filters()
+    assert Filters(label=0)
+    assert Filters(label=0, decision="undecided").address() == {"label": 0, "decision": "undecided"}
+
+
+# ── what comes next ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_next_one_is_the_first_undecided_behind_a_rank(session: Session, review: Review) -> None:
+    assert service.next_undecided(session, review, "queue", Filters(), 0).position == 11
+    assert service.next_undecided(session, review, "queue", Filters(), 20).position == 21
+
+
+def test_after_the_last_one_the_search_begins_at_the_start(session: Session, review: Review) -> None:
+    assert service.next_undecided(session, review, "queue", Filters(), 42).position == 11
+
+
+def test_in_a_view_of_decided_images_the_next_one_is_a_decided_one(session: Session, review: Review) -> None:
+    found = service.next_undecided(session, review, "queue", Filters(decision="keep"), 0)
+    assert found.decision == "keep"
+
+
+def test_when_all_are_decided_there_is_no_next_one(session: Session, review: Review, owner: User) -> None:
+    for suggestion in queue_of(session, review):
+        if suggestion.decision is None:
+            decide(session, owner, review, suggestion.image_id, "keep")
+    assert service.next_undecided(session, review, "queue", Filters(), 0) is None
+
+
+def test_an_address_keeps_its_image_whatever_the_filters_say(session: Session, review: Review) -> None:
+    assert service.at_rank(session, review, "queue", 3).position == 3
+    assert service.at_rank(session, review, "queue", 43) is None
+
+
+# ── progress, changes ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_progress_counts_everybody_and_oneself(session: Session, review: Review, owner: User, reviewer: User) -> None:
+    seen = service.progress(session, review, owner)
+    assert (seen.total, seen.decided, seen.undecided) == (42, 10, 32)
+    assert (seen.remove, seen.keep, seen.unsure, seen.relabel) == (4, 4, 2, 0)
+    assert seen.mine == service.progress(session, review, reviewer).mine == 5
+
+
+def test_changes_come_in_the_order_they_were_made(session: Session, review: Review, owner: User) -> None:
+    seen = review.last_change
+    assert service.changes_since(session, review, seen) == []
+    latest = queue_of(session, review)[30], queue_of(session, review)[20]
+    for suggestion in latest:
+        decide(session, owner, review, suggestion.image_id, "keep")
+    assert [row.image_id for row in service.changes_since(session, review, seen)] == [row.image_id for row in latest]
+    undo(session, owner, review)
+    assert [row.decision for row in service.changes_since(session, review, seen)] == ["keep", None]
+
+
+def test_too_many_changes_are_not_told_one_by_one(session: Session, review: Review, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "MOST_CHANGES", 9)
+    assert service.changes_since(session, review, 0) is None
+    monkeypatch.setattr(service, "MOST_CHANGES", 10)
+    assert len(service.changes_since(session, review, 0)) == 10
+
+
+def test_confusion_holds_every_image_once_the_most_frequent_pair_first(session: Session, review: Review) -> None:
+    pairs = service.confusion(session, review)
+    assert sum(count for _, _, count, _ in pairs) == 42
+    assert sum(decided for _, _, _, decided in pairs) == 10
+    assert [count for _, _, count, _ in pairs] == sorted((count for _, _, count, _ in pairs), reverse=True)
+    label, predicted, count, _ = pairs[0]
+    assert count == len(expected_ids(session, review, "queue", Filters(label=label, predicted=predicted)))
+
+
+def test_the_confirm_rate_goes_by_place_in_the_queue(session: Session, review: Review, owner: User) -> None:
+    decide(session, owner, review, queue_of(session, review)[40].image_id, "relabel", 0 if queue_of(session, review)[40].label else 1)
+    assert service.confirm_rate(session, review, width=20) == [(1, 10, 4), (41, 1, 1)]
+
+
+# ── whether going on pays ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("window", "confirmed", "stop", "words"),
+    [
+        (0, 0, False, "Decide 20 more"),
+        (19, 0, False, "Decide 1 more"),
+        (20, 1, True, "unlikely to pay"),
+        (50, 3, True, "Of the last 50 you removed or relabelled 3. Going on is unlikely to pay."),
+        (50, 5, False, "still pays a little"),
+        (50, 15, False, "worth it"),
+    ],
+)
+def test_the_advice_follows_the_share_of_confirmed_suggestions(window: int, confirmed: int, stop: bool, words: str) -> None:
+    advice = service._advice(window, confirmed)
+    assert advice.stop == stop
+    assert words in advice.sentence
+
+
+def test_the_advice_looks_at_the_latest_fifty_in_force(session: Session, owner: User) -> None:
+    review = a_ready_review(session, per_class=40)
+    queue = queue_of(session, review)
+    for place, suggestion in enumerate(queue[:60]):
+        decide(session, owner, review, suggestion.image_id, "remove" if place < 12 else "keep")
+    advice = service.advice(session, review)
+    assert (advice.window, advice.confirmed, advice.stop) == (50, 2, True)
+    undo(session, owner, review)
+    assert service.advice(session, review).confirmed == 3
+
+
+# ── who may look ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_review_that_does_not_exist_is_not_found(session: Session, owner: User) -> None:
+    with pytest.raises(NotFound):
+        service.get(session, owner, 99)
+
+
+def test_images_of_another_review_are_not_found(session: Session, review: Review) -> None:
+    foreign = queue_of(session, a_ready_review(session, name="Others"))[0].image_id
+    own = queue_of(session, review)[0].image_id
+    with pytest.raises(NotFound, match="no such image in this review"):
+        service.suggestions_of(session, review, [own, foreign])
+
+
+def test_until_the_scoring_is_done_nothing_can_be_decided(session: Session, review: Review) -> None:
+    review.state = "queued"
+    with pytest.raises(Conflict, match="still being computed"):
+        service.check_ready(review)
+
+
+def test_the_name_of_somebody_who_left_is_left_out(session: Session, review: Review, owner: User, reviewer: User) -> None:
+    session.delete(session.get_one(User, reviewer.id))
+    session.flush()
+    session.expire_all()
+    rows = service.page_of_suggestions(session, review, limit=10).items
+    assert service.names_of(session, rows) == {owner.id: "olga"}
+    assert session.scalar(select(Suggestion.decision).where(Suggestion.review_id == review.id, Suggestion.position == 1)) == "remove"
+
+
+# ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_shares_run_from_all_to_nothing() -> None:
+    assert wording.share(1, 50) == 1.0
+    assert wording.share(50, 50) == 0.0
+    assert wording.share(1, 1) == 1.0
+
+
+def test_nothing_is_called_100_percent_that_is_not() -> None:
+    assert wording.percent(0.99999) == "99.9 %"
+    assert wording.percent(1.0) == "100.0 %"
+    assert wording.percent(0.1 + 0.2) == "30.0 %"
+
+
+def test_only_a_harmful_image_is_said_to_hurt() -> None:
+    assert wording.hurts_accuracy(-0.1, 1, 101) == "Hurts more than 100.0 % of the images."
+    assert wording.hurts_accuracy(0.1, 1, 101) == "The model does no better without it."
+    assert wording.label_looks_wrong(-0.1, 51, 101) == "Looks more wrong than 50.0 % of the images."
+    assert wording.label_looks_wrong(0.0, 51, 101) == "While it learned, the model mostly agreed with this label."
+
+
+def test_a_prediction_says_how_sure_it_is_and_what_the_label_gets() -> None:
+    assert wording.prediction("cat", 0.97, "cat", 0.97) == "The model agrees: cat, almost certain (97 %)."
+    assert (
+        wording.prediction("dog", 0.6, "cat", 0.004) == "The model sees dog, not very sure (60 %). It gives cat a chance of less than 1 %."
+    )

@@ -1,0 +1,259 @@
+"""Runs and scorings over the API: starting them, what they report, their scores as tables."""
+
+import csv
+import io
+from datetime import UTC, datetime
+
+import pyarrow.parquet
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import delete, select, update
+
+from backend.db import Database
+from backend.models import Cleansing, DataSet, Job, Review, Run, Score, Scoring, Suggestion, Version
+from backend.runs import service
+from backend.runs.schemas import AUGMENTATIONS, EPOCHS_OF_WORK, METHODS, NETWORKS, SCHEDULES, SPANS, RunOptions, ScoringOptions
+from tests.factories import a_data_set, a_job, a_review, a_run
+from tests.world import an_epoch
+
+
+@pytest.fixture
+def blocks(database: Database) -> DataSet:
+    with database.transaction() as session:
+        return a_data_set(session, class_names=("left", "=1+1", "<b>right</b>"))
+
+
+@pytest.fixture
+def run(database: Database, blocks: DataSet) -> Run:
+    """A finished training."""
+    with database.transaction() as session:
+        made = a_run(session, blocks, network="mnist")
+        an_epoch(session, made, 1)
+        return made
+
+
+# ── training ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_run_is_queued_on_the_current_version_with_what_was_asked_for(client: TestClient, blocks: DataSet) -> None:
+    answer = client.post(f"/api/v1/data-sets/{blocks.id}/runs", json={"epochs": 3, "learning_rate": 0.1, "seed": 7})
+    assert answer.status_code == 202
+    made = answer.json()
+    assert (made["state"], made["seed"], made["recipe"]) == ("queued", 7, {"epochs": 3, "learning_rate": 0.1})
+    assert made["version_id"] == blocks.current_version_id
+    assert (made["job"]["kind"], made["job"]["state"], made["job"]["subject_id"]) == ("train", "queued", made["id"])
+    assert made["job"]["title"] == "Train on Blocks, version 1"
+    assert client.get(f"/api/v1/runs/{made['id']}").json() == made
+
+
+def test_nothing_need_be_chosen(client: TestClient, blocks: DataSet) -> None:
+    made = client.post(f"/api/v1/data-sets/{blocks.id}/runs", json={}).json()
+    assert (made["seed"], made["recipe"]) == (0, {})
+    assert client.post(f"/api/v1/data-sets/{blocks.id}/runs", json={"seed": None, "epochs": None}).status_code == 202
+
+
+NONSENSE: tuple[dict[str, object], ...] = (
+    {"epochs": 0},
+    {"epochs": 1001},
+    {"batch_size": 0},
+    {"learning_rate": 0},
+    {"learning_rate": 101},
+    {"learning_rate": "NaN"},
+    {"learning_rate": "inf"},
+    {"momentum": 1},
+    {"weight_decay": -0.1},
+    {"seed": -1},
+    {"seed": 2**31},
+    {"network": "transformer"},
+    {"schedule": "linear"},
+    {"augmentation": "rotate"},
+    {"epoch": 3},
+)
+
+
+def test_what_makes_no_sense_is_refused_by_name(client: TestClient, blocks: DataSet) -> None:
+    for options in NONSENSE:
+        answer = client.post(f"/api/v1/data-sets/{blocks.id}/runs", json=options)
+        assert answer.status_code == 422, options
+        assert [error["field"] for error in answer.json()["errors"]] == list(options)
+
+
+def test_a_data_set_that_is_not_imported_cannot_be_trained_on(client: TestClient, database: Database) -> None:
+    with database.transaction() as session:
+        data_set = DataSet(name="soon", state="importing")
+        session.add(data_set)
+        session.flush()
+    answer = client.post(f"/api/v1/data-sets/{data_set.id}/runs", json={})
+    assert (answer.status_code, "Wait until the import is done" in answer.json()["detail"]) == (409, True)
+
+
+def test_another_version_can_be_chosen_but_not_another_data_sets(client: TestClient, database: Database, blocks: DataSet) -> None:
+    with database.transaction() as session:
+        other = a_data_set(session, name="Other", per_class=2)
+        cleaned = Version(data_set_id=blocks.id, number=2, parent_id=blocks.current_version_id, state="proposed")
+        session.add(cleaned)
+        session.flush()
+    address = f"/api/v1/data-sets/{blocks.id}/runs"
+    assert client.post(address, json={"version_id": cleaned.id}).json()["version_id"] == cleaned.id
+    for version_id in (other.current_version_id, 4711):
+        answer = client.post(address, json={"version_id": version_id})
+        assert (answer.status_code, answer.json()["detail"]) == (404, "This data set has no such version.")
+
+
+def test_a_run_reports_its_epochs(client: TestClient, database: Database, run: Run) -> None:
+    with database.transaction() as session:
+        an_epoch(session, run, 3)
+        an_epoch(session, run, 2, None)
+    found = client.get(f"/api/v1/runs/{run.id}").json()
+    assert [(epoch["epoch"], epoch["validation_loss"]) for epoch in found["epochs"]] == [(1, 0.5), (2, None), (3, 0.5)]
+    assert (found["state"], found["report"]["stored_bytes"], found["job"]) == ("done", 1000, None)
+
+
+def test_the_list_has_a_data_sets_own_runs_with_their_jobs_and_not_those_of_its_cleansings(
+    client: TestClient, database: Database, blocks: DataSet, run: Run
+) -> None:
+    with database.transaction() as session:
+        other = a_data_set(session, name="Other", per_class=2)
+        a_run(session, other)
+        newer = a_run(session, blocks, state="queued")
+        newer.job_id = a_job(session, subject_id=newer.id, data_set_id=blocks.id).id
+    items = client.get(f"/api/v1/data-sets/{blocks.id}/runs").json()["items"]
+    assert [(one["id"], one["job"] and one["job"]["id"]) for one in items] == [(newer.id, newer.job_id), (run.id, None)]
+    assert "epochs" not in items[0]
+
+
+# ── scoring ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_scoring_is_queued_with_the_review_that_it_fills(client: TestClient, run: Run) -> None:
+    answer = client.post(f"/api/v1/runs/{run.id}/reviews", json={"method": "marginal_influence", "span": "all_epochs"})
+    assert answer.status_code == 202
+    made = answer.json()
+    assert (made["run_id"], made["data_set_id"], made["state"]) == (run.id, run.data_set_id, "queued")
+    assert [(one["method"], one["options"], one["state"]) for one in made["scorings"]] == [
+        ("marginal_influence", {"span": "all_epochs"}, "queued"),
+        ("margin", {}, "queued"),
+    ]
+    assert (made["job"]["kind"], made["job"]["subject_id"], made["job"]["title"]) == ("score", made["id"], "Find harmful images in Blocks")
+    assert client.get(f"/api/v1/runs/{run.id}/reviews").json() == {"items": [made], "next": None}
+
+
+def test_a_job_of_a_scoring_carries_what_was_asked_for(client: TestClient, database: Database, run: Run) -> None:
+    made = client.post(f"/api/v1/runs/{run.id}/reviews", json={}).json()
+    with database.transaction(write=False) as session:
+        job = session.get_one(Job, made["job"]["id"])
+        assert job.payload == {"method": "sgd_influence", "span": "last_epoch"}
+        assert {one.job_id for one in session.scalars(select(Scoring))} == {job.id}
+
+
+def test_a_scoring_that_makes_no_sense_is_refused(client: TestClient, run: Run) -> None:
+    for options in ({"method": "margin"}, {"method": "magic"}, {"span": "first_epoch"}, {"sapn": "last_epoch"}):
+        assert client.post(f"/api/v1/runs/{run.id}/reviews", json=options).status_code == 422, options
+
+
+def test_a_run_that_is_not_finished_is_not_scored(client: TestClient, database: Database, blocks: DataSet) -> None:
+    with database.transaction() as session:
+        waiting = a_run(session, blocks, state="queued")
+    answer = client.post(f"/api/v1/runs/{waiting.id}/reviews", json={})
+    assert (answer.status_code, "not finished" in answer.json()["detail"]) == (409, True)
+    assert client.get(f"/api/v1/runs/{waiting.id}/reviews").json()["items"] == []
+
+
+def test_a_training_of_a_verdict_is_not_scored(client: TestClient, database: Database, run: Run) -> None:
+    with database.transaction() as session:
+        review = a_review(session, run)
+        shared = {"data_set_id": run.data_set_id, "review_id": review.id, "run_id": run.id}
+        cleansing = Cleansing(**shared, parent_version_id=run.version_id, version_id=run.version_id)
+        session.add(cleansing)
+        session.flush()
+        session.execute(update(Run).where(Run.id == run.id).values(cleansing_id=cleansing.id))
+    assert client.post(f"/api/v1/runs/{run.id}/reviews", json={}).status_code == 409
+
+
+# ── scores ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def review(database: Database, run: Run) -> Review:
+    with database.transaction() as session:
+        made = a_review(session, run)
+        first = session.scalars(select(Suggestion).where(Suggestion.review_id == made.id, Suggestion.position == 1)).one()
+        first.decision, first.decided_at = "remove", datetime.now(UTC)
+        return made
+
+
+def test_scores_come_as_a_table_in_the_order_of_the_queue(client: TestClient, run: Run, review: Review) -> None:
+    answer = client.get(f"/api/v1/runs/{run.id}/scores.csv")
+    assert answer.headers["content-disposition"] == f'attachment; filename="run-{run.id}-scores.csv"'
+    header, *rows = csv.reader(io.StringIO(answer.text))
+    assert header == list(service.DOWNLOAD_COLUMNS)
+    assert [int(row[5]) for row in rows] == list(range(1, review.suggestion_count + 1))
+    assert rows[0][-1] == "remove"
+    assert {row[-1] for row in rows[1:]} == {""}
+    assert {row[2] for row in rows} == {"left", "'=1+1", "<b>right</b>"}
+
+
+def test_scores_come_as_parquet_with_their_types(client: TestClient, run: Run, review: Review, database: Database) -> None:
+    answer = client.get(f"/api/v1/runs/{run.id}/scores.parquet")
+    assert answer.headers["content-type"] == "application/vnd.apache.parquet"
+    table = pyarrow.parquet.read_table(io.BytesIO(answer.content))
+    assert {field.name: str(field.type) for field in table.schema} == service.DOWNLOAD_COLUMNS
+    found = {row["image_id"]: row for row in table.to_pylist()}
+    with database.transaction(write=False) as session:
+        scores = session.execute(
+            select(Score.image_id, Score.value, Score.rank).where(Score.scoring_id == review.accuracy_scoring_id)
+        ).all()
+    assert {(image_id, value, rank) for image_id, value, rank in scores} == {
+        (image_id, row["influence"], row["influence_rank"]) for image_id, row in found.items()
+    }
+    assert "=1+1" in {row["given_class"] for row in found.values()}  # no spreadsheet reads it: nothing is escaped
+
+
+def test_both_tables_hold_the_same_also_where_they_are_read_in_many_pieces(
+    client: TestClient, run: Run, review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = client.get(f"/api/v1/runs/{run.id}/scores.csv").text
+    monkeypatch.setattr("backend.runs.api.CHUNK", 5)
+    assert client.get(f"/api/v1/runs/{run.id}/scores.csv").text == whole
+    table = pyarrow.parquet.read_table(io.BytesIO(client.get(f"/api/v1/runs/{run.id}/scores.parquet").content))
+    assert table.num_rows == len(whole.splitlines()) - 1
+
+
+def test_a_review_without_suggestions_gives_empty_tables_that_keep_their_columns(
+    client: TestClient, run: Run, review: Review, database: Database
+) -> None:
+    with database.transaction() as session:
+        session.execute(delete(Suggestion))
+    assert client.get(f"/api/v1/runs/{run.id}/scores.csv").text.splitlines() == [",".join(service.DOWNLOAD_COLUMNS)]
+    table = pyarrow.parquet.read_table(io.BytesIO(client.get(f"/api/v1/runs/{run.id}/scores.parquet").content))
+    assert (table.num_rows, table.column_names) == (0, list(service.DOWNLOAD_COLUMNS))
+
+
+def test_the_newest_scoring_that_is_ready_counts(client: TestClient, run: Run, review: Review, database: Database) -> None:
+    with database.transaction() as session:
+        newer = a_review(session, run, seed=1)
+        session.add(Review(data_set_id=run.data_set_id, version_id=run.version_id, run_id=run.id, state="queued"))
+        newest = session.scalars(select(Suggestion.image_id).where(Suggestion.review_id == newer.id).order_by(Suggestion.position)).first()
+    _, first, *_ = csv.reader(io.StringIO(client.get(f"/api/v1/runs/{run.id}/scores.csv").text))
+    assert first[0] == str(newest)
+
+
+def test_a_run_without_scores_says_what_to_do(client: TestClient, run: Run) -> None:
+    for kind in ("csv", "parquet"):
+        answer = client.get(f"/api/v1/runs/{run.id}/scores.{kind}")
+        assert (answer.status_code, answer.json()["detail"]) == (404, "This run has no scores yet. Find its harmful images first.")
+
+
+# ── what can be chosen ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_can_be_chosen_is_what_is_described() -> None:
+    def choices(shape: type, field: str) -> set[str]:
+        schema = shape.model_json_schema()["properties"][field]
+        return set(next(one["enum"] for one in [schema, *schema.get("anyOf", [])] if "enum" in one))
+
+    assert choices(RunOptions, "network") == set(NETWORKS)
+    assert choices(RunOptions, "schedule") == set(SCHEDULES)
+    assert choices(RunOptions, "augmentation") == set(AUGMENTATIONS)
+    assert choices(ScoringOptions, "method") == set(METHODS) == set(EPOCHS_OF_WORK)
+    assert choices(ScoringOptions, "span") == set(SPANS)

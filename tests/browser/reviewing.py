@@ -1,0 +1,74 @@
+"""What the browser tests of the review share: opening its pages, and reading what the server has."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from playwright.sync_api import Locator, Page, expect
+
+from backend.db import Database
+from backend.models import Review, Suggestion
+from tests.reviewing import queue_of
+
+
+def open_grid(page: Page, review: Review, query: str = "") -> None:
+    """The page of suggestions, once its script listens."""
+    page.goto(f"/reviews/{review.id}{query}")
+    expect(page.locator(".tile--here")).to_have_count(1)
+
+
+def open_focus(page: Page, review: Review, query: str = "") -> None:
+    """One image large, once its script listens."""
+    page.goto(f"/reviews/{review.id}/focus{query}")
+    expect(page.locator("[data-part=show-keys]")).to_be_visible()
+
+
+def press(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def tile(page: Page, rank: int) -> Locator:
+    return page.locator(f'.tile[data-rank="{rank}"]')
+
+
+def here(page: Page) -> int:
+    """The rank that the cursor is on."""
+    return int(page.locator(".tile--here").get_attribute("data-rank") or 0)
+
+
+def selected(page: Page) -> list[int]:
+    """The ranks of the selected tiles."""
+    return [int(rank) for rank in page.locator(".tile:has(input:checked)").evaluate_all("tiles => tiles.map(tile => tile.dataset.rank)")]
+
+
+def status(page: Page) -> Locator:
+    return page.locator("[data-part=status]")
+
+
+def said(page: Page) -> Locator:
+    return page.locator("[data-part=say]")
+
+
+class Server:
+    """The review as the database has it."""
+
+    def __init__(self, database: Database, review: Review) -> None:
+        self._database = database
+        self._review = review
+
+    def queue(self) -> list[Suggestion]:
+        with self._database.transaction(write=False) as session:
+            return list(queue_of(session, self._review))
+
+    def decisions(self) -> dict[int, str]:
+        """Position → what is decided."""
+        return {row.position: row.decision for row in self.queue() if row.decision is not None}
+
+    def wait_for(self, wanted: Any, read: Callable[["Server"], Any] | None = None) -> None:
+        """Until the decisions (or what `read` reads) are these: the page shows a decision before the server has it."""
+        reading = read or Server.decisions
+        deadline = time.monotonic() + 15
+        while (found := reading(self)) != wanted:
+            assert time.monotonic() < deadline, f"the server has {found}, not {wanted}"
+            time.sleep(0.05)

@@ -1,0 +1,40 @@
+"""What the tests of the review share: a review that is ready, its queue, and keys for acts."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from backend.models import Decision, Review, Suggestion, User
+from backend.review import decisions
+from backend.review.decisions import Act, Choice
+from backend.storage import Storage
+from tests.factories import a_data_set, a_review, a_run
+
+
+def a_ready_review(session: Session, storage: Storage | None = None, *, seed: int = 0, **data_set: Any) -> Review:
+    """42 suggestions of three classes unless keywords for the data set say otherwise."""
+    return a_review(session, a_run(session, a_data_set(session, storage, **data_set)), seed=seed)
+
+
+def queue_of(session: Session, review: Review) -> Sequence[Suggestion]:
+    """The review's suggestions by position, as they are in the database now."""
+    wanted = select(Suggestion).where(Suggestion.review_id == review.id).order_by(Suggestion.position)
+    return session.scalars(wanted.execution_options(populate_existing=True)).all()
+
+
+def decisions_of(session: Session, review: Review) -> list[Decision]:
+    """Every act on the review, in order."""
+    return list(session.scalars(select(Decision).where(Decision.review_id == review.id).order_by(Decision.id)))
+
+
+def decide(session: Session, user: User, review: Review, image_id: int, action: str, label: int | None = None) -> Act:
+    """One decision under a fresh key."""
+    return decisions.decide(session, user, review, image_id, Choice(action, label), str(uuid4()))
+
+
+def undo(session: Session, user: User, review: Review) -> Act:
+    """Take back under a fresh key."""
+    return decisions.undo(session, user, review, str(uuid4()))

@@ -1,0 +1,236 @@
+"""Code, docs and pins say the same, and the parts know of each other only what they may."""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from backend import queue
+from backend.main import FEATURES
+from backend.runs import schemas
+from backend.settings import Settings
+from tests import documented
+from tests.packages import EVERYTHING, brought_by
+
+ROOT = Path(__file__).parents[1]
+PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "worker" / "engine" / "README.md"]
+CODE = sorted(
+    path for part in ("backend", "worker", "frontend") for path in (ROOT / part).rglob("*") if path.suffix in (".py", ".html", ".js")
+)
+# Read by the tests and the benchmarks, not by Winnow.
+NOT_SETTINGS = {"WINNOW_CHROMIUM", "WINNOW_REAL_DATA"}
+# What the engine offers beside the rankings that hurt accuracy: the second ranking, and controls for the benchmarks.
+NOT_OFFERED = {"margin", "highest_loss", "random"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def run_python(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# ── the parts ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_worker_registers_exactly_the_tasks_that_the_web_sends() -> None:
+    import worker.tasks
+
+    registered = {name for name in worker.tasks.celery_app.tasks if not name.startswith("celery.")}
+    assert registered == set(queue.TASKS.values())
+
+
+def test_every_job_kind_has_a_task_and_a_pipeline() -> None:
+    from worker.jobs import PIPELINES
+
+    assert set(PIPELINES) == set(queue.TASKS)
+    program = "import importlib\n" + "\n".join(
+        f"assert callable(getattr(importlib.import_module({module!r}), {function!r}))"
+        for module, _, function in (target.partition(":") for target in PIPELINES.values())
+    )
+    run_python(program)
+
+
+def test_the_web_and_the_command_line_load_neither_torch_nor_the_worker() -> None:
+    loaded = "print(*[name for name in ('torch', 'torchvision', 'sklearn', 'scipy', 'worker') if name in sys.modules])"
+    assert run_python(f"import sys, backend.main, backend.cli; {loaded}").strip() == ""
+
+
+def test_the_engine_loads_none_of_the_application() -> None:
+    foreign = ("backend", "sqlalchemy", "alembic", "celery", "kombu", "fastapi", "starlette", "pydantic", "redis", "jinja2")
+    loaded = f"print(*[name for name in {foreign} if name in sys.modules])"
+    assert run_python(f"import sys, worker.engine; {loaded}").strip() == ""
+
+
+def test_what_the_form_offers_is_what_the_engine_knows() -> None:
+    from worker import engine
+    from worker.engine import recipe
+
+    assert set(schemas.NETWORKS) == set(engine.NETWORKS)
+    assert set(schemas.SCHEDULES) == set(recipe.SCHEDULES)
+    assert set(schemas.AUGMENTATIONS) == set(recipe.AUGMENTATIONS)
+    assert set(schemas.SPANS) == set(engine.SPANS)
+    assert set(schemas.METHODS) == set(engine.METHODS) - NOT_OFFERED
+    assert set(schemas.EPOCHS_OF_WORK) == set(schemas.METHODS)
+
+
+@pytest.mark.parametrize(
+    ("shape", "field", "choices"),
+    [
+        (schemas.RunOptions, "network", schemas.NETWORKS),
+        (schemas.RunOptions, "schedule", schemas.SCHEDULES),
+        (schemas.RunOptions, "augmentation", schemas.AUGMENTATIONS),
+        (schemas.ScoringOptions, "method", schemas.METHODS),
+        (schemas.ScoringOptions, "span", schemas.SPANS),
+    ],
+)
+def test_the_api_takes_exactly_what_the_form_offers(shape: Any, field: str, choices: dict[str, str]) -> None:
+    assert words_of(shape.model_fields[field].annotation) == set(choices)
+
+
+def words_of(annotation: Any) -> set[str]:
+    """The strings of a Literal, wherever it stands in the annotation."""
+    parts = get_args(annotation)
+    return {part for part in parts if isinstance(part, str)} | {word for part in parts for word in words_of(part)}
+
+
+# ── the docs ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("file", "mark"), documented.TABLES)
+def test_a_table_in_the_docs_is_what_the_code_says(file: str, mark: str) -> None:
+    assert documented.written(file, mark) == documented.TABLES[file, mark](), "make docs writes it"
+
+
+def test_every_setting_that_is_named_anywhere_exists() -> None:
+    known = {f"WINNOW_{name.upper()}" for name in Settings.model_fields} | NOT_SETTINGS
+    for path in [*PROSE, *CODE, ROOT / "Makefile", ROOT / ".env.example", ROOT / "docker-compose.yml"]:
+        named = set(re.findall(r"\bWINNOW_[A-Z][A-Z_]*[A-Z]\b", path.read_text()))
+        assert named <= known, f"{name_of(path)} names {named - known}"
+
+
+def test_every_setting_says_what_it_does() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_every_command_that_the_docs_name_exists() -> None:
+    known = [usage.split()[1:] for usage, _ in documented.commands()]
+    words = {tuple(part for part in command if part.islower() or "-" in part) for command in known}
+    for path in PROSE:
+        for line in re.findall(r"(?:`|\n|bin/|web |\()winnow ((?:[a-z-]+ ?){1,2})", path.read_text()):
+            first, *second = line.split()
+            assert any(command[0] == first and (len(command) == 1 or command[1:] == tuple(second)) for command in words), (
+                f"{name_of(path)}: winnow {line}"
+            )
+
+
+def test_every_make_target_that_the_docs_name_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for path in PROSE:
+        named = set(re.findall(r"(?:`|\n)make ([a-z]+)", path.read_text()))
+        assert named <= targets, f"{name_of(path)} names make {named - targets}"
+
+
+def test_every_link_between_documents_leads_somewhere() -> None:
+    broken = [f"{name_of(path)} → {link}" for path in PROSE for link in links_of(path) if not (path.parent / link).exists()]
+    assert broken == []
+
+
+def links_of(path: Path) -> Iterator[str]:
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if not re.match(r"[a-z]+:|#", link):
+            yield link.partition("#")[0]
+
+
+def test_decisions_are_numbered_without_a_gap() -> None:
+    files = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    assert [int(path.name[:4]) for path in files] == list(range(1, len(files) + 1))
+    for path in files:
+        assert path.read_text().startswith(f"# {int(path.name[:4])}. "), name_of(path)
+
+
+# ── the API ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_api_route_is_in_the_document_with_a_summary_and_a_description() -> None:
+    for path, method, operation in documented.routes():
+        assert path.startswith("/api/v1/"), path
+        assert operation.get("description"), f"{method} {path} has no docstring"
+        # FastAPI makes a summary up from the function's name where none is given.
+        made_up = operation["operationId"].partition("_api_v1")[0].replace("_", " ").title()
+        assert operation["summary"] != made_up, f"{method} {path} has no summary"
+
+
+def test_every_api_route_belongs_to_a_feature_and_is_in_the_document() -> None:
+    features = {"accounts", "data sets", "runs", "review", "cleansing", "jobs"}
+    assert {tag for _, _, operation in documented.routes() for tag in operation["tags"]} == features
+    routes = [route for feature in FEATURES for route in feature.api.router.routes]
+    assert all(route.include_in_schema for route in routes)
+    assert sum(len(route.methods) for route in routes) == len(list(documented.routes()))
+
+
+# ── the packages ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines if line and line[0] != "#")}
+
+
+def dependency_lines() -> dict[str, tuple[str, str, str]]:
+    """Package → (version, licence, why), from docs/dependencies.md."""
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", (ROOT / "docs" / "dependencies.md").read_text(), re.MULTILINE)
+    return {name: (version, licence, why) for name, version, licence, why in rows}
+
+
+@pytest.mark.parametrize("wanted", EVERYTHING, ids=lambda wanted: wanted.name)
+def test_a_dependency_is_pinned_and_documented_with_its_licence_and_a_reason(wanted: Requirement) -> None:
+    (exact,) = wanted.specifier
+    assert exact.operator == "=="
+    assert pins()[canonicalize_name(wanted.name)] == exact.version
+    name = f"{wanted.name}[{','.join(wanted.extras)}]" if wanted.extras else wanted.name
+    version, licence, why = dependency_lines()[name]
+    assert version == exact.version
+    assert why.endswith(".")
+    metadata = importlib.metadata.metadata(wanted.name)
+    said = " ".join([metadata.get("License-Expression") or metadata.get("License") or "", *metadata.get_all("Classifier", [])])
+    assert re.match(r"[A-Z]+[a-z]*", licence)[0] in said, f"the package says {said[:200]}"  # type: ignore[index]  # a licence begins with letters
+
+
+def test_every_package_that_is_installed_with_them_is_pinned() -> None:
+    assert brought_by(EVERYTHING) - set(pins()) == set()
+
+
+def test_vendored_scripts_carry_version_and_licence_and_are_documented() -> None:
+    folder = ROOT / "frontend" / "static" / "js" / "vendor"
+    scripts = sorted(folder.glob("*.js"))
+    assert scripts
+    text = (ROOT / "docs" / "dependencies.md").read_text()
+    for script in scripts:
+        name, version = re.match(r"([a-z]+)-(\d+\.\d+\.\d+)\.", script.name).groups()  # type: ignore[union-attr]  # the name is the test
+        assert (folder / f"{name}-{version}.LICENSE").read_text().strip()
+        assert f"| {version} |" in text, script.name
+
+
+# ── the pages ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "frontend" / "templates").rglob("*.html")), ids=name_of)
+def test_a_template_has_nothing_inline_that_the_security_policy_forbids(path: Path) -> None:
+    text = path.read_text()
+    assert re.findall(r"<style\b|\sstyle\s*=|javascript:", text, re.IGNORECASE) == []
+    assert re.findall(r"<[^>]*\son[a-z]+\s*=", text, re.IGNORECASE) == []
+    scripts = re.findall(r"<script\b([^>]*)>", text, re.IGNORECASE)
+    assert [attributes for attributes in scripts if "src=" not in attributes and 'type="application/json"' not in attributes] == []
+    assert re.findall(r"""(?:src|href)=["'](?:https?:)?//""", text) == []  # nothing from another host
+    assert "|safe" not in text.replace(" ", "")

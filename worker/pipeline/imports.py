@@ -1,0 +1,119 @@
+"""An import's job: files → decoded, upright images in one array, with thumbnails, labels and splits; each refused file with its reason."""
+
+import logging
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import exists, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from backend.models import DataSet, Job
+from backend.settings import Settings
+from worker.jobs import ClaimLost, JobContext, JobFailed, JobInterrupted
+from worker.pipeline.imports_files import Files, Found
+from worker.pipeline.imports_folder import open_folder
+from worker.pipeline.imports_idx import find_pairs, from_idx
+from worker.pipeline.imports_layout import from_class_folders
+from worker.pipeline.imports_manifest import find_manifest, from_manifest, unfit_table, why_no_manifest
+from worker.pipeline.imports_pixels import Decoding
+from worker.pipeline.imports_pool import Pool
+from worker.pipeline.imports_results import Results, refusal_lines
+from worker.pipeline.imports_workshop import Workshop
+from worker.pipeline.imports_zip import open_zip
+
+logger = logging.getLogger(__name__)
+
+LISTING = "Reading the list of files"
+
+
+def import_data_set(context: JobContext) -> None:
+    """Import the data set that this job is for. It ends with all images or, whatever happens, with none and no file left."""
+    with context.database.transaction() as session:
+        data_set = session.get_one(DataSet, context.subject_id)
+        data_set.state = "importing"
+    try:
+        _import(context, data_set.source, data_set.seed)
+    except (ClaimLost, JobInterrupted):
+        raise  # another attempt goes on
+    except BaseException:
+        _mark_failed(context)
+        raise
+    if data_set.source.get("upload"):
+        Path(data_set.source["path"]).unlink(missing_ok=True)
+
+
+def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
+    began = time.monotonic()
+    home, attempt = context.storage.data_set(context.subject_id), context.claim.rpartition(":")[2]
+    with Workshop(home, attempt) as workshop, ExitStack() as stack:
+        context.progress(0, 0, LISTING)
+        found = find(source, seed, context, stack)
+        decoding = Decoding(found, workshop.folder, source.get("side"), context.settings.max_image_pixels, context.progress)
+        with Pool() as pool:
+            answers = decoding.run(pool)
+        refusals = found.refusals.rows + decoding.refusals(answers)
+        for line in refusal_lines(refusals):
+            context.log(line)
+        if len(refusals) - len(found.refusals.rows) == len(answers):
+            raise JobFailed(_nothing_usable(refusals))
+        results = Results(found, answers, seed)
+        for line in results.lines():
+            context.log(line)
+        context.progress(len(answers), len(answers), "Writing the table")
+        workshop.sync()
+        with context.finish() as session:
+            data_set = results.write(session, context.subject_id, decoding.shape, refusals)
+            data_set.report = data_set.report | {"seconds": round(time.monotonic() - began, 2)}
+            workshop.publish()
+
+
+def find(source: dict[str, Any], seed: int, context: JobContext, stack: ExitStack) -> Found:
+    """The images of the source; `stack` closes its files. Raises JobFailed where it cannot be used."""
+    if source["kind"] == "sample":
+        from worker.pipeline.imports_sample import sample  # scikit-learn takes a second to load, and only the sample needs it
+
+        return sample(seed)
+    path = Path(source["path"])
+    settings = context.settings
+    is_table = path.suffix.lower() == ".csv"
+    if path.is_dir() or is_table:
+        files = open_folder(path.parent if is_table else path, settings, lambda: context.progress(0, 0, LISTING))
+    else:
+        files = open_zip(path, settings, stack)
+    return arranged(files, settings, stack, path.name if is_table else None)
+
+
+def arranged(files: Files, settings: Settings, stack: ExitStack, manifest: str | None) -> Found:
+    """The images among the files: in MNIST's IDX files, or as a manifest or class folders say. Raises JobFailed where there are none."""
+    pairs = find_pairs(files)
+    if pairs:
+        return from_idx(files, pairs, settings, stack)
+    table = find_manifest(files, manifest)
+    if table is not None:
+        return from_manifest(files, table)
+    try:
+        return from_class_folders(files)
+    except JobFailed:
+        meant = unfit_table(files)
+        if meant is not None:
+            raise JobFailed(why_no_manifest(files, meant)) from None
+        raise
+
+
+def _nothing_usable(refusals: list[tuple[str, str]]) -> str:
+    if not refusals:
+        return "There is no image to import. Put the images of each class into a folder of that name."
+    path, reason = refusals[0]
+    return f"There is no usable image. {len(refusals):,} files were refused; the first is “{path[:200]}”: {reason}."
+
+
+def _mark_failed(context: JobContext) -> None:
+    mine = exists().where(Job.id == context.job_id, Job.claim == context.claim, Job.state == "running")
+    try:
+        with context.database.transaction() as session:
+            session.execute(update(DataSet).where(DataSet.id == context.subject_id, mine).values(state="failed"))
+    except SQLAlchemyError as error:
+        # How the job ended is written next, and matters more.
+        logger.warning("Data set %s was not marked as failed: %s", context.subject_id, error)
