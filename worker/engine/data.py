@@ -136,7 +136,7 @@ def batches(recipe: Recipe, images: Images, epoch: int) -> list[Integers]:
 @lru_cache(maxsize=16)
 def _statistics(recipe: Recipe, dtype: torch.dtype, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
     """mean and std, (C, 1, 1) each: kept, as copying them to a device takes as long as copying a batch."""
-    mean, std = (torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1) for values in (recipe.mean, recipe.std))
+    mean, std = torch.tensor([recipe.mean, recipe.std], dtype=dtype).view(2, -1, 1, 1).to(device)
     return mean, std
 
 

@@ -62,10 +62,29 @@ def of_logits(
     progress: Progress | None = None,
 ) -> torch.Tensor:
     """compute(logits (B, classes), y (B,)) of every part of the images, one after the other along the first axis, on the CPU."""
+
+    def parts() -> Iterator[torch.Tensor]:
+        for _, x, y in walk(network, recipe, params, images, progress=progress):
+            yield compute(network.logits(params, x), y)
+
     with torch.no_grad():
-        return torch.cat(
-            [compute(network.logits(params, x), y).cpu() for _, x, y in walk(network, recipe, params, images, progress=progress)]
-        )
+        return _joined(parts(), len(images))
+
+
+def _joined(parts: Iterator[torch.Tensor], count: int) -> torch.Tensor:
+    """Parts along the first axis as one tensor of `count` rows on the CPU.
+
+    Made at once and filled: small tensors kept between large ones that come and go tear the heap into pieces that nothing fits into again,
+    which costs as much memory as all images together.
+    """
+    result = torch.empty(0)
+    done = 0
+    for part in parts:
+        if not done:
+            result = torch.empty(count, *part.shape[1:], dtype=part.dtype)
+        result[done : done + len(part)] = part
+        done += len(part)
+    return result
 
 
 def losses_of(network: Network, recipe: Recipe, params: torch.Tensor, images: Images, progress: Progress | None = None) -> Floats:
@@ -114,8 +133,8 @@ def evaluate(training: "Training", images: Images, *, device: str = "auto") -> t
 def features(training: "Training", images: Images, *, device: str = "auto") -> np.ndarray:
     """What the last linear layer sees, (N, D) float32."""
     with _model(training, images, device) as (network, params), torch.no_grad():
-        parts = [network.features(params, x).flatten(1).cpu() for _, x, _ in walk(network, training.recipe, params, images)]
-        return torch.cat(parts).numpy()
+        parts = (network.features(params, x).flatten(1) for _, x, _ in walk(network, training.recipe, params, images))
+        return _joined(parts, len(images)).numpy()
 
 
 def export_weights(training: "Training", folder: Path) -> str:
