@@ -12,7 +12,7 @@ from worker.engine.optimizers import State, Step, step_vjp
 Damping = float | Callable[["TrainingStep"], float]
 
 # How many images one pass takes where the whole data set is walked: bounds the memory.
-PASS = 512
+PASS = 256
 
 
 @dataclass(frozen=True)
