@@ -6,7 +6,8 @@ import pytest
 from tests.engine.conftest import a_recipe
 from worker.engine import EngineError, Images, ensemble, leave_out, score, train, trust_words, warns
 from worker.engine.scores import trust
-from worker.engine.scores.damping import deltas, error
+from worker.engine.scores.cost import deltas
+from worker.engine.scores.damping import error
 from worker.engine.scores.trust import measured_change, top_group
 from worker.engine.training import runner
 from worker.engine.trajectory import stored_bytes
