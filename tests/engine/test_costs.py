@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from tests.engine.conftest import a_recipe, some_images
 from worker.engine import METHODS, SPANS, score, stored_bytes, train
 from worker.engine.models import build
-from worker.engine.scores.cost import Sizes
+from worker.engine.scores.cost import Sizes, deltas
 
 COUNT, VALIDATION = 20, 6
 COLOUR = {"network": "cifar", "channels": 3, "mean": (0.4,) * 3, "std": (0.2,) * 3, "epochs": 2, "batch_size": 5}
@@ -76,6 +76,24 @@ def test_a_small_budget_costs_a_second_replay(setting):
         assert declared == pytest.approx(3 * replays + 8 + 3 * VALIDATION / COUNT)
         measured = products_of(lambda budget=budget: score(training, images, validation, memory_budget=budget)) / forward
         assert declared - 3 < measured < declared + 2
+
+
+def test_choosing_a_damping_costs_at_most_what_it_declares(setting):
+    training, images, validation, forward = setting
+    scores = []
+    measured = products_of(lambda: scores.append(score(training, images, validation, damping="auto"))) / forward
+    cost = METHODS["sgd_influence"].cost(training.recipe, COUNT, validation=VALIDATION, damping="auto")
+    single = METHODS["sgd_influence"].cost(training.recipe, COUNT, validation=VALIDATION).passes
+    tried, all_of_them = len(scores[0].report["damping_errors"]), len(deltas(5))
+    assert measured <= cost.passes + 6
+    assert measured == pytest.approx(cost.passes - (all_of_them - tried) * single, rel=0.1)
+
+
+def test_measuring_an_influence_function_costs_a_whole_training():
+    recipe, method = a_recipe(epochs=7), METHODS["influence_function"]
+    extra = method.cost(recipe, COUNT, verify=True, validation=0).passes - method.cost(recipe, COUNT, validation=0).passes
+    assert extra == 3 * 7
+    assert METHODS["margin"].cost(recipe, COUNT, verify=True).passes == 0
 
 
 def test_adam_costs_one_more_gradient_a_step(setting):

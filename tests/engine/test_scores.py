@@ -1,13 +1,16 @@
 """Whole scorings of real runs: stores agree bit for bit, drift is refused, and scores mean what they say."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import worker.engine
 from tests.engine.conftest import a_recipe
 from worker.engine import METHODS, EngineError, Images, score, train
 from worker.engine.data import batches
@@ -115,9 +118,24 @@ def test_every_method_scores_every_image_and_says_what_it_means(noisy, validatio
         json.dumps(scores.report)
 
 
+def test_the_readme_says_what_works(images, validation, tmp_path, monkeypatch):
+    """Its first example, on images of this test's own."""
+    monkeypatch.chdir(tmp_path)
+    text = (Path(worker.engine.__file__).parent / "README.md").read_text()
+    example = text.split("```python\n")[1].split("```")[0].replace("classes=10", "classes=3").replace("[:30]", "[:5]")
+    names = {"pixels": images.pixels, "labels": images.labels, "ids": images.ids, "validation": validation}
+    exec(example, names)
+    assert len(names["worst"]) == 5
+    assert np.isfinite(names["truth"].measured_change)
+    assert set(re.findall(r"^\| `(\w+)`(?:, `(\w+)`)? \|", text.split("## Methods")[1], re.MULTILINE)) == {
+        (name, "") for name in METHODS if name not in ("highest_loss", "random")
+    } | {("highest_loss", "random")}
+
+
 def test_the_engine_stands_by_itself():
     program = (
         "import sys, worker.engine\n"
-        "assert not {'backend', 'sqlalchemy', 'celery', 'fastapi', 'redis', 'jinja2'} & {name.split('.')[0] for name in sys.modules}"
+        "foreign = {'backend', 'sqlalchemy', 'celery', 'fastapi', 'redis', 'jinja2', 'cleanlab', 'sklearn', 'pandas'}\n"
+        "assert not foreign & {name.split('.')[0] for name in sys.modules}, foreign & {name.split('.')[0] for name in sys.modules}"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

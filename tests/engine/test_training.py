@@ -48,6 +48,20 @@ def test_a_run_stopped_at_any_step_resumes_to_the_same_bits(images, tmp_path, st
     assert [report.epoch for report in seen] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("store", ["every_step", "recipe", "final_params"])
+def test_every_store_resumes_to_what_it_would_have_kept(images, tmp_path, store):
+    recipe = a_recipe(momentum=0.9, augmentation="shift")
+    train(recipe, images, None, tmp_path / "whole", store=store)
+    with pytest.raises(Stop):
+        train(recipe, images, None, tmp_path / "stopped", store=store, progress=stop_at(9))
+    train(recipe, images, None, tmp_path / "stopped", store=store)
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == names
+    for name in names:
+        if name != "run.json":  # its seconds differ
+            assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_a_killed_process_resumes_to_the_same_bits(images, tmp_path):
     program = (
         "import pathlib, torch; torch.set_num_threads(1)\n"

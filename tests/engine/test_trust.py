@@ -5,7 +5,9 @@ import pytest
 
 from tests.engine.conftest import a_recipe
 from worker.engine import EngineError, Images, ensemble, leave_out, score, train, trust_words, warns
-from worker.engine.scores.damping import deltas, error
+from worker.engine.scores import trust
+from worker.engine.scores.cost import deltas
+from worker.engine.scores.damping import error
 from worker.engine.scores.trust import measured_change, top_group
 from worker.engine.training import runner
 from worker.engine.trajectory import stored_bytes
@@ -42,6 +44,7 @@ def test_a_low_rate_predicts_what_is_measured_and_says_so(noisy, validation, tmp
     assert report["seconds"] > 0
     assert report["stored_bytes"] == stored_bytes(tmp_path)
     words = trust_words(report)
+    assert report["trust"] == words
     assert words[0].endswith("the prediction holds.")
     assert not warns(report)
 
@@ -50,7 +53,7 @@ def test_a_high_rate_grows_the_adjoint_and_the_words_say_so(noisy, validation, t
     training = train(a_recipe(learning_rate=0.3, epochs=8), noisy, None, tmp_path)
     report = score(training, noisy, validation, span="all_epochs", verify=True).report
     assert report["adjoint_growth"] > 10
-    assert warns(report)
+    assert report["warns"] is warns(report) is True
     assert any("grew" in sentence and "lower learning rate" in sentence for sentence in trust_words(report))
 
 
@@ -64,13 +67,7 @@ def test_a_high_rate_grows_the_adjoint_and_the_words_say_so(noisy, validation, t
     ],
 )
 def test_predicted_against_measured_in_words(measured, sentence, warning):
-    report = {
-        "top_group": 20,
-        "predicted_change": -0.02,
-        "measured_change": measured,
-        "adjoint_growth": 1.0,
-        "finite_difference_error": 1e-4,
-    }
+    report = {"top_group": 20, "predicted_change": -0.02, "adjoint_growth": 1.0} | trust.measured(measured)
     assert sentence in trust_words(report)[0]
     assert "first 20 images" in trust_words(report)[0]
     assert "-0.0200" in trust_words(report)[0]
@@ -115,7 +112,7 @@ def test_the_average_of_runs_is_less_of_one_runs_luck(noisy, validation, tmp_pat
     assert -1 < average.report["agreement"] < 1
     assert average.report["predicted_change"] == pytest.approx(average.values[top_group(average.values)].sum())
     assert average.report["seconds"] == pytest.approx(sum(one.report["seconds"] for one in scores))
-    assert "The 3 runs agree" in trust_words(average.report)[-1]
+    assert "The 3 runs agree" in average.report["trust"][-1]
     assert ensemble(scores[:1]).report["agreement"] is None
 
 

@@ -100,8 +100,9 @@ def score(
         if chosen.predicts:
             report |= trust.predicted(values)
             if verify:
-                report["measured_change"] = _measured(asked, chosen, values)
+                report |= trust.measured(_measured(asked, chosen, values))
     report |= {"seconds": time.perf_counter() - started, "stored_bytes": trajectory.stored_bytes(training.folder)}
+    report |= {"trust": trust_words(report), "warns": warns(report)}
     exact = chosen.exact and report.get("damping", 1.0) == 1.0 and report.get("converged", True) and not replay.drifted
     # Rounded steps are replayed as they were, but the derivative is of the function that they round.
     exact = exact and training.recipe.precision == "float32"

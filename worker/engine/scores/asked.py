@@ -65,4 +65,4 @@ class Method:
     def cost(self, recipe: Recipe, count: int, span: str = "last_epoch", **further: Any) -> Cost:
         """What scoring `count` images of a run of `recipe` costs; further: the other fields of `Sizes`, options among them."""
         options = {**self.options, **further.pop("options", {})}
-        return cost_of(self.looks, self.needs, Sizes(recipe, count, span, options=options, **further))
+        return cost_of(self.looks, self.needs, self.predicts, Sizes(recipe, count, span, options=options, **further))

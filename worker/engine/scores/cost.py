@@ -7,6 +7,7 @@ products of a deep network (influence.md, section 3: a training step takes 3, th
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Literal
 
 import torch
 
@@ -21,6 +22,8 @@ GRADIENT = 3  # forward and backward: a training step
 DIRECTIONAL = 3  # forward, and its tangent: one product for the tangent of the input, one for that of the weights
 CURVATURE = 5  # a Gauss–Newton product: forward, tangent, backward from the logits
 FUSED = 8  # the fused pass: inner products and a Hessian product
+# Groups that are really left out to choose a damping.
+GROUPS = 12
 # Sets of parameters that a retracing holds besides the replayed ones: u, v, the gradient, H v and what torch needs between them.
 HELD = 6
 
@@ -29,7 +32,7 @@ HELD = 6
 class Sizes:
     """What a cost hangs on. count: N. validation: how many images define harm. store: of the run. budget: bytes for replayed parameters.
 
-    verify: whether the effect of the top group is measured too, by running the span again without it.
+    verify: whether the effect of the top group is measured too, by really training without it. damping: δ, or "auto" to choose it by measuring.
     """
 
     recipe: Recipe
@@ -39,6 +42,7 @@ class Sizes:
     store: str = "epoch_starts"
     budget: int = 2**30
     verify: bool = False
+    damping: float | Literal["auto"] = 1.0
     options: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -112,13 +116,22 @@ class Cost:
         return self.epochs * epoch_seconds
 
 
-def cost_of(looks: Callable[[Sizes], Looks], needs: str, sizes: Sizes) -> Cost:
-    """The cost of a method that takes `looks` and needs `needs` of the run (see `Method`)."""
+def cost_of(looks: Callable[[Sizes], Looks], needs: str, predicts: str, sizes: Sizes) -> Cost:
+    """The cost of a method that takes `looks`, needs `needs` of the run and predicts a change (see `Method`); at most, for damping "auto"."""
     own = looks(sizes)
-    images = own.forward_passes + (_verifying(sizes) if sizes.verify else 0)
+    images = own.forward_passes
+    if sizes.damping == "auto":
+        images = len(deltas(sizes.recipe.batch_size)) * images + GROUPS * _without_a_group(sizes, sizes.epochs)
+    if sizes.verify and predicts:
+        images += _without_a_group(sizes, sizes.epochs if predicts == "span" else sizes.recipe.epochs)
     replayed = min(sizes.budget, (sizes.steps + 1) * sizes.point_bytes) if needs == "steps" else 0
     working = HELD * sizes.params_bytes if needs in ("steps", "end", "epochs") else 0
     return Cost(images / sizes.count, _stored(needs, sizes) + own.stored, replayed + working + own.held + 8 * sizes.count)
+
+
+def deltas(batch_size: int) -> list[float]:
+    """The dampings to choose from: 1, 1/2, 1/4 … down to 1/|S|."""
+    return [0.5**halvings for halvings in range(batch_size.bit_length())]
 
 
 def replaying(sizes: Sizes) -> float:
@@ -131,9 +144,9 @@ def replaying(sizes: Sizes) -> float:
     return sizes.count * (again * sizes.epochs + from_seed)
 
 
-def _verifying(sizes: Sizes) -> float:
-    """The span's epochs again, and two evaluations."""
-    return GRADIENT * sizes.count * sizes.epochs + 2 * FORWARD * sizes.validation
+def _without_a_group(sizes: Sizes, epochs: int) -> float:
+    """Training `epochs` again without some images, and two evaluations."""
+    return GRADIENT * sizes.count * epochs + 2 * FORWARD * sizes.validation
 
 
 def _stored(needs: str, sizes: Sizes) -> int:

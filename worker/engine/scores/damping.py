@@ -8,9 +8,10 @@ import numpy as np
 from worker.engine import data
 from worker.engine.scores import trust
 from worker.engine.scores.asked import Asked, Scored
+from worker.engine.scores.cost import GROUPS, deltas
 
-# Groups that are really left out, and the part of the images that each of them has.
-GROUPS, PART = 12, 0.05
+# The part of the images that each group has.
+PART = 0.05
 # Predictions with a relative squared error of at most this are good enough: then the recursion stays exact.
 ENOUGH = 0.25
 # Another δ must bring the error down to this part of the exact recursion's, or less: twelve groups cannot tell smaller differences.
@@ -45,16 +46,6 @@ def choose_damping(asked: Asked, run: Callable[[Asked], Scored]) -> Scored:
     best = min(errors, key=lambda delta: errors[delta])
     values, report = tried[best if errors[best] <= BETTER * errors[1.0] else 1.0]
     return values, report | {"damping_errors": {f"{delta:g}": value for delta, value in errors.items()}, "damping_groups": len(told)}
-
-
-def deltas(batch_size: int) -> list[float]:
-    """1, 1/2, 1/4 … down to 1/|S|."""
-    halves = 1
-    result = [1.0]
-    while 2 * halves <= batch_size:
-        halves *= 2
-        result.append(1.0 / halves)
-    return result
 
 
 def error(values: np.ndarray, told: list[tuple[np.ndarray, float]]) -> float:

@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 from worker.engine.errors import EngineError
 from worker.engine.scores import trust
 from worker.engine.scores.scores import Scores
+from worker.engine.scores.words import trust_words, warns
 
 
 def ensemble(scores: Sequence[Scores]) -> Scores:
@@ -39,7 +40,7 @@ def _report(scores: Sequence[Scores], values: np.ndarray) -> dict[str, Any]:
         report |= trust.predicted(values)
     report["seconds"] = sum(one["seconds"] for one in reports)
     report["stored_bytes"] = sum(one["stored_bytes"] for one in reports)
-    return report
+    return report | {"trust": trust_words(report), "warns": warns(report)}
 
 
 def agreement(scores: Sequence[Scores]) -> float | None:

@@ -1,5 +1,7 @@
 """Influence at the optimum (Koh and Liang 2017), with the Gauss–Newton matrix, which is never negative, in place of the Hessian."""
 
+import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,11 +40,14 @@ def influence_function(asked: Asked) -> Scored:
     diagonal = options["ridge"] + (run.recipe.weight_decay if run.recipe.optimizer != "adamw" else 0.0)
     limit = int(options["iterations"])
 
-    def product(v: torch.Tensor) -> torch.Tensor:
-        return gauss_newton(run, params, v) + diagonal * v
+    iterations = itertools.count()
 
-    solution = conjugate_gradients(product, gradient, options["tolerance"], limit, lambda done: asked.progress(done, limit))
-    values = products_of_all(run, params, solution.x) / len(run.images)
+    def product(v: torch.Tensor) -> torch.Tensor:
+        beat = functools.partial(asked.progress, next(iterations), limit)
+        return gauss_newton(run, params, v, beat) + diagonal * v
+
+    solution = conjugate_gradients(product, gradient, options["tolerance"], limit)
+    values = products_of_all(run, params, solution.x, beat=lambda: asked.progress(solution.iterations, limit)) / len(run.images)
     asked.progress(limit, limit)
     converged = solution.residual <= options["tolerance"]
     return values, {
@@ -53,9 +58,7 @@ def influence_function(asked: Asked) -> Scored:
     }
 
 
-def conjugate_gradients(
-    product: Product, b: torch.Tensor, tolerance: float, limit: int, on_iteration: Callable[[int], None] | None = None
-) -> Solution:
+def conjugate_gradients(product: Product, b: torch.Tensor, tolerance: float, limit: int) -> Solution:
     """Solve A x = b for a positive definite A given by its products, (P,), from x = 0 (Hestenes and Stiefel 1952).
 
     Stops at ‖b − A x‖ ≤ tolerance ‖b‖ or after `limit` products. Inner products are summed in float64.
@@ -65,8 +68,6 @@ def conjugate_gradients(
     squared = start = _dot(residual, residual)
     done = 0
     while done < limit and squared > tolerance**2 * start:
-        if on_iteration is not None:
-            on_iteration(done)
         moved = product(direction)
         curvature = _dot(direction, moved)
         if curvature <= 0:
@@ -84,10 +85,12 @@ def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a.double() * b.double()).sum())
 
 
-def gauss_newton(run: Runner, params: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """G v of the mean training loss over all N images, (P,), in chunks."""
+def gauss_newton(run: Runner, params: torch.Tensor, v: torch.Tensor, beat: Callable[[], None] | None = None) -> torch.Tensor:
+    """G v of the mean training loss over all N images, (P,), in parts; beat: called before each, may raise to stop."""
     total = torch.zeros_like(v)
     for _, x, _ in walk(run.network, run.recipe, params, run.images, "fused"):
+        if beat is not None:
+            beat()
         total += gauss_newton_sum(run.network, params, v, x)
     return total / len(run.images)
 

@@ -28,7 +28,8 @@ def marginal_influence(asked: Asked) -> Scored:
         seen += 1
         if t in sampled:
             # v is −η u for plain SGD
-            values[:] -= products_of_all(run, step.params, direction, epoch) / (len(step.y) * len(sampled))
+            products = products_of_all(run, step.params, direction, epoch, lambda: asked.progress(seen - 1, steps * len(asked.epochs)))
+            values[:] -= products / (len(step.y) * len(sampled))
 
     _, report = retraced(asked, replayed(asked), look=look)
     return values, report | {"damping": asked.damping, "sampled_steps": len(sampled)}

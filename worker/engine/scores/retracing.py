@@ -60,10 +60,17 @@ def retraced(asked: Asked, steps: Iterator[TrainingStep], *, damping: Damping | 
     }
 
 
-def products_of_all(run: Runner, params: torch.Tensor, direction: torch.Tensor, epoch: int | None = None) -> np.ndarray:
-    """⟨v, ∇ℓ(z_i; θ)⟩ of every training image, (N,) float64: in one forward pass, as augmented in `epoch`, or as they are."""
+def products_of_all(
+    run: Runner, params: torch.Tensor, direction: torch.Tensor, epoch: int | None = None, beat: Callable[[], None] | None = None
+) -> np.ndarray:
+    """⟨v, ∇ℓ(z_i; θ)⟩ of every training image, (N,) float64: in one forward pass, as augmented in `epoch`, or as they are.
+
+    beat: called before each part of the pass; may raise to stop.
+    """
     values = np.empty(len(run.images))
     for positions, x, y in walk(run.network, run.recipe, params, run.images, "products", epoch=epoch):
+        if beat is not None:
+            beat()
         values[positions] = products(run.network, params, direction, x, y).double().cpu().numpy()
     return values
 

@@ -1,5 +1,7 @@
 """TracIn over epoch checkpoints (Pruthi et al. 2020, section 3): influence without the curvature."""
 
+import functools
+
 import numpy as np
 
 from worker.engine.scores import trust
@@ -16,10 +18,10 @@ def tracin(asked: Asked) -> Scored:
     run = asked.replay.run
     values = np.zeros(len(run.images))
     for done, epoch in enumerate(asked.epochs):
-        asked.progress(done, len(asked.epochs))
+        beat = functools.partial(asked.progress, done, len(asked.epochs))
         params = asked.replay.start(epoch + 1)[0]
         gradient = trust.validation_gradient(run.network, run.recipe, params, asked.validation)
-        values += checkpoint_weight(asked, epoch) * products_of_all(run, params, gradient)
+        values += checkpoint_weight(asked, epoch) * products_of_all(run, params, gradient, beat=beat)
     asked.progress(len(asked.epochs), len(asked.epochs))
     return values, {"span": asked.span, "checkpoints": len(asked.epochs)}
 

@@ -55,6 +55,11 @@ def predicted(values: np.ndarray) -> dict[str, Any]:
     return {"top_group": len(top), "predicted_change": float(values[top].sum())}
 
 
+def measured(change: float | None) -> dict[str, Any]:
+    """What a report says of a measured change, None where the training without the group diverged."""
+    return {"diverged_without": True} if change is None else {"measured_change": change}
+
+
 def measured_change(replay: Replay, validation: Images, positions: np.ndarray, epochs: range, progress: Progress) -> float | None:
     """The change of the mean validation loss when `epochs`, up to the end, are run again without the images at `positions`.
 

@@ -35,10 +35,10 @@ def warns(report: dict[str, Any]) -> bool:
 def _off(report: dict[str, Any]) -> str | None:
     """In which way the measured change is not the predicted one: "", or a word; None where it was not measured."""
     predicted, measured = report.get("predicted_change"), report.get("measured_change")
-    if predicted is None or "measured_change" not in report:
-        return None
-    if measured is None:
+    if predicted is not None and report.get("diverged_without"):
         return "diverged"
+    if predicted is None or measured is None:
+        return None
     if predicted * measured <= 0:
         return "sign"
     ratio = measured / predicted
