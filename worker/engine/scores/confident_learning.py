@@ -75,7 +75,9 @@ def _part(progress: Progress, fold: int, folds: int) -> Progress:
 def _looks(sizes: Sizes) -> Looks:
     folds = int(sizes.options["folds"])
     trained = sizes.recipe.epochs * sizes.count * (folds - 1)
-    return Looks(forward=sizes.count, gradient=trained, held=4 * sizes.params_bytes, stored=folds * sizes.params_bytes)
+    # a training's parameters and gradients; the probabilities in float64, and cleanlab's own copies of them
+    held = 4 * sizes.params_bytes + 4 * 8 * sizes.count * sizes.recipe.classes
+    return Looks(forward=sizes.count, gradient=trained, held=held, stored=folds * sizes.params_bytes)
 
 
 METHOD = Method(

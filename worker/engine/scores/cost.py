@@ -30,15 +30,16 @@ HELD = 6
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a cost hangs on. count: N. validation: how many images define harm. store: of the run. budget: bytes for replayed parameters.
+    """What a cost hangs on. count: N. validation: how many images define harm (0 leaves their part out). store: of the run.
 
-    verify: whether the effect of the top group is measured too, by really training without it. damping: δ, or "auto" to choose it by measuring.
+    budget: bytes for replayed parameters. verify: whether the effect of the top group is measured too, by really training without it.
+    damping: δ, or "auto" to choose it by measuring.
     """
 
     recipe: Recipe
     count: int
     span: str
-    validation: int = 10_000
+    validation: int = 0
     store: str = "epoch_starts"
     budget: int = 2**30
     verify: bool = False
