@@ -208,6 +208,7 @@ def test_an_expired_session_keeps_decisions_until_one_has_signed_in_again(
 ) -> None:  # fmt: skip
     page_errors.expect(r"401 \(Unauthorized\)|403 \(Forbidden\)")
     (open_grid if view == "grid" else open_focus)(page, review)
+    page.wait_for_load_state("networkidle")  # what comes next is at hand
     sign_out_everywhere(database)
     press(page, "e")
     expect(status(page)).to_contain_text("You are signed out. 1 decision is kept in this browser")
