@@ -125,6 +125,14 @@ def test_a_finished_training_leads_to_finding_harmful_images(client: TestClient,
     assert (answer.status_code, answer.headers["location"]) == (303, f"/reviews/{review.id}")
 
 
+def test_a_model_that_only_guesses_is_called_so(client: TestClient, database: Database, blocks: DataSet) -> None:
+    run = a_training(database, blocks, "done")
+    with database.transaction() as session:
+        stored = session.get_one(Run, run.id)
+        stored.report = {**stored.report, "doubt": "The model has not learned."}
+    assert '<div class="notice notice--warn"><p>The model has not learned.</p></div>' in client.get(f"/runs/{run.id}").text
+
+
 def test_the_button_alone_takes_the_defaults(client: TestClient, database: Database, blocks: DataSet) -> None:
     run = a_training(database, blocks, "done")
     assert client.post(f"/runs/{run.id}/reviews", data={}, follow_redirects=False).status_code == 303

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from sqlalchemy import delete
 
 from backend.models import Run, RunEpoch
@@ -31,6 +32,9 @@ def train_run(context: JobContext) -> None:
         context.progress(done, total, f"Training, epoch {min(recipe.epochs, 1 + (done - 1) * recipe.epochs // total)} of {recipe.epochs}")
 
     training = engine.train(recipe, images, validation, context.storage.run(context.subject_id), on_epoch=on_epoch, progress=progress)
+    doubt = guessing(training.history[-1].validation_accuracy, validation.labels)
+    if doubt:
+        context.log(doubt)
     with context.finish() as session:
         run = session.get_one(Run, context.subject_id)
         run.recipe = recipe_values(training.recipe)
@@ -42,8 +46,20 @@ def train_run(context: JobContext) -> None:
             "training_images": len(images),
             "validation_images": len(validation),
             "environment": training.record.environment,
+            "doubt": doubt,
         }
         run.state = "done"
+
+
+def guessing(accuracy: float | None, labels: np.ndarray) -> str | None:
+    """A sentence where the model is right no more often than whoever always names the largest class; None where it is. labels: (M,)."""
+    share = float(np.bincount(labels).max()) / len(labels)
+    if accuracy is None or accuracy > share:
+        return None
+    return (
+        f"The model has not learned: it is right for {accuracy:.0%} of the validation images, and always naming the largest class would be for "
+        f"{share:.0%}. What it suggests means nothing. Train again with a lower learning rate, or for longer."
+    )
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
