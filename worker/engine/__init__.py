@@ -2,6 +2,7 @@
 
 from worker.engine.data import Images
 from worker.engine.defaults import default_recipe
+from worker.engine.devices import choose as choose_device
 from worker.engine.errors import Diverged, EngineError, ReplayDrift
 from worker.engine.evaluation import evaluate, export_weights, features, predict
 from worker.engine.explain import explain
@@ -31,6 +32,7 @@ __all__ = [
     "Scores",
     "Sizes",
     "Training",
+    "choose_device",
     "default_recipe",
     "download_weights",
     "ensemble",

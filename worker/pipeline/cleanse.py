@@ -17,7 +17,7 @@ from worker import engine
 from worker.engine import Recipe, Training
 from worker.engine.trajectory import write_whole
 from worker.jobs import JobContext
-from worker.pipeline import cleanse_arms
+from worker.pipeline import cleanse_arms, machine
 from worker.pipeline.cleanse_arms import Plan, Task
 from worker.pipeline.cleanse_verdict import Outcome, verdict
 
@@ -31,6 +31,7 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 def cleanse(context: JobContext) -> None:
     """Train, measure and judge the cleansing that this job is for."""
     started = time.monotonic()
+    machine.ready(context.settings, context.storage)
     plan = cleanse_arms.read(context.database, context.storage, context.subject_id)
     original = engine.load_training(context.storage.run(plan.run_id))
     context.log(

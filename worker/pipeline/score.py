@@ -10,7 +10,7 @@ from backend.models import Image, Review, Run, Score, Scoring, Suggestion
 from worker import engine
 from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext, JobFailed
-from worker.pipeline import arrays
+from worker.pipeline import arrays, machine
 
 # Rows of one INSERT: large enough to be fast, small enough for a progress bar that moves.
 ROWS = 5_000
@@ -36,6 +36,7 @@ def score_run(context: JobContext) -> None:
         described = _descriptions(
             session.execute(select(Image.id, Image.content_hash, Image.path).where(Image.data_set_id == run.data_set_id))
         )
+    machine.ready(context.settings, context.storage)
     training = engine.load_training(context.storage.run(run.id))
     harm = _influence(context, training, images, validation)
     wrong = engine.score(training, images, validation, "margin")
