@@ -63,20 +63,24 @@ def a_batch(count=3, channels=3, side=16):
 
 
 def assert_passes_equal_the_loop(network, params, side=16):
-    """The fused pass and the products of a batch against one image at a time, and H v against a difference of gradients; all in float64."""
-    wide, theta = network.wide(), params.double()
+    """The fused pass and the products of a batch against one image at a time, and H v against differences of gradients; all in float64."""
+    generator = torch.Generator().manual_seed(1)
+    v, off = (torch.randn(params.shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    # A little off the start: where a last layer starts from zeros, nothing before it has a derivative to be wrong.
+    wide, theta, v = network.wide(), params.double() + 0.01 * off, v / params.numel() ** 0.5
     x, y = a_batch(side=side)
     x = x.double()
-    v = torch.randn(theta.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / theta.numel() ** 0.5
     inner, hessian_product = fused_pass(wide, theta, v, x, y)
     loop = torch.stack([mean_gradient_of(wide, theta, x[i : i + 1], y[i : i + 1]) @ v for i in range(len(y))])
     torch.testing.assert_close(inner, loop, rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(products(wide, theta, v, x, y), inner, rtol=1e-7, atol=1e-9)
-    # A small step: some networks have a kink nearby.
-    epsilon = 1e-6
-    after, before = (mean_gradient_of(wide, theta + sign * epsilon * v, x, y) for sign in (1, -1))
-    difference = (after - before) / (2 * epsilon)
-    assert float((hessian_product - difference).norm()) < 1e-5 * float(difference.norm())
+    errors = []
+    # Several step sizes: within one of them may lie a kink.
+    for epsilon in (1e-5, 1e-6, 1e-7, 1e-8):
+        after, before = (mean_gradient_of(wide, theta + sign * epsilon * v, x, y) for sign in (1, -1))
+        difference = (after - before) / (2 * epsilon)
+        errors.append(float((hessian_product - difference).norm() / difference.norm()))
+    assert min(errors) < 1e-5
 
 
 def test_there_are_the_networks_that_the_readme_names():
@@ -86,8 +90,9 @@ def test_there_are_the_networks_that_the_readme_names():
 @pytest.mark.parametrize("name", ALL)
 def test_every_network_trains_and_can_be_retraced(name, tmp_path):
     images = colours(side=side_of(name))
-    training = train(colour_recipe(name), images, None, tmp_path)
-    scores = score(training, images, images)
+    # A rate at which no network is through with any image after one epoch, and room for the largest.
+    training = train(colour_recipe(name, learning_rate=0.001), images, None, tmp_path)
+    scores = score(training, images, images, memory_budget=2**32)
     assert scores.exact
     assert scores.report["finite_difference_error"] < 0.05
     assert np.abs(scores.values).min() > 0
@@ -257,7 +262,7 @@ def test_ones_own_module_is_trained_and_never_changed(images, validation, tmp_pa
 
 
 class Attentive(nn.Module):
-    """Everything that needs care at once: attention, batch normalisation, in-place activations, hard activations, dropout."""
+    """Everything that needs care at once: attention, normalisations, in-place, hard and gated activations, dropout."""
 
     def __init__(self, recipe):
         super().__init__()
@@ -265,12 +270,13 @@ class Attentive(nn.Module):
         self.norm = nn.BatchNorm2d(16)
         self.attention = nn.MultiheadAttention(16, 2, dropout=0.3, batch_first=True)
         self.act = nn.Sequential(nn.Hardswish(inplace=True), nn.Hardsigmoid(), nn.ELU(inplace=True), nn.Dropout(0.3, inplace=True))
-        self.head = nn.Linear(16, recipe.classes)
+        self.last = nn.Sequential(nn.LayerNorm(16), nn.GLU())
+        self.head = nn.Linear(8, recipe.classes)
 
     def forward(self, x):
         tokens = self.norm(self.patches(x)).flatten(2).transpose(1, 2)
         tokens = tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]
-        return self.head(self.act(tokens).mean(1))
+        return self.head(self.last(self.act(tokens)).mean(1))
 
 
 def test_one_function_builds_ones_own_network_from_the_recipe(images, validation, tmp_path):
@@ -284,7 +290,7 @@ def test_one_function_builds_ones_own_network_from_the_recipe(images, validation
 
 
 class Average(nn.Module):
-    """torch's normalisations, but for its group and layer ones, give a batch of one image a wrong derivative before this."""
+    """torch's normalisation by stored statistics gives a batch of one image a wrong derivative before this."""
 
     def forward(self, x):
         return x.transpose(1, 2).mean(1)
@@ -295,8 +301,17 @@ def averaging(norm, channels=3):
     return nn.Sequential(nn.Conv2d(channels, 4, 8, 8), norm, nn.Flatten(2), Average(), nn.Linear(4, 3))
 
 
-@pytest.mark.parametrize("norm", [nn.BatchNorm2d(4), nn.GroupNorm(2, 4)])
-def test_one_image_alone_has_the_derivative_that_it_has_in_a_batch(norm):
+NORMS = {
+    "batch": nn.BatchNorm2d(4),
+    "group": nn.GroupNorm(2, 4),
+    "instance": nn.InstanceNorm2d(4, affine=True),
+    "layer": nn.LayerNorm([4, 2, 2]),
+    "stored instance": nn.InstanceNorm2d(4, track_running_stats=True),
+}
+
+
+@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
+def test_every_normalisation_of_one_image_has_its_first_and_second_derivatives(norm):
     network = Network(averaging(norm))
     assert_passes_equal_the_loop(network, network.initial)
 
@@ -304,7 +319,7 @@ def test_one_image_alone_has_the_derivative_that_it_has_in_a_batch(norm):
 def test_the_last_layer_of_ones_own_network_may_be_trained_alone(images, validation, tmp_path):
     register_network("attentive", Attentive)
     training = train(a_recipe(network="attentive", trained="head"), images, None, tmp_path)
-    assert training.params.shape == (16 * 3 + 3,)
+    assert training.params.shape == (8 * 3 + 3,)
     assert score(training, images, validation).exact
 
 
@@ -321,7 +336,21 @@ class Mixing(nn.Linear):
 
 class Once(nn.Linear):
     def forward(self, x):
-        return functional.hardsigmoid(super().forward(x.flatten(1)))
+        return torch.ops.aten.hardsigmoid(super().forward(x.flatten(1)))
+
+
+class TorchsOwn(nn.Module):
+    """torch's own normalisation by stored statistics, called so that nothing can stand in for it."""
+
+    def forward(self, x):
+        return torch.ops.aten.batch_norm(x, None, None, torch.zeros(4), torch.ones(4), False, 0.1, 1e-5, False)
+
+
+class Itself(nn.Linear):
+    """torch's own layer normalisation, called so that nothing can stand in for it."""
+
+    def forward(self, x):
+        return torch.ops.aten.layer_norm(super().forward(x.flatten(1)), [3])
 
 
 @pytest.mark.parametrize(
@@ -332,10 +361,8 @@ class Once(nn.Linear):
         (nn.Sequential(nn.Flatten(), nn.Linear(256, 4)), r"no loss for each image.*3 logits"),
         (Noisy(256, 3), "draws random numbers"),
         (Mixing(256, 3), "mixes the images of a batch"),
-        (
-            nn.Sequential(nn.Conv2d(1, 4, 8, 8), nn.InstanceNorm2d(4), nn.Flatten(2), Average(), nn.Linear(4, 3)),
-            "another derivative for an image alone",
-        ),
+        (averaging(TorchsOwn(), channels=1), "another derivative for an image alone"),
+        (Itself(256, 3), "wrong second derivative"),
         (Once(256, 3), "cannot be differentiated twice"),
     ],
 )

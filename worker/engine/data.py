@@ -143,7 +143,9 @@ def _statistics(recipe: Recipe, dtype: torch.dtype, device: Device) -> tuple[tor
 def normalise(recipe: Recipe, pixels: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Pixels (B, H, W, C) uint8 → (B, C, H, W), scaled to 0…1 and normalised."""
     mean, std = _statistics(recipe, dtype, pixels.device)
-    x = pixels.permute(0, 3, 1, 2).to(dtype, memory_format=torch.contiguous_format)
+    # With one channel, channels last and channels first are the same memory, and a processor convolves nearly twice as fast when told the former.
+    last = pixels.shape[3] == 1
+    x = pixels.permute(0, 3, 1, 2).to(dtype, memory_format=torch.preserve_format if last else torch.contiguous_format)
     return x.div_(255.0).sub_(mean).div_(std)
 
 

@@ -45,3 +45,22 @@ def examine(network: Network, recipe: Recipe, params: torch.Tensor) -> None:
             f"torch computes another derivative for an image alone than in a batch with the network {recipe.network}; "
             "use GroupNorm or LayerNorm in place of its normalisation."
         )
+    if _curvature_error(network, params, x, y) > LOOSE:
+        raise EngineError(
+            f"torch computes a wrong second derivative of the network {recipe.network}; replace what is not an ordinary layer by plain operations."
+        )
+
+
+def _curvature_error(network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> float:
+    """How far H v is from a difference of gradients, relative to it, in float64: the least of several step sizes, as a kink may lie within one."""
+    wide, theta, images = network.wide(), params.double(), x.double()
+    v = torch.randn(theta.shape, generator=torch.Generator().manual_seed(1)).to(theta) / theta.numel() ** 0.5
+    # A little off the start: where a last layer starts from zeros, nothing before it has a derivative to be wrong.
+    theta = theta + 0.01 * v.flip(0) * theta.numel() ** 0.5
+    _, exact = fused_pass(wide, theta, v, images, y)
+    errors = []
+    for epsilon in (1e-4, 1e-6, 1e-8):
+        after, before = (mean_gradient_of(wide, theta + sign * epsilon * v, images, y) for sign in (1, -1))
+        difference = (after - before) / (2 * epsilon)
+        errors.append(float((exact - difference).norm()) / max(float(difference.norm()), 1e-6))
+    return min(errors)

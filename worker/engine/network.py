@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from worker.engine.errors import EngineError
+from worker.engine.plain import Plain
 
 # Bytes that one pass over a part of a data set may take, and the fused pass over a part of a batch. Constants, because another part may
 # round otherwise. On a processor small parts are the faster ones too: they stay in its caches.
@@ -24,42 +25,6 @@ GPU_TIMES = 16
 # What a pass holds for one image: multiples of (all its activations, the largest of them). A forward pass forgets as it goes, a backward
 # pass needs all of them, a derivative in a direction doubles every tensor, and the fused pass does both.
 _HELD = {"logits": (0, 4), "products": (0, 8), "gradient": (1, 4), "fused": (4, 8)}
-
-
-class Hardsigmoid(nn.Module):
-    """min(max(x + 3, 0), 6) / 6. torch's own has no second derivative."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.relu6(x + 3) / 6
-
-
-class FrozenBatchNorm(nn.Module):
-    """Batch normalisation by stored statistics: y = γ (x − mean) / √(var + ε) + β, a function of one image.
-
-    torch's own, in evaluation mode, has a wrong derivative for a batch of one image whose gradient comes from an average over places
-    (torch 2.13, a batch_norm that misreads the gradient's strides). Names are those of the module that it replaces.
-    """
-
-    def __init__(self, norm: nn.modules.batchnorm._BatchNorm) -> None:
-        super().__init__()
-        if norm.running_mean is None or norm.running_var is None:
-            raise EngineError(
-                "The network's batch normalisation keeps no statistics; use track_running_stats=True, or a normalisation of one image."
-            )
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-        self.register_buffer("running_mean", norm.running_mean)
-        self.register_buffer("running_var", norm.running_var)
-        self.register_buffer("num_batches_tracked", norm.num_batches_tracked)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scale = (self.get_buffer("running_var") + self.eps).rsqrt()
-        if self.weight is not None:
-            scale = scale * self.weight
-        shift = -self.get_buffer("running_mean") * scale
-        if self.bias is not None:
-            shift = shift + self.bias
-        places = (-1, *[1] * (x.dim() - 2))
-        return x * scale.view(places) + shift.view(places)
 
 
 class Network:
@@ -109,7 +74,7 @@ class Network:
         """f(x; θ), (B, classes)."""
         # Buffers are cloned: whatever a module does to them stays inside this call.
         buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
-        with _differentiable_attention():
+        with _differentiable():
             return torch.func.functional_call(self.module, (self.split(params), buffers), (x,))
 
     def losses(self, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -153,12 +118,6 @@ class Network:
 
 def _prepared(module: nn.Module) -> nn.Module:
     """A module that can be differentiated twice and draws nothing: no in-place layers, no dropout, no statistics of the batch."""
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Hardsigmoid):
-                setattr(parent, name, Hardsigmoid())
-            elif isinstance(child, nn.modules.batchnorm._BatchNorm):
-                setattr(parent, name, FrozenBatchNorm(child))
     for part in module.modules():
         if getattr(part, "inplace", False) is True:
             # In-place layers overwrite what forward-mode differentiation still needs.
@@ -178,12 +137,12 @@ def _inside_attention(module: nn.Module, name: str) -> bool:
 
 
 @contextmanager
-def _differentiable_attention() -> Iterator[None]:
-    """Attention from plain operations: torch's fused kernels have neither a forward-mode nor a second derivative."""
+def _differentiable() -> Iterator[None]:
+    """Attention from plain operations, as torch's fused kernels have neither a forward-mode nor a second derivative; and see `Plain`."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), Plain():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
