@@ -1,4 +1,4 @@
-"""Which damping δ to use in u − δ η H u: the one whose predictions agree best with what removals really do (docs/decisions/0020)."""
+"""Which damping δ to use in u − δ η H u: the one whose predictions agree best with what removals really do (docs/decisions/0023)."""
 
 import dataclasses
 from collections.abc import Callable, Iterator

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-# Above this growth of the adjoint the estimate was measured to lose the truth (docs/decisions/0020).
+# Above this growth of the adjoint the estimate was measured to lose the truth (docs/decisions/0023).
 GROWTH = 4.0
 # Predicted and measured change agree while neither is more than this times the other.
 FACTOR = 2.0
