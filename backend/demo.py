@@ -40,7 +40,7 @@ class Plan:
     flip: float = 0.0  # share of training labels to flip, beside what the source itself planted
     look: float = 0.2  # share of the default queue that the reviewer looks at
     remove_top: int | None = None  # remove that many from the top unseen, in place of what was planted
-    fresh_seeds: int = 3
+    fresh_seeds: int = 5
 
 
 class Journey:

@@ -319,8 +319,9 @@ class Suggestion(Base):
         UniqueConstraint("review_id", "position"),
         UniqueConstraint("review_id", "accuracy_rank"),
         UniqueConstraint("review_id", "label_rank"),
-        Index(None, "review_id", "label", "position"),
-        Index(None, "review_id", "predicted", "position", "decision"),  # with the decision: counts are read from it alone
+        # With the decision, what is undecided in a class is found, and counted, without looking at the rows.
+        Index(None, "review_id", "label", "position", "decision"),
+        Index(None, "review_id", "predicted", "position", "decision"),
         Index(None, "review_id", "decision", "position"),
         Index(None, "review_id", "change"),
         Index(None, "review_id", "label", "predicted", "decision"),  # the confusion counts are read from this index alone

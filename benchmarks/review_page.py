@@ -181,6 +181,7 @@ def kinds(count: int, review_id: int, data_set_id: int) -> dict[str, Callable[[r
         "a class, undecided": lambda chance: f"{page}&label={chance.randrange(CLASSES)}&decision=undecided",
         "a class, deep, by label": lambda chance: f"{page}&order=label&label={chance.randrange(CLASSES)}&after={after(chance)}",
         "a pair of classes, deep": lambda chance: f"{page}&label={chance.randrange(CLASSES)}&predicted=3&after={count // 2}",
+        "decided": lambda _: f"{page}&decision=decided",
         "removed": lambda _: f"{page}&decision=remove",
         "removed, by accuracy": lambda _: f"{page}&decision=remove&order=accuracy",
         "thumbnail": lambda chance: f"/images/{data_set_id}/thumbnails/{hash_of(chance.randrange(PICTURES))}.webp",

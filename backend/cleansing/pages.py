@@ -49,7 +49,7 @@ def start(
         # A button pressed twice: the first press counts.
         return RedirectResponse(f"/cleansings/{running.id}", 303)
     try:
-        seeds = number(fresh_seeds, "number of fresh starts") or service.FEWEST_SEEDS
+        seeds = number(fresh_seeds, "number of fresh starts") or service.USUAL_SEEDS
         cleansing = service.start(session, user, review, number(floor, "floor"), seeds)
     except AppError as error:
         return _dry_run_page(request, session, user, review, None, floor, problem=error.message, status=error.status)
@@ -125,7 +125,7 @@ def _dry_run_page(
         problem=problem or found.refusal,
         outdated=service.outdated(session, user, review),
         earlier=service.of_review(session, review),
-        seeds=(service.FEWEST_SEEDS, service.MOST_SEEDS),
+        seeds=(service.FEWEST_SEEDS, service.USUAL_SEEDS, service.MOST_SEEDS),
         most_named=MOST_NAMED,
         judgement_words=present.JUDGEMENT_WORDS,
     )

@@ -20,7 +20,12 @@ PROTOCOL_WORDS = {
     ),
 }
 JUDGEMENT_WORDS = {"improved": "Improved", "no_measurable_change": "No measurable change", "worse": "Worse"}
-METRIC_WORDS = {"better": "better", "no_measurable_change": "no measurable change", "worse": "worse"}
+METRIC_WORDS = {
+    "better": "better",
+    "as_random": "better, but not surely beyond random removal",
+    "no_measurable_change": "no measurable change",
+    "worse": "worse",
+}
 BADGES = {
     "improved": "badge--ok",
     "better": "badge--ok",

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.cleansing.service import FEWEST_SEEDS, MOST_SEEDS
+from backend.cleansing.service import FEWEST_SEEDS, MOST_SEEDS, USUAL_SEEDS
 from backend.jobs.schemas import JobOut
 
 
@@ -57,7 +57,7 @@ class CleansingIn(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"floor": None, "fresh_seeds": 5}]})
 
     floor: int | None = Field(None, ge=0, description="Null means a tenth of each class, and at least 2.")
-    fresh_seeds: int = Field(FEWEST_SEEDS, ge=FEWEST_SEEDS, le=MOST_SEEDS)
+    fresh_seeds: int = Field(USUAL_SEEDS, ge=FEWEST_SEEDS, le=MOST_SEEDS)
 
 
 class TrainingOut(BaseModel):

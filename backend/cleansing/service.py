@@ -13,7 +13,7 @@ from backend.review import service as reviews
 
 PROTOCOLS = ("same_seed", "fresh_seeds")
 ARMS = ("before", "cleaned", "random")
-FEWEST_SEEDS, MOST_SEEDS = 3, 10
+FEWEST_SEEDS, USUAL_SEEDS, MOST_SEEDS = 3, 5, 10
 
 
 def get(session: Session, user: User, cleansing_id: int) -> Cleansing:
@@ -54,7 +54,7 @@ def dry_run(session: Session, user: User, review: Review, floor: int | None = No
     return dry_runs.plan(session, review, datasets.get(session, user, review.data_set_id), floor)
 
 
-def start(session: Session, user: User, review: Review, floor: int | None = None, fresh_seeds: int = FEWEST_SEEDS) -> Cleansing:
+def start(session: Session, user: User, review: Review, floor: int | None = None, fresh_seeds: int = USUAL_SEEDS) -> Cleansing:
     """Make the proposed version and queue its measurement. Raises Invalid with the dry run's refusal, Conflict where the time is wrong."""
     if not FEWEST_SEEDS <= fresh_seeds <= MOST_SEEDS:
         raise Invalid(f"Choose between {FEWEST_SEEDS} and {MOST_SEEDS} fresh starts.")

@@ -42,7 +42,7 @@ def demo(
     batch_size: Annotated[int | None, typer.Option(min=1, help="With --auto.")] = None,
     method: Annotated[str | None, typer.Option(help="With --auto: the score that says what hurts accuracy.")] = None,
     span: Annotated[str | None, typer.Option(help="With --auto: last_epoch or all_epochs.")] = None,
-    fresh_seeds: Annotated[int, typer.Option(min=3, help="With --auto: fresh starts that the verdict measures.")] = 3,
+    fresh_seeds: Annotated[int, typer.Option(min=3, help="With --auto: fresh starts that the verdict measures.")] = 5,
 ) -> None:
     """Start Winnow with the sample data set, trained and scored, and print a login link."""
     if not auto:

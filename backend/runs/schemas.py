@@ -18,6 +18,7 @@ NETWORKS = {
     "convnext_tiny": "A modern large network; needs a GPU, and is best from published weights.",
     "vit_b_16": "A vision transformer: the largest, needs a GPU and published weights.",
 }
+Network = Literal["mnist", "cifar", "resnet18", "resnet34", "resnet50", "mobilenet_v3", "convnext_tiny", "vit_b_16"]
 SCHEDULES = {
     "constant": "Same learning rate throughout",
     "step": "A tenth at half of the run, a hundredth at three quarters",
@@ -41,9 +42,7 @@ class RunOptions(BaseModel):
 
     version_id: int | None = Field(None, description="Version to train on; the current one if left out.")
     seed: int = Field(0, ge=0, lt=2**31, description="The same seed gives the same run, bit for bit.")
-    network: Literal["mnist", "cifar", "resnet18", "resnet34", "resnet50", "mobilenet_v3", "convnext_tiny", "vit_b_16"] | None = Field(
-        None, description="Network; chosen by size and colour if left out."
-    )
+    network: Network | None = Field(None, description="Network; chosen by size and colour if left out.")
     own_network: str | None = Field(
         None,
         pattern=r"^\w+(\.\w+)*:\w+$",

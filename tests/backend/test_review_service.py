@@ -37,8 +37,8 @@ def session(database: Database, owner: User, reviewer: User) -> Iterator[Session
 
 
 @pytest.fixture
-def review(session: Session, owner: User, reviewer: User) -> Review:
-    """42 suggestions, ten of them decided by two people."""
+def begun(session: Session, owner: User, reviewer: User) -> Review:
+    """A review with 42 suggestions, ten of them decided by two people."""
     review = a_ready_review(session)
     actions = ("remove", "keep", "unsure", "remove", "keep")
     for place, suggestion in enumerate(queue_of(session, review)[:10]):
@@ -90,26 +90,26 @@ def backwards(session: Session, review: Review, order: Order, filters: Filters) 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_walking_page_by_page_in_either_direction_meets_every_match_once_and_in_order(
-    session: Session, review: Review, order: Order
+    session: Session, begun: Review, order: Order
 ) -> None:
     for filters in SOME_FILTERS:
-        wanted = expected_ids(session, review, order, filters)
-        assert forwards(session, review, order, filters) == wanted, filters
-        assert backwards(session, review, order, filters) == wanted, filters
+        wanted = expected_ids(session, begun, order, filters)
+        assert forwards(session, begun, order, filters) == wanted, filters
+        assert backwards(session, begun, order, filters) == wanted, filters
 
 
-def test_a_page_behind_the_last_rank_is_empty_and_knows_that_there_is_something_before(session: Session, review: Review) -> None:
-    page = service.page_of_suggestions(session, review, after=42)
+def test_a_page_behind_the_last_rank_is_empty_and_knows_that_there_is_something_before(session: Session, begun: Review) -> None:
+    page = service.page_of_suggestions(session, begun, after=42)
     assert (page.items, page.has_before, page.has_after) == ([], True, False)
 
 
-def test_each_order_numbers_the_images_from_1_without_gaps(session: Session, review: Review) -> None:
+def test_each_order_numbers_the_images_from_1_without_gaps(session: Session, begun: Review) -> None:
     for order in ORDERS:
-        rows = service.page_of_suggestions(session, review, order=order, limit=100).items
+        rows = service.page_of_suggestions(session, begun, order=order, limit=100).items
         assert [getattr(row, service.RANKS[order].key) for row in rows] == list(range(1, 43))
 
 
-def test_another_review_of_the_same_run_is_not_mixed_in(session: Session, review: Review) -> None:
+def test_another_review_of_the_same_run_is_not_mixed_in(session: Session, begun: Review) -> None:
     other = a_ready_review(session, name="Others")
     assert {row.review_id for row in service.page_of_suggestions(session, other, limit=100).items} == {other.id}
     assert service.counts(session, other, Filters())[None] == 42
@@ -139,10 +139,10 @@ def test_a_filter_for_something_that_does_not_exist_is_refused_in_words(filters:
         service.check_filters(filters, ["left", "middle", "right"])
 
 
-def test_counts_agree_with_counting_by_hand(session: Session, review: Review) -> None:
+def test_counts_agree_with_counting_by_hand(session: Session, begun: Review) -> None:
     for filters in SOME_FILTERS:
-        rows = [row for row in queue_of(session, review) if matches(row, filters)]
-        counted = service.counts(session, review, filters)
+        rows = [row for row in queue_of(session, begun) if matches(row, filters)]
+        counted = service.counts(session, begun, filters)
         assert counted == {kind: sum(row.decision == kind for row in rows) for kind in (None, *service.DECISIONS)}, filters
 
 
@@ -155,72 +155,72 @@ def test_only_what_narrows_the_view_counts_as_a_filter() -> None:
 # ── what comes next ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_next_one_is_the_first_undecided_behind_a_rank(session: Session, review: Review) -> None:
-    assert service.next_undecided(session, review, "queue", Filters(), 0).position == 11
-    assert service.next_undecided(session, review, "queue", Filters(), 20).position == 21
+def test_the_next_one_is_the_first_undecided_behind_a_rank(session: Session, begun: Review) -> None:
+    assert service.next_undecided(session, begun, "queue", Filters(), 0).position == 11
+    assert service.next_undecided(session, begun, "queue", Filters(), 20).position == 21
 
 
-def test_after_the_last_one_the_search_begins_at_the_start(session: Session, review: Review) -> None:
-    assert service.next_undecided(session, review, "queue", Filters(), 42).position == 11
+def test_after_the_last_one_the_search_begins_at_the_start(session: Session, begun: Review) -> None:
+    assert service.next_undecided(session, begun, "queue", Filters(), 42).position == 11
 
 
-def test_in_a_view_of_decided_images_the_next_one_is_a_decided_one(session: Session, review: Review) -> None:
-    found = service.next_undecided(session, review, "queue", Filters(decision="keep"), 0)
+def test_in_a_view_of_decided_images_the_next_one_is_a_decided_one(session: Session, begun: Review) -> None:
+    found = service.next_undecided(session, begun, "queue", Filters(decision="keep"), 0)
     assert found.decision == "keep"
 
 
-def test_when_all_are_decided_there_is_no_next_one(session: Session, review: Review, owner: User) -> None:
-    for suggestion in queue_of(session, review):
+def test_when_all_are_decided_there_is_no_next_one(session: Session, begun: Review, owner: User) -> None:
+    for suggestion in queue_of(session, begun):
         if suggestion.decision is None:
-            decide(session, owner, review, suggestion.image_id, "keep")
-    assert service.next_undecided(session, review, "queue", Filters(), 0) is None
+            decide(session, owner, begun, suggestion.image_id, "keep")
+    assert service.next_undecided(session, begun, "queue", Filters(), 0) is None
 
 
-def test_an_address_keeps_its_image_whatever_the_filters_say(session: Session, review: Review) -> None:
-    assert service.at_rank(session, review, "queue", 3).position == 3
-    assert service.at_rank(session, review, "queue", 43) is None
+def test_an_address_keeps_its_image_whatever_the_filters_say(session: Session, begun: Review) -> None:
+    assert service.at_rank(session, begun, "queue", 3).position == 3
+    assert service.at_rank(session, begun, "queue", 43) is None
 
 
 # ── progress, changes ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_progress_counts_everybody_and_oneself(session: Session, review: Review, owner: User, reviewer: User) -> None:
-    seen = service.progress(session, review, owner)
+def test_progress_counts_everybody_and_oneself(session: Session, begun: Review, owner: User, reviewer: User) -> None:
+    seen = service.progress(session, begun, owner)
     assert (seen.total, seen.decided, seen.undecided) == (42, 10, 32)
     assert (seen.remove, seen.keep, seen.unsure, seen.relabel) == (4, 4, 2, 0)
-    assert seen.mine == service.progress(session, review, reviewer).mine == 5
+    assert seen.mine == service.progress(session, begun, reviewer).mine == 5
 
 
-def test_changes_come_in_the_order_they_were_made(session: Session, review: Review, owner: User) -> None:
-    seen = review.last_change
-    assert service.changes_since(session, review, seen) == []
-    latest = queue_of(session, review)[30], queue_of(session, review)[20]
+def test_changes_come_in_the_order_they_were_made(session: Session, begun: Review, owner: User) -> None:
+    seen = begun.last_change
+    assert service.changes_since(session, begun, seen) == []
+    latest = queue_of(session, begun)[30], queue_of(session, begun)[20]
     for suggestion in latest:
-        decide(session, owner, review, suggestion.image_id, "keep")
-    assert [row.image_id for row in service.changes_since(session, review, seen)] == [row.image_id for row in latest]
-    undo(session, owner, review)
-    assert [row.decision for row in service.changes_since(session, review, seen)] == ["keep", None]
+        decide(session, owner, begun, suggestion.image_id, "keep")
+    assert [row.image_id for row in service.changes_since(session, begun, seen)] == [row.image_id for row in latest]
+    undo(session, owner, begun)
+    assert [row.decision for row in service.changes_since(session, begun, seen)] == ["keep", None]
 
 
-def test_too_many_changes_are_not_told_one_by_one(session: Session, review: Review, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_changes_are_not_told_one_by_one(session: Session, begun: Review, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "MOST_CHANGES", 9)
-    assert service.changes_since(session, review, 0) is None
+    assert service.changes_since(session, begun, 0) is None
     monkeypatch.setattr(service, "MOST_CHANGES", 10)
-    assert len(service.changes_since(session, review, 0)) == 10
+    assert len(service.changes_since(session, begun, 0)) == 10
 
 
-def test_confusion_holds_every_image_once_the_most_frequent_pair_first(session: Session, review: Review) -> None:
-    pairs = service.confusion(session, review)
+def test_confusion_holds_every_image_once_the_most_frequent_pair_first(session: Session, begun: Review) -> None:
+    pairs = service.confusion(session, begun)
     assert sum(count for _, _, count, _ in pairs) == 42
     assert sum(decided for _, _, _, decided in pairs) == 10
     assert [count for _, _, count, _ in pairs] == sorted((count for _, _, count, _ in pairs), reverse=True)
     label, predicted, count, _ = pairs[0]
-    assert count == len(expected_ids(session, review, "queue", Filters(label=label, predicted=predicted)))
+    assert count == len(expected_ids(session, begun, "queue", Filters(label=label, predicted=predicted)))
 
 
-def test_the_confirm_rate_goes_by_place_in_the_queue(session: Session, review: Review, owner: User) -> None:
-    decide(session, owner, review, queue_of(session, review)[40].image_id, "relabel", 0 if queue_of(session, review)[40].label else 1)
-    assert service.confirm_rate(session, review, width=20) == [(1, 10, 4), (41, 1, 1)]
+def test_the_confirm_rate_goes_by_place_in_the_queue(session: Session, begun: Review, owner: User) -> None:
+    decide(session, owner, begun, queue_of(session, begun)[40].image_id, "relabel", 0 if queue_of(session, begun)[40].label else 1)
+    assert service.confirm_rate(session, begun, width=20) == [(1, 10, 4), (41, 1, 1)]
 
 
 # ── whether going on pays ───────────────────────────────────────────────────────────────────────────────────────────
@@ -262,26 +262,26 @@ def test_a_review_that_does_not_exist_is_not_found(session: Session, owner: User
         service.get(session, owner, 99)
 
 
-def test_images_of_another_review_are_not_found(session: Session, review: Review) -> None:
+def test_images_of_another_review_are_not_found(session: Session, begun: Review) -> None:
     foreign = queue_of(session, a_ready_review(session, name="Others"))[0].image_id
-    own = queue_of(session, review)[0].image_id
+    own = queue_of(session, begun)[0].image_id
     with pytest.raises(NotFound, match="no such image in this review"):
-        service.suggestions_of(session, review, [own, foreign])
+        service.suggestions_of(session, begun, [own, foreign])
 
 
-def test_until_the_scoring_is_done_nothing_can_be_decided(session: Session, review: Review) -> None:
-    review.state = "queued"
+def test_until_the_scoring_is_done_nothing_can_be_decided(session: Session, begun: Review) -> None:
+    begun.state = "queued"
     with pytest.raises(Conflict, match="still being computed"):
-        service.check_ready(review)
+        service.check_ready(begun)
 
 
-def test_the_name_of_somebody_who_left_is_left_out(session: Session, review: Review, owner: User, reviewer: User) -> None:
+def test_the_name_of_somebody_who_left_is_left_out(session: Session, begun: Review, owner: User, reviewer: User) -> None:
     session.delete(session.get_one(User, reviewer.id))
     session.flush()
     session.expire_all()
-    rows = service.page_of_suggestions(session, review, limit=10).items
+    rows = service.page_of_suggestions(session, begun, limit=10).items
     assert service.names_of(session, rows) == {owner.id: "olga"}
-    assert session.scalar(select(Suggestion.decision).where(Suggestion.review_id == review.id, Suggestion.position == 1)) == "remove"
+    assert session.scalar(select(Suggestion.decision).where(Suggestion.review_id == begun.id, Suggestion.position == 1)) == "remove"
 
 
 # ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────

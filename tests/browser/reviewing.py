@@ -66,7 +66,10 @@ class Server:
         return {row.position: row.decision for row in self.queue() if row.decision is not None}
 
     def wait_for(self, wanted: Any, read: Callable[["Server"], Any] | None = None) -> None:
-        """Until the decisions (or what `read` reads) are these: the page shows a decision before the server has it."""
+        """Until the decisions (or what `read` reads) are these: the page shows a decision before the server has it.
+
+        Playwright's own handlers (routes, events) do not run meanwhile.
+        """
         reading = read or Server.decisions
         deadline = time.monotonic() + 15
         while (found := reading(self)) != wanted:

@@ -12,7 +12,17 @@ from worker.engine.models import build
 from worker.engine.scores.cost import Sizes, deltas
 
 COUNT, VALIDATION = 20, 6
-COLOUR = {"network": "cifar", "channels": 3, "mean": (0.4,) * 3, "std": (0.2,) * 3, "epochs": 2, "batch_size": 5}
+SIDE = 8
+COLOUR = {
+    "network": "cifar",
+    "channels": 3,
+    "height": SIDE,
+    "width": SIDE,
+    "mean": (0.4,) * 3,
+    "std": (0.2,) * 3,
+    "epochs": 2,
+    "batch_size": 5,
+}
 
 
 def backward_products(grad_shape, x_shape, w_shape, _bias, _stride, _padding, _dilation, transposed, _outputs, _groups, mask, out_shape):
@@ -30,11 +40,11 @@ def products_of(work) -> int:
 def setting(tmp_path_factory):
     """A run of a network deep enough for its first layer to weigh little, and the products of one forward pass over its images."""
     recipe = a_recipe(**COLOUR)
-    images, validation = some_images(COUNT, channels=3), some_images(VALIDATION, channels=3, seed=1, first_id=1000)
+    images, validation = some_images(COUNT, side=SIDE, channels=3), some_images(VALIDATION, side=SIDE, channels=3, seed=1, first_id=1000)
     training = train(recipe, images, None, tmp_path_factory.mktemp("run"))
     network, params = build(recipe)
     with torch.no_grad():
-        forward = products_of(lambda: network.logits(params, torch.zeros(COUNT, 3, 16, 16)))
+        forward = products_of(lambda: network.logits(params, torch.zeros(COUNT, 3, SIDE, SIDE)))
     return training, images, validation, forward
 
 

@@ -52,7 +52,7 @@ def test_a_low_rate_predicts_what_is_measured_and_says_so(noisy, validation, tmp
 def test_a_high_rate_grows_the_adjoint_and_the_words_say_so(noisy, validation, tmp_path):
     training = train(a_recipe(learning_rate=0.3, epochs=8), noisy, None, tmp_path)
     report = score(training, noisy, validation, span="all_epochs", verify=True).report
-    assert report["adjoint_growth"] > 10
+    assert report["adjoint_growth"] > 4
     assert report["warns"] is warns(report) is True
     assert any("grew" in sentence and "lower learning rate" in sentence for sentence in trust_words(report))
 

@@ -10,7 +10,7 @@ from tests.loop.looking import JOB, button, check_page, epochs_drawn, number_in,
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-EPOCHS = 4
+EPOCHS = 3
 
 
 def test_the_whole_loop_by_hand(api: Api, page: Page) -> None:

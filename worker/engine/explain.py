@@ -9,7 +9,7 @@ them. δθ is to be had in two ways:
 - at once: as if no later step bent it (H δθ = 0), with ∇ℓ_i taken at the end of each epoch of the span, where θ is on disk. The optimizer's
   state still carries it on, so momentum and Adam count in full.
 
-docs/decisions/0021 has how well each agrees with really leaving the image out.
+docs/decisions/0016 has how well each agrees with really leaving the image out.
 """
 
 import numpy as np

@@ -93,9 +93,11 @@ def interval(before: Floats, after: Floats) -> dict[str, Any]:
 
 
 def judge_metric(gain: Sequence[float], beyond_random: Sequence[float], better: int) -> str:
-    """Return "better" where cleaned beats before and random removal, "worse" where it falls behind before, else "no_measurable_change"."""
-    if _lies_above(gain, better) and _lies_above(beyond_random, better):
-        return "better"
+    """One of four: "better" where cleaned beats before and random removal, "as_random" where it beats only before, "worse" where it falls
+    behind before, else "no_measurable_change".
+    """
+    if _lies_above(gain, better):
+        return "better" if _lies_above(beyond_random, better) else "as_random"
     if _lies_above(gain, -better):
         return "worse"
     return "no_measurable_change"
@@ -111,7 +113,7 @@ def judge(accuracy: Mapping[str, Any], loss: Mapping[str, Any]) -> str:
 
     Measures that contradict each other are no measurable change.
     """
-    told = {accuracy["judgement"], loss["judgement"]} - {"no_measurable_change"}
+    told = {accuracy["judgement"], loss["judgement"]} & {"better", "worse"}
     return {"better": "improved", "worse": "worse"}[told.pop()] if len(told) == 1 else "no_measurable_change"
 
 
@@ -192,9 +194,12 @@ def sentence(fresh: Mapping[str, Any]) -> str:
 
 
 def _lead(fresh: Mapping[str, Any]) -> str:
-    if fresh["judgement"] != "no_measurable_change" and fresh["accuracy"]["judgement"] == "no_measurable_change":
-        return LOSS_LEADS[fresh["judgement"]]
-    return LEADS[fresh["judgement"]]
+    judgement, accuracy = fresh["judgement"], fresh["accuracy"]["judgement"]
+    if judgement == "improved" and accuracy == "as_random":
+        return f"{LEADS[judgement]} (by its loss; as many more right answers could come from removing any images, with so few fresh starts)"
+    if judgement != "no_measurable_change" and accuracy == "no_measurable_change":
+        return LOSS_LEADS[judgement]
+    return LEADS[judgement]
 
 
 def percent(fraction: float) -> str:

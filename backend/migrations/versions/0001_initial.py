@@ -370,7 +370,9 @@ def upgrade() -> None:
             batch_op.f("ix_suggestions_review_id_decided_by_decision"), ["review_id", "decided_by", "decision"], unique=False
         )
         batch_op.create_index(batch_op.f("ix_suggestions_review_id_decision_position"), ["review_id", "decision", "position"], unique=False)
-        batch_op.create_index(batch_op.f("ix_suggestions_review_id_label_position"), ["review_id", "label", "position"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_suggestions_review_id_label_position_decision"), ["review_id", "label", "position", "decision"], unique=False
+        )
         batch_op.create_index(
             batch_op.f("ix_suggestions_review_id_label_predicted_decision"), ["review_id", "label", "predicted", "decision"], unique=False
         )
@@ -391,7 +393,7 @@ def downgrade() -> None:
     with op.batch_alter_table("suggestions", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_suggestions_review_id_predicted_position_decision"))
         batch_op.drop_index(batch_op.f("ix_suggestions_review_id_label_predicted_decision"))
-        batch_op.drop_index(batch_op.f("ix_suggestions_review_id_label_position"))
+        batch_op.drop_index(batch_op.f("ix_suggestions_review_id_label_position_decision"))
         batch_op.drop_index(batch_op.f("ix_suggestions_review_id_decision_position"))
         batch_op.drop_index(batch_op.f("ix_suggestions_review_id_decided_by_decision"))
         batch_op.drop_index(batch_op.f("ix_suggestions_review_id_change"))

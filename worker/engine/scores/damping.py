@@ -1,4 +1,4 @@
-"""Which damping δ to use in u − δ η H u: the one whose predictions agree best with what removals really do (docs/decisions/0020)."""
+"""Which damping δ to use in u − δ η H u: the one whose predictions agree best with what removals really do (docs/decisions/0023)."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ PART = 0.05
 # Predictions with a relative squared error of at most this are good enough: then the recursion stays exact.
 ENOUGH = 0.25
 # Another δ must bring the error down to this part of the exact recursion's, or less: twelve groups cannot tell smaller differences.
-BETTER = 0.8
+BETTER = 0.5
 # The error of scores that are not numbers.
 OVERFLOW = 1e30
 # The stream of draws that the groups come from.

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-# Above this growth of the adjoint the estimate was measured to lose the truth (docs/decisions/0020).
-GROWTH = 10.0
+# Above this growth of the adjoint the estimate was measured to lose the truth (docs/decisions/0023).
+GROWTH = 4.0
 # Predicted and measured change agree while neither is more than this times the other.
 FACTOR = 2.0
 # A finite difference that is off by more than this says that the derivative itself is in doubt.

@@ -23,6 +23,7 @@ export default class Ahead {
 
   /** Have the ones behind a rank at hand. */
   async prepare(rank) {
+    if (!this.#items.length && !this.#filling) this.#restart(rank);
     if (this.#left(rank).length < PICTURES && !this.#end) await this.#fill(this.#items.at(-1)?.rank ?? rank).catch(() => {});
     this.#pictures = this.#left(rank).slice(0, PICTURES).map(({ full }) => Object.assign(new Image(), { src: full }));
   }

@@ -18,7 +18,7 @@ export default class {
     this.#ahead = new Ahead(this.#store, view);
     this.#changes = new Changes(this.#store, lastChange);
     this.#listen();
-    this.#ahead.next(this.#item.rank).catch(() => {});
+    this.#ahead.prepare(this.#item.rank);
   }
 
   disconnect() {

@@ -1,0 +1,54 @@
+"""Pictures are for whoever is signed in, although a page with a hundred of them asks the database once."""
+
+from collections.abc import Callable
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import delete
+
+from backend.accounts import dependencies
+from backend.db import Database
+from backend.models import Credential, User
+from backend.storage import Storage
+from tests.factories import a_data_set
+
+
+@pytest.fixture
+def address(database: Database, storage: Storage) -> str:
+    with database.transaction() as session:
+        data_set = a_data_set(session, storage, per_class=4)
+    picture = next(storage.data_set(data_set.id).glob("thumbnails/*/*.webp"))
+    return f"/images/{data_set.id}/thumbnails/{picture.stem}.webp"
+
+
+def test_pictures_are_for_people_who_are_signed_in(anonymous_client: TestClient, api_client: TestClient, address: str) -> None:
+    refused = anonymous_client.get(address, follow_redirects=False)
+    assert (refused.status_code, refused.headers["Location"].startswith("/login")) == (303, True)
+    anonymous_client.cookies.set(dependencies.COOKIE, "made up")
+    assert anonymous_client.get(address, follow_redirects=False).status_code == 303
+    assert api_client.get(address).status_code == 200
+    assert api_client.get(address, headers={"Authorization": "Bearer made up"}, follow_redirects=False).status_code == 303
+
+
+def test_a_session_that_ended_loses_its_pictures_after_moments(
+    sign_in: Callable[[User], TestClient], owner: User, address: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = sign_in(owner)
+    now = [1000.0]
+    monkeypatch.setattr(dependencies.time, "monotonic", lambda: now[0])
+    assert client.get(address).status_code == 200
+    with database.transaction() as session:
+        session.execute(delete(Credential))
+    now[0] += dependencies.RECENT_SECONDS - 0.1
+    assert client.get(address).status_code == 200
+    now[0] += 0.2
+    assert client.get(address, follow_redirects=False).status_code == 303
+
+
+def test_what_is_remembered_of_sign_ins_stays_small(client: TestClient, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dependencies, "MOST_RECENT", 3)
+    recent = client.app.state.recent_sign_ins
+    for number in range(3):
+        recent[bytes([number])] = 0.0
+    assert client.get(address).status_code == 200
+    assert len(recent) == 1
