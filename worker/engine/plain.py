@@ -3,7 +3,7 @@
 The fused pass differentiates a forward-mode derivative backwards. torch computes that wrongly, without a word, for layer normalisation and for
 normalisation by the statistics of what is normalised (its formula takes mean and spread for constants), and has no such derivative for
 hardsigmoid and glu. Backwards alone, it misreads the strides of a gradient in batch normalisation of one image in evaluation mode.
-docs/decisions/0030 has the figures; tests compare each network's second derivatives with differences of first ones.
+docs/decisions/0019 has the figures; tests compare each network's second derivatives with differences of first ones.
 """
 
 from collections.abc import Callable, Iterable
