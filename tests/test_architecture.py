@@ -26,11 +26,8 @@ CODE = sorted(
 )
 # Read by the tests and the benchmarks, not by Winnow.
 NOT_SETTINGS = {"WINNOW_CHROMIUM", "WINNOW_REAL_DATA"}
-# What the engine offers beside the rankings that hurt accuracy: the second ranking, other views, and controls for the benchmarks.
-NOT_OFFERED = {
-    *("margin", "forgetting", "confident_learning", "self_influence", "outlier"),
-    *("published_code", "influence_function", "tracin", "highest_loss", "random"),
-}
+# What the engine offers beside the rankings that hurt accuracy: the second ranking, and controls for the benchmarks.
+NOT_OFFERED = {"margin", "highest_loss", "random"}
 
 
 def name_of(path: Path) -> str:
@@ -79,8 +76,7 @@ def test_what_the_form_offers_is_what_the_engine_knows() -> None:
     from worker import engine
     from worker.engine import recipe
 
-    # One's own networks, which other tests register, are the administrator's to offer.
-    assert set(schemas.NETWORKS) == {name for name, choice in engine.NETWORKS.items() if not choice.own}
+    assert set(schemas.NETWORKS) == set(engine.NETWORKS)
     assert set(schemas.SCHEDULES) == set(recipe.SCHEDULES)
     assert set(schemas.AUGMENTATIONS) == set(recipe.AUGMENTATIONS)
     assert set(schemas.SPANS) == set(engine.SPANS)

@@ -7,8 +7,7 @@ import numpy as np
 
 from worker.engine.data import Images, Integers
 from worker.engine.errors import EngineError
-from worker.engine.evaluation import evaluate
-from worker.engine.training import Training, train
+from worker.engine.training import Training, evaluate, train
 from worker.engine.trajectory import Progress
 
 

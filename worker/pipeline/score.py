@@ -130,7 +130,12 @@ def _influence(context: JobContext, training: Training, images: Images, validati
         verify=True,
         progress=lambda done, total: context.progress(done, total, "Retracing the training"),
     )
-    context.log(f"Done in {scores.report['seconds']:.1f} s. " + " ".join(scores.report["trust"]))
+    report = scores.report
+    context.log(
+        f"Done in {report['seconds']:.1f} s. Without the top {report.get('top_group', 0)} images the validation loss would change by "
+        f"{report.get('predicted_change', 0):+.4f} (predicted)"
+        + (f", {report['measured_change']:+.4f} (measured)." if "measured_change" in report else ".")
+    )
     return scores
 
 
