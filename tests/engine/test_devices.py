@@ -13,6 +13,7 @@ from tests.engine.conftest import a_recipe
 from worker.engine import EngineError, data, devices, score, train, trajectory
 
 
+@pytest.mark.slow
 def test_training_and_retracing_stay_on_the_device_that_they_were_given():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).with_name("pretended_device.py"))]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])

@@ -93,7 +93,9 @@ def test_there_are_the_networks_that_the_readme_names():
     assert list(NETWORKS) == ["mnist", "cifar", "resnet18", "resnet34", "resnet50", "mobilenet_v3", "convnext_tiny", "vit_b_16"]
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "name", ["mnist", "cifar", "mobilenet_v3"] + [pytest.param(n, marks=pytest.mark.slow) for n in ("resnet18", *SLOW)]
+)
 def test_every_network_trains_and_can_be_retraced(name, tmp_path):
     images = colours(side=side_of(name))
     # A rate at which no network is through with any image after one epoch, and room for the largest.
