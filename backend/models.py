@@ -163,13 +163,16 @@ class DataSet(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
+# Originals up to this many pixels a side are enlarged without blur.
+SMALL_PIXELS = 64
+
+
 class Image(Base):
     """One image as imported; immutable. `true_label` is set where an error was planted on purpose."""
 
     __tablename__ = "images"
     __table_args__ = (
         UniqueConstraint("data_set_id", "row"),
-        Index(None, "data_set_id", "content_hash"),
         Index(None, "data_set_id", "split", "label"),
     )
     id: Mapped[int] = mapped_column(BigId, primary_key=True)

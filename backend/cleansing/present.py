@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.models import Cleansing, DataSet, Image, Run, RunEpoch
+from backend.models import SMALL_PIXELS, Cleansing, DataSet, Image, Run, RunEpoch
 
 ARM_WORDS = {"before": "Nothing removed", "cleaned": "Cleaned", "random": "Same number removed at random"}
 PROTOCOL_WORDS = {
@@ -15,7 +15,7 @@ PROTOCOL_WORDS = {
         "Each training begins anew with another roll of the dice. This shows whether the data got better, so it decides the verdict.",
     ),
     "same_seed": (
-        "The same training repeated",
+        "Same training repeated",
         "Your training once more, with every roll of the dice the same, only without these images. This shows what they did to this one model.",
     ),
 }
@@ -76,7 +76,9 @@ def per_class(verdict: Mapping[str, Any], class_names: Sequence[str]) -> list[di
 def changed_images(session: Session, data_set: DataSet, verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Cards of test images that the repeated training predicts otherwise."""
     details = verdict["changes"]
-    query = select(Image.id, Image.content_hash, Image.path).where(Image.id.in_([row["image_id"] for row in details]))
+    query = select(Image.id, Image.content_hash, Image.path, Image.width, Image.height).where(
+        Image.id.in_([row["image_id"] for row in details])
+    )
     images = {row.id: row for row in session.execute(query)}
     names = data_set.class_names
     cards = []
@@ -88,6 +90,7 @@ def changed_images(session: Session, data_set: DataSet, verdict: Mapping[str, An
             {
                 "thumbnail": f"/images/{data_set.id}/thumbnails/{image.content_hash}.webp",
                 "path": image.path,
+                "small": max(image.width, image.height) <= SMALL_PIXELS,
                 "label": names[row["label"]],
                 "before": names[row["before"]],
                 "cleaned": names[row["cleaned"]],

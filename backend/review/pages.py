@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from backend.accounts.dependencies import UserDep
 from backend.db import SessionDep
 from backend.errors import Invalid
-from backend.models import Job, Review, User
+from backend.models import SMALL_PIXELS, Job, Review, User
 from backend.rendering import page
 from backend.review import decisions, present, service
 from backend.review.decisions import Choice
@@ -21,8 +21,6 @@ from backend.review.view import PAGE_SIZES, View
 
 router = APIRouter(prefix="/reviews", include_in_schema=False)
 
-# Originals up to this many pixels a side are enlarged without blur.
-SMALL_PIXELS = 64
 # Of many classes there are very many pairs; behind these they are rare ones.
 MOST_PAIRS = 200
 

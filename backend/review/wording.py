@@ -13,18 +13,24 @@ def percent(fraction: float) -> str:
     return f"{math.floor(round(fraction * 1000, 6)) / 10:.1f} %"
 
 
+def _others(rank: int, count: int) -> str:
+    """The images behind this rank, in words."""
+    return "any other image" if rank == 1 else f"{percent(share(rank, count))} of the images"
+
+
 def hurts_accuracy(value: float, rank: int, count: int) -> str:
     """The influence in a sentence; negative means that the model would do better without the image."""
     if value >= 0:
         return "The model does no better without it."
-    return f"Hurts more than {percent(share(rank, count))} of the images."
+    return f"Hurts more than {_others(rank, count)}."
 
 
 def label_looks_wrong(value: float, rank: int, count: int) -> str:
     """The margin in a sentence; negative means that the model believed in another class while it learned."""
+    others = _others(rank, count)
     if value >= 0:
-        return "While it learned, the model mostly agreed with this label."
-    return f"Looks more wrong than {percent(share(rank, count))} of the images."
+        return f"While it learned, the model mostly agreed with this label, but less surely than with {others}."
+    return f"Looks more wrong than {others}."
 
 
 def prediction(name: str, confidence: float, given: str, label_confidence: float) -> str:

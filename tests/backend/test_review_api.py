@@ -68,7 +68,7 @@ def test_a_suggestion_speaks_plainly(api_client: TestClient, base: str) -> None:
     item = page(api_client, base, order="accuracy", limit=1)["items"][0]
     assert item["rank"] == item["accuracy_rank"] == 1
     assert item["accuracy_share"] == 1.0
-    assert item["accuracy_words"] == "Hurts more than 100.0 % of the images."
+    assert item["accuracy_words"] == "Hurts more than any other image."
     assert item["label_name"] in item["path"]
     assert item["thumbnail"].startswith("/images/")
     assert item["decision"] is None

@@ -7,19 +7,34 @@ const LINES = {
 };
 
 export default class {
-  #root; #charts = {}; #timer;
+  #root; #charts = {}; #timer; #epochs = [];
+  #scheme = matchMedia("(prefers-color-scheme: dark)");
+  #redraw = () => this.#draw();
 
   constructor(root) {
     this.#root = root;
     const epochs = JSON.parse(root.querySelector("[data-part=epochs]").textContent);
-    for (const name of Object.keys(LINES)) this.#charts[name] = this.#chart(name);
     this.#paint(epochs);
+    this.#draw();
+    this.#scheme.addEventListener("change", this.#redraw);
     if (root.dataset.active === "true") this.#later();
   }
 
   disconnect() {
     clearTimeout(this.#timer);
+    this.#scheme.removeEventListener("change", this.#redraw);
+    this.#clear();
+  }
+
+  #clear() {
     Object.values(this.#charts).forEach((chart) => chart.destroy());
+    this.#charts = {};
+  }
+
+  #draw() {
+    this.#clear();
+    for (const name of Object.keys(LINES)) this.#charts[name] = this.#chart(name);
+    this.#paint(this.#epochs);
   }
 
   #later() { this.#timer = setTimeout(() => this.#ask(), 1000); }
@@ -35,8 +50,9 @@ export default class {
   }
 
   #paint(epochs) {
-    for (const [name, { keys, scale }] of Object.entries(LINES)) {
-      const chart = this.#charts[name];
+    this.#epochs = epochs;
+    for (const [name, chart] of Object.entries(this.#charts)) {
+      const { keys, scale } = LINES[name];
       chart.data.labels = epochs.map(({ epoch }) => epoch);
       Object.keys(keys).forEach((key, place) => { chart.data.datasets[place].data = epochs.map((epoch) => epoch[key] * scale); });
       chart.update("none");
