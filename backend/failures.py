@@ -7,16 +7,18 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 
 from backend.addresses import login_address, path_of
 from backend.errors import AppError, DiskFull, Invalid, NotFound, Unauthenticated, Unavailable
+from backend.refusals import wrong
 from backend.rendering import page
 
 logger = logging.getLogger(__name__)
 NOTHING_HERE = "There is nothing at this address."
 UNEXPECTED = "Something went wrong on our side. Nothing of yours was changed; try again, and look at the web's log if it happens again."
+UNSTORABLE = "Something here cannot be stored: a number is too large, or a text holds a character that no database takes."
 NO_ANSWER = "The database does not answer. Nothing was changed; try again in a minute. The web's log says more."
 
 
@@ -26,6 +28,7 @@ def register_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(OperationalError, _database)
+    app.add_exception_handler(DataError, _unstorable)
     app.add_exception_handler(OverflowError, _too_large_a_number)
 
 
@@ -76,7 +79,7 @@ def _invalid(request: Request, error: Exception) -> Response:
 def _one_invalid(detail: dict[str, Any]) -> dict[str, str]:
     if detail["type"] == "json_invalid":
         return {"field": "", "message": f"this is not JSON, from character {detail['loc'][-1]} on ({detail['ctx']['error']})"}
-    return {"field": ".".join(str(part) for part in detail["loc"][1:]), "message": detail["msg"]}
+    return {"field": ".".join(str(part) for part in detail["loc"][1:]), "message": wrong(detail)}
 
 
 def _http(request: Request, error: Exception) -> Response:
@@ -95,6 +98,12 @@ def _database(request: Request, error: Exception) -> Response:
     logger.error("%s %s: the database failed", request.method, request.url.path, exc_info=error)
     full = any(words in str(error) for words in ("disk is full", "No space left"))
     return respond(request, DiskFull() if full else Unavailable(NO_ANSWER))
+
+
+def _unstorable(request: Request, error: Exception) -> Response:
+    """What PostgreSQL refuses to keep; bodies are checked before (backend/bodies.py), addresses are not."""
+    logger.warning("%s %s: the database refused a value: %s", request.method, request.url.path, error)
+    return respond(request, Invalid(UNSTORABLE))
 
 
 def _too_large_a_number(request: Request, error: Exception) -> Response:

@@ -4,6 +4,8 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backend.bodies import Body
+
 
 class Person(BaseModel):
     """Who is signed in."""
@@ -14,7 +16,7 @@ class Person(BaseModel):
     role: str
 
 
-class NewToken(BaseModel):
+class NewToken(Body):
     """A token to be made."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "nightly script"}]})

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backend.bodies import Body
 from backend.cleansing.service import FEWEST_SEEDS, MOST_SEEDS, USUAL_SEEDS
 from backend.jobs.schemas import JobOut
 
@@ -51,7 +52,7 @@ class DryRunOut(BaseModel):
     refusal: str | None
 
 
-class CleansingIn(BaseModel):
+class CleansingIn(Body):
     """How to clean: training images that every class keeps, and how many fresh starts to measure."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"floor": None, "fresh_seeds": 5}]})

@@ -38,12 +38,8 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="Most items of the page.
 
 _file = {"type": "string", "format": "binary", "description": "A zip of class folders, or with a CSV manifest, or with MNIST's IDX files."}
 _fields = ImportForm.model_json_schema()["properties"]
-UPLOAD_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": {"file": _file, **_fields}}}},
-    }
-}
+_form = {"type": "object", "required": ["file"], "properties": {"file": _file, **_fields}, "additionalProperties": False}
+UPLOAD_BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form}}}}
 
 
 @router.get("", summary="List data sets")

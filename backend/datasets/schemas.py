@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backend.bodies import Body
 from backend.jobs.schemas import JobOut
 
 
-class Source(BaseModel):
+class Source(Body):
     """Where the images come from. A folder or an archive on the server must lie below one of WINNOW_IMPORT_FOLDERS."""
 
     kind: Literal["sample", "folder", "zip", "idx"] = Field(
@@ -17,7 +18,7 @@ class Source(BaseModel):
     path: str | None = Field(None, description="Path on the server, for every kind but the sample.")
 
 
-class NewDataSet(BaseModel):
+class NewDataSet(Body):
     """An import to start."""
 
     model_config = ConfigDict(
@@ -26,8 +27,7 @@ class NewDataSet(BaseModel):
                 {"name": "Screws", "source": {"kind": "folder", "path": "/data/screws"}, "seed": 0},
                 {"source": {"kind": "sample"}},
             ]
-        },
-        extra="forbid",
+        }
     )
 
     name: str = Field("", max_length=200, description="Name; made from the source if left out.")
@@ -36,7 +36,7 @@ class NewDataSet(BaseModel):
     side: int | None = Field(None, ge=8, le=224, description="Side of the square images that the model sees; chosen if left out.")
 
 
-class ImportForm(BaseModel):
+class ImportForm(Body):
     """The fields of the form that imports; the archive comes beside them."""
 
     name: str = Field("", max_length=200, description="Name; the archive's if left out.")
@@ -51,7 +51,7 @@ class ImportPageForm(ImportForm):
     path: str = ""
 
 
-class Rename(BaseModel):
+class Rename(Body):
     """A new name."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Screws, second delivery"}]})

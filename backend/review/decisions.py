@@ -124,7 +124,7 @@ def _next_change(review: Review) -> int:
 
 def _repeated(session: Session, review: Review, user: User, client_key: str) -> Act | None:
     """The outcome of the act that this key already stands for, read back; Conflict when it was somebody else's."""
-    if not 0 < len(client_key) <= 36:
+    if not 0 < len(client_key) <= 36 or "\0" in client_key:
         raise Invalid("The client key must have 1 to 36 characters; a random UUID is best.")
     mine = and_(Decision.review_id == review.id, or_(Decision.client_key == client_key, Decision.batch == client_key))
     first = session.execute(select(Decision.user_id, func.count()).where(mine).group_by(Decision.user_id)).first()

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backend.bodies import Body
 from backend.jobs.schemas import JobOut
 
 ClientKey = Field(min_length=1, max_length=36, description="Made by the client, best a random UUID: the same key again changes nothing.")
@@ -110,7 +111,7 @@ class SuggestionsOut(BaseModel):
     previous: str | None
 
 
-class DecisionIn(BaseModel):
+class DecisionIn(Body):
     """One decision on one image."""
 
     model_config = ConfigDict(
@@ -125,7 +126,7 @@ class DecisionIn(BaseModel):
     label: int | None = None
 
 
-class FilterIn(BaseModel):
+class FilterIn(Body):
     """A view, in the words of the address."""
 
     label: int | None = None
@@ -133,7 +134,7 @@ class FilterIn(BaseModel):
     decision: str | None = None
 
 
-class BulkDecisionIn(BaseModel):
+class BulkDecisionIn(Body):
     """The same decision on a selection (`image_ids`), or on a whole view (`filter`) of `expected` images."""
 
     model_config = ConfigDict(
@@ -157,7 +158,7 @@ class BulkDecisionIn(BaseModel):
     expected: int | None = None
 
 
-class UndoIn(BaseModel):
+class UndoIn(Body):
     """Take back the latest act."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"client_key": "7c1e9f0a-3b52-4a5d-9d0e-1f6f2f0c8b11"}]})

@@ -12,6 +12,7 @@ from backend.datasets import service as datasets
 from backend.db import SessionDep
 from backend.forms import read_form
 from backend.models import DataSet, Run, User, Version
+from backend.refusals import wrong
 from backend.rendering import page
 from backend.runs import api, schemas, service
 from backend.runs.schemas import EpochOut, RunOptions, ScoringOptions
@@ -42,7 +43,7 @@ def create_run(request: Request, data_set_id: int, session: SessionDep, user: Ow
     try:
         options = read_form(RunOptions, values)
     except RequestValidationError as error:
-        errors = {str(detail["loc"][-1]): detail["msg"] for detail in error.errors()}
+        errors = {str(detail["loc"][-1]): wrong(detail).capitalize() for detail in error.errors()}
         if not errors.keys() <= RunOptions.model_fields.keys():
             raise
         return _form(request, data_set, values, errors, status=422)

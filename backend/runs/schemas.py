@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from backend.bodies import Body
 from backend.jobs.schemas import JobOut
 
 # Name → what a person reads. The engine has the same names; the web must not import it (torch).
@@ -29,10 +30,10 @@ SPANS = {"last_epoch": "The last epoch (fast)", "all_epochs": "All epochs (slowe
 EPOCHS_OF_WORK = {"sgd_influence": 3.6, "marginal_influence": 9.0, "final_params": 2.6}
 
 
-class RunOptions(BaseModel):
+class RunOptions(Body):
     """How to train; what is left out is chosen to fit the data."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"epochs": 20, "seed": 0}, {}]}, extra="forbid")
+    model_config = ConfigDict(json_schema_extra={"examples": [{"epochs": 20, "seed": 0}, {}]})
 
     version_id: int | None = Field(None, description="Version to train on; the current one if left out.")
     seed: int = Field(0, ge=0, lt=2**31, description="The same seed gives the same run, bit for bit.")
@@ -61,10 +62,10 @@ class RunOptions(BaseModel):
         return self.model_dump(exclude={"version_id", "seed"}, exclude_none=True)
 
 
-class ScoringOptions(BaseModel):
+class ScoringOptions(Body):
     """How to look for harmful images."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"method": "sgd_influence", "span": "last_epoch"}]}, extra="forbid")
+    model_config = ConfigDict(json_schema_extra={"examples": [{"method": "sgd_influence", "span": "last_epoch"}]})
 
     method: Literal["sgd_influence", "marginal_influence", "final_params"] = Field(
         "sgd_influence", description="Method of the first ranking."

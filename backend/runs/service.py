@@ -44,7 +44,7 @@ def check_imported(data_set: DataSet) -> None:
 def create(session: Session, user: User, data_set: DataSet, options: RunOptions) -> Run:
     """Queue a training. Raises Conflict while the import runs, NotFound for a version of another data set."""
     check_imported(data_set)
-    version = session.get(Version, options.version_id or data_set.current_version_id)
+    version = session.get(Version, data_set.current_version_id if options.version_id is None else options.version_id)
     if version is None or version.data_set_id != data_set.id:
         raise NotFound("This data set has no such version.")
     run = Run(data_set_id=data_set.id, version_id=version.id, seed=options.seed, recipe=options.recipe(), created_by=user.id)

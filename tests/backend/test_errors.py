@@ -7,6 +7,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import text
+from sqlalchemy.exc import DataError
 
 from backend.accounts import service as accounts
 from backend.db import Database, SessionDep, make_engine
@@ -69,7 +70,7 @@ def test_each_wrong_field_is_named(client: TestClient) -> None:
     problem = answer.json()
     assert answer.status_code == 422
     assert [error["field"] for error in problem["errors"]] == ["source.kind", "seed", "colour"]
-    assert "source.kind: Input should be 'sample', 'folder', 'zip' or 'idx'." in problem["detail"]
+    assert "source.kind: must be 'sample', 'folder', 'zip' or 'idx'." in problem["detail"]
 
 
 @pytest.mark.parametrize("body", ["{", '{"name": "x",}', "name=x", "[", '"\\ud800'])
@@ -175,6 +176,18 @@ def test_a_full_disk_is_said_to_be_so_and_the_database_stays_whole(app: FastAPI,
         assert connection.execute(text("PRAGMA integrity_check")).scalar_one() == "ok"
         assert connection.execute(text("SELECT count(*) FROM users")).scalar_one() == 1
     engine.dispose()
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/unstorable", "text/html"), ("/api/v1/unstorable", "application/problem+json")])
+def test_what_postgresql_refuses_to_keep_is_the_inputs_fault(app: FastAPI, client: TestClient, path: str, kind: str) -> None:
+    def refuses() -> None:
+        raise DataError(SECRET, None, ValueError("PostgreSQL text fields cannot contain NUL (0x00) bytes"))
+
+    app.add_api_route(path, refuses)
+    answer = client.get(path)
+    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (422, kind)
+    assert "cannot be stored" in answer.text
+    assert "hunter2" not in answer.text
 
 
 ASKED_BY_NUMBER = ("/datasets/{}", "/runs/{}", "/jobs/{}", "/reviews/{}", "/cleansings/{}", "/api/v1/data-sets/{}", "/api/v1/runs/{}")

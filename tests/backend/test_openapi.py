@@ -107,6 +107,22 @@ def test_every_body_has_an_example(document: dict[str, Any]) -> None:
                 assert shape_of(document, body["schema"]).get("examples"), path
 
 
+def test_no_body_takes_a_field_that_is_not_documented(document: dict[str, Any]) -> None:
+    """A misspelt filter must not mean "no filter"."""
+    for path, _, operation in operations(document):
+        for body in operation.get("requestBody", {"content": {}})["content"].values():
+            shape = shape_of(document, body["schema"])
+            for part in (shape, *_shapes_inside(document, shape)):
+                assert part["additionalProperties"] is False, (path, part["title"])
+
+
+def _shapes_inside(document: dict[str, Any], shape: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for reference in references(shape["properties"]):
+        inner = shape_of(document, {"$ref": reference})
+        yield inner
+        yield from _shapes_inside(document, inner)
+
+
 def test_every_example_can_be_sent(
     app: FastAPI, client: TestClient, document: dict[str, Any], database: Database, storage: Storage, owner: User, reviewer: User
 ) -> None:

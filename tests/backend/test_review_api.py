@@ -186,6 +186,25 @@ def test_many_are_either_named_or_filtered(api_client: TestClient, base: str, wh
     assert (answer.status_code, "either which images" in answer.json()["detail"]) == (422, True)
 
 
+def test_a_misspelt_filter_decides_nothing(api_client: TestClient, base: str) -> None:
+    misspelt = {"client_key": "k", "action": "remove", "filter": {"labell": 2}}
+    answer = api_client.post(f"{base}/decisions/bulk", json=misspelt)
+    assert (answer.status_code, answer.json()["detail"]) == (422, "filter.labell: there is no such field here.")
+    assert api_client.get(base).json()["progress"]["decided"] == 0
+
+
+@pytest.mark.parametrize("path", ["decisions", "decisions/bulk", "undo"])
+def test_a_key_that_no_database_keeps_is_refused(api_client: TestClient, base: str, path: str) -> None:
+    answer = api_client.post(f"{base}/{path}", json={"client_key": "a\0b"})
+    assert answer.status_code == 422
+    assert {"field": "client_key", "message": "must not contain the character NUL"} in answer.json()["errors"]
+
+
+def test_true_is_no_number_of_an_image(api_client: TestClient, base: str) -> None:
+    answer = api_client.post(f"{base}/decisions/bulk", json={"client_key": "k", "action": "remove", "image_ids": [True]})
+    assert answer.json()["errors"] == [{"field": "image_ids", "message": "must not be true or false"}]
+
+
 def test_undo_without_anything_to_undo_says_so(api_client: TestClient, base: str) -> None:
     answer = api_client.post(f"{base}/undo", json={"client_key": "u"})
     assert (answer.status_code, answer.json()["detail"]) == (404, "There is nothing of yours to undo.")

@@ -95,7 +95,7 @@ def test_another_version_can_be_chosen_but_not_another_data_sets(client: TestCli
         session.flush()
     address = f"/api/v1/data-sets/{blocks.id}/runs"
     assert client.post(address, json={"version_id": cleaned.id}).json()["version_id"] == cleaned.id
-    for version_id in (other.current_version_id, 4711):
+    for version_id in (other.current_version_id, 4711, 0):
         answer = client.post(address, json={"version_id": version_id})
         assert (answer.status_code, answer.json()["detail"]) == (404, "This data set has no such version.")
 

@@ -56,6 +56,6 @@ def test_an_upload_that_is_refused_says_why_beside_the_button(
     page.get_by_label("Zip file", exact=True).set_input_files(archive)
     page.evaluate("document.querySelector('[name=kind]').value = 'usb stick'")
     import_button(page).click()
-    expect(page.get_by_role("status")).to_contain_text("kind: Input should be")
+    expect(page.get_by_role("status")).to_contain_text("kind: must be")
     expect(import_button(page)).to_be_enabled()
     assert list(storage.uploads.iterdir()) == []

@@ -1,0 +1,33 @@
+"""What is wrong with a field, in plain words: pydantic's own are for programmers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+# Pydantic's name for what is wrong → the words that follow the field's name, filled in from its context.
+WORDS = {
+    "missing": "is missing",
+    "extra_forbidden": "there is no such field here",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "finite_number": "must be a number",
+    "string_type": "must be a text",
+    "list_type": "must be a list",
+    "model_type": "must be an object with fields",
+    "model_attributes_type": "must be an object with fields",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be {le} or less",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+}
+
+
+def wrong(detail: Mapping[str, Any]) -> str:
+    """The words for one error of pydantic's; its own message where there are none."""
+    words = WORDS.get(detail["type"])
+    return words.format(**detail.get("ctx", {})) if words else str(detail["msg"])
