@@ -50,6 +50,8 @@ def environment() -> Environment:
         "points": points,
         "number": number,
         "duration": duration,
+        "about": about,
+        "counted": counted,
         "filesize": lambda size: humanize.naturalsize(size, format="%.1f"),
         "localtime": localtime,
     }
@@ -94,6 +96,17 @@ def duration(seconds: float | None) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def about(seconds: float | None) -> str:
+    """125.2 → "about 2 min 5 s"; 0.4 → "less than 1 s"."""
+    words = duration(seconds)
+    return words if words.startswith(("less", "–")) else f"about {words}"
+
+
+def counted(count: int, noun: str) -> str:
+    """1 and "file" → "1 file"; 2 → "2 files"."""
+    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def _rounded(value: float, digits: int) -> float:

@@ -100,7 +100,7 @@ class JobContext:
         self.heartbeat.stop()  # it would only wait for this transaction
         with self.database.transaction() as session:
             # First, so that the row is locked until the results are in, and an attempt without its claim writes nothing at all.
-            _end(session, self, "done", "Done.", progress_done=Job.progress_total)
+            _end(session, self, "done", "Done.", progress_done=Job.progress_total, progress_message="")
             yield session
         self.finished = True
 

@@ -71,18 +71,18 @@ def log_page(session: Session, job: Job, *, after: int = 0, limit: int = 200) ->
 
 
 def cancel(session: Session, user: User, job_id: int) -> Job:
-    """Stop the job: a queued one at once, a running one at its next step. Raises NotFound, or Conflict when it has ended."""
+    """Stop the job: a queued one at once, a running one at its next step. Idempotent. Raises NotFound, or Conflict when it ended otherwise."""
     job = get(session, user, job_id)
     waiting = update(Job).where(Job.id == job_id, Job.state == "queued")
-    running = update(Job).where(Job.id == job_id, Job.state == "running")
+    running = update(Job).where(Job.id == job_id, Job.state == "running", Job.cancel_requested.is_(False))
     # Conditional: a worker may claim or end the job between our look and this write.
     if session.scalar(waiting.values(state="cancelled", finished_at=now()).returning(Job.id)):
         session.add(JobLogLine(job_id=job_id, message=f"Cancelled by {user.name} before it started."))
     elif session.scalar(running.values(cancel_requested=True).returning(Job.id)):
         session.add(JobLogLine(job_id=job_id, message=f"{user.name} asked to stop it."))
-    else:
-        raise Conflict("This job has ended already; there is nothing to stop.")
     session.refresh(job)
+    if job.state in ("done", "failed"):
+        raise Conflict("This job has ended already; there is nothing to stop.")
     return job
 
 

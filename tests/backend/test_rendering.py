@@ -11,7 +11,7 @@ from markupsafe import escape
 from backend import rendering
 from backend.db import Database
 from backend.names import tidy
-from backend.rendering import duration, environment, localtime, number, percent, points, static_version
+from backend.rendering import about, counted, duration, environment, localtime, number, percent, points, static_version
 from tests.factories import a_data_set
 from tests.world import HOSTILE
 
@@ -189,3 +189,11 @@ def test_a_page_without_a_login_has_no_token_of_somebody_elses(client: TestClien
 )
 def test_names_are_one_line_that_every_database_takes(name: str, tidied: str) -> None:
     assert tidy(name) == tidied
+
+
+def test_about_is_not_said_of_less_than_a_second() -> None:
+    assert [about(seconds) for seconds in (0.4, 5.2, 125, None)] == ["less than 1 s", "about 5 s", "about 2 min 5 s", "–"]
+
+
+def test_one_thing_is_not_counted_like_many() -> None:
+    assert [counted(count, "file") for count in (0, 1, 1_797)] == ["0 files", "1 file", "1,797 files"]

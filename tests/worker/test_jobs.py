@@ -123,7 +123,8 @@ def test_progress_is_readable_while_the_job_runs(bench: Bench) -> None:
         seen.append((job.progress_done, job.progress_total, job.progress_message))
         finish(context)
 
-    assert bench.perform(report).progress_done == 10
+    job = bench.perform(report)
+    assert (job.progress_done, job.progress_message) == (10, "")
     assert seen == [(3, 10, "3 of 10 images")]
 
 

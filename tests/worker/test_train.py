@@ -2,7 +2,15 @@
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
+from backend.db import Database
+from backend.jobs import service as jobs
+from backend.models import JobLogLine, RunEpoch, User
+from backend.settings import Settings
+from backend.storage import Storage
+from tests.factories import a_data_set, a_job, a_run
+from worker.jobs import JobCancelled, JobContext, perform
 from worker.pipeline.train import guessing
 
 LABELS = np.array([0, 0, 0, 1])
@@ -17,6 +25,32 @@ def test_a_model_that_only_guesses_is_told_from_one_that_learned() -> None:
 def test_guessing_is_a_sentence_that_says_what_to_do(accuracy: float) -> None:
     sentence = guessing(accuracy, LABELS)
     assert sentence is not None
-    assert f"right for {accuracy:.0%} of the validation images" in sentence
-    assert "would be for 75%" in sentence
+    assert f"names {100 * accuracy:.0f} % of the validation images correctly" in sentence
+    assert "would get 75 %" in sentence
     assert "Train again with a lower learning rate" in sentence
+
+
+def test_a_training_that_was_stopped_goes_on_and_logs_each_epoch_once(
+    database: Database, storage: Storage, settings: Settings, owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.transaction() as session:
+        data_set = a_data_set(session, storage)
+        run = a_run(session, data_set, state="queued", epochs=3, batch_size=14)  # 42 training images: three steps an epoch
+        job_id = a_job(session, kind="train", subject_id=run.id, data_set_id=data_set.id).id
+
+    def stops(_: JobContext, done: int, total: int, message: str = "") -> None:
+        if done > 7:
+            raise JobCancelled
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JobContext, "progress", stops)
+        perform(job_id, database, storage, settings)
+    with database.transaction() as session:
+        jobs.retry(session, owner, job_id)
+    perform(job_id, database, storage, settings)
+    with database.transaction(write=False) as session:
+        lines = list(session.scalars(select(JobLogLine.message).where(JobLogLine.job_id == job_id).order_by(JobLogLine.id)))
+        epochs = list(session.scalars(select(RunEpoch.epoch).where(RunEpoch.run_id == run.id).order_by(RunEpoch.epoch)))
+    told = [line[:23] for line in lines if line.startswith(("Epoch", "Going on"))]
+    assert [line.split(":")[0] for line in told] == ["Epoch 1 of 3", "Epoch 2 of 3", "Going on after epoch 2.", "Epoch 3 of 3"]
+    assert epochs == [1, 2, 3]

@@ -1,5 +1,6 @@
 """A run's job: train its recipe in its folder, resuming what is there."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,18 +21,9 @@ def train_run(context: JobContext) -> None:
         validation = arrays.load(session, context.storage, run.version_id, "validation")
         recipe = _recipe(run, images, arrays.class_names(session, run.data_set_id))
     context.log(_words(recipe, images, validation))
-
-    def on_epoch(report: EpochReport) -> None:
-        _record(context, report)
-        context.log(
-            f"Epoch {report.epoch} of {report.epochs}: training loss {report.train_loss:.4f}, "
-            f"validation accuracy {report.validation_accuracy:.1%}, {report.seconds:.1f} s."
-        )
-
-    def progress(done: int, total: int) -> None:
-        context.progress(done, total, f"Training, epoch {min(recipe.epochs, 1 + (done - 1) * recipe.epochs // total)} of {recipe.epochs}")
-
-    training = engine.train(recipe, images, validation, context.storage.run(context.subject_id), on_epoch=on_epoch, progress=progress)
+    told = _Told(context, recipe.epochs)
+    folder = context.storage.run(context.subject_id)
+    training = engine.train(recipe, images, validation, folder, on_epoch=told.on_epoch, progress=told.progress)
     doubt = guessing(training.history[-1].validation_accuracy, validation.labels)
     if doubt:
         context.log(doubt)
@@ -51,14 +43,43 @@ def train_run(context: JobContext) -> None:
         run.state = "done"
 
 
+@dataclass
+class _Told:
+    """What a training tells the job. Epochs of an earlier attempt are reported again before the first step: they are logged as one."""
+
+    context: JobContext
+    epochs: int
+    kept: int = 0
+    begun: bool = False
+
+    def on_epoch(self, report: EpochReport) -> None:
+        """An epoch has ended, in this attempt or in an earlier one."""
+        _record(self.context, report)
+        if not self.begun:
+            self.kept = report.epoch
+            return
+        accuracy = "" if report.validation_accuracy is None else f"validation accuracy {100 * report.validation_accuracy:.1f} %, "
+        self.context.log(
+            f"Epoch {report.epoch} of {report.epochs}: training loss {report.train_loss:.4f}, {accuracy}{report.seconds:.1f} s."
+        )
+
+    def progress(self, done: int, total: int) -> None:
+        """A step has ended."""
+        if not self.begun and self.kept:
+            self.context.log(f"Going on after epoch {self.kept}.")
+        self.begun = True
+        epoch = min(self.epochs, 1 + (done - 1) * self.epochs // total)
+        self.context.progress(done, total, f"Training, epoch {epoch} of {self.epochs}")
+
+
 def guessing(accuracy: float | None, labels: np.ndarray) -> str | None:
     """A sentence where the model is right no more often than whoever always names the largest class; None where it is. labels: (M,)."""
     share = float(np.bincount(labels).max()) / len(labels)
     if accuracy is None or accuracy > share:
         return None
     return (
-        f"The model has not learned: it is right for {accuracy:.0%} of the validation images, and always naming the largest class would be for "
-        f"{share:.0%}. What it suggests means nothing. Train again with a lower learning rate, or for longer."
+        f"The model has not learned: it names {100 * accuracy:.0f} % of the validation images correctly, and always naming the largest class "
+        f"would get {100 * share:.0f} %. So its suggestions mean nothing. Train again with a lower learning rate, or for longer."
     )
 
 
