@@ -15,6 +15,7 @@ from sqlalchemy import select, update
 
 from backend.accounts import service as accounts
 from backend.client import Client, Json, Refused
+from backend.command import winnow
 from backend.db import Database
 from backend.models import DataSet, Image
 from backend.processes import address
@@ -114,7 +115,7 @@ def show_link(settings: Settings, database: Database) -> None:
     with _client(settings, database) as client:
         Journey(client, Plan(), still_there(client, ids), lambda known: _write(memory, known)).prepare()
     print(login_link(settings, database), flush=True)
-    say("Open the link (it signs in once; another: winnow login-link). Ctrl-C stops everything; all state stays.")
+    say(f"Open the link (it signs in once; another: {winnow()} login-link). Ctrl-C stops everything; all state stays.")
 
 
 def still_there(client: Client, ids: dict[str, int]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from backend.accounts import service
+from backend.command import winnow
 from backend.db import SessionDep
 from backend.errors import Forbidden, Unauthenticated
 from backend.models import User
@@ -37,7 +38,9 @@ def identify(request: Request, session: SessionDep) -> SignedIn:
     secret = request.cookies.get(COOKIE, "") if by_cookie else token.strip()
     found = service.authenticate(session, "session" if by_cookie else "api_token", secret) if secret else None
     if found is None:
-        message = "Please sign in." if by_cookie else "This API token is not valid; make a new one: winnow token create"
+        message = (
+            "Please sign in." if by_cookie else f"This API token is not valid; make a new one in Winnow's folder: {winnow()} token create"
+        )
         raise Unauthenticated(message)
     user, credential = found
     # An error page shows the name after the transaction was rolled back, which would empty what is still attached.

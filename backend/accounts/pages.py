@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from backend.accounts import service
 from backend.accounts.dependencies import COOKIE, SignedInDep, UserDep, VisitorDep, refuse_foreign
 from backend.addresses import own_path
+from backend.command import winnow
 from backend.db import SessionDep
 from backend.errors import Unauthenticated
 from backend.rendering import page
@@ -35,7 +36,7 @@ def login(request: Request, user: VisitorDep, next: str = "") -> Response:  # no
     back = own_path(next, "")
     if user is not None:
         return RedirectResponse(back or "/datasets", 303)
-    response = page(request, "login.html", token="")
+    response = page(request, "login.html", token="", command=winnow())
     if back:
         _set_cookie(request, response, COME_BACK, back, COME_BACK_SECONDS)
     return response

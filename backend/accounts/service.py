@@ -7,13 +7,14 @@ from datetime import timedelta
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from backend.command import winnow
 from backend.errors import Conflict, Invalid, NotFound, Unauthenticated
 from backend.models import Credential, User, now
 from backend.names import tidy
 
 ROLES = ("owner", "reviewer")
 LINK_LIFETIME = timedelta(hours=24)
-USED_LINK = "This login link was used already or is too old. Get a new one on the server: winnow login-link"
+USED_LINK = f"This login link was used already or is too old. Get a new one on the server, in Winnow's folder: {winnow()} login-link"
 
 
 def create_user(session: Session, name: str, role: str = "reviewer") -> User:

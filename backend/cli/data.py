@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from backend import processes
 from backend.cli import jobs
 from backend.cli.opening import acting, is_running, make_settings, opened, serving, transaction
+from backend.command import winnow
 from backend.datasets import service as datasets
 from backend.datasets.schemas import Source
 from backend.db import Database
@@ -50,7 +51,7 @@ def import_(
         if wait and is_running(settings):
             _follow(settings, database, data_set.id, job.id)
             return
-    later = "" if is_running(settings) else " as soon as Winnow runs (winnow up)"
+    later = "" if is_running(settings) else f" as soon as Winnow runs ({winnow()} up)"
     say(f"Job {job.id} imports it{later}. See: winnow jobs show {job.id}")
     print(data_set.id)
 

@@ -9,6 +9,7 @@ import typer
 
 from backend.cli.opening import acting, is_running, make_settings, transaction
 from backend.client import ENDED, JobEnded
+from backend.command import winnow
 from backend.db import Database
 from backend.errors import Invalid
 from backend.jobs import service
@@ -60,7 +61,7 @@ def retry_job(job_id: JobId) -> None:
     """Queue a failed or cancelled job again."""
     with transaction() as session:
         job = service.retry(session, acting(session), job_id)
-    later = "" if is_running(make_settings()) else "; it starts as soon as Winnow runs (winnow up)"
+    later = "" if is_running(make_settings()) else f"; it starts as soon as Winnow runs ({winnow()} up)"
     say(f"Job {job.id} is queued again{later}.")
 
 

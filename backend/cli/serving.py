@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 
 from backend import migrations, processes, queue
 from backend.cli.opening import make_settings
+from backend.command import winnow
 from backend.errors import Conflict
 from backend.settings import Settings
 from backend.terminal import say
@@ -26,7 +27,7 @@ def up(host: Host = None, port: Port = None) -> None:
     """Start broker, worker and web together; Ctrl-C stops all three."""
 
     def started(_: processes.Supervisor, serving: Settings) -> None:
-        say(f"Winnow listens at {processes.address(serving)} (logs: {serving.home / 'logs'}). A login link: winnow login-link")
+        say(f"Winnow listens at {processes.address(serving)} (logs: {serving.home / 'logs'}). A login link: {winnow()} login-link")
 
     processes.up(make_settings(host=host, port=port), say, started)
 

