@@ -179,6 +179,8 @@ def png_of(width: int, height: int) -> bytes:
 FORMATS = "JPEG, PNG, WebP, BMP, GIF or TIFF"
 BAD_FILES = {
     "cut.jpg": (encoded(noise(1, (200, 200)), "JPEG")[:4000], "the image is damaged or cut off"),
+    "cut early.jpg": (encoded(noise(1, (200, 200)), "JPEG")[:100], "the image is damaged or cut off"),
+    "cut early.png": (png(1)[:20], "the image is damaged or cut off"),
     "cut.png": (png(1)[:800], "the image is damaged or cut off"),
     "drawing.jpg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', f"this is an SVG or XML file, not an image in {FORMATS}"),
     "xml.jpg": (b"<?xml version='1.0'?><svg/>", f"this is an SVG or XML file, not an image in {FORMATS}"),

@@ -122,6 +122,7 @@ BAD_MANIFESTS = {
         "the first is “ximg/0.png”: line 2 of the manifest names it, but it is not in the zip.",
     ),
     "Latin-1": (manifest([*ROWS, "img/1.png,Käse"]).decode().encode("latin-1"), "is not UTF-8 text"),
+    "UTF-16": (manifest().decode().encode("utf-16"), "is not UTF-8 text. Save it as CSV UTF-8, then import again."),
     "an open quote": (manifest([*ROWS, '"' + "x" * 200_000]), "cannot be read after line 9"),
     "one class": (manifest([row.replace("cat", "dog") for row in ROWS]), "There is only one class, “dog”"),
 }

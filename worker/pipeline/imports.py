@@ -106,7 +106,8 @@ def _nothing_usable(refusals: list[tuple[str, str]]) -> str:
     if not refusals:
         return "There is no image to import. Put the images of each class into a folder of that name."
     path, reason = refusals[0]
-    return f"There is no usable image. {len(refusals):,} files were refused; the first is “{path[:200]}”: {reason}."
+    files = "1 file was" if len(refusals) == 1 else f"{len(refusals):,} files were"
+    return f"There is no usable image. {files} refused; the first is “{path[:200]}”: {reason}."
 
 
 def _mark_failed(context: JobContext) -> None:

@@ -9,6 +9,9 @@ from PIL import Image, ImageCms, ImageFile, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 FORMATS_FOR_PEOPLE = "JPEG, PNG, WebP, BMP, GIF or TIFF"
+# What JPEG, PNG, GIF and TIFF begin with: a file that does so and cannot be opened was an image.
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*")
+DAMAGED = "the image is damaged or cut off"
 # A JPEG larger than twice this is decoded at a half, a quarter or an eighth of its size: nothing larger is ever shown.
 FULL_SIDE = 1600
 THUMBNAIL_SIDE = 160
@@ -40,7 +43,7 @@ def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
         raise Refused("the image is too large for this machine's memory") from error
     except Exception as error:
         # Pillow's decoders raise nearly every kind of exception on damaged files; each means the same to a person.
-        raise Refused("the image is damaged or cut off") from error
+        raise Refused(DAMAGED) from error
 
 
 def from_array(pixels: Pixels) -> tuple[Image.Image, tuple[int, int]]:
@@ -109,6 +112,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _why_no_image(data: bytes) -> str:
+    if data.startswith(SIGNATURES):
+        return DAMAGED
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for marks, what in (((b"<svg", b"<?xml"), "an SVG or XML file"), ((b"<!doctype html", b"<html"), "a web page")):
         if start.startswith(marks):

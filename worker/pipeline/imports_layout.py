@@ -102,5 +102,8 @@ def _nothing_there(files: Files) -> str:
     if inner is not None:
         return f"There is an archive inside the {files.what} (“{inner[:200]}”), and no image. Unpack it, and import the class folders themselves."
     refused = files.refusals.rows[:1]
-    reason = "".join(f" {len(files.refusals.rows):,} files were refused; the first is “{path[:200]}”: {why}." for path, why in refused)
+    count = len(files.refusals.rows)
+    reason = "".join(
+        f" {'1 file was' if count == 1 else f'{count:,} files were'} refused; the first is “{path[:200]}”: {why}." for path, why in refused
+    )
     return f"There is no image in this {files.what}.{reason} {HOW}"

@@ -79,6 +79,8 @@ def unfit_table(files: Files) -> File | None:
 
 def why_no_manifest(files: Files, table: File) -> str:
     """A sentence about its header."""
+    if _is_utf16(files, table):
+        return _not_utf8(table, 0)
     found = ",".join(_header(files, table).columns)[:100]
     return f"The manifest “{table.path}” must begin with the line {HEADER}; it begins with “{found}”. Mend that line, then import again."
 
@@ -176,6 +178,20 @@ def _header(files: Files, table: File) -> Header:
     return Header(delimiter, tuple(cleaned(name).strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [""])))
 
 
+def _is_utf16(files: Files, table: File) -> bool:
+    """Whether it begins with the mark of what spreadsheets call Unicode text."""
+    try:
+        with files.open(table) as file:
+            return file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    except (OSError, Refused):
+        return False
+
+
+def _not_utf8(manifest: File, line: int) -> str:
+    place = f" (after line {line})" if line else ""
+    return f"The manifest “{manifest.path}” is not UTF-8 text{place}. Save it as CSV UTF-8, then import again."
+
+
 def _rows(files: Files, manifest: File) -> Iterator[Row]:
     header = _header(files, manifest)
     place = {name: header.columns.index(name) for name in ("path", "label", "split") if name in header.columns}
@@ -193,8 +209,6 @@ def _rows(files: Files, manifest: File) -> Iterator[Row]:
                 if any(row):
                     yield Row(line, cell(row, "path"), cell(row, "label"), cell(row, "split") or None)
     except UnicodeDecodeError as error:
-        raise JobFailed(
-            f"The manifest “{manifest.path}” is not UTF-8 text (after line {line}). Save it as CSV UTF-8, then import again."
-        ) from error
+        raise JobFailed(_not_utf8(manifest, line)) from error
     except (csv.Error, Refused, OSError) as error:
         raise JobFailed(f"The manifest “{manifest.path}” cannot be read after line {line}: {error}. Mend it, then import again.") from error

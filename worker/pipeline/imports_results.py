@@ -96,7 +96,7 @@ def refusal_lines(refusals: list[tuple[str, str]]) -> list[str]:
     """The first refusals, for the job's log."""
     lines = [f"Refused: {path}: {reason}." for path, reason in refusals[:LOGGED_REFUSALS]]
     more = len(refusals) - LOGGED_REFUSALS
-    return [*lines, f"{more:,} more files were refused."] if more > 0 else lines
+    return [*lines, f"{more:,} more {'file was' if more == 1 else 'files were'} refused."] if more > 0 else lines
 
 
 def _class_names(good: list[Entry]) -> list[str]:
