@@ -58,10 +58,10 @@ def start(
 
 @router.get("/cleansings/{cleansing_id}")
 def show(cleansing_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """Progress while it runs, the verdict when it is measured."""
+    """Progress until it is measured, then the verdict."""
     cleansing = service.get(session, user, cleansing_id)
     context = _context(session, user, cleansing)
-    if cleansing.state == "queued":
+    if not cleansing.verdict:
         return page(request, "cleansing/running.html", **context)
     verdict, data_set = cleansing.verdict, context["data_set"]
     return page(
@@ -114,17 +114,21 @@ def _dry_run_page(
     status: int = 200,
 ) -> HTMLResponse:
     found = service.dry_run(session, user, review, floor)
+    data_set, earlier = datasets.get(session, user, review.data_set_id), service.of_review(session, review)
     return page(
         request,
         "cleansing/dry_run.html",
         status=status,
         review=review,
-        data_set=datasets.get(session, user, review.data_set_id),
+        data_set=data_set,
         found=found,
         asked=asked,
         problem=problem or found.refusal,
         outdated=service.outdated(session, user, review),
-        earlier=service.of_review(session, review),
+        base=service.verdicts(session, data_set).get(review.version_id),
+        earlier=earlier,
+        running=service.running(session, review),
+        accepted=service.accepted_of(session, review),
         seeds=(service.FEWEST_SEEDS, service.USUAL_SEEDS, service.MOST_SEEDS),
         most_named=MOST_NAMED,
         judgement_words=present.JUDGEMENT_WORDS,
@@ -142,4 +146,6 @@ def _context(session: Session, user: User, cleansing: Cleansing) -> dict[str, An
         "trainings": service.trainings(session, cleansing),
         "arm_words": present.ARM_WORDS,
         "is_current": data_set.current_version_id == cleansing.version_id,
+        "active": service.active(session, cleansing),
+        "hangs_on": present.hangs_on(*service.built_on(session, cleansing)),
     }

@@ -43,6 +43,15 @@ def found_sentence(verdict: Mapping[str, Any]) -> str | None:
     return f"You found {verdict['found']} of {verdict['planted']} planted errors."
 
 
+def hangs_on(runs: int, reviews: int) -> str | None:
+    """The sentence that says what a roll-back leaves without its version; None where nothing builds on it."""
+    counted = [f"{count} {noun}{'s' if count > 1 else ''}" for count, noun in ((runs, "training"), (reviews, "review")) if count]
+    if not counted:
+        return None
+    verb = "builds" if runs + reviews == 1 else "build"
+    return f"{' and '.join(counted)} {verb} on this version. Nothing of them is lost, but they can only go on once it is accepted again."
+
+
 def chart(verdict: Mapping[str, Any]) -> dict[str, Any]:
     """What verdict-chart.js draws: the accuracy of each arm in both protocols, as percentages, and the 95 % interval of the gain in points."""
     panels = []

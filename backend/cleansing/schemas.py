@@ -86,7 +86,7 @@ class CleansingOut(BaseModel):
     run_id: int
     parent_version_id: int
     version_id: int
-    state: str
+    state: str = Field(description="queued until there is a verdict (how far it is says `job`), then measured; accepted or rolled_back")
     fresh_seeds: list[int]
     verdict: dict[str, Any] | None
     trainings: list[TrainingOut]

@@ -13,6 +13,8 @@ from backend.review import service as reviews
 
 PROTOCOLS = ("same_seed", "fresh_seeds")
 ARMS = ("before", "cleaned", "random")
+# Seeds are numbers from 0 to one less.
+SEEDS = 2**31
 FEWEST_SEEDS, USUAL_SEEDS, MOST_SEEDS = 3, 5, 10
 
 
@@ -30,20 +32,48 @@ def of_review(session: Session, review: Review) -> list[Cleansing]:
     return list(session.scalars(select(Cleansing).where(Cleansing.review_id == review.id).order_by(Cleansing.id.desc())))
 
 
+def accepted_of(session: Session, review: Review) -> Cleansing | None:
+    """The accepted cleansing that a review led to, if there is one."""
+    return next((one for one in of_review(session, review) if one.state == "accepted"), None)
+
+
+def verdicts(session: Session, data_set: DataSet) -> dict[int, int]:
+    """Version id → the cleansing that made it; the first version has none."""
+    rows = session.execute(select(Cleansing.version_id, Cleansing.id).where(Cleansing.data_set_id == data_set.id))
+    return {row.version_id: row.id for row in rows}
+
+
+def built_on(session: Session, cleansing: Cleansing) -> tuple[int, int]:
+    """How many trainings and reviews begin from the cleaned version. They stay when it is rolled back, and wait for it."""
+    runs = select(func.count()).select_from(Run).where(Run.version_id == cleansing.version_id, Run.cleansing_id.is_(None))
+    found = select(func.count()).select_from(Review).where(Review.version_id == cleansing.version_id)
+    return session.scalar(runs) or 0, session.scalar(found) or 0
+
+
 def trainings(session: Session, cleansing: Cleansing) -> list[Run]:
     """The cleansing's trainings, in the order in which they are made."""
     return list(session.scalars(select(Run).where(Run.cleansing_id == cleansing.id).order_by(Run.id)))
 
 
 def outdated(session: Session, user: User, review: Review) -> str | None:
-    """Why this review can no longer be turned into a version: another one was accepted since. None where it can."""
-    data_set = datasets.get(session, user, review.data_set_id)
-    if data_set.current_version_id in (None, review.version_id):
+    """Why this review cannot be turned into a version now, and the way out; None where it can."""
+    return _elsewhere(session, datasets.get(session, user, review.data_set_id), review.version_id, "this review began from")
+
+
+def _elsewhere(session: Session, data_set: DataSet, version_id: int, link: str) -> str | None:
+    """What keeps work on a version from going on: it is not the current one, for one of three reasons. None where it is."""
+    if data_set.current_version_id in (None, version_id):
         return None
-    return (
-        "Another version of this data set was accepted since this review began. Train on that version and review again, "
-        "or roll it back first."
-    )
+    base, current = session.get_one(Version, version_id), session.get_one(Version, data_set.current_version_id)
+    if base.state == "accepted":
+        return (
+            f"Version {current.number} was accepted, and {link} version {base.number}. Roll version {current.number} back at its verdict, "
+            "or train on it and review again."
+        )
+    what = "was rolled back" if base.state == "rolled_back" else "is not accepted"
+    before = "" if base.parent_id == current.id else f"roll version {current.number} back at its verdict, then "
+    way = f"{before}accept it {'again ' if base.state == 'rolled_back' else ''}at its verdict, then go on"
+    return f"Version {base.number}, which {link}, {what}. {way[0].upper()}{way[1:]}."
 
 
 def dry_run(session: Session, user: User, review: Review, floor: int | None = None) -> DryRun:
@@ -70,8 +100,8 @@ def start(session: Session, user: User, review: Review, floor: int | None = None
         run_id=run.id,
         parent_version_id=review.version_id,
         version_id=version.id,
-        # Counted on from the run's own seed: never that one, and the same run always gets the same ones.
-        fresh_seeds=[run.seed + number for number in range(1, fresh_seeds + 1)],
+        # Counted on from the run's own seed: never that one, and the same run always gets the same ones. Behind the largest comes 0.
+        fresh_seeds=[(run.seed + number) % SEEDS for number in range(1, fresh_seeds + 1)],
         created_by=user.id,
     )
     session.add(cleansing)
@@ -84,17 +114,15 @@ def start(session: Session, user: User, review: Review, floor: int | None = None
 
 
 def accept(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
-    """Make the cleaned version the data set's current one. Doing it twice is doing it once."""
+    """Make the cleaned version the data set's current one, also after it was rolled back. Doing it twice is doing it once."""
     data_set = _lock(session, user, cleansing.data_set_id)
     session.refresh(cleansing)
     if cleansing.state == "accepted":
         return cleansing
-    if cleansing.state != "measured":
-        raise Conflict(
-            _NOT_YET if cleansing.state == "queued" else "This version was rolled back; clean the data set again to get a new one."
-        )
-    if data_set.current_version_id not in (None, cleansing.parent_version_id):
-        raise Conflict("Another version was accepted since this one was made. Roll that one back first, or start a new round from it.")
+    if not cleansing.verdict:
+        raise Conflict(_NOT_YET if active(session, cleansing) else _NEVER)
+    if reason := _elsewhere(session, data_set, cleansing.parent_version_id, "this one was made from"):
+        raise Conflict(reason)
     data_set.current_version_id = cleansing.version_id
     return _settle(session, cleansing, "accepted")
 
@@ -105,7 +133,7 @@ def roll_back(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
     session.refresh(cleansing)
     if cleansing.state == "rolled_back":
         return cleansing
-    if cleansing.state == "queued":
+    if cleansing.state == "queued" and active(session, cleansing):
         raise Conflict(_NOT_YET)
     if cleansing.state == "accepted":
         if data_set.current_version_id != cleansing.version_id:
@@ -114,6 +142,13 @@ def roll_back(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
     return _settle(session, cleansing, "rolled_back")
 
 
+def active(session: Session, cleansing: Cleansing) -> bool:
+    """Whether its measurement waits or runs."""
+    job = session.get(Job, cleansing.job_id) if cleansing.job_id else None
+    return job is not None and job.state in jobs.ACTIVE
+
+
+_NEVER = "This version was never measured, so there is no verdict to go by. Let its job go on, or clean the data set again."
 _NOT_YET = "The retraining is not finished, so there is no verdict to go by. Wait for it, or cancel its job."
 
 

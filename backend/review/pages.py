@@ -10,6 +10,7 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import UserDep
+from backend.cleansing import service as cleansing
 from backend.db import SessionDep
 from backend.errors import Invalid
 from backend.models import SMALL_PIXELS, Job, Review, User
@@ -30,7 +31,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
     """The ranked suggestions, a page at a time."""
     review = service.get(session, user, review_id)
     if review.state != "ready":
-        return _waiting(request, session, review)
+        return _waiting(request, session, user, review)
     view = View.read(request.query_params, service.data_set_of(session, user, review).class_names)
     found = service.page_of_suggestions(
         session, review, order=view.order, filters=view.filters, after=view.after, before=view.before, limit=view.size
@@ -52,6 +53,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         small=_small(session, found.items[0]) if found.items else False,
         sizes=PAGE_SIZES,
         start=service.next_undecided(session, review, view.order, view.filters, 0),
+        accepted=cleansing.accepted_of(session, review),
     )
 
 
@@ -60,7 +62,7 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
     """One image large: the one at rank `at`, else the next one to decide."""
     review = service.get(session, user, review_id)
     if review.state != "ready":
-        return _waiting(request, session, review)
+        return _waiting(request, session, user, review)
     view = View.read(request.query_params, service.data_set_of(session, user, review).class_names)
     row = service.at_rank(session, review, view.order, view.at) if view.at else None
     if row is None:
@@ -155,9 +157,9 @@ def _counts(session: Session, review: Review, view: View, progress: ProgressOut)
     return total, total if view.filters.decision else found[None]
 
 
-def _waiting(request: Request, session: Session, review: Review) -> HTMLResponse:
+def _waiting(request: Request, session: Session, user: User, review: Review) -> HTMLResponse:
     job = session.get(Job, review.job_id) if review.job_id else None
-    return page(request, "review/waiting.html", review=review, job=job)
+    return page(request, "review/waiting.html", review=review, data_set=service.data_set_of(session, user, review), job=job)
 
 
 def _to_next(session: Session, review: Review, view: View) -> RedirectResponse:

@@ -1,5 +1,6 @@
 """The rules of cleansing: the dry run and its floor, the new version, accepting and rolling back, and who may do what."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from backend import queue
 from backend.cleansing import service
 from backend.cleansing.dry_run import DryRun, default_floor
 from backend.errors import Conflict, Invalid, NotFound
-from backend.models import Cleansing, DataSet, Job, Review, User, Version, VersionChange, images_of
+from backend.jobs import service as jobs
+from backend.models import Cleansing, DataSet, Job, Review, Run, User, Version, VersionChange, images_of
 from backend.settings import Settings
 from tests.cleansing_scenario import Scenario
 
@@ -237,8 +239,97 @@ def test_rolling_back_after_accepting_brings_the_parent_back(scenario: Scenario)
         assert current_version(scenario) == scenario.version_id
     with scenario.database.transaction(write=False) as session:
         assert session.get_one(Version, cleansing.version_id).state == "rolled_back"
-    with pytest.raises(Conflict, match="was rolled back"):
+    assert accept(scenario, cleansing).state == "accepted"
+    assert current_version(scenario) == cleansing.version_id
+    with scenario.database.transaction(write=False) as session:
+        assert session.get_one(Version, cleansing.version_id).state == "accepted"
+
+
+def test_a_round_on_a_version_that_was_rolled_back_goes_on_once_it_is_accepted_again(scenario: Scenario) -> None:
+    zeros = of_class(scenario, 0)
+    scenario.decide(zeros[:3])
+    first = accept(scenario, measured(scenario, start(scenario)))
+    review_id = scenario.add_review(first.version_id, scenario.run_id)
+    scenario.decide(zeros[3:5], review_id=review_id)
+    second = measured(scenario, start(scenario, review_id=review_id))
+    roll_back(scenario, first)
+    way_out = "Version 2, which this review began from, was rolled back. Accept it again at its verdict, then go on."
+    with pytest.raises(Conflict, match=re.escape(way_out)):
+        start(scenario, review_id=review_id)
+    with pytest.raises(Conflict, match="Version 2, which this one was made from, was rolled back"):
+        accept(scenario, second)
+    accept(scenario, first)
+    assert start(scenario, review_id=review_id).parent_version_id == first.version_id
+    assert accept(scenario, second).state == "accepted"
+
+
+def test_where_another_version_stands_in_the_way_it_is_named(scenario: Scenario) -> None:
+    zeros = of_class(scenario, 0)
+    scenario.decide(zeros[:3])
+    first = accept(scenario, measured(scenario, start(scenario)))
+    roll_back(scenario, first)
+    review_id = scenario.add_review(first.version_id, scenario.run_id)
+    scenario.decide(zeros[3:5], review_id=review_id)
+    accept(scenario, measured(scenario, start(scenario)))
+    with pytest.raises(Conflict, match="Roll version 3 back at its verdict, then accept it again at its verdict, then go on"):
+        start(scenario, review_id=review_id)
+
+
+def test_a_cleansing_that_was_stopped_is_discarded_and_its_job_can_still_go_on(scenario: Scenario, client: TestClient) -> None:
+    scenario.decide(of_class(scenario, 0)[:3])
+    cleansing = start(scenario)
+    with scenario.database.transaction() as session:
+        jobs.cancel(session, scenario.owner, cleansing.job_id or 0)
+    page = client.get("/cleansings/1").text
+    assert "Not measured" in page
+    assert "The verdict appears" not in page
+    with pytest.raises(Conflict, match="never measured"):
         accept(scenario, cleansing)
+    page = client.post("/cleansings/1/roll-back").text
+    assert "The version was discarded; your decisions are all there." in page
+    with scenario.database.transaction() as session:
+        assert session.get_one(Version, cleansing.version_id).state == "rolled_back"
+        jobs.retry(session, scenario.owner, cleansing.job_id or 0)
+    assert "Measuring whether it helps" in client.get("/cleansings/1").text
+
+
+def test_the_fresh_seeds_behind_the_largest_seed_begin_at_zero(scenario: Scenario) -> None:
+    """PostgreSQL's integers end at 2³¹ - 1."""
+    scenario.decide(of_class(scenario, 0)[:3])
+    with scenario.database.transaction() as session:
+        session.get_one(Run, scenario.run_id).seed = 2**31 - 1
+    assert start(scenario).fresh_seeds == [0, 1, 2]
+
+
+def test_a_roll_back_asks_first_and_says_what_builds_on_the_version(scenario: Scenario, client: TestClient) -> None:
+    scenario.decide(of_class(scenario, 0)[:3])
+    first = accept(scenario, measured(scenario, start(scenario)))
+    assert 'data-question="Go back to version 1? You can accept this one again later."' in client.get("/cleansings/1").text
+    with scenario.database.transaction() as session:
+        run = Run(data_set_id=scenario.data_set_id, version_id=first.version_id)
+        session.add(run)
+        session.flush()
+        run_id = run.id
+    scenario.add_review(first.version_id, run_id)
+    assert "1 training and 1 review build on this version." in client.get("/cleansings/1").text
+    assert "Accept it again" in client.post("/cleansings/1/roll-back").text
+
+
+def test_a_review_whose_result_was_accepted_says_so_and_leads_on(scenario: Scenario, client: TestClient) -> None:
+    scenario.decide(of_class(scenario, 0)[:3])
+    accept(scenario, measured(scenario, start(scenario)))
+    for address in (f"/reviews/{scenario.review_id}", f"/reviews/{scenario.review_id}/clean"):
+        page = client.get(address).text
+        assert "The result of this review was accepted" in page
+        assert 'href="/cleansings/1"' in page
+        assert f'href="/datasets/{scenario.data_set_id}/runs/new"' in page
+    assert "Then measure whether it helps" not in page
+
+
+def test_each_version_leads_to_its_verdict(scenario: Scenario, client: TestClient) -> None:
+    scenario.decide(of_class(scenario, 0)[:3])
+    start(scenario)
+    assert '<a href="/cleansings/1">Verdict</a>' in client.get(f"/datasets/{scenario.data_set_id}").text
 
 
 def test_a_version_with_a_later_one_on_top_is_not_rolled_back(scenario: Scenario) -> None:
@@ -263,9 +354,9 @@ def test_of_two_siblings_only_one_is_accepted(scenario: Scenario) -> None:
     scenario.decide(zeros[3:5])
     other = measured(scenario, start(scenario))
     accept(scenario, one)
-    with pytest.raises(Conflict, match="Another version was accepted"):
+    with pytest.raises(Conflict, match="Version 2 was accepted, and this one was made from version 1"):
         accept(scenario, other)
-    with pytest.raises(Conflict, match="Another version of this data set was accepted"):
+    with pytest.raises(Conflict, match="Version 2 was accepted, and this review began from version 1"):
         start(scenario)
     assert current_version(scenario) == one.version_id
 

@@ -241,6 +241,7 @@ def test_while_the_scoring_runs_the_page_waits_with_its_job(client: TestClient, 
     for page in ("", "/focus"):
         answer = client.get(here + page)
         assert (answer.status_code, "are being computed" in answer.text) == (200, True)
+        assert f'<a href="/datasets/{review.data_set_id}">Blocks</a>' in answer.text
 
 
 def test_a_review_that_does_not_exist_is_a_page_that_says_so(client: TestClient) -> None:

@@ -265,6 +265,20 @@ def test_a_killed_job_does_not_repeat_finished_trainings_and_ends_with_the_same_
     assert {**resumed.verdict, "seconds": None} == {**whole, "seconds": None}
 
 
+def test_a_version_that_was_discarded_is_proposed_again_once_its_job_went_on_after_all(
+    noisy: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide_truth(noisy)
+    cleansing = start(noisy)
+    with noisy.database.transaction() as session:
+        session.get_one(Cleansing, cleansing.id).state = session.get_one(Version, cleansing.version_id).state = "rolled_back"
+    monkeypatch.setattr(cleanse, "_measure", lambda *_: None)
+    monkeypatch.setattr(cleanse, "verdict", lambda *_: {"sentence": "No measurable change."})
+    assert work(noisy, cleansing).state == "measured"
+    with noisy.database.transaction(write=False) as session:
+        assert session.get_one(Version, cleansing.version_id).state == "proposed"
+
+
 def test_a_training_killed_between_two_epochs_goes_on_there(noisy: Scenario) -> None:
     decide_truth(noisy)
     cleansing = start(noisy)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import delete
 
-from backend.models import Cleansing, Run, RunEpoch
+from backend.models import Cleansing, Run, RunEpoch, Version
 from worker import engine
 from worker.engine import Recipe, Training
 from worker.engine.trajectory import write_whole
@@ -37,6 +37,8 @@ def cleanse(context: JobContext) -> None:
         f"{int(plan.removed.sum())} images leave, {int(plan.relabelled.sum())} get another label. "
         f"{len(plan.tasks)} results to compare on {len(plan.test)} test images."
     )
+    if finished := sum(task.done for task in plan.tasks):
+        context.log(f"Going on: {finished} of them are there already.")
     outcomes: dict[tuple[str, int, str], Outcome] = {}
     steps = [_steps(plan, task, original.recipe) for task in plan.tasks]
     for number, task in enumerate(plan.tasks):
@@ -54,7 +56,8 @@ def cleanse(context: JobContext) -> None:
     with context.finish() as session:
         cleansing = session.get_one(Cleansing, plan.cleansing_id)
         cleansing.verdict = result
-        cleansing.state = "measured"
+        # Also where the version was discarded and the job then went on after all.
+        cleansing.state, session.get_one(Version, cleansing.version_id).state = "measured", "proposed"
 
 
 @dataclasses.dataclass(frozen=True)
