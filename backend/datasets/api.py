@@ -63,13 +63,15 @@ def create_data_set(request: Request, session: SessionDep, user: OwnerDep, wante
 @router.post("/upload", status_code=202, summary="Upload and import an archive", openapi_extra=UPLOAD_BODY)
 def upload_data_set(form: UploadDep, session: SessionDep, user: OwnerDep) -> DataSetOut:
     """Starts the import of an uploaded archive: a zip of class folders, or with a CSV manifest, or with MNIST's IDX files."""
+    if form.file is None:
+        raise Invalid("The archive is missing; send it in the form's field “file”.")
     return _out(session, import_upload(session, user, form, read_form(ImportForm, form.fields)))
 
 
 def import_upload(session: Session, user: User, form: UploadedForm, wanted: ImportForm) -> DataSet:
     """Keep the uploaded file and queue its import. Raises Invalid where none came."""
     if form.file is None:
-        raise Invalid("Choose a zip file first; a program sends it in the form's field “file”.")
+        raise Invalid("Choose a zip file first.")
     archive = PurePosixPath(form.file_name.replace("\\", "/")).name.removesuffix(".zip")
     name = tidy(wanted.name) or tidy(archive) or "Unnamed"
     source = Source(kind="zip", path=str(form.keep()))

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from backend.accounts.dependencies import OwnerDep, UserDep, require_sign_in
+from backend.cleansing import service as cleansings
 from backend.datasets import api, service
 from backend.datasets.schemas import ImportPageForm, Source
 from backend.datasets.uploads import UploadDep
@@ -29,7 +30,13 @@ def list_data_sets(request: Request, session: SessionDep, user: UserDep, after: 
     found, following = service.page(session, after=after)
     folders = bool(request.app.state.settings.import_roots)
     return page(
-        request, "datasets/list.html", data_sets=found, jobs=service.import_jobs(session, found), following=following, folders=folders
+        request,
+        "datasets/list.html",
+        data_sets=found,
+        jobs=service.import_jobs(session, found),
+        after=after,
+        following=following,
+        folders=folders,
     )
 
 
@@ -63,7 +70,9 @@ def show_data_set(request: Request, data_set_id: int, session: SessionDep, user:
         refused=refused,
         more_refused=more is not None,
         versions=service.versions(session, data_set),
+        verdicts=cleansings.verdicts(session, data_set),
         runs=runs.page(session, data_set)[0],
+        latest=runs.to_go_on_with(session, data_set),
     )
 
 

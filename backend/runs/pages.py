@@ -32,7 +32,7 @@ FormValues = Annotated[dict[str, Any], Depends(_form_values)]
 def new_run(request: Request, data_set_id: int, session: SessionDep, user: OwnerDep) -> HTMLResponse:
     """The form: one button, and the rest folded away."""
     data_set = datasets.get(session, user, data_set_id)
-    service.check_imported(data_set)
+    service.check_imported(session, data_set)
     return _form(request, data_set, {}, {})
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session, aliased
 
+from backend.datasets import service as datasets
 from backend.errors import Conflict, NotFound
 from backend.jobs import service as jobs
 from backend.models import DataSet, Job, Review, Run, RunEpoch, Score, Scoring, Suggestion, User, Version
@@ -35,15 +36,21 @@ def get(session: Session, user: User, run_id: int) -> Run:  # noqa: ARG001 - eve
     return run
 
 
-def check_imported(data_set: DataSet) -> None:
-    """Raises Conflict for a data set that cannot be trained on yet."""
-    if data_set.state != "ready" or data_set.current_version_id is None:
-        raise Conflict("This data set is not imported yet. Wait until the import is done, then train.")
+def check_imported(session: Session, data_set: DataSet) -> None:
+    """Raises Conflict for a data set that cannot be trained on: not yet, or never."""
+    if data_set.state == "ready" and data_set.current_version_id is not None:
+        return
+    job = datasets.import_job(session, data_set)
+    state = job.state if job else data_set.state
+    if state in ("failed", "cancelled"):
+        ended = "failed" if state == "failed" else "was stopped"
+        raise Conflict(f"The import of this data set {ended}, so there is nothing to train on. Try it again, or import another file.")
+    raise Conflict("This data set is not imported yet. Wait until the import is done, then train.")
 
 
 def create(session: Session, user: User, data_set: DataSet, options: RunOptions) -> Run:
     """Queue a training. Raises Conflict while the import runs, NotFound for a version of another data set."""
-    check_imported(data_set)
+    check_imported(session, data_set)
     version = session.get(Version, data_set.current_version_id if options.version_id is None else options.version_id)
     if version is None or version.data_set_id != data_set.id:
         raise NotFound("This data set has no such version.")
@@ -75,6 +82,13 @@ def page(
         statement = statement.where(Run.id < after)
     found: list[tuple[Run, Job | None]] = [(run, job) for run, job in session.execute(statement.order_by(Run.id.desc()).limit(limit + 1))]
     return found[:limit], found[limit - 1][0].id if len(found) > limit else None
+
+
+def to_go_on_with(session: Session, data_set: DataSet) -> Run | None:
+    """The training on the current version that is furthest on, of those the newest: one with a review, a finished one, any."""
+    mine = (Run.version_id == data_set.current_version_id, Run.cleansing_id.is_(None))
+    reviewed = exists().where(Review.run_id == Run.id)
+    return session.scalar(select(Run).where(*mine).order_by(reviewed.desc(), (Run.state == "done").desc(), Run.id.desc()).limit(1))
 
 
 def start_scoring(session: Session, user: User, run: Run, options: ScoringOptions) -> Review:

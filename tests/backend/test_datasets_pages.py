@@ -8,9 +8,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from backend.db import Database
-from backend.models import DataSet, Image, Job, Refusal, Version
+from backend.models import DataSet, Image, Job, Refusal, Run, Version
 from backend.storage import Storage
-from tests.factories import a_data_set, a_job, a_run
+from tests.factories import a_data_set, a_job, a_review, a_run
 
 
 @pytest.fixture
@@ -103,7 +103,10 @@ def test_an_import_that_failed_says_why_and_offers_another_try_and_to_delete_it(
     assert ("The archive ends too early. Send it again." if state == "failed" else "This was stopped") in text
     assert f'action="/jobs/{job.id}/retry"' in text
     assert f'action="/datasets/{data_set.id}/delete"' in text
-    assert state in client.get("/datasets").text
+    assert 'href="/datasets#import">Choose another file' in text
+    assert f"The import {'failed' if state == 'failed' else 'was stopped'}." in client.get("/datasets").text
+    refused = client.get(f"/datasets/{data_set.id}/runs/new")
+    assert (refused.status_code, "so there is nothing to train on" in refused.text) == (409, True)
     client.post(f"/jobs/{job.id}/retry")
     with database.transaction(write=False) as session:
         assert session.get_one(Job, job.id).state == "queued"
@@ -127,6 +130,29 @@ def test_once_there_is_a_training_the_next_step_is_to_go_on_with_it(client: Test
     text = client.get(f"/datasets/{blocks.id}").text
     assert f'href="/runs/{run.id}">Go on with training {run.id}' in text
     assert "Train again" in text
+
+
+def test_the_training_that_is_furthest_on_is_gone_on_with(client: TestClient, database: Database, blocks: DataSet) -> None:
+    with database.transaction() as session:
+        finished, reviewed = a_run(session, blocks), a_run(session, blocks)
+        a_review(session, reviewed)
+        a_run(session, blocks, state="queued")
+    assert f"Go on with training {reviewed.id}" in client.get(f"/datasets/{blocks.id}").text
+    with database.transaction() as session:
+        session.delete(session.get_one(Run, reviewed.id))
+    assert f"Go on with training {finished.id}" in client.get(f"/datasets/{blocks.id}").text
+
+
+def test_the_list_leads_to_the_form_that_imports(client: TestClient, blocks: DataSet) -> None:
+    text = client.get("/datasets").text
+    assert 'href="#import"' in text
+    assert 'id="import"' in text
+
+
+def test_behind_the_oldest_data_set_the_list_says_so(client: TestClient, blocks: DataSet) -> None:
+    text = client.get("/datasets?after=-1").text
+    assert "No older data sets" in text
+    assert "No data set yet" not in text
 
 
 def test_after_an_accepted_cleansing_the_next_step_is_a_second_round(client: TestClient, database: Database, blocks: DataSet) -> None:

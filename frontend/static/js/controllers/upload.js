@@ -23,7 +23,8 @@ export default class {
     event.preventDefault();
     const request = new XMLHttpRequest();
     const [bar, status, button] = ["[data-part=bar]", "[data-part=status]", "button"].map((part) => this.#form.querySelector(part));
-    const fail = (message) => { status.textContent = message; button.disabled = false; bar.hidden = true; };
+    const fail = (message) => { status.textContent = message; status.className = "notice notice--error"; button.disabled = false; bar.hidden = true; };
+    status.className = "muted";
     button.disabled = true;
     bar.hidden = false;
     request.upload.onprogress = ({ loaded, total }) => {
