@@ -64,10 +64,10 @@ def csrf_field() -> Markup:
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
-    """0.912 → "91.2 %"."""
+    """0.912 → "91.2 %", with a space at which no line breaks."""
     if fraction is None or not math.isfinite(fraction):
         return "–"
-    return f"{_rounded(100 * fraction, digits):.{digits}f} %"
+    return f"{_rounded(100 * fraction, digits):.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def points(fraction: float | None, digits: int = 1) -> str:

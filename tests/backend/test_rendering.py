@@ -55,11 +55,11 @@ def test_every_template_can_be_read() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.912, "91.2 %"),
-        (0, "0.0 %"),
-        (1, "100.0 %"),
-        (0.9996, "100.0 %"),
-        (-0.0001, "0.0 %"),
+        (0.912, "91.2\N{NO-BREAK SPACE}%"),
+        (0, "0.0\N{NO-BREAK SPACE}%"),
+        (1, "100.0\N{NO-BREAK SPACE}%"),
+        (0.9996, "100.0\N{NO-BREAK SPACE}%"),
+        (-0.0001, "0.0\N{NO-BREAK SPACE}%"),
         (None, "–"),
         (float("nan"), "–"),
         (float("inf"), "–"),
@@ -70,8 +70,8 @@ def test_shares_are_per_cent(value: float | None, text: str) -> None:
 
 
 def test_a_share_has_as_many_digits_as_asked_for() -> None:
-    assert percent(0.12345, 0) == "12 %"
-    assert percent(0.1234, 2) == "12.34 %"
+    assert percent(0.12345, 0) == "12\N{NO-BREAK SPACE}%"
+    assert percent(0.1234, 2) == "12.34\N{NO-BREAK SPACE}%"
 
 
 POINTS = [

@@ -98,6 +98,14 @@ def test_a_training_under_way_shows_progress_and_a_chart_that_asks_for_more(
     assert [epoch["epoch"] for epoch in news["epochs"]] == [1, 2]
 
 
+def test_before_the_first_epoch_ends_a_sentence_stands_where_the_curves_will_be(
+    client: TestClient, database: Database, blocks: DataSet
+) -> None:
+    text = client.get(f"/runs/{a_training(database, blocks, 'running', epochs=0).id}").text
+    assert '<p class="muted" data-part="none">The curves appear once the first epoch has ended.</p>' in text
+    assert '<div class="grid grid--charts" data-part="charts" hidden>' in text
+
+
 @pytest.mark.parametrize("state", ["done", "failed", "cancelled"])
 def test_the_chart_stops_asking_when_the_job_has_ended(client: TestClient, database: Database, blocks: DataSet, state: str) -> None:
     run = a_training(database, blocks, state)
@@ -115,7 +123,7 @@ def test_a_training_that_failed_says_why_and_can_be_tried_again(client: TestClie
 def test_a_finished_training_leads_to_finding_harmful_images(client: TestClient, database: Database, blocks: DataSet) -> None:
     run = a_training(database, blocks, "done")
     text = client.get(f"/runs/{run.id}").text
-    assert "The model names <b>50.0 %</b> of the validation images correctly." in text
+    assert "The model names <b>50.0\N{NO-BREAK SPACE}%</b> of the validation images correctly." in text
     assert "takes 1.0 kB" in text
     assert '<button class="button button--primary">Find harmful images' in text
     answer = client.post(f"/runs/{run.id}/reviews", data={"method": "final_params", "span": "last_epoch"}, follow_redirects=False)

@@ -51,6 +51,8 @@ export default class {
 
   #paint(epochs) {
     this.#epochs = epochs;
+    this.#root.querySelector("[data-part=none]").hidden = epochs.length > 0;
+    this.#root.querySelector("[data-part=charts]").hidden = epochs.length === 0;
     for (const [name, chart] of Object.entries(this.#charts)) {
       const { keys, scale } = LINES[name];
       chart.data.labels = epochs.map(({ epoch }) => epoch);

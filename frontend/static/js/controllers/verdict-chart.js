@@ -77,7 +77,8 @@ export default class VerdictChart {
     const datasets = panel.arms.map(({ arm, label }) => {
       const colour = this.ink(`arm-${arm}`);
       const data = seeds.map((seed) => panel.dots.find((dot) => dot.seed === seed && dot.arm === arm)?.accuracy);
-      return { label, data, borderColor: colour, backgroundColor: colour, pointStyle: this.#mark(arm), pointRadius: 6, borderWidth: 1, borderDash: [2, 4] };
+      // Seeds have no order: no line joins them.
+      return { label, data, showLine: false, borderColor: colour, backgroundColor: colour, pointStyle: this.#mark(arm), pointRadius: 6 };
     });
     return { type: "line", data: { labels: seeds.map((seed) => `Seed ${seed}`), datasets }, options: this.#legend() };
   }

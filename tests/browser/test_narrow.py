@@ -1,0 +1,50 @@
+"""On a telephone, 360 pixels wide: no page is wider than the screen, and no column of the tables that matter is out of sight."""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page
+from sqlalchemy import select
+
+from backend.db import Database
+from backend.models import Suggestion, User, now
+from backend.storage import Storage
+from tests.factories import a_data_set, a_job, a_review, a_run
+
+pytestmark = pytest.mark.browser
+SCREEN = {"width": 360, "height": 740}
+UNBROKEN = "Schrauben" * 20
+
+
+@pytest.fixture
+def numbers(database: Database, storage: Storage) -> dict[str, int]:
+    """A data set with an unbroken name, its job, and a review with something decided."""
+    with database.transaction() as session:
+        data_set = a_data_set(session, storage, name=UNBROKEN)
+        review = a_review(session, a_run(session, data_set))
+        for row in session.scalars(select(Suggestion).where(Suggestion.review_id == review.id).limit(3)):
+            row.decision, row.decided_at = "remove", now()
+        job = a_job(session, state="failed", data_set_id=data_set.id)
+        job.title, job.error = f"Train on {UNBROKEN}", f"There is no {UNBROKEN}."
+        return {"data_set": data_set.id, "review": review.id, "job": job.id}
+
+
+def too_wide(page: Page) -> int:
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def out_of_sight(page: Page) -> int:
+    """Of the page's first table; the others scroll, and a shadow says so."""
+    return int(page.locator(".table-scroll").first.evaluate("(table) => table.scrollWidth - table.clientWidth"))
+
+
+def test_every_page_and_its_tables_fit_a_telephone(visit: Callable[..., Page], owner: User, numbers: dict[str, int]) -> None:
+    page = visit(owner, viewport=SCREEN)
+    for path in ("/datasets", "/jobs", f"/jobs/{numbers['job']}"):
+        page.goto(path)
+        assert too_wide(page) <= 0, path
+    for path in (f"/datasets/{numbers['data_set']}", f"/reviews/{numbers['review']}/clean"):
+        page.goto(path)
+        page.wait_for_load_state("networkidle")
+        assert too_wide(page) <= 0, path
+        assert out_of_sight(page) <= 0, path
