@@ -208,7 +208,9 @@ def test_no_program_can_make_us_delete_a_file_of_the_servers(api_client: TestCli
     (tmp_path / "import").mkdir()
     precious = tmp_path / "import" / "precious.zip"
     precious.write_bytes(b"PK")
-    made = api_client.post(API, json={"source": {"kind": "zip", "path": str(precious), "upload": True}}).json()
+    source = {"kind": "zip", "path": str(precious)}
+    assert api_client.post(API, json={"source": source | {"upload": True}}).status_code == 422
+    made = api_client.post(API, json={"source": source}).json()
     assert source_of(database, made["id"])["upload"] is False
     api_client.post(f"/api/v1/jobs/{made['job']['id']}/cancel")
     assert api_client.delete(f"{API}/{made['id']}").status_code == 204
