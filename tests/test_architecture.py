@@ -26,8 +26,11 @@ CODE = sorted(
 )
 # Read by the tests and the benchmarks, not by Winnow.
 NOT_SETTINGS = {"WINNOW_CHROMIUM", "WINNOW_REAL_DATA"}
-# What the engine offers beside the rankings that hurt accuracy: the second ranking, and controls for the benchmarks.
-NOT_OFFERED = {"margin", "highest_loss", "random"}
+# What the engine offers beside the rankings that hurt accuracy: the second ranking, other views, and controls for the benchmarks.
+NOT_OFFERED = {
+    *("margin", "forgetting", "confident_learning", "self_influence", "outlier"),
+    *("published_code", "influence_function", "tracin", "highest_loss", "random"),
+}
 
 
 def name_of(path: Path) -> str:

@@ -12,7 +12,13 @@ NETWORKS = {
     "mnist": "Small and fast; for digits, letters and other simple grey images.",
     "cifar": "Middle-sized; for small colour images.",
     "resnet18": "Large and slow without a GPU; for photographs.",
+    "resnet34": "Larger than resnet18, for many photographs.",
+    "resnet50": "Larger still; needs a GPU.",
+    "mobilenet_v3": "For photographs where there is no GPU; best from published weights.",
+    "convnext_tiny": "A modern large network; needs a GPU, and is best from published weights.",
+    "vit_b_16": "A vision transformer: the largest, needs a GPU and published weights.",
 }
+Network = Literal["mnist", "cifar", "resnet18", "resnet34", "resnet50", "mobilenet_v3", "convnext_tiny", "vit_b_16"]
 SCHEDULES = {
     "constant": "Same learning rate throughout",
     "step": "A tenth at half of the run, a hundredth at three quarters",
@@ -36,7 +42,22 @@ class RunOptions(BaseModel):
 
     version_id: int | None = Field(None, description="Version to train on; the current one if left out.")
     seed: int = Field(0, ge=0, lt=2**31, description="The same seed gives the same run, bit for bit.")
-    network: Literal["mnist", "cifar", "resnet18"] | None = Field(None, description="Network; chosen by size and colour if left out.")
+    network: Network | None = Field(None, description="Network; chosen by size and colour if left out.")
+    own_network: str | None = Field(
+        None,
+        pattern=r"^\w+(\.\w+)*:\w+$",
+        max_length=200,
+        description="In its place: a network that the administrator allowed (WINNOW_NETWORKS), as package.module:function.",
+    )
+    weights: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 of a safetensors file in the workers' folder of weights that training starts from; from scratch if left out.",
+    )
+    trained: Literal["all", "head"] | None = Field(None, description="Train the whole network, or with weights its last layer alone.")
+    precision: Literal["float32", "bfloat16"] | None = Field(
+        None, description="Of a training step's operations; bfloat16 is faster on a GPU, and its scores are not called exact."
+    )
     epochs: int | None = Field(None, ge=1, le=1000, description="Passes over the training images.")
     batch_size: int | None = Field(None, ge=1, le=4096, description="Images a step.")
     learning_rate: float | None = Field(None, gt=0, le=100, allow_inf_nan=False, description="Step size η.")
@@ -58,7 +79,8 @@ class RunOptions(BaseModel):
 
     def recipe(self) -> dict[str, Any]:
         """What was asked for, without the rest."""
-        return self.model_dump(exclude={"version_id", "seed"}, exclude_none=True)
+        asked = self.model_dump(exclude={"version_id", "seed", "own_network"}, exclude_none=True)
+        return asked | ({"network": self.own_network} if self.own_network else {})
 
 
 class ScoringOptions(BaseModel):

@@ -10,7 +10,7 @@ from backend.models import Image, Review, Run, Score, Scoring, Suggestion
 from worker import engine
 from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext, JobFailed
-from worker.pipeline import arrays
+from worker.pipeline import arrays, machine
 
 # Rows of one INSERT: large enough to be fast, small enough for a progress bar that moves.
 ROWS = 5_000
@@ -36,6 +36,7 @@ def score_run(context: JobContext) -> None:
         described = _descriptions(
             session.execute(select(Image.id, Image.content_hash, Image.path).where(Image.data_set_id == run.data_set_id))
         )
+    machine.ready(context.settings, context.storage)
     training = engine.load_training(context.storage.run(run.id))
     harm = _influence(context, training, images, validation)
     wrong = engine.score(training, images, validation, "margin")
@@ -130,12 +131,7 @@ def _influence(context: JobContext, training: Training, images: Images, validati
         verify=True,
         progress=lambda done, total: context.progress(done, total, "Retracing the training"),
     )
-    report = scores.report
-    context.log(
-        f"Done in {report['seconds']:.1f} s. Without the top {report.get('top_group', 0)} images the validation loss would change by "
-        f"{report.get('predicted_change', 0):+.4f} (predicted)"
-        + (f", {report['measured_change']:+.4f} (measured)." if "measured_change" in report else ".")
-    )
+    context.log(f"Done in {scores.report['seconds']:.1f} s. " + " ".join(scores.report["trust"]))
     return scores
 
 

@@ -9,11 +9,12 @@ from backend.models import Run, RunEpoch
 from worker import engine
 from worker.engine import EpochReport, Images, Recipe
 from worker.jobs import JobContext, JobFailed
-from worker.pipeline import arrays
+from worker.pipeline import arrays, machine
 
 
 def train_run(context: JobContext) -> None:
     """Train the run that this job is for; each epoch's figures are on the page as soon as it ends."""
+    device = machine.ready(context.settings, context.storage)
     with context.database.transaction(write=False) as session:
         run = session.get_one(Run, context.subject_id)
         images = arrays.load(session, context.storage, run.version_id, "train")
@@ -31,7 +32,8 @@ def train_run(context: JobContext) -> None:
     def progress(done: int, total: int) -> None:
         context.progress(done, total, f"Training, epoch {min(recipe.epochs, 1 + (done - 1) * recipe.epochs // total)} of {recipe.epochs}")
 
-    training = engine.train(recipe, images, validation, context.storage.run(context.subject_id), on_epoch=on_epoch, progress=progress)
+    folder = context.storage.run(context.subject_id)
+    training = engine.train(recipe, images, validation, folder, on_epoch=on_epoch, progress=progress, device=device)
     doubt = guessing(training.history[-1].validation_accuracy, validation.labels)
     if doubt:
         context.log(doubt)
