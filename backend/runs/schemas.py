@@ -23,6 +23,7 @@ SCHEDULES = {
     "constant": "Same learning rate throughout",
     "step": "A tenth at half of the run, a hundredth at three quarters",
     "cosine": "Falls smoothly to zero",
+    "inverse_root": "Falls as one over the root of the step",
 }
 AUGMENTATIONS = {"none": "As they are", "shift": "Shifted a little", "shift_flip": "Shifted a little and mirrored"}
 METHODS = {
@@ -63,7 +64,7 @@ class RunOptions(BaseModel):
     learning_rate: float | None = Field(None, gt=0, le=100, allow_inf_nan=False, description="Step size η.")
     momentum: float | None = Field(None, ge=0, lt=1, description="Momentum μ; 0 for plain SGD.")
     weight_decay: float | None = Field(None, ge=0, le=1, description="Weight decay.")
-    schedule: Literal["constant", "step", "cosine"] | None = Field(None, description="How the learning rate falls.")
+    schedule: Literal["constant", "step", "cosine", "inverse_root"] | None = Field(None, description="How the learning rate falls.")
     augmentation: Literal["none", "shift", "shift_flip"] | None = Field(None, description="How images vary from epoch to epoch.")
 
     @model_validator(mode="before")

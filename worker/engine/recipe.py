@@ -11,7 +11,7 @@ from typing import Any
 from worker.engine.errors import EngineError
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
-SCHEDULES = ("constant", "step", "cosine")
+SCHEDULES = ("constant", "step", "cosine", "inverse_root")
 AUGMENTATIONS = ("none", "shift", "shift_flip")
 TRAINED = ("all", "head")
 PRECISIONS = ("float32", "bfloat16")
@@ -105,4 +105,7 @@ class Recipe:
         if self.schedule == "step":
             # A tenth at half of the run, a hundredth at three quarters.
             return self.learning_rate * (0.1 ** ((2 * step >= steps) + (4 * step >= 3 * steps)))
+        if self.schedule == "inverse_root":
+            # η/√t, t from 1: the first paper's for logistic regression.
+            return self.learning_rate / math.sqrt(step + 1)
         return self.learning_rate
