@@ -17,8 +17,6 @@ is the optimizer's weight decay here, and features are rounded to 16 bits (two p
 import argparse
 import functools
 import itertools
-import multiprocessing
-import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -218,7 +216,7 @@ def measure(name: str, seeds: int, jobs: int) -> dict[str, object]:
     """Mean and standard deviation over the seeds of each estimate's tau and Jaccard's index, the paper's, and the check."""
     features, labels = rows(SETTINGS[name].dataset)
     started = time.perf_counter()
-    with multiprocessing.get_context("spawn").Pool(jobs, torch.set_num_threads, (1,)) as pool:
+    with _data.workers(jobs) as pool:
         found = pool.map(functools.partial(one_seed, name, features, labels), range(seeds), chunksize=1)
     figures: dict[str, object] = {
         label: {
@@ -250,7 +248,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=30)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--jobs", type=int, default=_data.CORES)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     asked = parser.parse_args()
     figures: dict[str, object] = {"seeds": asked.seeds}
