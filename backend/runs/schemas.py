@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from backend.jobs.schemas import JobOut
+from backend.methods import METHODS, MethodName
 
 # Name → what a person reads. The engine has the same names; the web must not import it (torch).
 NETWORKS = {
@@ -26,14 +27,6 @@ SCHEDULES = {
     "inverse_root": "Falls as one over the root of the step",
 }
 AUGMENTATIONS = {"none": "As they are", "shift": "Shifted a little", "shift_flip": "Shifted a little and mirrored"}
-METHODS = {
-    "sgd_influence": "Exact: without this image, this very training would have ended better.",
-    "marginal_influence": "Averaged over when in an epoch the image was seen: steadier, slower.",
-    "final_params": "An estimate from the finished model alone: no replay, less exact.",
-}
-SPANS = {"last_epoch": "The last epoch (fast)", "all_epochs": "All epochs (slower, looks further back)"}
-# Retracing costs about 2.4 training steps and the replay one (docs/results.md); the marginal method adds eight forward passes.
-EPOCHS_OF_WORK = {"sgd_influence": 3.6, "marginal_influence": 9.0, "final_params": 2.6}
 
 
 class RunOptions(BaseModel):
@@ -89,10 +82,18 @@ class ScoringOptions(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"method": "sgd_influence", "span": "last_epoch"}]}, extra="forbid")
 
-    method: Literal["sgd_influence", "marginal_influence", "final_params"] = Field(
-        "sgd_influence", description="Method of the first ranking."
+    method: MethodName = Field("sgd_influence", description="Method of the first ranking; the second one is by margin.")
+    span: Literal["last_epoch", "all_epochs"] = Field("last_epoch", description="Epochs to look at, where the method knows a span.")
+    damping: Literal["none", "auto"] = Field(
+        "none",
+        description="Damping of the curvature: none is exact; auto measures which factor predicts best, and takes several times as long.",
     )
-    span: Literal["last_epoch", "all_epochs"] = Field("last_epoch", description="Epochs to retrace.")
+
+    def recorded(self) -> dict[str, Any]:
+        """What a scoring by these options depends on, as it stands in its row."""
+        method = METHODS[self.method]
+        span = {"span": self.span} if method.spans else {}
+        return span | ({"damping": self.damping} if self.damping != "none" else {})
 
 
 class EpochOut(BaseModel):
@@ -149,6 +150,31 @@ class ScoringOut(BaseModel):
     report: dict[str, Any]
 
 
+class CostOut(BaseModel):
+    """What a scoring will take: passes over the training images, seconds at the pace of the training, bytes in memory and on disk."""
+
+    passes: float
+    seconds: float
+    memory_bytes: int
+    stored_bytes: int
+    damping_seconds: float | None = Field(None, description="With damping measured; null where the method knows none.")
+
+
+class MethodOut(BaseModel):
+    """A method, what a low score of it means, and what it costs for this run: null where the run was trained before that was worked out."""
+
+    name: str
+    title: str
+    meaning: str
+    harm: bool = Field(
+        description="Whether it speaks of harm to the validation loss; other methods speak of labels, of oddness, or of nothing."
+    )
+    needs: str
+    spans: bool
+    damps: bool
+    costs: dict[str, CostOut] | None = Field(description="By span: last_epoch, all_epochs.")
+
+
 class RunReview(BaseModel):
     """A review that a scoring of the run prepares or has prepared."""
 
@@ -157,6 +183,7 @@ class RunReview(BaseModel):
     data_set_id: int
     version_id: int
     state: str
+    method: str
     scorings: list[ScoringOut]
     job: JobOut | None
 

@@ -9,7 +9,7 @@ from backend.models import Run, RunEpoch
 from worker import engine
 from worker.engine import EpochReport, Images, Recipe
 from worker.jobs import JobContext, JobFailed
-from worker.pipeline import arrays, machine
+from worker.pipeline import arrays, costs, machine
 
 
 def train_run(context: JobContext) -> None:
@@ -37,6 +37,7 @@ def train_run(context: JobContext) -> None:
     doubt = guessing(training.history[-1].validation_accuracy, validation.labels)
     if doubt:
         context.log(doubt)
+    priced = costs.of_run(training, len(images), len(validation), context.settings.scoring_memory_bytes)
     with context.finish() as session:
         run = session.get_one(Run, context.subject_id)
         run.recipe = recipe_values(training.recipe)
@@ -49,6 +50,7 @@ def train_run(context: JobContext) -> None:
             "validation_images": len(validation),
             "environment": training.record.environment,
             "doubt": doubt,
+            "costs": priced,
         }
         run.state = "done"
 
