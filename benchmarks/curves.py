@@ -94,7 +94,7 @@ def report(way: str, lines: dict[str, dict[int, list[float]]]) -> str:
     counts = [count for count in next(iter(lines.values())) if count]
     nothing = next(iter(lines.values()))[0][0]
     cells = [(name, *(f"{of[k][0]:.2f} ({of[k][1]:+.2f} ± {of[k][2]:.2f})" for k in counts)) for name, of in lines.items()]
-    return _data.table((f"{way}; nothing removed: {nothing:.2f} %", *counts), cells)
+    return _data.table((f"{way}; nothing removed: {nothing:.2f} %", *map(str, counts)), cells)
 
 
 def main() -> None:
