@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from worker.engine.along import Along
 from worker.engine.models import Network
 from worker.engine.optimizers import State, Step, step_vjp
 
@@ -40,7 +41,8 @@ def fused_pass(
         return counted.mean(), products  # (), (B,)
 
     # H v = ∇_θ mean(s)
-    hessian_product, products = torch.func.grad(mean_product, has_aux=True)(params)
+    with Along():
+        hessian_product, products = torch.func.grad(mean_product, has_aux=True)(params)
     return products.detach(), hessian_product.detach()
 
 
@@ -62,7 +64,7 @@ def fused_pass_in_parts(network: Network, step: TrainingStep, direction: torch.T
 
 def products(network: Network, params: torch.Tensor, direction: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """⟨v, ∇ℓ(z_i; θ)⟩ for each image, (B,): one forward pass, no per-image gradients."""
-    with torch.no_grad():
+    with torch.no_grad(), Along():
         _, result = torch.func.jvp(lambda p: network.losses(p, x, y), (params,), (direction,))  # type: ignore[misc]  # see step_vjp
     return result
 
