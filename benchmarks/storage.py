@@ -52,13 +52,17 @@ def one_store(
     return figures, values
 
 
+def plain_sgd(name: str, images: Images, epochs: int) -> Recipe:
+    """Plain SGD, as both papers have it: with momentum a store would also keep the optimizer's state."""
+    settings = {"network": name, "batch_size": 64, "learning_rate": 0.05, "momentum": 0.0, "schedule": "constant"}
+    return _data.recipe_for(images, 0, epochs, **settings)
+
+
 def measure(name: str, count: int, epochs: int) -> dict[str, object]:
     """All stores of one network."""
     parts = _data.subset(DATASETS[name], {"train": count, "validation": VALIDATION}, 0)
     images, validation = parts["train"], parts["validation"]
-    # Plain SGD, as both papers have it: with momentum a store would also keep the optimizer's state.
-    plain = {"batch_size": 64, "learning_rate": 0.05, "momentum": 0.0, "schedule": "constant"}
-    recipe = _data.recipe_for(images, 0, epochs, network=name, **plain)
+    recipe = plain_sgd(name, images, epochs)
     figures: dict[str, dict] = {}
     values: dict[str, dict[str, np.ndarray]] = {}
     with tempfile.TemporaryDirectory() as folder:
