@@ -71,9 +71,13 @@ format: $(TESTING) ## Format the code and mend what ruff can mend
 docs: $(TESTING) ## Write the tables in docs/ that come from the code: settings, commands, routes
 	@$(BIN)/python -m tests.documented
 
+# Small ones first. The others take longer, or need more than an install: each says in its first lines what.
+SMALL_BENCHMARKS := fused_step published_speed pipeline_cost storage import_speed review_page large_data
+LARGE_BENCHMARKS := table1 flips curves peers whole_loop
+
 .PHONY: bench
-bench: $(TESTING) ## Run every benchmark, one after the other (minutes); real data is read from WINNOW_REAL_DATA
-	@for file in benchmarks/[a-z]*.py; do echo "── $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)"; done
+bench: $(TESTING) ## The small benchmarks in turn (minutes; data: WINNOW_REAL_DATA). Left out: table1 flips curves peers whole_loop
+	@for name in $(SMALL_BENCHMARKS); do echo "── $$name"; $(BIN)/python -m "benchmarks.$$name"; done
 
 .PHONY: migration
 migration: $(RUNTIME) ## Write the next Alembic revision from backend/models.py. Option: MESSAGE

@@ -294,7 +294,7 @@ class Score(Base):
 
 
 class Review(Base):
-    """The queue made from one run's scorings: the influence ranking and the label ranking, taken in turn."""
+    """The queue made from one run's scorings: the chosen method's ranking and the label ranking, in turn; where they are one, that one."""
 
     __tablename__ = "reviews"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -303,6 +303,7 @@ class Review(Base):
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
     state: Mapped[str] = mapped_column(String(20), default="queued")  # queued | ready
+    method: Mapped[str] = mapped_column(String(40), default="sgd_influence", server_default="sgd_influence")  # of the first ranking
     accuracy_scoring_id: Mapped[int | None] = mapped_column(ForeignKey("scorings.id", ondelete="SET NULL"))
     label_scoring_id: Mapped[int | None] = mapped_column(ForeignKey("scorings.id", ondelete="SET NULL"))
     suggestion_count: Mapped[int] = mapped_column(default=0)
@@ -336,7 +337,7 @@ class Suggestion(Base):
     brought_by: Mapped[str] = mapped_column(String(10))  # accuracy | label | both
     accuracy_rank: Mapped[int] = mapped_column(Integer)
     label_rank: Mapped[int] = mapped_column(Integer)
-    accuracy_value: Mapped[float]  # influence: negative means harmful
+    accuracy_value: Mapped[float]  # the review's method's; an influence where that speaks of harm: negative means harmful
     label_value: Mapped[float]  # margin: negative means that the label looks wrong
     label: Mapped[int] = mapped_column(Integer)  # given, in the review's version
     predicted: Mapped[int] = mapped_column(Integer)

@@ -6,6 +6,7 @@ import secrets
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -43,6 +44,12 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(5.0, gt=0, description="How often queued jobs are sent again and dead ones looked for.")
     max_attempts: int = Field(5, ge=1, description="How often a job is started before it is given up.")
     scoring_memory_bytes: int = Field(2**30, gt=0, description="Memory budget of one scoring's replay, in bytes.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="What workers compute on: auto is a GPU where there is one.")
+    networks: str = Field(
+        "",
+        description="Networks of your own that a run may use, each as package.module:function, separated by ','. "
+        "Workers import and run them: name only code that you trust.",
+    )
 
     @property
     def database(self) -> str:
@@ -67,6 +74,11 @@ class Settings(BaseSettings):
     def files(self) -> Path:
         """Folder of images and trajectories."""
         return self.home.resolve() / "files"
+
+    @property
+    def own_networks(self) -> list[str]:
+        """The networks of one's own, each as package.module:function."""
+        return [part.strip() for part in self.networks.split(",") if part.strip()]
 
     @property
     def import_roots(self) -> list[Path]:

@@ -39,6 +39,11 @@ class Storage:
         return self.root / "runs" / str(run_id)
 
     @property
+    def weights(self) -> Path:
+        """Folder of the weights that trainings may start from, each called <SHA-256>.safetensors."""
+        return self.root / "weights"
+
+    @property
     def uploads(self) -> Path:
         """Folder of archives that wait for their import."""
         return self.root / "uploads"

@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from backend import queue
+from backend import methods, queue
 from backend.main import FEATURES
 from backend.runs import schemas
 from backend.settings import Settings
@@ -26,8 +26,6 @@ CODE = sorted(
 )
 # Read by the tests and the benchmarks, not by Winnow.
 NOT_SETTINGS = {"WINNOW_CHROMIUM", "WINNOW_REAL_DATA"}
-# What the engine offers beside the rankings that hurt accuracy: the second ranking, and controls for the benchmarks.
-NOT_OFFERED = {"margin", "highest_loss", "random"}
 
 
 def name_of(path: Path) -> str:
@@ -79,9 +77,17 @@ def test_what_the_form_offers_is_what_the_engine_knows() -> None:
     assert set(schemas.NETWORKS) == set(engine.NETWORKS)
     assert set(schemas.SCHEDULES) == set(recipe.SCHEDULES)
     assert set(schemas.AUGMENTATIONS) == set(recipe.AUGMENTATIONS)
-    assert set(schemas.SPANS) == set(engine.SPANS)
-    assert set(schemas.METHODS) == set(engine.METHODS) - NOT_OFFERED
-    assert set(schemas.EPOCHS_OF_WORK) == set(schemas.METHODS)
+    assert set(methods.SPANS) == set(engine.SPANS)
+    assert set(methods.METHODS) == set(engine.METHODS)
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_what_the_web_says_of_a_method_is_what_the_engine_says(name: str) -> None:
+    from worker import engine
+
+    said, real = methods.METHODS[name], engine.METHODS[name]
+    assert (said.meaning, said.needs, said.spans, said.damps) == (real.meaning, real.needs, real.spans, real.damps)
+    assert said.harm == bool(real.predicts)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +96,8 @@ def test_what_the_form_offers_is_what_the_engine_knows() -> None:
         (schemas.RunOptions, "network", schemas.NETWORKS),
         (schemas.RunOptions, "schedule", schemas.SCHEDULES),
         (schemas.RunOptions, "augmentation", schemas.AUGMENTATIONS),
-        (schemas.ScoringOptions, "method", schemas.METHODS),
-        (schemas.ScoringOptions, "span", schemas.SPANS),
+        (schemas.ScoringOptions, "method", methods.METHODS),
+        (schemas.ScoringOptions, "span", methods.SPANS),
     ],
 )
 def test_the_api_takes_exactly_what_the_form_offers(shape: Any, field: str, choices: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import ArgumentError, OperationalError
 from typer.core import TyperGroup
 
-from backend.cli import data, demo, jobs, people, serving
+from backend.cli import data, demo, jobs, people, scoring, serving
 from backend.errors import AppError
 from backend.terminal import say
 
@@ -48,6 +48,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     serving.health,
     people.login_link,
     data.import_,
+    scoring.methods,
+    scoring.score,
     data.scores,
     data.export_version,
 )

@@ -28,6 +28,7 @@ def show(review_id: int, session: SessionDep, user: UserDep) -> schemas.ReviewOu
         version_id=review.version_id,
         run_id=review.run_id,
         state=review.state,
+        method=review.method,
         suggestion_count=review.suggestion_count,
         class_names=service.data_set_of(session, user, review).class_names,
         last_change=review.last_change,

@@ -13,9 +13,10 @@ from backend.accounts.dependencies import UserDep
 from backend.cleansing import service as cleansing
 from backend.db import SessionDep
 from backend.errors import Invalid
+from backend.methods import METHODS, SECOND
 from backend.models import SMALL_PIXELS, Job, Review, User
 from backend.rendering import page
-from backend.review import decisions, present, service
+from backend.review import decisions, present, service, wording
 from backend.review.decisions import Choice
 from backend.review.schemas import ProgressOut
 from backend.review.view import PAGE_SIZES, View
@@ -48,6 +49,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         **context,
         items=items,
         found=found,
+        doubt=service.doubt(session, review),
         in_view=in_view,
         bulk_count=bulk_count,
         small=_small(session, found.items[0]) if found.items else False,
@@ -143,6 +145,10 @@ def _context(session: Session, user: User, review: Review, view: View) -> dict[s
         "review": review,
         "data_set": data_set,
         "view": view,
+        "method": METHODS[review.method],
+        "single": review.method == SECOND,
+        "brought": wording.brought_short(review.method),
+        "orders": wording.orders(review.method),
         "progress": present.progress(session, user, review),
         "client_key": str(uuid4()),
     }

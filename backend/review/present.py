@@ -53,6 +53,7 @@ class Card:
     def __init__(self, review: Review, data_set: DataSet, order: Order, names: Mapping[int, str]) -> None:
         self._classes = data_set.class_names
         self._count = review.suggestion_count
+        self._method = review.method
         self._images = f"/images/{data_set.id}"
         self._rank = {"queue": "position", "accuracy": "accuracy_rank", "label": "label_rank"}[order]
         self._names = names
@@ -82,9 +83,9 @@ class Card:
             label_value=row.label_value,
             accuracy_share=wording.share(ranks[0], count),
             label_share=wording.share(ranks[1], count),
-            brought_by_words=wording.BROUGHT_BY[row.brought_by],
+            brought_by_words=wording.brought(self._method, row.brought_by),
             prediction_words=wording.prediction(predicted, row.confidence, given, row.label_confidence),
-            accuracy_words=wording.hurts_accuracy(row.accuracy_value, ranks[0], count),
+            accuracy_words=wording.by_method(self._method, row.accuracy_value, ranks[0], count),
             label_words=wording.label_looks_wrong(row.label_value, ranks[1], count),
             path=row.path,
             thumbnail=f"{self._images}/thumbnails/{row.content_hash}.webp",

@@ -77,6 +77,7 @@ class ReviewOut(BaseModel):
     version_id: int
     run_id: int
     state: str
+    method: str
     suggestion_count: int
     class_names: list[str]
     last_change: int

@@ -9,7 +9,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from backend.datasets import service as datasets
 from backend.errors import Conflict, Invalid, NotFound
-from backend.models import DataSet, Image, Review, Suggestion, User
+from backend.models import DataSet, Image, Review, Scoring, Suggestion, User
 
 Order = Literal["queue", "accuracy", "label"]
 Counts = dict[str | None, int]
@@ -262,6 +262,15 @@ def _advice(window: int, confirmed: int) -> Advice:
     if confirmed < window * 3 / 10:
         return Advice(window, confirmed, stop=False, sentence=f"{found} Going on still pays a little.")
     return Advice(window, confirmed, stop=False, sentence=f"{found} Going on is worth it.")
+
+
+def doubt(session: Session, review: Review) -> str | None:
+    """What the scoring's own report says against trusting the ranking, in its own sentences; None where it warns of nothing."""
+    scoring = session.get(Scoring, review.accuracy_scoring_id) if review.accuracy_scoring_id else None
+    if scoring is None or not scoring.report.get("warns"):
+        return None
+    sentences: list[str] = scoring.report.get("trust", [])
+    return " ".join(sentences) or None
 
 
 def names_of(session: Session, rows: Sequence[Row[Any]]) -> dict[int, str]:

@@ -2,6 +2,8 @@
 
 import math
 
+from backend.methods import METHODS, SECOND
+
 
 def share(rank: int, count: int) -> float:
     """Fraction of the other images that stand behind this rank: 1 for the first of them, 0 for the last."""
@@ -52,9 +54,35 @@ def _chance(fraction: float) -> str:
     return "less than 1 %" if fraction < 0.01 else f"{round(fraction * 100)} %"
 
 
-BROUGHT_BY = {
-    "accuracy": "Suggested because it hurts accuracy",
-    "label": "Suggested because its label looks wrong",
-    "both": "Suggested because it hurts accuracy and its label looks wrong",
-}
+def by_method(method: str, value: float, rank: int, count: int) -> str:
+    """The first ranking's value in a sentence, in the words of what its method speaks of: harm, labels, oddness, or nothing."""
+    if METHODS[method].harm:
+        return hurts_accuracy(value, rank, count)
+    if method == SECOND:
+        return label_looks_wrong(value, rank, count)
+    if method == "random":
+        return "Its place was drawn by chance and says nothing about it."
+    return f"More so than {_others(rank, count)}."
+
+
+def brought(method: str, by: str) -> str:
+    """Why a card is in the queue; by: which ranking brought it, accuracy | label | both."""
+    reasons = {"accuracy": (method,), "label": (SECOND,), "both": (method, SECOND)}[by]
+    return "Suggested because " + " and ".join(METHODS[reason].because for reason in reasons)
+
+
+def brought_short(method: str) -> dict[str, str]:
+    """The same in two or three words, for a tile."""
+    title = METHODS[method].title
+    return {"accuracy": title, "label": METHODS[SECOND].title, "both": "Accuracy and label" if METHODS[method].harm else f"{title}; label"}
+
+
+def orders(method: str) -> list[tuple[str, str]]:
+    """The orders in which one can look, with their names; by margin alone there is one."""
+    both = brought_short(method)
+    if method == SECOND:
+        return [("queue", both["label"])]
+    return [("queue", "Both, in turn"), ("accuracy", both["accuracy"]), ("label", both["label"])]
+
+
 DECIDED = {"remove": "Remove", "keep": "Keep", "relabel": "New label", "unsure": "Unsure"}

@@ -16,7 +16,18 @@ from backend.jobs.schemas import JobOut
 from backend.models import Job, Review, Run, Scoring, User
 from backend.reference import table
 from backend.runs import service
-from backend.runs.schemas import EpochOut, RunOptions, RunOut, RunPage, RunReview, RunReviewPage, RunSummary, ScoringOptions, ScoringOut
+from backend.runs.schemas import (
+    EpochOut,
+    MethodOut,
+    RunOptions,
+    RunOut,
+    RunPage,
+    RunReview,
+    RunReviewPage,
+    RunSummary,
+    ScoringOptions,
+    ScoringOut,
+)
 
 router = APIRouter(tags=["runs"])
 After = Annotated[int | None, Query(description="Cursor: `next` of the page before.")]
@@ -42,6 +53,12 @@ def list_runs(data_set_id: int, session: SessionDep, user: UserDep, after: After
 def show_run(run_id: int, session: SessionDep, user: UserDep) -> RunOut:
     """The run with its job and its epochs so far."""
     return _run_out(session, service.get(session, user, run_id))
+
+
+@router.get("/runs/{run_id}/methods", summary="List methods and their costs")
+def list_methods(run_id: int, session: SessionDep, user: UserDep) -> list[MethodOut]:
+    """Every method that ranks images: what it means, what it needs, and what it will take for this run."""
+    return service.methods(service.get(session, user, run_id))
 
 
 @router.post("/runs/{run_id}/reviews", status_code=202, summary="Find harmful images")
@@ -99,6 +116,7 @@ def _review_out(review: Review, job: Job | None, scorings: Sequence[Scoring]) ->
         data_set_id=review.data_set_id,
         version_id=review.version_id,
         state=review.state,
+        method=review.method,
         scorings=[ScoringOut.model_validate(scoring) for scoring in scorings],
         job=JobOut.model_validate(job) if job else None,
     )

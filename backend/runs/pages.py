@@ -11,6 +11,7 @@ from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.datasets import service as datasets
 from backend.db import SessionDep
 from backend.forms import read_form
+from backend.methods import METHODS, SECOND, SPANS
 from backend.models import DataSet, Run, User, Version
 from backend.refusals import wrong
 from backend.rendering import page
@@ -63,7 +64,6 @@ def show_run(request: Request, run_id: int, session: SessionDep, user: UserDep) 
 
 def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
     epochs = service.epochs(session, run)
-    seconds = sum(epoch.seconds for epoch in epochs) / len(epochs) if epochs else 0.0
     return {
         "run": run,
         "data_set": datasets.get(session, user, run.data_set_id),
@@ -72,9 +72,10 @@ def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
         "epochs": epochs,
         "chart": [EpochOut.model_validate(epoch).model_dump() for epoch in epochs],
         "reviews": service.reviews(session, run)[0],
-        "methods": schemas.METHODS,
-        "spans": schemas.SPANS,
-        "costs": {method: work * seconds for method, work in schemas.EPOCHS_OF_WORK.items()},
+        "methods": service.methods(run),
+        "known": METHODS,
+        "second": SECOND,
+        "spans": SPANS,
     }
 
 

@@ -7,27 +7,27 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from backend.bodies import Body
 from backend.jobs.schemas import JobOut
+from backend.methods import METHODS, MethodName
 
 # Name → what a person reads. The engine has the same names; the web must not import it (torch).
 NETWORKS = {
     "mnist": "Small and fast; for digits, letters and other simple grey images.",
     "cifar": "Middle-sized; for small colour images.",
     "resnet18": "Large and slow without a GPU; for photographs.",
+    "resnet34": "Larger than resnet18, for many photographs.",
+    "resnet50": "Larger still; needs a GPU.",
+    "mobilenet_v3": "For photographs where there is no GPU; best from published weights.",
+    "convnext_tiny": "A modern large network; needs a GPU, and is best from published weights.",
+    "vit_b_16": "A vision transformer: the largest, needs a GPU and published weights.",
 }
+Network = Literal["mnist", "cifar", "resnet18", "resnet34", "resnet50", "mobilenet_v3", "convnext_tiny", "vit_b_16"]
 SCHEDULES = {
     "constant": "Same learning rate throughout",
     "step": "A tenth at half of the run, a hundredth at three quarters",
     "cosine": "Falls smoothly to zero",
+    "inverse_root": "Falls as one over the root of the step",
 }
 AUGMENTATIONS = {"none": "As they are", "shift": "Shifted a little", "shift_flip": "Shifted a little and mirrored"}
-METHODS = {
-    "sgd_influence": "Exact: without this image, this very training would have ended better.",
-    "marginal_influence": "Averaged over when in an epoch the image was seen: steadier, slower.",
-    "final_params": "An estimate from the finished model alone: no replay, less exact.",
-}
-SPANS = {"last_epoch": "The last epoch (fast)", "all_epochs": "All epochs (slower, looks further back)"}
-# Retracing costs about 2.4 training steps and the replay one (docs/results.md); the marginal method adds eight forward passes.
-EPOCHS_OF_WORK = {"sgd_influence": 3.6, "marginal_influence": 9.0, "final_params": 2.6}
 
 
 class RunOptions(Body):
@@ -37,13 +37,28 @@ class RunOptions(Body):
 
     version_id: int | None = Field(None, description="Version to train on; the current one if left out.")
     seed: int = Field(0, ge=0, lt=2**31, description="The same seed gives the same run, bit for bit.")
-    network: Literal["mnist", "cifar", "resnet18"] | None = Field(None, description="Network; chosen by size and colour if left out.")
+    network: Network | None = Field(None, description="Network; chosen by size and colour if left out.")
+    own_network: str | None = Field(
+        None,
+        pattern=r"^\w+(\.\w+)*:\w+$",
+        max_length=200,
+        description="In its place: a network that the administrator allowed (WINNOW_NETWORKS), as package.module:function.",
+    )
+    weights: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 of a safetensors file in the workers' folder of weights that training starts from; from scratch if left out.",
+    )
+    trained: Literal["all", "head"] | None = Field(None, description="Train the whole network, or with weights its last layer alone.")
+    precision: Literal["float32", "bfloat16"] | None = Field(
+        None, description="Of a training step's operations; bfloat16 is faster on a GPU, and its scores are not called exact."
+    )
     epochs: int | None = Field(None, ge=1, le=1000, description="Passes over the training images.")
     batch_size: int | None = Field(None, ge=1, le=4096, description="Images a step.")
     learning_rate: float | None = Field(None, gt=0, le=100, allow_inf_nan=False, description="Step size η.")
     momentum: float | None = Field(None, ge=0, lt=1, description="Momentum μ; 0 for plain SGD.")
     weight_decay: float | None = Field(None, ge=0, le=1, description="Weight decay.")
-    schedule: Literal["constant", "step", "cosine"] | None = Field(None, description="How the learning rate falls.")
+    schedule: Literal["constant", "step", "cosine", "inverse_root"] | None = Field(None, description="How the learning rate falls.")
     augmentation: Literal["none", "shift", "shift_flip"] | None = Field(None, description="How images vary from epoch to epoch.")
 
     @model_validator(mode="before")
@@ -59,7 +74,8 @@ class RunOptions(Body):
 
     def recipe(self) -> dict[str, Any]:
         """What was asked for, without the rest."""
-        return self.model_dump(exclude={"version_id", "seed"}, exclude_none=True)
+        asked = self.model_dump(exclude={"version_id", "seed", "own_network"}, exclude_none=True)
+        return asked | ({"network": self.own_network} if self.own_network else {})
 
 
 class ScoringOptions(Body):
@@ -67,10 +83,18 @@ class ScoringOptions(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"method": "sgd_influence", "span": "last_epoch"}]})
 
-    method: Literal["sgd_influence", "marginal_influence", "final_params"] = Field(
-        "sgd_influence", description="Method of the first ranking."
+    method: MethodName = Field("sgd_influence", description="Method of the first ranking; the second one is by margin.")
+    span: Literal["last_epoch", "all_epochs"] = Field("last_epoch", description="Epochs to look at, where the method knows a span.")
+    damping: Literal["none", "auto"] = Field(
+        "none",
+        description="Damping of the curvature: none is exact; auto measures which factor predicts best, and takes several times as long.",
     )
-    span: Literal["last_epoch", "all_epochs"] = Field("last_epoch", description="Epochs to retrace.")
+
+    def recorded(self) -> dict[str, Any]:
+        """What a scoring by these options depends on, as it stands in its row."""
+        method = METHODS[self.method]
+        span = {"span": self.span} if method.spans else {}
+        return span | ({"damping": self.damping} if self.damping != "none" else {})
 
 
 class EpochOut(BaseModel):
@@ -127,6 +151,31 @@ class ScoringOut(BaseModel):
     report: dict[str, Any]
 
 
+class CostOut(BaseModel):
+    """What a scoring will take: passes over the training images, seconds at the pace of the training, bytes in memory and on disk."""
+
+    passes: float
+    seconds: float
+    memory_bytes: int
+    stored_bytes: int
+    damping_seconds: float | None = Field(None, description="With damping measured; null where the method knows none.")
+
+
+class MethodOut(BaseModel):
+    """A method, what a low score of it means, and what it costs for this run: null where the run was trained before that was worked out."""
+
+    name: str
+    title: str
+    meaning: str
+    harm: bool = Field(
+        description="Whether it speaks of harm to the validation loss; other methods speak of labels, of oddness, or of nothing."
+    )
+    needs: str
+    spans: bool
+    damps: bool
+    costs: dict[str, CostOut] | None = Field(description="By span: last_epoch, all_epochs.")
+
+
 class RunReview(BaseModel):
     """A review that a scoring of the run prepares or has prepared."""
 
@@ -135,6 +184,7 @@ class RunReview(BaseModel):
     data_set_id: int
     version_id: int
     state: str
+    method: str
     scorings: list[ScoringOut]
     job: JobOut | None
 

@@ -7,10 +7,11 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session, aliased
 
 from backend.datasets import service as datasets
-from backend.errors import Conflict, NotFound
+from backend.errors import Conflict, Invalid, NotFound
 from backend.jobs import service as jobs
+from backend.methods import METHODS, SECOND
 from backend.models import DataSet, Job, Review, Run, RunEpoch, Score, Scoring, Suggestion, User, Version
-from backend.runs.schemas import RunOptions, ScoringOptions
+from backend.runs.schemas import CostOut, MethodOut, RunOptions, ScoringOptions
 
 # Name → Arrow's word for the type.
 DOWNLOAD_COLUMNS = {
@@ -20,8 +21,9 @@ DOWNLOAD_COLUMNS = {
     "predicted_class": "string",
     "confidence": "double",
     "queue_position": "int64",
-    "influence": "double",
-    "influence_rank": "int64",
+    "method": "string",
+    "score": "double",
+    "score_rank": "int64",
     "margin": "double",
     "margin_rank": "int64",
     "decision": "string",
@@ -97,14 +99,17 @@ def start_scoring(session: Session, user: User, run: Run, options: ScoringOption
         raise Conflict("This training is not finished. Wait until it is, then find the harmful images.")
     if run.cleansing_id is not None:
         raise Conflict("This training belongs to a verdict. Train on the version itself, then find its harmful images.")
-    accuracy = Scoring(run_id=run.id, method=options.method, options={"span": options.span})
-    label = Scoring(run_id=run.id, method="margin")
-    session.add_all((accuracy, label))
+    _check_damping(options)
+    accuracy = Scoring(run_id=run.id, method=options.method, options=options.recorded())
+    # By margin alone the two rankings would be the same one: the review then has one.
+    label = accuracy if options.method == SECOND else Scoring(run_id=run.id, method=SECOND)
+    session.add_all({accuracy, label})
     session.flush()
     review = Review(
         data_set_id=run.data_set_id,
         version_id=run.version_id,
         run_id=run.id,
+        method=options.method,
         accuracy_scoring_id=accuracy.id,
         label_scoring_id=label.id,
         created_by=user.id,
@@ -120,10 +125,32 @@ def start_scoring(session: Session, user: User, run: Run, options: ScoringOption
     return review
 
 
+def _check_damping(options: ScoringOptions) -> None:
+    if options.damping != "none" and not METHODS[options.method].damps:
+        known = ", ".join(name for name, method in METHODS.items() if method.damps)
+        raise Invalid(f"The method {options.method} knows no damping. Leave it at none, or choose {known}.")
+
+
+def methods(run: Run) -> list[MethodOut]:
+    """Every method, and what it costs for this run as the worker worked it out when the training ended."""
+    costs: dict[str, dict[str, Any]] = run.report.get("costs", {})
+    return [MethodOut(name=name, costs=_costs(costs.get(name)), **_facts(name)) for name in METHODS]
+
+
+def _facts(name: str) -> dict[str, Any]:
+    facts = vars(METHODS[name]).copy()
+    del facts["because"]
+    return facts
+
+
+def _costs(costs: dict[str, Any] | None) -> dict[str, CostOut] | None:
+    return {span: CostOut.model_validate(cost) for span, cost in costs.items()} if costs else None
+
+
 def reviews(
     session: Session, run: Run, *, after: int | None = None, limit: int = 50
 ) -> tuple[list[tuple[Review, Job | None, list[Scoring]]], int | None]:
-    """The run's reviews, newest first, each with its job and its scorings (influence, then label), and the id to go on after."""
+    """The run's reviews, newest first, each with its job and its scorings (the chosen method's, then the label's), and the id to go on after."""
     statement = select(Review, Job).outerjoin(Job, Job.id == Review.job_id).where(Review.run_id == run.id)
     if after is not None:
         statement = statement.where(Review.id < after)
@@ -134,7 +161,7 @@ def reviews(
 
 
 def _scorings_of(review: Review, scorings: dict[int, Scoring]) -> list[Scoring]:
-    wanted = (review.accuracy_scoring_id, review.label_scoring_id)
+    wanted = dict.fromkeys((review.accuracy_scoring_id, review.label_scoring_id))
     return [scorings[scoring_id] for scoring_id in wanted if scoring_id in scorings]
 
 
@@ -160,7 +187,7 @@ def score_page(session: Session, review: Review, *, after: int = 0, limit: int =
     )
     found = session.execute(statement.limit(limit + 1)).all()
     following = found[limit - 1][0].position if len(found) > limit else None
-    return [_download_row(names, *row) for row in found[:limit]], following
+    return [_download_row(names, review.method, *row) for row in found[:limit]], following
 
 
 def score_rows(session: Session, review: Review) -> Iterator[tuple[Any, ...]]:
@@ -172,7 +199,7 @@ def score_rows(session: Session, review: Review) -> Iterator[tuple[Any, ...]]:
 
 
 def _download_row(
-    names: list[str], suggestion: Suggestion, influence: float, influence_rank: int, margin: float, margin_rank: int
+    names: list[str], method: str, suggestion: Suggestion, score: float, score_rank: int, margin: float, margin_rank: int
 ) -> tuple[Any, ...]:
     return (
         suggestion.image_id,
@@ -181,8 +208,9 @@ def _download_row(
         names[suggestion.predicted],
         suggestion.confidence,
         suggestion.position,
-        influence,
-        influence_rank,
+        method,
+        score,
+        score_rank,
         margin,
         margin_rank,
         suggestion.decision or "",

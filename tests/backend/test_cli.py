@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 from backend import processes
 from backend.cli import app
 from backend.db import Database
-from backend.models import Credential, DataSet, Image, Job, JobLogLine, Refusal, User, Version, VersionChange
+from backend.models import Credential, DataSet, Image, Job, JobLogLine, Refusal, Review, Run, User, Version, VersionChange
 from backend.settings import Settings
 from tests.factories import a_data_set, a_job, a_review, a_run, a_user
 
@@ -215,7 +215,7 @@ def test_scores_as_parquet_hold_the_same_rows_with_their_types(winnow: Winnow, r
     winnow("scores", run_id, "--output", tmp_path / "named", "--format", "parquet")
     found = pyarrow.parquet.read_table(tmp_path / "scores.parquet")
     assert found.equals(pyarrow.parquet.read_table(tmp_path / "named"))
-    assert found.column("influence").to_pylist() == [float(row[6]) for row in table((tmp_path / "scores.csv").read_text())[1:]]
+    assert found.column("score").to_pylist() == [float(row[7]) for row in table((tmp_path / "scores.csv").read_text())[1:]]
     assert found.column("given_class").to_pylist()[0] in ("=1+1", "plain")
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["scores.csv", "scores.parquet"]
 
@@ -433,3 +433,40 @@ def test_a_port_in_use_is_one_sentence(winnow: Winnow, home: Path, command: str)
 def test_python_m_is_the_same_command() -> None:
     shown = subprocess.run([sys.executable, "-m", "backend.cli", "--help"], capture_output=True, text=True, check=True, timeout=60)
     assert "export-version" in shown.stdout
+
+
+# ── scoring ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_methods_are_listed_with_their_meaning_and_their_cost(winnow: Winnow, database: Database, run_id: int) -> None:
+    assert "outlier\tnot known" in winnow("methods", run_id).stdout
+    cost = {"passes": 12.0, "seconds": 12.3, "memory_bytes": 3_000_000, "stored_bytes": 0, "damping_seconds": None}
+    with database.transaction() as session:
+        run = session.get_one(Run, run_id)
+        run.report = run.report | {"costs": {"tracin": {"last_epoch": cost, "all_epochs": cost | {"seconds": 125.0}}}}
+    (line,) = [line for line in winnow("methods", run_id).stdout.splitlines() if line.startswith("tracin\t")]
+    assert line.split("\t")[1:4] == ["12 s", "2 min 5 s", "3.0 MB"]
+
+
+def test_a_scoring_is_queued_from_the_command_line(winnow: Winnow, database: Database, run_id: int) -> None:
+    result = winnow("score", run_id, "--method", "outlier")
+    assert "scores it as soon as Winnow runs" in result.stderr
+    with database.transaction() as session:
+        review = session.get_one(Review, int(result.stdout))
+        assert (review.run_id, review.method) == (run_id, "outlier")
+        assert session.get_one(Job, review.job_id).state == "queued"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--method", "magic"), "--method: "),
+        (("--span", "first"), "--span: "),
+        (("--method", "outlier", "--damping", "auto"), "no damping"),
+    ],
+)
+def test_a_scoring_that_makes_no_sense_is_refused_in_a_sentence(
+    winnow: Winnow, run_id: int, arguments: tuple[str, ...], sentence: str
+) -> None:
+    result = winnow("score", run_id, *arguments)
+    assert (result.exit_code, sentence in result.stderr) == (1, True), result.stderr

@@ -302,6 +302,10 @@ def test_nothing_is_called_100_percent_that_is_not() -> None:
 def test_only_a_harmful_image_is_said_to_hurt() -> None:
     assert wording.hurts_accuracy(-0.1, 1, 101) == "Hurts more than any other image."
     assert wording.hurts_accuracy(0.1, 1, 101) == "The model does no better without it."
+    assert wording.by_method("tracin", -0.1, 1, 101) == "Hurts more than any other image."
+    assert wording.by_method("outlier", -0.1, 51, 101) == "More so than 50.0 % of the images."
+    assert "chance" in wording.by_method("random", -0.1, 51, 101)
+    assert wording.brought("outlier", "both") == "Suggested because it looks unlike the others and its label looks wrong"
     assert wording.label_looks_wrong(-0.1, 51, 101) == "Looks more wrong than 50.0 % of the images."
     assert wording.label_looks_wrong(0.0, 51, 101) == (
         "While it learned, the model mostly agreed with this label, but less surely than with 50.0 % of the images."

@@ -10,9 +10,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import delete, select, update
 
 from backend.db import Database
+from backend.methods import METHODS, SPANS
 from backend.models import Cleansing, DataSet, Job, Review, Run, Score, Scoring, Suggestion, Version
 from backend.runs import service
-from backend.runs.schemas import AUGMENTATIONS, EPOCHS_OF_WORK, METHODS, NETWORKS, SCHEDULES, SPANS, RunOptions, ScoringOptions
+from backend.runs.schemas import AUGMENTATIONS, NETWORKS, SCHEDULES, RunOptions, ScoringOptions
 from tests.factories import a_data_set, a_job, a_review, a_run
 from tests.world import an_epoch
 
@@ -142,13 +143,60 @@ def test_a_job_of_a_scoring_carries_what_was_asked_for(client: TestClient, datab
     made = client.post(f"/api/v1/runs/{run.id}/reviews", json={}).json()
     with database.transaction(write=False) as session:
         job = session.get_one(Job, made["job"]["id"])
-        assert job.payload == {"method": "sgd_influence", "span": "last_epoch"}
+        assert job.payload == {"method": "sgd_influence", "span": "last_epoch", "damping": "none"}
         assert {one.job_id for one in session.scalars(select(Scoring))} == {job.id}
 
 
 def test_a_scoring_that_makes_no_sense_is_refused(client: TestClient, run: Run) -> None:
-    for options in ({"method": "margin"}, {"method": "magic"}, {"span": "first_epoch"}, {"sapn": "last_epoch"}):
+    for options in (
+        {"method": "magic"},
+        {"damping": "much"},
+        {"method": "tracin", "damping": "auto"},
+        {"span": "first_epoch"},
+        {"sapn": "last_epoch"},
+    ):
         assert client.post(f"/api/v1/runs/{run.id}/reviews", json=options).status_code == 422, options
+
+
+def test_every_method_can_be_asked_for_and_notes_what_it_depends_on(client: TestClient, run: Run) -> None:
+    for name, method in METHODS.items():
+        made = client.post(f"/api/v1/runs/{run.id}/reviews", json={"method": name, "span": "all_epochs"}).json()
+        first = made["scorings"][0]
+        assert (made["method"], first["method"]) == (name, name)
+        assert first["options"] == ({"span": "all_epochs"} if method.spans else {})
+        assert client.get(f"/api/v1/reviews/{made['id']}").json()["method"] == name
+
+
+def test_by_margin_alone_there_is_one_ranking(client: TestClient, database: Database, run: Run) -> None:
+    made = client.post(f"/api/v1/runs/{run.id}/reviews", json={"method": "margin"}).json()
+    assert [one["method"] for one in made["scorings"]] == ["margin"]
+    with database.transaction(write=False) as session:
+        review = session.get_one(Review, made["id"])
+        assert review.accuracy_scoring_id == review.label_scoring_id == made["scorings"][0]["id"]
+
+
+def test_a_damping_is_noted_and_refused_where_the_method_knows_none(client: TestClient, run: Run) -> None:
+    made = client.post(f"/api/v1/runs/{run.id}/reviews", json={"damping": "auto"}).json()
+    assert made["scorings"][0]["options"] == {"span": "last_epoch", "damping": "auto"}
+    refusal = client.post(f"/api/v1/runs/{run.id}/reviews", json={"method": "outlier", "damping": "auto"}).json()
+    assert "The method outlier knows no damping. Leave it at none, or choose sgd_influence" in refusal["detail"]
+
+
+def test_methods_say_what_they_mean_and_what_they_cost_as_the_worker_worked_it_out(
+    client: TestClient, database: Database, run: Run
+) -> None:
+    unknown = client.get(f"/api/v1/runs/{run.id}/methods").json()
+    assert [one["name"] for one in unknown] == list(METHODS)
+    assert {one["costs"] for one in unknown} == {None}
+    cost = {"passes": 12.0, "seconds": 4.0, "memory_bytes": 3_000_000, "stored_bytes": 0, "damping_seconds": None}
+    with database.transaction() as session:
+        priced = session.get_one(Run, run.id)
+        priced.report = priced.report | {"costs": {"tracin": {"last_epoch": cost, "all_epochs": cost | {"seconds": 40.0}}}}
+    found = {one["name"]: one for one in client.get(f"/api/v1/runs/{run.id}/methods").json()}
+    assert found["tracin"]["costs"]["last_epoch"] == cost
+    assert found["tracin"]["costs"]["all_epochs"]["seconds"] == 40.0
+    assert (found["tracin"]["harm"], found["outlier"]["harm"]) == (True, False)
+    assert found["outlier"]["meaning"] == METHODS["outlier"].meaning
 
 
 def test_a_run_that_is_not_finished_is_not_scored(client: TestClient, database: Database, blocks: DataSet) -> None:
@@ -204,7 +252,7 @@ def test_scores_come_as_parquet_with_their_types(client: TestClient, run: Run, r
             select(Score.image_id, Score.value, Score.rank).where(Score.scoring_id == review.accuracy_scoring_id)
         ).all()
     assert {(image_id, value, rank) for image_id, value, rank in scores} == {
-        (image_id, row["influence"], row["influence_rank"]) for image_id, row in found.items()
+        (image_id, row["score"], row["score_rank"]) for image_id, row in found.items()
     }
     assert "=1+1" in {row["given_class"] for row in found.values()}  # no spreadsheet reads it: nothing is escaped
 
@@ -255,5 +303,5 @@ def test_what_can_be_chosen_is_what_is_described() -> None:
     assert choices(RunOptions, "network") == set(NETWORKS)
     assert choices(RunOptions, "schedule") == set(SCHEDULES)
     assert choices(RunOptions, "augmentation") == set(AUGMENTATIONS)
-    assert choices(ScoringOptions, "method") == set(METHODS) == set(EPOCHS_OF_WORK)
+    assert choices(ScoringOptions, "method") == set(METHODS)
     assert choices(ScoringOptions, "span") == set(SPANS)

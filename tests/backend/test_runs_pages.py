@@ -5,6 +5,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from backend.db import Database
+from backend.methods import METHODS
 from backend.models import Cleansing, DataSet, Job, Review, Run, Scoring
 from backend.storage import Storage
 from tests.factories import a_data_set, a_job, a_review, a_run
@@ -166,11 +167,15 @@ def test_a_scored_training_leads_to_its_review_and_its_tables(client: TestClient
             "top_group": 3,
             "predicted_change": -0.5,
             "measured_change": -0.4,
+            "trust": ["Without the first 3 images …: the prediction holds.", "A <b>second</b> sentence."],
+            "warns": False,
         }
     text = client.get(f"/runs/{run.id}").text
     assert f'<a class="button button--primary" href="/reviews/{review.id}">Review them</a>' in text
-    assert "predicted to change by -0.5000" in text
-    assert "it really changed by -0.4000" in text
+    assert "<p>Without the first 3 images …: the prediction holds.</p>" in text
+    assert "<p>A &lt;b&gt;second&lt;/b&gt; sentence.</p>" in text
+    assert "Exact: the training was replayed bit for bit." in text
+    assert "notice--warn" not in text
     for kind in ("csv", "parquet"):
         assert f'href="/runs/{run.id}/scores.{kind}"' in text
         assert client.get(f"/runs/{run.id}/scores.{kind}").status_code == 200
@@ -180,8 +185,59 @@ def test_a_ranking_that_means_little_says_so(client: TestClient, database: Datab
     run = a_training(database, blocks, "done")
     with database.transaction() as session:
         review = a_review(session, run)
-        session.get_one(Scoring, review.accuracy_scoring_id).report = {"seconds": 0.4, "adjoint_growth": 12_345.6}
-    assert "small effects grew 12,346-fold" in client.get(f"/runs/{run.id}").text
+        session.get_one(Scoring, review.accuracy_scoring_id).report = {
+            "seconds": 0.4,
+            "trust": ["The estimate grew 12,346-fold."],
+            "warns": True,
+        }
+    warning = '<div class="notice notice--warn"><p>The estimate grew 12,346-fold.'
+    assert warning in client.get(f"/runs/{run.id}").text
+    assert warning in client.get(f"/reviews/{review.id}").text
+
+
+def test_each_method_says_what_it_means_and_what_it_will_take(client: TestClient, database: Database, blocks: DataSet) -> None:
+    run = a_training(database, blocks, "done")
+    text = client.get(f"/runs/{run.id}").text
+    for name, method in METHODS.items():
+        assert f'name="method" value="{name}"' in text
+        assert method.meaning.replace("'", "&#39;") in text
+    assert text.count("What it takes is not known.") == len(METHODS)
+    cost = {"passes": 12.0, "seconds": 12.3, "memory_bytes": 3_000_000, "stored_bytes": 5_000_000, "damping_seconds": 90.0}
+    whole = cost | {"seconds": 240.0}
+    with database.transaction() as session:
+        priced = session.get_one(Run, run.id)
+        priced.report = priced.report | {"costs": {name: {"last_epoch": cost, "all_epochs": whole} for name in METHODS}}
+    text = " ".join(client.get(f"/runs/{run.id}").text.split())
+    assert "This takes about 12 s and stores nothing more." in text
+    assert "about 12 s for the last epoch, about 4 min 0 s for all, 3.0 MB of memory, 5.0 MB kept from the training" in text
+    assert text.count("with damping measured about 1 min 30 s") == 3
+    assert "not known" not in text
+
+
+def test_a_ranking_that_does_not_speak_of_harm_does_not_claim_it(client: TestClient, database: Database, blocks: DataSet) -> None:
+    run = a_training(database, blocks, "done")
+    with database.transaction() as session:
+        review = a_review(session, run)
+        review.method = "outlier"
+        scoring = session.get_one(Scoring, review.accuracy_scoring_id)
+        scoring.method = "outlier"
+    for address in (f"/reviews/{review.id}", f"/reviews/{review.id}/focus"):
+        text = client.get(address).text
+        assert "Unlike the others" in text, address
+        assert "urts accuracy" not in text, address
+        assert "hurts more" not in text, address
+    assert "That is no statement about harm" in client.get(f"/runs/{run.id}").text
+
+
+def test_a_review_by_margin_alone_shows_one_signal(client: TestClient, database: Database, blocks: DataSet) -> None:
+    run = a_training(database, blocks, "done")
+    with database.transaction() as session:
+        review = a_review(session, run)
+        review.method, review.accuracy_scoring_id = "margin", review.label_scoring_id
+    text = client.get(f"/reviews/{review.id}/focus").text
+    assert text.count('data-signal="') == 1
+    assert "Both, in turn" not in client.get(f"/reviews/{review.id}").text
+    assert client.get(f"/runs/{run.id}/scores.csv").text.count("margin,") > 1
 
 
 def test_a_training_of_a_verdict_leads_to_the_verdict(client: TestClient, database: Database, blocks: DataSet) -> None:

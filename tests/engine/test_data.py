@@ -2,10 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import EngineError, Images, default_recipe
-from worker.engine.data import augment, batches, draws, pixel_statistics
+from worker.engine import EngineError, Images, data, default_recipe
+from worker.engine.data import batches, draws, pixel_statistics
+
+
+def augment(recipe, pixels, ids, epoch):
+    return data.augment(recipe, torch.from_numpy(pixels), ids, epoch).numpy()
 
 
 def test_every_epoch_sees_every_image_once_in_batches_of_nearly_one_size(images):

@@ -9,22 +9,23 @@ from torch.nn import functional
 from tests.engine.conftest import a_recipe
 from worker.engine.models import Network
 from worker.engine.optimizers import initial_state, optimizer
+from worker.engine.recipe import SCHEDULES
 from worker.engine.retrace import TrainingStep, fused_pass, mean_gradient_of, products, retrace
 
 COUNT, BATCH, FEATURES, CLASSES, EPOCHS = 12, 4, 5, 3, 3
 
-OPTIMIZERS = {
+UPDATES = {
     "sgd": {},
     "weight decay": {"weight_decay": 0.05},
     "momentum": {"momentum": 0.8},
     "momentum and weight decay": {"momentum": 0.8, "weight_decay": 0.05},
     "nesterov": {"momentum": 0.8, "nesterov": True},
-    "step schedule": {"schedule": "step"},
-    "cosine schedule": {"momentum": 0.8, "schedule": "cosine"},
+    "nesterov and weight decay": {"momentum": 0.8, "nesterov": True, "weight_decay": 0.05},
     "adam": {"optimizer": "adam", "learning_rate": 0.02},
     "adam with weight decay": {"optimizer": "adam", "learning_rate": 0.02, "weight_decay": 0.05},
     "adamw": {"optimizer": "adamw", "learning_rate": 0.02, "weight_decay": 0.05},
 }
+OPTIMIZERS = {f"{name}, {schedule}": {**settings, "schedule": schedule} for name, settings in UPDATES.items() for schedule in SCHEDULES}
 
 
 @pytest.fixture(scope="module")

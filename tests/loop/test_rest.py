@@ -240,14 +240,14 @@ def take_in_turn(one: list[int], other: list[int]) -> list[int]:
 def test_the_default_queue_is_the_two_rankings_taken_in_turn(table: list[dict[str, str]], queue: list[Json]) -> None:
     rankings = [
         [int(row["image_id"]) for row in sorted(table, key=lambda row: (float(row[score]), int(row["image_id"])))]
-        for score in ("influence", "margin")
+        for score in ("score", "margin")
     ]
     assert [card["image_id"] for card in queue] == take_in_turn(*rankings)
     assert rankings[0] != rankings[1]
 
 
 def test_a_single_ranking_can_be_asked_for_alone(api: Api, review: Json, table: list[dict[str, str]]) -> None:
-    for order, score in (("accuracy", "influence"), ("label", "margin")):
+    for order, score in (("accuracy", "score"), ("label", "margin")):
         cards = api.get(f"/reviews/{review['id']}/suggestions", order=order, limit=50)["items"]
         lowest = sorted(float(row[score]) for row in table)[:50]
         assert [card[f"{order}_value"] for card in cards] == lowest
@@ -262,7 +262,7 @@ def test_the_downloads_agree_with_each_other_and_with_the_queue(
         assert list(text) == list(row)
         assert {name: str(value) for name, value in row.items() if name != "decision"} == {n: v for n, v in text.items() if n != "decision"}
         assert (row["image_id"], row["queue_position"]) == (card["image_id"], card["position"])
-        assert (row["influence"], row["margin"]) == (card["accuracy_value"], card["label_value"])
+        assert (row["score"], row["margin"]) == (card["accuracy_value"], card["label_value"])
 
 
 def test_most_planted_errors_lie_in_front(queue: list[Json], planted: set[int], decided: Decided) -> None:

@@ -2,20 +2,25 @@
 
 from worker.engine.data import Images
 from worker.engine.defaults import default_recipe
+from worker.engine.devices import choose as choose_device
 from worker.engine.errors import Diverged, EngineError, ReplayDrift
+from worker.engine.evaluation import evaluate, export_weights, features, predict
 from worker.engine.explain import explain
-from worker.engine.models import NETWORKS
+from worker.engine.models import NETWORKS, import_network, register_network
 from worker.engine.recipe import Recipe
 from worker.engine.removal import Removal, leave_out
-from worker.engine.scores import METHODS, SPANS, Scores, score
-from worker.engine.training import Training, evaluate, features, load_training, predict, train
+from worker.engine.scores import METHODS, SPANS, Cost, Scores, Sizes, ensemble, score, trust_words, warns
+from worker.engine.torchvision_networks import download_weights
+from worker.engine.training import Training, load_training, train
 from worker.engine.trajectory import EpochReport, stored_bytes
 from worker.engine.verdict import Difference, paired_difference
+from worker.engine.weights import register_weights, use_weights_folder
 
 __all__ = [
     "METHODS",
     "NETWORKS",
     "SPANS",
+    "Cost",
     "Difference",
     "Diverged",
     "EngineError",
@@ -25,16 +30,27 @@ __all__ = [
     "Removal",
     "ReplayDrift",
     "Scores",
+    "Sizes",
     "Training",
+    "choose_device",
     "default_recipe",
+    "download_weights",
+    "ensemble",
     "evaluate",
     "explain",
+    "export_weights",
     "features",
+    "import_network",
     "leave_out",
     "load_training",
     "paired_difference",
     "predict",
+    "register_network",
+    "register_weights",
     "score",
     "stored_bytes",
     "train",
+    "trust_words",
+    "use_weights_folder",
+    "warns",
 ]

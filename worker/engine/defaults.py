@@ -4,6 +4,8 @@ from worker.engine.data import Images, pixel_statistics
 from worker.engine.recipe import Recipe
 
 FEW_IMAGES = 5_000
+# Of the pixels that torchvision's weights were trained on.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def default_recipe(images: Images, classes: int, *, seed: int = 0, **asked: object) -> Recipe:
@@ -29,5 +31,8 @@ def default_recipe(images: Images, classes: int, *, seed: int = 0, **asked: obje
         "augmentation": "none" if simple else "shift_flip",
         "seed": seed,
     }
+    if asked.get("weights"):
+        # What published weights were trained with, and a rate that changes them gently.
+        settings |= {"learning_rate": 0.01} | ({"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if channels == 3 else {})
     settings |= {name: value for name, value in asked.items() if value is not None}
     return Recipe(**settings)  # type: ignore[arg-type]  # the fields are checked by Recipe itself

@@ -1,28 +1,133 @@
-"""Which validation images an image hurts and helps."""
+"""Which validation images an image hurts and helps (influence.md, section 7).
+
+Leaving image i out changes the parameters at the end by some δθ; one JVP of the validation losses along δθ gives the change of every one of
+them. δθ is to be had in two ways:
+
+- exactly, to first order: the removal's perturbation is carried forward through every later step of the span,
+      δg_t = H_t δθ_t − [i ∈ S_t] (1/|S_t|) ∇ℓ(z_i; θ_t) ,   (δθ_{t+1}, δs_{t+1}) = the update's derivative along (δθ_t, δs_t, δg_t)
+  which is the retracing's recursion turned round: the mean of the changes is the image's sgd_influence. It costs a retracing.
+- at once: as if no later step bent it (H δθ = 0), with ∇ℓ_i taken at the end of each epoch of the span, where θ is on disk. The optimizer's
+  state still carries it on, so momentum and Adam count in full.
+
+docs/decisions/0016 has how well each agrees with really leaving the image out.
+"""
 
 import numpy as np
 import torch
 
-from worker.engine import data
+from worker.engine import checks, data, devices
 from worker.engine.data import Images
-from worker.engine.models import build
-from worker.engine.retrace import PASS, mean_gradient_of, products
-from worker.engine.training import Training
+from worker.engine.errors import EngineError
+from worker.engine.evaluation import walk
+from worker.engine.models import Network
+from worker.engine.optimizers import Step, step_jvp
+from worker.engine.replay import Replay
+from worker.engine.retrace import TrainingStep, fused_pass_in_parts, mean_gradient, mean_gradient_of, products, update_needs_gradient
+from worker.engine.scores.asked import SPANS
+from worker.engine.training import Training, runner
+from worker.engine.trajectory import Point, epoch_file
+
+# Steps over which the optimizer's state carries an effect on: momentum 0.9 has spent 97 % of it by then.
+CARRIED = 32
 
 
-def explain(training: Training, images: Images, validation: Images, position: int) -> np.ndarray:
-    """The change of each validation image's loss if the last step that saw the image had not, (N_validation,) float64; low = hurt most.
+def explain(
+    training: Training,
+    images: Images,
+    validation: Images,
+    position: int,
+    *,
+    span: str = "last_epoch",
+    exact: bool = False,
+    device: str = "auto",
+) -> np.ndarray:
+    """The change of each validation image's loss if the span had been trained without an image, (N_validation,) float64; low = hurt most.
 
-    position: of the image in `images`. The image's own effect on θ is +(η/|S|) ∇ℓ(z_i; θ_T), taken at the end of training, and one JVP of the
-    validation losses along it gives all entries at once. A first-order view for "why", not the influence that ranks.
+    position: of the image in `images`, the run's N training images. span: as for `score`. exact: carry the effect through every later step
+    (minutes rather than a second, and the store must allow it). device: as for `score`. A first-order view for "why", not the influence that ranks.
+
+    Raises EngineError for input that does not fit, ReplayDrift where an exact explanation cannot be had here.
     """
-    network, _ = build(training.recipe)
-    x, y = data.plain(training.recipe, images, np.array([position]), torch.float32)
-    scale = training.recipe.learning_rate / training.recipe.batch_size
-    effect = scale * mean_gradient_of(network, training.params, x, y)  # δθ when the image leaves, (P,)
-    changes = np.empty(len(validation))
-    for start in range(0, len(validation), PASS):
-        chunk = np.arange(start, min(start + PASS, len(validation)))
-        x, y = data.plain(training.recipe, validation, chunk, torch.float32)
-        changes[chunk] = products(network, training.params, effect, x, y).double().numpy()
-    return changes
+    _check(training, images, validation, position, span)
+    where = devices.choose(device, training.record.environment)
+    run, _ = runner(training.recipe, images, device=where)
+    replay = Replay(training, run, 2**30)
+    if exact:
+        replay.check("steps", span)
+    epochs = range(training.recipe.epochs - 1 if span == "last_epoch" else 0, training.recipe.epochs)
+    with devices.exact(where, int(training.record.environment["threads"])):
+        effect = exact_effect(replay, position, epochs) if exact else quick_effect(replay, position, epochs)
+        return changes(run.network, training, replay.final_params(), effect, validation)
+
+
+def changes(network: Network, training: Training, params: torch.Tensor, effect: torch.Tensor, validation: Images) -> np.ndarray:
+    """⟨δθ, ∇ℓ(z_j; θ_T)⟩ of every validation image, (N_validation,)."""
+    result = np.empty(len(validation))
+    for chunk, x, y in walk(network, training.recipe, params, validation, "products"):
+        result[chunk] = products(network, params, effect, x, y).double().cpu().numpy()
+    return result
+
+
+def exact_effect(replay: Replay, position: int, epochs: range) -> torch.Tensor:
+    """δθ_T (P,) when `epochs` are trained without the image, to first order and through every step."""
+    run = replay.run
+    moved: Point | None = None
+    for epoch in epochs:
+        for step in replay.forwards(epoch):
+            gone = torch.nonzero(step.positions == position).flatten()
+            if moved is None and not len(gone):
+                continue
+            moved = carry(run.network, run.update, step, moved, gone)
+    assert moved is not None  # every image is drawn once an epoch
+    return moved[0]
+
+
+def carry(network: Network, update: Step, step: TrainingStep, moved: Point | None, gone: torch.Tensor) -> Point:
+    """(δθ_{t+1}, δs_{t+1}) from (δθ_t, δs_t), None for nothing yet; gone: places in the batch of the images that are left out, (K,)."""
+    zero = torch.zeros_like(step.params)
+    d_params, d_state = moved or (zero, {key: torch.zeros_like(value) for key, value in step.state.items()})
+    # δg = H δθ − (1/|S|) ∇ℓ_i
+    bent = zero if moved is None else fused_pass_in_parts(network, step, d_params)[1]
+    if len(gone):
+        bent = bent - mean_gradient_of(network, step.params, step.x[gone], step.y[gone]) * (len(gone) / len(step.y))
+    gradient = mean_gradient(network, step) if update_needs_gradient(step.state) else zero
+    return step_jvp(update, step.params, step.state, gradient, step.learning_rate, d_params, d_state, bent)
+
+
+def quick_effect(replay: Replay, position: int, epochs: range) -> torch.Tensor:
+    """δθ_T (P,) as if later steps did not bend it: the sum over the epochs of what leaving out the image's step in each would have moved."""
+    run = replay.run
+    total = torch.zeros_like(replay.final_params())
+    for epoch in epochs:
+        params, state = _point_after(replay, epoch)
+        order = data.batches(run.recipe, run.images, epoch)
+        t = next(t for t, positions in enumerate(order) if position in positions)
+        x, y = run.batch(epoch, np.array([position]))
+        bent = -mean_gradient_of(run.network, params, x, y) / len(order[t])
+        total += _carried(run.update, (params, state), run.rate(epoch, t), bent, run.steps * (run.recipe.epochs - epoch) - t)
+    return total
+
+
+def _carried(update: Step, point: Point, rate: float, bent: torch.Tensor, steps: int) -> torch.Tensor:
+    """What a change of one step's gradient, δg (P,), moves in all: at once, and through the optimizer's state in later steps."""
+    params, state = point
+    zero = torch.zeros_like(params)
+    moved: Point = (zero, {key: torch.zeros_like(value) for key, value in state.items()})
+    for _ in range(min(steps, CARRIED) if state else 1):
+        moved = step_jvp(update, params, state, zero, rate, moved[0], moved[1], bent)
+        bent = zero
+    return moved[0]
+
+
+def _point_after(replay: Replay, epoch: int) -> Point:
+    """θ and s at the end of an epoch where they are on disk; at the end of the run where not."""
+    known = epoch_file(replay.training.folder, epoch + 1).exists()
+    return replay.start(epoch + 1 if known else replay.run.recipe.epochs)
+
+
+def _check(training: Training, images: Images, validation: Images, position: int, span: str) -> None:
+    checks.before_scoring(training.record, images, validation)
+    if not 0 <= position < len(images):
+        raise EngineError(f"Choose an image between 0 and {len(images) - 1}, not {position}.")
+    if span not in SPANS:
+        raise EngineError(f"There is no span called {span!r}; there are {', '.join(SPANS)}.")

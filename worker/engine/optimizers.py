@@ -59,7 +59,7 @@ def initial_state(recipe: Recipe, params: torch.Tensor) -> State:
     if recipe.optimizer == "sgd":
         return {"momentum": torch.zeros_like(params)} if recipe.momentum else {}
     return {
-        "count": torch.zeros((), dtype=params.dtype),
+        "count": torch.zeros((), dtype=params.dtype, device=params.device),
         "first": torch.zeros_like(params),
         "second": torch.zeros_like(params),
     }
@@ -75,4 +75,20 @@ def step_vjp(
     # torch types vjp and jvp as if they always returned auxiliary output.
     _, pull_back = torch.func.vjp(lambda p, s, g: step(p, s, g, rate), params, state, gradient)  # type: ignore[misc]
     carried: tuple[torch.Tensor, State, torch.Tensor] = pull_back((adjoint, state_adjoint))
+    return carried
+
+
+def step_jvp(
+    step: Step,
+    params: torch.Tensor,
+    state: State,
+    gradient: torch.Tensor,
+    rate: float,
+    moved: torch.Tensor,
+    moved_state: State,
+    bent: torch.Tensor,
+) -> tuple[torch.Tensor, State]:
+    """(δθ', δs'): small changes δθ (`moved`), δs (`moved_state`) and δg (`bent`) carried forward through one update, (P,) each."""
+    primals, tangents = (params, state, gradient), (moved, moved_state, bent)
+    _, carried = torch.func.jvp(lambda p, s, g: step(p, s, g, rate), primals, tangents)  # type: ignore[misc]  # see step_vjp
     return carried

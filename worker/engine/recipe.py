@@ -4,19 +4,26 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from worker.engine.errors import EngineError
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
-SCHEDULES = ("constant", "step", "cosine")
+SCHEDULES = ("constant", "step", "cosine", "inverse_root")
 AUGMENTATIONS = ("none", "shift", "shift_flip")
+TRAINED = ("all", "head")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A run's settings. `learning_rate` is η before the schedule; `mean` and `std` normalise pixels scaled to 0…1, one value a channel."""
+    """A run's settings. `learning_rate` is η before the schedule; `mean` and `std` normalise pixels scaled to 0…1, one value a channel.
+
+    weights: SHA-256 of the file that training starts from; empty for a start from the seed. trained: "head" for the last linear layer alone.
+    precision: of the network's operations in a training step; parameters, optimizer and everything that scores are float32 anyway.
+    """
 
     network: str
     classes: int
@@ -35,6 +42,9 @@ class Recipe:
     schedule: str = "constant"
     augmentation: str = "none"
     seed: int = 0
+    weights: str = ""
+    trained: str = "all"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         """Raises EngineError with a sentence for a setting that makes no sense."""
@@ -55,11 +65,20 @@ class Recipe:
             (self.optimizer, OPTIMIZERS, "optimizer"),
             (self.schedule, SCHEDULES, "schedule"),
             (self.augmentation, AUGMENTATIONS, "augmentation"),
+            (self.trained, TRAINED, "part of a network to train"),
+            (self.precision, PRECISIONS, "precision"),
         ):
             if value not in known:
                 raise EngineError(f"There is no {word} called {value!r}; there are {', '.join(known)}.")
+        if self.weights and not re.fullmatch("[0-9a-f]{64}", self.weights):
+            raise EngineError(f"weights is the SHA-256 of a file, 64 digits from 0 to f, not {self.weights!r}.")
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise EngineError("mean and std need one value for each channel.")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return self.channels, self.height, self.width
 
     def to_json(self) -> str:
         """The recipe as JSON with sorted keys."""
@@ -86,4 +105,7 @@ class Recipe:
         if self.schedule == "step":
             # A tenth at half of the run, a hundredth at three quarters.
             return self.learning_rate * (0.1 ** ((2 * step >= steps) + (4 * step >= 3 * steps)))
+        if self.schedule == "inverse_root":
+            # η/√t, t from 1: the first paper's for logistic regression.
+            return self.learning_rate / math.sqrt(step + 1)
         return self.learning_rate

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from worker.engine import devices
 from worker.engine.data import Images, Integers
 from worker.engine.errors import EngineError
-from worker.engine.training import Training, evaluate, train
+from worker.engine.evaluation import evaluate
+from worker.engine.training import Training, train
 from worker.engine.trajectory import Progress
 
 
@@ -36,5 +38,7 @@ def leave_out(
         raise EngineError(f"Choose between 1 and {len(images) - 1} of the {len(images)} training images to leave out.")
     mask = np.zeros(len(images), dtype=bool)
     mask[positions] = True
-    without = train(training.recipe, images, None, folder, leave_out=mask, progress=progress)
+    # Where the run was made: another device rounds differently, and that would be measured too.
+    device = devices.choose("auto", training.record.environment).type
+    without = train(training.recipe, images, None, folder, leave_out=mask, progress=progress, device=device)
     return Removal(without, evaluate(without, validation)[1] - evaluate(training, validation)[1])

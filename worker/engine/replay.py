@@ -1,14 +1,15 @@
 """The steps of a finished run, epoch by epoch, last first."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
-from worker.engine import data, trajectory
+from worker.engine import data, devices, trajectory
 from worker.engine.errors import EngineError, ReplayDrift
 from worker.engine.optimizers import initial_state
 from worker.engine.retrace import TrainingStep
+from worker.engine.steps import StepsReader
 from worker.engine.training import Runner, Training, runner
 from worker.engine.trajectory import Point
 
@@ -22,54 +23,128 @@ class Replay:
     budget: int
     allow_drift: bool = False
     drifted: bool = False
+    # Epoch starts that were replayed from the seed, where the store keeps none.
+    starts: dict[int, Point] = field(default_factory=dict)
+
+    def check(self, needs: str, span: str) -> None:
+        """Raises EngineError where what a method needs of this run (`Method.needs`) cannot be had, or not within the budget."""
+        store = self.training.record.store
+        steps, epochs = needs == "steps", needs == "epochs" and span == "all_epochs"
+        if store == "final_params" and (steps or epochs):
+            raise EngineError(
+                "This run kept its last parameters only, so its steps cannot be replayed; use the method final_params, "
+                "or train again with the store epoch_starts."
+            )
+        if steps and store != "every_step":
+            trajectory.segment_length(self.run.steps, self.budget, self._point_bytes(), self._starts_in_memory())
+        elif self.budget < 2 * self._point_bytes():
+            # Also raised for what needs no steps: two sets of parameters are the least that any retracing holds.
+            trajectory.segment_length(1, self.budget, self._point_bytes())
 
     def epoch(self, epoch: int) -> Iterator[TrainingStep]:
         """The steps of epoch `epoch` (from 0), last first. Raises ReplayDrift where the replay does not reach the recorded hash."""
         order = data.batches(self.run.recipe, self.run.images, epoch)
+        with self.run.batches(epoch, order, towards=-1) as batch:
+            for t, (params, state) in self._points(epoch, order):
+                x, y = batch(t)
+                positions = torch.from_numpy(order[t]).to(self.run.device)
+                yield TrainingStep(params, state, x, y, positions, self.run.rate(epoch, t), self.run.weights(order[t]))
+                # Not to be held while the next segment is made.
+                del params, state, x, y
 
-        def advance(point: Point, t: int) -> Point:
-            x, y = self.run.batch(epoch, order[t])
-            return self.run.advance(point, x, y, order[t], self.run.rate(epoch, t))[0]
+    def forwards(self, epoch: int) -> Iterator[TrainingStep]:
+        """The steps of epoch `epoch` (from 0), first to last, from its start. Raises ReplayDrift where that does not end where the run did."""
+        point = self.start(epoch)
+        order = data.batches(self.run.recipe, self.run.images, epoch)
+        with self.run.batches(epoch, order) as batch:
+            for t, positions in enumerate(order):
+                x, y = batch(t)
+                yield TrainingStep(*point, x, y, torch.from_numpy(positions).to(self.run.device), self.run.rate(epoch, t))
+                point = self._advance(point, epoch, t, positions, x, y)
+        self._check(epoch, point, self.training.history[epoch].params_hash)
 
-        for t, (params, state) in self._points(epoch, len(order), advance):
-            x, y = self.run.batch(epoch, order[t])
-            positions = torch.from_numpy(order[t])
-            weights = None if self.run.keep is None else self.run.keep[positions]
-            yield TrainingStep(params, state, x, y, positions, self.run.rate(epoch, t), weights)
+    def start(self, epoch: int) -> Point:
+        """θ and s at the start of epoch `epoch` (from 0; the number of epochs: at the end), from its file or replayed from the seed.
 
-    def _points(self, epoch: int, steps: int, advance: trajectory.Advance) -> Iterator[tuple[int, Point]]:
-        folder, store = self.training.folder, self.training.record.store
-        if store == "final_params":
-            raise EngineError("This run kept its last parameters only, so its steps cannot be replayed; use the method final_params.")
-        if store == "every_step":
-            stored = trajectory.read_steps(trajectory.steps_file(folder, epoch))
-            return ((t, stored[t]) for t in reversed(range(steps)))
-        return trajectory.backwards(self._start(epoch), steps, self.budget, advance, lambda point: self._check(epoch, point))
-
-    def _start(self, epoch: int) -> Point:
-        """θ and s at an epoch's start: from the file, or from the seed by replaying all that comes before."""
-        if self.training.record.store != "recipe":
-            return trajectory.read_point(trajectory.epoch_file(self.training.folder, epoch))
-        run, initial = runner(self.run.recipe, self.run.images, None)
-        run.keep = self.run.keep
-        point: Point = (initial, initial_state(run.recipe, initial))
-        for before in range(epoch):
-            for t, positions in enumerate(data.batches(run.recipe, run.images, before)):
-                x, y = run.batch(before, positions)
-                point = run.advance(point, x, y, positions, run.rate(before, t))[0]
-            self._check(before, point)
-        return point
-
-    def _check(self, epoch: int, point: Point) -> None:
-        if trajectory.params_hash(point[0]) == self.training.history[epoch].params_hash:
-            return
-        if not self.allow_drift:
-            raise ReplayDrift(epoch + 1, self.training.record.environment, trajectory.environment())
-        self.drifted = True
+        Raises EngineError where the file is missing, damaged or another run's, ReplayDrift where the replay is not the run.
+        """
+        path = trajectory.epoch_file(self.training.folder, epoch)
+        if not path.exists() and not self._keeps_starts():
+            return self._from_seed(epoch)
+        point = trajectory.read_point(path, self.training.record.run)
+        if epoch and trajectory.params_hash(point[0]) != self.training.history[epoch - 1].params_hash:
+            raise EngineError(f"The run's file {path.name} is damaged: it does not hold what the run recorded; train this run again.")
+        return trajectory.placed(point, self.run.device)
 
     def final_params(self) -> torch.Tensor:
         """θ_T, (P,)."""
-        if self.training.record.store != "recipe":
-            return self.training.params
-        last = self.run.recipe.epochs
-        return self._start(last)[0]
+        params = self.training.params if self.training.params.numel() else self.start(self.run.recipe.epochs)[0]
+        return params.to(self.run.device)
+
+    def _points(self, epoch: int, order: list[data.Integers]) -> Iterator[tuple[int, Point]]:
+        steps = len(order)
+        if self.training.record.store == "every_step":
+            stored = StepsReader(trajectory.steps_file(self.training.folder, epoch))
+            for t in reversed(range(steps)):
+                yield t, trajectory.placed(stored.point(t), self.run.device)
+            return
+        stride = trajectory.segment_length(steps, self.budget, self._point_bytes(), self._starts_in_memory())
+        with self.run.batches(epoch, order) as batch:
+            yield from trajectory.backwards(
+                self.start(epoch),
+                steps,
+                stride,
+                lambda point, t: self._advance(point, epoch, t, order[t], *batch(t)),
+                self._arrived(epoch),
+            )
+
+    def _advance(self, point: Point, epoch: int, t: int, positions: data.Integers, x: torch.Tensor, y: torch.Tensor) -> Point:
+        point = self.run.advance(point, x, y, positions, self.run.rate(epoch, t))[0]
+        if t == 0 and self.run.steps > 1 and epoch < len(self.training.record.first_steps):
+            self._check(epoch, point, self.training.record.first_steps[epoch])
+        return point
+
+    def _from_seed(self, epoch: int) -> Point:
+        """Replay all epochs before, from the nearest start that is at hand; on the way, keep as many starts as half the budget holds."""
+        if 0 not in self.starts:
+            initial = runner(self.run.recipe, self.run.images, None, self.run.device)[1]
+            self.starts[0] = (initial, initial_state(self.run.recipe, initial))
+        nearest = max(start for start in self.starts if start <= epoch)
+        point = self.starts[nearest]
+        for before in range(nearest, epoch):
+            order = data.batches(self.run.recipe, self.run.images, before)
+            with self.run.batches(before, order) as batch:
+                for t, positions in enumerate(order):
+                    point = self._advance(point, before, t, positions, *batch(t))
+            self._check(before, point, self.training.history[before].params_hash)
+            if (before + 1) % self._stride() == 0:
+                self.starts[before + 1] = point
+        return point
+
+    def _keeps_starts(self) -> bool:
+        return self.training.record.store in ("epoch_starts", "every_step")
+
+    def _point_bytes(self) -> int:
+        params = torch.empty(self.run.network.size, device="meta")
+        return trajectory.point_bytes((params, initial_state(self.run.recipe, params)))
+
+    def _stride(self) -> int:
+        """Every how many epochs a start that was replayed from the seed is kept: at most half the budget, and never what the steps need."""
+        points = self.budget // self._point_bytes()
+        room = max(1, min(points // 2, points - trajectory.least_points(self.run.steps)))
+        return self.run.recipe.epochs // room + 1
+
+    def _starts_in_memory(self) -> int:
+        """How many epoch starts stay in memory beside the steps of one epoch."""
+        return 0 if self._keeps_starts() else self.run.recipe.epochs // self._stride() + 1
+
+    def _arrived(self, epoch: int) -> trajectory.Arrived:
+        """Checks that a replay of `epoch` ended where the run did."""
+        return lambda point: self._check(epoch, point, self.training.history[epoch].params_hash)
+
+    def _check(self, epoch: int, point: Point, recorded: str) -> None:
+        if trajectory.params_hash(point[0]) == recorded:
+            return
+        if not self.allow_drift:
+            raise ReplayDrift(epoch + 1, self.training.record.environment, devices.environment(self.run.device))
+        self.drifted = True

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
+from worker.engine.along import Along
 from worker.engine.models import Network
 from worker.engine.optimizers import State, Step, step_vjp
 
-# How many images one pass takes where the whole data set is walked: bounds the memory.
-PASS = 512
+# δ in u − δ η H u: one number, or one for each step.
+Damping = float | Callable[["TrainingStep"], float]
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,30 @@ def fused_pass(
         return counted.mean(), products  # (), (B,)
 
     # H v = ∇_θ mean(s)
-    hessian_product, products = torch.func.grad(mean_product, has_aux=True)(params)
+    with Along():
+        hessian_product, products = torch.func.grad(mean_product, has_aux=True)(params)
     return products.detach(), hessian_product.detach()
+
+
+def fused_pass_in_parts(network: Network, step: TrainingStep, direction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The fused pass of a step's batch, in as few parts of nearly one size as the memory of a pass allows: ⟨v, ∇ℓ(z_i; θ_t)⟩ (B,) and H_t v (P,)."""
+    count = len(step.y)
+    parts = -(-count // network.images_a_pass(tuple(step.x.shape[1:]), "fused"))
+    if parts == 1:
+        return fused_pass(network, step.params, direction, step.x, step.y, step.weights)
+    inner, hessian_product = [], torch.zeros_like(direction)
+    for part in torch.arange(count).tensor_split(parts):
+        here = slice(int(part[0]), int(part[-1]) + 1)
+        weights = None if step.weights is None else step.weights[here]
+        products_here, mean_here = fused_pass(network, step.params, direction, step.x[here], step.y[here], weights)
+        inner.append(products_here)
+        hessian_product += mean_here * (len(part) / count)
+    return torch.cat(inner), hessian_product
 
 
 def products(network: Network, params: torch.Tensor, direction: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """⟨v, ∇ℓ(z_i; θ)⟩ for each image, (B,): one forward pass, no per-image gradients."""
-    with torch.no_grad():
+    with torch.no_grad(), Along():
         _, result = torch.func.jvp(lambda p: network.losses(p, x, y), (params,), (direction,))  # type: ignore[misc]  # see step_vjp
     return result
 
@@ -59,7 +77,7 @@ def retrace(
     state_adjoint: State,
     influence: torch.Tensor,
     *,
-    damping: float = 1.0,
+    damping: Damping = 1.0,
     after_step: Callable[[TrainingStep, torch.Tensor], None] | None = None,
 ) -> tuple[torch.Tensor, State]:
     """Carry the adjoint back through `steps`, last first, adding each image's influence to `influence` (N,) float64 in place.
@@ -68,6 +86,8 @@ def retrace(
     damping: δ in u − δ η H u; 1 is exact. after_step(step, v): called with the direction v of each step.
     Returns (a, b) before the earliest step. Source: Hara et al. 2019, algorithm 1, for any optimizer.
     """
+    # On the adjoint's device, so that no step waits for a copy.
+    total = influence.to(adjoint.device)
     for step in steps:
         gradient = torch.zeros_like(adjoint)
         if update_needs_gradient(step.state):
@@ -76,11 +96,12 @@ def retrace(
         carried, state_adjoint, direction = step_vjp(update, step.params, step.state, gradient, step.learning_rate, adjoint, state_adjoint)
         if after_step is not None:
             after_step(step, direction)
-        inner, hessian_product = fused_pass(network, step.params, direction, step.x, step.y, step.weights)
+        inner, hessian_product = fused_pass_in_parts(network, step, direction)
         # I_i −= (1/|S_t|) ⟨v, ∇ℓ(z_i; θ_t)⟩
-        influence.index_add_(0, step.positions, inner.to(influence.dtype), alpha=-1.0 / len(step.y))
+        total.index_add_(0, step.positions, inner.to(total.dtype), alpha=-1.0 / len(step.y))
         # a_t = ā + H_t v
-        adjoint = carried + damping * hessian_product
+        adjoint = carried + (damping(step) if callable(damping) else damping) * hessian_product
+    influence.copy_(total)
     return adjoint, state_adjoint
 
 

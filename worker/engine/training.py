@@ -1,9 +1,9 @@
-"""Run a recipe: train, resume, leave images out, predict."""
+"""Run a recipe: train, resume, leave images out."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,26 +11,31 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from worker.engine import data, trajectory
+from worker.engine import checks, data, devices, trajectory
+from worker.engine.ahead import Ahead
 from worker.engine.data import Images, Integers
 from worker.engine.errors import Diverged, EngineError
-from worker.engine.models import Network, build
+from worker.engine.evaluation import evaluate_params
+from worker.engine.examine import examine
+from worker.engine.models import NETWORKS, Network, build
 from worker.engine.optimizers import Step, initial_state, optimizer
 from worker.engine.recipe import Recipe
+from worker.engine.signals import Seen, Signals, read_signals, signals_file, write_signals
+from worker.engine.steps import StepsWriter
 from worker.engine.trajectory import EpochReport, Point, Progress, RunRecord
 
-# Images of one evaluation pass.
-EVALUATION = 1024
+# Every how many steps a training looks whether its loss is still a number: looking makes a GPU wait.
+LOOK = 50
 
 
 @dataclass(frozen=True)
 class Training:
-    """A finished run. `margins`: the area under the margin of each training image, (N,) float64 (Pleiss et al. 2020)."""
+    """A finished run. `params`: θ_T (P,), empty where the store keeps none. `signals`: what the training saw of each image."""
 
     folder: Path
     record: RunRecord
     params: torch.Tensor
-    margins: np.ndarray
+    signals: Signals
 
     @property
     def recipe(self) -> Recipe:
@@ -39,6 +44,11 @@ class Training:
     @property
     def history(self) -> list[EpochReport]:
         return self.record.history
+
+    @property
+    def margins(self) -> np.ndarray:
+        """The area under the margin of each training image, (N,) float64 (Pleiss et al. 2020)."""
+        return self.signals.margins / self.recipe.epochs
 
     @property
     def params_hash(self) -> str:
@@ -60,6 +70,11 @@ class Runner:
     keep: torch.Tensor | None  # (N,) 1 or 0 for images left out; None where all are in
 
     @property
+    def device(self) -> torch.device:
+        """Where the network is, and all that a step sees."""
+        return self.network.device
+
+    @property
     def steps(self) -> int:
         """Steps an epoch."""
         return self.recipe.steps_per_epoch(len(self.images))
@@ -74,40 +89,49 @@ class Runner:
         """θ_{t+1}, s_{t+1} = step(θ_t, s_t, g_t); also the logits (B, classes) and losses (B,) at θ_t."""
         params, state = point
         theta = params.detach().requires_grad_()
-        logits = self.network.logits(theta, x)
-        losses = functional.cross_entropy(logits, y, reduction="none")
+        with self._precision():
+            logits = self.network.logits(theta, x)
+        losses = functional.cross_entropy(logits.float(), y, reduction="none")
         # Dropping an image drops its term and keeps the divisor |S_t|: the counterfactual run of influence.md, section 2.
-        counted = losses if self.keep is None else losses * self.keep[torch.from_numpy(positions)]
-        (gradient,) = torch.autograd.grad(counted.mean(), theta)
+        weights = self.weights(positions)
+        (gradient,) = torch.autograd.grad((losses if weights is None else losses * weights).mean(), theta)
         with torch.no_grad():
-            return self.update(params, state, gradient, rate), logits.detach(), losses.detach()
+            return self.update(params, state, gradient, rate), logits.detach().float(), losses.detach()
 
     def batch(self, epoch: int, positions: Integers) -> tuple[torch.Tensor, torch.Tensor]:
-        """x and y of one step."""
-        return data.batch(self.recipe, self.images, positions, epoch, torch.float32)
+        """x and y of one step, on the device."""
+        return data.batch(self.recipe, self.images, positions, epoch, torch.float32, self.device)
+
+    def batches(self, epoch: int, order: list[Integers], towards: int = 1) -> Ahead[tuple[torch.Tensor, torch.Tensor]]:
+        """x and y of step t of an epoch, read ahead. towards: 1 where the steps are walked in order, −1 in reverse."""
+        return Ahead(lambda t: self.batch(epoch, order[t]), len(order), towards)
+
+    def weights(self, positions: Integers) -> torch.Tensor | None:
+        """What the images of a batch count, (B,) 1 or 0; None where all are in."""
+        return None if self.keep is None else self.keep[torch.from_numpy(positions)].to(self.device)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        """In lower precision only the network's operations of a training step are, in the run and in its replay alike."""
+        if self.recipe.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
-def runner(recipe: Recipe, images: Images, leave_out: np.ndarray | None = None) -> tuple[Runner, torch.Tensor]:
+def runner(
+    recipe: Recipe, images: Images, leave_out: np.ndarray | None = None, device: torch.device | str = "cpu"
+) -> tuple[Runner, torch.Tensor]:
     """The shared parts of a run and θ_0. leave_out: (N,) bool."""
     data.check(images, recipe, "training")
-    network, initial = build(recipe)
+    device = torch.device(device)
+    if recipe.precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise EngineError("This GPU does not compute in bfloat16; choose the precision float32.")
+    network, initial = build(recipe, device=device)
     keep = None
     if leave_out is not None and leave_out.any():
         if len(leave_out) != len(images):
             raise EngineError("leave_out needs one entry for each training image.")
         keep = torch.from_numpy(~leave_out).to(torch.float32)
     return Runner(recipe, images, network, optimizer(recipe), keep), initial
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Sums are split by thread: the same count gives the same bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def train(
@@ -120,12 +144,14 @@ def train(
     store: str = "epoch_starts",
     on_epoch: Callable[[EpochReport], None] | None = None,
     progress: Progress | None = None,
+    device: str = "auto",
 ) -> Training:
     """Run a recipe into `folder`, resuming whatever is there.
 
     images: the N training images. validation: evaluated after each epoch, or None. leave_out: (N,) bool, images whose terms are dropped
     while divisor, order, augmentation and seeds stay (the papers' counterfactual run). store: see worker.engine.trajectory.
     on_epoch: called once for each epoch that ends (again for epochs ended before a resume). progress: may raise to stop; the folder resumes.
+    device: "cpu", "cuda", or "auto" for a GPU where there is one.
 
     Raises EngineError for input that does not fit, Diverged where the loss is no longer a number.
     """
@@ -133,31 +159,42 @@ def train(
         raise EngineError(f"There is no store called {store!r}; there are {', '.join(trajectory.STORES)}.")
     if validation is not None:
         data.check(validation, recipe, "validation")
-    run, initial = runner(recipe, images, leave_out)
+    begun = trajectory.read_record(folder)
+    where = devices.choose(device, None if begun is None else begun.environment)
+    run, initial = runner(recipe, images, leave_out, where)
+    checks.before_training(run.network, recipe, images, initial)
+    if NETWORKS[recipe.network].own:
+        examine(run.network, recipe, initial)
     folder.mkdir(parents=True, exist_ok=True)
-    record = _begin(folder, recipe, images, store, leave_out)
+    record = _begin(folder, run, store, leave_out)
     if len(record.history) == recipe.epochs:
         training = load_training(folder)
         for report in training.history:
             if on_epoch:
                 on_epoch(report)
         return training
-    with threads(int(record.environment["threads"])):
+    with devices.exact(where, int(record.environment["threads"])):
         _run(run, record, folder, initial, validation, on_epoch, progress)
     trajectory.prune(folder, store, recipe.epochs)
     return load_training(folder)
 
 
-def _begin(folder: Path, recipe: Recipe, images: Images, store: str, leave_out: np.ndarray | None) -> RunRecord:
-    """The record of a new run, or of the one to resume. Raises EngineError where the folder holds another run."""
+def _begin(folder: Path, run: Runner, store: str, leave_out: np.ndarray | None) -> RunRecord:
+    """The record of a new run, or of the one to resume. Raises EngineError where the folder holds another run, or one of another device."""
+    recipe, images = run.recipe, run.images
     left_out = "" if leave_out is None or not leave_out.any() else images.subset(np.flatnonzero(leave_out)).digest()
     record = trajectory.read_record(folder)
     if record is None:
-        record = RunRecord(recipe, store, images.digest(), left_out, len(images), trajectory.environment())
+        record = RunRecord(recipe, store, images.digest(), left_out, len(images), devices.environment(run.device))
         trajectory.write_whole(folder / "run.json", record.to_json().encode())
         return record
     if (record.recipe, record.images, record.left_out) != (recipe, images.digest(), left_out):
         raise EngineError("This folder holds the run of another recipe or image list; choose another folder.")
+    if record.environment["device"] != run.device.type and len(record.history) < recipe.epochs:
+        raise EngineError(
+            f"This run was begun on {record.environment['device']} and would go on on {run.device.type}, which rounds differently; "
+            "go on where it was begun, or train anew in another folder."
+        )
     return record
 
 
@@ -170,14 +207,14 @@ def _run(
     on_epoch: Callable[[EpochReport], None] | None,
     progress: Progress | None,
 ) -> None:
-    first, point, margins = _resume(run, record, folder, initial)
+    first, point, signals = _resume(run, record, folder, initial)
     for report in record.history:
         if on_epoch:
             on_epoch(report)
     for epoch in range(first, run.recipe.epochs):
         started = time.perf_counter()
-        points: list[Point] | None = [] if record.store == "every_step" else None
-        point, loss, accuracy = _epoch(run, epoch, point, margins, points, progress)
+        with StepsWriter(trajectory.steps_file(folder, epoch), run.steps) as writer:
+            point, loss, accuracy = _epoch(run, epoch, point, signals, _keeping(record, writer), progress)
         evaluated = (None, None) if validation is None else evaluate_params(run.network, run.recipe, point[0], validation)
         record.history.append(
             EpochReport(
@@ -192,69 +229,74 @@ def _run(
                 params_hash=trajectory.params_hash(point[0]),
             )
         )
-        _save_epoch(folder, record, epoch, point, margins, points)
+        _save_epoch(folder, record, epoch, point, signals)
         if on_epoch:
             on_epoch(record.history[-1])
 
 
-def _resume(run: Runner, record: RunRecord, folder: Path, initial: torch.Tensor) -> tuple[int, Point, np.ndarray]:
-    """The first epoch to run, where it starts, and the margins so far."""
-    margins = np.zeros(len(run.images))
+def _keeping(record: RunRecord, writer: StepsWriter) -> Callable[[int, Point], None]:
+    """What to keep of each θ_t, s_t of an epoch: all of it where the store says so, and the hash after the first step."""
+
+    def keep(t: int, point: Point) -> None:
+        if record.store == "every_step":
+            writer.append(point)
+        if t == 1:
+            record.first_steps.append(trajectory.params_hash(point[0]))
+
+    return keep
+
+
+def _resume(run: Runner, record: RunRecord, folder: Path, initial: torch.Tensor) -> tuple[int, Point, Signals]:
+    """The first epoch to run, where it starts, and the signals so far."""
+    signals = Signals.none(len(run.images))
     start: Point = (initial, initial_state(run.recipe, initial))
     if not trajectory.epoch_file(folder, 0).exists():
         record.history.clear()
-        trajectory.write_point(trajectory.epoch_file(folder, 0), start)
-        return 0, start, margins
+        record.first_steps.clear()
+        trajectory.write_point(trajectory.epoch_file(folder, 0), start, record.run)
+        return 0, start, signals
     # run.json is written before the epoch's file: the file decides.
     while record.history and not trajectory.epoch_file(folder, len(record.history)).exists():
         record.history.pop()
     first = len(record.history)
+    del record.first_steps[first:]
     if first == 0:
-        return 0, start, margins
-    point = trajectory.read_point(trajectory.epoch_file(folder, first))
+        return 0, start, signals
+    point = trajectory.read_point(trajectory.epoch_file(folder, first), record.run)
     if trajectory.params_hash(point[0]) != record.history[-1].params_hash:
         raise EngineError(f"The run's parameters after epoch {first} are damaged; delete this run and train again.")
-    return first, point, trajectory.read_margins(trajectory.margins_file(folder, first))
+    return first, trajectory.placed(point, run.device), read_signals(signals_file(folder, first), len(run.images))
 
 
 def _epoch(
-    run: Runner, epoch: int, point: Point, margins: np.ndarray, points: list[Point] | None, progress: Progress | None
+    run: Runner, epoch: int, point: Point, signals: Signals, keep: Callable[[int, Point], None], progress: Progress | None
 ) -> tuple[Point, float, float]:
-    """One epoch from `point`: where it ends, its mean training loss and accuracy. Adds to `margins` (N,); appends to `points`."""
-    total = correct = 0.0
-    for t, positions in enumerate(data.batches(run.recipe, run.images, epoch)):
-        if points is not None:
-            points.append(point)
-        x, y = run.batch(epoch, positions)
-        point, logits, losses = run.advance(point, x, y, positions, run.rate(epoch, t))
-        loss = float(losses.sum())
-        if not math.isfinite(loss):
-            raise Diverged(epoch + 1, run.recipe.learning_rate)
-        total += loss
-        correct += float((logits.argmax(1) == y).sum())
-        margins[positions] += margin(logits, y).numpy()
-        if progress is not None:
-            progress(epoch * run.steps + t + 1, run.recipe.epochs * run.steps)
-    if not bool(torch.isfinite(point[0]).all()):
+    """One epoch from `point`: where it ends, its mean training loss and accuracy. Adds to `signals`; hands each t, (θ_t, s_t) to `keep`."""
+    order = data.batches(run.recipe, run.images, epoch)
+    # What each step sees stays on the device until the epoch's end: a copy at each step would make a GPU wait.
+    seen = Seen(len(run.images), run.device)
+    with run.batches(epoch, order) as batch:
+        for t, positions in enumerate(order):
+            keep(t, point)
+            x, y = batch(t)
+            point, logits, losses = run.advance(point, x, y, positions, run.rate(epoch, t))
+            seen.step(logits, losses, y)
+            if t % LOOK == 0 and not bool(torch.isfinite(losses).all()):
+                raise Diverged(epoch + 1, run.recipe.learning_rate)
+            if progress is not None:
+                progress(epoch * run.steps + t + 1, run.recipe.epochs * run.steps)
+    loss, accuracy = seen.add_to(signals, np.concatenate(order))
+    if not (math.isfinite(loss) and bool(torch.isfinite(point[0]).all())):
         raise Diverged(epoch + 1, run.recipe.learning_rate)
-    return point, total / len(run.images), correct / len(run.images)
+    return point, loss, accuracy
 
 
-def margin(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """The given label's logit minus the largest other one, (B,) (Pleiss et al. 2020, equation 1)."""
-    given = logits.gather(1, y[:, None])
-    others = logits.scatter(1, y[:, None], -torch.inf)
-    return (given - others.max(1, keepdim=True).values).squeeze(1)
-
-
-def _save_epoch(folder: Path, record: RunRecord, epoch: int, point: Point, margins: np.ndarray, points: list[Point] | None) -> None:
-    if points is not None:
-        trajectory.write_steps(trajectory.steps_file(folder, epoch), points)
-    trajectory.write_margins(trajectory.margins_file(folder, epoch + 1), margins)
+def _save_epoch(folder: Path, record: RunRecord, epoch: int, point: Point, signals: Signals) -> None:
+    write_signals(signals_file(folder, epoch + 1), signals)
     trajectory.write_whole(folder / "run.json", record.to_json().encode())
     # Last: this file says that the epoch is complete.
-    trajectory.write_point(trajectory.epoch_file(folder, epoch + 1), point)
-    trajectory.margins_file(folder, epoch).unlink(missing_ok=True)
+    trajectory.write_point(trajectory.epoch_file(folder, epoch + 1), point, record.run)
+    signals_file(folder, epoch).unlink(missing_ok=True)
 
 
 def load_training(folder: Path) -> Training:
@@ -263,57 +305,10 @@ def load_training(folder: Path) -> Training:
     if record is None or len(record.history) < record.recipe.epochs:
         raise EngineError("This run is not finished; train it to the end first.")
     epochs = record.recipe.epochs
-    margins = trajectory.read_margins(trajectory.margins_file(folder, epochs)) / epochs
+    signals = read_signals(signals_file(folder, epochs), record.count)
     if record.store == "recipe":
-        return Training(folder, record, torch.empty(0), margins)
-    params, _ = trajectory.read_point(trajectory.epoch_file(folder, epochs))
+        return Training(folder, record, torch.empty(0), signals)
+    params, _ = trajectory.read_point(trajectory.epoch_file(folder, epochs), record.run)
     if trajectory.params_hash(params) != record.history[-1].params_hash:
         raise EngineError("The run's last parameters are damaged; train this run again.")
-    return Training(folder, record, params, margins)
-
-
-def logits_of(network: Network, recipe: Recipe, params: torch.Tensor, images: Images, progress: Progress | None = None) -> torch.Tensor:
-    """Logits of all images, without augmentation, (N, classes)."""
-    result = torch.empty(len(images), recipe.classes)
-    with torch.no_grad():
-        for start in range(0, len(images), EVALUATION):
-            positions = np.arange(start, min(start + EVALUATION, len(images)))
-            x, _ = data.plain(recipe, images, positions, params.dtype)
-            result[start : start + len(positions)] = network.logits(params, x)
-            if progress is not None:
-                progress(start + len(positions), len(images))
-    return result
-
-
-def evaluate_params(network: Network, recipe: Recipe, params: torch.Tensor, images: Images) -> tuple[float, float]:
-    """(accuracy as a fraction, mean loss)."""
-    logits = logits_of(network, recipe, params, images)
-    y = torch.from_numpy(images.labels)
-    return float((logits.argmax(1) == y).double().mean()), float(functional.cross_entropy(logits.double(), y))
-
-
-def predict(training: Training, images: Images, *, progress: Progress | None = None) -> np.ndarray:
-    """Probabilities of the finished run's model, (N, classes) float32."""
-    data.check(images, training.recipe, "given")
-    network, _ = build(training.recipe)
-    return logits_of(network, training.recipe, training.params, images, progress).softmax(1).numpy()
-
-
-def evaluate(training: Training, images: Images) -> tuple[float, float]:
-    """(accuracy as a fraction, mean loss) of the finished run's model."""
-    data.check(images, training.recipe, "given")
-    network, _ = build(training.recipe)
-    return evaluate_params(network, training.recipe, training.params, images)
-
-
-def features(training: Training, images: Images) -> np.ndarray:
-    """What the last layer sees, (N, D) float32."""
-    data.check(images, training.recipe, "given")
-    network, _ = build(training.recipe)
-    chunks = []
-    with torch.no_grad():
-        for start in range(0, len(images), EVALUATION):
-            positions = np.arange(start, min(start + EVALUATION, len(images)))
-            x, _ = data.plain(training.recipe, images, positions, torch.float32)
-            chunks.append(network.features(training.params, x).flatten(1))
-    return torch.cat(chunks).numpy()
+    return Training(folder, record, params, signals)

@@ -18,10 +18,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from worker.engine.errors import EngineError
 from worker.engine.optimizers import State
@@ -34,6 +33,8 @@ Point = tuple[torch.Tensor, State]  # θ_t and s_t
 Progress = Callable[[int, int], None]
 # Makes step t of an epoch: advance(point, t).
 Advance = Callable[[Point, int], Point]
+# Told where a replay ended.
+Arrived = Callable[[Point], None]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,13 @@ class RunRecord:
     count: int  # N
     environment: dict[str, str]
     history: list[EpochReport] = field(default_factory=list)
+    # Hashes of the parameters after the first step of each epoch: a replay that drifts shows it at once.
+    first_steps: list[str] = field(default_factory=list)
+
+    @property
+    def run(self) -> str:
+        """SHA-256 of what fixes the run: stands in each of its files, so that a file of another run is known for one."""
+        return hashlib.sha256(f"{self.recipe.digest()}/{self.images}/{self.left_out}".encode()).hexdigest()
 
     def to_json(self) -> str:
         values = {**self.__dict__, "recipe": json.loads(self.recipe.to_json()), "history": [asdict(report) for report in self.history]}
@@ -75,19 +83,9 @@ class RunRecord:
         return cls(**values)
 
 
-def environment() -> dict[str, str]:
-    """What bit-for-bit repetition hangs on besides the recipe."""
-    return {
-        "torch": torch.__version__,
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads": str(torch.get_num_threads()),
-        "device": "cpu",
-    }
-
-
 def params_hash(params: torch.Tensor) -> str:
     """SHA-256 of the parameters' bytes."""
-    return hashlib.sha256(params.detach().contiguous().numpy().tobytes()).hexdigest()
+    return hashlib.sha256(params.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -110,55 +108,31 @@ def steps_file(folder: Path, epoch: int) -> Path:
     return folder / f"steps-{epoch:04d}.safetensors"
 
 
-def margins_file(folder: Path, epoch: int) -> Path:
-    """Sums of the margins over the epochs before `epoch`, (N,) float64."""
-    return folder / f"margins-{epoch:04d}.npy"
-
-
-def write_point(path: Path, point: Point) -> None:
-    """Save θ and s."""
+def write_point(path: Path, point: Point, run: str) -> None:
+    """Save θ and s. run: the run they belong to (`RunRecord.run`)."""
     params, state = point
-    write_whole(path, save({"params": params.contiguous(), **{f"state.{key}": value.contiguous() for key, value in state.items()}}))
+    tensors = {"params": params, **{f"state.{key}": value for key, value in state.items()}}
+    write_whole(path, save({key: value.cpu().contiguous() for key, value in tensors.items()}, {"run": run}))
 
 
-def read_point(path: Path) -> Point:
-    """Load θ and s. Raises EngineError where the file is missing or damaged."""
-    tensors = _load(path)
-    return tensors.pop("params"), {key.removeprefix("state."): value for key, value in tensors.items()}
-
-
-def write_steps(path: Path, points: list[Point]) -> None:
-    """Save θ_t and s_t of all steps of an epoch, stacked along a first axis."""
-    write_point(path, (torch.stack([p for p, _ in points]), {key: torch.stack([s[key] for _, s in points]) for key in points[0][1]}))
-
-
-def read_steps(path: Path) -> list[Point]:
-    """The inverse of `write_steps`."""
-    params, state = read_point(path)
-    return [(params[t], {key: value[t] for key, value in state.items()}) for t in range(len(params))]
-
-
-def write_margins(path: Path, margins: np.ndarray) -> None:
-    """Save the margins' sums, whole or not at all."""
-    part = path.with_name(path.name + ".part.npy")
-    np.save(part, margins, allow_pickle=False)
-    part.replace(path)
-
-
-def read_margins(path: Path) -> np.ndarray:
-    """Load the margins' sums. Raises EngineError where the file is missing or damaged."""
+def read_point(path: Path, run: str) -> Point:
+    """Load θ and s. Raises EngineError where the file is missing, damaged, or another run's."""
     try:
-        result: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("run", run) != run:
+                raise EngineError(
+                    f"The file {path.name} belongs to a run of another recipe or image list; put back the one of this run, or train again."
+                )
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+            return tensors.pop("params"), {key.removeprefix("state."): value for key, value in tensors.items()}
+    except (OSError, SafetensorError, KeyError) as error:
         raise EngineError(f"The run's file {path.name} is missing or damaged; train this run again.") from error
-    return result
 
 
-def _load(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise EngineError(f"The run's file {path.name} is missing or damaged; train this run again.") from error
+def placed(point: Point, device: torch.device) -> Point:
+    """θ and s on a device."""
+    params, state = point
+    return params.to(device), {key: value.to(device) for key, value in state.items()}
 
 
 def read_record(folder: Path) -> RunRecord | None:
@@ -191,32 +165,29 @@ def point_bytes(point: Point) -> int:
     return sum(t.numel() * t.element_size() for t in (params, *state.values()))
 
 
-def backwards(start: Point, steps: int, budget: int, advance: Advance, arrived: Callable[[Point], None]) -> Iterator[tuple[int, Point]]:
-    """The points (t, (θ_t, s_t)) of an epoch, last first, replayed from its start within `budget` bytes.
+def backwards(start: Point, steps: int, stride: int, advance: Advance, arrived: Arrived) -> Iterator[tuple[int, Point]]:
+    """The points (t, (θ_t, s_t)) of an epoch, last first, replayed from its start.
 
-    advance(point, t) makes step t. arrived(point) is called once with the epoch's end, to be checked. Every k-th point is kept and one
-    segment at a time is replayed, so that at most steps/k + k points are in memory; k = steps, and so a single replay, where that fits.
-
-    Raises EngineError where the budget does not hold two points.
+    Every `stride`-th point is kept and one segment between two of them at a time is replayed, so that at most steps/stride + stride points
+    are in memory; with stride = steps there is one replay of the whole epoch. advance(point, t) makes step t. arrived(point) is called once
+    with the epoch's end, to be checked.
     """
-    room = budget // point_bytes(start)
-    if room < 2:
-        raise EngineError(
-            f"The memory budget of {budget:,} bytes is below two sets of parameters ({2 * point_bytes(start):,} bytes); allow more."
-        )
-    stride = _stride(steps, room)
     kept: dict[int, Point] = {}
     point = start
-    last: list[Point] = []
+    segment: list[Point] = []
     for t in range(steps):
         if t % stride == 0:
             kept[t] = point
-            last = []
-        last.append(point)
+            segment = []
+        segment.append(point)
         point = advance(point, t)
     arrived(point)
-    for first in sorted(kept, reverse=True):
-        segment = last if first + stride >= steps else _segment(kept.pop(first), first, stride, advance)
+    del point, start
+    while kept:
+        first, origin = kept.popitem()
+        if not segment:
+            segment = _segment(origin, first, stride, advance)
+        del origin
         for t in reversed(range(first, first + len(segment))):
             yield t, segment.pop()
 
@@ -228,11 +199,28 @@ def _segment(start: Point, first: int, stride: int, advance: Advance) -> list[Po
     return points
 
 
-def _stride(steps: int, room: int) -> int:
-    """The longest segment with which kept points and one segment fit into `room` points; the best there is where none fits."""
-    fitting = [k for k in range(1, steps + 1) if -(-steps // k) + k <= room + 1]
+def segment_length(steps: int, budget: int, size: int, beside: int = 0) -> int:
+    """The longest stride of `backwards` with which its points, of `size` bytes each, fit into `budget` bytes; `beside` more are held elsewhere.
+
+    Raises EngineError where the budget is below two points, or below the least that an epoch of `steps` steps needs.
+    """
+    if budget < 2 * size:
+        raise EngineError(f"The memory budget of {budget:,} bytes is below two sets of parameters ({2 * size:,} bytes); allow more.")
+    fitting = [stride for stride in range(1, steps + 1) if (points_held(steps, stride) + beside) * size <= budget]
     if fitting:
         return fitting[-1]
+    least = least_points(steps) + beside
     raise EngineError(
-        f"The memory budget holds {room} sets of parameters, and an epoch of {steps} steps needs {2 * int(steps**0.5) + 1}; allow more."
+        f"The memory budget of {budget:,} bytes holds {budget // size} sets of parameters, and replaying an epoch of {steps} steps needs "
+        f"{least} ({least * size:,} bytes); allow more."
     )
+
+
+def points_held(steps: int, stride: int) -> int:
+    """The most points that `backwards` has in memory."""
+    return -(-steps // stride) + stride
+
+
+def least_points(steps: int) -> int:
+    """The points in memory with the best stride, about 2 √steps."""
+    return min(points_held(steps, stride) for stride in range(1, steps + 1))

@@ -17,7 +17,7 @@ from worker import engine
 from worker.engine import Recipe, Training
 from worker.engine.trajectory import write_whole
 from worker.jobs import JobContext
-from worker.pipeline import cleanse_arms
+from worker.pipeline import cleanse_arms, machine
 from worker.pipeline.cleanse_arms import Plan, Task
 from worker.pipeline.cleanse_verdict import Outcome, verdict
 
@@ -31,6 +31,7 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 def cleanse(context: JobContext) -> None:
     """Train, measure and judge the cleansing that this job is for."""
     started = time.monotonic()
+    machine.ready(context.settings, context.storage)
     plan = cleanse_arms.read(context.database, context.storage, context.subject_id)
     original = engine.load_training(context.storage.run(plan.run_id))
     context.log(
@@ -90,7 +91,7 @@ def _measure(context: JobContext, plan: Plan, task: Task, original: Training, ba
     folder = context.storage.run(task.run_id)
     if task.done and (folder / OUTCOME).exists():
         return read_outcome(folder / OUTCOME)
-    training = original if _repeats(task) else _train(plan, task, original.recipe, folder, bar)
+    training = original if _repeats(task) else _train(plan, task, original, folder, bar)
     outcome = examine(training, plan.test)
     write_outcome(folder / OUTCOME, outcome)
     _record(context, plan, task, training, outcome)
@@ -100,12 +101,14 @@ def _measure(context: JobContext, plan: Plan, task: Task, original: Training, ba
     return outcome
 
 
-def _train(plan: Plan, task: Task, recipe: Recipe, folder: Path, bar: _Bar) -> Training:
+def _train(plan: Plan, task: Task, original: Training, folder: Path, bar: _Bar) -> Training:
     images, leave_out = cleanse_arms.image_list(plan, task)
     # Fresh starts are many and only their last word counts; the repeated run's curve is shown beside the original's.
     validation = plan.validation if task.protocol == "same_seed" else None
-    seeded = dataclasses.replace(recipe, seed=task.seed)
-    return engine.train(seeded, images, validation, folder, leave_out=leave_out, progress=bar)
+    seeded = dataclasses.replace(original.recipe, seed=task.seed)
+    # Where the run was made: another device rounds differently, and the arms must differ in their images alone.
+    device = engine.choose_device("auto", original.record.environment).type
+    return engine.train(seeded, images, validation, folder, leave_out=leave_out, progress=bar, device=device)
 
 
 def examine(training: Training, images: engine.Images) -> Outcome:

@@ -1,4 +1,4 @@
-"""A scoring's job: score a run's images by influence and by margin, and lay out the review's queue."""
+"""A scoring's job: score a run's images by the chosen method and by margin, and lay out the review's queue."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from backend.models import Image, Review, Run, Score, Scoring, Suggestion
 from worker import engine
 from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext, JobFailed
-from worker.pipeline import arrays
+from worker.pipeline import arrays, machine
 
 # Rows of one INSERT: large enough to be fast, small enough for a progress bar that moves.
 ROWS = 5_000
@@ -29,6 +29,7 @@ def score_run(context: JobContext) -> None:
     with context.database.transaction(write=False) as session:
         review = session.get_one(Review, context.subject_id)
         run = session.get_one(Run, review.run_id)
+        options = session.get_one(Scoring, review.accuracy_scoring_id).options
         if run.state != "done":
             raise JobFailed("The training is not finished; wait for it, then ask for the harmful images again.")
         images = arrays.load(session, context.storage, run.version_id, "train")
@@ -36,18 +37,21 @@ def score_run(context: JobContext) -> None:
         described = _descriptions(
             session.execute(select(Image.id, Image.content_hash, Image.path).where(Image.data_set_id == run.data_set_id))
         )
+    machine.ready(context.settings, context.storage)
     training = engine.load_training(context.storage.run(run.id))
-    harm = _influence(context, training, images, validation)
-    wrong = engine.score(training, images, validation, "margin")
+    chosen = _scores(context, review.method, options, training, images, validation)
+    single = review.accuracy_scoring_id == review.label_scoring_id
+    wrong = chosen if single else engine.score(training, images, validation, "margin")
     context.log("Looking at what the model sees in each training image.")
     probabilities = engine.predict(training, images)
-    accuracy, label = ranking(harm.values), ranking(wrong.values)
-    rows = suggestions(images, accuracy, label, probabilities, described)
+    accuracy, label = ranking(chosen.values), ranking(wrong.values)
+    rows = suggestions(images, accuracy, label, probabilities, described, single=single)
     context.log(f"Writing {len(images):,} suggestions.")
     with context.finish() as session:
         # A repeated attempt replaces whatever an earlier one left.
         session.execute(delete(Suggestion).where(Suggestion.review_id == review.id))
-        for scoring_id, scores, ranked in ((review.accuracy_scoring_id, harm, accuracy), (review.label_scoring_id, wrong, label)):
+        written = {review.accuracy_scoring_id: (chosen, accuracy), review.label_scoring_id: (wrong, label)}
+        for scoring_id, (scores, ranked) in written.items():
             scoring = session.get_one(Scoring, scoring_id)
             scoring.state, scoring.exact, scoring.report = "done", scores.exact, scores.report
             session.execute(delete(Score).where(Score.scoring_id == scoring_id))
@@ -85,16 +89,25 @@ def brought_by(first: np.ndarray, second: np.ndarray, positions: np.ndarray) -> 
 
 
 def suggestions(
-    images: Images, accuracy: Ranking, label: Ranking, probabilities: np.ndarray, described: dict[int, tuple[str, str]]
+    images: Images,
+    accuracy: Ranking,
+    label: Ranking,
+    probabilities: np.ndarray,
+    described: dict[int, tuple[str, str]],
+    *,
+    single: bool = False,
 ) -> list[dict[str, Any]]:
-    """One row an image for the table `suggestions`, without its review. probabilities: (N, classes). described: id → (hash, path)."""
+    """One row an image for the table `suggestions`, without its review.
+
+    probabilities: (N, classes). described: id → (hash, path). single: both rankings are the label's, which then brings every image.
+    """
     positions = in_turn(accuracy.ranks, label.ranks)
     predicted = probabilities.argmax(1)
     everyone = np.arange(len(images))
     columns = {
         "image_id": images.ids,
         "position": positions,
-        "brought_by": brought_by(accuracy.ranks, label.ranks, positions),
+        "brought_by": np.full(len(images), "label") if single else brought_by(accuracy.ranks, label.ranks, positions),
         "accuracy_rank": accuracy.ranks,
         "label_rank": label.ranks,
         "accuracy_value": accuracy.values,
@@ -117,9 +130,9 @@ def score_rows(images: Images, ranked: Ranking, scoring_id: int) -> list[dict[st
     return [{"scoring_id": scoring_id, "image_id": image_id, "value": value, "rank": rank} for image_id, value, rank in columns]
 
 
-def _influence(context: JobContext, training: Training, images: Images, validation: Images) -> Scores:
-    method, span = context.payload.get("method", "sgd_influence"), context.payload.get("span", "last_epoch")
-    context.log(f"Retracing the training to find what hurt it ({method}, {span.replace('_', ' ')}).")
+def _scores(context: JobContext, method: str, options: dict[str, Any], training: Training, images: Images, validation: Images) -> Scores:
+    span, damping = options.get("span", "last_epoch"), options.get("damping", "none")
+    context.log(f"Working out the ranking ({', '.join([method, *options.values()]).replace('_', ' ')}).")
     scores = engine.score(
         training,
         images,
@@ -127,15 +140,11 @@ def _influence(context: JobContext, training: Training, images: Images, validati
         method,
         span=span,
         memory_budget=context.settings.scoring_memory_bytes,
+        damping="auto" if damping == "auto" else 1.0,
         verify=True,
-        progress=lambda done, total: context.progress(done, total, "Retracing the training"),
+        progress=lambda done, total: context.progress(done, total, "Working out the ranking"),
     )
-    report = scores.report
-    context.log(
-        f"Done in {report['seconds']:.1f} s. Without the top {report.get('top_group', 0)} images the validation loss would change by "
-        f"{report.get('predicted_change', 0):+.4f} (predicted)"
-        + (f", {report['measured_change']:+.4f} (measured)." if "measured_change" in report else ".")
-    )
+    context.log(f"Done in {scores.report['seconds']:.1f} s. " + " ".join(scores.report["trust"]))
     return scores
 
 

@@ -10,11 +10,12 @@ from backend.models import Run, RunEpoch
 from worker import engine
 from worker.engine import EpochReport, Images, Recipe
 from worker.jobs import JobContext, JobFailed
-from worker.pipeline import arrays
+from worker.pipeline import arrays, costs, machine
 
 
 def train_run(context: JobContext) -> None:
     """Train the run that this job is for; each epoch's figures are on the page as soon as it ends."""
+    device = machine.ready(context.settings, context.storage)
     with context.database.transaction(write=False) as session:
         run = session.get_one(Run, context.subject_id)
         images = arrays.load(session, context.storage, run.version_id, "train")
@@ -23,10 +24,11 @@ def train_run(context: JobContext) -> None:
     context.log(_words(recipe, images, validation))
     told = _Told(context, recipe.epochs)
     folder = context.storage.run(context.subject_id)
-    training = engine.train(recipe, images, validation, folder, on_epoch=told.on_epoch, progress=told.progress)
+    training = engine.train(recipe, images, validation, folder, on_epoch=told.on_epoch, progress=told.progress, device=device)
     doubt = guessing(training.history[-1].validation_accuracy, validation.labels)
     if doubt:
         context.log(doubt)
+    priced = costs.of_run(training, len(images), len(validation), context.settings.scoring_memory_bytes)
     with context.finish() as session:
         run = session.get_one(Run, context.subject_id)
         run.recipe = recipe_values(training.recipe)
@@ -39,6 +41,7 @@ def train_run(context: JobContext) -> None:
             "validation_images": len(validation),
             "environment": training.record.environment,
             "doubt": doubt,
+            "costs": priced,
         }
         run.state = "done"
 

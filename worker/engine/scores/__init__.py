@@ -1,71 +1,58 @@
 """One file a method, one registry (influence.md, section 6). Every score sorts low first: low means, look at this image first."""
 
+import dataclasses
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
-from worker.engine import data, trajectory
+from worker.engine import checks, devices, trajectory
 from worker.engine.data import Images
 from worker.engine.errors import EngineError
 from worker.engine.replay import Replay
-from worker.engine.scores import controls, influence
-from worker.engine.scores.asked import SPANS, Asked
-from worker.engine.training import Training, runner, threads
+from worker.engine.scores import (
+    by_chance,
+    confident_learning,
+    final_params,
+    forgetting,
+    highest_loss,
+    influence_function,
+    margin,
+    marginal_influence,
+    outlier,
+    published_code,
+    self_influence,
+    sgd_influence,
+    tracin,
+    trust,
+)
+from worker.engine.scores.asked import SPANS, Asked, Method
+from worker.engine.scores.cost import Cost, Sizes
+from worker.engine.scores.damping import choose_damping
+from worker.engine.scores.ensemble import ensemble
+from worker.engine.scores.scores import Scores
+from worker.engine.scores.words import trust_words, warns
+from worker.engine.training import Training, runner
 from worker.engine.trajectory import Progress
 
-__all__ = ["METHODS", "SPANS", "Asked", "Method", "Scores", "score"]
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method, what it says to a person, and what it costs (in passes over the training images of the span, of a training pass's cost)."""
-
-    run: Callable[[Asked], tuple[np.ndarray, dict[str, Any]]]
-    meaning: str
-    passes: str
-    replays: bool
-
+__all__ = ["METHODS", "SPANS", "Asked", "Cost", "Method", "Scores", "Sizes", "ensemble", "score", "trust_words", "warns"]
 
 METHODS: dict[str, Method] = {
-    "sgd_influence": Method(
-        influence.sgd_influence,
-        "Without this image, this very training would have ended with a lower validation loss.",
-        "one replay and one retracing of each epoch in the span",
-        replays=True,
-    ),
-    "marginal_influence": Method(
-        influence.marginal_influence,
-        "The same, averaged over the moment of the epoch at which the image was seen.",
-        "as sgd_influence, and eight forward passes over all images an epoch",
-        replays=True,
-    ),
-    "final_params": Method(
-        influence.final_params,
-        "The same as sgd_influence, estimated from the finished model alone.",
-        "one retracing of each epoch in the span",
-        replays=False,
-    ),
-    "margin": Method(
-        controls.margin, "During training the model rarely believed this image's label.", "none: recorded during training", replays=False
-    ),
-    "highest_loss": Method(
-        controls.highest_loss, "The finished model finds this image's label hardest to believe.", "one forward pass", replays=False
-    ),
-    "random": Method(controls.random, "Picked by chance, for comparison.", "none", replays=False),
+    "sgd_influence": sgd_influence.METHOD,
+    "marginal_influence": marginal_influence.METHOD,
+    "final_params": final_params.METHOD,
+    "published_code": published_code.METHOD,
+    "influence_function": influence_function.METHOD,
+    "tracin": tracin.METHOD,
+    "self_influence": self_influence.METHOD,
+    "margin": margin.METHOD,
+    "forgetting": forgetting.METHOD,
+    "confident_learning": confident_learning.METHOD,
+    "outlier": outlier.METHOD,
+    "highest_loss": highest_loss.METHOD,
+    "random": by_chance.METHOD,
 }
-
-
-@dataclass(frozen=True)
-class Scores:
-    """values: (N,) float64, low first. exact: whether they are what the method defines, not an approximation of it."""
-
-    values: np.ndarray
-    method: str
-    exact: bool
-    report: dict[str, Any]
 
 
 def score(
@@ -76,38 +63,74 @@ def score(
     *,
     span: str = "last_epoch",
     memory_budget: int = 2**30,
-    damping: float = 1.0,
+    damping: float | Literal["auto"] = 1.0,
     verify: bool = False,
     allow_drift: bool = False,
     progress: Progress | None = None,
+    device: str = "auto",
+    **options: float,
 ) -> Scores:
     """Score every training image of a finished run.
 
     images: the N training images of the run. validation: whose mean loss defines harm. span: "last_epoch" or "all_epochs".
-    memory_budget: bytes that replayed parameters may take. damping: δ of influence.md, section 7; 1 is exact. verify: also measure the
-    effect of the top group by an actual counterfactual run (costs one training of the span). allow_drift: go on where a replay is not exact.
+    memory_budget: bytes that replayed parameters may take. damping: δ of influence.md, section 7: 1 is exact, "auto" measures which is best.
+    verify: also measure the effect of the top group by really training without it (`Method.cost` counts it). allow_drift: go on where a
+    replay is not exact. progress(done, total): may raise to stop; each part of the work counts anew. device: "cpu", "cuda", or "auto" for
+    the one that the run was trained on. options: the method's own.
 
-    Raises EngineError for input that does not fit, ReplayDrift where the run cannot be replayed here.
+    Raises EngineError for input that does not fit, before any long work; ReplayDrift where the run cannot be replayed here.
     """
+    chosen = _chosen(method, span, damping, options)
+    checks.before_scoring(training.record, images, validation)
+    where = devices.choose(device, training.record.environment)
+    run, _ = runner(training.recipe, images, device=where)
+    replay = Replay(training, run, memory_budget, allow_drift)
+    replay.check(chosen.needs, span)
+    asked = Asked(replay, validation, span, 1.0, progress or (lambda _done, _total: None), {**chosen.options, **options})
+    started = time.perf_counter()
+    with devices.exact(where, int(training.record.environment["threads"])):
+        if damping == "auto":
+            values, report = choose_damping(asked, chosen.run)
+        else:
+            values, report = chosen.run(dataclasses.replace(asked, damping=damping))
+        if not np.isfinite(values).all():
+            raise EngineError(
+                "The scores are not numbers: the retracing overflowed. Train with a lower learning rate, or score the last epoch only."
+            )
+        if chosen.predicts:
+            report |= trust.predicted(values)
+            if verify:
+                report |= trust.measured(_measured(asked, chosen, values))
+    report |= {"seconds": time.perf_counter() - started, "stored_bytes": trajectory.stored_bytes(training.folder)}
+    report |= {"trust": trust_words(report), "warns": warns(report)}
+    exact = chosen.exact and report.get("damping", 1.0) == 1.0 and report.get("converged", True) and not replay.drifted
+    # Rounded steps are replayed as they were, but the derivative is of the function that they round.
+    exact = exact and training.recipe.precision == "float32"
+    return Scores(values, method, exact, report, images.digest(), training.record.run)
+
+
+def _chosen(method: str, span: str, damping: float | str, options: Mapping[str, float]) -> Method:
+    """The method. Raises EngineError for what does not exist or makes no sense."""
     if method not in METHODS:
         raise EngineError(f"There is no method called {method!r}; there are {', '.join(METHODS)}.")
     if span not in SPANS:
         raise EngineError(f"There is no span called {span!r}; there are {', '.join(SPANS)}.")
-    data.check(validation, training.recipe, "validation")
-    if training.record.images != images.digest():
-        raise EngineError("These are not the images that the run was trained on; give the same list, with the same labels.")
-    if training.record.left_out:
-        raise EngineError("This run left images out, so its images cannot be scored; score the run that it repeats.")
-    run, _ = runner(training.recipe, images)
-    replay = Replay(training, run, memory_budget, allow_drift)
-    started = time.perf_counter()
-    with threads(int(training.record.environment["threads"])):
-        asked = Asked(replay, validation, span, damping, verify, progress or (lambda _done, _total: None))
-        values, report = METHODS[method].run(asked)
-    if not np.isfinite(values).all():
-        raise EngineError(
-            "The scores are not numbers: the retracing overflowed. Train with a lower learning rate, or score the last epoch only."
-        )
-    report |= {"seconds": time.perf_counter() - started, "stored_bytes": trajectory.stored_bytes(training.folder)}
-    exact = method != "final_params" and damping == 1.0 and not replay.drifted
-    return Scores(values, method, exact, report)
+    chosen = METHODS[method]
+    for name, value in options.items():
+        if name not in chosen.options:
+            known = ", ".join(chosen.options) or "none"
+            raise EngineError(f"The method {method} has no option called {name!r}; its options: {known}.")
+        if not value > 0:
+            raise EngineError(f"The option {name} must be a number above 0, not {value}.")
+    if damping != "auto" and not (isinstance(damping, int | float) and 0 < damping <= 1):
+        raise EngineError(f'Damping must be above 0 and at most 1, or "auto", not {damping!r}.')
+    if damping != 1.0 and not chosen.damps:
+        raise EngineError(f"The method {method} has no damping; leave it at 1.")
+    return chosen
+
+
+def _measured(asked: Asked, method: Method, values: np.ndarray) -> float | None:
+    """What the removal of the top group really changes, over the epochs that the method speaks of."""
+    last = asked.replay.run.recipe.epochs
+    epochs = range(last - 1 if method.predicts == "span" and asked.span == "last_epoch" else 0, last)
+    return trust.measured_change(asked.replay, asked.validation, trust.top_group(values), epochs, asked.progress)

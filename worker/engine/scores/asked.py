@@ -1,9 +1,15 @@
-"""What every method is handed."""
+"""What every method is handed, and what a method is."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
 
 from worker.engine.data import Images
+from worker.engine.recipe import Recipe
 from worker.engine.replay import Replay
+from worker.engine.scores.cost import Cost, Looks, Sizes, cost_of
 from worker.engine.trajectory import Progress
 
 SPANS = ("last_epoch", "all_epochs")
@@ -11,17 +17,52 @@ SPANS = ("last_epoch", "all_epochs")
 
 @dataclass(frozen=True)
 class Asked:
-    """One scoring as asked for. span: the epochs to retrace. damping: δ. verify: measure the top group's effect too."""
+    """One scoring as asked for. span: the epochs to look at. damping: δ of the retracing. options: the method's own."""
 
     replay: Replay
     validation: Images
     span: str
     damping: float
-    verify: bool
     progress: Progress
+    options: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def epochs(self) -> list[int]:
         """The epochs of the span (from 0), last first."""
         last = self.replay.run.recipe.epochs - 1
         return [last] if self.span == "last_epoch" else list(range(last, -1, -1))
+
+
+# A score for each image, (N,) float64, low first, and what to report of it.
+Scored = tuple[np.ndarray, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method: how it is computed, what it says to a person, and what it costs.
+
+    looks: how many images the network looks at for it, and in which way. needs: of the run, all its steps, the parameters at each epoch's
+    end, those at the end of all, or nothing but what training recorded. options: its own settings with their defaults. predicts: its values
+    are changes of the validation loss, "span" when the epochs of the span are repeated without an image, "run" when the whole run is.
+    spans: whether the span makes a difference. damps: whether it knows damping. exact: whether it computes what it says, or approximates it.
+    """
+
+    run: Callable[[Asked], Scored]
+    meaning: str
+    looks: Callable[[Sizes], Looks]
+    needs: Literal["steps", "epochs", "end", "nothing"]
+    options: Mapping[str, float] = field(default_factory=dict)
+    predicts: Literal["", "span", "run"] = ""
+    spans: bool = False
+    damps: bool = False
+    exact: bool = True
+
+    @property
+    def replays(self) -> bool:
+        """Whether it replays the run's steps."""
+        return self.needs == "steps"
+
+    def cost(self, recipe: Recipe, count: int, span: str = "last_epoch", **further: Any) -> Cost:
+        """What scoring `count` images of a run of `recipe` costs; further: the other fields of `Sizes`, options among them."""
+        options = {**self.options, **further.pop("options", {})}
+        return cost_of(self.looks, self.needs, self.predicts, Sizes(recipe, count, span, options=options, **further))

@@ -1,5 +1,7 @@
-"""How far a scoring can be trusted (influence.md, section 7)."""
+"""How far a scoring can be trusted: predictions against measurements (influence.md, section 7)."""
 
+import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -8,12 +10,12 @@ from torch.nn import functional
 
 from worker.engine import data
 from worker.engine.data import Images
+from worker.engine.evaluation import evaluate_params, walk
 from worker.engine.models import Network
 from worker.engine.recipe import Recipe
-from worker.engine.retrace import PASS, TrainingStep, products
-from worker.engine.scores.asked import Asked
-from worker.engine.training import Runner, evaluate_params
-from worker.engine.trajectory import epoch_file, read_point
+from worker.engine.replay import Replay
+from worker.engine.retrace import TrainingStep, products
+from worker.engine.trajectory import Progress
 
 # The part of the images whose joint effect is predicted and measured.
 TOP = 0.02
@@ -23,9 +25,7 @@ def validation_gradient(network: Network, recipe: Recipe, params: torch.Tensor, 
     """u_T: the gradient of the mean validation loss at θ_T, (P,), in chunks."""
     gradient = torch.zeros_like(params)
     theta = params.detach().clone().requires_grad_()
-    for start in range(0, len(validation), PASS):
-        positions = np.arange(start, min(start + PASS, len(validation)))
-        x, y = data.plain(recipe, validation, positions, params.dtype)
+    for _, x, y in walk(network, recipe, params, validation, "gradient"):
         loss = functional.cross_entropy(network.logits(theta, x), y, reduction="sum") / len(validation)
         gradient += torch.autograd.grad(loss, theta)[0]
     return gradient
@@ -33,39 +33,48 @@ def validation_gradient(network: Network, recipe: Recipe, params: torch.Tensor, 
 
 def finite_difference_error(network: Network, step: TrainingStep, direction: torch.Tensor) -> float:
     """Largest error of ⟨v, ∇ℓ(z_i)⟩ against central differences in float64, relative to the largest product."""
-    wide = Network(network.module.double())
-    try:
-        params, v, x = step.params.double(), direction.double(), step.x.double()
-        epsilon = 1e-5 * float(params.norm()) / max(float(v.norm()), 1e-30)
-        with torch.no_grad():
-            differences = (wide.losses(params + epsilon * v, x, step.y) - wide.losses(params - epsilon * v, x, step.y)) / (2 * epsilon)
-        exact = products(wide, params, v, x, step.y)
-    finally:
-        network.module.to(step.params.dtype)
+    wide = network.wide()
+    # As many of the step's images as one pass takes, in twice the width.
+    some = slice(0, max(1, network.images_a_pass(tuple(step.x.shape[1:]), "products") // 2))
+    params, v, x, y = step.params.double(), direction.double(), step.x[some].double(), step.y[some]
+    epsilon = 1e-5 * float(params.norm()) / max(float(v.norm()), 1e-30)
+    with torch.no_grad():
+        differences = (wide.losses(params + epsilon * v, x, y) - wide.losses(params - epsilon * v, x, y)) / (2 * epsilon)
+    exact = products(wide, params, v, x, y)
     return float((differences - exact).abs().max() / exact.abs().max().clamp_min(1e-30))
 
 
-def top_group(asked: Asked, values: np.ndarray) -> dict[str, Any]:
-    """The predicted change of the validation loss when the most harmful images leave and, where asked, the measured one."""
-    count = max(1, int(TOP * len(values)))
-    top = np.argsort(values, kind="stable")[:count]
-    report: dict[str, Any] = {"top_group": count, "predicted_change": float(values[top].sum())}
-    if asked.verify and asked.span == "last_epoch" and asked.replay.training.record.store in ("epoch_starts", "every_step"):
-        report["measured_change"] = _last_epoch_without(asked, top)
-    return report
+def top_group(values: np.ndarray) -> np.ndarray:
+    """Positions of the images that a scoring picks first: the lowest two in a hundred, at least one."""
+    return np.argsort(values, kind="stable")[: max(1, int(TOP * len(values)))]
 
 
-def _last_epoch_without(asked: Asked, positions: np.ndarray) -> float:
-    """The change of the mean validation loss when the last epoch is run again without these images ("Retrain Last")."""
-    replay = asked.replay
+def predicted(values: np.ndarray) -> dict[str, Any]:
+    """The change of the validation loss that a scoring predicts for the removal of its top group: the sum of their influences."""
+    top = top_group(values)
+    return {"top_group": len(top), "predicted_change": float(values[top].sum())}
+
+
+def measured(change: float | None) -> dict[str, Any]:
+    """What a report says of a measured change, None where the training without the group diverged."""
+    return {"diverged_without": True} if change is None else {"measured_change": change}
+
+
+def measured_change(replay: Replay, validation: Images, positions: np.ndarray, epochs: range, progress: Progress) -> float | None:
+    """The change of the mean validation loss when `epochs`, up to the end, are run again without the images at `positions`.
+
+    Order, divisor, augmentation and seeds stay: "Retrain Last" for the last epoch, "Retrain All" for all. None where that training diverges.
+    """
     run = replay.run
-    last = run.recipe.epochs - 1
     keep = torch.ones(len(run.images))
     keep[torch.from_numpy(positions)] = 0.0
-    counterfactual = Runner(run.recipe, run.images, run.network, run.update, keep)
-    point = read_point(epoch_file(replay.training.folder, last))
-    for t, batch in enumerate(data.batches(run.recipe, run.images, last)):
-        x, y = run.batch(last, batch)
-        point = counterfactual.advance(point, x, y, batch, run.rate(last, t))[0]
-    after = evaluate_params(run.network, run.recipe, point[0], asked.validation)[1]
-    return after - evaluate_params(run.network, run.recipe, replay.final_params(), asked.validation)[1]
+    counterfactual = dataclasses.replace(run, keep=keep)
+    point, total = replay.start(epochs[0]), len(epochs) * run.steps
+    for epoch in epochs:
+        order = data.batches(run.recipe, run.images, epoch)
+        with run.batches(epoch, order) as batch:
+            for t, left in enumerate(order):
+                point = counterfactual.advance(point, *batch(t), left, run.rate(epoch, t))[0]
+                progress((epoch - epochs[0]) * run.steps + t + 1, total)
+    after = evaluate_params(run.network, run.recipe, point[0], validation)[1]
+    return after - evaluate_params(run.network, run.recipe, replay.final_params(), validation)[1] if math.isfinite(after) else None

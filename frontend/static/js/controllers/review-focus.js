@@ -163,6 +163,7 @@ export default class {
     for (const [name, text] of Object.entries(words)) part(root, name).textContent = text;
     for (const [name, share, text] of [["accuracy", item.accuracy_share, item.accuracy_words], ["label", item.label_share, item.label_words]]) {
       const signal = root.querySelector(`[data-signal="${name}"]`);
+      if (!signal) continue; // by margin alone there is one ranking
       signal.querySelector("meter").value = share;
       part(signal, "words").textContent = text;
     }

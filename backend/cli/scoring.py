@@ -1,0 +1,87 @@
+"""Scoring from the command line: which methods there are for a run, what they cost, and starting one."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import humanize
+import typer
+from pydantic import ValidationError
+
+from backend.cli import jobs
+from backend.cli.opening import acting, is_running, make_settings, opened, transaction
+from backend.db import Database
+from backend.errors import Invalid, NotFound
+from backend.models import Review, Scoring
+from backend.rendering import duration
+from backend.runs import service as runs
+from backend.runs.schemas import CostOut, MethodOut, ScoringOptions
+from backend.settings import Settings
+from backend.terminal import say, show
+
+RunId = Annotated[int, typer.Argument(metavar="RUN", help="The run's number, as its address shows it: /runs/3 is 3.")]
+
+
+def methods(run_id: RunId) -> None:
+    """List the methods that rank a run's images: what they mean, and what they will take."""
+    with transaction(write=False) as session:
+        found = runs.methods(runs.get(session, acting(session), run_id))
+    show(("method", "last epoch", "all epochs", "memory", "a low score means"), [_row(method) for method in found])
+
+
+def score(
+    run_id: RunId,
+    method: Annotated[str, typer.Option(help="As `winnow methods` names them.")] = "sgd_influence",
+    span: Annotated[str, typer.Option(help="last_epoch or all_epochs.")] = "last_epoch",
+    damping: Annotated[str, typer.Option(help="none, or auto: measured.")] = "none",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the scoring to end.")] = True,
+) -> None:
+    """Score a finished run's training images, and print the number of the review that they fill."""
+    options = _options(method=method, span=span, damping=damping)
+    settings = make_settings()
+    with opened(settings) as database:
+        with database.transaction() as session:
+            user = acting(session)
+            review = runs.start_scoring(session, user, runs.get(session, user, run_id), options)
+        if wait and is_running(settings):
+            _follow(database, review)
+        else:
+            _say_later(settings, review)
+    print(review.id)
+
+
+def _options(**given: Any) -> ScoringOptions:
+    try:
+        return ScoringOptions(**given)
+    except ValidationError as error:
+        raise Invalid("; ".join(f"--{e['loc'][0]}: {e['msg']}" for e in error.errors())) from error
+
+
+def _follow(database: Database, review: Review) -> None:
+    assert review.job_id is not None  # start_scoring has just made it
+    jobs.follow(database, review.job_id, "Scoring")
+    with database.transaction(write=False) as session:
+        scoring = session.get(Scoring, review.accuracy_scoring_id)
+        if scoring is None:
+            raise NotFound("The review was deleted meanwhile.")
+        for sentence in scoring.report.get("trust", []):
+            say(sentence)
+
+
+def _say_later(settings: Settings, review: Review) -> None:
+    later = "" if is_running(settings) else " as soon as Winnow runs (winnow up)"
+    say(f"Job {review.job_id} scores it{later}. See: winnow jobs show {review.job_id}")
+
+
+def _row(method: MethodOut) -> Sequence[str]:
+    if method.costs is None:
+        return method.name, "not known", "not known", "not known", method.meaning
+    last, whole = method.costs["last_epoch"], method.costs["all_epochs"]
+    return method.name, _time(last), _time(whole) if method.spans else "the same", _bytes(whole), method.meaning
+
+
+def _time(cost: CostOut) -> str:
+    return duration(cost.seconds)
+
+
+def _bytes(cost: CostOut) -> str:
+    return humanize.naturalsize(cost.memory_bytes, format="%.1f")

@@ -1,0 +1,95 @@
+"""The methods that rank images, as a person reads them. A test compares every fact here with the engine's registry: the web must not import it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Needs = Literal["steps", "epochs", "end", "nothing"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """title: the signal's name on a card. because: why a card is there, behind "Suggested because". meaning: the engine's own sentence.
+
+    harm: whether its values say what leaving an image out does to the validation loss; the others speak of labels, of oddness, or of nothing.
+    needs: of the run all its steps, the parameters at each epoch's end, those at the end, or nothing but what training recorded.
+    spans: whether it makes a difference how many epochs it looks at. damps: whether it knows damping.
+    """
+
+    title: str
+    because: str
+    meaning: str
+    harm: bool
+    needs: Literal["steps", "epochs", "end", "nothing"]
+    spans: bool = False
+    damps: bool = False
+
+
+def _harm(meaning: str, needs: Literal["steps", "epochs", "end"], *, spans: bool = True, damps: bool = False) -> Method:
+    return Method("Hurts accuracy", "it hurts accuracy", meaning, True, needs, spans, damps)
+
+
+def _other(title: str, because: str, meaning: str, needs: Literal["epochs", "end", "nothing"], *, spans: bool = False) -> Method:
+    return Method(title, because, meaning, False, needs, spans)
+
+
+# In the order in which a form offers them.
+METHODS: dict[str, Method] = {
+    "sgd_influence": _harm("Without this image, this very training would have ended with a lower validation loss.", "steps", damps=True),
+    "marginal_influence": _harm("The same, averaged over the moment of the epoch at which the image was seen.", "steps", damps=True),
+    "final_params": _harm("The same as sgd_influence, estimated from the finished model alone.", "end", damps=True),
+    "influence_function": _harm(
+        "If training had found the best model there is, that model would have a lower validation loss without this image.",
+        "end",
+        spans=False,
+    ),
+    "tracin": _harm("At the end of each epoch, learning this image pulled the model away from the validation images.", "epochs"),
+    "published_code": _harm(
+        "As sgd_influence, with the Hessian divided by the batch size twice, as the first paper's published code does; "
+        "to compare with its figures only.",
+        "steps",
+    ),
+    "margin": _other(
+        "Label looks wrong", "its label looks wrong", "During training the model rarely believed this image's label.", "nothing"
+    ),
+    "confident_learning": _other(
+        "Label doubted by others", "other models doubt its label", "Models that never saw this image do not believe its label.", "nothing"
+    ),
+    "highest_loss": _other(
+        "Label hard to believe", "its label is hard to believe", "The finished model finds this image's label hardest to believe.", "end"
+    ),
+    "forgetting": _other(
+        "Forgotten again",
+        "the model forgot it again, or never learned it",
+        "During training the model learned this image and forgot it again, or never learned it.",
+        "nothing",
+    ),
+    "self_influence": _other(
+        "Learned by heart",
+        "the model had to learn it by heart",
+        "The model had to learn this image by heart: nothing else taught it the same.",
+        "epochs",
+        spans=True,
+    ),
+    "outlier": _other(
+        "Unlike the others", "it looks unlike the others", "To the finished model this image looks unlike the others.", "end"
+    ),
+    "random": _other("Drawn by chance", "it was drawn by chance", "Picked by chance, for comparison.", "nothing"),
+}
+MethodName = Literal[
+    "sgd_influence",
+    "marginal_influence",
+    "final_params",
+    "influence_function",
+    "tracin",
+    "published_code",
+    "margin",
+    "confident_learning",
+    "highest_loss",
+    "forgetting",
+    "self_influence",
+    "outlier",
+    "random",
+]
+# The second ranking, whatever the first: it is free, and answers another question.
+SECOND = "margin"
+SPANS = {"last_epoch": "The last epoch (fast)", "all_epochs": "All epochs (slower, looks further back)"}

@@ -1,0 +1,166 @@
+"""Bad input gets a sentence that says what happened and what to do, before any long work."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.engine.conftest import a_recipe, some_images
+from worker.engine import NETWORKS, EngineError, Images, explain, score, train
+from worker.engine.models import Network
+from worker.engine.training import Runner
+
+
+@pytest.fixture(autouse=True)
+def no_long_work(request, monkeypatch):
+    """In tests marked so by their name's first word, a step of training fails the test."""
+    if not request.node.name.startswith("test_before_training"):
+        return
+    monkeypatch.setattr(Runner, "advance", lambda *_arguments: pytest.fail("a step was made before the input was refused"))
+
+
+def use(monkeypatch, module):
+    """Let the network called mnist be `module`."""
+    choice = NETWORKS["mnist"]
+    monkeypatch.setitem(NETWORKS, "mnist", type(choice)(**{**vars(choice), "build": lambda _recipe: module}))
+
+
+class Shaped(nn.Module):
+    """A linear layer whose answers are put into another shape."""
+
+    def __init__(self, shape, factor: float = 1.0) -> None:
+        super().__init__()
+        self.head = nn.Linear(256, 3)
+        self.shape, self.factor = shape, factor
+
+    def forward(self, x):
+        return self.shape(self.head(x.flatten(1))) * self.factor
+
+
+def test_before_training_a_model_without_parameters_is_refused(images, tmp_path, monkeypatch):
+    use(monkeypatch, nn.Flatten())
+    with pytest.raises(EngineError, match="no parameters to train"):
+        train(a_recipe(), images, None, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "found"), [(lambda z: z.mean(), r"\(\)"), (lambda z: z[:, :2], r"\(2, 2\)"), (lambda z: z.mean(0, keepdim=True), r"\(1, 3\)")]
+)
+def test_before_training_answers_that_are_not_one_row_for_each_image_are_refused(images, tmp_path, monkeypatch, shape, found):
+    use(monkeypatch, Shaped(shape))
+    with pytest.raises(EngineError, match=rf"shape {found}, so there is no loss for each image; it must return one row of 3 logits"):
+        train(a_recipe(), images, None, tmp_path)
+
+
+def test_before_training_a_loss_that_is_averaged_is_refused(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(Network, "losses", lambda self, params, x, y: nn.functional.cross_entropy(self.logits(params, x), y))
+    with pytest.raises(EngineError, match=r"the shape \(\), so it is not one for each image; return one number for each"):
+        train(a_recipe(), images, None, tmp_path)
+
+
+@pytest.mark.parametrize("settings", [{"std": (0.0,)}, {"mean": (float("nan"),)}, {}])
+def test_before_training_a_loss_that_is_no_number_is_refused(images, tmp_path, monkeypatch, settings):
+    if not settings:
+        use(monkeypatch, Shaped(lambda z: z, float("nan")))
+    with pytest.raises(EngineError, match=r"no number before any step: look at the recipe's mean and std"):
+        train(a_recipe(**settings), images, None, tmp_path)
+
+
+def test_before_training_a_single_image_is_refused(images, tmp_path):
+    with pytest.raises(EngineError, match=r"single training image.*Give at least two"):
+        train(a_recipe(), images.subset(np.array([0])), None, tmp_path)
+
+
+@pytest.mark.parametrize("labels", [[0] * 44 + [3], [-1] + [0] * 44])
+def test_before_training_labels_out_of_range_are_refused(images, validation, tmp_path, labels):
+    with pytest.raises(EngineError, match="training split must lie between 0 and 2"):
+        train(a_recipe(), Images(images.pixels, np.array(labels), images.ids), validation, tmp_path)
+
+
+def test_before_training_an_empty_validation_split_is_refused(images, tmp_path):
+    with pytest.raises(EngineError, match="validation split has no images"):
+        train(a_recipe(), images, images.subset(np.array([], dtype=np.int64)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.full((45, 16, 16, 1), np.nan), np.zeros((45, 16, 16), np.uint8), np.zeros((45, 16, 16, 4), np.uint8)]
+)
+def test_pixels_that_are_no_bytes_of_grey_or_colour_are_refused(images, pixels):
+    with pytest.raises(EngineError, match="Pixels must be uint8 of shape"):
+        Images(pixels, images.labels, images.ids)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 44, 45, 46, 1000])
+def test_a_number_of_images_that_does_not_divide_into_batches_is_no_matter(images, validation, tmp_path, batch_size):
+    training = train(a_recipe(batch_size=batch_size, epochs=1), images, None, tmp_path)
+    values = score(training, images, validation).values
+    assert (values != 0).all()
+
+
+@pytest.fixture
+def no_look(monkeypatch):
+    """Fail where the network looks at anything."""
+
+    def allow_from_now() -> None:
+        monkeypatch.setattr(Network, "logits", lambda *_arguments: pytest.fail("the network was used before the input was refused"))
+
+    return allow_from_now
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"method": "magic"}, "no method called 'magic'; there are sgd_influence"),
+        ({"span": "first_epoch"}, "no span called 'first_epoch'; there are last_epoch, all_epochs"),
+        ({"memory_budget": 1000}, r"memory budget of 1,000 bytes is below two sets of parameters \(\d\d,\d\d\d bytes\); allow more"),
+        ({"memory_budget": 130_000}, r"replaying an epoch of 6 steps needs 5 \([\d,]+ bytes\); allow more"),
+        ({"memory_budget": 1000, "method": "final_params"}, "below two sets of parameters"),
+        ({"damping": 0.0}, "Damping must be above 0 and at most 1"),
+        ({"damping": 1.5}, "Damping must be above 0 and at most 1"),
+        ({"damping": "best"}, "Damping must be above 0 and at most 1"),
+        ({"damping": 0.5, "method": "margin"}, "method margin has no damping"),
+        ({"folds": 3}, "sgd_influence has no option called 'folds'; its options: none"),
+        ({"method": "marginal_influence", "sampled_steps": 0}, "sampled_steps must be a number above 0, not 0"),
+        ({"method": "influence_function", "ridge": float("nan")}, "ridge must be a number above 0"),
+        ({"method": "influence_function", "steps": 3}, "its options: ridge, iterations, tolerance"),
+    ],
+)
+def test_scoring_refuses_what_makes_no_sense_before_it_looks_at_an_image(images, validation, tmp_path, no_look, arguments, sentence):
+    training = train(a_recipe(epochs=1), images, None, tmp_path)
+    no_look()
+    with pytest.raises(EngineError, match=sentence):
+        score(training, images, validation, **arguments)
+
+
+def test_scoring_refuses_images_that_do_not_fit_before_it_looks_at_one(images, validation, tmp_path, no_look):
+    training = train(a_recipe(epochs=1), images, None, tmp_path / "a")
+    final = train(a_recipe(epochs=1), images, None, tmp_path / "b", store="final_params")
+    without = train(a_recipe(epochs=1), images, None, tmp_path / "c", leave_out=np.arange(45) == 3)
+    no_look()
+    with pytest.raises(EngineError, match="not the images that the run was trained on"):
+        score(training, some_images(44), validation)
+    with pytest.raises(EngineError, match="validation split has no images"):
+        score(training, images, validation.subset(np.array([], dtype=np.int64)))
+    with pytest.raises(EngineError, match="validation images are"):
+        score(training, images, some_images(5, side=20))
+    with pytest.raises(EngineError, match="Labels of the validation split must lie between 0 and 2"):
+        score(training, images, Images(validation.pixels, validation.labels + 1, validation.ids))
+    with pytest.raises(EngineError, match="left images out"):
+        score(without, images, validation)
+    for method, span in (("sgd_influence", "last_epoch"), ("tracin", "all_epochs"), ("published_code", "last_epoch")):
+        with pytest.raises(EngineError, match="use the method final_params, or train again with the store epoch_starts"):
+            score(final, images, validation, method, span=span)
+
+
+def test_scores_that_overflow_are_a_sentence(images, validation, tmp_path, monkeypatch):
+    training = train(a_recipe(epochs=1), images, None, tmp_path)
+    monkeypatch.setattr("worker.engine.scores.trust.validation_gradient", lambda *_arguments: torch.full_like(training.params, 3e38))
+    with pytest.raises(EngineError, match=r"not numbers: the retracing overflowed. Train with a lower learning rate"):
+        score(training, images, validation)
+
+
+@pytest.mark.parametrize("position", [-1, 45])
+def test_explaining_an_image_that_is_not_there_is_a_sentence(images, validation, tmp_path, position):
+    training = train(a_recipe(epochs=1), images, None, tmp_path)
+    with pytest.raises(EngineError, match=f"Choose an image between 0 and 44, not {position}"):
+        explain(training, images, validation, position)

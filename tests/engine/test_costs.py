@@ -1,0 +1,129 @@
+"""What a method says that it costs, against the products that it really makes."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+
+from tests.engine.conftest import a_recipe, some_images
+from worker.engine import METHODS, SPANS, score, stored_bytes, train
+from worker.engine.models import build
+from worker.engine.scores.cost import Sizes, deltas
+
+COUNT, VALIDATION = 20, 6
+SIDE = 8
+COLOUR = {
+    "network": "cifar",
+    "channels": 3,
+    "height": SIDE,
+    "width": SIDE,
+    "mean": (0.4,) * 3,
+    "std": (0.2,) * 3,
+    "epochs": 2,
+    "batch_size": 5,
+}
+
+
+def backward_products(grad_shape, x_shape, w_shape, _bias, _stride, _padding, _dilation, transposed, _outputs, _groups, mask, out_shape):
+    """A convolution's backward makes as many products as its forward for each gradient asked for; torch's own formula forgets the groups."""
+    return conv_flop_count(x_shape, w_shape, grad_shape, transposed) * sum(mask[:2])
+
+
+def products_of(work) -> int:
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: backward_products}) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory):
+    """A run of a network deep enough for its first layer to weigh little, and the products of one forward pass over its images."""
+    recipe = a_recipe(**COLOUR)
+    images, validation = some_images(COUNT, side=SIDE, channels=3), some_images(VALIDATION, side=SIDE, channels=3, seed=1, first_id=1000)
+    training = train(recipe, images, None, tmp_path_factory.mktemp("run"))
+    network, params = build(recipe)
+    with torch.no_grad():
+        forward = products_of(lambda: network.logits(params, torch.zeros(COUNT, 3, SIDE, SIDE)))
+    return training, images, validation, forward
+
+
+CASES = [(name, span) for name, method in METHODS.items() for span in (SPANS if method.spans else SPANS[:1])]
+
+
+@pytest.mark.parametrize(("name", "span"), CASES)
+def test_a_method_makes_the_passes_that_it_declares(setting, name, span):
+    training, images, validation, forward = setting
+    options = {"folds": 2} if name == "confident_learning" else {}
+    scores = []
+    measured = products_of(lambda: scores.append(score(training, images, validation, name, span=span, **options))) / forward
+    if name == "influence_function":
+        options = {"iterations": scores[0].report["iterations"]}
+    declared = METHODS[name].cost(training.recipe, COUNT, span, validation=VALIDATION, options=options)
+    # What is beside the passes: one batch of finite differences, and two images looked at before each training.
+    beside = 6 * 5 / COUNT if "finite_difference_error" in scores[0].report else 0
+    assert measured <= declared.passes * 1.05 + beside + 0.3
+    assert measured >= declared.passes * 0.9
+
+
+@pytest.mark.parametrize("store", ["epoch_starts", "every_step", "recipe"])
+@pytest.mark.parametrize("span", SPANS)
+def test_stores_cost_the_replay_that_they_declare(setting, tmp_path, store, span):
+    _, images, validation, forward = setting
+    training = train(a_recipe(**COLOUR), images, None, tmp_path, store=store)
+    measured = products_of(lambda: score(training, images, validation, span=span, verify=True)) / forward
+    cost = METHODS["sgd_influence"].cost(training.recipe, COUNT, span, validation=VALIDATION, store=store, verify=True)
+    assert measured == pytest.approx(cost.passes, rel=0.1, abs=2)
+    # The parameters themselves; heads, signals and run.json come on top.
+    assert 0 <= stored_bytes(tmp_path) - cost.stored_bytes < 20_000
+
+
+def test_a_small_budget_costs_a_second_replay(setting):
+    training, images, validation, forward = setting
+    size = 4 * training.params.numel()
+    for budget, replays in ((5 * size, 1), (4 * size, 2)):
+        declared = METHODS["sgd_influence"].cost(training.recipe, COUNT, budget=budget, validation=VALIDATION).passes
+        assert declared == pytest.approx(3 * replays + 8 + 3 * VALIDATION / COUNT)
+        measured = products_of(lambda budget=budget: score(training, images, validation, memory_budget=budget)) / forward
+        assert declared - 3 < measured < declared + 2
+
+
+def test_choosing_a_damping_costs_at_most_what_it_declares(setting):
+    training, images, validation, forward = setting
+    scores = []
+    measured = products_of(lambda: scores.append(score(training, images, validation, damping="auto"))) / forward
+    cost = METHODS["sgd_influence"].cost(training.recipe, COUNT, validation=VALIDATION, damping="auto")
+    single = METHODS["sgd_influence"].cost(training.recipe, COUNT, validation=VALIDATION).passes
+    tried, all_of_them = len(scores[0].report["damping_errors"]), len(deltas(5))
+    assert measured <= cost.passes + 6
+    assert measured == pytest.approx(cost.passes - (all_of_them - tried) * single, rel=0.1)
+
+
+def test_measuring_an_influence_function_costs_a_whole_training():
+    recipe, method = a_recipe(epochs=7), METHODS["influence_function"]
+    extra = method.cost(recipe, COUNT, verify=True, validation=0).passes - method.cost(recipe, COUNT, validation=0).passes
+    assert extra == 3 * 7
+    assert METHODS["margin"].cost(recipe, COUNT, verify=True).passes == 0
+
+
+def test_adam_costs_one_more_gradient_a_step(setting):
+    recipe = setting[0].recipe
+    adam = dataclasses.replace(recipe, optimizer="adam")
+    method = METHODS["sgd_influence"]
+    assert method.cost(adam, COUNT).passes - method.cost(recipe, COUNT).passes == 3
+
+
+def test_seconds_follow_from_those_of_an_epoch_and_memory_from_the_budget():
+    recipe = a_recipe(epochs=10)
+    cost = METHODS["sgd_influence"].cost(recipe, 10_000, "all_epochs", validation=0)
+    assert cost.passes == 10 * (3 + 8)
+    assert cost.seconds(6.0) == pytest.approx(10 * 11 / 3 * 6)
+    sizes = Sizes(recipe, 10_000, "last_epoch")
+    assert cost.memory_bytes == min(2**30, 1251 * sizes.params_bytes) + 6 * sizes.params_bytes + 80_000
+    assert METHODS["margin"].cost(recipe, 10_000).passes == 0
+
+
+def test_everything_that_is_declared_is_a_sentence():
+    for method in METHODS.values():
+        assert method.meaning[0].isupper()
+        assert method.meaning.endswith(".")

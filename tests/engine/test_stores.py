@@ -1,0 +1,179 @@
+"""What a run keeps, and that a replay stays within the memory that it was given."""
+
+import os
+import shutil
+import subprocess
+import sys
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+from tests.engine.conftest import a_recipe
+from worker.engine import EngineError, ReplayDrift, score, train, trajectory
+from worker.engine.data import batches
+from worker.engine.replay import Replay
+from worker.engine.steps import StepsReader
+from worker.engine.training import Runner, runner
+
+
+class Counter:
+    """How many tensors of those that `watch` was given are alive, at most."""
+
+    def __init__(self) -> None:
+        self.alive = self.peak = 0
+
+    def watch(self, tensor: torch.Tensor) -> None:
+        self.alive += 1
+        self.peak = max(self.peak, self.alive)
+        weakref.finalize(tensor, self._gone)
+
+    def _gone(self) -> None:
+        self.alive -= 1
+
+
+@pytest.mark.parametrize("store", ["epoch_starts", "recipe", "every_step"])
+@pytest.mark.parametrize("room", [10, 14, 30])
+def test_no_more_sets_of_parameters_are_alive_than_the_budget_holds(images, tmp_path, monkeypatch, store, room):
+    recipe = a_recipe(batch_size=4)  # 12 steps an epoch
+    training = train(recipe, images, None, tmp_path, store=store)
+    run, initial = runner(recipe, images)
+    counter, real = Counter(), Runner.advance
+
+    def advance(self, *arguments):
+        result = real(self, *arguments)
+        counter.watch(result[0][0])
+        return result
+
+    monkeypatch.setattr(Runner, "advance", advance)
+    replay = Replay(training, run, room * initial.numel() * 4)
+    for epoch in (2, 1, 0):
+        for step in replay.epoch(epoch):
+            assert step.params.shape == initial.shape
+            del step
+    # The epoch's start is not made by a step.
+    assert counter.peak <= room - 1
+    assert counter.peak > 0 or store == "every_step"
+
+
+MEASURED = """
+import sys, tempfile
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from tests.engine.conftest import a_recipe, some_images
+from worker.engine import score, train
+
+def peak():
+    return int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
+
+images, validation = some_images(24, channels=3), some_images(4, channels=3, seed=1, first_id=1000)
+recipe = a_recipe(network="cifar", channels=3, mean=(0.4,) * 3, std=(0.2,) * 3, epochs=1, batch_size=1)
+with tempfile.TemporaryDirectory() as folder:
+    training = train(recipe, images, None, Path(folder))
+    size = 4 * training.params.numel()
+    for budget in (11, 11, 32):
+        before = peak()
+        score(training, images, validation, memory_budget=budget * size)
+        print((peak() - before) / size)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
+def test_the_process_grows_by_what_the_budget_allows_and_no_more():
+    program = [sys.executable, "-W", "ignore", "-c", MEASURED]
+    # Every set of parameters in a mapping of its own, given back when freed: the heap's own slack is not the replay's.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    lines = subprocess.run(program, check=True, capture_output=True, text=True, env=environment).stdout.split()
+    _, again, more = map(float, lines)
+    # In sets of parameters: 10 or 11 points of 24 steps fit into 11; all 24, and the end, into 32.
+    assert again < 2
+    assert 6 < more < 32 - 10
+
+
+def test_steps_are_read_back_as_they_were(images, tmp_path):
+    recipe = a_recipe(optimizer="adam", learning_rate=0.01, epochs=2)
+    training = train(recipe, images, None, tmp_path, store="every_step")
+    stored = StepsReader(trajectory.steps_file(tmp_path, 1))
+    params, state = stored.point(0)
+    start, start_state = trajectory.read_point(trajectory.epoch_file(tmp_path, 1), training.record.run)
+    assert torch.equal(params, start)
+    assert {name: tensor.shape for name, tensor in state.items()} == {name: tensor.shape for name, tensor in start_state.items()}
+    assert all(torch.equal(state[name], start_state[name]) for name in state)
+    run, _ = runner(recipe, images)
+    order = batches(recipe, images, 1)
+    x, y = run.batch(1, order[-1])
+    end = run.advance(stored.point(len(order) - 1), x, y, order[-1], run.rate(1, len(order) - 1))[0]
+    assert torch.equal(end[0], training.params)
+
+
+@pytest.mark.parametrize("damage", ["cut", "one bit"])
+@pytest.mark.parametrize("store", ["every_step", "epoch_starts"])
+def test_a_damaged_store_is_a_sentence(images, validation, tmp_path, store, damage):
+    training = train(a_recipe(epochs=2), images, None, tmp_path, store=store)
+    path = trajectory.steps_file(tmp_path, 1) if store == "every_step" else trajectory.epoch_file(tmp_path, 1)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content[: len(content) // 2] if damage == "cut" else content)
+    with pytest.raises(EngineError, match=rf"{path.name}.*damaged.*train this run again"):
+        score(training, images, validation)
+
+
+def test_a_file_of_another_run_is_a_sentence(images, validation, tmp_path):
+    training = train(a_recipe(), images, None, tmp_path / "a")
+    train(a_recipe(seed=8), images, None, tmp_path / "b")
+    shutil.copy(tmp_path / "b" / "epoch-0002.safetensors", tmp_path / "a")
+    with pytest.raises(EngineError, match=r"epoch-0002.*another recipe or image list"):
+        score(training, images, validation)
+
+
+def other_arithmetic(monkeypatch):
+    """A machine whose sums end in other bits."""
+    real = Runner.advance
+
+    def advance(self, *arguments):
+        (params, state), logits, losses = real(self, *arguments)
+        return (params * (1 + 1e-6), state), logits, losses
+
+    monkeypatch.setattr(Runner, "advance", advance)
+
+
+@pytest.mark.parametrize("store", ["epoch_starts", "recipe"])
+def test_a_replay_that_is_not_the_run_stops_at_its_first_step_unless_asked_to_go_on(images, validation, tmp_path, monkeypatch, store):
+    training = train(a_recipe(), images, None, tmp_path, store=store)
+    other_arithmetic(monkeypatch)
+    steps, real = [], Runner.advance
+    monkeypatch.setattr(Runner, "advance", lambda self, *arguments: steps.append(1) or real(self, *arguments))
+    with pytest.raises(ReplayDrift, match=r"epoch \d did not reach .*torch .*threads"):
+        score(training, images, validation)
+    assert len(steps) == 1
+    assert not score(training, images, validation, allow_drift=True).exact
+
+
+def test_a_drift_after_the_first_step_is_seen_at_the_end_of_the_epoch(images, validation, tmp_path, monkeypatch):
+    training = train(a_recipe(), images, None, tmp_path)
+    training.record.first_steps.clear()
+    other_arithmetic(monkeypatch)
+    with pytest.raises(ReplayDrift, match="epoch 3"):
+        score(training, images, validation)
+
+
+def test_the_recipe_store_replays_the_run_once_and_then_each_epoch(images, validation, tmp_path, monkeypatch):
+    recipe = a_recipe()
+    training = train(recipe, images, None, tmp_path, store="recipe")
+    steps, real = [], Runner.advance
+    monkeypatch.setattr(Runner, "advance", lambda self, *arguments: steps.append(1) or real(self, *arguments))
+    score(training, images, validation, span="all_epochs")
+    assert len(steps) == 2 * 3 * recipe.steps_per_epoch(45)
+
+
+def test_starts_that_do_not_fit_are_replayed_again_to_the_same_bits(images, validation, tmp_path):
+    training = train(a_recipe(epochs=5), images, None, tmp_path, store="recipe")
+    size = 4 * training_size(training, images)
+    roomy = score(training, images, validation, span="all_epochs").values
+    np.testing.assert_array_equal(score(training, images, validation, span="all_epochs", memory_budget=8 * size).values, roomy)
+
+
+def training_size(training, images) -> int:
+    return runner(training.recipe, images)[1].numel()

@@ -1,0 +1,188 @@
+"""What a scoring says about itself, in figures and in words."""
+
+import numpy as np
+import pytest
+
+from tests.engine.conftest import a_recipe
+from worker.engine import EngineError, Images, ensemble, leave_out, score, train, trust_words, warns
+from worker.engine.scores import trust
+from worker.engine.scores.cost import deltas
+from worker.engine.scores.damping import error
+from worker.engine.scores.trust import measured_change, top_group
+from worker.engine.training import runner
+from worker.engine.trajectory import stored_bytes
+
+
+@pytest.fixture
+def noisy(images) -> Images:
+    """Images of which every eighth has a wrong label."""
+    return Images(images.pixels, np.where(np.arange(45) % 8 == 0, (images.labels + 1) % 3, images.labels), images.ids)
+
+
+@pytest.mark.parametrize("span", ["last_epoch", "all_epochs"])
+@pytest.mark.parametrize("store", ["epoch_starts", "recipe", "final_params"])
+def test_the_measured_change_is_that_of_really_leaving_the_group_out(noisy, validation, tmp_path, span, store):
+    training = train(a_recipe(epochs=3), noisy, None, tmp_path / "with", store=store)
+    method = "final_params" if store == "final_params" else "sgd_influence"
+    scores = score(training, noisy, validation, method, span=span, verify=True)
+    group = np.argsort(scores.values, kind="stable")[: scores.report["top_group"]]
+    assert scores.report["predicted_change"] == pytest.approx(scores.values[group].sum())
+    if span == "all_epochs":
+        stored = training if store != "recipe" else train(a_recipe(epochs=3), noisy, None, tmp_path / "again")
+        truth = leave_out(stored, noisy, validation, group, tmp_path / "without").measured_change
+        assert scores.report["measured_change"] == pytest.approx(truth, abs=1e-9)
+    else:
+        # Leaving out from the last epoch is not leaving out from all.
+        assert scores.report["measured_change"] != 0
+
+
+def test_a_low_rate_predicts_what_is_measured_and_says_so(noisy, validation, tmp_path):
+    training = train(a_recipe(learning_rate=0.002), noisy, None, tmp_path)
+    report = score(training, noisy, validation, span="all_epochs", verify=True).report
+    assert report["measured_change"] == pytest.approx(report["predicted_change"], rel=0.2)
+    assert report["adjoint_growth"] < 2
+    assert report["seconds"] > 0
+    assert report["stored_bytes"] == stored_bytes(tmp_path)
+    words = trust_words(report)
+    assert report["trust"] == words
+    assert words[0].endswith("the prediction holds.")
+    assert not warns(report)
+
+
+def test_a_high_rate_grows_the_adjoint_and_the_words_say_so(noisy, validation, tmp_path):
+    training = train(a_recipe(learning_rate=0.3, epochs=8), noisy, None, tmp_path)
+    report = score(training, noisy, validation, span="all_epochs", verify=True).report
+    assert report["adjoint_growth"] > 4
+    assert report["warns"] is warns(report) is True
+    assert any("grew" in sentence and "lower learning rate" in sentence for sentence in trust_words(report))
+
+
+@pytest.mark.parametrize(
+    ("measured", "sentence", "warning"),
+    [
+        (-0.019, "the prediction holds", False),
+        (-0.002, "the direction is right, the size is not", True),
+        (+0.004, "wrong in its direction", True),
+        (None, "diverged", True),
+    ],
+)
+def test_predicted_against_measured_in_words(measured, sentence, warning):
+    report = {"top_group": 20, "predicted_change": -0.02, "adjoint_growth": 1.0} | trust.measured(measured)
+    assert sentence in trust_words(report)[0]
+    assert "first 20 images" in trust_words(report)[0]
+    assert "-0.0200" in trust_words(report)[0]
+    assert warns(report) == warning
+
+
+def test_what_was_not_measured_is_said():
+    assert trust_words({"top_group": 1, "predicted_change": -0.02}) == [
+        "Without the first image the validation loss was predicted to change by -0.0200; whether it does was not measured."
+    ]
+    assert trust_words({"seconds": 1.0}) == []
+    assert not warns({"top_group": 1, "predicted_change": -0.02})
+
+
+def test_a_derivative_that_is_off_and_an_unsolved_equation_are_said():
+    assert "derivatives is off by 30%" in trust_words({"finite_difference_error": 0.3})[0]
+    unsolved = {"converged": False, "residual": 0.123, "iterations": 50}
+    assert trust_words(unsolved)[0].startswith("The equation behind these scores was solved to 12.3% only, after 50 iterations")
+    assert warns(unsolved)
+    assert warns({"finite_difference_error": 0.3})
+
+
+def test_a_training_that_diverges_without_a_group_says_nothing(images, validation, tmp_path):
+    training = train(a_recipe(epochs=1), images, None, tmp_path)
+    from worker.engine.replay import Replay
+
+    run, _ = runner(training.recipe, images)
+    replay = Replay(training, run, 2**30)
+    real = run.update
+    run.update = lambda params, state, gradient, rate: real(params * float("nan"), state, gradient, rate)
+    assert measured_change(replay, validation, np.array([0]), range(1), lambda _done, _total: None) is None
+
+
+def test_the_average_of_runs_is_less_of_one_runs_luck(noisy, validation, tmp_path):
+    runs = [train(a_recipe(seed=seed, epochs=4), noisy, None, tmp_path / str(seed)) for seed in range(3)]
+    scores = [score(run, noisy, validation) for run in runs]
+    average = ensemble(scores)
+    np.testing.assert_allclose(average.values, (scores[0].values + scores[1].values + scores[2].values) / 3)
+    assert average.method == "sgd_influence"
+    assert average.exact
+    assert average.report["runs"] == 3
+    assert -1 < average.report["agreement"] < 1
+    assert average.report["predicted_change"] == pytest.approx(average.values[top_group(average.values)].sum())
+    assert average.report["seconds"] == pytest.approx(sum(one.report["seconds"] for one in scores))
+    assert "The 3 runs agree" in average.report["trust"][-1]
+    assert ensemble(scores[:1]).report["agreement"] is None
+
+
+def test_scores_that_do_not_belong_together_are_not_averaged(noisy, images, validation, tmp_path):
+    first = score(train(a_recipe(epochs=1), noisy, None, tmp_path / "a"), noisy, validation)
+    with pytest.raises(EngineError, match="at least one run"):
+        ensemble([])
+    with pytest.raises(EngineError, match="same run is among these twice"):
+        ensemble([first, first])
+    other = train(a_recipe(epochs=1, seed=8), images, None, tmp_path / "b")
+    with pytest.raises(EngineError, match="different image lists"):
+        ensemble([first, score(other, images, validation)])
+    seeded = train(a_recipe(epochs=1, seed=9), noisy, None, tmp_path / "c")
+    with pytest.raises(EngineError, match="one method; these are margin, sgd_influence"):
+        ensemble([first, score(seeded, noisy, validation, "margin")])
+
+
+def test_the_grid_of_dampings_halves_down_to_one_over_the_batch():
+    assert deltas(64) == [1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64]
+    assert deltas(1) == [1]
+
+
+def test_the_error_of_a_damping_is_relative_to_what_was_measured():
+    told = [(np.array([0, 1]), 0.3), (np.array([2]), -0.1)]
+    assert error(np.array([0.1, 0.2, -0.1]), told) == pytest.approx(0)
+    assert error(np.zeros(3), told) == pytest.approx(1)
+    assert error(np.array([np.inf, 0, 0]), told) == 1e30
+
+
+def test_the_chosen_damping_is_the_one_that_predicts_best(noisy, validation, tmp_path):
+    calm = train(a_recipe(learning_rate=0.002), noisy, None, tmp_path / "calm")
+    scores = score(calm, noisy, validation, span="all_epochs", damping="auto")
+    assert scores.report["damping"] == 1.0
+    assert scores.exact
+    np.testing.assert_array_equal(scores.values, score(calm, noisy, validation, span="all_epochs").values)
+    wild = train(a_recipe(learning_rate=0.3, epochs=8), noisy, None, tmp_path / "wild")
+    scores = score(wild, noisy, validation, span="all_epochs", damping="auto")
+    errors = scores.report["damping_errors"]
+    assert scores.report["damping"] < 1
+    assert not scores.exact
+    assert errors[f"{scores.report['damping']:g}"] == min(errors.values())
+    assert errors["1"] > 1
+    np.testing.assert_array_equal(scores.values, score(wild, noisy, validation, span="all_epochs", damping=scores.report["damping"]).values)
+
+
+def test_the_words_say_what_measuring_the_damping_found():
+    report = {"damping": 0.5, "damping_errors": {"1": 2.6, "0.5": 0.4, "0.25": 1.1}, "damping_groups": 12}
+    assert trust_words(report) == [
+        "12 groups of images were really left out; damping 0.5 predicted the changes best, with 60% of their square explained."
+    ]
+    assert not warns(report)
+    useless = report | {"damping_errors": {"1": 2.6, "0.5": 1.2, "0.25": 1.3}}
+    assert "no damping predicted what that changed" in trust_words(useless)[0]
+    assert warns(useless)
+    exact = report | {"damping": 1.0, "damping_errors": {"1": 0.1}}
+    assert "the exact recursion predicted the changes best, with 90%" in trust_words(exact)[0]
+
+
+def test_the_groups_are_disjoint_and_really_left_out(noisy, validation, tmp_path, monkeypatch):
+    training = train(a_recipe(), noisy, None, tmp_path)
+    left, module = [], "worker.engine.scores.trust.measured_change"
+
+    def recording(replay, validation, positions, epochs, progress):
+        change = measured_change(replay, validation, positions, epochs, progress)
+        left.append((positions, epochs, change))
+        return change
+
+    monkeypatch.setattr(module, recording)
+    report = score(training, noisy, validation, damping="auto").report
+    assert report["damping_groups"] == len(left) == 12
+    everyone = np.concatenate([positions for positions, _, _ in left])
+    assert len(np.unique(everyone)) == len(everyone)
+    assert {tuple(epochs) for _, epochs, _ in left} == {(2,)}

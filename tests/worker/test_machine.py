@@ -1,0 +1,69 @@
+"""What a worker's machine lets the engine use comes from the settings, never from a run."""
+
+import sys
+
+import pytest
+import torch
+
+from backend.settings import Settings
+from backend.storage import Storage
+from tests.engine.conftest import a_recipe, some_images
+from worker import engine
+from worker.engine.models import NETWORKS
+from worker.pipeline import machine
+
+OWN = "tests.engine.test_networks:Attentive"
+
+
+@pytest.fixture(autouse=True)
+def forget(monkeypatch):
+    known = dict(NETWORKS)
+    monkeypatch.setattr("worker.engine.weights._folders", [])
+    yield
+    NETWORKS.clear()
+    NETWORKS.update(known)
+
+
+@pytest.fixture
+def storage(tmp_path) -> Storage:
+    return Storage(tmp_path / "files")
+
+
+def test_a_network_that_the_administrator_allowed_can_be_trained(storage, tmp_path):
+    assert machine.ready(Settings(networks=f" {OWN} ,"), storage) == "auto"
+    images = some_images(12)
+    assert engine.train(a_recipe(network=OWN, epochs=1), images, None, tmp_path / "run").params.numel()
+
+
+def test_a_network_that_only_a_run_asks_for_is_never_imported(storage, tmp_path):
+    machine.ready(Settings(), storage)
+    sys.modules.pop("this", None)
+    with pytest.raises(engine.EngineError, match="no network called 'this:build'"):
+        engine.train(a_recipe(network="this:build"), some_images(12), None, tmp_path / "run")
+    assert "this" not in sys.modules
+
+
+def test_weights_are_found_in_the_files_folder(storage, tmp_path):
+    training = engine.train(a_recipe(epochs=1), some_images(12), None, tmp_path / "run")
+    weights = engine.export_weights(training, tmp_path / "elsewhere")
+    engine.weights._folders.clear()
+    machine.ready(Settings(), storage)
+    with pytest.raises(engine.EngineError, match="are not here"):
+        engine.train(a_recipe(weights=weights), some_images(12), None, tmp_path / "again")
+    storage.weights.mkdir(parents=True)
+    (tmp_path / "elsewhere" / f"{weights}.safetensors").rename(storage.weights / f"{weights}.safetensors")
+    assert engine.train(a_recipe(weights=weights, trained="head", epochs=1), some_images(12), None, tmp_path / "again").params.numel() == 63
+
+
+def test_what_is_not_there_is_a_sentence(storage):
+    with pytest.raises(engine.EngineError, match=r"write it as package\.module:function"):
+        machine.ready(Settings(networks="no.such:thing"), storage)
+    if not torch.cuda.is_available():
+        with pytest.raises(engine.EngineError, match="no GPU"):
+            machine.ready(Settings(device="cuda"), storage)
+
+
+def test_a_worker_that_is_kept_off_the_gpu_sees_none(storage, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert machine.ready(Settings(device="cpu"), storage) == "cpu"
+    assert engine.choose_device("auto").type == "cpu"

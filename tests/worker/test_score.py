@@ -1,0 +1,123 @@
+"""A scoring's job, with real trainings of small digits: every method fills a review, and its cost is known before."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from backend import queue
+from backend.methods import METHODS
+from backend.models import Job, Review, Run, Score, Scoring, Suggestion
+from backend.runs import service
+from backend.runs.schemas import RunOptions, ScoringOptions
+from tests.cleansing_scenario import Scenario
+from worker.jobs import perform
+
+SMALL: dict[str, Any] = {"network": "mnist", "epochs": 2, "learning_rate": 0.05, "batch_size": 32}
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
+
+
+def work(scenario: Scenario, job_id: int | None) -> None:
+    """Do a job here and now."""
+    assert job_id is not None
+    perform(job_id, scenario.database, scenario.storage, scenario.settings)
+    with scenario.database.transaction(write=False) as session:
+        job = session.get_one(Job, job_id)
+        assert job.state == "done", job.error
+
+
+@pytest.fixture(scope="module")
+def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scenario with a run that its job has trained; copied by each test."""
+    home = tmp_path_factory.mktemp("trained")
+    scenario = Scenario(home, flips=0.1)
+    with pytest.MonkeyPatch.context() as patch, scenario.database.transaction() as session:
+        patch.setattr(queue, "send", lambda _task, _job_id: None)
+        run = session.get_one(Run, scenario.run_id)
+        run.recipe = RunOptions(**SMALL).recipe()
+        job = Job(kind="train", title="Train", subject_id=run.id, data_set_id=run.data_set_id)
+        session.add(job)
+        session.flush()
+        run.job_id = job.id
+    work(scenario, job.id)
+    scenario.close()
+    return home
+
+
+@pytest.fixture
+def trained(trained_home: Path, tmp_path: Path) -> Iterator[Scenario]:
+    home = tmp_path / "home"
+    shutil.copytree(trained_home, home)
+    scenario = Scenario.reopen(home)
+    yield scenario
+    scenario.close()
+
+
+def start(scenario: Scenario, **options: Any) -> Review:
+    with scenario.database.transaction() as session:
+        run = session.get_one(Run, scenario.run_id)
+        return service.start_scoring(session, scenario.owner, run, ScoringOptions(**options))
+
+
+def queue_of(scenario: Scenario, review: Review) -> list[Suggestion]:
+    with scenario.database.transaction(write=False) as session:
+        return list(session.scalars(select(Suggestion).where(Suggestion.review_id == review.id).order_by(Suggestion.position)))
+
+
+def test_a_finished_training_knows_what_every_method_would_cost(trained: Scenario) -> None:
+    with trained.database.transaction(write=False) as session:
+        run = session.get_one(Run, trained.run_id)
+        costs = run.report["costs"]
+    assert set(costs) == set(METHODS)
+    for name, method in METHODS.items():
+        last, whole = costs[name]["last_epoch"], costs[name]["all_epochs"]
+        assert (whole["seconds"] > last["seconds"]) == method.spans, name
+        assert (last["damping_seconds"] is not None) == method.damps, name
+        assert last["seconds"] > 0
+        # Seconds are passes at the training's own pace, three to an epoch.
+        assert last["seconds"] / last["passes"] == pytest.approx(costs["random"]["last_epoch"]["seconds"], rel=0.05)
+    assert costs["marginal_influence"]["last_epoch"]["passes"] > costs["sgd_influence"]["last_epoch"]["passes"]
+    assert costs["random"]["last_epoch"]["stored_bytes"] == 0 < costs["tracin"]["last_epoch"]["stored_bytes"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_fills_a_review_in_the_order_of_its_own_ranking(trained: Scenario, method: str) -> None:
+    review = start(trained, method=method)
+    work(trained, review.job_id)
+    rows = queue_of(trained, review)
+    with trained.database.transaction(write=False) as session:
+        ready = session.get_one(Review, review.id)
+        scoring = session.get_one(Scoring, review.accuracy_scoring_id)
+        values = dict(session.execute(select(Score.image_id, Score.value).where(Score.scoring_id == scoring.id)).all())
+    assert (ready.state, ready.suggestion_count, scoring.state, scoring.method) == ("ready", len(rows), "done", method)
+    assert [row.image_id for row in sorted(rows, key=lambda row: row.accuracy_rank)] == [
+        image_id for image_id, _ in sorted(values.items(), key=lambda pair: (pair[1], pair[0]))
+    ]
+    # The chosen method's first image comes first.
+    assert rows[0].accuracy_rank == 1
+    assert "trust" in scoring.report
+
+
+def test_by_margin_alone_the_queue_is_that_ranking(trained: Scenario) -> None:
+    review = start(trained, method="margin")
+    work(trained, review.job_id)
+    rows = queue_of(trained, review)
+    assert [(row.accuracy_rank, row.label_rank) for row in rows] == [(place, place) for place in range(1, len(rows) + 1)]
+    assert {row.brought_by for row in rows} == {"label"}
+    assert [row.label_value for row in rows] == sorted(row.label_value for row in rows)
+
+
+def test_a_damping_that_is_measured_is_in_the_report(trained: Scenario) -> None:
+    review = start(trained, method="final_params", damping="auto")
+    work(trained, review.job_id)
+    with trained.database.transaction(write=False) as session:
+        report = session.get_one(Scoring, review.accuracy_scoring_id).report
+    assert set(report["damping_errors"]) >= {"1", "0.5"}
+    assert any("really left out" in sentence for sentence in report["trust"])

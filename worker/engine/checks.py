@@ -1,0 +1,55 @@
+"""Input that would only fail, or mean nothing, after long work: found out before the first step."""
+
+import numpy as np
+import torch
+
+from worker.engine import data
+from worker.engine.data import Images
+from worker.engine.errors import EngineError
+from worker.engine.models import Network
+from worker.engine.recipe import Recipe
+from worker.engine.trajectory import RunRecord
+
+
+def before_training(network: Network, recipe: Recipe, images: Images, params: torch.Tensor) -> None:
+    """Look at two images with θ_0 (P,). Raises EngineError where the network has no loss for each image, or its loss is no number."""
+    if len(images) < 2:
+        raise EngineError("There is a single training image: leaving it out would leave nothing to learn from. Give at least two.")
+    x, y = data.plain(recipe, images, np.arange(2), params.dtype, params.device)
+    with torch.no_grad():
+        try:
+            logits = network.logits(params, x)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise EngineError(f"The network {recipe.network} cannot take images of shape {recipe.shape}: {error}") from error
+        _check_logits(logits, recipe.classes)
+        _check_losses(network.losses(params, x, y))
+
+
+def before_scoring(record: RunRecord, images: Images, validation: Images) -> None:
+    """Raises EngineError unless these are the run's images, all of them took part in it, and the validation images fit."""
+    data.check(validation, record.recipe, "validation")
+    if record.images != images.digest():
+        raise EngineError("These are not the images that the run was trained on; give the same list, with the same labels.")
+    if record.left_out:
+        raise EngineError("This run left images out, so its images cannot be scored; score the run that it repeats.")
+
+
+def _check_logits(logits: torch.Tensor, classes: int) -> None:
+    if logits.shape != (2, classes):
+        raise EngineError(
+            f"The network answers two images with numbers of shape {tuple(logits.shape)}, so there is no loss for each image; "
+            f"it must return one row of {classes} logits for each, {(2, classes)}, and average nothing."
+        )
+
+
+def _check_losses(losses: torch.Tensor) -> None:
+    if losses.shape != (2,):
+        raise EngineError(
+            f"The loss of two images has the shape {tuple(losses.shape)}, so it is not one for each image; "
+            "return one number for each, (2,), and average nothing."
+        )
+    if not bool(torch.isfinite(losses).all()):
+        raise EngineError(
+            "The loss of the first images is no number before any step: look at the recipe's mean and std (a std of 0?) "
+            "and at the weights that the network starts from."
+        )

@@ -1,0 +1,55 @@
+"""The first paper's two networks (supplement of Hara et al. 2019), with group normalisation where it has batch normalisation."""
+
+import math
+
+import torch
+from torch import nn
+
+from worker.engine.recipe import Recipe
+
+GROUPS = 8
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation with eight groups, fewer where the channels do not divide."""
+    return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
+
+
+def _pooled() -> list[nn.Module]:
+    """Pooling and ReLU. In this order it is the same function, same derivatives included, for a quarter of the work."""
+    return [nn.MaxPool2d(2), nn.ReLU()]
+
+
+class MnistNet(nn.Module):
+    """Two 5×5 convolutions of 20 channels, each with ReLU and pooling, and one linear layer."""
+
+    smallest = 16
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(recipe.channels, 20, 5), *_pooled(), nn.Conv2d(20, 20, 5), *_pooled(), nn.Flatten())
+        height, width = (((side - 4) // 2 - 4) // 2 for side in (recipe.height, recipe.width))
+        self.head = nn.Linear(20 * height * width, recipe.classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(x))
+
+
+class CifarNet(nn.Module):
+    """Three blocks of two 3×3 convolutions (32, 64, 128 channels), the first of each normalised, and one linear layer."""
+
+    smallest = 8
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = recipe.channels
+        for width in (32, 64, 128):
+            layers += [nn.Conv2d(before, width, 3, padding=1), group_norm(width), nn.ReLU()]
+            layers += [nn.Conv2d(width, width, 3, padding=1), *_pooled()]
+            before = width
+        self.features = nn.Sequential(*layers, nn.Flatten())
+        self.head = nn.Linear(128 * (recipe.height // 8) * (recipe.width // 8), recipe.classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(x))

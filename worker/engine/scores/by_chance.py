@@ -1,0 +1,17 @@
+"""A control: chance."""
+
+from worker.engine import data
+from worker.engine.scores.asked import Asked, Method, Scored
+from worker.engine.scores.cost import Looks
+
+# The stream of draws that this method has for itself.
+_RANDOM = 5
+
+
+def by_chance(asked: Asked) -> Scored:
+    """One draw an image from the recipe's seed, in 0…1, (N,)."""
+    run = asked.replay.run
+    return data.draws(run.recipe.seed, 0, run.images.ids, _RANDOM) / 2.0**64, {}
+
+
+METHOD = Method(by_chance, "Picked by chance, for comparison.", lambda _sizes: Looks(), needs="nothing")

@@ -1,0 +1,51 @@
+"""Averages over runs with different seeds: less of one run's luck (influence.md, section 5)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from worker.engine.errors import EngineError
+from worker.engine.scores import trust
+from worker.engine.scores.scores import Scores
+from worker.engine.scores.words import trust_words, warns
+
+
+def ensemble(scores: Sequence[Scores]) -> Scores:
+    """The average of one method's scores over several runs on the same images, (N,).
+
+    The report has `runs`, `agreement` (the mean rank correlation of two runs' scores: how much of one run's ranking is luck), the change
+    predicted for the average's own top group, and the sums of seconds and bytes.
+
+    Raises EngineError for no scores, several methods or image lists, or the same run twice.
+    """
+    if not scores:
+        raise EngineError("Give the scores of at least one run to average.")
+    first = scores[0]
+    if any(one.method != first.method for one in scores):
+        raise EngineError(f"An average needs one method; these are {', '.join(sorted({one.method for one in scores}))}.")
+    if any(one.images != first.images for one in scores):
+        raise EngineError("These scores are of different image lists; score runs on the same images with the same labels.")
+    if len({one.run for one in scores}) < len(scores):
+        raise EngineError("The same run is among these twice, which adds nothing; train the recipe again with another seed.")
+    values = np.mean([one.values for one in scores], axis=0)
+    return Scores(values, first.method, all(one.exact for one in scores), _report(scores, values), first.images, "")
+
+
+def _report(scores: Sequence[Scores], values: np.ndarray) -> dict[str, Any]:
+    reports = [one.report for one in scores]
+    report: dict[str, Any] = {"runs": len(scores), "agreement": agreement(scores)}
+    if all("predicted_change" in one for one in reports):
+        report |= trust.predicted(values)
+    report["seconds"] = sum(one["seconds"] for one in reports)
+    report["stored_bytes"] = sum(one["stored_bytes"] for one in reports)
+    return report | {"trust": trust_words(report), "warns": warns(report)}
+
+
+def agreement(scores: Sequence[Scores]) -> float | None:
+    """The mean rank correlation of two runs' scores; None for a single run, or where all scores of a run are equal."""
+    if len(scores) < 2 or any(np.ptp(one.values) == 0 for one in scores):
+        return None
+    correlations = [spearmanr(one.values, other.values).statistic for place, one in enumerate(scores) for other in scores[:place]]
+    return float(np.mean(correlations))

@@ -1,0 +1,16 @@
+"""A control: the loss of the finished model."""
+
+from worker.engine.evaluation import losses_of
+from worker.engine.scores.asked import Asked, Method, Scored
+from worker.engine.scores.cost import Looks
+
+
+def highest_loss(asked: Asked) -> Scored:
+    """−ℓ(z_i; θ_T), (N,)."""
+    run = asked.replay.run
+    return -losses_of(run.network, run.recipe, asked.replay.final_params(), run.images, asked.progress), {}
+
+
+METHOD = Method(
+    highest_loss, "The finished model finds this image's label hardest to believe.", lambda sizes: Looks(forward=sizes.count), needs="end"
+)

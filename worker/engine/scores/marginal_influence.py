@@ -1,0 +1,57 @@
+"""Influence without the luck of the draw: averaged over the step of its epoch at which an image is seen (influence.md, section 5)."""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from worker.engine.retrace import TrainingStep
+from worker.engine.scores.asked import Asked, Method, Scored
+from worker.engine.scores.cost import Looks, Sizes
+from worker.engine.scores.retracing import products_of_all, replayed, retraced, retracing_looks
+
+# Steps of an epoch at which every image is looked at: M of section 5.
+SAMPLED_STEPS = 8
+
+
+def marginal_influence(asked: Asked) -> Scored:
+    """I_i = Σ over epochs of the mean over sampled steps t of (η_t/|S_t|) ⟨u_{t+1}, ∇ℓ(z_i; θ_t)⟩, the trajectory held fixed, (N,)."""
+    run = asked.replay.run
+    steps = run.steps
+    sampled = _sampled(steps, int(asked.options["sampled_steps"]))
+    values = np.zeros(len(run.images))
+    seen = 0
+
+    def look(step: TrainingStep, direction: torch.Tensor) -> None:
+        nonlocal seen
+        epoch, t = asked.epochs[seen // steps], steps - 1 - seen % steps
+        seen += 1
+        if t in sampled:
+            # v is −η u for plain SGD
+            products = products_of_all(run, step.params, direction, epoch, lambda: asked.progress(seen - 1, steps * len(asked.epochs)))
+            values[:] -= products / (len(step.y) * len(sampled))
+
+    _, report = retraced(asked, replayed(asked), look=look)
+    return values, report | {"damping": asked.damping, "sampled_steps": len(sampled)}
+
+
+def _sampled(steps: int, asked: int) -> set[int]:
+    """Steps of an epoch, spread evenly over it."""
+    return set(np.unique(np.linspace(0, steps - 1, min(asked, steps)).round().astype(int)).tolist())
+
+
+def _looks(sizes: Sizes) -> Looks:
+    sampled = min(int(sizes.options["sampled_steps"]), sizes.steps)
+    return dataclasses.replace(retracing_looks(sizes), directional=sizes.count * sizes.epochs * sampled)
+
+
+METHOD = Method(
+    marginal_influence,
+    "The same, averaged over the moment of the epoch at which the image was seen.",
+    _looks,
+    needs="steps",
+    options={"sampled_steps": SAMPLED_STEPS},
+    predicts="span",
+    spans=True,
+    damps=True,
+)

@@ -1,0 +1,63 @@
+"""The papers' comparator: how far an image lies from the others in what the model sees (isolation forest, Liu, Ting and Zhou 2008)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from worker.engine import data
+from worker.engine.evaluation import walk
+from worker.engine.scores.asked import Asked, Method, Scored
+from worker.engine.scores.cost import Looks, Sizes
+
+# Images from which the trees draw; each tree looks at 256 of them.
+SAMPLE = 10_000
+# The stream of draws that chooses them.
+_SAMPLE = 6
+
+
+def outlier(asked: Asked) -> Scored:
+    """scikit-learn's `score_samples` of the features at θ_T, (N,): low for an image that few random cuts separate from the rest."""
+    # Here, because it takes a second that nothing else should wait for.
+    from sklearn.ensemble import IsolationForest
+
+    images = asked.replay.run.images
+    sample = _sample(asked, len(images))
+    forest = IsolationForest(n_estimators=int(asked.options["trees"]), random_state=asked.replay.run.recipe.seed)
+    forest.fit(np.concatenate(list(_features(asked, sample))))
+    values = np.empty(len(images))
+    done = 0
+    for features in _features(asked, np.arange(len(images))):
+        asked.progress(done, len(images))
+        values[done : done + len(features)] = forest.score_samples(features)
+        done += len(features)
+    asked.progress(done, len(images))
+    return values, {"features": int(features.shape[1]), "sample": len(sample)}
+
+
+def _sample(asked: Asked, count: int) -> np.ndarray:
+    """All images, or as many as `SAMPLE` of them."""
+    draws = data.draws(asked.replay.run.recipe.seed, 0, asked.replay.run.images.ids, _SAMPLE)
+    return np.arange(count) if count <= SAMPLE else np.sort(np.argsort(draws, kind="stable")[:SAMPLE])
+
+
+def _features(asked: Asked, positions: np.ndarray) -> Iterator[np.ndarray]:
+    """What the last layer sees of the images at `positions`, in parts (B, D): never all of them at once."""
+    run, params = asked.replay.run, asked.replay.final_params()
+    with torch.no_grad():
+        for _, x, _ in walk(run.network, run.recipe, params, run.images.subset(positions)):
+            yield run.network.features(params, x).flatten(1).cpu().numpy()
+
+
+def _looks(sizes: Sizes) -> Looks:
+    from_seed = sizes.count * sizes.recipe.epochs if sizes.store == "recipe" else 0
+    return Looks(forward=sizes.count + min(SAMPLE, sizes.count), gradient=from_seed)
+
+
+METHOD = Method(
+    outlier,
+    "To the finished model this image looks unlike the others.",
+    _looks,
+    needs="end",
+    options={"trees": 100},
+)

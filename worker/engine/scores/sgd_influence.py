@@ -1,0 +1,21 @@
+"""Influence along the run as it was (Hara, Nitanda and Maehara 2019, algorithm 1; influence.md, section 2)."""
+
+from worker.engine.scores.asked import Asked, Method, Scored
+from worker.engine.scores.retracing import replayed, retraced, retracing_looks
+
+
+def sgd_influence(asked: Asked) -> Scored:
+    """I_i += (η_t/|S_t|) ⟨u_{t+1}, ∇ℓ(z_i; θ_t)⟩ for every step t of the span that drew image i, (N,)."""
+    values, report = retraced(asked, replayed(asked))
+    return values, report | {"damping": asked.damping}
+
+
+METHOD = Method(
+    sgd_influence,
+    "Without this image, this very training would have ended with a lower validation loss.",
+    retracing_looks,
+    needs="steps",
+    predicts="span",
+    spans=True,
+    damps=True,
+)

@@ -1,0 +1,119 @@
+"""What a scoring's report means, in sentences for a person."""
+
+from typing import Any
+
+# Above this growth of the adjoint the estimate was measured to lose the truth (docs/decisions/0023).
+GROWTH = 4.0
+# Predicted and measured change agree while neither is more than this times the other.
+FACTOR = 2.0
+# A finite difference that is off by more than this says that the derivative itself is in doubt.
+DIFFERENCE = 0.05
+# A relative squared error of a damping's predictions from which on they are no better than "nothing changes".
+NOTHING = 0.95
+# Below this mean rank correlation of two runs, a single run's ranking is mostly its own luck.
+AGREEMENT = 0.3
+
+
+def trust_words(report: dict[str, Any]) -> list[str]:
+    """How far to trust a scoring, in plain sentences, the weightiest first; never empty where the report predicts something."""
+    sentences = [
+        *_measured(report),
+        *_damping(report),
+        *_growth(report),
+        *_derivative(report),
+        *_solution(report),
+        *_runs(report),
+    ]
+    return [sentence for sentence in sentences if sentence]
+
+
+def warns(report: dict[str, Any]) -> bool:
+    """Whether one of the sentences says not to trust the scoring."""
+    return bool(_growth(report) or _derivative(report) or _solution(report) or _undamped(report)) or _off(report) not in (None, "")
+
+
+def _off(report: dict[str, Any]) -> str | None:
+    """In which way the measured change is not the predicted one: "", or a word; None where it was not measured."""
+    predicted, measured = report.get("predicted_change"), report.get("measured_change")
+    if predicted is not None and report.get("diverged_without"):
+        return "diverged"
+    if predicted is None or measured is None:
+        return None
+    if predicted * measured <= 0:
+        return "sign"
+    ratio = measured / predicted
+    return "" if 1 / FACTOR <= ratio <= FACTOR else "size"
+
+
+def _measured(report: dict[str, Any]) -> list[str]:
+    if "predicted_change" not in report:
+        return []
+    count, predicted, off = report.get("top_group", 1), report["predicted_change"], _off(report)
+    images = "the first image" if count == 1 else f"the first {count:,} images"
+    start = f"Without {images} the validation loss was predicted to change by {predicted:+.4f}"
+    if off is None:
+        return [f"{start}; whether it does was not measured."]
+    if off == "diverged":
+        return [f"{start}; the training without them diverged, so nothing can be said. Train with a lower learning rate."]
+    measured = f"measured {report['measured_change']:+.4f}"
+    if off == "sign":
+        return [f"{start}, {measured}: the prediction is wrong in its direction. Look at these images, but do not remove them unseen."]
+    if off == "size":
+        return [f"{start}, {measured}: the direction is right, the size is not. Trust the order more than the figures."]
+    return [f"{start}, {measured}: the prediction holds."]
+
+
+def _growth(report: dict[str, Any]) -> list[str]:
+    growth = report.get("adjoint_growth")
+    if growth is None or growth <= GROWTH:
+        return []
+    return [
+        f"On its way back through the training the estimate grew {growth:,.0f}-fold: at this learning rate small changes have large, "
+        "unpredictable effects, and the order is little better than chance. Score the last epoch only, use damping, or train with a lower "
+        "learning rate."
+    ]
+
+
+def _damping(report: dict[str, Any]) -> list[str]:
+    """What was found where the damping was chosen by measuring."""
+    errors, damping = report.get("damping_errors"), report.get("damping")
+    if not errors or damping is None:
+        return []
+    groups = f"{report['damping_groups']} groups of images were really left out"
+    if _undamped(report):
+        return [f"{groups}, and no damping predicted what that changed: at this learning rate these scores say little about single images."]
+    chosen = "the exact recursion" if damping == 1 else f"damping {damping:g}"
+    return [f"{groups}; {chosen} predicted the changes best, with {1 - errors[f'{damping:g}']:.0%} of their square explained."]
+
+
+def _undamped(report: dict[str, Any]) -> bool:
+    """Whether no damping helped."""
+    errors = report.get("damping_errors", {})
+    return bool(errors) and errors[f"{report['damping']:g}"] >= NOTHING
+
+
+def _derivative(report: dict[str, Any]) -> list[str]:
+    error = report.get("finite_difference_error")
+    if error is None or error <= DIFFERENCE:
+        return []
+    return [f"A numerical check of the derivatives is off by {error:.0%}; the scores may be wrong. Please report this network and recipe."]
+
+
+def _solution(report: dict[str, Any]) -> list[str]:
+    if report.get("converged", True):
+        return []
+    return [
+        f"The equation behind these scores was solved to {report['residual']:.1%} only, after {report['iterations']} iterations; "
+        "allow more iterations or a larger ridge."
+    ]
+
+
+def _runs(report: dict[str, Any]) -> list[str]:
+    agreement = report.get("agreement")
+    if agreement is None:
+        return []
+    low = agreement < AGREEMENT
+    return [
+        f"The {report['runs']} runs agree on the order with a rank correlation of {agreement:.2f}"
+        + (": one run alone says little here, so trust the average, and add runs if you can." if low else ".")
+    ]

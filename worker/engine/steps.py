@@ -1,0 +1,99 @@
+"""The store `every_step`: θ and s before every step of an epoch, in one file that is written and read a step at a time.
+
+Neither side ever holds an epoch's steps in memory. The file is a safetensors file with one tensor (T, W): a row is θ_t and s_t, flattened and
+laid end to end, and its checksum; the metadata says how to cut a row.
+"""
+
+import json
+import os
+import struct
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from worker.engine.errors import EngineError
+from worker.engine.trajectory import Point
+
+_TYPES = {torch.float32: "F32", torch.float64: "F64"}
+
+
+class StepsWriter:
+    """A context in which `append` adds the points of `steps` steps, first to last; the file appears when the context ends without error."""
+
+    def __init__(self, path: Path, steps: int) -> None:
+        self.path, self.steps = path, steps
+        self.file: Any = None
+
+    def append(self, point: Point) -> None:
+        """Add θ_t and s_t of the next step."""
+        params, state = point
+        tensors = {"params": params, **state}
+        if self.file is None:
+            self.file = self._part().open("wb")
+            self.file.write(_header(self.steps, tensors))
+        row = torch.cat([tensor.detach().reshape(-1) for tensor in tensors.values()]).cpu()
+        self.file.write(row.numpy().tobytes() + _checksum(row).numpy().tobytes())
+
+    def __enter__(self) -> "StepsWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        if self.file is None:
+            return
+        with self.file as file:
+            file.flush()
+            os.fsync(file.fileno())
+        if kind is None:
+            self._part().replace(self.path)
+
+    def _part(self) -> Path:
+        return self.path.with_name(self.path.name + ".part")
+
+
+def _header(steps: int, tensors: dict[str, torch.Tensor]) -> bytes:
+    """The head of a safetensors file: its length as 8 bytes, and JSON."""
+    first = tensors["params"]
+    width = sum(tensor.numel() for tensor in tensors.values()) + 1
+    layout = json.dumps([[name, list(tensor.shape)] for name, tensor in tensors.items()])
+    described = {"dtype": _TYPES[first.dtype], "shape": [steps, width], "data_offsets": [0, steps * width * first.element_size()]}
+    text = json.dumps({"__metadata__": {"layout": layout}, "points": described}).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _checksum(row: torch.Tensor) -> torch.Tensor:
+    """The CRC-32 of a row, as one number of the row's own type: (1,)."""
+    check = torch.zeros(row.element_size() // 4, dtype=torch.int32)
+    check[0] = zlib.crc32(row.numpy().tobytes()) - 2**31
+    return check.view(row.dtype)
+
+
+class StepsReader:
+    """The points of an epoch, read one at a time. Raises EngineError where the file is missing or damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.file = safe_open(path, framework="pt")
+            self.rows = self.file.get_slice("points")
+            self.layout = [(name, torch.Size(shape)) for name, shape in json.loads(self.file.metadata()["layout"])]
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise self._damaged() from error
+
+    def point(self, t: int) -> Point:
+        """θ_t and s_t."""
+        row = self.rows[t]
+        # As integers: the bits of a checksum can be those of a number that equals nothing, not even itself.
+        if not torch.equal(row[-1:].view(torch.int32), _checksum(row[:-1]).view(torch.int32)):
+            raise self._damaged()
+        pieces = row[:-1].split([shape.numel() for _, shape in self.layout])
+        # Copies: a view would keep the whole row alive for one of its parts.
+        state = {name: piece.view(shape).clone() for (name, shape), piece in zip(self.layout, pieces, strict=True)}
+        return state.pop("params"), state
+
+    def _damaged(self) -> EngineError:
+        return EngineError(f"The run's file {self.path.name} is missing or damaged; train this run again.")

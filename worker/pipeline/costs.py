@@ -1,0 +1,40 @@
+"""What each method will cost for a run, worked out when its training ends: the page shows it before anything is started."""
+
+import statistics
+from typing import Any
+
+from worker import engine
+from worker.engine import Recipe, Training
+from worker.engine.scores import Method
+from worker.engine.scores.cost import GRADIENT
+
+# Beside the method's own passes a scoring looks once at what the model sees in each image.
+LOOKING = 1
+
+Costs = dict[str, dict[str, dict[str, Any]]]
+
+
+def of_run(training: Training, images: int, validation: int, budget: int) -> Costs:
+    """Method → span → passes over the training images, seconds, bytes in memory and on disk; budget: bytes for replayed parameters.
+
+    Seconds come from the median of what an epoch of the training took: the first one also warms the machine up.
+    """
+    epoch_seconds = statistics.median(report.seconds for report in training.history)
+    further = {"validation": validation, "store": training.record.store, "budget": budget, "verify": True}
+    return {
+        name: {span: _cost(method, training.recipe, images, span, epoch_seconds, further) for span in engine.SPANS}
+        for name, method in engine.METHODS.items()
+    }
+
+
+def _cost(method: Method, recipe: Recipe, images: int, span: str, epoch_seconds: float, further: dict[str, Any]) -> dict[str, Any]:
+    cost = method.cost(recipe, images, span, **further)
+    passes = cost.passes + LOOKING
+    damped = method.cost(recipe, images, span, **further, damping="auto").seconds(epoch_seconds) if method.damps else None
+    return {
+        "passes": round(passes, 2),
+        "seconds": round(passes / GRADIENT * epoch_seconds, 3),
+        "memory_bytes": cost.memory_bytes,
+        "stored_bytes": cost.stored_bytes,
+        "damping_seconds": None if damped is None else round(damped, 3),
+    }
