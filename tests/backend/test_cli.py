@@ -459,7 +459,11 @@ def test_a_scoring_is_queued_from_the_command_line(winnow: Winnow, database: Dat
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [(("--method", "magic"), "--method: "), (("--span", "first"), "--span: "), (("--method", "outlier", "--damping", "auto"), "no damping")],
+    [
+        (("--method", "magic"), "--method: "),
+        (("--span", "first"), "--span: "),
+        (("--method", "outlier", "--damping", "auto"), "no damping"),
+    ],
 )
 def test_a_scoring_that_makes_no_sense_is_refused_in_a_sentence(
     winnow: Winnow, run_id: int, arguments: tuple[str, ...], sentence: str
