@@ -108,7 +108,7 @@ class Job(Base):
     kind: Mapped[str] = mapped_column(String(20))
     state: Mapped[str] = mapped_column(String(20), default="queued", index=True)
     title: Mapped[str] = mapped_column(String(300))
-    # The one row that this job works for: a data set (import), run (train), review (score) or cleansing (cleanse).
+    # The one row that this job works for: a data set (import), run (train, member), review (score, explain), cleansing (cleanse).
     subject_id: Mapped[int] = mapped_column(Integer)
     data_set_id: Mapped[int | None] = mapped_column(ForeignKey("data_sets.id", ondelete="CASCADE"), index=True)
     payload: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -243,6 +243,8 @@ class Run(Base):
     cleansing_id: Mapped[int | None] = mapped_column(ForeignKey("cleansings.id", ondelete="CASCADE", use_alter=True), index=True)
     protocol: Mapped[str | None] = mapped_column(String(20))  # same_seed | fresh_seeds
     arm: Mapped[str | None] = mapped_column(String(20))  # before | cleaned | random
+    # The run whose recipe this one repeats with another seed, to be averaged with it. Runs go with their data set, all at once: no key.
+    repeats_run_id: Mapped[int | None] = mapped_column(Integer, index=True)
     test_accuracy: Mapped[float | None]  # fraction; only a cleansing's trainings touch the test split
     test_loss: Mapped[float | None]
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
@@ -265,14 +267,15 @@ class RunEpoch(Base):
 
 
 class Scoring(Base):
-    """One method applied to one run. The values lie in `scores`."""
+    """One method applied to one run, or to several and averaged. The values lie in `scores`."""
 
     __tablename__ = "scorings"
     id: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), index=True)
     method: Mapped[str] = mapped_column(String(40))
-    options: Mapped[dict[str, Any]] = mapped_column(default=dict)  # span, memory budget
+    review_id: Mapped[int | None] = mapped_column(Integer, index=True)  # the review for whose average this is one part
+    options: Mapped[dict[str, Any]] = mapped_column(default=dict)  # span, damping; runs, where it is an average
     state: Mapped[str] = mapped_column(String(20), default="queued")  # queued | done
     exact: Mapped[bool] = mapped_column(default=True)
     report: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -375,6 +378,20 @@ class Decision(Base):
     previous_id: Mapped[int | None] = mapped_column(BigInteger)  # the decision that was in force before; an undo restores it
     undoes_id: Mapped[int | None] = mapped_column(BigInteger, index=True)  # the decision that this one takes back
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Explanation(Base):
+    """The validation images that an image of a review makes worse, and better, the most first: ids. State: asked | done."""
+
+    __tablename__ = "explanations"
+    __table_args__ = (Index(None, "review_id", "state"),)
+    review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True)
+    state: Mapped[str] = mapped_column(String(10))
+    asked_at: Mapped[datetime] = mapped_column(default=now)
+    looked: Mapped[int] = mapped_column(default=0)  # validation images among which they are the most affected
+    worse: Mapped[list[int]] = mapped_column(default=list)
+    better: Mapped[list[int]] = mapped_column(default=list)
 
 
 # ── cleansing ───────────────────────────────────────────────────────────────────────────────────────────────────────

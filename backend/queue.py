@@ -17,6 +17,8 @@ TASKS = {
     "import": "winnow.import",
     "train": "winnow.train",
     "score": "winnow.score",
+    "explain": "winnow.explain",
+    "member": "winnow.member",
     "cleanse": "winnow.cleanse",
 }
 QUEUE = "winnow"

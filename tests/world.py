@@ -12,6 +12,7 @@ from backend.models import (
     Cleansing,
     DataSet,
     Decision,
+    Explanation,
     Image,
     Job,
     JobLogLine,
@@ -172,7 +173,9 @@ def _reviews(session: Session, world: World, run: Run, owner: User, reviewer: Us
         job.subject_id = waiting.id
         world.add("review_id", waiting.id)
         world.add("job_id", job.id)
+    _average(session, world, run)
     review = a_review(session, run)
+    _explanations(session, world, review)
     harm = session.get_one(Scoring, review.accuracy_scoring_id)
     harm.exact, harm.report = (
         False,
@@ -185,6 +188,37 @@ def _reviews(session: Session, world: World, run: Run, owner: User, reviewer: Us
     session.get_one(Scoring, bare.accuracy_scoring_id).report = {"seconds": 0.4, "stored_bytes": 10}
     world.add("review_id", bare.id)
     return review
+
+
+def _explanations(session: Session, world: World, review: Review) -> None:
+    """One that is ready, one that says nothing, and one that somebody waits for."""
+    suggested = session.scalars(select(Suggestion.image_id).where(Suggestion.review_id == review.id).order_by(Suggestion.position)).all()
+    validation = session.scalars(select(Image.id).where(Image.data_set_id == review.data_set_id, Image.split == "validation")).all()
+    for image_id, state, ids in zip(suggested, ("done", "done", "asked"), (validation, [], []), strict=False):
+        made = Explanation(review_id=review.id, image_id=image_id, state=state, worse=list(ids[:4]), better=list(ids[4:6]))
+        session.add(made)
+        world.add("image_id", image_id)
+    session.flush()
+
+
+def _average(session: Session, world: World, run: Run) -> None:
+    """A review that waits for its members: one scored, the others' trainings in every state."""
+    waiting = Review(data_set_id=run.data_set_id, version_id=run.version_id, run_id=run.id, method="outlier")
+    session.add(waiting)
+    session.flush()
+    world.add("review_id", waiting.id)
+    session.add(Scoring(run_id=run.id, review_id=waiting.id, method="outlier", state="done"))
+    for number, state in enumerate(STATES, start=1):
+        repeat = a_run(session, session.get_one(DataSet, run.data_set_id), state="done" if state == "done" else "queued", seed=number)
+        repeat.repeats_run_id = run.id
+        repeat.job_id = job_in(session, state, kind="train", subject_id=repeat.id, data_set_id=run.data_set_id).id
+        part = Scoring(run_id=repeat.id, review_id=waiting.id, method="outlier")
+        if state == "done":
+            part.job_id = job_in(session, "running", kind="member", subject_id=repeat.id, data_set_id=run.data_set_id).id
+            world.add("job_id", part.job_id)
+        session.add(part)
+        world.add("run_id", repeat.id)
+    session.flush()
 
 
 def _decide(session: Session, review: Review, owner: User, reviewer: User) -> None:

@@ -30,6 +30,8 @@ PIPELINES = {
     "import": "worker.pipeline.imports:import_data_set",
     "train": "worker.pipeline.train:train_run",
     "score": "worker.pipeline.score:score_run",
+    "explain": "worker.pipeline.why:explain",
+    "member": "worker.pipeline.average:score_member",
     "cleanse": "worker.pipeline.cleanse:cleanse",
 }
 PROGRESS_SECONDS = 0.25

@@ -34,6 +34,18 @@ def score(job_id: int) -> None:
     perform(job_id, *environment())
 
 
+@celery_app.task(name=TASKS["member"])
+def score_member(job_id: int) -> None:
+    """Score one run of an average."""
+    perform(job_id, *environment())
+
+
+@celery_app.task(name=TASKS["explain"])
+def explain(job_id: int) -> None:
+    """Explain images of a review."""
+    perform(job_id, *environment())
+
+
 @celery_app.task(name=TASKS["cleanse"])
 def cleanse(job_id: int) -> None:
     """Retrain without the removed images and write the verdict."""

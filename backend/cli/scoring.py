@@ -1,6 +1,6 @@
 """Scoring from the command line: which methods there are for a run, what they cost, and starting one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import humanize
@@ -13,8 +13,9 @@ from backend.db import Database
 from backend.errors import Invalid, NotFound
 from backend.models import Review, Scoring
 from backend.rendering import duration
+from backend.runs import averages
 from backend.runs import service as runs
-from backend.runs.schemas import CostOut, MethodOut, ScoringOptions
+from backend.runs.schemas import MOST_RUNS, CostOut, MethodOut, ScoringOptions
 from backend.settings import Settings
 from backend.terminal import say, show
 
@@ -33,10 +34,11 @@ def score(
     method: Annotated[str, typer.Option(help="As `winnow methods` names them.")] = "sgd_influence",
     span: Annotated[str, typer.Option(help="last_epoch or all_epochs.")] = "last_epoch",
     damping: Annotated[str, typer.Option(help="none, or auto: measured.")] = "none",
+    average: Annotated[int, typer.Option(min=1, max=MOST_RUNS, help="Average over so many trainings with different seeds.")] = 1,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the scoring to end.")] = True,
 ) -> None:
     """Score a finished run's training images, and print the number of the review that they fill."""
-    options = _options(method=method, span=span, damping=damping)
+    options = _options(method=method, span=span, damping=damping, runs=average)
     settings = make_settings()
     with opened(settings) as database:
         with database.transaction() as session:
@@ -57,8 +59,8 @@ def _options(**given: Any) -> ScoringOptions:
 
 
 def _follow(database: Database, review: Review) -> None:
-    assert review.job_id is not None  # start_scoring has just made it
-    jobs.follow(database, review.job_id, "Scoring")
+    for job_id in _jobs(database, review):
+        jobs.follow(database, job_id, "Scoring")
     with database.transaction(write=False) as session:
         scoring = session.get(Scoring, review.accuracy_scoring_id)
         if scoring is None:
@@ -67,9 +69,27 @@ def _follow(database: Database, review: Review) -> None:
             say(sentence)
 
 
+def _jobs(database: Database, review: Review) -> Iterator[int]:
+    """The review's jobs, each once, as they come to be: of an average those of its members, then its own."""
+    seen: set[int] = set()
+    while True:
+        with database.transaction(write=False) as session:
+            now = session.get_one(Review, review.id)
+            members = averages.of_reviews(session, [now]).get(now.id, [])
+        known = [one.job.id for one in members if one.job] + ([now.job_id] if now.job_id else [])
+        fresh = [job_id for job_id in known if job_id not in seen]
+        if not fresh:
+            return
+        seen |= {fresh[0]}
+        yield fresh[0]
+
+
 def _say_later(settings: Settings, review: Review) -> None:
     later = "" if is_running(settings) else " as soon as Winnow runs (winnow up)"
-    say(f"Job {review.job_id} scores it{later}. See: winnow jobs show {review.job_id}")
+    if review.job_id is None:
+        say(f"The trainings and scorings of the average are queued and begin{later or ' by themselves'}. See: winnow jobs list")
+    else:
+        say(f"Job {review.job_id} scores it{later}. See: winnow jobs show {review.job_id}")
 
 
 def _row(method: MethodOut) -> Sequence[str]:

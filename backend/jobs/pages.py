@@ -15,7 +15,14 @@ from backend.rendering import page
 router = APIRouter(prefix="/jobs", include_in_schema=False)
 
 # The page of the thing that a job works for.
-SUBJECTS = {"import": "/datasets", "train": "/runs", "score": "/reviews", "cleanse": "/cleansings"}
+SUBJECTS = {
+    "import": "/datasets",
+    "train": "/runs",
+    "score": "/reviews",
+    "explain": "/reviews",
+    "member": "/runs",
+    "cleanse": "/cleansings",
+}
 
 
 @router.get("")

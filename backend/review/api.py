@@ -9,10 +9,11 @@ from backend.db import SessionDep
 from backend.errors import Invalid
 from backend.jobs.schemas import JobOut
 from backend.models import Job
-from backend.review import decisions, schemas, service
+from backend.review import decisions, schemas, service, why
 from backend.review.decisions import Choice
-from backend.review.present import cards, outcome, progress
+from backend.review.present import cards, outcome, progress, why_out
 from backend.review.service import Filters, Order
+from backend.runs import averages
 
 router = APIRouter(prefix="/reviews", tags=["review"])
 
@@ -34,6 +35,7 @@ def show(review_id: int, session: SessionDep, user: UserDep) -> schemas.ReviewOu
         last_change=review.last_change,
         progress=progress(session, user, review),
         created_at=review.created_at,
+        members=averages.shown(averages.of_reviews(session, [review]).get(review.id, [])),
         job=JobOut.model_validate(job) if job else None,
     )
 
@@ -76,6 +78,21 @@ def images(
     review = service.get(session, user, review_id)
     rows = service.suggestions_of(session, review, image_id)
     return schemas.SuggestionsByImage.model_construct(items=cards(session, user, review, rows, order))
+
+
+@router.get("/{review_id}/images/{image_id}/why", summary="Why an image is suggested")
+def show_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
+    """Which validation images it makes worse and better, if that is worked out."""
+    review = service.get(session, user, review_id)
+    service.suggestions_of(session, review, [image_id])
+    return why_out(session, user, review, why.look(session, review, image_id))
+
+
+@router.post("/{review_id}/images/{image_id}/why", status_code=202, summary="Ask why an image is suggested")
+def ask_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
+    """Has a worker work it out, and what comes next in the queue; ask again until the state is ready. Repeating it changes nothing."""
+    review = service.get(session, user, review_id)
+    return why_out(session, user, review, why.ask(session, user, review, image_id))
 
 
 @router.get("/{review_id}/counts", summary="Count a view by decision")

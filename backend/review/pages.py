@@ -16,10 +16,11 @@ from backend.errors import Invalid
 from backend.methods import METHODS, SECOND
 from backend.models import SMALL_PIXELS, Job, Review, User
 from backend.rendering import page
-from backend.review import decisions, present, service, wording
+from backend.review import decisions, present, service, why, wording
 from backend.review.decisions import Choice
-from backend.review.schemas import ProgressOut
+from backend.review.schemas import ProgressOut, WhyOut
 from backend.review.view import PAGE_SIZES, View
+from backend.runs import averages
 
 router = APIRouter(prefix="/reviews", include_in_schema=False)
 
@@ -80,7 +81,9 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
         "before": service.page_of_suggestions(session, review, order=view.order, filters=view.filters, before=item.rank, limit=1).items,
     }
     ranks = {side: present.cards(session, user, review, rows, view.order)[0].rank if rows else None for side, rows in around.items()}
-    return page(request, "review/focus.html", **context, item=item, around=ranks, small=_small(session, row))
+    return page(
+        request, "review/focus.html", **context, item=item, around=ranks, small=_small(session, row), why=_why(session, user, review, row)
+    )
 
 
 @router.get("/{review_id}/confusion")
@@ -165,7 +168,9 @@ def _counts(session: Session, review: Review, view: View, progress: ProgressOut)
 
 def _waiting(request: Request, session: Session, user: User, review: Review) -> HTMLResponse:
     job = session.get(Job, review.job_id) if review.job_id else None
-    return page(request, "review/waiting.html", review=review, data_set=service.data_set_of(session, user, review), job=job)
+    members = averages.of_reviews(session, [review]).get(review.id, [])
+    data_set = service.data_set_of(session, user, review)
+    return page(request, "review/waiting.html", review=review, data_set=data_set, job=job, members=members)
 
 
 def _to_next(session: Session, review: Review, view: View) -> RedirectResponse:
@@ -176,6 +181,10 @@ def _to_next(session: Session, review: Review, view: View) -> RedirectResponse:
 
 def _grid_address(review: Review, view: View) -> str:
     return f"/reviews/{review.id}?{urlencode(view.address(after=view.after or None, before=view.before))}"
+
+
+def _why(session: Session, user: User, review: Review, row: Row[Any]) -> WhyOut:
+    return present.why_out(session, user, review, why.look(session, review, row.image_id))
 
 
 def _small(session: Session, row: Row[Any]) -> bool:

@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 from backend.models import DataSet, Review, User
 from backend.review import service, wording
 from backend.review.decisions import Act
-from backend.review.schemas import ActOut, DecisionOut, ProgressOut, SuggestionOut
+from backend.review.schemas import ActOut, DecisionOut, ProgressOut, SuggestionOut, WhyImage, WhyOut
 from backend.review.service import Order
+from backend.review.why import Why
 
 
 def cards(session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order) -> list[SuggestionOut]:
@@ -45,6 +46,23 @@ def outcome(session: Session, user: User, review: Review, act: Act, order: Order
         last_change=review.last_change,
         progress=progress(session, user, review),
     )
+
+
+def why_out(session: Session, user: User, review: Review, found: Why) -> WhyOut:
+    """An explanation with its thumbnails."""
+    data_set = service.data_set_of(session, user, review)
+
+    def shown(rows: Sequence[Row[Any]]) -> list[WhyImage]:
+        return [
+            WhyImage(
+                image_id=row.id,
+                label_name=data_set.class_names[row.label if row.new_label is None else row.new_label],
+                thumbnail=f"/images/{data_set.id}/thumbnails/{row.content_hash}.webp",
+            )
+            for row in rows
+        ]
+
+    return WhyOut(state=found.state, sentence=found.sentence, worse=shown(found.worse), better=shown(found.better))
 
 
 class Card:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backend.bodies import Body
 from backend.jobs.schemas import JobOut
+from backend.runs.schemas import MemberOut
 
 ClientKey = Field(min_length=1, max_length=36, description="Made by the client, best a random UUID: the same key again changes nothing.")
 Action = Literal["remove", "keep", "relabel", "unsure"]
@@ -83,7 +84,25 @@ class ReviewOut(BaseModel):
     last_change: int
     progress: ProgressOut
     created_at: datetime
+    members: list[MemberOut] = Field(description="The runs of an average, while it is made and after; empty for a single run.")
     job: JobOut | None
+
+
+class WhyImage(BaseModel):
+    """A validation image."""
+
+    image_id: int
+    label_name: str
+    thumbnail: str
+
+
+class WhyOut(BaseModel):
+    """The validation images that an image makes worse and better, the most affected first."""
+
+    state: Literal["ready", "waiting", "none"] = Field(description="ready; waiting for a worker; or none: not asked for yet")
+    sentence: str
+    worse: list[WhyImage]
+    better: list[WhyImage]
 
 
 class SuggestionsByImage(BaseModel):

@@ -15,7 +15,7 @@ from backend.downloads import CHUNK, csv_download, in_chunks, parquet_download
 from backend.jobs.schemas import JobOut
 from backend.models import Job, Review, Run, Scoring, User
 from backend.reference import table
-from backend.runs import service
+from backend.runs import averages, service
 from backend.runs.schemas import (
     EpochOut,
     MethodOut,
@@ -66,15 +66,15 @@ def create_review(run_id: int, session: SessionDep, user: OwnerDep, options: Sco
     """Queues the scoring of a finished run; the review can be read once its job is done."""
     run = service.get(session, user, run_id)
     service.start_scoring(session, user, run, options)
-    (newest, *_), _ = service.reviews(session, run, limit=1)
-    return _review_out(*newest)
+    found, _ = service.reviews(session, run, limit=1)
+    return _reviews_out(session, found)[0]
 
 
 @router.get("/runs/{run_id}/reviews", summary="List the reviews of a run")
 def list_reviews(run_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50) -> RunReviewPage:
     """Newest first, each with its scorings."""
     found, following = service.reviews(session, service.get(session, user, run_id), after=after, limit=limit)
-    return RunReviewPage(items=[_review_out(*one) for one in found], next=str(following) if following else None)
+    return RunReviewPage(items=_reviews_out(session, found), next=str(following) if following else None)
 
 
 @router.get("/runs/{run_id}/scores.csv", summary="Scores as CSV", response_class=Response, responses=table("text/csv"))
@@ -105,11 +105,16 @@ def _run_out(session: Session, run: Run) -> RunOut:
 
 
 def _described(run: Run, job: Job | None) -> dict[str, Any]:
-    columns = ("id", "data_set_id", "version_id", "state", "seed", "recipe", "params_hash", "report", "created_at")
+    columns = ("id", "data_set_id", "version_id", "state", "seed", "recipe", "params_hash", "report", "repeats_run_id", "created_at")
     return {name: getattr(run, name) for name in columns} | {"job": JobOut.model_validate(job) if job else None}
 
 
-def _review_out(review: Review, job: Job | None, scorings: Sequence[Scoring]) -> RunReview:
+def _reviews_out(session: Session, found: Sequence[tuple[Review, Job | None, list[Scoring]]]) -> list[RunReview]:
+    members = averages.of_reviews(session, [review for review, _, _ in found])
+    return [_review_out(*one, members.get(one[0].id, [])) for one in found]
+
+
+def _review_out(review: Review, job: Job | None, scorings: Sequence[Scoring], members: Sequence[averages.Member]) -> RunReview:
     return RunReview(
         id=review.id,
         run_id=review.run_id,
@@ -118,5 +123,6 @@ def _review_out(review: Review, job: Job | None, scorings: Sequence[Scoring]) ->
         state=review.state,
         method=review.method,
         scorings=[ScoringOut.model_validate(scoring) for scoring in scorings],
+        members=averages.shown(members),
         job=JobOut.model_validate(job) if job else None,
     )

@@ -15,7 +15,7 @@ from backend.methods import METHODS, SECOND, SPANS
 from backend.models import DataSet, Run, User, Version
 from backend.refusals import wrong
 from backend.rendering import page
-from backend.runs import api, schemas, service
+from backend.runs import api, averages, schemas, service
 from backend.runs.schemas import EpochOut, RunOptions, ScoringOptions
 
 router = APIRouter(include_in_schema=False)
@@ -64,6 +64,7 @@ def show_run(request: Request, run_id: int, session: SessionDep, user: UserDep) 
 
 def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
     epochs = service.epochs(session, run)
+    reviews = service.reviews(session, run)[0]
     return {
         "run": run,
         "data_set": datasets.get(session, user, run.data_set_id),
@@ -71,7 +72,9 @@ def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
         "job": service.job_of(session, run.job_id),
         "epochs": epochs,
         "chart": [EpochOut.model_validate(epoch).model_dump() for epoch in epochs],
-        "reviews": service.reviews(session, run)[0],
+        "reviews": reviews,
+        "members": averages.of_reviews(session, [review for review, _, _ in reviews]),
+        "averages": [(1, "This training alone"), *((count, f"{count} trainings") for count in range(2, schemas.MOST_RUNS + 1))],
         "methods": service.methods(run),
         "known": METHODS,
         "second": SECOND,

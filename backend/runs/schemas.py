@@ -29,6 +29,9 @@ SCHEDULES = {
 }
 AUGMENTATIONS = {"none": "As they are", "shift": "Shifted a little", "shift_flip": "Shifted a little and mirrored"}
 
+# Runs that an average may take.
+MOST_RUNS = 5
+
 
 class RunOptions(Body):
     """How to train; what is left out is chosen to fit the data."""
@@ -90,11 +93,19 @@ class ScoringOptions(Body):
         description="Damping of the curvature: none is exact; auto measures which factor predicts best, and takes several times as long.",
     )
 
+    runs: int = Field(
+        1,
+        ge=1,
+        le=MOST_RUNS,
+        description="Average the scores of so many runs: this one, and the same recipe trained with other seeds. 1 for this run alone.",
+    )
+
     def recorded(self) -> dict[str, Any]:
         """What a scoring by these options depends on, as it stands in its row."""
         method = METHODS[self.method]
         span = {"span": self.span} if method.spans else {}
-        return span | ({"damping": self.damping} if self.damping != "none" else {})
+        damping = {"damping": self.damping} if self.damping != "none" else {}
+        return span | damping | ({"runs": self.runs} if self.runs > 1 else {})
 
 
 class EpochOut(BaseModel):
@@ -122,6 +133,7 @@ class RunSummary(BaseModel):
     recipe: dict[str, Any]
     params_hash: str | None
     report: dict[str, Any]
+    repeats_run_id: int | None = Field(description="The run whose recipe this one repeats with another seed, for an average.")
     created_at: datetime
     job: JobOut | None
 
@@ -176,6 +188,15 @@ class MethodOut(BaseModel):
     costs: dict[str, CostOut] | None = Field(description="By span: last_epoch, all_epochs.")
 
 
+class MemberOut(BaseModel):
+    """One run of an average, and the job that is on for it: its training, then its scoring."""
+
+    run_id: int
+    seed: int
+    state: str = Field(description="of its scoring: queued or done")
+    job: JobOut | None
+
+
 class RunReview(BaseModel):
     """A review that a scoring of the run prepares or has prepared."""
 
@@ -186,7 +207,8 @@ class RunReview(BaseModel):
     state: str
     method: str
     scorings: list[ScoringOut]
-    job: JobOut | None
+    members: list[MemberOut] = Field(description="The runs of an average; empty for a single run.")
+    job: JobOut | None = Field(description="Of an average: null until every member is scored.")
 
 
 class RunReviewPage(BaseModel):

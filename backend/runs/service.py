@@ -11,6 +11,7 @@ from backend.errors import Conflict, Invalid, NotFound
 from backend.jobs import service as jobs
 from backend.methods import METHODS, SECOND
 from backend.models import DataSet, Job, Review, Run, RunEpoch, Score, Scoring, Suggestion, User, Version
+from backend.runs import averages
 from backend.runs.schemas import CostOut, MethodOut, RunOptions, ScoringOptions
 
 # Name → Arrow's word for the type.
@@ -78,8 +79,9 @@ def epochs(session: Session, run: Run) -> Sequence[RunEpoch]:
 def page(
     session: Session, data_set: DataSet, *, after: int | None = None, limit: int = 50
 ) -> tuple[list[tuple[Run, Job | None]], int | None]:
-    """The data set's own runs with their jobs, newest first, and the id to go on after; the trainings of its cleansings are theirs."""
-    statement = select(Run, Job).outerjoin(Job, Job.id == Run.job_id).where(Run.data_set_id == data_set.id, Run.cleansing_id.is_(None))
+    """The data set's own runs with their jobs, newest first, and the id to go on after; those of cleansings and averages are theirs."""
+    own = (Run.data_set_id == data_set.id, Run.cleansing_id.is_(None), Run.repeats_run_id.is_(None))
+    statement = select(Run, Job).outerjoin(Job, Job.id == Run.job_id).where(*own)
     if after is not None:
         statement = statement.where(Run.id < after)
     found: list[tuple[Run, Job | None]] = [(run, job) for run, job in session.execute(statement.order_by(Run.id.desc()).limit(limit + 1))]
@@ -116,10 +118,12 @@ def start_scoring(session: Session, user: User, run: Run, options: ScoringOption
     )
     session.add(review)
     session.flush()
+    if options.runs > 1:
+        averages.begin(session, user, review, run, accuracy, options.runs)
+        return review
     name = session.get_one(DataSet, run.data_set_id).name[:200]
-    payload = options.model_dump()
     title = f"Find harmful images in {name}"
-    job = jobs.create(session, user, kind="score", title=title, subject_id=review.id, data_set_id=run.data_set_id, payload=payload)
+    job = jobs.create(session, user, kind="score", title=title, subject_id=review.id, data_set_id=run.data_set_id)
     review.job_id = accuracy.job_id = label.job_id = job.id
     session.flush()
     return review

@@ -23,6 +23,7 @@ REVIEWERS_MAY = {
     ("POST", "/api/v1/reviews/1/decisions"),
     ("POST", "/api/v1/reviews/1/decisions/bulk"),
     ("POST", "/api/v1/reviews/1/undo"),
+    ("POST", "/api/v1/reviews/1/images/1/why"),
     ("POST", "/reviews/1/decide"),
     ("POST", "/reviews/1/undo"),
 }

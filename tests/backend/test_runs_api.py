@@ -139,11 +139,10 @@ def test_a_scoring_is_queued_with_the_review_that_it_fills(client: TestClient, r
     assert client.get(f"/api/v1/runs/{run.id}/reviews").json() == {"items": [made], "next": None}
 
 
-def test_a_job_of_a_scoring_carries_what_was_asked_for(client: TestClient, database: Database, run: Run) -> None:
+def test_a_scorings_job_is_the_job_of_both_rankings(client: TestClient, database: Database, run: Run) -> None:
     made = client.post(f"/api/v1/runs/{run.id}/reviews", json={}).json()
     with database.transaction(write=False) as session:
         job = session.get_one(Job, made["job"]["id"])
-        assert job.payload == {"method": "sgd_influence", "span": "last_epoch", "damping": "none"}
         assert {one.job_id for one in session.scalars(select(Scoring))} == {job.id}
 
 
@@ -180,6 +179,46 @@ def test_a_damping_is_noted_and_refused_where_the_method_knows_none(client: Test
     assert made["scorings"][0]["options"] == {"span": "last_epoch", "damping": "auto"}
     refusal = client.post(f"/api/v1/runs/{run.id}/reviews", json={"method": "outlier", "damping": "auto"}).json()
     assert "The method outlier knows no damping. Leave it at none, or choose sgd_influence" in refusal["detail"]
+
+
+def test_an_average_queues_what_is_missing_and_scores_what_is_there(client: TestClient, database: Database, run: Run) -> None:
+    made = client.post(f"/api/v1/runs/{run.id}/reviews", json={"method": "tracin", "runs": 3}).json()
+    assert (made["state"], made["job"], made["scorings"][0]["options"]) == ("queued", None, {"span": "last_epoch", "runs": 3})
+    assert [(one["seed"], one["state"], one["job"]["kind"]) for one in made["members"]] == [
+        (run.seed, "queued", "member"),
+        (run.seed + 1, "queued", "train"),
+        (run.seed + 2, "queued", "train"),
+    ]
+    assert client.get(f"/api/v1/reviews/{made['id']}").json()["members"] == made["members"]
+    repeat = client.get(f"/api/v1/runs/{made['members'][1]['run_id']}").json()
+    assert (repeat["repeats_run_id"], repeat["recipe"]) == (run.id, {"network": "mnist", "seed": run.seed + 1})
+    # They are the average's own: the data set's list does not show them.
+    assert [one["id"] for one in client.get(f"/api/v1/data-sets/{run.data_set_id}/runs").json()["items"]] == [run.id]
+
+
+def test_a_second_average_takes_the_trainings_that_there_are_and_tries_failed_ones_again(
+    client: TestClient, database: Database, run: Run
+) -> None:
+    first = client.post(f"/api/v1/runs/{run.id}/reviews", json={"runs": 3}).json()["members"]
+    with database.transaction() as session:
+        session.execute(update(Run).where(Run.id == first[1]["run_id"]).values(state="done"))
+        session.execute(update(Job).where(Job.id == first[1]["job"]["id"]).values(state="done"))
+        session.execute(update(Job).where(Job.id == first[2]["job"]["id"]).values(state="failed", error="x"))
+    second = client.post(f"/api/v1/runs/{run.id}/reviews", json={"method": "outlier", "runs": 4}).json()["members"]
+    assert [one["run_id"] for one in second[:3]] == [one["run_id"] for one in first]
+    assert [(one["job"]["kind"], one["job"]["state"]) for one in second] == [
+        ("member", "queued"),
+        ("member", "queued"),
+        ("train", "queued"),
+        ("train", "queued"),
+    ]
+    assert second[2]["job"]["id"] == first[2]["job"]["id"]
+    assert second[3]["seed"] == run.seed + 3
+
+
+@pytest.mark.parametrize("runs", [0, 6, "many"])
+def test_an_average_takes_a_few_runs_only(client: TestClient, run: Run, runs: object) -> None:
+    assert client.post(f"/api/v1/runs/{run.id}/reviews", json={"runs": runs}).status_code == 422
 
 
 def test_methods_say_what_they_mean_and_what_they_cost_as_the_worker_worked_it_out(

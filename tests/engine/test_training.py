@@ -12,6 +12,7 @@ import torch
 
 from tests.engine.conftest import a_recipe, some_images
 from worker.engine import Diverged, EngineError, evaluate, features, load_training, predict, train
+from worker.engine.recipe import SCHEDULES
 from worker.engine.signals import NEVER, Seen, Signals, margin
 
 
@@ -184,3 +185,16 @@ def test_too_small_images_and_empty_splits_are_sentences(images, tmp_path):
     empty = images.subset(np.array([], dtype=np.int64))
     with pytest.raises(EngineError, match="validation split has no images"):
         train(a_recipe(), images, empty, tmp_path)
+
+
+def test_the_learning_rate_falls_as_its_schedule_says() -> None:
+    falling = {
+        "constant": [0.4, 0.4, 0.4, 0.4],
+        "step": [0.4, 0.4, 0.04, 0.004],
+        "cosine": [0.4, 0.2 + 0.2 / 2**0.5, 0.2, 0.2 - 0.2 / 2**0.5],
+        "inverse_root": [0.4, 0.4 / 2**0.5, 0.4 / 3**0.5, 0.2],
+    }
+    for schedule, rates in falling.items():
+        recipe = a_recipe(schedule=schedule, learning_rate=0.4)
+        assert [recipe.rate(step, 4) for step in range(4)] == pytest.approx(rates)
+    assert set(falling) == set(SCHEDULES)

@@ -1,74 +1,12 @@
 """A scoring's job, with real trainings of small digits: every method fills a review, and its cost is known before."""
 
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
 from sqlalchemy import select
 
-from backend import queue
 from backend.methods import METHODS
-from backend.models import Job, Review, Run, Score, Scoring, Suggestion
-from backend.runs import service
-from backend.runs.schemas import RunOptions, ScoringOptions
+from backend.models import Review, Run, Score, Scoring
 from tests.cleansing_scenario import Scenario
-from worker.jobs import perform
-
-SMALL: dict[str, Any] = {"network": "mnist", "epochs": 2, "learning_rate": 0.05, "batch_size": 32}
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
-
-
-def work(scenario: Scenario, job_id: int | None) -> None:
-    """Do a job here and now."""
-    assert job_id is not None
-    perform(job_id, scenario.database, scenario.storage, scenario.settings)
-    with scenario.database.transaction(write=False) as session:
-        job = session.get_one(Job, job_id)
-        assert job.state == "done", job.error
-
-
-@pytest.fixture(scope="module")
-def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A scenario with a run that its job has trained; copied by each test."""
-    home = tmp_path_factory.mktemp("trained")
-    scenario = Scenario(home, flips=0.1)
-    with pytest.MonkeyPatch.context() as patch, scenario.database.transaction() as session:
-        patch.setattr(queue, "send", lambda _task, _job_id: None)
-        run = session.get_one(Run, scenario.run_id)
-        run.recipe = RunOptions(**SMALL).recipe()
-        job = Job(kind="train", title="Train", subject_id=run.id, data_set_id=run.data_set_id)
-        session.add(job)
-        session.flush()
-        run.job_id = job.id
-    work(scenario, job.id)
-    scenario.close()
-    return home
-
-
-@pytest.fixture
-def trained(trained_home: Path, tmp_path: Path) -> Iterator[Scenario]:
-    home = tmp_path / "home"
-    shutil.copytree(trained_home, home)
-    scenario = Scenario.reopen(home)
-    yield scenario
-    scenario.close()
-
-
-def start(scenario: Scenario, **options: Any) -> Review:
-    with scenario.database.transaction() as session:
-        run = session.get_one(Run, scenario.run_id)
-        return service.start_scoring(session, scenario.owner, run, ScoringOptions(**options))
-
-
-def queue_of(scenario: Scenario, review: Review) -> list[Suggestion]:
-    with scenario.database.transaction(write=False) as session:
-        return list(session.scalars(select(Suggestion).where(Suggestion.review_id == review.id).order_by(Suggestion.position)))
+from tests.worker.scoring import queue_of, start, work
 
 
 def test_a_finished_training_knows_what_every_method_would_cost(trained: Scenario) -> None:

@@ -1,35 +1,26 @@
 """A scoring's job: score a run's images by the chosen method and by margin, and lay out the review's queue."""
 
-from dataclasses import dataclass
+import time
 from typing import Any
 
 import numpy as np
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 
 from backend.models import Image, Review, Run, Score, Scoring, Suggestion
 from worker import engine
 from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext, JobFailed
-from worker.pipeline import arrays, machine
-
-# Rows of one INSERT: large enough to be fast, small enough for a progress bar that moves.
-ROWS = 5_000
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """One scoring of N images: values (N,), ranks (N,) from 1, low values first, ties by image id."""
-
-    values: np.ndarray
-    ranks: np.ndarray
+from worker.pipeline import arrays, average, machine, why
+from worker.pipeline.ranking import Ranking, insert, rank, score, score_rows
 
 
 def score_run(context: JobContext) -> None:
-    """Score the run of the review that this job is for, by the method asked for and by margin."""
+    """Score the run of the review that this job is for, by the method asked for and by margin; an average from its members' scores."""
     with context.database.transaction(write=False) as session:
         review = session.get_one(Review, context.subject_id)
         run = session.get_one(Run, review.run_id)
         options = session.get_one(Scoring, review.accuracy_scoring_id).options
+        parts = average.members(session, review.id)
         if run.state != "done":
             raise JobFailed("The training is not finished; wait for it, then ask for the harmful images again.")
         images = arrays.load(session, context.storage, run.version_id, "train")
@@ -37,15 +28,19 @@ def score_run(context: JobContext) -> None:
         described = _descriptions(
             session.execute(select(Image.id, Image.content_hash, Image.path).where(Image.data_set_id == run.data_set_id))
         )
+    began = time.monotonic()
     machine.ready(context.settings, context.storage)
     training = engine.load_training(context.storage.run(run.id))
-    chosen = _scores(context, review.method, options, training, images, validation)
+    runs = average.trainings(context.storage, parts) or [training]
+    chosen = _average(context, parts, runs, images) if parts else score(context, review.method, options, training, images, validation)
     single = review.accuracy_scoring_id == review.label_scoring_id
-    wrong = chosen if single else engine.score(training, images, validation, "margin")
+    wrong = chosen if single else _margins(runs, images, validation)
     context.log("Looking at what the model sees in each training image.")
     probabilities = engine.predict(training, images)
-    accuracy, label = ranking(chosen.values), ranking(wrong.values)
+    accuracy, label = rank(chosen.values), rank(wrong.values)
     rows = suggestions(images, accuracy, label, probabilities, described, single=single)
+    explainer = why.Explainer.of(training, images, validation, options)
+    explained = why.first(context, explainer, images.ids[np.argsort([row["position"] for row in rows])], time.monotonic() - began)
     context.log(f"Writing {len(images):,} suggestions.")
     with context.finish() as session:
         # A repeated attempt replaces whatever an earlier one left.
@@ -55,19 +50,11 @@ def score_run(context: JobContext) -> None:
             scoring = session.get_one(Scoring, scoring_id)
             scoring.state, scoring.exact, scoring.report = "done", scores.exact, scores.report
             session.execute(delete(Score).where(Score.scoring_id == scoring_id))
-            _insert(session, Score, score_rows(images, ranked, scoring.id))
-        _insert(session, Suggestion, [{"review_id": review.id, **row} for row in rows])
+            insert(session, Score, score_rows(images, ranked, scoring.id))
+        insert(session, Suggestion, [{"review_id": review.id, **row} for row in rows])
+        why.replace(session, review.id, explained)
         ready = session.get_one(Review, review.id)
         ready.state, ready.suggestion_count = "ready", len(images)
-
-
-def ranking(values: np.ndarray) -> Ranking:
-    """Ranks of the values, the lowest first; equal ones keep their order. Raises JobFailed where a value is not a number."""
-    if not np.isfinite(values).all():
-        raise JobFailed("The scores are not numbers. Train with a lower learning rate and try again.")
-    ranks = np.empty(len(values), dtype=np.int64)
-    ranks[np.argsort(values, kind="stable")] = np.arange(1, len(values) + 1)
-    return Ranking(values, ranks)
 
 
 def in_turn(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -124,34 +111,19 @@ def suggestions(
     return rows
 
 
-def score_rows(images: Images, ranked: Ranking, scoring_id: int) -> list[dict[str, Any]]:
-    """One row an image for the table `scores`."""
-    columns = zip(images.ids.tolist(), ranked.values.tolist(), ranked.ranks.tolist(), strict=True)
-    return [{"scoring_id": scoring_id, "image_id": image_id, "value": value, "rank": rank} for image_id, value, rank in columns]
+def _average(context: JobContext, parts: list[Scoring], runs: list[Training], images: Images) -> Scores:
+    context.log(f"Averaging the scores of {len(parts)} trainings.")
+    with context.database.transaction(write=False) as session:
+        averaged = average.average(session, parts, runs, images)
+    context.log(" ".join(averaged.report["trust"]))
+    return averaged
 
 
-def _scores(context: JobContext, method: str, options: dict[str, Any], training: Training, images: Images, validation: Images) -> Scores:
-    span, damping = options.get("span", "last_epoch"), options.get("damping", "none")
-    context.log(f"Working out the ranking ({', '.join([method, *options.values()]).replace('_', ' ')}).")
-    scores = engine.score(
-        training,
-        images,
-        validation,
-        method,
-        span=span,
-        memory_budget=context.settings.scoring_memory_bytes,
-        damping="auto" if damping == "auto" else 1.0,
-        verify=True,
-        progress=lambda done, total: context.progress(done, total, "Working out the ranking"),
-    )
-    context.log(f"Done in {scores.report['seconds']:.1f} s. " + " ".join(scores.report["trust"]))
-    return scores
+def _margins(runs: list[Training], images: Images, validation: Images) -> Scores:
+    """By margin, which costs nothing: averaged where the first ranking is."""
+    margins = [engine.score(training, images, validation, "margin") for training in runs]
+    return engine.ensemble(margins) if len(margins) > 1 else margins[0]
 
 
 def _descriptions(rows: Any) -> dict[int, tuple[str, str]]:
     return {image_id: (content_hash, path) for image_id, content_hash, path in rows}
-
-
-def _insert(session: Any, table: Any, rows: list[dict[str, Any]]) -> None:
-    for start in range(0, len(rows), ROWS):
-        session.execute(insert(table), rows[start : start + ROWS])

@@ -10,7 +10,7 @@ from backend.models import Run, RunEpoch
 from worker import engine
 from worker.engine import EpochReport, Images, Recipe
 from worker.jobs import JobContext, JobFailed
-from worker.pipeline import arrays, costs, machine
+from worker.pipeline import arrays, average, costs, machine
 
 
 def train_run(context: JobContext) -> None:
@@ -30,7 +30,8 @@ def train_run(context: JobContext) -> None:
         context.log(doubt)
     priced = costs.of_run(training, len(images), len(validation), context.settings.scoring_memory_bytes)
     with context.finish() as session:
-        run = session.get_one(Run, context.subject_id)
+        # Held, so that whoever asks for an average just now sees the end of the training, or we see what was asked.
+        run = session.get_one(Run, context.subject_id, with_for_update=True)
         run.recipe = recipe_values(training.recipe)
         run.params_hash = training.params_hash
         run.report = {
@@ -44,6 +45,7 @@ def train_run(context: JobContext) -> None:
             "costs": priced,
         }
         run.state = "done"
+        average.queue_members(session, run)
 
 
 @dataclass

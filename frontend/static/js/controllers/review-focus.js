@@ -4,9 +4,10 @@ import Changes from "./review-changes.js";
 import { actOf } from "./review-keys.js";
 import { announce, decisionWords, enterGives, expected, offerKeys, paintProgress, part, showStatus } from "./review-paint.js";
 import DecisionStore from "./review-store.js";
+import Why from "./review-why.js";
 
 export default class {
-  #root; #store; #changes; #ahead; #item; #view; #here; #busy = false; #missing = null; #listening = new AbortController();
+  #root; #store; #changes; #ahead; #why; #item; #view; #here; #busy = false; #missing = null; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -17,13 +18,16 @@ export default class {
     this.#store = new DecisionStore({ review, user, order });
     this.#ahead = new Ahead(this.#store, view);
     this.#changes = new Changes(this.#store, lastChange);
+    this.#why = new Why(element, this.#store);
     this.#listen();
+    if (part(element, "why").dataset.state !== "ready") this.#why.show(this.#item.image_id);
     this.#ahead.prepare(this.#item.rank);
   }
 
   disconnect() {
     this.#listening.abort();
     this.#changes.disconnect();
+    this.#why.disconnect();
     this.#store.disconnect();
   }
 
@@ -156,6 +160,7 @@ export default class {
   #paint(item) {
     const root = this.#root;
     this.#item = item;
+    this.#why.show(item.image_id);
     const image = part(root, "image");
     image.src = item.full;
     image.alt = `Labelled ${item.label_name}, the model sees ${item.predicted_name}`;

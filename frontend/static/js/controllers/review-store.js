@@ -45,6 +45,14 @@ export default class DecisionStore extends EventTarget {
     return reply.json();
   }
 
+  /** Ask the review's API for something that changes no decision; throws when that fails. */
+  async post(path) {
+    const headers = { "Content-Type": "application/json", Accept: "application/json", "X-CSRF-Token": this.#token };
+    const reply = await fetch(`${this.#base}/${path}`, { method: "POST", body: "{}", headers }).catch(() => null);
+    if (!reply?.ok) throw new Error(`${reply?.status ?? "no network"}`);
+    return reply.json();
+  }
+
   #add(path, body) {
     const entry = this.#outbox.add(path, body);
     this.#say(navigator.onLine ? "saving" : "offline");

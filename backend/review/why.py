@@ -1,0 +1,93 @@
+"""Why an image is suggested: the validation images that it makes worse and better. Worked out by a worker, read and asked for here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sqlalchemy import Row, select
+from sqlalchemy.orm import Session
+
+from backend.jobs import service as jobs
+from backend.models import Explanation, Image, Job, Review, User, VersionChange, now
+from backend.review import service
+
+State = Literal["ready", "waiting", "none"]
+
+
+@dataclass(frozen=True)
+class Why:
+    """state: ready, waiting for a worker, or none: nobody asked yet. sentence: what there is to say. worse, better: rows of images."""
+
+    state: State
+    sentence: str
+    worse: Sequence[Row[Any]] = field(default_factory=list)
+    better: Sequence[Row[Any]] = field(default_factory=list)
+
+
+NOT_YET = "Not worked out for this image yet."
+FOUND = "What training on this image did to {looked:,} validation images, the images that define harm: the most affected first."
+NOTHING = "Training on this image made no measurable difference to any of {looked:,} validation images."
+COMING = "Being worked out; it takes a moment."
+
+
+def look(session: Session, review: Review, image_id: int) -> Why:
+    """What is known of an image of this review."""
+    found = session.get(Explanation, (review.id, image_id))
+    if found is None:
+        return Why("none", NOT_YET)
+    if found.state == "asked":
+        job = _job(session, review)
+        return Why("waiting", _waiting(session, job)) if job is not None and job.state in jobs.ACTIVE else Why("none", _stopped(job))
+    worse, better = _images(session, review, found.worse), _images(session, review, found.better)
+    sentence = FOUND if worse or better else NOTHING
+    return Why("ready", sentence.format(looked=found.looked), worse, better)
+
+
+def ask(session: Session, user: User, review: Review, image_id: int) -> Why:
+    """Ask for an image's explanation, unless it is there. One job a review does what is asked meanwhile. Raises NotFound, or Conflict before
+    the review is ready.
+    """
+    service.check_ready(review)
+    service.suggestions_of(session, review, [image_id])
+    # The lock under which the job ends: it sees what is asked here, or we see that it has ended.
+    session.get_one(Review, review.id, with_for_update=True, populate_existing=True)
+    found = session.get(Explanation, (review.id, image_id))
+    if found is None:
+        session.add(Explanation(review_id=review.id, image_id=image_id, state="asked", worse=[], better=[]))
+    elif found.state == "asked":
+        found.asked_at = now()
+    else:
+        return look(session, review, image_id)
+    job = _job(session, review)
+    if job is None or job.state not in jobs.ACTIVE:
+        title = f"Look at why, for review {review.id}"
+        payload = {"image_id": image_id}
+        jobs.create(session, user, kind="explain", title=title, subject_id=review.id, data_set_id=review.data_set_id, payload=payload)
+    session.flush()
+    return look(session, review, image_id)
+
+
+def _job(session: Session, review: Review) -> Job | None:
+    """The latest job that explains images of this review."""
+    return session.scalar(select(Job).where(Job.kind == "explain", Job.subject_id == review.id).order_by(Job.id.desc()).limit(1))
+
+
+def _waiting(session: Session, job: Job | None) -> str:
+    if job is None or job.state == "running":
+        return COMING
+    busy = session.scalar(select(Job.title).where(Job.state == "running").order_by(Job.started_at).limit(1))
+    return f"The worker is busy ({busy}). This comes as soon as it is free." if busy else COMING
+
+
+def _stopped(job: Job | None) -> str:
+    if job is not None and job.state == "failed":
+        return f"It could not be worked out: {job.error}"
+    return NOT_YET
+
+
+def _images(session: Session, review: Review, ids: Sequence[int]) -> Sequence[Row[Any]]:
+    """Rows (id, content_hash, label in the review's version) in the order of `ids`."""
+    changed = (VersionChange.image_id == Image.id) & (VersionChange.version_id == review.version_id)
+    columns: list[Any] = [Image.id, Image.content_hash, Image.label, VersionChange.label.label("new_label")]
+    rows = session.execute(select(*columns).outerjoin(VersionChange, changed).where(Image.id.in_(ids))).all()
+    return sorted(rows, key=lambda row: ids.index(row.id))

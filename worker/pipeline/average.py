@@ -1,0 +1,95 @@
+"""Averages over runs with different seeds: a job a run that scores it, and the average that the last of them asks for.
+
+No job waits for another: a training's end queues the scoring of its run, the last scoring's end queues the review's own job. So one worker is
+enough, several share the work, and whatever is killed goes on (docs/decisions/0024).
+"""
+
+import numpy as np
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from backend import queue
+from backend.models import DataSet, Job, Review, Run, Score, Scoring
+from backend.storage import Storage
+from worker import engine
+from worker.engine import Images, Scores, Training
+from worker.jobs import JobContext
+from worker.pipeline import arrays, machine, ranking
+
+
+def score_member(context: JobContext) -> None:
+    """Score the run that this job is for as its review asks, and queue the average when no other member is missing."""
+    with context.database.transaction(write=False) as session:
+        scoring = session.get_one(Scoring, context.payload["scoring_id"])
+        run = session.get_one(Run, scoring.run_id)
+        images = arrays.load(session, context.storage, run.version_id, "train")
+        validation = arrays.load(session, context.storage, run.version_id, "validation")
+    machine.ready(context.settings, context.storage)
+    training = engine.load_training(context.storage.run(run.id))
+    scores = ranking.score(context, scoring.method, scoring.options, training, images, validation)
+    ranked = ranking.rank(scores.values)
+    with context.finish() as session:
+        scoring = session.get_one(Scoring, scoring.id)
+        scoring.state, scoring.exact, scoring.report = "done", scores.exact, scores.report
+        session.execute(delete(Score).where(Score.scoring_id == scoring.id))
+        ranking.insert(session, Score, ranking.score_rows(images, ranked, scoring.id))
+        assert scoring.review_id is not None  # only a review's members are scored by this job
+        queue_average(session, scoring.review_id)
+
+
+def queue_average(session: Session, review_id: int) -> None:
+    """Queue the review's own job if all of its members are scored and nobody did so before."""
+    # The review's row is the lock: of two members that end at once the later one sees the other's end.
+    review = session.get_one(Review, review_id, with_for_update=True, populate_existing=True)
+    missing = select(func.count()).select_from(Scoring).where(Scoring.review_id == review_id, Scoring.state != "done")
+    if review.job_id is not None or session.scalar(missing):
+        return
+    name = session.get_one(DataSet, review.data_set_id).name[:200]
+    review.job_id = _queue(session, "score", f"Find harmful images in {name}, by an average", review.id, review).id
+    for scoring_id in {review.accuracy_scoring_id, review.label_scoring_id}:
+        session.get_one(Scoring, scoring_id).job_id = review.job_id
+
+
+def queue_members(session: Session, run: Run) -> None:
+    """Queue the scorings that waited for this run's training. The run's row is held by the caller."""
+    waiting = select(Scoring).where(Scoring.run_id == run.id, Scoring.review_id.is_not(None), Scoring.job_id.is_(None))
+    for scoring in session.scalars(waiting).all():
+        review = session.get_one(Review, scoring.review_id)
+        title = f"Score training {run.id} (seed {run.seed}), for an average"
+        scoring.job_id = _queue(session, "member", title, run.id, review, scoring_id=scoring.id).id
+
+
+def _queue(session: Session, kind: str, title: str, subject_id: int, review: Review, **payload: int) -> Job:
+    job = Job(kind=kind, title=title, subject_id=subject_id, data_set_id=review.data_set_id, payload=payload, created_by=review.created_by)
+    session.add(job)
+    session.flush()
+    queue.enqueue(session, kind, job.id)
+    return job
+
+
+def members(session: Session, review_id: int) -> list[Scoring]:
+    """The scorings of an average, in order; none for a review of a single run."""
+    return list(session.scalars(select(Scoring).where(Scoring.review_id == review_id).order_by(Scoring.id)))
+
+
+def average(session: Session, parts: list[Scoring], trainings: list[Training], images: Images) -> Scores:
+    """The average of what the members' jobs wrote. trainings: of the members, in their order."""
+    digest = images.digest()
+    return engine.ensemble(
+        [
+            Scores(_values(session, part, images), part.method, part.exact, part.report, digest, training.record.run)
+            for part, training in zip(parts, trainings, strict=True)
+        ]
+    )
+
+
+def trainings(storage: Storage, parts: list[Scoring]) -> list[Training]:
+    """The members' finished runs."""
+    return [engine.load_training(storage.run(part.run_id)) for part in parts]
+
+
+def _values(session: Session, scoring: Scoring, images: Images) -> np.ndarray:
+    rows = session.execute(select(Score.image_id, Score.value).where(Score.scoring_id == scoring.id).order_by(Score.image_id)).all()
+    ids, values = zip(*rows, strict=True)
+    assert np.array_equal(ids, images.ids)  # both follow the ids of one version's images
+    return np.array(values, dtype=np.float64)

@@ -1,0 +1,163 @@
+"""Why: which validation images an image makes worse and better, for the focus view (docs/decisions/0025).
+
+The first suggestions are explained when the review is scored, in a share of the time that the scoring took. The others on demand, by a job that
+goes on with the images behind the one that was asked for, until its time is up or other work waits.
+"""
+
+import statistics
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from backend import queue
+from backend.models import Explanation, Job, Review, Scoring, Suggestion
+from worker import engine
+from worker.engine import EngineError, Images, Training
+from worker.jobs import JobContext
+from worker.pipeline import arrays, machine
+
+# Images on either side of an explanation.
+SHOWN = 4
+# Of the time that the scoring took; at least, and at most, so many seconds. And no more images than a person looks at in one go.
+SHARE, LEAST_SECONDS, MOST_SECONDS, MOST_IMAGES = 0.25, 1.0, 60.0, 200
+
+
+# What one explanation may take: so many validation images are looked at as fit, and no fewer than the least.
+SECONDS, LEAST_LOOKED = 1.5, 64
+
+
+def affordable(training: Training, count: int) -> int:
+    """How many validation images an explanation can look at, by what an epoch of the training on `count` images took.
+
+    One costs three passes for each, as a training step does for its images (docs/decisions/0016).
+    """
+    epoch_seconds = statistics.median(report.seconds for report in training.history)
+    return max(LEAST_LOOKED, int(SECONDS * count / max(epoch_seconds, 1e-3)))
+
+
+def some_of(validation: Images, count: int) -> Images:
+    """At most `count` of the validation images, spread evenly over them: always the same ones."""
+    if count >= len(validation):
+        return validation
+    return validation.subset(np.linspace(0, len(validation) - 1, count).astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """Explains training images of one run. validation: those that are looked at. span: the scoring's, so both speak of the same epochs."""
+
+    training: Training
+    images: Images
+    validation: Images
+    span: str
+
+    @classmethod
+    def of(cls, training: Training, images: Images, validation: Images, options: dict[str, Any]) -> "Explainer":
+        """For the run of a scoring with these options, with as many validation images as can be afforded."""
+        looked = some_of(validation, affordable(training, len(images)))
+        return cls(training, images, looked, options.get("span", "last_epoch"))
+
+    def explain(self, image_id: int) -> dict[str, Any]:
+        """The columns of the image's explanation: ids of the validation images that it makes worse, and better, at most SHOWN each."""
+        position = int(np.searchsorted(self.images.ids, image_id))  # a version's images follow their ids
+        changes = engine.explain(self.training, self.images, self.validation, position, span=self.span)
+        order = np.argsort(changes, kind="stable")
+        # A loss that falls without the image is one that the image makes worse.
+        worse = [int(self.validation.ids[place]) for place in order[:SHOWN] if changes[place] < 0]
+        better = [int(self.validation.ids[place]) for place in order[::-1][:SHOWN] if changes[place] > 0]
+        return {"image_id": image_id, "state": "done", "looked": len(self.validation), "worse": worse, "better": better}
+
+
+def first(context: JobContext, explainer: Explainer, image_ids: Iterable[int], seconds: float) -> list[dict[str, Any]]:
+    """Rows for the first of these images, as many as a share of `seconds`, the time of the scoring, has room for."""
+    ends = time.monotonic() + min(max(SHARE * seconds, LEAST_SECONDS), MOST_SECONDS)
+    rows: list[dict[str, Any]] = []
+    for image_id in image_ids:
+        if time.monotonic() > ends or len(rows) == MOST_IMAGES:
+            break
+        context.progress(len(rows), MOST_IMAGES, "Looking at why")
+        try:
+            rows.append(explainer.explain(int(image_id)))
+        except EngineError as error:
+            # The scores are what was asked for; whoever asks why hears of it then.
+            context.log(f"Why an image is suggested cannot be worked out: {error}")
+            break
+    return rows
+
+
+def explain(context: JobContext) -> None:
+    """Explain what was asked for in the review that this job is for, and what comes next in its queue."""
+    explainer = _explainer(context)
+    ends, done = time.monotonic() + MOST_SECONDS, 0
+    while (image_id := _next(context, ahead=done < MOST_IMAGES and time.monotonic() < ends)) is not None:
+        context.progress(done, MOST_IMAGES, "Looking at why")
+        found = explainer.explain(image_id)
+        done += 1
+        with context.database.transaction() as session:
+            session.merge(Explanation(review_id=context.subject_id, **found))
+    context.log(f"Explained {done} images.")
+    with context.finish() as session:
+        # The review's row is the lock: whoever asks just now either is seen here, or sees that this job has ended.
+        session.get_one(Review, context.subject_id, with_for_update=True)
+        if _asked(session, context.subject_id) is not None:
+            _queue_again(session, context.job_id)
+
+
+def _explainer(context: JobContext) -> Explainer:
+    with context.database.transaction(write=False) as session:
+        review = session.get_one(Review, context.subject_id)
+        scoring = session.get_one(Scoring, review.accuracy_scoring_id)
+        images = arrays.load(session, context.storage, review.version_id, "train")
+        validation = arrays.load(session, context.storage, review.version_id, "validation")
+    machine.ready(context.settings, context.storage)
+    training = engine.load_training(context.storage.run(review.run_id))
+    return Explainer.of(training, images, validation, scoring.options)
+
+
+def _next(context: JobContext, *, ahead: bool) -> int | None:
+    """The image to explain next: one that was asked for; else, unless other work waits, the first of the queue behind the last one asked for."""
+    with context.database.transaction(write=False) as session:
+        asked = _asked(session, context.subject_id)
+        if asked is not None or not ahead:
+            return asked
+        if session.scalar(select(func.count()).select_from(Job).where(Job.state == "queued")):
+            return None
+        mine = Suggestion.review_id == context.subject_id
+        start = select(Suggestion.position).where(mine, Suggestion.image_id == context.payload.get("image_id")).scalar_subquery()
+        known = select(Explanation.image_id).where(Explanation.review_id == context.subject_id)
+        behind = select(Suggestion.image_id).where(
+            mine, Suggestion.position > start, Suggestion.decision.is_(None), Suggestion.image_id.not_in(known)
+        )
+        return session.scalar(behind.order_by(Suggestion.position).limit(1))
+
+
+def _asked(session: Session, review_id: int) -> int | None:
+    """An image that somebody waits for, the latest asked first: the one before is likely decided."""
+    waiting = select(Explanation.image_id).where(Explanation.review_id == review_id, Explanation.state == "asked")
+    return session.scalar(waiting.order_by(Explanation.asked_at.desc()).limit(1))
+
+
+def _queue_again(session: Session, job_id: int) -> None:
+    job = session.get_one(Job, job_id)
+    again = Job(
+        kind=job.kind,
+        title=job.title,
+        subject_id=job.subject_id,
+        data_set_id=job.data_set_id,
+        payload=job.payload,
+        created_by=job.created_by,
+    )
+    session.add(again)
+    session.flush()
+    queue.enqueue(session, again.kind, again.id)
+
+
+def replace(session: Session, review_id: int, rows: list[dict[str, Any]]) -> None:
+    """Write a review's first explanations in place of whatever there is."""
+    session.execute(delete(Explanation).where(Explanation.review_id == review_id))
+    session.add_all(Explanation(review_id=review_id, **row) for row in rows)
