@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from sqlalchemy import func, select
 
-from backend.models import Decision, Image, Run, RunEpoch, Score, Scoring, Suggestion
+from backend.models import Decision, Image, Job, Review, Run, RunEpoch, Score, Scoring, Suggestion
 from tests.running import Winnow, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -176,3 +176,32 @@ def test_queued_trainings_survive_whatever_is_killed(winnow: Winnow, data_set: i
         winnow.wait_for_end(job_id)
         assert hashes(winnow, run_id) == hashes(winnow, run)
         assert winnow.times_finished(job_id) == 1
+
+
+def values(winnow: Winnow, review_id: int) -> list[tuple[Any, ...]]:
+    """The averaged scores of a review, image by image."""
+    of_review = select(Review.accuracy_scoring_id).where(Review.id == review_id).scalar_subquery()
+    return winnow.rows(select(Score.image_id, Score.value).where(Score.scoring_id == of_review).order_by(Score.image_id))
+
+
+def wait_for_review(winnow: Winnow, review_id: int) -> None:
+    state = select(Review.state).where(Review.id == review_id)
+    wait_until(lambda: winnow.rows(state) == [("ready",)], 240, f"the average of review {review_id}")
+
+
+def test_an_average_survives_whatever_is_killed_and_counts_each_run_once(winnow: Winnow, run: int, dice: random.Random) -> None:
+    disturbed = winnow.post(f"/runs/{run}/reviews", method="tracin", runs=3)["id"]
+    for name in dice.sample(["worker", "worker", "worker", "web", "broker"], 5):
+        time.sleep(dice.uniform(0.2, 3.0))
+        winnow.kill(name)
+    wait_for_review(winnow, disturbed)
+    wait_until(lambda: answers(winnow), 20, "the web to be back")
+    # The same trainings, averaged once more with nobody in the way.
+    undisturbed = winnow.post(f"/runs/{run}/reviews", method="tracin", runs=3)["id"]
+    wait_for_review(winnow, undisturbed)
+    assert values(winnow, disturbed) == values(winnow, undisturbed) != []
+    assert winnow.rows(select(func.count()).select_from(Run).where(Run.repeats_run_id == run)) == [(2,)]
+    parts = select(func.count()).select_from(Score).join(Scoring).where(Scoring.review_id == disturbed)
+    assert winnow.rows(parts) == [(3 * len(values(winnow, disturbed)),)]
+    jobs = winnow.rows(select(Job.id).where(Job.kind == "score", Job.subject_id == disturbed))
+    assert [winnow.times_finished(job_id) for (job_id,) in jobs] == [1]

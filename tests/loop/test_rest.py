@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import statistics
+import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
@@ -265,6 +266,32 @@ def test_the_downloads_agree_with_each_other_and_with_the_queue(
         assert (row["score"], row["margin"]) == (card["accuracy_value"], card["label_value"])
 
 
+def test_every_method_says_what_it_costs_and_means(api: Api, watched: Watched) -> None:
+    methods = {one["name"]: one for one in api.get(f"/runs/{watched.run['id']}/methods")}
+    assert len(methods) >= 13
+    for name, one in methods.items():
+        assert one["meaning"].endswith("."), name
+        assert one["costs"]["last_epoch"]["seconds"] > 0, name
+        assert one["costs"]["all_epochs"]["passes"] >= one["costs"]["last_epoch"]["passes"], name
+
+
+def test_why_an_image_is_suggested_is_there_for_the_first_and_comes_for_others(
+    api: Api, data_set: Json, review: Json, queue: list[Json]
+) -> None:
+    first = api.get(f"/reviews/{review['id']}/images/{queue[0]['image_id']}/why")
+    assert first["state"] == "ready"
+    last = f"/reviews/{review['id']}/images/{queue[-1]['image_id']}/why"
+    assert api.get(last)["state"] == "none"
+    assert api.send("POST", last, status=202).json()["state"] == "waiting"
+    deadline = time.monotonic() + 120
+    while (found := api.get(last))["state"] != "ready":
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+    shown = first["worse"] + first["better"]
+    assert shown != found["worse"] + found["better"]
+    assert not {one["image_id"] for one in shown} & {card["image_id"] for card in queue}  # validation, not training
+
+
 def test_most_planted_errors_lie_in_front(queue: list[Json], planted: set[int], decided: Decided) -> None:
     found = len(decided.removed) + 1
     # Three epochs are few; drawn blindly, a fifth of the queue would hold a fifth of them.
@@ -424,3 +451,26 @@ def test_a_roll_back_leads_to_the_version_before(api: Api, cleaned: Cleaned, acc
         assert current() == accepted["current_version_id"]
     assert api.post(f"{path}/accept")["state"] == "accepted"
     assert current() == second.cleansing["version_id"]
+
+
+# Last: downloads are of the newest scoring.
+def test_an_average_is_made_by_jobs_of_its_own_and_finds_the_planted_errors(api: Api, watched: Watched, planted: set[int]) -> None:
+    made = api.post(f"/runs/{watched.run['id']}/reviews", {"method": "marginal_influence", "runs": 3}, status=202)
+    assert (made["job"], len(made["members"])) == (None, 3)
+    address, deadline = f"/reviews/{made['id']}", time.monotonic() + 240
+    while (now := api.get(address))["state"] != "ready":
+        assert time.monotonic() < deadline, now
+        assert {one["job"]["state"] for one in now["members"]} <= {"queued", "running", "done"}, now
+        time.sleep(0.2)
+    assert len({one["run_id"] for one in now["members"]}) == len({one["seed"] for one in now["members"]}) == 3
+    (scoring,) = [
+        one
+        for review in api.get(f"/runs/{watched.run['id']}/reviews")["items"]
+        if review["id"] == made["id"]
+        for one in review["scorings"]
+        if one["method"] == "marginal_influence"
+    ]
+    assert scoring["report"]["runs"] == 3
+    assert any("The 3 runs agree" in sentence for sentence in scoring["report"]["trust"])
+    first = api.get(f"{address}/suggestions", order="accuracy", limit=len(planted))["items"]
+    assert len([card for card in first if card["image_id"] in planted]) > len(planted) / 3
