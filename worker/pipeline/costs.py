@@ -33,8 +33,8 @@ def _cost(method: Method, recipe: Recipe, images: int, span: str, epoch_seconds:
     damped = method.cost(recipe, images, span, **further, damping="auto").seconds(epoch_seconds) if method.damps else None
     return {
         "passes": round(passes, 2),
-        "seconds": round(passes / GRADIENT * epoch_seconds, 3),
+        "seconds": round(passes / GRADIENT * epoch_seconds, 6),
         "memory_bytes": cost.memory_bytes,
         "stored_bytes": cost.stored_bytes,
-        "damping_seconds": None if damped is None else round(damped, 3),
+        "damping_seconds": None if damped is None else round(damped, 6),
     }
