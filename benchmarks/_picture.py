@@ -1,7 +1,7 @@
 """Curves as an SVG file: a few panels side by side, lines over a logarithmic axis, one legend."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -10,6 +10,8 @@ WIDTH, HEIGHT, GAP, LEGEND = 300, 240, 56, 190
 COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#d4b800", "#0072b2", "#d55e00", "#cc79a7")
 DASHES = ("", "6 3", "2 2")
 
+# From data to places on the page.
+Place = Callable[[float, float], tuple[float, float]]
 Line = Sequence[tuple[float, float]]
 
 
@@ -46,12 +48,12 @@ def _look(number: int) -> tuple[str, str]:
     return COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
 
 
-def _line(line: Line, colour: str, dashes: str, place) -> str:  # type: ignore[no-untyped-def]  # a function of two numbers
+def _line(line: Line, colour: str, dashes: str, place: Place) -> str:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in sorted(line)))
     return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6" stroke-dasharray="{dashes}"/>'
 
 
-def _axes(marks: Sequence[float], low: float, high: float, place) -> list[str]:  # type: ignore[no-untyped-def]  # a function of two numbers
+def _axes(marks: Sequence[float], low: float, high: float, place: Place) -> list[str]:
     parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#888"/>']
     for mark in marks:
         x, _ = place(mark, low)
