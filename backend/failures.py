@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 NOTHING_HERE = "There is nothing at this address."
 UNEXPECTED = "Something went wrong on our side. Nothing of yours was changed; try again, and look at the web's log if it happens again."
 UNSTORABLE = "Something here cannot be stored: a number is too large, or a text holds a character that no database takes."
+TOO_LARGE = "There is nothing of so large a number."
+OUT_OF_RANGE = "22003"  # SQL's own code for a number that does not fit its column
 NO_ANSWER = "The database does not answer. Nothing was changed; try again in a minute. The web's log says more."
 
 
@@ -102,12 +104,14 @@ def _database(request: Request, error: Exception) -> Response:
 
 def _unstorable(request: Request, error: Exception) -> Response:
     """What PostgreSQL refuses to keep; bodies are checked before (backend/bodies.py), addresses are not."""
+    if isinstance(error, DataError) and getattr(error.orig, "sqlstate", "") == OUT_OF_RANGE:
+        return respond(request, NotFound(TOO_LARGE))
     logger.warning("%s %s: the database refused a value: %s", request.method, request.url.path, error)
     return respond(request, Invalid(UNSTORABLE))
 
 
 def _too_large_a_number(request: Request, error: Exception) -> Response:
-    """SQLite counts to 2⁶³; whoever asks for more asks for something that is not there."""
+    """SQLite counts to 2⁶³, PostgreSQL to 2³¹ (above); whoever asks for more asks for something that is not there."""
     if "SQLite INTEGER" not in str(error):
         raise error
-    return respond(request, NotFound("There is nothing of so large a number."))
+    return respond(request, NotFound(TOO_LARGE))

@@ -3,10 +3,12 @@
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -17,6 +19,7 @@ from backend.main import create_app
 from backend.models import Base, User
 from backend.settings import Settings
 from backend.storage import Storage
+from tests import servers
 from tests.factories import a_user
 
 # As in the worker (worker/app.py): threads that wait must not take the core from whoever works. Read when torch is loaded.
@@ -26,9 +29,43 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 NAVIGATION = {"Sec-Fetch-Mode": "navigate"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--postgres", action="store_true", help="give every test's application a PostgreSQL database in place of SQLite")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    with servers.postgres() as url:
+        yield url
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home", import_folders=str(tmp_path / "import"))
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Of an application with a database of its own: SQLite, or with --postgres one of PostgreSQL's."""
+    url = request.getfixturevalue("postgres_database") if request.config.getoption("postgres") else ""
+    return Settings(home=tmp_path / "home", import_folders=str(tmp_path / "import"), database_url=url)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> sa.Engine:
+    """A database with all tables and no row, which PostgreSQL copies for each test; an engine of another one, to give orders on."""
+    orders = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with orders.connect() as connection:
+        connection.execute(sa.text("CREATE DATABASE empty_winnow"))
+    template = Database(str(orders.url.set(database="empty_winnow").render_as_string(hide_password=False)))
+    Base.metadata.create_all(template.engine)
+    template.close()
+    return orders
+
+
+@pytest.fixture
+def postgres_database(postgres_template: sa.Engine) -> Iterator[str]:
+    name = f"winnow_{uuid.uuid4().hex}"
+    with postgres_template.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE empty_winnow STRATEGY file_copy"))
+    yield postgres_template.url.set(database=name).render_as_string(hide_password=False)
+    with postgres_template.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +83,8 @@ def app(settings: Settings, empty_database: Path, monkeypatch: pytest.MonkeyPatc
     """The application without a broker: messages are dropped, the job row is the truth."""
     monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
     app = create_app(settings)
-    shutil.copy(empty_database, settings.home / "winnow.db")
+    if not settings.database_url:
+        shutil.copy(empty_database, settings.home / "winnow.db")
     yield app
     app.state.database.close()
 

@@ -1,0 +1,23 @@
+"""Tests of looking, deciding and refusing once more, on a real PostgreSQL: its locks, its planner and its types are others.
+
+All of this folder's run there with `pytest tests/backend --postgres`.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from backend.settings import Settings
+from tests.backend import test_errors, test_review_decisions, test_review_service
+
+pytestmark = pytest.mark.postgres
+
+# pytest collects what it finds under these names here too; each test then gets this file's `settings`.
+for module in (test_errors, test_review_service, test_review_decisions):
+    globals().update({name: value for name, value in vars(module).items() if name.startswith("test_")})
+session, review, begun = test_review_decisions.session, test_review_decisions.review, test_review_service.begun
+
+
+@pytest.fixture
+def settings(postgres_database: str, tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", import_folders=str(tmp_path / "import"), database_url=postgres_database)
