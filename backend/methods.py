@@ -8,13 +8,15 @@ Needs = Literal["steps", "epochs", "end", "nothing"]
 
 @dataclass(frozen=True)
 class Method:
-    """title: the signal's name on a card. because: why a card is there, behind "Suggested because". meaning: the engine's own sentence.
+    """called: its usual name. title: the signal's name on a card. because: why a card is there, behind "Suggested because".
 
+    meaning: the engine's own sentence.
     harm: whether its values say what leaving an image out does to the validation loss; the others speak of labels, of oddness, or of nothing.
     needs: of the run all its steps, the parameters at each epoch's end, those at the end, or nothing but what training recorded.
     spans: whether it makes a difference how many epochs it looks at. damps: whether it knows damping.
     """
 
+    called: str
     title: str
     because: str
     meaning: str
@@ -24,46 +26,70 @@ class Method:
     damps: bool = False
 
 
-def _harm(meaning: str, needs: Literal["steps", "epochs", "end"], *, spans: bool = True, damps: bool = False) -> Method:
-    return Method("Hurts accuracy", "it hurts accuracy", meaning, True, needs, spans, damps)
+def _harm(called: str, meaning: str, needs: Literal["steps", "epochs", "end"], *, spans: bool = True, damps: bool = False) -> Method:
+    return Method(called, "Hurts accuracy", "it hurts accuracy", meaning, True, needs, spans, damps)
 
 
-def _other(title: str, because: str, meaning: str, needs: Literal["epochs", "end", "nothing"], *, spans: bool = False) -> Method:
-    return Method(title, because, meaning, False, needs, spans)
+def _other(
+    called: str, title: str, because: str, meaning: str, needs: Literal["epochs", "end", "nothing"], *, spans: bool = False
+) -> Method:
+    return Method(called, title, because, meaning, False, needs, spans)
 
 
 # In the order in which a form offers them.
 METHODS: dict[str, Method] = {
-    "sgd_influence": _harm("Without this image, this very training would have ended with a lower validation loss.", "steps", damps=True),
-    "marginal_influence": _harm("The same, averaged over the moment of the epoch at which the image was seen.", "steps", damps=True),
-    "final_params": _harm("The same as sgd_influence, estimated from the finished model alone.", "end", damps=True),
+    "sgd_influence": _harm(
+        "SGD influence", "Without this image, this very training would have ended with a lower validation loss.", "steps", damps=True
+    ),
+    "marginal_influence": _harm(
+        "Marginal influence", "The same, averaged over the moment of the epoch at which the image was seen.", "steps", damps=True
+    ),
+    "final_params": _harm(
+        "Influence by final parameters", "The same as SGD influence, estimated from the finished model alone.", "end", damps=True
+    ),
     "influence_function": _harm(
+        "Influence function",
         "If training had found the best model there is, that model would have a lower validation loss without this image.",
         "end",
         spans=False,
     ),
-    "tracin": _harm("At the end of each epoch, learning this image pulled the model away from the validation images.", "epochs"),
+    "tracin": _harm("TracIn", "At the end of each epoch, learning this image pulled the model away from the validation images.", "epochs"),
     "published_code": _harm(
-        "As sgd_influence, with the Hessian divided by the batch size twice, as the first paper's published code does; "
+        "Influence by the published code",
+        "As SGD influence, with the Hessian divided by the batch size twice, as the first paper's published code does; "
         "to compare with its figures only.",
         "steps",
     ),
     "margin": _other(
-        "Label looks wrong", "its label looks wrong", "During training the model rarely believed this image's label.", "nothing"
+        "Margin (AUM)",
+        "Label looks wrong",
+        "its label looks wrong",
+        "During training the model rarely believed this image's label.",
+        "nothing",
     ),
     "confident_learning": _other(
-        "Label doubted by others", "other models doubt its label", "Models that never saw this image do not believe its label.", "nothing"
+        "Confident learning",
+        "Label doubted by others",
+        "other models doubt its label",
+        "Models that never saw this image do not believe its label.",
+        "nothing",
     ),
     "highest_loss": _other(
-        "Label hard to believe", "its label is hard to believe", "The finished model finds this image's label hardest to believe.", "end"
+        "Highest loss",
+        "Label hard to believe",
+        "its label is hard to believe",
+        "The finished model finds this image's label hardest to believe.",
+        "end",
     ),
     "forgetting": _other(
+        "Forgetting count",
         "Forgotten again",
         "the model forgot it again, or never learned it",
         "During training the model learned this image and forgot it again, or never learned it.",
         "nothing",
     ),
     "self_influence": _other(
+        "Self-influence",
         "Learned by heart",
         "the model had to learn it by heart",
         "The model had to learn this image by heart: nothing else taught it the same.",
@@ -71,9 +97,9 @@ METHODS: dict[str, Method] = {
         spans=True,
     ),
     "outlier": _other(
-        "Unlike the others", "it looks unlike the others", "To the finished model this image looks unlike the others.", "end"
+        "Outlier", "Unlike the others", "it looks unlike the others", "To the finished model this image looks unlike the others.", "end"
     ),
-    "random": _other("Drawn by chance", "it was drawn by chance", "Picked by chance, for comparison.", "nothing"),
+    "random": _other("Random", "Drawn by chance", "it was drawn by chance", "Picked by chance, for comparison.", "nothing"),
 }
 MethodName = Literal[
     "sgd_influence",

@@ -177,6 +177,7 @@ class MethodOut(BaseModel):
     """A method, what a low score of it means, and what it costs for this run: null where the run was trained before that was worked out."""
 
     name: str
+    called: str = Field(description="Its usual name.")
     title: str
     meaning: str
     harm: bool = Field(

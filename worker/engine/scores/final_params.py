@@ -11,7 +11,7 @@ from worker.engine.scores.retracing import retraced, retracing_looks
 
 
 def final_params(asked: Asked) -> Scored:
-    """As sgd_influence, with θ_T (and the optimizer's last state) for every step, (N,)."""
+    """As SGD influence, with θ_T (and the optimizer's last state) for every step, (N,)."""
     values, report = retraced(asked, _steps(asked))
     return values, report | {"damping": asked.damping}
 
@@ -28,7 +28,7 @@ def _steps(asked: Asked) -> Iterator[TrainingStep]:
 
 METHOD = Method(
     final_params,
-    "The same as sgd_influence, estimated from the finished model alone.",
+    "The same as SGD influence, estimated from the finished model alone.",
     lambda sizes: retracing_looks(sizes, replays=False),
     needs="end",
     predicts="span",

@@ -12,7 +12,7 @@ def published_code(asked: Asked) -> Scored:
 
 METHOD = Method(
     published_code,
-    "As sgd_influence, with the Hessian divided by the batch size twice, as the first paper's published code does; to compare with its figures only.",
+    "As SGD influence, with the Hessian divided by the batch size twice, as the first paper's published code does; to compare with its figures only.",
     retracing_looks,
     needs="steps",
     predicts="span",
