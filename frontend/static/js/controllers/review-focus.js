@@ -2,12 +2,13 @@
 import Ahead from "./review-ahead.js";
 import Changes from "./review-changes.js";
 import { actOf } from "./review-keys.js";
-import { announce, decisionWords, enterGives, expected, offerKeys, paintProgress, part, showStatus } from "./review-paint.js";
+import KeysDialog from "./review-keys-dialog.js";
+import { announce, decisionWords, enterGives, expected, paintProgress, part, showStatus } from "./review-paint.js";
 import DecisionStore from "./review-store.js";
 import Why from "./review-why.js";
 
 export default class {
-  #root; #store; #changes; #ahead; #why; #item; #view; #here; #busy = false; #missing = null; #listening = new AbortController();
+  #root; #store; #changes; #ahead; #why; #item; #view; #here; #busy = false; #missing = null; #keys; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -19,6 +20,7 @@ export default class {
     this.#ahead = new Ahead(this.#store, view);
     this.#changes = new Changes(this.#store, lastChange);
     this.#why = new Why(element, this.#store);
+    this.#keys = new KeysDialog(element);
     this.#listen();
     if (part(element, "why").dataset.state !== "ready") this.#why.show(this.#item.image_id);
     this.#ahead.prepare(this.#item.rank);
@@ -28,6 +30,7 @@ export default class {
     this.#listening.abort();
     this.#changes.disconnect();
     this.#why.disconnect();
+    this.#keys.disconnect();
     this.#store.disconnect();
   }
 
@@ -43,7 +46,6 @@ export default class {
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     part(this.#root, "image").addEventListener("load", ({ target }) => this.#sharpen(target), { signal });
     showStatus(this.#root, this.#store);
-    offerKeys(this.#root);
     enterGives(this.#root, (label) => this.#relabel(label));
   }
 
@@ -59,7 +61,7 @@ export default class {
       undo: () => this.#store.undo(),
       previous: () => this.#move("previous"),
       following: () => this.#move("following"),
-      keys: () => part(this.#root, "keys").showModal(),
+      keys: () => this.#keys.open(),
       leave: () => part(this.#root, "grid").click(),
       filter: () => { location.href = `${part(this.#root, "grid").href}#filters`; },
     };

@@ -1,7 +1,8 @@
 // The page of suggestions: cursor, selection and whole views by key, button or finger; each decision is on its tile at once.
 import Changes from "./review-changes.js";
 import { actOf } from "./review-keys.js";
-import { announce, enterGives, expected, offerKeys, paintProgress, part, showStatus } from "./review-paint.js";
+import KeysDialog from "./review-keys-dialog.js";
+import { announce, enterGives, expected, paintProgress, part, showStatus } from "./review-paint.js";
 import { offerSize } from "./review-size.js";
 import DecisionStore from "./review-store.js";
 import Tiles from "./review-tiles.js";
@@ -10,7 +11,7 @@ const number = new Intl.NumberFormat("en-US");
 const images = (count) => `${number.format(count)} ${count === 1 ? "image" : "images"}`;
 
 export default class {
-  #root; #store; #changes; #tiles; #filter; #bulk; #idle; #listening = new AbortController();
+  #root; #store; #changes; #tiles; #filter; #bulk; #idle; #keys; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -22,6 +23,7 @@ export default class {
     this.#store = new DecisionStore({ review, user, order });
     this.#changes = new Changes(this.#store, lastChange);
     this.#unsent();
+    this.#keys = new KeysDialog(element);
     this.#listen();
     if (location.hash === "#filters") this.#filters();
   }
@@ -29,6 +31,7 @@ export default class {
   disconnect() {
     this.#listening.abort();
     this.#changes.disconnect();
+    this.#keys.disconnect();
     this.#store.disconnect();
   }
 
@@ -43,7 +46,6 @@ export default class {
     this.#store.addEventListener("refused", ({ detail }) => this.#refresh(detail.entry), { signal });
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     showStatus(this.#root, this.#store);
-    offerKeys(this.#root);
     offerSize(this.#root);
     enterGives(this.#root, (label) => this.#relabel(label));
   }
@@ -75,12 +77,13 @@ export default class {
       open: () => this.#tiles.open(),
       leave: () => this.#tiles.select([]),
       filter: () => this.#filters(),
-      keys: () => part(this.#root, "keys").showModal(),
+      keys: () => this.#keys.open(),
       previous: move(-1),
       following: move(1),
       above: move(-1, true),
       below: move(1, true),
     };
+    if (!acts[found.act]) return;
     event.preventDefault();
     acts[found.act]();
   }

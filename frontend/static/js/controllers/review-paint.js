@@ -70,12 +70,6 @@ function signIn() {
   return link;
 }
 
-export function offerKeys(root) {
-  const button = part(root, "show-keys");
-  button.hidden = false;
-  button.addEventListener("click", () => part(root, "keys").showModal());
-}
-
 /** Enter on a label in the list gives it. */
 export function enterGives(root, give) {
   part(root, "label").addEventListener("keydown", (event) => {
