@@ -112,7 +112,10 @@ def decide(
     """Decide without JavaScript, on one image, on the ticked ones, or on the whole view; then back to where the form stood."""
     review = service.get(session, user, review_id)
     class_names = service.data_set_of(session, user, review).class_names
-    choice = Choice(action, _class_number(label, class_names) if action == "relabel" else None)
+    if action == "suggested" and image_id:
+        choice = _suggested(session, review, image_id[0])
+    else:
+        choice = Choice(action, _class_number(label, class_names) if action == "relabel" else None)
     view, key = View.parse(urlsplit(back).query, class_names), client_key or str(uuid4())
     if scope == "view":
         decisions.decide_all(session, user, review, view.filters, choice, key, expected)
@@ -189,6 +192,12 @@ def _why(session: Session, user: User, review: Review, row: Row[Any]) -> WhyOut:
 
 def _small(session: Session, row: Row[Any]) -> bool:
     return max(service.original_size(session, row.image_id)) <= SMALL_PIXELS
+
+
+def _suggested(session: Session, review: Review, image_id: int) -> Choice:
+    """The label that the model sees; where the image has it already, to keep it."""
+    row = service.suggestions_of(session, review, [image_id])[0]
+    return Choice("keep") if row.predicted == row.label else Choice("relabel", row.predicted)
 
 
 def _class_number(text: str, class_names: list[str]) -> int:

@@ -3,12 +3,13 @@ import Ahead from "./review-ahead.js";
 import Changes from "./review-changes.js";
 import { actOf } from "./review-keys.js";
 import KeysDialog from "./review-keys-dialog.js";
-import { announce, decisionWords, enterGives, expected, paintProgress, part, showStatus } from "./review-paint.js";
+import Labels from "./review-labels.js";
+import { announce, decisionWords, expected, paintProgress, part, showStatus } from "./review-paint.js";
 import DecisionStore from "./review-store.js";
 import Why from "./review-why.js";
 
 export default class {
-  #root; #store; #changes; #ahead; #why; #item; #view; #here; #busy = false; #missing = null; #keys; #listening = new AbortController();
+  #root; #store; #changes; #ahead; #why; #item; #view; #here; #busy = false; #missing = null; #keys; #labels; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -21,6 +22,7 @@ export default class {
     this.#changes = new Changes(this.#store, lastChange);
     this.#why = new Why(element, this.#store);
     this.#keys = new KeysDialog(element);
+    this.#labels = new Labels(element, (label) => this.#relabel(label), () => this.#item.predicted);
     this.#listen();
     if (part(element, "why").dataset.state !== "ready") this.#why.show(this.#item.image_id);
     this.#ahead.prepare(this.#item.rank);
@@ -46,7 +48,6 @@ export default class {
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     part(this.#root, "image").addEventListener("load", ({ target }) => this.#sharpen(target), { signal });
     showStatus(this.#root, this.#store);
-    enterGives(this.#root, (label) => this.#relabel(label));
   }
 
   #key(event) {
@@ -57,7 +58,8 @@ export default class {
       keep: () => this.#decide("keep"),
       unsure: () => this.#decide("unsure"),
       relabel: () => Number(this.#root.dataset.classes) <= 10 && this.#relabel(found.digit),
-      label: () => part(this.#root, "label").focus(),
+      suggested: () => this.#relabel(this.#item.predicted),
+      label: () => this.#labels.open(),
       undo: () => this.#store.undo(),
       previous: () => this.#move("previous"),
       following: () => this.#move("following"),
@@ -75,7 +77,8 @@ export default class {
     event.preventDefault();
     if (event.target.id === "undo") return void this.#store.undo();
     const action = event.submitter?.value;
-    if (action === "relabel") this.#relabel(part(this.#root, "label").value);
+    if (action === "relabel") this.#relabel(this.#labels.value);
+    else if (action === "suggested") this.#relabel(this.#item.predicted);
     else if (action) this.#decide(action);
   }
 
@@ -99,8 +102,8 @@ export default class {
     this.#ahead.drop(item.image_id);
     this.#store.decide(item.image_id, action, label);
     this.#paintDecision(expected(this.#root, action, label));
-    // In the list of labels, keys would choose labels.
-    part(this.#root, "label").blur();
+    // In the menu of labels, keys would choose labels.
+    this.#labels.clear();
     await this.#show(() => this.#ahead.next(item.rank), "Every image in this view is decided. Undo takes the last one back.");
   }
 
@@ -175,6 +178,8 @@ export default class {
       part(signal, "words").textContent = text;
     }
     part(root, "label").value = "";
+    part(root, "suggested").disabled = item.predicted === item.label;
+    part(root, "suggested-name").textContent = item.predicted_name;
     part(root, "image-id").value = item.image_id;
     this.#paintDecision(item.decision);
     this.#paintPlace(item.rank);

@@ -2,7 +2,8 @@
 import Changes from "./review-changes.js";
 import { actOf } from "./review-keys.js";
 import KeysDialog from "./review-keys-dialog.js";
-import { announce, enterGives, expected, paintProgress, part, showStatus } from "./review-paint.js";
+import Labels from "./review-labels.js";
+import { announce, expected, paintProgress, part, showStatus } from "./review-paint.js";
 import { offerSize } from "./review-size.js";
 import DecisionStore from "./review-store.js";
 import Tiles from "./review-tiles.js";
@@ -11,7 +12,7 @@ const number = new Intl.NumberFormat("en-US");
 const images = (count) => `${number.format(count)} ${count === 1 ? "image" : "images"}`;
 
 export default class {
-  #root; #store; #changes; #tiles; #filter; #bulk; #idle; #keys; #listening = new AbortController();
+  #root; #store; #changes; #tiles; #filter; #bulk; #idle; #keys; #labels; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -24,6 +25,7 @@ export default class {
     this.#changes = new Changes(this.#store, lastChange);
     this.#unsent();
     this.#keys = new KeysDialog(element);
+    this.#labels = new Labels(element, (label) => this.#relabel(label), () => this.#seen([this.#tiles.here]));
     this.#listen();
     if (location.hash === "#filters") this.#filters();
   }
@@ -47,7 +49,6 @@ export default class {
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     showStatus(this.#root, this.#store);
     offerSize(this.#root);
-    enterGives(this.#root, (label) => this.#relabel(label));
   }
 
   /** Decisions that an earlier page could not send are shown as made, and the cursor stands behind them. */
@@ -70,7 +71,8 @@ export default class {
       keep: () => this.#decide("keep"),
       unsure: () => this.#decide("unsure"),
       relabel: () => Number(this.#root.dataset.classes) <= 10 && this.#relabel(found.digit),
-      label: () => part(this.#root, "label").focus(),
+      suggested: () => this.#suggested(),
+      label: () => this.#labels.open(),
       undo: () => this.#store.undo(),
       all: () => this.#all(),
       select: () => (found.extend ? this.#tiles.rangeTo(this.#tiles.here) : this.#tiles.toggle()),
@@ -93,7 +95,7 @@ export default class {
     event.preventDefault();
     if (event.target.id === "undo") return void this.#store.undo();
     const action = event.submitter?.value;
-    if (action === "relabel") this.#relabel(part(this.#root, "label").value);
+    if (action === "relabel") this.#relabel(this.#labels.value);
     else if (action) this.#decide(action);
   }
 
@@ -142,6 +144,19 @@ export default class {
     return this.#decide("relabel", Number(label));
   }
 
+  /** The one class that the model sees in these tiles; null when it sees several. */
+  #seen(tiles) {
+    const seen = new Set(tiles.map((tile) => tile?.dataset.predicted));
+    return seen.size === 1 && !seen.has(undefined) ? Number([...seen][0]) : null;
+  }
+
+  #suggested() {
+    const chosen = this.#tiles.selected;
+    const label = this.#wholeView ? this.#filter.predicted ?? null : this.#seen(chosen.length ? chosen : [this.#tiles.here]);
+    if (label === null) announce(this.#root, "The model sees different classes in these images. Choose one label for them, or decide one by one.");
+    else this.#decide("relabel", label);
+  }
+
   #decide(action, label = null) {
     const chosen = this.#tiles.selected;
     if (this.#wholeView) this.#decideView(chosen, action, label);
@@ -178,7 +193,7 @@ export default class {
     const touched = decision.action === "relabel" ? tiles.filter((tile) => Number(tile.dataset.label) !== decision.label) : tiles;
     for (const tile of touched) this.#tiles.paint(tile, decision);
     this.#tiles.select([]);
-    part(this.#root, "label").value = "";
+    this.#labels.clear();
     const next = this.#tiles.nextUndecided(tiles.at(-1));
     if (next) return this.#tiles.go(next);
     const following = part(this.#root, "following");
