@@ -6,6 +6,7 @@ import KeysDialog from "./review-keys-dialog.js";
 import Labels from "./review-labels.js";
 import { announce, decisionWords, expected, paintProgress, part, showStatus } from "./review-paint.js";
 import DecisionStore from "./review-store.js";
+import Swipe from "./review-swipe.js";
 import Why from "./review-why.js";
 
 export default class {
@@ -47,6 +48,7 @@ export default class {
     this.#store.addEventListener("state", ({ detail }) => this.#back(detail), { signal });
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     part(this.#root, "image").addEventListener("load", ({ target }) => this.#sharpen(target), { signal });
+    new Swipe(part(this.#root, "stage"), (action) => this.#decide(action), signal);
     showStatus(this.#root, this.#store);
   }
 
