@@ -1,4 +1,5 @@
 // The page of suggestions: cursor, selection and whole views by key, button or finger; each decision is on its tile at once.
+import Band from "./review-band.js";
 import Changes from "./review-changes.js";
 import { actOf } from "./review-keys.js";
 import KeysDialog from "./review-keys-dialog.js";
@@ -47,6 +48,7 @@ export default class {
     this.#store.addEventListener("saved", ({ detail }) => this.#saved(detail), { signal });
     this.#store.addEventListener("refused", ({ detail }) => this.#refresh(detail.entry), { signal });
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
+    if (part(this.#root, "tiles")) new Band(part(this.#root, "tiles"), this.#tiles, signal);
     showStatus(this.#root, this.#store);
     offerSize(this.#root);
   }
