@@ -19,7 +19,7 @@ from backend.rendering import page
 from backend.review import decisions, present, service, why, wording
 from backend.review.decisions import Choice
 from backend.review.schemas import ProgressOut, WhyOut
-from backend.review.view import PAGE_SIZES, View
+from backend.review.view import PAGE_SIZES, SCROLLING, View
 from backend.runs import averages
 
 router = APIRouter(prefix="/reviews", include_in_schema=False)
@@ -54,7 +54,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         in_view=in_view,
         bulk_count=bulk_count,
         small=_small(session, found.items[0]) if found.items else False,
-        sizes=PAGE_SIZES,
+        sizes=(*PAGE_SIZES, SCROLLING),
         start=service.next_undecided(session, review, view.order, view.filters, 0),
         accepted=cleansing.accepted_of(session, review),
     )

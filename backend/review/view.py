@@ -10,6 +10,8 @@ from backend.review import service
 from backend.review.service import Filters, Order
 
 PAGE_SIZES = (25, 50, 100)
+# A view that scrolls is read on in pages of this many.
+SCROLLING, STEP = "all", 200
 # Larger than any rank: "ahead of this" is the last page.
 BEHIND_ALL = 2**31 - 1
 
@@ -21,6 +23,7 @@ class View:
     order: Order = "queue"
     filters: Filters = field(default_factory=Filters)
     size: int = 50
+    scroll: bool = False
     after: int = 0
     before: int | None = None
     at: int = 0
@@ -37,7 +40,9 @@ class View:
         view = cls()
         if query.get("order", "queue") in service.RANKS:
             view.order = cast(Order, query.get("order", "queue"))
-        if (size := _number(query.get("size"))) in PAGE_SIZES:
+        if query.get("size") == SCROLLING:
+            view.scroll, view.size = True, STEP
+        elif (size := _number(query.get("size"))) in PAGE_SIZES:
             view.size = size
         # `from` is what the page's own "go to rank" field asks for.
         view.after = _number(query.get("after")) or max((_number(query.get("from")) or 0) - 1, 0)
@@ -66,6 +71,11 @@ class View:
         """Tell the person something about this address."""
         self.notes.append(sentence)
 
+    @property
+    def size_name(self) -> str:
+        """The page size as the address says it."""
+        return SCROLLING if self.scroll else str(self.size)
+
     def last(self) -> "View":
         """The last page of this view."""
         return replace(self, after=0, before=BEHIND_ALL)
@@ -79,8 +89,8 @@ class View:
         query: dict[str, int | str | None] = {**self.filters.address()}
         if self.order != "queue":
             query["order"] = self.order
-        if self.size != 50:
-            query["size"] = self.size
+        if self.scroll or self.size != 50:
+            query["size"] = self.size_name
         query.update(place)
         return {name: value for name, value in query.items() if value is not None}
 
