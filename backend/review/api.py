@@ -11,7 +11,7 @@ from backend.jobs.schemas import JobOut
 from backend.models import Job
 from backend.review import decisions, schemas, service, undoing, why
 from backend.review.acts import Choice
-from backend.review.present import cards, outcome, progress, why_out
+from backend.review.present import cards, history_out, outcome, progress, why_out
 from backend.review.service import Filters, Order
 from backend.runs import averages
 
@@ -95,6 +95,14 @@ def ask_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -
     return why_out(session, user, review, why.ask(session, user, review, image_id))
 
 
+@router.get("/{review_id}/images/{image_id}/history", summary="What was decided on an image")
+def show_history(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.HistoryOut:
+    """Who decided what, and when, the latest first; also what was replaced or taken back."""
+    review = service.get(session, user, review_id)
+    service.suggestions_of(session, review, [image_id])
+    return history_out(session, user, review, image_id)
+
+
 @router.get("/{review_id}/counts", summary="Count a view by decision")
 def counts(
     review_id: int,
@@ -116,10 +124,15 @@ def counts(
 
 @router.post("/{review_id}/decisions", summary="Decide on an image")
 def decide(review_id: int, body: schemas.DecisionIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
-    """Decide on one image. Repeating the request with the same client key changes nothing."""
+    """Decide on one image. Repeating the request with the same client key changes nothing; what others decided unseen stays."""
     review = service.get(session, user, review_id)
     choice = Choice(body.action, body.label)
-    return outcome(session, user, review, decisions.decide(session, user, review, body.image_id, choice, body.client_key), order)
+    try:
+        act = decisions.decide(session, user, review, body.image_id, choice, body.client_key, body.seen)
+    except decisions.Overtaken as error:
+        error.members["image"] = cards(session, user, review, [error.suggestion], order)[0].model_dump(mode="json")
+        raise
+    return outcome(session, user, review, act, order)
 
 
 @router.post("/{review_id}/decisions/bulk", summary="Decide on many images")
@@ -130,11 +143,11 @@ def decide_many(review_id: int, body: schemas.BulkDecisionIn, session: SessionDe
     if (body.image_ids is None) == (body.filter is None):
         raise Invalid("Say either which images (image_ids) or which view (filter).")
     if body.image_ids is not None:
-        act = decisions.decide_many(session, user, review, body.image_ids, choice, body.client_key)
+        act = decisions.decide_many(session, user, review, body.image_ids, choice, body.client_key, body.seen)
     else:
         filters = Filters(**body.filter.model_dump()) if body.filter else Filters()
         service.check_filters(filters, service.data_set_of(session, user, review).class_names)
-        act = decisions.decide_all(session, user, review, filters, choice, body.client_key, body.expected)
+        act = decisions.decide_all(session, user, review, filters, choice, body.client_key, body.expected, body.seen)
     return outcome(session, user, review, act, order)
 
 

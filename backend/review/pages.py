@@ -82,7 +82,14 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
     }
     ranks = {side: present.cards(session, user, review, rows, view.order)[0].rank if rows else None for side, rows in around.items()}
     return page(
-        request, "review/focus.html", **context, item=item, around=ranks, small=_small(session, row), why=_why(session, user, review, row)
+        request,
+        "review/focus.html",
+        **context,
+        item=item,
+        around=ranks,
+        small=_small(session, row),
+        why=_why(session, user, review, row),
+        history=present.history_out(session, user, review, row.image_id),
     )
 
 
@@ -107,6 +114,7 @@ def decide(
     client_key: Annotated[str, Form()] = "",
     scope: Annotated[str, Form()] = "selection",
     expected: Annotated[int | None, Form()] = None,
+    seen: Annotated[int | None, Form(ge=0)] = None,
     back: Annotated[str, Form()] = "",
 ) -> RedirectResponse:
     """Decide without JavaScript, on one image, on the ticked ones, or on the whole view; then back to where the form stood."""
@@ -115,12 +123,13 @@ def decide(
     choice = Choice(action, _class_number(label, class_names) if action == "relabel" else None)
     view, key = View.parse(urlsplit(back).query, class_names), client_key or str(uuid4())
     if scope == "view":
+        # Without `seen`: here nobody could say how many were skipped.
         decisions.decide_all(session, user, review, view.filters, choice, key, expected)
     elif scope == "one" and image_id:
-        decisions.decide(session, user, review, image_id[0], choice, key)
+        decisions.decide(session, user, review, image_id[0], choice, key, seen)
         return _to_next(session, review, view)
     else:
-        decisions.decide_many(session, user, review, image_id or [], choice, key)
+        decisions.decide_many(session, user, review, image_id or [], choice, key, seen)
     return RedirectResponse(_grid_address(review, view), 303)
 
 

@@ -7,9 +7,9 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from backend.models import DataSet, Review, User
-from backend.review import service, wording
+from backend.review import history, service, wording
 from backend.review.acts import Act
-from backend.review.schemas import ActOut, DecisionOut, ProgressOut, SuggestionOut, WhyImage, WhyOut
+from backend.review.schemas import ActOut, DecisionOut, HistoryItem, HistoryOut, ProgressOut, SuggestionOut, WhyImage, WhyOut
 from backend.review.service import Order
 from backend.review.why import Why
 
@@ -63,6 +63,30 @@ def why_out(session: Session, user: User, review: Review, found: Why) -> WhyOut:
         ]
 
     return WhyOut(state=found.state, sentence=found.sentence, worse=shown(found.worse), better=shown(found.better))
+
+
+def history_out(session: Session, user: User, review: Review, image_id: int) -> HistoryOut:
+    """What was decided on an image, in words."""
+    names = service.data_set_of(session, user, review).class_names
+    rows, count = history.of_image(session, review, image_id)
+    scorings = [scoring for scoring in (review.accuracy_scoring_id, review.label_scoring_id) if scoring is not None]
+    return HistoryOut(items=[_act(row, names) for row in rows], count=count, scoring_ids=list(dict.fromkeys(scorings)))
+
+
+def _act(row: Row[Any], names: Sequence[str]) -> HistoryItem:
+    label_name = None if row.label is None else names[row.label]
+    words = wording.did(row.action, label_name, undoes=row.undoes, redoes=row.redoes, together=row.together)
+    return HistoryItem(
+        action="undo" if row.undoes else row.action,
+        label=row.label,
+        label_name=label_name,
+        by=row.by,
+        by_id=row.by_id,
+        at=row.at,
+        together=row.together,
+        undone=row.undone,
+        words=words,
+    )
 
 
 class Card:

@@ -85,4 +85,20 @@ def orders(method: str) -> list[tuple[str, str]]:
     return [("queue", "Both, in turn"), ("accuracy", both["accuracy"]), ("label", both["label"])]
 
 
+def did(action: str, class_name: str | None, *, undoes: bool, redoes: bool, together: bool) -> str:
+    """An act on an image, as a verb for its history."""
+    if undoes:
+        verb = "took it back"
+    else:
+        acts = {"remove": "removed it", "keep": "kept it", "unsure": "was unsure"}
+        verb = acts.get(action) or f"gave it the label {class_name}"
+    return f"{verb}{' again' if redoes else ''}{', with others' if together else ''}"
+
+
+def overtaken(name: str | None, action: str, class_name: str | None) -> str:
+    """What somebody decided while another person was deciding."""
+    acts = {"remove": "removed this image", "keep": "kept this image", "unsure": "was unsure about this image"}
+    return f"{name or 'Somebody'} {acts.get(action) or f'gave this image the label {class_name}'} meanwhile."
+
+
 DECIDED = {"remove": "Remove", "keep": "Keep", "relabel": "New label", "unsure": "Unsure"}

@@ -1,13 +1,15 @@
 // One image large: decide by key, by button or by finger; the next one is on the screen before the server has answered.
 import Ahead from "./review-ahead.js";
 import Changes from "./review-changes.js";
+import Conflicts from "./review-conflicts.js";
+import History from "./review-history.js";
 import { actOf } from "./review-keys.js";
 import { announce, decisionWords, enterGives, expected, offerKeys, paintProgress, part, showStatus } from "./review-paint.js";
 import DecisionStore from "./review-store.js";
 import Why from "./review-why.js";
 
 export default class {
-  #root; #store; #changes; #ahead; #why; #item; #view; #here; #busy = false; #missing = null; #listening = new AbortController();
+  #root; #store; #changes; #conflicts; #history; #ahead; #why; #item; #view; #here; #busy = false; #missing = null; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -20,6 +22,8 @@ export default class {
     this.#changes = new Changes(this.#store, lastChange);
     this.#why = new Why(element, this.#store);
     this.#listen();
+    this.#conflicts = new Conflicts(element, this.#store);
+    this.#history = new History(element, this.#store, this.#item.image_id);
     if (part(element, "why").dataset.state !== "ready") this.#why.show(this.#item.image_id);
     this.#ahead.prepare(this.#item.rank);
   }
@@ -27,6 +31,8 @@ export default class {
   disconnect() {
     this.#listening.abort();
     this.#changes.disconnect();
+    this.#conflicts.disconnect();
+    this.#history.disconnect();
     this.#why.disconnect();
     this.#store.disconnect();
   }
@@ -38,6 +44,7 @@ export default class {
     this.#root.addEventListener("click", (event) => this.#click(event), { signal });
     this.#store.addEventListener("saved", ({ detail }) => this.#saved(detail), { signal });
     this.#store.addEventListener("refused", ({ detail }) => this.#refused(detail), { signal });
+    this.#store.addEventListener("conflict", ({ detail }) => this.#repaint([detail.image]), { signal });
     this.#store.addEventListener("state", ({ detail }) => this.#back(detail), { signal });
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     part(this.#root, "image").addEventListener("load", ({ target }) => this.#sharpen(target), { signal });
@@ -96,7 +103,7 @@ export default class {
     if (this.#busy) return;
     const item = this.#item;
     this.#ahead.drop(item.image_id);
-    this.#store.decide(item.image_id, action, label);
+    this.#store.decide(item.image_id, action, label, item.change);
     this.#paintDecision(expected(this.#root, action, label));
     // In the list of labels, keys would choose labels.
     part(this.#root, "label").blur();
@@ -149,8 +156,13 @@ export default class {
       if (!item.decision) this.#ahead.restore(item.image_id);
       else if (String(item.decision.by_id) !== this.#root.dataset.user) this.#ahead.drop(item.image_id);
     }
-    if (reply.reload) this.#ahead.reset();
+    if (reply.reload) { this.#ahead.reset(); this.#refresh(); }
     this.#repaint(reply.items);
+  }
+
+  /** Ask how the image on the screen stands. */
+  async #refresh() {
+    try { this.#repaint((await this.#store.get(`images?image_id=${this.#item.image_id}&order=${this.#store.order}`)).items); } catch { /* the next news repaint it */ }
   }
 
   #repaint(items) {
@@ -162,6 +174,7 @@ export default class {
     const root = this.#root;
     this.#item = item;
     this.#why.show(item.image_id);
+    this.#history.show(item.image_id);
     const image = part(root, "image");
     image.src = item.full;
     image.alt = `Labelled ${item.label_name}, the model sees ${item.predicted_name}`;

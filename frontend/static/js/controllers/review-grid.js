@@ -1,5 +1,6 @@
 // The page of suggestions: cursor, selection and whole views by key, button or finger; each decision is on its tile at once.
 import Changes from "./review-changes.js";
+import Conflicts from "./review-conflicts.js";
 import { actOf } from "./review-keys.js";
 import { announce, enterGives, expected, offerKeys, paintProgress, part, showStatus } from "./review-paint.js";
 import { offerSize } from "./review-size.js";
@@ -8,9 +9,10 @@ import Tiles from "./review-tiles.js";
 
 const number = new Intl.NumberFormat("en-US");
 const images = (count) => `${number.format(count)} ${count === 1 ? "image" : "images"}`;
+const stayed = (left) => (left ? ` ${number.format(left)} stayed: somebody decided since.` : "");
 
 export default class {
-  #root; #store; #changes; #tiles; #filter; #bulk; #idle; #listening = new AbortController();
+  #root; #store; #changes; #conflicts; #tiles; #filter; #bulk; #idle; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -23,12 +25,14 @@ export default class {
     this.#changes = new Changes(this.#store, lastChange);
     this.#unsent();
     this.#listen();
+    this.#conflicts = new Conflicts(element, this.#store);
     if (location.hash === "#filters") this.#filters();
   }
 
   disconnect() {
     this.#listening.abort();
     this.#changes.disconnect();
+    this.#conflicts.disconnect();
     this.#store.disconnect();
   }
 
@@ -41,6 +45,7 @@ export default class {
     this.#tiles.addEventListener("selection", () => this.#selected(), { signal });
     this.#store.addEventListener("saved", ({ detail }) => this.#saved(detail), { signal });
     this.#store.addEventListener("refused", ({ detail }) => this.#refresh(detail.entry), { signal });
+    this.#store.addEventListener("conflict", ({ detail }) => this.#repaint([detail.image]), { signal });
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     showStatus(this.#root, this.#store);
     offerKeys(this.#root);
@@ -188,10 +193,10 @@ export default class {
 
   #saved({ entry, outcome }) {
     paintProgress(this.#root, outcome.progress);
-    if (outcome.items.length < Math.min(outcome.count, this.#tiles.ids.length)) this.#refresh();
+    if (outcome.items.length < Math.min(outcome.count, this.#tiles.ids.length) || outcome.left) this.#refresh();
     this.#repaint(outcome.items);
     if (entry.path === "undo" || entry.path === "redo") this.#takenBack(entry.path, outcome);
-    else if (entry.path === "decisions/bulk") announce(this.#root, `${images(outcome.count)} decided. Undo takes them back together.`);
+    else if (entry.path === "decisions/bulk") announce(this.#root, `${images(outcome.count)} decided. Undo takes them back together.${stayed(outcome.left)}`);
   }
 
   #takenBack(path, { items, count, left }) {
@@ -199,13 +204,12 @@ export default class {
     const tile = this.#tiles.all().find((one) => ids.has(one.dataset.image));
     this.#tiles.go(tile);
     const where = tile || !count ? "" : items.length === 1 ? ` Rank ${number.format(items[0].rank)}, on another page.` : " They are on other pages.";
-    const stayed = left ? ` ${number.format(left)} stayed: somebody decided since.` : "";
-    announce(this.#root, `${path === "undo" ? "Taken back" : "Done again"}: ${images(count)}.${where}${stayed}`);
+    announce(this.#root, `${path === "undo" ? "Taken back" : "Done again"}: ${images(count)}.${where}${stayed(left)}`);
   }
 
   #others(reply) {
     paintProgress(this.#root, reply.progress);
-    if (reply.reload) this.#refresh();
+    if (reply.reload) reply.until(this.#refresh());
     this.#repaint(reply.items);
   }
 
