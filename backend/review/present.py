@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from backend.models import DataSet, Review, User
 from backend.review import service, wording
-from backend.review.decisions import Act
+from backend.review.acts import Act
 from backend.review.schemas import ActOut, DecisionOut, ProgressOut, SuggestionOut, WhyImage, WhyOut
 from backend.review.service import Order
 from backend.review.why import Why
