@@ -9,8 +9,8 @@ from backend.db import SessionDep
 from backend.errors import Invalid
 from backend.jobs.schemas import JobOut
 from backend.models import Job
-from backend.review import decisions, schemas, service, why
-from backend.review.decisions import Choice
+from backend.review import decisions, schemas, service, undoing, why
+from backend.review.acts import Choice
 from backend.review.orders import Order
 from backend.review.present import cards, outcome, progress, why_out
 from backend.review.service import Filters
@@ -153,7 +153,14 @@ def decide_many(review_id: int, body: schemas.BulkDecisionIn, session: SessionDe
 def undo(review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
     """Take back one's own latest act; never another person's."""
     review = service.get(session, user, review_id)
-    return outcome(session, user, review, decisions.undo(session, user, review, body.client_key), order)
+    return outcome(session, user, review, undoing.undo(session, user, review, body.client_key), order)
+
+
+@router.post("/{review_id}/redo", summary="Do again what you undid last")
+def redo(review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
+    """Put what one took back last in force again, until one decides something new."""
+    review = service.get(session, user, review_id)
+    return outcome(session, user, review, undoing.redo(session, user, review, body.client_key), order)
 
 
 @router.get("/{review_id}/changes", summary="What changed since")

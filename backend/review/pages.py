@@ -17,8 +17,8 @@ from backend.errors import Invalid
 from backend.methods import METHODS, SECOND
 from backend.models import SMALL_PIXELS, Job, Review, User
 from backend.rendering import page
-from backend.review import decisions, orders, present, service, why, wording
-from backend.review.decisions import Choice
+from backend.review import decisions, orders, present, service, undoing, why, wording
+from backend.review.acts import Act, Choice
 from backend.review.schemas import ProgressOut, WhyOut
 from backend.review.service import Known
 from backend.review.view import PAGE_SIZES, View
@@ -137,7 +137,23 @@ def undo(
 ) -> RedirectResponse:
     """Take back one's own latest act; in the focus view, show the image again."""
     review = service.get(session, user, review_id)
-    act = decisions.undo(session, user, review, client_key or str(uuid4()))
+    return _to_images(session, user, review, back, undoing.undo(session, user, review, client_key or str(uuid4())))
+
+
+@router.post("/{review_id}/redo")
+def redo(
+    review_id: int,
+    session: SessionDep,
+    user: UserDep,
+    client_key: Annotated[str, Form()] = "",
+    back: Annotated[str, Form()] = "",
+) -> RedirectResponse:
+    """Do again what one took back last; in the focus view, show the image again."""
+    review = service.get(session, user, review_id)
+    return _to_images(session, user, review, back, undoing.redo(session, user, review, client_key or str(uuid4())))
+
+
+def _to_images(session: Session, user: User, review: Review, back: str, act: Act) -> RedirectResponse:
     view = View.parse(urlsplit(back).query, service.known(session, user, review))
     if view.at and len(act.items) == 1:
         rank = _rank(session, review, view, act.items[0])

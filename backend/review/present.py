@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from backend.models import DataSet, Review, User
 from backend.review import orders, service, wording
-from backend.review.decisions import Act
+from backend.review.acts import Act
 from backend.review.orders import Order
 from backend.review.schemas import ActOut, DecisionOut, ProgressOut, SuggestionOut, WhyImage, WhyOut
 from backend.review.why import Why

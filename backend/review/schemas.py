@@ -184,7 +184,7 @@ class BulkDecisionIn(Body):
 
 
 class UndoIn(Body):
-    """Take back the latest act."""
+    """Take back the latest act, or do again what was taken back last."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"client_key": "7c1e9f0a-3b52-4a5d-9d0e-1f6f2f0c8b11"}]})
 

@@ -16,7 +16,7 @@ from backend.storage import Storage
 from tests.world import SCRIPT, World, a_world
 
 # Where else than to a page of its own a page may lead.
-LEADS_ON = {"/", "/reviews/{review_id}/clean", "/login"}
+LEADS_ON = {"/", "/reviews/{review_id}/clean", "/cleansings/{cleansing_id}/changed", "/login"}
 OWNERS_ONLY = {"/datasets/{data_set_id}/runs/new"}
 AFTER_THE_IMPORT = {"/datasets/{data_set_id}/runs/new"}
 POLL = {"HX-Request": "true", "HX-Current-URL": "http://testserver/jobs/1"}

@@ -71,6 +71,7 @@ export default class {
       relabel: () => Number(this.#root.dataset.classes) <= 10 && this.#relabel(found.digit),
       label: () => part(this.#root, "label").focus(),
       undo: () => this.#store.undo(),
+      redo: () => this.#store.redo(),
       all: () => this.#all(),
       select: () => (found.extend ? this.#tiles.rangeTo(this.#tiles.here) : this.#tiles.toggle()),
       open: () => this.#tiles.open(),
@@ -87,9 +88,10 @@ export default class {
   }
 
   #submit(event) {
-    if (event.target.id !== "decide" && event.target.id !== "undo") return;
+    const { id } = event.target;
+    if (id !== "decide" && id !== "undo" && id !== "redo") return;
     event.preventDefault();
-    if (event.target.id === "undo") return void this.#store.undo();
+    if (id !== "decide") return void this.#store[id]();
     const action = event.submitter?.value;
     if (action === "relabel") this.#relabel(part(this.#root, "label").value);
     else if (action) this.#decide(action);
@@ -189,17 +191,17 @@ export default class {
     paintProgress(this.#root, outcome.progress);
     if (outcome.items.length < Math.min(outcome.count, this.#tiles.ids.length)) this.#refresh();
     this.#repaint(outcome.items);
-    if (entry.path === "undo") this.#takenBack(outcome);
+    if (entry.path === "undo" || entry.path === "redo") this.#takenBack(entry.path, outcome);
     else if (entry.path === "decisions/bulk") announce(this.#root, `${images(outcome.count)} decided. Undo takes them back together.`);
   }
 
-  #takenBack({ items, count, left }) {
+  #takenBack(path, { items, count, left }) {
     const ids = new Set(items.map((item) => String(item.image_id)));
     const tile = this.#tiles.all().find((one) => ids.has(one.dataset.image));
     this.#tiles.go(tile);
     const where = tile || !count ? "" : items.length === 1 ? ` Rank ${number.format(items[0].rank)}, on another page.` : " They are on other pages.";
     const stayed = left ? ` ${number.format(left)} stayed: somebody decided since.` : "";
-    announce(this.#root, `Taken back: ${images(count)}.${where}${stayed}`);
+    announce(this.#root, `${path === "undo" ? "Taken back" : "Done again"}: ${images(count)}.${where}${stayed}`);
   }
 
   #others(reply) {
