@@ -20,6 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
     and_,
     case,
+    false,
     func,
     or_,
     select,
@@ -310,9 +311,20 @@ class Review(Base):
     accuracy_scoring_id: Mapped[int | None] = mapped_column(ForeignKey("scorings.id", ondelete="SET NULL"))
     label_scoring_id: Mapped[int | None] = mapped_column(ForeignKey("scorings.id", ondelete="SET NULL"))
     suggestion_count: Mapped[int] = mapped_column(default=0)
+    # An owner may ask that two people agree before an image is removed or relabelled.
+    second_opinion: Mapped[bool] = mapped_column(default=False, server_default=false())
     last_change: Mapped[int] = mapped_column(default=0)  # counts decisions up; browsers ask for what came after theirs
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ReviewPart(Base):
+    """Somebody who takes a part of the queue: those of a review share it out among them, image by image."""
+
+    __tablename__ = "review_parts"
+    review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True)
+    taken_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Suggestion(Base):
@@ -377,6 +389,7 @@ class Decision(Base):
     batch: Mapped[str | None] = mapped_column(String(36))  # the client's key of an act on many images: undone as one
     previous_id: Mapped[int | None] = mapped_column(BigInteger)  # the decision that was in force before; an undo restores it
     undoes_id: Mapped[int | None] = mapped_column(BigInteger, index=True)  # the decision that this one takes back
+    redoes_id: Mapped[int | None] = mapped_column(BigInteger, index=True)  # the undo that this one does again
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

@@ -8,8 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.models import Decision, Review, Suggestion, User
-from backend.review import decisions
-from backend.review.decisions import Act, Choice
+from backend.review import decisions, undoing
+from backend.review.acts import Act, Choice
 from backend.storage import Storage
 from tests.factories import a_data_set, a_review, a_run
 
@@ -37,4 +37,9 @@ def decide(session: Session, user: User, review: Review, image_id: int, action: 
 
 def undo(session: Session, user: User, review: Review) -> Act:
     """Take back under a fresh key."""
-    return decisions.undo(session, user, review, str(uuid4()))
+    return undoing.undo(session, user, review, str(uuid4()))
+
+
+def redo(session: Session, user: User, review: Review) -> Act:
+    """Do again under a fresh key."""
+    return undoing.redo(session, user, review, str(uuid4()))

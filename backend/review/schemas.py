@@ -152,6 +152,11 @@ class FilterIn(Body):
     label: int | None = None
     predicted: int | None = None
     decision: str | None = None
+    by: int | None = None
+    accuracy_min: float | None = None
+    accuracy_max: float | None = None
+    label_min: float | None = None
+    label_max: float | None = None
 
 
 class BulkDecisionIn(Body):
@@ -179,7 +184,7 @@ class BulkDecisionIn(Body):
 
 
 class UndoIn(Body):
-    """Take back the latest act."""
+    """Take back the latest act, or do again what was taken back last."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"client_key": "7c1e9f0a-3b52-4a5d-9d0e-1f6f2f0c8b11"}]})
 

@@ -1,8 +1,9 @@
 """Looking at a review: pages of suggestions, counts, what others did, and whether going on pays. Deciding is in decisions.py."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -10,20 +11,18 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from backend.datasets import service as datasets
 from backend.errors import Conflict, Invalid, NotFound
 from backend.models import DataSet, Image, Review, Scoring, Suggestion, User
+from backend.review import orders
+from backend.review.orders import Order
 
-Order = Literal["queue", "accuracy", "label"]
 Counts = dict[str | None, int]
 
 DECISIONS = ("remove", "keep", "relabel", "unsure")
 DECISION_FILTERS = ("undecided", "decided", *DECISIONS)
-RANKS: dict[Order, InstrumentedAttribute[int]] = {
-    "queue": Suggestion.position,
-    "accuracy": Suggestion.accuracy_rank,
-    "label": Suggestion.label_rank,
-}
 LARGEST_PAGE = 500
 # What a browser repaints at once; after a bigger act it loads its page anew.
 MOST_CHANGES = 500
+MOST_PEOPLE = 500
+GRAIN = 1e-6
 # The stop advice looks at this many of the latest decisions, and says nothing before it has seen this few.
 ADVICE_WINDOW = 50
 ADVICE_LEAST = 20
@@ -31,19 +30,50 @@ ADVICE_LEAST = 20
 
 @dataclass(frozen=True)
 class Filters:
-    """Which suggestions to show; the names are those of the address and of the API."""
+    """Which suggestions to show; the names are those of the address and of the API.
+
+    label, predicted: numbers of classes. decision: one of DECISION_FILTERS. by: whose decision is in force, a person's number.
+    The others bound the length of a card's bars, in percent: of how many of the other images it hurts more, or looks more wrong.
+    """
 
     label: int | None = None
     predicted: int | None = None
     decision: str | None = None
+    by: int | None = None
+    accuracy_min: float | None = None
+    accuracy_max: float | None = None
+    label_min: float | None = None
+    label_max: float | None = None
 
     def __bool__(self) -> bool:
-        return any(value is not None for value in (self.label, self.predicted, self.decision))
+        return bool(self.address())
 
-    def address(self) -> dict[str, int | str]:
+    @property
+    def decided(self) -> bool:
+        """Whether the filters themselves say which decisions to show; where they do not, an act on the whole view leaves the decided alone."""
+        return self.decision is not None or self.by is not None
+
+    def address(self) -> dict[str, int | float | str]:
         """The filters in use, as they stand in the address."""
-        values = {"label": self.label, "predicted": self.predicted, "decision": self.decision}
-        return {name: value for name, value in values.items() if value is not None}
+        return {name: _plain(value) for name, value in vars(self).items() if value is not None}
+
+
+def _plain(value: int | float | str) -> int | float | str:
+    """90 rather than 90.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@dataclass(frozen=True)
+class Known:
+    """What filters and orders may name in a review.
+
+    people: id → name of everybody. deciders: the ones with a decision in force here. methods: see `orders.scored`.
+    """
+
+    class_names: Sequence[str]
+    people: Mapping[int, str]
+    deciders: Sequence[int]
+    methods: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -105,13 +135,31 @@ def check_ready(review: Review) -> None:
         raise Conflict("The suggestions are still being computed. The job's page shows how far it is.")
 
 
-def check_filters(filters: Filters, class_names: Sequence[str]) -> None:
-    """Invalid when a filter names a class or a decision that does not exist."""
+def known(session: Session, user: User, review: Review) -> Known:
+    """What the filters and orders of this review can name."""
+    decided = select(Suggestion.image_id).where(Suggestion.review_id == review.id, Suggestion.decided_by == User.id).exists()
+    people = session.execute(select(User.id, User.name, decided).order_by(User.name).limit(MOST_PEOPLE)).all()
+    return Known(
+        class_names=data_set_of(session, user, review).class_names,
+        people={user_id: name for user_id, name, _ in people},
+        deciders=[user_id for user_id, _, decides in people if decides],
+        methods=orders.scored(session, review),
+    )
+
+
+def check_filters(filters: Filters, known: Known) -> None:
+    """Invalid when a filter names a class, a decision or a person that does not exist, or bounds that nothing can lie between."""
     for label in (filters.label, filters.predicted):
-        if label is not None and not 0 <= label < len(class_names):
+        if label is not None and not 0 <= label < len(known.class_names):
             raise Invalid(f"This data set has no class number {label}.")
     if filters.decision is not None and filters.decision not in DECISION_FILTERS:
         raise Invalid(f"“{filters.decision}” is no decision; it may be {', '.join(DECISION_FILTERS)}.")
+    if filters.by is not None and filters.by not in known.people:
+        raise Invalid(f"There is no person number {filters.by}.")
+    for name, least, most in (("accuracy", filters.accuracy_min, filters.accuracy_max), ("label", filters.label_min, filters.label_max)):
+        bounds = (0.0 if least is None else least, 100.0 if most is None else most)
+        if not 0 <= bounds[0] <= bounds[1] <= 100:
+            raise Invalid(f"{name}_min and {name}_max are percentages from 0 to 100, the smaller one first.")
 
 
 def conditions(review: Review, filters: Filters) -> list[ColumnElement[bool]]:
@@ -127,6 +175,20 @@ def conditions(review: Review, filters: Filters) -> list[ColumnElement[bool]]:
         found.append(Suggestion.decision.is_not(None))
     elif filters.decision is not None:
         found.append(Suggestion.decision == filters.decision)
+    if filters.by is not None:
+        found.append(Suggestion.decided_by == filters.by)
+    found += _within(Suggestion.accuracy_rank, filters.accuracy_min, filters.accuracy_max, review.suggestion_count)
+    return found + _within(Suggestion.label_rank, filters.label_min, filters.label_max, review.suggestion_count)
+
+
+def _within(rank: InstrumentedAttribute[int], least: float | None, most: float | None, count: int) -> list[ColumnElement[bool]]:
+    """Bounds of a bar's length as bounds of a rank, so that an index finds them: the bar of rank r is (count − r) / (count − 1) long."""
+    found: list[ColumnElement[bool]] = []
+    if least is not None:
+        # The grain keeps a bar of exactly that length in, whatever the rounding.
+        found.append(rank <= math.floor(count - least / 100 * (count - 1) + GRAIN))
+    if most is not None:
+        found.append(rank >= math.ceil(count - most / 100 * (count - 1) - GRAIN))
     return found
 
 
@@ -146,28 +208,30 @@ def page_of_suggestions(
     limit: int = 100,
 ) -> Page:
     """One index range: the first `limit` suggestions behind rank `after`, or the last `limit` ahead of rank `before` when that is given."""
-    rank, where = RANKS[order], conditions(review, filters or Filters())
+    ordering = orders.find(session, review, order)
+    rank, rows = ordering.rank, ordering.joined(_rows()).where(*conditions(review, filters or Filters()))
     if before is None:
-        rows = session.execute(_rows().where(*where, rank > after).order_by(rank).limit(limit + 1)).all()
-        more, items = len(rows) > limit, list(rows[:limit])
-        return Page(items, after > 0 and _any(session, where, rank <= after), more)
-    rows = session.execute(_rows().where(*where, rank < before).order_by(rank.desc()).limit(limit + 1)).all()
-    more, items = len(rows) > limit, list(reversed(rows[:limit]))
-    return Page(items, more, _any(session, where, rank >= before))
+        found = session.execute(rows.where(rank > after).order_by(rank).limit(limit + 1)).all()
+        more, items = len(found) > limit, list(found[:limit])
+        return Page(items, after > 0 and _any(session, rows.where(rank <= after)), more)
+    found = session.execute(rows.where(rank < before).order_by(rank.desc()).limit(limit + 1)).all()
+    more, items = len(found) > limit, list(reversed(found[:limit]))
+    return Page(items, more, _any(session, rows.where(rank >= before)))
 
 
-def _any(session: Session, where: list[ColumnElement[bool]], side: ColumnElement[bool]) -> bool:
-    return session.execute(select(Suggestion.image_id).where(*where, side).limit(1)).first() is not None
+def _any(session: Session, rows: Select[Any]) -> bool:
+    return session.execute(rows.with_only_columns(Suggestion.image_id).limit(1)).first() is not None
 
 
 def at_rank(session: Session, review: Review, order: Order, rank: int) -> Row[Any] | None:
     """The suggestion that stands at a rank, whatever the filters say: an address keeps its image after the decision."""
-    return session.execute(_rows().where(Suggestion.review_id == review.id, RANKS[order] == rank)).first()
+    ordering = orders.find(session, review, order)
+    return session.execute(ordering.joined(_rows()).where(Suggestion.review_id == review.id, ordering.rank == rank)).first()
 
 
 def next_undecided(session: Session, review: Review, order: Order, filters: Filters, after: int) -> Row[Any] | None:
     """The next one to decide in this view behind a rank, from the start again when there is none; None when all are decided."""
-    wanted = filters if filters.decision else replace(filters, decision="undecided")
+    wanted = filters if filters.decided else replace(filters, decision="undecided")
     for start in dict.fromkeys((after, 0)):
         page = page_of_suggestions(session, review, order=order, filters=wanted, after=start, limit=1)
         if page.items:

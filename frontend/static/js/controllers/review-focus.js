@@ -36,7 +36,6 @@ export default class {
     document.addEventListener("keydown", (event) => this.#key(event), { signal });
     this.#root.addEventListener("submit", (event) => this.#submit(event), { signal });
     this.#root.addEventListener("click", (event) => this.#click(event), { signal });
-    document.getElementById("undo").addEventListener("submit", (event) => this.#submit(event), { signal });
     this.#store.addEventListener("saved", ({ detail }) => this.#saved(detail), { signal });
     this.#store.addEventListener("refused", ({ detail }) => this.#refused(detail), { signal });
     this.#store.addEventListener("state", ({ detail }) => this.#back(detail), { signal });
@@ -57,6 +56,7 @@ export default class {
       relabel: () => Number(this.#root.dataset.classes) <= 10 && this.#relabel(found.digit),
       label: () => part(this.#root, "label").focus(),
       undo: () => this.#store.undo(),
+      redo: () => this.#store.redo(),
       previous: () => this.#move("previous"),
       following: () => this.#move("following"),
       keys: () => part(this.#root, "keys").showModal(),
@@ -71,7 +71,8 @@ export default class {
   #submit(event) {
     if (event.target.method === "dialog") return;
     event.preventDefault();
-    if (event.target.id === "undo") return void this.#store.undo();
+    const { id } = event.target;
+    if (id === "undo" || id === "redo") return void this.#store[id]();
     const action = event.submitter?.value;
     if (action === "relabel") this.#relabel(part(this.#root, "label").value);
     else if (action) this.#decide(action);
@@ -129,12 +130,12 @@ export default class {
 
   #saved({ entry, outcome }) {
     paintProgress(this.#root, outcome.progress);
-    if (entry.path !== "undo") return this.#repaint(outcome.items);
+    if (entry.path !== "undo" && entry.path !== "redo") return this.#repaint(outcome.items);
     this.#ahead.reset(outcome.items.map((item) => item.image_id));
     if (outcome.items.length === 1) this.#paint(outcome.items[0]);
     else this.#repaint(outcome.items);
     const left = outcome.left ? ` ${outcome.left} stayed: somebody decided since.` : "";
-    announce(this.#root, `Taken back: ${outcome.count}.${left}`);
+    announce(this.#root, `${entry.path === "undo" ? "Taken back" : "Done again"}: ${outcome.count}.${left}`);
     return undefined;
   }
 

@@ -1,5 +1,6 @@
 // The page of suggestions: cursor, selection and whole views by key, button or finger; each decision is on its tile at once.
 import Changes from "./review-changes.js";
+import { filterOf, saysWhichDecided } from "./review-filters.js";
 import { actOf } from "./review-keys.js";
 import { announce, enterGives, expected, offerKeys, paintProgress, part, showStatus } from "./review-paint.js";
 import { offerSize } from "./review-size.js";
@@ -70,6 +71,7 @@ export default class {
       relabel: () => Number(this.#root.dataset.classes) <= 10 && this.#relabel(found.digit),
       label: () => part(this.#root, "label").focus(),
       undo: () => this.#store.undo(),
+      redo: () => this.#store.redo(),
       all: () => this.#all(),
       select: () => (found.extend ? this.#tiles.rangeTo(this.#tiles.here) : this.#tiles.toggle()),
       open: () => this.#tiles.open(),
@@ -86,9 +88,10 @@ export default class {
   }
 
   #submit(event) {
-    if (event.target.id !== "decide" && event.target.id !== "undo") return;
+    const { id } = event.target;
+    if (id !== "decide" && id !== "undo" && id !== "redo") return;
     event.preventDefault();
-    if (event.target.id === "undo") return void this.#store.undo();
+    if (id !== "decide") return void this.#store[id]();
     const action = event.submitter?.value;
     if (action === "relabel") this.#relabel(part(this.#root, "label").value);
     else if (action) this.#decide(action);
@@ -126,12 +129,12 @@ export default class {
       await this.#store.send();
       this.#bulk = (await this.#store.get(`counts?${new URLSearchParams(this.#filter)}`)).bulk;
     } catch { return announce(this.#root, "The view cannot be counted now. Try again when the connection is back."); }
-    this.#tiles.select(this.#filter.decision ? this.#tiles.all() : this.#tiles.undecided());
+    this.#tiles.select(saysWhichDecided(this.#filter) ? this.#tiles.all() : this.#tiles.undecided());
     part(this.#root, "scope").value = "view";
     return this.#say(this.#bulk ? `All ${images(this.#bulk)} ${this.#kind()} selected, on every page` : "Nothing to decide in this view");
   }
 
-  #kind() { return this.#filter.decision ? "of this view" : "not yet decided in this view"; }
+  #kind() { return saysWhichDecided(this.#filter) ? "of this view" : "not yet decided in this view"; }
 
   #relabel(label) {
     const known = label !== "" && Number(label) < Number(this.#root.dataset.classes);
@@ -188,17 +191,17 @@ export default class {
     paintProgress(this.#root, outcome.progress);
     if (outcome.items.length < Math.min(outcome.count, this.#tiles.ids.length)) this.#refresh();
     this.#repaint(outcome.items);
-    if (entry.path === "undo") this.#takenBack(outcome);
+    if (entry.path === "undo" || entry.path === "redo") this.#takenBack(entry.path, outcome);
     else if (entry.path === "decisions/bulk") announce(this.#root, `${images(outcome.count)} decided. Undo takes them back together.`);
   }
 
-  #takenBack({ items, count, left }) {
+  #takenBack(path, { items, count, left }) {
     const ids = new Set(items.map((item) => String(item.image_id)));
     const tile = this.#tiles.all().find((one) => ids.has(one.dataset.image));
     this.#tiles.go(tile);
     const where = tile || !count ? "" : items.length === 1 ? ` Rank ${number.format(items[0].rank)}, on another page.` : " They are on other pages.";
     const stayed = left ? ` ${number.format(left)} stayed: somebody decided since.` : "";
-    announce(this.#root, `Taken back: ${images(count)}.${where}${stayed}`);
+    announce(this.#root, `${path === "undo" ? "Taken back" : "Done again"}: ${images(count)}.${where}${stayed}`);
   }
 
   #others(reply) {
@@ -223,12 +226,4 @@ export default class {
     part(this.#root, "filters-fold").open = true;
     part(this.#root, "first-filter").focus();
   }
-}
-
-function filterOf(view) {
-  const query = new URLSearchParams(view);
-  const filter = {};
-  for (const name of ["label", "predicted"]) if (query.has(name)) filter[name] = Number(query.get(name));
-  if (query.has("decision")) filter.decision = query.get("decision");
-  return filter;
 }

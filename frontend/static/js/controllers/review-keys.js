@@ -1,7 +1,7 @@
 // Which act a key stands for. Nothing while typing, in a dialog, on a held key, or with a modifier that belongs to the browser.
 
 const ACTS = {
-  e: "remove", k: "keep", u: "unsure", z: "undo", a: "all", l: "label", "/": "filter", "?": "keys",
+  e: "remove", k: "keep", u: "unsure", a: "all", l: "label", "/": "filter", "?": "keys",
   " ": "select", Enter: "open", Escape: "leave",
   ArrowLeft: "previous", ArrowRight: "following", ArrowUp: "above", ArrowDown: "below",
 };
@@ -12,7 +12,9 @@ export function actOf(event) {
   const target = event.target instanceof Element ? event.target : document.body;
   if (event.repeat || event.isComposing || event.altKey || event.metaKey) return null;
   if (document.querySelector("dialog[open]") || target.closest(TYPING)) return null;
-  if (event.ctrlKey) return event.key.toLowerCase() === "z" && !event.shiftKey ? { act: "undo", extend: false } : null;
+  const key = event.key.toLowerCase();
+  if (key === "z" || (key === "y" && event.ctrlKey)) return { act: key === "y" || event.shiftKey ? "redo" : "undo", extend: false };
+  if (event.ctrlKey) return null;
   if (/^[0-9]$/.test(event.key)) return { act: "relabel", digit: Number(event.key), extend: false };
   const act = ACTS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   // On a button or a link, Enter and Space are the browser's own.

@@ -32,6 +32,7 @@ export default class DecisionStore extends EventTarget {
   decideMany(imageIds, action, label = null) { return this.#add("decisions/bulk", { image_ids: imageIds, action, label }); }
   decideAll(filter, expected, action, label = null) { return this.#add("decisions/bulk", { filter, expected, action, label }); }
   undo() { return this.#add("undo", {}); }
+  redo() { return this.#add("redo", {}); }
 
   get pending() { return this.#outbox.all(); }
   get images() { return this.#outbox.images(); }
