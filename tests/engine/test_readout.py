@@ -55,14 +55,14 @@ def test_the_most_affected_images_are_among_the_few_that_are_looked_at(images, m
     readout = read_out(training, images, many)
     hits = []
     for position in range(0, 45, 5):
-        places, changes = explain_most(training, images, many, position, readout, count=24)
+        places, changes = explain_most(training, images, many, position, readout, count=30)
         everything = explain(training, images, many, position)
-        assert len(places) == 24
+        assert 20 < len(places) <= 30
         assert (np.diff(changes) >= 0).all()
         np.testing.assert_allclose(changes, everything[places], rtol=1e-4, atol=1e-5 * np.abs(everything).max())
         order = np.argsort(everything)
         hits += [len({*places} & {*order[:3]}), len({*places} & {*order[-3:]})]
-    # A fifth of the images drawn by chance would hold 0.6 of three.
+    # A quarter of the images drawn by chance would hold 0.75 of three.
     assert np.mean(hits) > 2.4
 
 

@@ -65,13 +65,13 @@ def explain_most(
     position: int,
     readout: Readout,
     *,
-    count: int = 64,
+    count: int = 96,
     span: str = "last_epoch",
     device: str = "auto",
 ) -> tuple[Integers, Floats]:
     """`explain`, quick, for the validation images that are probably hurt and helped most: positions (K,) and changes (K,), lowest change first.
 
-    readout: of this run and these validation images, by `read_out`. count: images that are looked at in full, half of them on either side.
+    readout: of this run and these validation images, by `read_out`. count: the most that are looked at in full.
     The other arguments, and the errors, are those of `explain`.
     """
     _check(training, images, validation, position, span)

@@ -47,11 +47,17 @@ class Readout:
     of: str
 
     def candidates(self, weight: torch.Tensor, bias: torch.Tensor | None, count: int) -> Integers:
-        """Positions of the images whose loss probably falls, and rises, most along δW (classes, D) and δb (classes,): `count` in all, sorted."""
+        """Positions of images that are worth a look along δW (classes, D) and δb (classes,), at most `count`, sorted.
+
+        A third each: the loss probably falls most, rises most, and spread evenly over all, for where other layers decide.
+        """
+        if count >= len(self.features):
+            return np.arange(len(self.features))
         foretold = self._foretell(weight.float().cpu().numpy(), 0.0 if bias is None else bias.float().cpu().numpy())
         order = np.argsort(foretold, kind="stable")
-        half = min(count, len(order)) // 2
-        return np.sort(np.concatenate([order[:half], order[len(order) - (min(count, len(order)) - half) :]]))
+        third = count // 3
+        spread = np.linspace(0, len(order) - 1, count - 2 * third).astype(np.int64)
+        return np.unique(np.concatenate([order[:third], order[len(order) - third :], spread]))
 
     def write(self, path: Path) -> None:
         """Save it, whole or not at all."""
