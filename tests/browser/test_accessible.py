@@ -77,11 +77,6 @@ def check(page: Page, axe: Axe, where: str) -> list[str]:
     return objections
 
 
-def open_quietly(page: Page, address: str) -> None:
-    page.goto(address)
-    page.wait_for_function("document.readyState === 'complete'")
-
-
 def test_axe_objects_to_nothing_on_any_page(
     app: FastAPI, visit: Callable[..., Page], client: TestClient, owner: User, world: World
 ) -> None:
@@ -90,7 +85,7 @@ def test_axe_objects_to_nothing_on_any_page(
     assert len(addresses) > 20
     objections = []
     for address in addresses:
-        open_quietly(page, address)
+        page.goto(address)
         objections += check(page, axe, address)
     assert not objections, "\n".join(objections)
 
@@ -99,7 +94,7 @@ def test_axe_objects_to_nothing_in_the_dialog_of_keys(visit: Callable[..., Page]
     page, axe, objections = visit(owner), Axe(), []
     review = world.ids["review_id"][-1]
     for address in (f"/reviews/{review}", f"/reviews/{review}/focus"):
-        open_quietly(page, address)
+        page.goto(address)
         page.locator("[data-part=show-keys]").click()
         expect(page.get_by_role("dialog")).to_be_visible()
         objections += check(page, axe, f"{address} with its keys")
@@ -113,10 +108,10 @@ def test_axe_objects_to_nothing_where_something_went_wrong(
     page, axe, objections = visit(reviewer), Axe(), []
     data_set = world.ids["data_set_id"][0]
     for address in ("/nowhere", "/jobs?state=asleep", f"/datasets/{data_set}/runs/new"):
-        open_quietly(page, address)
+        page.goto(address)
         objections += check(page, axe, address)
     stranger = open_page(live_server)
     for address in ("/login", "/datasets", "/?token=used"):
-        open_quietly(stranger, address)
+        stranger.goto(address)
         objections += check(stranger, axe, f"{address}, signed out")
     assert not objections, "\n".join(objections)
