@@ -73,6 +73,8 @@ def a_world(session: Session, storage: Storage, owner: User, reviewer: User) -> 
     data_set.refused_count, data_set.duplicate_count = 30, 3
     session.add_all(Refusal(data_set_id=data_set.id, path=f"{number} {SCRIPT}", reason=SCRIPT) for number in range(30))
     world.add("data_set_id", data_set.id)
+    for number in (1, 2, 11):  # of its versions: as imported, one with changes, and one that is not there
+        world.add("number", number)
     first = session.scalars(select(Image).where(Image.data_set_id == data_set.id)).first()
     assert first is not None
     world.images.append((data_set.id, first.content_hash))

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from backend.accounts.dependencies import UserDep
 from backend.db import SessionDep
@@ -11,11 +11,30 @@ from backend.jobs.schemas import JobOut
 from backend.models import Job
 from backend.review import decisions, schemas, service, undoing, why
 from backend.review.acts import Choice
+from backend.review.orders import Order
 from backend.review.present import cards, history_out, outcome, progress, why_out
-from backend.review.service import Filters, Order
+from backend.review.service import Filters
 from backend.runs import averages
 
 router = APIRouter(prefix="/reviews", tags=["review"])
+
+Percentage = Annotated[float | None, Query(ge=0, le=100, description="Bounds the card's bar, in percent.")]
+
+
+def _filters(
+    label: int | None = None,
+    predicted: int | None = None,
+    decision: str | None = None,
+    by: Annotated[int | None, Query(description="Whose decision is in force: a person's id.")] = None,
+    accuracy_min: Percentage = None,
+    accuracy_max: Percentage = None,
+    label_min: Percentage = None,
+    label_max: Percentage = None,
+) -> Filters:
+    return Filters(label, predicted, decision, by, accuracy_min, accuracy_max, label_min, label_max)
+
+
+FiltersDep = Annotated[Filters, Depends(_filters)]
 
 
 @router.get("/{review_id}", summary="One review")
@@ -45,18 +64,18 @@ def suggestions(
     review_id: int,
     session: SessionDep,
     user: UserDep,
+    filters: FiltersDep,
     order: Order = "queue",
     after: Annotated[int, Query(ge=0)] = 0,
     before: Annotated[int | None, Query(ge=1)] = None,
     limit: Annotated[int, Query(ge=1, le=service.LARGEST_PAGE)] = 100,
-    label: int | None = None,
-    predicted: int | None = None,
-    decision: str | None = None,
 ) -> schemas.SuggestionsOut:
-    """Suggestions behind rank `after` (or ahead of rank `before`) in the chosen order, through filters."""
+    """Suggestions behind rank `after` (or ahead of rank `before`) in the chosen order, through filters.
+
+    `order` may also be a method that the review's training was scored by.
+    """
     review = service.get(session, user, review_id)
-    filters = Filters(label, predicted, decision)
-    service.check_filters(filters, service.data_set_of(session, user, review).class_names)
+    service.check_filters(filters, service.known(session, user, review))
     page = service.page_of_suggestions(session, review, order=order, filters=filters, after=after, before=before, limit=limit)
     items = cards(session, user, review, page.items, order)
     return schemas.SuggestionsOut.model_construct(
@@ -104,20 +123,12 @@ def show_history(review_id: int, image_id: int, session: SessionDep, user: UserD
 
 
 @router.get("/{review_id}/counts", summary="Count a view by decision")
-def counts(
-    review_id: int,
-    session: SessionDep,
-    user: UserDep,
-    label: int | None = None,
-    predicted: int | None = None,
-    decision: str | None = None,
-) -> schemas.CountsOut:
+def counts(review_id: int, session: SessionDep, user: UserDep, filters: FiltersDep) -> schemas.CountsOut:
     """How many images a view holds: what to expect before deciding on all of them."""
     review = service.get(session, user, review_id)
-    filters = Filters(label, predicted, decision)
-    service.check_filters(filters, service.data_set_of(session, user, review).class_names)
+    service.check_filters(filters, service.known(session, user, review))
     found = service.counts(session, review, filters)
-    bulk = sum(found.values()) if filters.decision else found[None]
+    bulk = sum(found.values()) if filters.decided else found[None]
     by_decision = {name: found[name] for name in service.DECISIONS}
     return schemas.CountsOut(total=sum(found.values()), undecided=found[None], bulk=bulk, **by_decision)
 
@@ -146,7 +157,7 @@ def decide_many(review_id: int, body: schemas.BulkDecisionIn, session: SessionDe
         act = decisions.decide_many(session, user, review, body.image_ids, choice, body.client_key, body.seen)
     else:
         filters = Filters(**body.filter.model_dump()) if body.filter else Filters()
-        service.check_filters(filters, service.data_set_of(session, user, review).class_names)
+        service.check_filters(filters, service.known(session, user, review))
         act = decisions.decide_all(session, user, review, filters, choice, body.client_key, body.expected, body.seen)
     return outcome(session, user, review, act, order)
 

@@ -88,7 +88,7 @@ def decide_all(
 ) -> Act:
     """The same decision on every image of a view, taken back as one.
 
-    Decided images are left alone unless the filter names a decision. `expected` is the count that the person was told:
+    Decided images are left alone unless the filter names a decision or a person. `expected` is the count that the person was told:
     Conflict when it is no longer true. With `seen`, the number of the last change that they had seen, it is enough that there are no more:
     what others decided since is left alone (`left` counts it).
     """
@@ -106,7 +106,7 @@ def decide_all(
 
 def bulk_filters(filters: Filters) -> Filters:
     """The view that an act on "all" touches: others' decisions only where they were asked for by name."""
-    return filters if filters.decision else replace(filters, decision="undecided")
+    return filters if filters.decided else replace(filters, decision="undecided")
 
 
 def _record_batch(

@@ -7,17 +7,17 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from backend.models import DataSet, Review, User
-from backend.review import history, service, wording
+from backend.review import history, orders, service, wording
 from backend.review.acts import Act
+from backend.review.orders import Order
 from backend.review.schemas import ActOut, DecisionOut, HistoryItem, HistoryOut, ProgressOut, SuggestionOut, WhyImage, WhyOut
-from backend.review.service import Order
 from backend.review.why import Why
 
 
 def cards(session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order) -> list[SuggestionOut]:
     """The suggestions of these rows, with the names of those who decided."""
     data_set = service.data_set_of(session, user, review)
-    return Card(review, data_set, order, service.names_of(session, rows)).all(rows)
+    return Card(review, data_set, orders.ranks(session, review, order, rows), service.names_of(session, rows)).all(rows)
 
 
 def progress(session: Session, user: User, review: Review) -> ProgressOut:
@@ -90,14 +90,14 @@ def _act(row: Row[Any], names: Sequence[str]) -> HistoryItem:
 
 
 class Card:
-    """Makes suggestions out of rows: knows the review's class names, its size and the chosen order."""
+    """Makes suggestions out of rows: knows the review's class names, its size, and the ranks in the chosen order."""
 
-    def __init__(self, review: Review, data_set: DataSet, order: Order, names: Mapping[int, str]) -> None:
+    def __init__(self, review: Review, data_set: DataSet, ranks: Mapping[int, int], names: Mapping[int, str]) -> None:
         self._classes = data_set.class_names
         self._count = review.suggestion_count
         self._method = review.method
         self._images = f"/images/{data_set.id}"
-        self._rank = {"queue": "position", "accuracy": "accuracy_rank", "label": "label_rank"}[order]
+        self._ranks = ranks
         self._names = names
 
     def all(self, rows: Sequence[Row[Any]]) -> list[SuggestionOut]:
@@ -110,7 +110,7 @@ class Card:
         count, ranks = self._count, (row.accuracy_rank, row.label_rank)
         return SuggestionOut.model_construct(
             image_id=row.image_id,
-            rank=getattr(row, self._rank),
+            rank=self._ranks[row.image_id],
             position=row.position,
             accuracy_rank=row.accuracy_rank,
             label_rank=row.label_rank,

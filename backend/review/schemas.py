@@ -160,6 +160,11 @@ class FilterIn(Body):
     label: int | None = None
     predicted: int | None = None
     decision: str | None = None
+    by: int | None = None
+    accuracy_min: float | None = None
+    accuracy_max: float | None = None
+    label_min: float | None = None
+    label_max: float | None = None
 
 
 class BulkDecisionIn(Body):

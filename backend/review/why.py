@@ -25,8 +25,8 @@ class Why:
 
 
 NOT_YET = "Not worked out for this image yet."
-FOUND = "What training on this image did to {looked:,} validation images, the images that define harm: the most affected first."
-NOTHING = "Training on this image made no measurable difference to any of {looked:,} validation images."
+FOUND = "What training on this image did to the images that define harm: of {looked:,}, those most affected as far as a quick look tells."
+NOTHING = "Training on this image made no measurable difference to any of {looked:,} validation images, as far as a quick look tells."
 COMING = "Being worked out; it takes a moment."
 
 

@@ -1,6 +1,7 @@
 """What the numbers of a suggestion mean, in words for a person who knows the pictures and nothing of machine learning."""
 
 import math
+from collections.abc import Sequence
 
 from backend.methods import METHODS, SECOND
 
@@ -77,12 +78,13 @@ def brought_short(method: str) -> dict[str, str]:
     return {"accuracy": title, "label": METHODS[SECOND].title, "both": "Accuracy and label" if METHODS[method].harm else f"{title}; label"}
 
 
-def orders(method: str) -> list[tuple[str, str]]:
-    """The orders in which one can look, with their names; by margin alone there is one."""
+def orders(method: str, others: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """The orders in which one can look, with their names; by margin alone there is one. others: methods with a ranking of their own."""
     both = brought_short(method)
-    if method == SECOND:
-        return [("queue", both["label"])]
-    return [("queue", "Both, in turn"), ("accuracy", both["accuracy"]), ("label", both["label"])]
+    own = [("queue", "Both, in turn"), ("accuracy", both["accuracy"]), ("label", both["label"])]
+    # A method that says the same of an image as another bears its usual name beside it.
+    more = [(other, f"{METHODS[other].title} ({METHODS[other].called})") for other in others]
+    return ([("queue", both["label"])] if method == SECOND else own) + more
 
 
 def did(action: str, class_name: str | None, *, undoes: bool, redoes: bool, together: bool) -> str:

@@ -9,7 +9,6 @@ from playwright.sync_api import Page, expect
 from backend.db import Database
 from backend.models import Review, User
 from backend.storage import Storage
-from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import Server, here, open_focus, open_grid, press, said, selected, status, tile
 from tests.reviewing import a_ready_review, decide, queue_of
 

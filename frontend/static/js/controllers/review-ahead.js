@@ -1,5 +1,7 @@
 // The next images to decide, fetched before they are wanted, pictures included.
 
+import { filterOf, saysWhichDecided } from "./review-filters.js";
+
 const LIMIT = 12;
 const PICTURES = 5;
 
@@ -10,7 +12,7 @@ export default class Ahead {
     this.#store = store;
     this.#query = new URLSearchParams(view);
     this.#query.delete("size");
-    if (!this.#query.has("decision")) this.#query.set("decision", "undecided");
+    if (!saysWhichDecided(filterOf(view))) this.#query.set("decision", "undecided");
     this.#query.set("limit", LIMIT);
   }
 

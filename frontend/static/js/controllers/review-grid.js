@@ -1,6 +1,7 @@
 // The page of suggestions: cursor, selection and whole views by key, button or finger; each decision is on its tile at once.
 import Changes from "./review-changes.js";
 import Conflicts from "./review-conflicts.js";
+import { filterOf, saysWhichDecided } from "./review-filters.js";
 import { actOf } from "./review-keys.js";
 import { announce, enterGives, expected, offerKeys, paintProgress, part, showStatus } from "./review-paint.js";
 import { offerSize } from "./review-size.js";
@@ -133,12 +134,12 @@ export default class {
       await this.#store.send();
       this.#bulk = (await this.#store.get(`counts?${new URLSearchParams(this.#filter)}`)).bulk;
     } catch { return announce(this.#root, "The view cannot be counted now. Try again when the connection is back."); }
-    this.#tiles.select(this.#filter.decision ? this.#tiles.all() : this.#tiles.undecided());
+    this.#tiles.select(saysWhichDecided(this.#filter) ? this.#tiles.all() : this.#tiles.undecided());
     part(this.#root, "scope").value = "view";
     return this.#say(this.#bulk ? `All ${images(this.#bulk)} ${this.#kind()} selected, on every page` : "Nothing to decide in this view");
   }
 
-  #kind() { return this.#filter.decision ? "of this view" : "not yet decided in this view"; }
+  #kind() { return saysWhichDecided(this.#filter) ? "of this view" : "not yet decided in this view"; }
 
   #relabel(label) {
     const known = label !== "" && Number(label) < Number(this.#root.dataset.classes);
@@ -229,12 +230,4 @@ export default class {
     part(this.#root, "filters-fold").open = true;
     part(this.#root, "first-filter").focus();
   }
-}
-
-function filterOf(view) {
-  const query = new URLSearchParams(view);
-  const filter = {};
-  for (const name of ["label", "predicted"]) if (query.has(name)) filter[name] = Number(query.get(name));
-  if (query.has("decision")) filter.decision = query.get("decision");
-  return filter;
 }
