@@ -101,17 +101,17 @@ def images(
 
 @router.get("/{review_id}/images/{image_id}/why", summary="Why an image is suggested")
 def show_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
-    """Which validation images it makes worse and better, if that is worked out."""
+    """Which validation images it makes worse and better, if that is worked out, and which training images look like it."""
     review = service.get(session, user, review_id)
     service.suggestions_of(session, review, [image_id])
-    return why_out(session, user, review, why.look(session, review, image_id))
+    return why_out(session, user, review, image_id, why.look(session, review, image_id))
 
 
 @router.post("/{review_id}/images/{image_id}/why", status_code=202, summary="Ask why an image is suggested")
 def ask_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
     """Has a worker work it out, and what comes next in the queue; ask again until the state is ready. Repeating it changes nothing."""
     review = service.get(session, user, review_id)
-    return why_out(session, user, review, why.ask(session, user, review, image_id))
+    return why_out(session, user, review, image_id, why.ask(session, user, review, image_id))
 
 
 @router.get("/{review_id}/images/{image_id}/history", summary="What was decided on an image")

@@ -218,7 +218,7 @@ def _grid_address(review: Review, view: View) -> str:
 
 
 def _why(session: Session, user: User, review: Review, row: Row[Any]) -> WhyOut:
-    return present.why_out(session, user, review, why.look(session, review, row.image_id))
+    return present.why_out(session, user, review, row.image_id, why.look(session, review, row.image_id))
 
 
 def _small(session: Session, row: Row[Any]) -> bool:

@@ -7,7 +7,7 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from backend.models import DataSet, Review, User
-from backend.review import history, orders, service, wording
+from backend.review import history, orders, service, why, wording
 from backend.review.acts import Act
 from backend.review.orders import Order
 from backend.review.schemas import ActOut, DecisionOut, HistoryItem, HistoryOut, ProgressOut, SuggestionOut, WhyImage, WhyOut
@@ -48,21 +48,31 @@ def outcome(session: Session, user: User, review: Review, act: Act, order: Order
     )
 
 
-def why_out(session: Session, user: User, review: Review, found: Why) -> WhyOut:
-    """An explanation with its thumbnails."""
+def why_out(session: Session, user: User, review: Review, image_id: int, found: Why) -> WhyOut:
+    """An explanation, and the image's likes, with their thumbnails."""
     data_set = service.data_set_of(session, user, review)
+    names = data_set.class_names
 
-    def shown(rows: Sequence[Row[Any]]) -> list[WhyImage]:
-        return [
-            WhyImage(
-                image_id=row.id,
-                label_name=data_set.class_names[row.label if row.new_label is None else row.new_label],
-                thumbnail=f"/images/{data_set.id}/thumbnails/{row.content_hash}.webp",
-            )
-            for row in rows
-        ]
+    def shown(row: Row[Any], label: int, caption: str, number: int) -> WhyImage:
+        thumbnail = f"/images/{data_set.id}/thumbnails/{row.content_hash}.webp"
+        return WhyImage(image_id=number, label_name=names[label], caption=caption, thumbnail=thumbnail)
 
-    return WhyOut(state=found.state, sentence=found.sentence, worse=shown(found.worse), better=shown(found.better))
+    def affected(rows: Sequence[Row[Any]]) -> list[WhyImage]:
+        labels = [row.label if row.new_label is None else row.new_label for row in rows]
+        return [shown(row, label, names[label], row.id) for row, label in zip(rows, labels, strict=True)]
+
+    def like(rows: Sequence[Row[Any]]) -> list[WhyImage]:
+        return [shown(row, row.label, wording.neighbour(row, names), row.image_id) for row in rows]
+
+    given, predicted = why.alike(session, review, image_id)
+    return WhyOut(
+        state=found.state,
+        sentence=found.sentence,
+        worse=affected(found.worse),
+        better=affected(found.better),
+        like_given=like(given),
+        like_predicted=like(predicted),
+    )
 
 
 def history_out(session: Session, user: User, review: Review, image_id: int) -> HistoryOut:

@@ -96,20 +96,28 @@ class ReviewOut(BaseModel):
 
 
 class WhyImage(BaseModel):
-    """A validation image."""
+    """An image beside the one in question; caption: what there is to say below it."""
 
     image_id: int
     label_name: str
+    caption: str
     thumbnail: str
 
 
 class WhyOut(BaseModel):
-    """The validation images that an image makes worse and better, the most affected first."""
+    """The validation images that an image makes worse and better, the most affected first, and the training images most like it.
 
-    state: Literal["ready", "waiting", "none"] = Field(description="ready; waiting for a worker; or none: not asked for yet")
+    like_given: with its label. like_predicted: labelled as what the model sees, where that is another class.
+    """
+
+    state: Literal["ready", "waiting", "none"] = Field(
+        description="of worse and better: ready; waiting for a worker; or none: not asked for yet"
+    )
     sentence: str
     worse: list[WhyImage]
     better: list[WhyImage]
+    like_given: list[WhyImage]
+    like_predicted: list[WhyImage]
 
 
 class SuggestionsByImage(BaseModel):

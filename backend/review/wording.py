@@ -2,6 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row
 
 from backend.methods import METHODS, SECOND
 
@@ -104,3 +107,10 @@ def overtaken(name: str | None, action: str, class_name: str | None) -> str:
 
 
 DECIDED = {"remove": "Remove", "keep": "Keep", "relabel": "New label", "unsure": "Unsure"}
+
+
+def neighbour(row: Row[Any], names: Sequence[str]) -> str:
+    """What to say below an image that looks like another: what was decided, else what the model sees."""
+    if row.decision is not None:
+        return DECIDED[row.decision] if row.decision_label is None else f"Now: {names[row.decision_label]}"
+    return names[row.label] if row.predicted == row.label else f"→ {names[row.predicted]}"

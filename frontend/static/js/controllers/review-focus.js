@@ -7,9 +7,10 @@ import { actOf } from "./review-keys.js";
 import { announce, decisionWords, enterGives, expected, offerKeys, paintProgress, part, showStatus } from "./review-paint.js";
 import DecisionStore from "./review-store.js";
 import Why from "./review-why.js";
+import Zoom from "./review-zoom.js";
 
 export default class {
-  #root; #store; #changes; #conflicts; #history; #ahead; #why; #item; #view; #here; #busy = false; #missing = null; #listening = new AbortController();
+  #root; #store; #changes; #conflicts; #history; #ahead; #why; #zoom; #item; #view; #here; #busy = false; #missing = null; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -18,13 +19,14 @@ export default class {
     this.#here = `/reviews/${review}`;
     this.#item = JSON.parse(part(element, "item").textContent);
     this.#store = new DecisionStore({ review, user, order });
-    this.#ahead = new Ahead(this.#store, view);
-    this.#changes = new Changes(this.#store, lastChange);
     this.#why = new Why(element, this.#store);
+    this.#zoom = new Zoom(element, this.#listening.signal);
+    this.#ahead = new Ahead(this.#store, view, (items) => this.#why.prepare(items));
+    this.#changes = new Changes(this.#store, lastChange);
     this.#listen();
     this.#conflicts = new Conflicts(element, this.#store);
     this.#history = new History(element, this.#store, this.#item.image_id);
-    if (part(element, "why").dataset.state !== "ready") this.#why.show(this.#item.image_id);
+    if (part(element, "why").dataset.state !== "ready") this.#why.show(this.#item, { there: true });
     this.#ahead.prepare(this.#item.rank);
   }
 
@@ -64,13 +66,20 @@ export default class {
       label: () => part(this.#root, "label").focus(),
       undo: () => this.#store.undo(),
       redo: () => this.#store.redo(),
-      previous: () => this.#move("previous"),
-      following: () => this.#move("following"),
+      previous: () => (found.extend && this.#zoom.zoomed ? this.#zoom.pan(-1, 0) : this.#move("previous")),
+      following: () => (found.extend && this.#zoom.zoomed ? this.#zoom.pan(1, 0) : this.#move("following")),
+      above: () => this.#zoom.pan(0, -1),
+      below: () => this.#zoom.pan(0, 1),
+      closer: () => this.#zoom.by(1.5),
+      farther: () => this.#zoom.by(1 / 1.5),
+      fit: () => this.#zoom.fit(),
       keys: () => part(this.#root, "keys").showModal(),
       leave: () => part(this.#root, "grid").click(),
       filter: () => { location.href = `${part(this.#root, "grid").href}#filters`; },
     };
-    if (!acts[found.act]) return;
+    // Without an image to move about in, up and down are the page's.
+    const scrolls = (found.act === "above" || found.act === "below") && !(found.extend && this.#zoom.zoomed);
+    if (!acts[found.act] || scrolls) return;
     event.preventDefault();
     acts[found.act]();
   }
@@ -173,8 +182,9 @@ export default class {
   #paint(item) {
     const root = this.#root;
     this.#item = item;
-    this.#why.show(item.image_id);
+    this.#why.show(item);
     this.#history.show(item.image_id);
+    this.#zoom.fit();
     const image = part(root, "image");
     image.src = item.full;
     image.alt = `Labelled ${item.label_name}, the model sees ${item.predicted_name}`;

@@ -88,6 +88,7 @@ export default class {
       above: move(-1, true),
       below: move(1, true),
     };
+    if (!acts[found.act]) return;
     event.preventDefault();
     acts[found.act]();
   }

@@ -3,6 +3,7 @@
 const ACTS = {
   e: "remove", k: "keep", u: "unsure", a: "all", l: "label", "/": "filter", "?": "keys",
   " ": "select", Enter: "open", Escape: "leave",
+  "+": "closer", "=": "closer", "-": "farther", f: "fit",
   ArrowLeft: "previous", ArrowRight: "following", ArrowUp: "above", ArrowDown: "below",
 };
 const TYPING = "input:not([type=checkbox], [type=radio], [type=button], [type=submit]), textarea, select, [contenteditable]";
