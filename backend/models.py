@@ -327,6 +327,10 @@ class ReviewPart(Base):
     taken_at: Mapped[datetime] = mapped_column(default=now)
 
 
+# What filters look at.
+VIEWED = ("accuracy_rank", "label_rank", "label", "predicted", "decision", "decided_by")
+
+
 class Suggestion(Base):
     """An image in a review's rankings, with all that a card shows, so that a page is one index range and no join.
 
@@ -345,6 +349,8 @@ class Suggestion(Base):
         Index(None, "review_id", "change"),
         Index(None, "review_id", "label", "predicted", "decision"),  # the confusion counts are read from this index alone
         Index(None, "review_id", "decided_by", "decision"),
+        # All that a filter looks at: views by several of them, and their counts, are read from this index alone.
+        Index("ix_suggestions_view", "review_id", "position", *VIEWED, "image_id"),
     )
     review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True)
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True)

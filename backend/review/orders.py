@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from sqlalchemy import Row, Select, and_, select
+from sqlalchemy import Row, Select, SQLColumnExpression, and_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from backend.errors import Invalid
@@ -28,11 +28,18 @@ class Ordering:
     rank: InstrumentedAttribute[int]
     scoring_id: int | None = None
 
-    def joined(self, statement: Select[Any]) -> Select[Any]:
-        """A statement over suggestions, with the rank to be had."""
+    def walk(self, statement: Select[Any]) -> tuple[Select[Any], SQLColumnExpression[int]]:
+        """A statement over suggestions and the rank to order it by, to be read from the index of ranks: nothing is sorted."""
         if self.scoring_id is None:
-            return statement
-        return statement.join(Score, and_(Score.scoring_id == self.scoring_id, Score.image_id == Suggestion.image_id))
+            return statement, self.rank
+        return statement.join(Score, and_(Score.scoring_id == self.scoring_id, Score.image_id == Suggestion.image_id)), self.rank
+
+    def gather(self, statement: Select[Any]) -> tuple[Select[Any], SQLColumnExpression[int]]:
+        """The same for few matches: these are found first, then their ranks, and sorted."""
+        if self.scoring_id is None:
+            return statement, self.rank
+        own = select(Score.rank).where(Score.scoring_id == self.scoring_id, Score.image_id == Suggestion.image_id)
+        return statement, own.scalar_subquery()
 
 
 def find(session: Session, review: Review, order: Order) -> Ordering:

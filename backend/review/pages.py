@@ -58,7 +58,6 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         bulk_count=bulk_count,
         small=_small(session, found.items[0]) if found.items else False,
         sizes=PAGE_SIZES,
-        start=service.next_undecided(session, review, view.order, view.filters, 0),
         accepted=cleansing.accepted_of(session, review),
     )
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, func, select
+from sqlalchemy import ColumnElement, Row, Select, SQLColumnExpression, func, literal_column, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from backend.datasets import service as datasets
 from backend.errors import Conflict, Invalid, NotFound
-from backend.models import DataSet, Image, Review, Scoring, Suggestion, User
+from backend.models import DataSet, Decision, Image, Review, Scoring, Suggestion, User
 from backend.review import orders
 from backend.review.orders import Order
 
@@ -23,6 +23,8 @@ LARGEST_PAGE = 500
 MOST_CHANGES = 500
 MOST_PEOPLE = 500
 GRAIN = 1e-6
+# As many matches are sorted faster than all images are walked to find them in order.
+FEW = 4_000
 # The stop advice looks at this many of the latest decisions, and says nothing before it has seen this few.
 ADVICE_WINDOW = 50
 ADVICE_LEAST = 20
@@ -49,6 +51,11 @@ class Filters:
         return bool(self.address())
 
     @property
+    def ranged(self) -> bool:
+        """Whether a bound is set."""
+        return any(bound is not None for bound in (self.accuracy_min, self.accuracy_max, self.label_min, self.label_max))
+
+    @property
     def decided(self) -> bool:
         """Whether the filters themselves say which decisions to show; where they do not, an act on the whole view leaves the decided alone."""
         return self.decision is not None or self.by is not None
@@ -67,7 +74,7 @@ def _plain(value: int | float | str) -> int | float | str:
 class Known:
     """What filters and orders may name in a review.
 
-    people: id → name of everybody. deciders: the ones with a decision in force here. methods: see `orders.scored`.
+    people: id → name of everybody. deciders: the ones who decided something here. methods: see `orders.scored`.
     """
 
     class_names: Sequence[str]
@@ -137,7 +144,7 @@ def check_ready(review: Review) -> None:
 
 def known(session: Session, user: User, review: Review) -> Known:
     """What the filters and orders of this review can name."""
-    decided = select(Suggestion.image_id).where(Suggestion.review_id == review.id, Suggestion.decided_by == User.id).exists()
+    decided = select(Decision.id).where(Decision.review_id == review.id, Decision.user_id == User.id).exists()
     people = session.execute(select(User.id, User.name, decided).order_by(User.name).limit(MOST_PEOPLE)).all()
     return Known(
         class_names=data_set_of(session, user, review).class_names,
@@ -162,27 +169,34 @@ def check_filters(filters: Filters, known: Known) -> None:
             raise Invalid(f"{name}_min and {name}_max are percentages from 0 to 100, the smaller one first.")
 
 
-def conditions(review: Review, filters: Filters) -> list[ColumnElement[bool]]:
-    """The SQL conditions of a view."""
+def conditions(review: Review, filters: Filters, *, alone: bool = False) -> list[ColumnElement[bool]]:
+    """The SQL conditions of a view. alone: so that SQLite reads them from the index of views, which has every column of them,
+    rather than from the index of one, with a look at each row for the others.
+    """
     found: list[ColumnElement[bool]] = [Suggestion.review_id == review.id]
-    if filters.label is not None:
-        found.append(Suggestion.label == filters.label)
-    if filters.predicted is not None:
-        found.append(Suggestion.predicted == filters.predicted)
-    if filters.decision == "undecided":
-        found.append(Suggestion.decision.is_(None))
-    elif filters.decision == "decided":
-        found.append(Suggestion.decision.is_not(None))
+
+    def column(of: InstrumentedAttribute[Any]) -> Any:
+        return func.coalesce(of, literal_column("''" if of is Suggestion.decision else "0")) if alone else of
+
+    for given, wanted in (
+        (Suggestion.label, filters.label),
+        (Suggestion.predicted, filters.predicted),
+        (Suggestion.decided_by, filters.by),
+    ):
+        if wanted is not None:
+            found.append(column(given) == wanted)
+    if filters.decision in ("undecided", "decided"):
+        none = column(Suggestion.decision) == "" if alone else Suggestion.decision.is_(None)
+        found.append(none if filters.decision == "undecided" else ~none)
     elif filters.decision is not None:
-        found.append(Suggestion.decision == filters.decision)
-    if filters.by is not None:
-        found.append(Suggestion.decided_by == filters.by)
-    found += _within(Suggestion.accuracy_rank, filters.accuracy_min, filters.accuracy_max, review.suggestion_count)
-    return found + _within(Suggestion.label_rank, filters.label_min, filters.label_max, review.suggestion_count)
+        found.append(column(Suggestion.decision) == filters.decision)
+    count = review.suggestion_count
+    found += _within(column(Suggestion.accuracy_rank), filters.accuracy_min, filters.accuracy_max, count)
+    return found + _within(column(Suggestion.label_rank), filters.label_min, filters.label_max, count)
 
 
-def _within(rank: InstrumentedAttribute[int], least: float | None, most: float | None, count: int) -> list[ColumnElement[bool]]:
-    """Bounds of a bar's length as bounds of a rank, so that an index finds them: the bar of rank r is (count − r) / (count − 1) long."""
+def _within(rank: ColumnElement[int], least: float | None, most: float | None, count: int) -> list[ColumnElement[bool]]:
+    """Bounds of a bar's length as bounds of a rank: the bar of rank r is (count − r) / (count − 1) long."""
     found: list[ColumnElement[bool]] = []
     if least is not None:
         # The grain keeps a bar of exactly that length in, whatever the rounding.
@@ -208,25 +222,56 @@ def page_of_suggestions(
     limit: int = 100,
 ) -> Page:
     """One index range: the first `limit` suggestions behind rank `after`, or the last `limit` ahead of rank `before` when that is given."""
-    ordering = orders.find(session, review, order)
-    rank, rows = ordering.rank, ordering.joined(_rows()).where(*conditions(review, filters or Filters()))
+    view = _view(session, review, order, filters or Filters())
+    rank, matches = view.rank, view.matches
     if before is None:
-        found = session.execute(rows.where(rank > after).order_by(rank).limit(limit + 1)).all()
-        more, items = len(found) > limit, list(found[:limit])
-        return Page(items, after > 0 and _any(session, rows.where(rank <= after)), more)
-    found = session.execute(rows.where(rank < before).order_by(rank.desc()).limit(limit + 1)).all()
-    more, items = len(found) > limit, list(reversed(found[:limit]))
-    return Page(items, more, _any(session, rows.where(rank >= before)))
+        here = matches.where(rank > after) if after else matches
+        rows = view.read(session, review, here.order_by(rank).limit(limit + 1))
+        return Page(rows[:limit], after > 0 and _any(session, matches.where(rank <= after)), len(rows) > limit)
+    rows = view.read(session, review, matches.where(rank < before).order_by(rank.desc()).limit(limit + 1))
+    return Page(rows[:limit][::-1], len(rows) > limit, _any(session, matches.where(rank >= before)))
 
 
-def _any(session: Session, rows: Select[Any]) -> bool:
-    return session.execute(rows.with_only_columns(Suggestion.image_id).limit(1)).first() is not None
+@dataclass(frozen=True)
+class _Matches:
+    """The suggestions of a view, not yet in order: as rows, or where an index has all that is asked (`ids`) as ids alone."""
+
+    matches: Select[Any]
+    rank: SQLColumnExpression[int]
+    ids: bool
+
+    def read(self, session: Session, review: Review, statement: Select[Any]) -> list[Row[Any]]:
+        """The rows of a statement made from `matches`, in its order."""
+        if not self.ids:
+            return list(session.execute(statement).all())
+        image_ids = session.scalars(statement).all()
+        rows = session.execute(_rows().where(Suggestion.review_id == review.id, Suggestion.image_id.in_(image_ids))).all()
+        found = {row.image_id: row for row in rows}
+        return [found[image_id] for image_id in image_ids]
+
+
+def _view(session: Session, review: Review, order: Order, filters: Filters) -> _Matches:
+    ordering = orders.find(session, review, order)
+    if ordering.scoring_id is None and not filters.ranged:
+        return _Matches(_rows().where(*conditions(review, filters)), ordering.rank, ids=False)
+    ids = select(Suggestion.image_id)
+    if ordering.scoring_id is None:
+        # The place in the queue is what the index of views is sorted by; the other ranks must not lead to their own indexes.
+        rank = ordering.rank if order == "queue" else func.coalesce(ordering.rank, 0)
+        return _Matches(ids.where(*conditions(review, filters, alone=True)), rank, ids=True)
+    if filters and sum(counts(session, review, filters).values()) <= FEW:
+        return _Matches(*ordering.gather(ids.where(*conditions(review, filters, alone=filters.ranged))), ids=True)
+    return _Matches(*ordering.walk(ids.where(*conditions(review, filters, alone=True))), ids=True)
+
+
+def _any(session: Session, matches: Select[Any]) -> bool:
+    return session.execute(matches.limit(1)).first() is not None
 
 
 def at_rank(session: Session, review: Review, order: Order, rank: int) -> Row[Any] | None:
     """The suggestion that stands at a rank, whatever the filters say: an address keeps its image after the decision."""
-    ordering = orders.find(session, review, order)
-    return session.execute(ordering.joined(_rows()).where(Suggestion.review_id == review.id, ordering.rank == rank)).first()
+    rows, own = orders.find(session, review, order).walk(_rows())
+    return session.execute(rows.where(Suggestion.review_id == review.id, own == rank)).first()
 
 
 def next_undecided(session: Session, review: Review, order: Order, filters: Filters, after: int) -> Row[Any] | None:
@@ -255,7 +300,8 @@ def counts(session: Session, review: Review, filters: Filters) -> Counts:
     # Not grouped: to group by decision, SQLite walks the whole queue by decision, whatever the filters say.
     kinds = (None, *DECISIONS)
     columns = [func.count().filter(Suggestion.decision.is_(None) if kind is None else Suggestion.decision == kind) for kind in kinds]
-    return dict(zip(kinds, session.execute(select(*columns).where(*conditions(review, filters))).one(), strict=True))
+    where = conditions(review, filters, alone=filters.ranged)
+    return dict(zip(kinds, session.execute(select(*columns).where(*where)).one(), strict=True))
 
 
 def progress(session: Session, review: Review, user: User) -> Progress:

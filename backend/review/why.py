@@ -25,8 +25,8 @@ class Why:
 
 
 NOT_YET = "Not worked out for this image yet."
-FOUND = "What training on this image did to validation images, the images that define harm. Of {looked:,}, those that a quick look finds most affected."
-NOTHING = "Of {looked:,} validation images, a quick look finds none to which training on this image made a measurable difference."
+FOUND = "What training on this image did to the images that define harm: of {looked:,}, those most affected as far as a quick look tells."
+NOTHING = "Training on this image made no measurable difference to any of {looked:,} validation images, as far as a quick look tells."
 COMING = "Being worked out; it takes a moment."
 
 
