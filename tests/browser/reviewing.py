@@ -37,6 +37,11 @@ def here(page: Page) -> int:
     return int(page.locator(".tile--here").get_attribute("data-rank") or 0)
 
 
+def at_rank(page: Page, rank: int) -> None:
+    """The focus view shows this rank, at once or in a moment."""
+    expect(page.locator("[data-part=rank]")).to_have_text(str(rank))
+
+
 def selected(page: Page) -> list[int]:
     """The ranks of the selected tiles."""
     return [int(rank) for rank in page.locator(".tile:has(input:checked)").evaluate_all("tiles => tiles.map(tile => tile.dataset.rank)")]

@@ -9,27 +9,14 @@ from sqlalchemy import delete
 
 from backend.db import Database
 from backend.models import Credential, Review, User
-from backend.storage import Storage
 from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import Server, here, open_focus, open_grid, press, status, tile
-from tests.reviewing import a_ready_review, decide, queue_of
+from tests.reviewing import decide, queue_of
 
 pytestmark = pytest.mark.browser
 
 # Milliseconds within which two people see each other's decisions.
 SOON = 5_000
-
-
-@pytest.fixture
-def review(database: Database, storage: Storage) -> Review:
-    """42 suggestions of the classes left, middle and right."""
-    with database.transaction() as session:
-        return a_ready_review(session, storage)
-
-
-@pytest.fixture
-def server(database: Database, review: Review) -> Server:
-    return Server(database, review)
 
 
 def kept(page: Page) -> int:
