@@ -1,6 +1,7 @@
 """Errors as a page for people and as problem details (RFC 9457) for programs."""
 
 import logging
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 
+from backend.accounts.dependencies import perhaps_signed_in
 from backend.addresses import login_address, path_of
 from backend.errors import AppError, DiskFull, Invalid, NotFound, Unauthenticated, Unavailable
 from backend.refusals import wrong
@@ -65,7 +67,8 @@ def _to_login(request: Request) -> Response | None:
 
 
 def _app_error(request: Request, error: Exception) -> Response:
-    return respond(request, error if isinstance(error, AppError) else AppError(str(error)))
+    found = error if isinstance(error, AppError) else AppError(str(error))
+    return respond(request, found, **found.members)
 
 
 def _invalid(request: Request, error: Exception) -> Response:
@@ -88,12 +91,19 @@ def _http(request: Request, error: Exception) -> Response:
     """What the framework itself refuses."""
     status, detail = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "")
     if status == 404:
+        _recognise(request)
         return respond(request, NotFound(NOTHING_HERE))
     sentence = f"This address does not take {request.method} requests" if status == 405 else detail or HTTPStatus(status).phrase
     response = respond(request, AppError(f"{sentence.removesuffix('.')}.", status))
     if isinstance(error, HTTPException) and error.headers:
         response.headers.update(error.headers)
     return response
+
+
+def _recognise(request: Request) -> None:
+    """Nothing looked who is asking, as no route was found; the page of the error shall have that person's menu all the same."""
+    with suppress(OperationalError), request.app.state.database.transaction(write=False) as session:
+        perhaps_signed_in(request, session)
 
 
 def _database(request: Request, error: Exception) -> Response:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
     and_,
     case,
+    false,
     func,
     or_,
     select,
@@ -310,9 +311,24 @@ class Review(Base):
     accuracy_scoring_id: Mapped[int | None] = mapped_column(ForeignKey("scorings.id", ondelete="SET NULL"))
     label_scoring_id: Mapped[int | None] = mapped_column(ForeignKey("scorings.id", ondelete="SET NULL"))
     suggestion_count: Mapped[int] = mapped_column(default=0)
+    # An owner may ask that two people agree before an image is removed or relabelled.
+    second_opinion: Mapped[bool] = mapped_column(default=False, server_default=false())
     last_change: Mapped[int] = mapped_column(default=0)  # counts decisions up; browsers ask for what came after theirs
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ReviewPart(Base):
+    """Somebody who takes a part of the queue: those of a review share it out among them, image by image."""
+
+    __tablename__ = "review_parts"
+    review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True)
+    taken_at: Mapped[datetime] = mapped_column(default=now)
+
+
+# What filters look at.
+VIEWED = ("accuracy_rank", "label_rank", "label", "predicted", "decision", "decided_by")
 
 
 class Suggestion(Base):
@@ -333,6 +349,8 @@ class Suggestion(Base):
         Index(None, "review_id", "change"),
         Index(None, "review_id", "label", "predicted", "decision"),  # the confusion counts are read from this index alone
         Index(None, "review_id", "decided_by", "decision"),
+        # All that a filter looks at: views by several of them, and their counts, are read from this index alone.
+        Index("ix_suggestions_view", "review_id", "position", *VIEWED, "image_id"),
     )
     review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True)
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True)
@@ -377,6 +395,7 @@ class Decision(Base):
     batch: Mapped[str | None] = mapped_column(String(36))  # the client's key of an act on many images: undone as one
     previous_id: Mapped[int | None] = mapped_column(BigInteger)  # the decision that was in force before; an undo restores it
     undoes_id: Mapped[int | None] = mapped_column(BigInteger, index=True)  # the decision that this one takes back
+    redoes_id: Mapped[int | None] = mapped_column(BigInteger, index=True)  # the undo that this one does again
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -392,6 +411,44 @@ class Explanation(Base):
     looked: Mapped[int] = mapped_column(default=0)  # validation images among which they are the most affected
     worse: Mapped[list[int]] = mapped_column(default=list)
     better: Mapped[list[int]] = mapped_column(default=list)
+
+
+class MapPoint(Base):
+    """Where an image of a review stands among the others, by what the model's last layer sees of it.
+
+    x, y: on the map that is there at once; near_x, near_y: on the one that keeps neighbours together, once somebody asked for it. in_group: which of
+    the groups of like images. like_given, like_predicted: ids of its nearest neighbours among those with its label, and with the predicted class.
+    """
+
+    __tablename__ = "map_points"
+    __table_args__ = (Index(None, "review_id", "in_group", "image_id"),)
+    review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True)
+    x: Mapped[float]
+    y: Mapped[float]
+    near_x: Mapped[float | None]
+    near_y: Mapped[float | None]
+    in_group: Mapped[int] = mapped_column(Integer)
+    like_given: Mapped[list[int]] = mapped_column(default=list)
+    like_predicted: Mapped[list[int]] = mapped_column(default=list)
+
+
+class Selection(Base):
+    """Images of a review that somebody picked out on the map, so that an address can name them."""
+
+    __tablename__ = "selections"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), index=True)
+    created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class SelectionImage(Base):
+    """An image of a selection."""
+
+    __tablename__ = "selection_images"
+    selection_id: Mapped[int] = mapped_column(ForeignKey("selections.id", ondelete="CASCADE"), primary_key=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True)
 
 
 # ── cleansing ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -36,7 +36,7 @@ from backend import migrations
 from backend.accounts import service as accounts
 from backend.accounts.dependencies import COOKIE
 from backend.db import Database
-from backend.models import DataSet, Decision, Image, Review, Run, Suggestion, User, Version, now
+from backend.models import DataSet, Decision, Image, Review, Run, Score, Scoring, Suggestion, User, Version, now
 from backend.settings import Settings
 from backend.storage import Storage
 
@@ -84,7 +84,18 @@ def fill(session: Session, count: int, decided: float) -> tuple[Review, User]:
     session.execute(insert(Image), list(images(data_set.id, count)))
     session.execute(insert(Suggestion), list(suggestions(review.id, user.id, count, decided)))
     decide(session, review, user)
+    score(session, run, count)
     return review, user
+
+
+def score(session: Session, run: Run, count: int) -> None:
+    """A ranking by another method."""
+    scoring = Scoring(run_id=run.id, method="forgetting", state="done")
+    session.add(scoring)
+    session.flush()
+    ranks = random.Random(2).sample(range(1, count + 1), count)
+    rows = [{"scoring_id": scoring.id, "image_id": row + 1, "value": float(rank), "rank": rank} for row, rank in enumerate(ranks)]
+    session.execute(insert(Score), rows)
 
 
 def images(data_set_id: int, count: int) -> Iterator[dict[str, Any]]:
@@ -184,6 +195,15 @@ def kinds(count: int, review_id: int, data_set_id: int) -> dict[str, Callable[[r
         "decided": lambda _: f"{page}&decision=decided",
         "removed": lambda _: f"{page}&decision=remove",
         "removed, by accuracy": lambda _: f"{page}&decision=remove&order=accuracy",
+        "by a method, deep": lambda chance: f"{page}&order=forgetting&after={after(chance)}",
+        "by a method, removed": lambda _: f"{page}&order=forgetting&decision=remove",
+        "by a method, a pair": lambda chance: f"{page}&order=forgetting&label={chance.randrange(CLASSES)}&predicted=3",
+        "by one person": lambda _: f"{page}&by=1",
+        "hurts most": lambda chance: f"{page}&accuracy_min={99 + chance.random():.2f}",
+        "hurts most, by label": lambda chance: f"{page}&accuracy_min={99 + chance.random():.2f}&order=label",
+        "hurts most, by a method": lambda chance: f"{page}&accuracy_min={99 + chance.random():.2f}&order=forgetting",
+        "hurts and looks right": lambda chance: f"{page}&accuracy_min={80 + 10 * chance.random():.2f}&label_max=50",
+        "in the middle, undecided": lambda _: f"{page}&label_min=20&label_max=80&decision=undecided",
         "thumbnail": lambda chance: f"/images/{data_set_id}/thumbnails/{hash_of(chance.randrange(PICTURES))}.webp",
     }
 

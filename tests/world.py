@@ -29,6 +29,7 @@ from backend.models import (
 )
 from backend.storage import Storage
 from tests.factories import a_data_set, a_job, a_review, a_run
+from tests.reviewing import a_map
 
 SCRIPT = '<script>alert("x")</script>'
 HOSTILE = (
@@ -73,6 +74,8 @@ def a_world(session: Session, storage: Storage, owner: User, reviewer: User) -> 
     data_set.refused_count, data_set.duplicate_count = 30, 3
     session.add_all(Refusal(data_set_id=data_set.id, path=f"{number} {SCRIPT}", reason=SCRIPT) for number in range(30))
     world.add("data_set_id", data_set.id)
+    for number in (1, 2, 11):  # of its versions: as imported, one with changes, and one that is not there
+        world.add("number", number)
     first = session.scalars(select(Image).where(Image.data_set_id == data_set.id)).first()
     assert first is not None
     world.images.append((data_set.id, first.content_hash))
@@ -176,6 +179,7 @@ def _reviews(session: Session, world: World, run: Run, owner: User, reviewer: Us
     _average(session, world, run)
     review = a_review(session, run)
     _explanations(session, world, review)
+    a_map(session, review)
     harm = session.get_one(Scoring, review.accuracy_scoring_id)
     harm.exact, harm.report = (
         False,

@@ -6,13 +6,17 @@ from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import OwnerDep, UserDep
-from backend.cleansing import schemas, service
+from backend.cleansing import changed, schemas, service
+from backend.datasets import service as datasets
 from backend.db import SessionDep
 from backend.jobs.schemas import JobOut
 from backend.models import Cleansing, Job
 from backend.review import service as reviews
 
 router = APIRouter(tags=["cleansing"])
+After = Annotated[int, Query(ge=0, description="Cursor: `next` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Most items of the page.")]
+Kind = Annotated[changed.Became | None, Query(description="Only those that became right, that became wrong, or that stayed wrong.")]
 
 
 @router.get("/reviews/{review_id}/dry-run", summary="Dry run")
@@ -36,6 +40,17 @@ def show(cleansing_id: int, session: SessionDep, user: UserDep) -> schemas.Clean
     return _out(session, service.get(session, user, cleansing_id))
 
 
+@router.get("/cleansings/{cleansing_id}/changed", summary="Test images seen otherwise")
+def list_changed(
+    cleansing_id: int, session: SessionDep, user: UserDep, became: Kind = None, after: After = 0, limit: Limit = 100
+) -> schemas.ChangedPage:
+    """The test images whose prediction changed when the same training was repeated on the cleaned version. 409 before the verdict."""
+    cleansing = service.get(session, user, cleansing_id)
+    data_set = datasets.get(session, user, cleansing.data_set_id)
+    found, following = changed.page(session, data_set, service.verdict(session, cleansing), kind=became, after=after, limit=limit)
+    return schemas.ChangedPage(items=[schemas.ChangedOut.model_validate(one) for one in found], next=str(following) if following else None)
+
+
 @router.post("/cleansings/{cleansing_id}/accept", summary="Accept the cleaned version")
 def accept(cleansing_id: int, session: SessionDep, user: OwnerDep) -> schemas.CleansingOut:
     """Make the cleaned version the data set's current one. Repeating it changes nothing."""
@@ -57,7 +72,7 @@ def _out(session: Session, cleansing: Cleansing) -> schemas.CleansingOut:
         run_id=cleansing.run_id,
         parent_version_id=cleansing.parent_version_id,
         version_id=cleansing.version_id,
-        state=cleansing.state,
+        state=service.state(cleansing, job),
         fresh_seeds=cleansing.fresh_seeds,
         verdict=cleansing.verdict or None,
         trainings=[schemas.TrainingOut.model_validate(run) for run in service.trainings(session, cleansing)],

@@ -7,7 +7,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import OwnerDep, UserDep
-from backend.cleansing import present, service
+from backend.cleansing import changed, present, service
+from backend.cleansing.api import After, Kind
 from backend.datasets import service as datasets
 from backend.db import SessionDep
 from backend.errors import AppError, Invalid
@@ -19,6 +20,8 @@ router = APIRouter(include_in_schema=False)
 
 # Images named on the page; the API names them all.
 MOST_NAMED = 60
+# Images on the verdict's page; the page of all of them is one click away.
+FIRST_CHANGED = 12
 
 
 @router.get("/reviews/{review_id}/clean")
@@ -74,7 +77,33 @@ def show(cleansing_id: int, request: Request, session: SessionDep, user: UserDep
         chart=present.chart(verdict),
         curves=present.curves(session, cleansing),
         per_class=present.per_class(verdict, data_set.class_names),
-        changed=present.changed_images(session, data_set, verdict),
+        changed=changed.page(session, data_set, verdict, limit=FIRST_CHANGED)[0],
+        became=changed.counts(verdict),
+    )
+
+
+@router.get("/cleansings/{cleansing_id}/changed")
+def show_changed(
+    cleansing_id: int, request: Request, session: SessionDep, user: UserDep, became: Kind = None, after: After = 0
+) -> Response:
+    """The test images that the repeated training sees otherwise, all or those of a kind."""
+    cleansing = service.get(session, user, cleansing_id)
+    if not cleansing.verdict:
+        return RedirectResponse(f"/cleansings/{cleansing.id}", 303)
+    data_set = datasets.get(session, user, cleansing.data_set_id)
+    found, following = changed.page(session, data_set, cleansing.verdict, kind=became, after=after)
+    return page(
+        request,
+        "cleansing/changed.html",
+        cleansing=cleansing,
+        data_set=data_set,
+        verdict=cleansing.verdict,
+        words=present,
+        changed=found,
+        became=changed.counts(cleansing.verdict),
+        kind=became,
+        after=after,
+        following=following,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.models import SMALL_PIXELS, Cleansing, DataSet, Image, Run, RunEpoch
+from backend.models import Cleansing, Run, RunEpoch
 
 ARM_WORDS = {"before": "Nothing removed", "cleaned": "Cleaned", "random": "Same number removed at random"}
 PROTOCOL_WORDS = {
@@ -26,7 +26,11 @@ METRIC_WORDS = {
     "no_measurable_change": "no measurable change",
     "worse": "worse",
 }
+BECAME_WORDS = {"right": "now right", "wrong": "now wrong", "other": "still wrong"}
 BADGES = {
+    "right": "badge--ok",
+    "wrong": "badge--bad",
+    "other": "badge--warn",
     "improved": "badge--ok",
     "better": "badge--ok",
     "no_measurable_change": "badge--warn",
@@ -80,33 +84,6 @@ def per_class(verdict: Mapping[str, Any], class_names: Sequence[str]) -> list[di
     """The classes with test images, with their names, the largest changes first."""
     rows = [{**row, "name": class_names[row["label"]]} for row in verdict["per_class"]]
     return sorted(rows, key=lambda row: -abs(row["difference"]))
-
-
-def changed_images(session: Session, data_set: DataSet, verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Cards of test images that the repeated training predicts otherwise."""
-    details = verdict["changes"]
-    query = select(Image.id, Image.content_hash, Image.path, Image.width, Image.height).where(
-        Image.id.in_([row["image_id"] for row in details])
-    )
-    images = {row.id: row for row in session.execute(query)}
-    names = data_set.class_names
-    cards = []
-    for row in details:
-        image = images.get(row["image_id"])
-        if image is None:
-            continue
-        cards.append(
-            {
-                "thumbnail": f"/images/{data_set.id}/thumbnails/{image.content_hash}.webp",
-                "path": image.path,
-                "small": max(image.width, image.height) <= SMALL_PIXELS,
-                "label": names[row["label"]],
-                "before": names[row["before"]],
-                "cleaned": names[row["cleaned"]],
-                "became": "right" if row["cleaned"] == row["label"] else "wrong" if row["before"] == row["label"] else "other",
-            }
-        )
-    return cards
 
 
 def curves(session: Session, cleansing: Cleansing) -> list[dict[str, Any]]:

@@ -77,6 +77,33 @@ class TrainingOut(BaseModel):
     test_loss: float | None
 
 
+class ChangedOut(BaseModel):
+    """A test image that the repeated training sees otherwise: what it took it for before, and what it takes it for now."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    image_id: int
+    path: str
+    thumbnail: str
+    full: str
+    label: int
+    label_name: str
+    before: int
+    before_name: str
+    cleaned: int
+    cleaned_name: str
+    became: str = Field(description="right, wrong, or other: it was wrong, and is wrong in another way")
+    fresh_before: int | None = Field(description="In how many of the fresh starts it was right with nothing removed; null in old verdicts.")
+    fresh_cleaned: int | None = Field(description="In how many it was right when trained on the cleaned version.")
+
+
+class ChangedPage(BaseModel):
+    """Some of the changed images, those that became right first, and the cursor of the next page."""
+
+    items: list[ChangedOut]
+    next: str | None
+
+
 class CleansingOut(BaseModel):
     """A cleansing, its trainings, and its verdict once it is measured (docs/decisions/0010-verdict-rule.md says what its fields mean)."""
 
@@ -86,7 +113,9 @@ class CleansingOut(BaseModel):
     run_id: int
     parent_version_id: int
     version_id: int
-    state: str = Field(description="queued until there is a verdict (how far it is says `job`), then measured; accepted or rolled_back")
+    state: str = Field(
+        description="Until there is a verdict its job's: queued, running, failed or cancelled; then measured; accepted or rolled_back"
+    )
     fresh_seeds: list[int]
     verdict: dict[str, Any] | None
     trainings: list[TrainingOut]

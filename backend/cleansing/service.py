@@ -1,5 +1,7 @@
 """The rules of cleansing: decisions become a new version, which is measured, then accepted or rolled back."""
 
+from typing import Any
+
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -119,8 +121,7 @@ def accept(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
     session.refresh(cleansing)
     if cleansing.state == "accepted":
         return cleansing
-    if not cleansing.verdict:
-        raise Conflict(_NOT_YET if active(session, cleansing) else _NEVER)
+    verdict(session, cleansing)
     if reason := _elsewhere(session, data_set, cleansing.parent_version_id, "this one was made from"):
         raise Conflict(reason)
     data_set.current_version_id = cleansing.version_id
@@ -140,6 +141,20 @@ def roll_back(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
             raise Conflict("A later version builds on this one. Roll that one back first.")
         data_set.current_version_id = cleansing.parent_version_id
     return _settle(session, cleansing, "rolled_back")
+
+
+def state(cleansing: Cleansing, job: Job | None) -> str:
+    """Where it stands: while nothing is measured and nothing settled, where its job stands; the row knows only that it waits."""
+    if cleansing.state != "queued":
+        return cleansing.state
+    return job.state if job is not None else "cancelled"
+
+
+def verdict(session: Session, cleansing: Cleansing) -> dict[str, Any]:
+    """The verdict. Raises Conflict while there is none."""
+    if not cleansing.verdict:
+        raise Conflict(_NOT_YET if active(session, cleansing) else _NEVER)
+    return cleansing.verdict
 
 
 def active(session: Session, cleansing: Cleansing) -> bool:

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import OwnerDep, UserDep
-from backend.datasets import service
+from backend.datasets import service, versions
 from backend.datasets.schemas import (
     DataSetOut,
     DataSetPage,
@@ -21,6 +21,8 @@ from backend.datasets.schemas import (
     RefusalPage,
     Rename,
     Source,
+    VersionChangeOut,
+    VersionChangePage,
     VersionOut,
 )
 from backend.datasets.uploads import UploadDep, UploadedForm
@@ -28,12 +30,13 @@ from backend.db import SessionDep
 from backend.downloads import CHUNK, csv_download, in_chunks
 from backend.errors import Invalid
 from backend.forms import read_form
-from backend.models import DataSet, User
+from backend.models import DataSet, User, Version
 from backend.names import tidy
 from backend.reference import table
 
 router = APIRouter(prefix="/data-sets", tags=["data sets"])
 After = Annotated[int | None, Query(description="Cursor: `next` of the page before.")]
+Kind = Annotated[versions.Kind | None, Query(description="Only the images that left, that got another label, or that are back.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most items of the page.")]
 
 _file = {"type": "string", "format": "binary", "description": "A zip of class folders, or with a CSV manifest, or with MNIST's IDX files."}
@@ -116,13 +119,37 @@ def refusals_csv(request: Request, data_set_id: int, session: SessionDep, user: 
 def list_versions(data_set_id: int, session: SessionDep, user: UserDep) -> list[VersionOut]:
     """Newest first."""
     data_set = service.get(session, user, data_set_id)
-    return [VersionOut.model_validate(version) for version in service.versions(session, data_set)]
+    return [_version(step) for step in versions.history(session, data_set)]
+
+
+@router.get("/{data_set_id}/versions/{number}", summary="One version")
+def show_version(data_set_id: int, number: int, session: SessionDep, user: UserDep) -> VersionOut:
+    """With how much it changed of its parent."""
+    return _version(versions.step(session, service.get(session, user, data_set_id), number))
+
+
+@router.get("/{data_set_id}/versions/{number}/changes", summary="What a version changed")
+def list_changes(
+    data_set_id: int, number: int, session: SessionDep, user: UserDep, kind: Kind = None, after: After = None, limit: Limit = 100
+) -> VersionChangePage:
+    """The images that it holds otherwise than its parent: which left, which got another label, by whose decision."""
+    data_set = service.get(session, user, data_set_id)
+    step = versions.step(session, data_set, number)
+    found, following = versions.changes(session, data_set, step, kind=kind, after=after or 0, limit=limit)
+    return VersionChangePage(items=[VersionChangeOut.model_validate(one) for one in found], next=str(following) if following else None)
 
 
 @router.get("/{data_set_id}/planted", summary="Planted label errors")
 def list_planted(data_set_id: int, session: SessionDep, user: OwnerDep) -> Planted:
     """The training images whose label was made wrong on purpose; empty for real data."""
     return Planted(image_ids=service.planted(session, service.get(session, user, data_set_id)))
+
+
+def _version(step: versions.Step) -> VersionOut:
+    columns = {column.key: getattr(step.version, column.key) for column in Version.__table__.columns}
+    return VersionOut.model_validate(
+        columns | {"changes": step.changes, "by": step.by, "review_id": step.review_id, "cleansing_id": step.cleansing_id}
+    )
 
 
 def _out(session: Session, data_set: DataSet) -> DataSetOut:

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from backend.accounts.dependencies import OwnerDep, UserDep, require_sign_in
-from backend.cleansing import service as cleansings
-from backend.datasets import api, service
+from backend.datasets import api, service, versions
+from backend.datasets.api import After, Kind
 from backend.datasets.schemas import ImportPageForm, Source
 from backend.datasets.uploads import UploadDep
 from backend.db import SessionDep
@@ -34,6 +34,7 @@ def list_data_sets(request: Request, session: SessionDep, user: UserDep, after: 
         "datasets/list.html",
         data_sets=found,
         jobs=service.import_jobs(session, found),
+        covers=service.covers(session, found),
         after=after,
         following=following,
         folders=folders,
@@ -69,10 +70,29 @@ def show_data_set(request: Request, data_set_id: int, session: SessionDep, user:
         examples=service.examples(session, data_set),
         refused=refused,
         more_refused=more is not None,
-        versions=service.versions(session, data_set),
-        verdicts=cleansings.verdicts(session, data_set),
+        versions=versions.history(session, data_set),
         runs=runs.page(session, data_set)[0],
         latest=runs.to_go_on_with(session, data_set),
+    )
+
+
+@router.get("/datasets/{data_set_id}/versions/{number}")
+def show_version(
+    request: Request, data_set_id: int, number: int, session: SessionDep, user: UserDep, kind: Kind = None, after: After = None
+) -> HTMLResponse:
+    """What a version changed of the one before it, image by image."""
+    data_set = service.get(session, user, data_set_id)
+    step = versions.step(session, data_set, number)
+    found, following = versions.changes(session, data_set, step, kind=kind, after=after or 0)
+    return page(
+        request,
+        "datasets/version.html",
+        data_set=data_set,
+        step=step,
+        changes=found,
+        kind=kind,
+        after=after,
+        following=following,
     )
 
 

@@ -110,9 +110,8 @@ class RefusalPage(BaseModel):
 
 
 class VersionOut(BaseModel):
-    """A version of a data set."""
+    """A version of a data set. The counts are those since the import; `changes` are those since its parent."""
 
-    model_config = ConfigDict(from_attributes=True)
     id: int
     number: int
     parent_id: int | None
@@ -121,6 +120,35 @@ class VersionOut(BaseModel):
     removed_count: int
     relabelled_count: int
     created_at: datetime
+    changes: dict[str, int] = Field(description="removed, relabelled, returned: how many images it holds otherwise than its parent")
+    by: str | None = Field(description="Who made it.")
+    review_id: int | None = Field(description="The review whose decisions it carries out.")
+    cleansing_id: int | None
+
+
+class VersionChangeOut(BaseModel):
+    """An image that a version holds otherwise than its parent. A label is null where the image is out."""
+
+    model_config = ConfigDict(from_attributes=True)
+    image_id: int
+    path: str
+    thumbnail: str
+    full: str
+    split: str
+    kind: str = Field(description="removed, relabelled, or returned: the parent left it out")
+    label: int | None
+    label_name: str | None
+    new_label: int | None
+    new_label_name: str | None
+    by: str | None = Field(description="Who decided it, in the version's review.")
+    at: datetime | None
+
+
+class VersionChangePage(BaseModel):
+    """Some changes of a version, in order of the images' ids, and the cursor of the next page."""
+
+    items: list[VersionChangeOut]
+    next: str | None
 
 
 class Planted(BaseModel):

@@ -2,20 +2,39 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from backend.accounts.dependencies import UserDep
 from backend.db import SessionDep
 from backend.errors import Invalid
 from backend.jobs.schemas import JobOut
 from backend.models import Job
-from backend.review import decisions, schemas, service, why
-from backend.review.decisions import Choice
-from backend.review.present import cards, outcome, progress, why_out
-from backend.review.service import Filters, Order
+from backend.review import decisions, schemas, service, undoing, why
+from backend.review.acts import Choice
+from backend.review.orders import Order
+from backend.review.present import cards, history_out, outcome, progress, why_out
+from backend.review.service import Filters
 from backend.runs import averages
 
 router = APIRouter(prefix="/reviews", tags=["review"])
+
+Percentage = Annotated[float | None, Query(ge=0, le=100, description="Bounds the card's bar, in percent.")]
+
+
+def _filters(
+    label: int | None = None,
+    predicted: int | None = None,
+    decision: str | None = None,
+    by: Annotated[int | None, Query(description="Whose decision is in force: a person's id.")] = None,
+    accuracy_min: Percentage = None,
+    accuracy_max: Percentage = None,
+    label_min: Percentage = None,
+    label_max: Percentage = None,
+) -> Filters:
+    return Filters(label, predicted, decision, by, accuracy_min, accuracy_max, label_min, label_max)
+
+
+FiltersDep = Annotated[Filters, Depends(_filters)]
 
 
 @router.get("/{review_id}", summary="One review")
@@ -45,18 +64,18 @@ def suggestions(
     review_id: int,
     session: SessionDep,
     user: UserDep,
+    filters: FiltersDep,
     order: Order = "queue",
     after: Annotated[int, Query(ge=0)] = 0,
     before: Annotated[int | None, Query(ge=1)] = None,
     limit: Annotated[int, Query(ge=1, le=service.LARGEST_PAGE)] = 100,
-    label: int | None = None,
-    predicted: int | None = None,
-    decision: str | None = None,
 ) -> schemas.SuggestionsOut:
-    """Suggestions behind rank `after` (or ahead of rank `before`) in the chosen order, through filters."""
+    """Suggestions behind rank `after` (or ahead of rank `before`) in the chosen order, through filters.
+
+    `order` may also be a method that the review's training was scored by.
+    """
     review = service.get(session, user, review_id)
-    filters = Filters(label, predicted, decision)
-    service.check_filters(filters, service.data_set_of(session, user, review).class_names)
+    service.check_filters(filters, service.known(session, user, review))
     page = service.page_of_suggestions(session, review, order=order, filters=filters, after=after, before=before, limit=limit)
     items = cards(session, user, review, page.items, order)
     return schemas.SuggestionsOut.model_construct(
@@ -82,44 +101,49 @@ def images(
 
 @router.get("/{review_id}/images/{image_id}/why", summary="Why an image is suggested")
 def show_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
-    """Which validation images it makes worse and better, if that is worked out."""
+    """Which validation images it makes worse and better, if that is worked out, and which training images look like it."""
     review = service.get(session, user, review_id)
     service.suggestions_of(session, review, [image_id])
-    return why_out(session, user, review, why.look(session, review, image_id))
+    return why_out(session, user, review, image_id, why.look(session, review, image_id))
 
 
 @router.post("/{review_id}/images/{image_id}/why", status_code=202, summary="Ask why an image is suggested")
 def ask_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
     """Has a worker work it out, and what comes next in the queue; ask again until the state is ready. Repeating it changes nothing."""
     review = service.get(session, user, review_id)
-    return why_out(session, user, review, why.ask(session, user, review, image_id))
+    return why_out(session, user, review, image_id, why.ask(session, user, review, image_id))
+
+
+@router.get("/{review_id}/images/{image_id}/history", summary="What was decided on an image")
+def show_history(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.HistoryOut:
+    """Who decided what, and when, the latest first; also what was replaced or taken back."""
+    review = service.get(session, user, review_id)
+    service.suggestions_of(session, review, [image_id])
+    return history_out(session, user, review, image_id)
 
 
 @router.get("/{review_id}/counts", summary="Count a view by decision")
-def counts(
-    review_id: int,
-    session: SessionDep,
-    user: UserDep,
-    label: int | None = None,
-    predicted: int | None = None,
-    decision: str | None = None,
-) -> schemas.CountsOut:
+def counts(review_id: int, session: SessionDep, user: UserDep, filters: FiltersDep) -> schemas.CountsOut:
     """How many images a view holds: what to expect before deciding on all of them."""
     review = service.get(session, user, review_id)
-    filters = Filters(label, predicted, decision)
-    service.check_filters(filters, service.data_set_of(session, user, review).class_names)
+    service.check_filters(filters, service.known(session, user, review))
     found = service.counts(session, review, filters)
-    bulk = sum(found.values()) if filters.decision else found[None]
+    bulk = sum(found.values()) if filters.decided else found[None]
     by_decision = {name: found[name] for name in service.DECISIONS}
     return schemas.CountsOut(total=sum(found.values()), undecided=found[None], bulk=bulk, **by_decision)
 
 
 @router.post("/{review_id}/decisions", summary="Decide on an image")
 def decide(review_id: int, body: schemas.DecisionIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
-    """Decide on one image. Repeating the request with the same client key changes nothing."""
+    """Decide on one image. Repeating the request with the same client key changes nothing; what others decided unseen stays."""
     review = service.get(session, user, review_id)
     choice = Choice(body.action, body.label)
-    return outcome(session, user, review, decisions.decide(session, user, review, body.image_id, choice, body.client_key), order)
+    try:
+        act = decisions.decide(session, user, review, body.image_id, choice, body.client_key, body.seen)
+    except decisions.Overtaken as error:
+        error.members["image"] = cards(session, user, review, [error.suggestion], order)[0].model_dump(mode="json")
+        raise
+    return outcome(session, user, review, act, order)
 
 
 @router.post("/{review_id}/decisions/bulk", summary="Decide on many images")
@@ -130,11 +154,11 @@ def decide_many(review_id: int, body: schemas.BulkDecisionIn, session: SessionDe
     if (body.image_ids is None) == (body.filter is None):
         raise Invalid("Say either which images (image_ids) or which view (filter).")
     if body.image_ids is not None:
-        act = decisions.decide_many(session, user, review, body.image_ids, choice, body.client_key)
+        act = decisions.decide_many(session, user, review, body.image_ids, choice, body.client_key, body.seen)
     else:
         filters = Filters(**body.filter.model_dump()) if body.filter else Filters()
-        service.check_filters(filters, service.data_set_of(session, user, review).class_names)
-        act = decisions.decide_all(session, user, review, filters, choice, body.client_key, body.expected)
+        service.check_filters(filters, service.known(session, user, review))
+        act = decisions.decide_all(session, user, review, filters, choice, body.client_key, body.expected, body.seen)
     return outcome(session, user, review, act, order)
 
 
@@ -142,7 +166,14 @@ def decide_many(review_id: int, body: schemas.BulkDecisionIn, session: SessionDe
 def undo(review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
     """Take back one's own latest act; never another person's."""
     review = service.get(session, user, review_id)
-    return outcome(session, user, review, decisions.undo(session, user, review, body.client_key), order)
+    return outcome(session, user, review, undoing.undo(session, user, review, body.client_key), order)
+
+
+@router.post("/{review_id}/redo", summary="Do again what you undid last")
+def redo(review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
+    """Put what one took back last in force again, until one decides something new."""
+    review = service.get(session, user, review_id)
+    return outcome(session, user, review, undoing.redo(session, user, review, body.client_key), order)
 
 
 @router.get("/{review_id}/changes", summary="What changed since")

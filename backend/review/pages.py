@@ -1,5 +1,6 @@
 """The review as pages: the grid, one image large, and plain forms that decide without JavaScript."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode, urlsplit
 from uuid import uuid4
@@ -16,9 +17,10 @@ from backend.errors import Invalid
 from backend.methods import METHODS, SECOND
 from backend.models import SMALL_PIXELS, Job, Review, User
 from backend.rendering import page
-from backend.review import decisions, present, service, why, wording
-from backend.review.decisions import Choice
+from backend.review import decisions, orders, present, service, undoing, why, wording
+from backend.review.acts import Act, Choice
 from backend.review.schemas import ProgressOut, WhyOut
+from backend.review.service import Known
 from backend.review.view import PAGE_SIZES, SCROLLING, View
 from backend.runs import averages
 
@@ -34,14 +36,15 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
-    view = View.read(request.query_params, service.data_set_of(session, user, review).class_names)
+    known = service.known(session, user, review)
+    view = View.read(request.query_params, known)
     found = service.page_of_suggestions(
         session, review, order=view.order, filters=view.filters, after=view.after, before=view.before, limit=view.size
     )
     if not found.items and (view.after or view.before):
         # A page past the end, or one that decisions have emptied: the last page there is.
         return RedirectResponse(_grid_address(review, view.last() if view.after else view.first()), 303)
-    context = _context(session, user, review, view)
+    context = _context(session, user, review, view, known)
     items = present.cards(session, user, review, found.items, view.order)
     in_view, bulk_count = _counts(session, review, view, context["progress"])
     return page(
@@ -55,7 +58,6 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         bulk_count=bulk_count,
         small=_small(session, found.items[0]) if found.items else False,
         sizes=(*PAGE_SIZES, SCROLLING),
-        start=service.next_undecided(session, review, view.order, view.filters, 0),
         accepted=cleansing.accepted_of(session, review),
     )
 
@@ -66,13 +68,14 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
-    view = View.read(request.query_params, service.data_set_of(session, user, review).class_names)
+    known = service.known(session, user, review)
+    view = View.read(request.query_params, known)
     row = service.at_rank(session, review, view.order, view.at) if view.at else None
     if row is None:
         row = service.next_undecided(session, review, view.order, view.filters, 0)
         if row is not None and view.at:
             view.note("There is no suggestion at that rank; this is the next one to decide.")
-    context = _context(session, user, review, view)
+    context = _context(session, user, review, view, known)
     if row is None:
         return page(request, "review/finished.html", **context)
     item = present.cards(session, user, review, [row], view.order)[0]
@@ -80,9 +83,16 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
         "after": service.page_of_suggestions(session, review, order=view.order, filters=view.filters, after=item.rank, limit=1).items,
         "before": service.page_of_suggestions(session, review, order=view.order, filters=view.filters, before=item.rank, limit=1).items,
     }
-    ranks = {side: present.cards(session, user, review, rows, view.order)[0].rank if rows else None for side, rows in around.items()}
+    ranks = {side: _rank(session, review, view, rows[0]) if rows else None for side, rows in around.items()}
     return page(
-        request, "review/focus.html", **context, item=item, around=ranks, small=_small(session, row), why=_why(session, user, review, row)
+        request,
+        "review/focus.html",
+        **context,
+        item=item,
+        around=ranks,
+        small=_small(session, row),
+        why=_why(session, user, review, row),
+        history=present.history_out(session, user, review, row.image_id),
     )
 
 
@@ -107,23 +117,25 @@ def decide(
     client_key: Annotated[str, Form()] = "",
     scope: Annotated[str, Form()] = "selection",
     expected: Annotated[int | None, Form()] = None,
+    seen: Annotated[int | None, Form(ge=0)] = None,
     back: Annotated[str, Form()] = "",
 ) -> RedirectResponse:
     """Decide without JavaScript, on one image, on the ticked ones, or on the whole view; then back to where the form stood."""
     review = service.get(session, user, review_id)
-    class_names = service.data_set_of(session, user, review).class_names
+    known = service.known(session, user, review)
     if action == "suggested" and image_id:
         choice = _suggested(session, review, image_id[0])
     else:
-        choice = Choice(action, _class_number(label, class_names) if action == "relabel" else None)
-    view, key = View.parse(urlsplit(back).query, class_names), client_key or str(uuid4())
+        choice = Choice(action, _class_number(label, known.class_names) if action == "relabel" else None)
+    view, key = View.parse(urlsplit(back).query, known), client_key or str(uuid4())
     if scope == "view":
+        # Without `seen`: here nobody could say how many were skipped.
         decisions.decide_all(session, user, review, view.filters, choice, key, expected)
     elif scope == "one" and image_id:
-        decisions.decide(session, user, review, image_id[0], choice, key)
+        decisions.decide(session, user, review, image_id[0], choice, key, seen)
         return _to_next(session, review, view)
     else:
-        decisions.decide_many(session, user, review, image_id or [], choice, key)
+        decisions.decide_many(session, user, review, image_id or [], choice, key, seen)
     return RedirectResponse(_grid_address(review, view), 303)
 
 
@@ -137,16 +149,33 @@ def undo(
 ) -> RedirectResponse:
     """Take back one's own latest act; in the focus view, show the image again."""
     review = service.get(session, user, review_id)
-    act = decisions.undo(session, user, review, client_key or str(uuid4()))
-    view = View.parse(urlsplit(back).query, service.data_set_of(session, user, review).class_names)
+    return _to_images(session, user, review, back, undoing.undo(session, user, review, client_key or str(uuid4())))
+
+
+@router.post("/{review_id}/redo")
+def redo(
+    review_id: int,
+    session: SessionDep,
+    user: UserDep,
+    client_key: Annotated[str, Form()] = "",
+    back: Annotated[str, Form()] = "",
+) -> RedirectResponse:
+    """Do again what one took back last; in the focus view, show the image again."""
+    review = service.get(session, user, review_id)
+    return _to_images(session, user, review, back, undoing.redo(session, user, review, client_key or str(uuid4())))
+
+
+def _to_images(session: Session, user: User, review: Review, back: str, act: Act) -> RedirectResponse:
+    view = View.parse(urlsplit(back).query, service.known(session, user, review))
     if view.at and len(act.items) == 1:
-        rank = getattr(act.items[0], service.RANKS[view.order].key)
+        rank = _rank(session, review, view, act.items[0])
         return RedirectResponse(f"/reviews/{review.id}/focus?{urlencode(view.address(at=rank))}", 303)
     return RedirectResponse(_grid_address(review, view), 303)
 
 
-def _context(session: Session, user: User, review: Review, view: View) -> dict[str, Any]:
+def _context(session: Session, user: User, review: Review, view: View, known: Known) -> dict[str, Any]:
     data_set = service.data_set_of(session, user, review)
+    own = {review.accuracy_scoring_id, review.label_scoring_id}
     return {
         "review": review,
         "data_set": data_set,
@@ -154,7 +183,8 @@ def _context(session: Session, user: User, review: Review, view: View) -> dict[s
         "method": METHODS[review.method],
         "single": review.method == SECOND,
         "brought": wording.brought_short(review.method),
-        "orders": wording.orders(review.method),
+        "orders": wording.orders(review.method, [name for name, scoring_id in known.methods.items() if scoring_id not in own]),
+        "people": {user_id: known.people[user_id] for user_id in known.people if user_id in known.deciders or user_id == view.filters.by},
         "progress": present.progress(session, user, review),
         "client_key": str(uuid4()),
     }
@@ -166,7 +196,7 @@ def _counts(session: Session, review: Review, view: View, progress: ProgressOut)
         return progress.total, progress.undecided
     found = service.counts(session, review, view.filters)
     total = sum(found.values())
-    return total, total if view.filters.decision else found[None]
+    return total, total if view.filters.decided else found[None]
 
 
 def _waiting(request: Request, session: Session, user: User, review: Review) -> HTMLResponse:
@@ -178,8 +208,12 @@ def _waiting(request: Request, session: Session, user: User, review: Review) -> 
 
 def _to_next(session: Session, review: Review, view: View) -> RedirectResponse:
     row = service.next_undecided(session, review, view.order, view.filters, view.at)
-    address = view.address(at=getattr(row, service.RANKS[view.order].key) if row else None)
+    address = view.address(at=_rank(session, review, view, row) if row else None)
     return RedirectResponse(f"/reviews/{review.id}/focus?{urlencode(address)}", 303)
+
+
+def _rank(session: Session, review: Review, view: View, row: Row[Any]) -> int:
+    return orders.ranks(session, review, view.order, [row])[row.image_id]
 
 
 def _grid_address(review: Review, view: View) -> str:
@@ -187,7 +221,7 @@ def _grid_address(review: Review, view: View) -> str:
 
 
 def _why(session: Session, user: User, review: Review, row: Row[Any]) -> WhyOut:
-    return present.why_out(session, user, review, why.look(session, review, row.image_id))
+    return present.why_out(session, user, review, row.image_id, why.look(session, review, row.image_id))
 
 
 def _small(session: Session, row: Row[Any]) -> bool:
@@ -200,7 +234,7 @@ def _suggested(session: Session, review: Review, image_id: int) -> Choice:
     return Choice("keep") if row.predicted == row.label else Choice("relabel", row.predicted)
 
 
-def _class_number(text: str, class_names: list[str]) -> int:
+def _class_number(text: str, class_names: Sequence[str]) -> int:
     """A class by its number, or by its name (the menu's text); Invalid when it is neither."""
     if text in class_names:
         return class_names.index(text)

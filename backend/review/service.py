@@ -1,29 +1,30 @@
 """Looking at a review: pages of suggestions, counts, what others did, and whether going on pays. Deciding is in decisions.py."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, func, select
+from sqlalchemy import ColumnElement, Row, Select, SQLColumnExpression, func, literal_column, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from backend.datasets import service as datasets
 from backend.errors import Conflict, Invalid, NotFound
-from backend.models import DataSet, Image, Review, Scoring, Suggestion, User
+from backend.models import DataSet, Decision, Image, Review, Scoring, Suggestion, User
+from backend.review import orders
+from backend.review.orders import Order
 
-Order = Literal["queue", "accuracy", "label"]
 Counts = dict[str | None, int]
 
 DECISIONS = ("remove", "keep", "relabel", "unsure")
 DECISION_FILTERS = ("undecided", "decided", *DECISIONS)
-RANKS: dict[Order, InstrumentedAttribute[int]] = {
-    "queue": Suggestion.position,
-    "accuracy": Suggestion.accuracy_rank,
-    "label": Suggestion.label_rank,
-}
 LARGEST_PAGE = 500
 # What a browser repaints at once; after a bigger act it loads its page anew.
 MOST_CHANGES = 500
+MOST_PEOPLE = 500
+GRAIN = 1e-6
+# As many matches are sorted faster than all images are walked to find them in order.
+FEW = 4_000
 # The stop advice looks at this many of the latest decisions, and says nothing before it has seen this few.
 ADVICE_WINDOW = 50
 ADVICE_LEAST = 20
@@ -31,19 +32,55 @@ ADVICE_LEAST = 20
 
 @dataclass(frozen=True)
 class Filters:
-    """Which suggestions to show; the names are those of the address and of the API."""
+    """Which suggestions to show; the names are those of the address and of the API.
+
+    label, predicted: numbers of classes. decision: one of DECISION_FILTERS. by: whose decision is in force, a person's number.
+    The others bound the length of a card's bars, in percent: of how many of the other images it hurts more, or looks more wrong.
+    """
 
     label: int | None = None
     predicted: int | None = None
     decision: str | None = None
+    by: int | None = None
+    accuracy_min: float | None = None
+    accuracy_max: float | None = None
+    label_min: float | None = None
+    label_max: float | None = None
 
     def __bool__(self) -> bool:
-        return any(value is not None for value in (self.label, self.predicted, self.decision))
+        return bool(self.address())
 
-    def address(self) -> dict[str, int | str]:
+    @property
+    def ranged(self) -> bool:
+        """Whether a bound is set."""
+        return any(bound is not None for bound in (self.accuracy_min, self.accuracy_max, self.label_min, self.label_max))
+
+    @property
+    def decided(self) -> bool:
+        """Whether the filters themselves say which decisions to show; where they do not, an act on the whole view leaves the decided alone."""
+        return self.decision is not None or self.by is not None
+
+    def address(self) -> dict[str, int | float | str]:
         """The filters in use, as they stand in the address."""
-        values = {"label": self.label, "predicted": self.predicted, "decision": self.decision}
-        return {name: value for name, value in values.items() if value is not None}
+        return {name: _plain(value) for name, value in vars(self).items() if value is not None}
+
+
+def _plain(value: int | float | str) -> int | float | str:
+    """90 rather than 90.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@dataclass(frozen=True)
+class Known:
+    """What filters and orders may name in a review.
+
+    people: id → name of everybody. deciders: the ones who decided something here. methods: see `orders.scored`.
+    """
+
+    class_names: Sequence[str]
+    people: Mapping[int, str]
+    deciders: Sequence[int]
+    methods: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -105,28 +142,67 @@ def check_ready(review: Review) -> None:
         raise Conflict("The suggestions are still being computed. The job's page shows how far it is.")
 
 
-def check_filters(filters: Filters, class_names: Sequence[str]) -> None:
-    """Invalid when a filter names a class or a decision that does not exist."""
+def known(session: Session, user: User, review: Review) -> Known:
+    """What the filters and orders of this review can name."""
+    decided = select(Decision.id).where(Decision.review_id == review.id, Decision.user_id == User.id).exists()
+    people = session.execute(select(User.id, User.name, decided).order_by(User.name).limit(MOST_PEOPLE)).all()
+    return Known(
+        class_names=data_set_of(session, user, review).class_names,
+        people={user_id: name for user_id, name, _ in people},
+        deciders=[user_id for user_id, _, decides in people if decides],
+        methods=orders.scored(session, review),
+    )
+
+
+def check_filters(filters: Filters, known: Known) -> None:
+    """Invalid when a filter names a class, a decision or a person that does not exist, or bounds that nothing can lie between."""
     for label in (filters.label, filters.predicted):
-        if label is not None and not 0 <= label < len(class_names):
+        if label is not None and not 0 <= label < len(known.class_names):
             raise Invalid(f"This data set has no class number {label}.")
     if filters.decision is not None and filters.decision not in DECISION_FILTERS:
         raise Invalid(f"“{filters.decision}” is no decision; it may be {', '.join(DECISION_FILTERS)}.")
+    if filters.by is not None and filters.by not in known.people:
+        raise Invalid(f"There is no person number {filters.by}.")
+    for name, least, most in (("accuracy", filters.accuracy_min, filters.accuracy_max), ("label", filters.label_min, filters.label_max)):
+        bounds = (0.0 if least is None else least, 100.0 if most is None else most)
+        if not 0 <= bounds[0] <= bounds[1] <= 100:
+            raise Invalid(f"{name}_min and {name}_max are percentages from 0 to 100, the smaller one first.")
 
 
-def conditions(review: Review, filters: Filters) -> list[ColumnElement[bool]]:
-    """The SQL conditions of a view."""
+def conditions(review: Review, filters: Filters, *, alone: bool = False) -> list[ColumnElement[bool]]:
+    """The SQL conditions of a view. alone: so that SQLite reads them from the index of views, which has every column of them,
+    rather than from the index of one, with a look at each row for the others.
+    """
     found: list[ColumnElement[bool]] = [Suggestion.review_id == review.id]
-    if filters.label is not None:
-        found.append(Suggestion.label == filters.label)
-    if filters.predicted is not None:
-        found.append(Suggestion.predicted == filters.predicted)
-    if filters.decision == "undecided":
-        found.append(Suggestion.decision.is_(None))
-    elif filters.decision == "decided":
-        found.append(Suggestion.decision.is_not(None))
+
+    def column(of: InstrumentedAttribute[Any]) -> Any:
+        return func.coalesce(of, literal_column("''" if of is Suggestion.decision else "0")) if alone else of
+
+    for given, wanted in (
+        (Suggestion.label, filters.label),
+        (Suggestion.predicted, filters.predicted),
+        (Suggestion.decided_by, filters.by),
+    ):
+        if wanted is not None:
+            found.append(column(given) == wanted)
+    if filters.decision in ("undecided", "decided"):
+        none = column(Suggestion.decision) == "" if alone else Suggestion.decision.is_(None)
+        found.append(none if filters.decision == "undecided" else ~none)
     elif filters.decision is not None:
-        found.append(Suggestion.decision == filters.decision)
+        found.append(column(Suggestion.decision) == filters.decision)
+    count = review.suggestion_count
+    found += _within(column(Suggestion.accuracy_rank), filters.accuracy_min, filters.accuracy_max, count)
+    return found + _within(column(Suggestion.label_rank), filters.label_min, filters.label_max, count)
+
+
+def _within(rank: ColumnElement[int], least: float | None, most: float | None, count: int) -> list[ColumnElement[bool]]:
+    """Bounds of a bar's length as bounds of a rank: the bar of rank r is (count − r) / (count − 1) long."""
+    found: list[ColumnElement[bool]] = []
+    if least is not None:
+        # The grain keeps a bar of exactly that length in, whatever the rounding.
+        found.append(rank <= math.floor(count - least / 100 * (count - 1) + GRAIN))
+    if most is not None:
+        found.append(rank >= math.ceil(count - most / 100 * (count - 1) - GRAIN))
     return found
 
 
@@ -146,28 +222,61 @@ def page_of_suggestions(
     limit: int = 100,
 ) -> Page:
     """One index range: the first `limit` suggestions behind rank `after`, or the last `limit` ahead of rank `before` when that is given."""
-    rank, where = RANKS[order], conditions(review, filters or Filters())
+    view = _view(session, review, order, filters or Filters())
+    rank, matches = view.rank, view.matches
     if before is None:
-        rows = session.execute(_rows().where(*where, rank > after).order_by(rank).limit(limit + 1)).all()
-        more, items = len(rows) > limit, list(rows[:limit])
-        return Page(items, after > 0 and _any(session, where, rank <= after), more)
-    rows = session.execute(_rows().where(*where, rank < before).order_by(rank.desc()).limit(limit + 1)).all()
-    more, items = len(rows) > limit, list(reversed(rows[:limit]))
-    return Page(items, more, _any(session, where, rank >= before))
+        here = matches.where(rank > after) if after else matches
+        rows = view.read(session, review, here.order_by(rank).limit(limit + 1))
+        return Page(rows[:limit], after > 0 and _any(session, matches.where(rank <= after)), len(rows) > limit)
+    rows = view.read(session, review, matches.where(rank < before).order_by(rank.desc()).limit(limit + 1))
+    return Page(rows[:limit][::-1], len(rows) > limit, _any(session, matches.where(rank >= before)))
 
 
-def _any(session: Session, where: list[ColumnElement[bool]], side: ColumnElement[bool]) -> bool:
-    return session.execute(select(Suggestion.image_id).where(*where, side).limit(1)).first() is not None
+@dataclass(frozen=True)
+class _Matches:
+    """The suggestions of a view, not yet in order: as rows, or where an index has all that is asked (`ids`) as ids alone."""
+
+    matches: Select[Any]
+    rank: SQLColumnExpression[int]
+    ids: bool
+
+    def read(self, session: Session, review: Review, statement: Select[Any]) -> list[Row[Any]]:
+        """The rows of a statement made from `matches`, in its order."""
+        if not self.ids:
+            return list(session.execute(statement).all())
+        image_ids = session.scalars(statement).all()
+        rows = session.execute(_rows().where(Suggestion.review_id == review.id, Suggestion.image_id.in_(image_ids))).all()
+        found = {row.image_id: row for row in rows}
+        return [found[image_id] for image_id in image_ids]
+
+
+def _view(session: Session, review: Review, order: Order, filters: Filters) -> _Matches:
+    ordering = orders.find(session, review, order)
+    if ordering.scoring_id is None and not filters.ranged:
+        return _Matches(_rows().where(*conditions(review, filters)), ordering.rank, ids=False)
+    ids = select(Suggestion.image_id)
+    if ordering.scoring_id is None:
+        # The place in the queue is what the index of views is sorted by; the other ranks must not lead to their own indexes.
+        rank = ordering.rank if order == "queue" else func.coalesce(ordering.rank, 0)
+        return _Matches(ids.where(*conditions(review, filters, alone=True)), rank, ids=True)
+    if filters and sum(counts(session, review, filters).values()) <= FEW:
+        return _Matches(*ordering.gather(ids.where(*conditions(review, filters, alone=filters.ranged))), ids=True)
+    return _Matches(*ordering.walk(ids.where(*conditions(review, filters, alone=True))), ids=True)
+
+
+def _any(session: Session, matches: Select[Any]) -> bool:
+    return session.execute(matches.limit(1)).first() is not None
 
 
 def at_rank(session: Session, review: Review, order: Order, rank: int) -> Row[Any] | None:
     """The suggestion that stands at a rank, whatever the filters say: an address keeps its image after the decision."""
-    return session.execute(_rows().where(Suggestion.review_id == review.id, RANKS[order] == rank)).first()
+    rows, own = orders.find(session, review, order).walk(_rows())
+    return session.execute(rows.where(Suggestion.review_id == review.id, own == rank)).first()
 
 
 def next_undecided(session: Session, review: Review, order: Order, filters: Filters, after: int) -> Row[Any] | None:
     """The next one to decide in this view behind a rank, from the start again when there is none; None when all are decided."""
-    wanted = filters if filters.decision else replace(filters, decision="undecided")
+    wanted = filters if filters.decided else replace(filters, decision="undecided")
     for start in dict.fromkeys((after, 0)):
         page = page_of_suggestions(session, review, order=order, filters=wanted, after=start, limit=1)
         if page.items:
@@ -191,7 +300,8 @@ def counts(session: Session, review: Review, filters: Filters) -> Counts:
     # Not grouped: to group by decision, SQLite walks the whole queue by decision, whatever the filters say.
     kinds = (None, *DECISIONS)
     columns = [func.count().filter(Suggestion.decision.is_(None) if kind is None else Suggestion.decision == kind) for kind in kinds]
-    return dict(zip(kinds, session.execute(select(*columns).where(*conditions(review, filters))).one(), strict=True))
+    where = conditions(review, filters, alone=filters.ranged)
+    return dict(zip(kinds, session.execute(select(*columns).where(*where)).one(), strict=True))
 
 
 def progress(session: Session, review: Review, user: User) -> Progress:

@@ -1,13 +1,16 @@
 """Which part of a review a page shows: everything in the address, and every address leads to a sane page."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlencode
 
 from backend.errors import Invalid
+from backend.methods import METHODS
 from backend.review import service
-from backend.review.service import Filters, Order
+from backend.review.orders import RANKS, Order
+from backend.review.service import Filters, Known
 
 PAGE_SIZES = (25, 50, 100)
 # A view that scrolls is read on in pages of this many.
@@ -30,16 +33,15 @@ class View:
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def parse(cls, query: str, class_names: Sequence[str]) -> "View":
+    def parse(cls, query: str, known: Known) -> "View":
         """The view of a query string."""
-        return cls.read(dict(parse_qsl(query)), class_names)
+        return cls.read(dict(parse_qsl(query)), known)
 
     @classmethod
-    def read(cls, query: Mapping[str, str], class_names: Sequence[str]) -> "View":
+    def read(cls, query: Mapping[str, str], known: Known) -> "View":
         """The view of an address; what makes no sense is left out with a note."""
         view = cls()
-        if query.get("order", "queue") in service.RANKS:
-            view.order = cast(Order, query.get("order", "queue"))
+        view._order(query.get("order", "queue"), known)
         if query.get("size") == SCROLLING:
             view.scroll, view.size = True, STEP
         elif (size := _number(query.get("size"))) in PAGE_SIZES:
@@ -48,20 +50,23 @@ class View:
         view.after = _number(query.get("after")) or max((_number(query.get("from")) or 0) - 1, 0)
         view.before = _number(query.get("before")) or None
         view.at = _number(query.get("at")) or 0
-        for name in ("label", "predicted", "decision"):
-            view._filter(name, query.get(name, ""), class_names)
+        for name in READERS:
+            view._filter(name, query.get(name, ""), known)
         return view
 
-    def _filter(self, name: str, text: str, class_names: Sequence[str]) -> None:
+    def _order(self, text: str, known: Known) -> None:
+        if text in RANKS or text in known.methods:
+            self.order = cast(Order, text)
+        elif text in METHODS:
+            self.note(f"This training was not scored by “{METHODS[text].called}”; this is the usual order.")
+
+    def _filter(self, name: str, text: str, known: Known) -> None:
         if not text:
             return
-        value = text if name == "decision" else _number(text)
         try:
-            if value is None:
-                raise Invalid(f"“{text}” is no class of this data set.")
-            changed: dict[str, Any] = {name: value}
+            changed: dict[str, Any] = {name: READERS[name](text)}
             filters = replace(self.filters, **changed)
-            service.check_filters(filters, class_names)
+            service.check_filters(filters, known)
         except Invalid as error:
             self.note(f"{error.message} That filter was left out.")
         else:
@@ -84,9 +89,9 @@ class View:
         """The first page of this view."""
         return replace(self, after=0, before=None)
 
-    def address(self, **place: int | str | None) -> dict[str, int | str]:
+    def address(self, **place: int | str | None) -> dict[str, int | float | str]:
         """The query of this view with a place (after, before, at, or a changed filter) put in; None takes a part out."""
-        query: dict[str, int | str | None] = {**self.filters.address()}
+        query: dict[str, int | float | str | None] = {**self.filters.address()}
         if self.order != "queue":
             query["order"] = self.order
         if self.scroll or self.size != 50:
@@ -104,3 +109,34 @@ def _number(text: str | None) -> int | None:
     if text is None or not (text.isascii() and text.isdigit()) or len(text) > 10:
         return None
     return min(int(text), BEHIND_ALL)
+
+
+def _class(text: str) -> int:
+    if (number := _number(text)) is None:
+        raise Invalid(f"“{text}” is no class of this data set.")
+    return number
+
+
+def _person(text: str) -> int:
+    if (number := _number(text)) is None:
+        raise Invalid(f"“{text}” is no person's number.")
+    return number
+
+
+def _percentage(text: str) -> float:
+    if not re.fullmatch(r"\d{1,3}(\.\d{1,6})?", text, re.ASCII):
+        raise Invalid(f"“{text}” is no percentage.")
+    return float(text)
+
+
+# Filter → how its text in the address is read; each raises Invalid.
+READERS: dict[str, Callable[[str], int | float | str]] = {
+    "label": _class,
+    "predicted": _class,
+    "decision": str,
+    "by": _person,
+    "accuracy_min": _percentage,
+    "accuracy_max": _percentage,
+    "label_min": _percentage,
+    "label_max": _percentage,
+}

@@ -1,6 +1,10 @@
 """What the numbers of a suggestion mean, in words for a person who knows the pictures and nothing of machine learning."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row
 
 from backend.methods import METHODS, SECOND
 
@@ -77,12 +81,36 @@ def brought_short(method: str) -> dict[str, str]:
     return {"accuracy": title, "label": METHODS[SECOND].title, "both": "Accuracy and label" if METHODS[method].harm else f"{title}; label"}
 
 
-def orders(method: str) -> list[tuple[str, str]]:
-    """The orders in which one can look, with their names; by margin alone there is one."""
+def orders(method: str, others: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """The orders in which one can look, with their names; by margin alone there is one. others: methods with a ranking of their own."""
     both = brought_short(method)
-    if method == SECOND:
-        return [("queue", both["label"])]
-    return [("queue", "Both, in turn"), ("accuracy", both["accuracy"]), ("label", both["label"])]
+    own = [("queue", "Both, in turn"), ("accuracy", both["accuracy"]), ("label", both["label"])]
+    # A method that says the same of an image as another bears its usual name beside it.
+    more = [(other, f"{METHODS[other].title} ({METHODS[other].called})") for other in others]
+    return ([("queue", both["label"])] if method == SECOND else own) + more
+
+
+def did(action: str, class_name: str | None, *, undoes: bool, redoes: bool, together: bool) -> str:
+    """An act on an image, as a verb for its history."""
+    if undoes:
+        verb = "took it back"
+    else:
+        acts = {"remove": "removed it", "keep": "kept it", "unsure": "was unsure"}
+        verb = acts.get(action) or f"gave it the label {class_name}"
+    return f"{verb}{' again' if redoes else ''}{', with others' if together else ''}"
+
+
+def overtaken(name: str | None, action: str, class_name: str | None) -> str:
+    """What somebody decided while another person was deciding."""
+    acts = {"remove": "removed this image", "keep": "kept this image", "unsure": "was unsure about this image"}
+    return f"{name or 'Somebody'} {acts.get(action) or f'gave this image the label {class_name}'} meanwhile."
 
 
 DECIDED = {"remove": "Remove", "keep": "Keep", "relabel": "New label", "unsure": "Unsure"}
+
+
+def neighbour(row: Row[Any], names: Sequence[str]) -> str:
+    """What to say below an image that looks like another: what was decided, else what the model sees."""
+    if row.decision is not None:
+        return DECIDED[row.decision] if row.decision_label is None else f"Now: {names[row.decision_label]}"
+    return names[row.label] if row.predicted == row.label else f"→ {names[row.predicted]}"

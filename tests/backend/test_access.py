@@ -23,9 +23,11 @@ REVIEWERS_MAY = {
     ("POST", "/api/v1/reviews/1/decisions"),
     ("POST", "/api/v1/reviews/1/decisions/bulk"),
     ("POST", "/api/v1/reviews/1/undo"),
+    ("POST", "/api/v1/reviews/1/redo"),
     ("POST", "/api/v1/reviews/1/images/1/why"),
     ("POST", "/reviews/1/decide"),
     ("POST", "/reviews/1/undo"),
+    ("POST", "/reviews/1/redo"),
 }
 OWNERS_LOOK = {("GET", "/datasets/1/runs/new"), ("GET", "/api/v1/data-sets/1/planted")}
 # These are for lists, for oneself, or begin something new: no number in their address leads to a row.
@@ -96,6 +98,7 @@ def test_a_number_of_nothing_is_not_found_as_a_page_and_as_json(app: FastAPI, cl
         "/decisions": {"image_id": 1, "action": "keep", "client_key": "k"},
         "/bulk": {"image_ids": [1], "action": "keep", "client_key": "k"},
         "/undo": {"client_key": "k"},
+        "/redo": {"client_key": "k"},
         "/decide": {"action": "keep", "image_id": "1"},
     }
     asked = 0

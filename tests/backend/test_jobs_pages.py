@@ -57,7 +57,7 @@ def test_the_list_can_be_narrowed_to_a_state(client: TestClient, add_job: AddJob
     text = client.get("/jobs?state=failed").text
     assert f'href="/jobs/{failed}"' in text
     assert f'href="/jobs/{queued}"' not in text
-    assert "No jobs that are done" in client.get("/jobs?state=done").text
+    assert "No done jobs" in client.get("/jobs?state=done").text
 
 
 def test_long_lists_are_read_page_by_page(client: TestClient, add_job: AddJob) -> None:

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from backend.db import Database
 from backend.errors import Conflict, Invalid, NotFound
 from backend.models import Review, Suggestion, User
-from backend.review import decisions, service
-from backend.review.decisions import Choice
+from backend.review import decisions, service, undoing
+from backend.review.acts import Choice
 from backend.review.service import Filters
 from tests.reviewing import a_ready_review, decide, decisions_of, queue_of, undo
 
@@ -329,7 +329,7 @@ def test_the_same_undo_twice_takes_back_one_act(session: Session, review: Review
     for image_id in images:
         decide(session, owner, review, image_id, "remove")
     for _ in range(2):
-        assert decisions.undo(session, owner, review, "key").count == 1
+        assert undoing.undo(session, owner, review, "key").count == 1
     assert [row.decision for row in queue_of(session, review)[:2]] == ["remove", None]
 
 
@@ -338,7 +338,7 @@ def test_the_same_undo_of_a_selection_twice_takes_back_one_act(session: Session,
     decide(session, owner, review, images[0], "remove")
     decisions.decide_many(session, owner, review, images[1:], Choice("keep"), "many")
     for _ in range(2):
-        assert decisions.undo(session, owner, review, "key").count == 3
+        assert undoing.undo(session, owner, review, "key").count == 3
     assert [row.decision for row in queue_of(session, review)[:4]] == ["remove", None, None, None]
 
 

@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 from backend.db import Database
 from backend.errors import Conflict, Invalid, NotFound
 from backend.models import Review, Suggestion, User
-from backend.review import service, wording
-from backend.review.service import Filters, Order
+from backend.review import orders, service, wording
+from backend.review.orders import Order
+from backend.review.service import Filters, Known
 from tests.reviewing import a_ready_review, decide, queue_of, undo
 from worker.pipeline.score import brought_by, in_turn
 
@@ -56,7 +57,7 @@ def matches(row: Suggestion, filters: Filters) -> bool:
 
 def expected_ids(session: Session, review: Review, order: Order, filters: Filters) -> list[int]:
     rows = [row for row in queue_of(session, review) if matches(row, filters)]
-    return [row.image_id for row in sorted(rows, key=lambda row: getattr(row, service.RANKS[order].key))]
+    return [row.image_id for row in sorted(rows, key=lambda row: getattr(row, orders.RANKS[order].key))]
 
 
 # ── pages ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -71,7 +72,7 @@ def forwards(session: Session, review: Review, order: Order, filters: Filters) -
         assert page.has_before == bool(met)
         met += [row.image_id for row in page.items]
         more = page.has_after
-        after = getattr(page.items[-1], service.RANKS[order].key) if page.items else 0
+        after = getattr(page.items[-1], orders.RANKS[order].key) if page.items else 0
     return met
 
 
@@ -84,7 +85,7 @@ def backwards(session: Session, review: Review, order: Order, filters: Filters) 
         assert page.has_after == bool(met)
         met = [row.image_id for row in page.items] + met
         more = page.has_before
-        before = getattr(page.items[0], service.RANKS[order].key) if page.items else 1
+        before = getattr(page.items[0], orders.RANKS[order].key) if page.items else 1
     return met
 
 
@@ -106,7 +107,7 @@ def test_a_page_behind_the_last_rank_is_empty_and_knows_that_there_is_something_
 def test_each_order_numbers_the_images_from_1_without_gaps(session: Session, begun: Review) -> None:
     for order in ORDERS:
         rows = service.page_of_suggestions(session, begun, order=order, limit=100).items
-        assert [getattr(row, service.RANKS[order].key) for row in rows] == list(range(1, 43))
+        assert [getattr(row, orders.RANKS[order].key) for row in rows] == list(range(1, 43))
 
 
 def test_another_review_of_the_same_run_is_not_mixed_in(session: Session, begun: Review) -> None:
@@ -136,7 +137,7 @@ def test_the_default_queue_takes_both_rankings_in_turn_and_each_image_once() -> 
 @pytest.mark.parametrize("filters", [Filters(label=3), Filters(label=-1), Filters(predicted=99), Filters(decision="perhaps")])
 def test_a_filter_for_something_that_does_not_exist_is_refused_in_words(filters: Filters) -> None:
     with pytest.raises(Invalid, match=r"no class number|no decision"):
-        service.check_filters(filters, ["left", "middle", "right"])
+        service.check_filters(filters, Known(["left", "middle", "right"], {1: "olga"}, [1], {}))
 
 
 def test_counts_agree_with_counting_by_hand(session: Session, begun: Review) -> None:

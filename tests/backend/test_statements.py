@@ -85,6 +85,7 @@ PAGES = {
     "data set": "/datasets/{data_set}",
     "data set, API": "/api/v1/data-sets/{data_set}",
     "versions, API": "/api/v1/data-sets/{data_set}/versions",
+    "changes of a version, API": "/api/v1/data-sets/{data_set}/versions/2/changes",
     "refusals, API": "/api/v1/data-sets/{data_set}/refusals",
     "runs, API": "/api/v1/data-sets/{data_set}/runs",
     "run": "/runs/{run}",

@@ -135,5 +135,5 @@ def accept(page: Page, data_set_id: int) -> None:
     page.get_by_role("link", name="Start the second round").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Train a model")
     page.goto(f"/datasets/{data_set_id}")
-    expect(page.get_by_role("row", name=re.compile("^2 .* current"))).to_be_visible()
+    expect(page.get_by_role("heading", name="Version 2 current")).to_be_visible()
     check_page(page)

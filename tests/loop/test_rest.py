@@ -347,7 +347,8 @@ def test_a_floor_that_is_too_high_holds_images_back_and_says_so(api: Api, review
 
 
 def test_nothing_is_current_before_it_is_accepted(cleaned: Cleaned) -> None:
-    assert (cleaned.early["state"], cleaned.early["verdict"]) == ("queued", None)
+    assert cleaned.early["state"] in ("queued", "running")
+    assert cleaned.early["verdict"] is None
     assert cleaned.cleansing["state"] == "measured"
 
 

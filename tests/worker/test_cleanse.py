@@ -127,6 +127,19 @@ def test_removing_planted_errors_is_judged_improved_and_every_number_can_be_reco
     assert runs[1].report["images_left_out"] == removed
     assert verdict["changed"]
     assert verdict["became_right"] > verdict["became_wrong"]
+    assert_the_changed_images_say_how_often_fresh_starts_are_right(noisy, verdict, list(fresh.values()))
+
+
+def assert_the_changed_images_say_how_often_fresh_starts_are_right(scenario: Scenario, verdict: dict[str, Any], fresh: list[Run]) -> None:
+    with scenario.database.transaction(write=False) as session:
+        ids = arrays.load(session, scenario.storage, scenario.version_id, "test").ids.tolist()
+    assert [one["image_id"] for one in verdict["changes"]] != []
+    assert sorted(one["image_id"] for one in verdict["changes"]) == sorted(verdict["changed"])
+    for arm in ("before", "cleaned"):
+        outcomes = [cleanse.read_outcome(scenario.storage.run(run.id) / cleanse.OUTCOME) for run in fresh if run.arm == arm]
+        for one in verdict["changes"]:
+            right = [outcome.predicted[ids.index(one["image_id"])] == one["label"] for outcome in outcomes]
+            assert one[f"fresh_{arm}"] == sum(right)
 
 
 def test_the_repeated_run_is_the_original_and_its_arms_are_real_counterfactual_runs(noisy: Scenario, tmp_path: Path) -> None:

@@ -99,12 +99,35 @@ def test_what_is_asked_while_the_job_ends_gets_a_job_of_its_own(trained: Scenari
     assert explanations(trained)[queue[1].image_id].state == "done"
 
 
-def test_as_many_validation_images_are_looked_at_as_time_allows_and_always_the_same(
+def test_the_last_layer_chooses_among_all_validation_images_and_is_read_once(
     trained: Scenario, review: Review, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(why, "LOOKED_AT", 12)
+    folder = trained.storage.run(review.run_id)
+    kept, stored = folder / "why" / "readout.safetensors", engine.stored_bytes(folder)
+    assert kept.exists()  # the scoring's own explanations needed it
+    monkeypatch.setattr(engine, "read_out", None)
+    image_id = queue_of(trained, review)[0].image_id
+    work(trained, ask(trained, review, image_id))
+    found = explanations(trained)[image_id]
+    with trained.database.transaction(write=False) as session:
+        validation = arrays.load(session, trained.storage, review.version_id, "validation")
+    assert found.looked == len(validation) > 12
+    assert len(found.worse) == len(found.better) == why.SHOWN
+    assert engine.stored_bytes(folder) == stored  # what is kept to retrace the training is as it was
+
+
+def test_where_the_last_layer_cannot_choose_as_many_are_looked_at_as_time_allows_and_always_the_same(
+    trained: Scenario, review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise EngineError("The network has no linear layer.")
+
     training = engine.load_training(trained.storage.run(review.run_id))
     seconds = np.median([report.seconds for report in training.history])
     assert why.affordable(training, 10**6) == int(1.5 * 10**6 / seconds)
+    monkeypatch.setattr(engine, "load_readout", lambda *_: None)
+    monkeypatch.setattr(engine, "read_out", refuse)
     monkeypatch.setattr(why, "SECONDS", 0.0)
     assert why.affordable(training, 160) == why.LEAST_LOOKED
     monkeypatch.setattr(why, "LEAST_LOOKED", 10)
@@ -123,7 +146,7 @@ def test_a_scoring_is_done_also_where_nothing_can_be_explained(trained: Scenario
     def refuse(*_: object, **__: object) -> None:
         raise EngineError("The run's file is missing.")
 
-    monkeypatch.setattr(engine, "explain", refuse)
+    monkeypatch.setattr(engine, "explain_most", refuse)
     review = start(trained, method="final_params")
     work(trained, review.job_id)
     assert explanations(trained) == {}

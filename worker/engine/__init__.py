@@ -5,8 +5,9 @@ from worker.engine.defaults import default_recipe
 from worker.engine.devices import choose as choose_device
 from worker.engine.errors import Diverged, EngineError, ReplayDrift
 from worker.engine.evaluation import evaluate, export_weights, features, predict
-from worker.engine.explain import explain
+from worker.engine.explain import explain, explain_most
 from worker.engine.models import NETWORKS, import_network, register_network
+from worker.engine.readout import Readout, load_readout, read_out
 from worker.engine.recipe import Recipe
 from worker.engine.removal import Removal, leave_out
 from worker.engine.scores import METHODS, SPANS, Cost, Scores, Sizes, ensemble, score, trust_words, warns
@@ -26,6 +27,7 @@ __all__ = [
     "EngineError",
     "EpochReport",
     "Images",
+    "Readout",
     "Recipe",
     "Removal",
     "ReplayDrift",
@@ -38,13 +40,16 @@ __all__ = [
     "ensemble",
     "evaluate",
     "explain",
+    "explain_most",
     "export_weights",
     "features",
     "import_network",
     "leave_out",
+    "load_readout",
     "load_training",
     "paired_difference",
     "predict",
+    "read_out",
     "register_network",
     "register_weights",
     "score",

@@ -9,18 +9,23 @@ them. δθ is to be had in two ways:
 - at once: as if no later step bent it (H δθ = 0), with ∇ℓ_i taken at the end of each epoch of the span, where θ is on disk. The optimizer's
   state still carries it on, so momentum and Adam count in full.
 
-docs/decisions/0016 has how well each agrees with really leaving the image out.
+docs/decisions/0016 has how well each agrees with really leaving the image out. Where only the most affected images are asked for, the last layer says
+which they probably are (readout.py), and the JVP is taken of those alone.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
 from worker.engine import checks, data, devices
-from worker.engine.data import Images
+from worker.engine.data import Images, Integers
 from worker.engine.errors import EngineError
-from worker.engine.evaluation import walk
+from worker.engine.evaluation import Floats, walk
 from worker.engine.models import Network
 from worker.engine.optimizers import Step, step_jvp
+from worker.engine.readout import Readout, head_of
 from worker.engine.replay import Replay
 from worker.engine.retrace import TrainingStep, fused_pass_in_parts, mean_gradient, mean_gradient_of, products, update_needs_gradient
 from worker.engine.scores.asked import SPANS
@@ -49,6 +54,41 @@ def explain(
     Raises EngineError for input that does not fit, ReplayDrift where an exact explanation cannot be had here.
     """
     _check(training, images, validation, position, span)
+    with _effect(training, images, position, span, exact, device) as (network, params, effect):
+        return changes(network, training, params, effect, validation)
+
+
+def explain_most(
+    training: Training,
+    images: Images,
+    validation: Images,
+    position: int,
+    readout: Readout,
+    *,
+    count: int = 96,
+    span: str = "last_epoch",
+    device: str = "auto",
+) -> tuple[Integers, Floats]:
+    """`explain`, quick, for the validation images that are probably hurt and helped most: positions (K,) and changes (K,), lowest change first.
+
+    readout: of this run and these validation images, by `read_out`. count: the most that are looked at in full.
+    The other arguments, and the errors, are those of `explain`.
+    """
+    _check(training, images, validation, position, span)
+    if len(readout.features) != len(validation):
+        raise EngineError(f"The readout is of {len(readout.features):,} images, not of these {len(validation):,}; read these out.")
+    with _effect(training, images, position, span, False, device) as (network, params, effect):
+        chosen = readout.candidates(*head_of(network, effect), count)
+        found = changes(network, training, params, effect, validation.subset(chosen))
+    order = np.argsort(found, kind="stable")
+    return chosen[order], found[order]
+
+
+@contextmanager
+def _effect(
+    training: Training, images: Images, position: int, span: str, exact: bool, device: str
+) -> Iterator[tuple[Network, torch.Tensor, torch.Tensor]]:
+    """The network, θ_T (P,) and δθ (P,), within a context that repeats bit for bit."""
     where = devices.choose(device, training.record.environment)
     run, _ = runner(training.recipe, images, device=where)
     replay = Replay(training, run, 2**30)
@@ -57,7 +97,7 @@ def explain(
     epochs = range(training.recipe.epochs - 1 if span == "last_epoch" else 0, training.recipe.epochs)
     with devices.exact(where, int(training.record.environment["threads"])):
         effect = exact_effect(replay, position, epochs) if exact else quick_effect(replay, position, epochs)
-        return changes(run.network, training, replay.final_params(), effect, validation)
+        yield run.network, replay.final_params(), effect
 
 
 def changes(network: Network, training: Training, params: torch.Tensor, effect: torch.Tensor, validation: Images) -> np.ndarray:

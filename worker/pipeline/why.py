@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from backend import queue
 from backend.models import Explanation, Job, Review, Scoring, Suggestion
 from worker import engine
-from worker.engine import EngineError, Images, Training
+from worker.engine import EngineError, Images, Readout, Training
 from worker.jobs import JobContext
 from worker.pipeline import arrays, machine
 
@@ -27,7 +27,10 @@ SHOWN = 4
 SHARE, LEAST_SECONDS, MOST_SECONDS, MOST_IMAGES = 0.25, 1.0, 60.0, 200
 
 
-# What one explanation may take: so many validation images are looked at as fit, and no fewer than the least.
+# Validation images that an explanation looks at in full, chosen from all by the last layer; no more of them than are read out at all, so that
+# what is kept of them stays below some 200 MB.
+LOOKED_AT, READ_OUT = 96, 50_000
+# Where the last layer cannot choose: so many, spread evenly, as one explanation can look at in this time, and no fewer than the least.
 SECONDS, LEAST_LOOKED = 1.5, 64
 
 
@@ -49,28 +52,53 @@ def some_of(validation: Images, count: int) -> Images:
 
 @dataclass(frozen=True)
 class Explainer:
-    """Explains training images of one run. validation: those that are looked at. span: the scoring's, so both speak of the same epochs."""
+    """Explains training images of one run. validation: those that are looked at. span: the scoring's, so both speak of the same epochs.
+
+    readout: what the last layer sees of the validation images; None where it cannot choose among them.
+    """
 
     training: Training
     images: Images
     validation: Images
     span: str
+    readout: Readout | None = None
 
     @classmethod
     def of(cls, training: Training, images: Images, validation: Images, options: dict[str, Any]) -> "Explainer":
-        """For the run of a scoring with these options, with as many validation images as can be afforded."""
-        looked = some_of(validation, affordable(training, len(images)))
-        return cls(training, images, looked, options.get("span", "last_epoch"))
+        """For the run of a scoring with these options. What the last layer sees is read once and kept in the run's folder."""
+        span = options.get("span", "last_epoch")
+        many = some_of(validation, READ_OUT)
+        try:
+            return cls(training, images, many, span, _readout(training, images, many))
+        except EngineError:
+            return cls(training, images, some_of(validation, affordable(training, len(images))), span)
 
     def explain(self, image_id: int) -> dict[str, Any]:
         """The columns of the image's explanation: ids of the validation images that it makes worse, and better, at most SHOWN each."""
         position = int(np.searchsorted(self.images.ids, image_id))  # a version's images follow their ids
+        places, changes = self._changes(position)
+        # A loss that falls without the image is one that the image makes worse.
+        worse = self.validation.ids[places[:SHOWN][changes[:SHOWN] < 0]].tolist()
+        better = self.validation.ids[places[::-1][:SHOWN][changes[::-1][:SHOWN] > 0]].tolist()
+        return {"image_id": image_id, "state": "done", "looked": len(self.validation), "worse": worse, "better": better}
+
+    def _changes(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places of validation images and the change of their losses, lowest first, (K,) both."""
+        if self.readout is not None:
+            return engine.explain_most(self.training, self.images, self.validation, position, self.readout, count=LOOKED_AT, span=self.span)
         changes = engine.explain(self.training, self.images, self.validation, position, span=self.span)
         order = np.argsort(changes, kind="stable")
-        # A loss that falls without the image is one that the image makes worse.
-        worse = [int(self.validation.ids[place]) for place in order[:SHOWN] if changes[place] < 0]
-        better = [int(self.validation.ids[place]) for place in order[::-1][:SHOWN] if changes[place] > 0]
-        return {"image_id": image_id, "state": "done", "looked": len(self.validation), "worse": worse, "better": better}
+        return order, changes[order]
+
+
+def _readout(training: Training, images: Images, validation: Images) -> Readout:
+    """From the run's folder; else made, and kept there for the next explanation. Raises EngineError where the network has none."""
+    path = training.folder / "why" / "readout.safetensors"  # a folder of its own: it is no part of the trajectory
+    if (found := engine.load_readout(path, training, validation)) is None:
+        found = engine.read_out(training, images, validation)
+        path.parent.mkdir(exist_ok=True)
+        found.write(path)
+    return found
 
 
 def first(context: JobContext, explainer: Explainer, image_ids: Iterable[int], seconds: float) -> list[dict[str, Any]]:

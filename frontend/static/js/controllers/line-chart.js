@@ -6,6 +6,9 @@ const LINES = {
   loss: { title: "Loss", scale: 1, suffix: "", keys: { train_loss: "Training", validation_loss: "Validation" } },
 };
 
+const number = (value) => (value === null ? "–" : String(Number(value.toPrecision(4))));
+const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)}\u00a0%`);
+
 export default class {
   #root; #charts = {}; #timer; #epochs = [];
   #scheme = matchMedia("(prefers-color-scheme: dark)");
@@ -51,13 +54,26 @@ export default class {
 
   #paint(epochs) {
     this.#epochs = epochs;
-    this.#root.querySelector("[data-part=none]").hidden = epochs.length > 0;
-    this.#root.querySelector("[data-part=charts]").hidden = epochs.length === 0;
+    if (epochs.length) this.#root.querySelector("[data-part=told]").textContent = `After epoch ${epochs.at(-1).epoch}.`;
+    this.#fillTable(epochs);
     for (const [name, chart] of Object.entries(this.#charts)) {
       const { keys, scale } = LINES[name];
       chart.data.labels = epochs.map(({ epoch }) => epoch);
       Object.keys(keys).forEach((key, place) => { chart.data.datasets[place].data = epochs.map((epoch) => epoch[key] * scale); });
       chart.update("none");
+    }
+  }
+
+  // The same numbers as a table, for whoever cannot see the curves; the server's rows stay as they are.
+  #fillTable(epochs) {
+    const rows = this.#root.querySelector("[data-part=rows]");
+    for (const epoch of epochs.slice(rows.rows.length)) {
+      const row = rows.insertRow();
+      for (const text of [epoch.epoch, number(epoch.train_loss), percent(epoch.train_accuracy), number(epoch.validation_loss), percent(epoch.validation_accuracy), number(epoch.learning_rate), `${number(epoch.seconds)} s`]) {
+        const cell = row.insertCell();
+        cell.textContent = text;
+        if (row.cells.length > 1) cell.className = "number";
+      }
     }
   }
 
@@ -76,8 +92,8 @@ export default class {
       options: {
         animation: false,
         maintainAspectRatio: false,
-        plugins: { title: { display: true, text: title, color: colour("--ink") }, legend: { labels: { color: colour("--ink") } } },
-        scales: { x: { ...axis, title: { display: true, text: "Epoch", color: colour("--ink-soft") } }, y: { ...axis, ticks: { ...axis.ticks, callback: (value) => `${value}${suffix}` } } },
+        plugins: { title: { display: true, text: title, color: colour("--ink") }, legend: { labels: { color: colour("--ink"), usePointStyle: true, pointStyle: "line" } } },
+        scales: { x: { ...axis, ticks: { ...axis.ticks, maxRotation: 0 }, title: { display: true, text: "Epoch", color: colour("--ink-soft") } }, y: { ...axis, ticks: { ...axis.ticks, callback: (value) => `${value}${suffix}` } } },
       },
     });
   }

@@ -1,6 +1,8 @@
 // One image large: decide by key, by button or by finger; the next one is on the screen before the server has answered.
 import Ahead from "./review-ahead.js";
 import Changes from "./review-changes.js";
+import Conflicts from "./review-conflicts.js";
+import History from "./review-history.js";
 import { actOf } from "./review-keys.js";
 import KeysDialog from "./review-keys-dialog.js";
 import Labels from "./review-labels.js";
@@ -8,9 +10,10 @@ import { announce, decisionWords, expected, paintProgress, part, showStatus } fr
 import DecisionStore from "./review-store.js";
 import Swipe from "./review-swipe.js";
 import Why from "./review-why.js";
+import Zoom from "./review-zoom.js";
 
 export default class {
-  #root; #store; #changes; #ahead; #why; #item; #view; #here; #busy = false; #missing = null; #keys; #labels; #listening = new AbortController();
+  #root; #store; #changes; #conflicts; #history; #ahead; #why; #zoom; #item; #view; #here; #busy = false; #missing = null; #keys; #labels; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -19,19 +22,24 @@ export default class {
     this.#here = `/reviews/${review}`;
     this.#item = JSON.parse(part(element, "item").textContent);
     this.#store = new DecisionStore({ review, user, order });
-    this.#ahead = new Ahead(this.#store, view);
-    this.#changes = new Changes(this.#store, lastChange);
     this.#why = new Why(element, this.#store);
+    this.#zoom = new Zoom(element, this.#listening.signal);
+    this.#ahead = new Ahead(this.#store, view, (items) => this.#why.prepare(items));
+    this.#changes = new Changes(this.#store, lastChange);
     this.#keys = new KeysDialog(element);
     this.#labels = new Labels(element, (label) => this.#relabel(label), () => this.#item.predicted);
     this.#listen();
-    if (part(element, "why").dataset.state !== "ready") this.#why.show(this.#item.image_id);
+    this.#conflicts = new Conflicts(element, this.#store);
+    this.#history = new History(element, this.#store, this.#item.image_id);
+    if (part(element, "why").dataset.state !== "ready") this.#why.show(this.#item, { there: true });
     this.#ahead.prepare(this.#item.rank);
   }
 
   disconnect() {
     this.#listening.abort();
     this.#changes.disconnect();
+    this.#conflicts.disconnect();
+    this.#history.disconnect();
     this.#why.disconnect();
     this.#keys.disconnect();
     this.#store.disconnect();
@@ -42,9 +50,9 @@ export default class {
     document.addEventListener("keydown", (event) => this.#key(event), { signal });
     this.#root.addEventListener("submit", (event) => this.#submit(event), { signal });
     this.#root.addEventListener("click", (event) => this.#click(event), { signal });
-    document.getElementById("undo").addEventListener("submit", (event) => this.#submit(event), { signal });
     this.#store.addEventListener("saved", ({ detail }) => this.#saved(detail), { signal });
     this.#store.addEventListener("refused", ({ detail }) => this.#refused(detail), { signal });
+    this.#store.addEventListener("conflict", ({ detail }) => this.#repaint([detail.image]), { signal });
     this.#store.addEventListener("state", ({ detail }) => this.#back(detail), { signal });
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     part(this.#root, "image").addEventListener("load", ({ target }) => this.#sharpen(target), { signal });
@@ -63,13 +71,21 @@ export default class {
       suggested: () => this.#relabel(this.#item.predicted),
       label: () => this.#labels.open(),
       undo: () => this.#store.undo(),
-      previous: () => this.#move("previous"),
-      following: () => this.#move("following"),
+      redo: () => this.#store.redo(),
+      previous: () => (found.extend && this.#zoom.zoomed ? this.#zoom.pan(-1, 0) : this.#move("previous")),
+      following: () => (found.extend && this.#zoom.zoomed ? this.#zoom.pan(1, 0) : this.#move("following")),
+      above: () => this.#zoom.pan(0, -1),
+      below: () => this.#zoom.pan(0, 1),
+      closer: () => this.#zoom.by(1.5),
+      farther: () => this.#zoom.by(1 / 1.5),
+      fit: () => this.#zoom.fit(),
       keys: () => this.#keys.open(),
       leave: () => part(this.#root, "grid").click(),
       filter: () => { location.href = `${part(this.#root, "grid").href}#filters`; },
     };
-    if (!acts[found.act]) return;
+    // Without an image to move about in, up and down are the page's.
+    const scrolls = (found.act === "above" || found.act === "below") && !(found.extend && this.#zoom.zoomed);
+    if (!acts[found.act] || scrolls) return;
     event.preventDefault();
     acts[found.act]();
   }
@@ -77,7 +93,8 @@ export default class {
   #submit(event) {
     if (event.target.method === "dialog") return;
     event.preventDefault();
-    if (event.target.id === "undo") return void this.#store.undo();
+    const { id } = event.target;
+    if (id === "undo" || id === "redo") return void this.#store[id]();
     const action = event.submitter?.value;
     if (action === "relabel") this.#relabel(this.#labels.value);
     else if (action === "suggested") this.#relabel(this.#item.predicted);
@@ -102,7 +119,7 @@ export default class {
     if (this.#busy) return;
     const item = this.#item;
     this.#ahead.drop(item.image_id);
-    this.#store.decide(item.image_id, action, label);
+    this.#store.decide(item.image_id, action, label, item.change);
     this.#paintDecision(expected(this.#root, action, label));
     // In the menu of labels, keys would choose labels.
     this.#labels.clear();
@@ -136,12 +153,12 @@ export default class {
 
   #saved({ entry, outcome }) {
     paintProgress(this.#root, outcome.progress);
-    if (entry.path !== "undo") return this.#repaint(outcome.items);
+    if (entry.path !== "undo" && entry.path !== "redo") return this.#repaint(outcome.items);
     this.#ahead.reset(outcome.items.map((item) => item.image_id));
     if (outcome.items.length === 1) this.#paint(outcome.items[0]);
     else this.#repaint(outcome.items);
     const left = outcome.left ? ` ${outcome.left} stayed: somebody decided since.` : "";
-    announce(this.#root, `Taken back: ${outcome.count}.${left}`);
+    announce(this.#root, `${entry.path === "undo" ? "Taken back" : "Done again"}: ${outcome.count}.${left}`);
     return undefined;
   }
 
@@ -155,8 +172,13 @@ export default class {
       if (!item.decision) this.#ahead.restore(item.image_id);
       else if (String(item.decision.by_id) !== this.#root.dataset.user) this.#ahead.drop(item.image_id);
     }
-    if (reply.reload) this.#ahead.reset();
+    if (reply.reload) { this.#ahead.reset(); this.#refresh(); }
     this.#repaint(reply.items);
+  }
+
+  /** Ask how the image on the screen stands. */
+  async #refresh() {
+    try { this.#repaint((await this.#store.get(`images?image_id=${this.#item.image_id}&order=${this.#store.order}`)).items); } catch { /* the next news repaint it */ }
   }
 
   #repaint(items) {
@@ -167,7 +189,9 @@ export default class {
   #paint(item) {
     const root = this.#root;
     this.#item = item;
-    this.#why.show(item.image_id);
+    this.#why.show(item);
+    this.#history.show(item.image_id);
+    this.#zoom.fit();
     const image = part(root, "image");
     image.src = item.full;
     image.alt = `Labelled ${item.label_name}, the model sees ${item.predicted_name}`;

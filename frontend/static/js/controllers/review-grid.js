@@ -1,6 +1,8 @@
 // The page of suggestions: cursor, selection and whole views by key, button or finger; each decision is on its tile at once.
 import Band from "./review-band.js";
 import Changes from "./review-changes.js";
+import Conflicts from "./review-conflicts.js";
+import { filterOf, saysWhichDecided } from "./review-filters.js";
 import { actOf } from "./review-keys.js";
 import KeysDialog from "./review-keys-dialog.js";
 import Labels from "./review-labels.js";
@@ -13,9 +15,10 @@ import Tiles from "./review-tiles.js";
 const AT_ONCE = 200;
 const number = new Intl.NumberFormat("en-US");
 const images = (count) => `${number.format(count)} ${count === 1 ? "image" : "images"}`;
+const stayed = (left) => (left ? ` ${number.format(left)} stayed: somebody decided since.` : "");
 
 export default class {
-  #root; #store; #changes; #tiles; #filter; #bulk; #idle; #keys; #labels; #scroll; #listening = new AbortController();
+  #root; #store; #changes; #conflicts; #tiles; #filter; #bulk; #idle; #keys; #labels; #scroll; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -30,6 +33,7 @@ export default class {
     this.#keys = new KeysDialog(element);
     this.#labels = new Labels(element, (label) => this.#relabel(label), () => this.#seen([this.#tiles.here]));
     this.#listen();
+    this.#conflicts = new Conflicts(element, this.#store);
     if (location.hash === "#filters") this.#filters();
   }
 
@@ -37,6 +41,7 @@ export default class {
     this.#listening.abort();
     this.#changes.disconnect();
     this.#scroll?.disconnect();
+    this.#conflicts.disconnect();
     this.#keys.disconnect();
     this.#store.disconnect();
   }
@@ -50,6 +55,7 @@ export default class {
     this.#tiles.addEventListener("selection", () => this.#selected(), { signal });
     this.#store.addEventListener("saved", ({ detail }) => this.#saved(detail), { signal });
     this.#store.addEventListener("refused", ({ detail }) => this.#refresh(detail.entry), { signal });
+    this.#store.addEventListener("conflict", ({ detail }) => this.#repaint([detail.image]), { signal });
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     if (part(this.#root, "tiles")) new Band(part(this.#root, "tiles"), this.#tiles, signal);
     if ("scroll" in this.#root.dataset && part(this.#root, "tiles")) this.#scrolling(signal);
@@ -89,6 +95,7 @@ export default class {
       suggested: () => this.#suggested(),
       label: () => this.#labels.open(),
       undo: () => this.#store.undo(),
+      redo: () => this.#store.redo(),
       all: () => this.#all(),
       select: () => (found.extend ? this.#tiles.rangeTo(this.#tiles.here) : this.#tiles.toggle()),
       open: () => this.#tiles.open(),
@@ -106,9 +113,10 @@ export default class {
   }
 
   #submit(event) {
-    if (event.target.id !== "decide" && event.target.id !== "undo") return;
+    const { id } = event.target;
+    if (id !== "decide" && id !== "undo" && id !== "redo") return;
     event.preventDefault();
-    if (event.target.id === "undo") return void this.#store.undo();
+    if (id !== "decide") return void this.#store[id]();
     const action = event.submitter?.value;
     if (action === "relabel") this.#relabel(this.#labels.value);
     else if (action) this.#decide(action);
@@ -146,12 +154,12 @@ export default class {
       await this.#store.send();
       this.#bulk = (await this.#store.get(`counts?${new URLSearchParams(this.#filter)}`)).bulk;
     } catch { return announce(this.#root, "The view cannot be counted now. Try again when the connection is back."); }
-    this.#tiles.select(this.#filter.decision ? this.#tiles.all() : this.#tiles.undecided());
+    this.#tiles.select(saysWhichDecided(this.#filter) ? this.#tiles.all() : this.#tiles.undecided());
     part(this.#root, "scope").value = "view";
     return this.#say(this.#bulk ? `All ${images(this.#bulk)} ${this.#kind()} selected, on every page` : "Nothing to decide in this view");
   }
 
-  #kind() { return this.#filter.decision ? "of this view" : "not yet decided in this view"; }
+  #kind() { return saysWhichDecided(this.#filter) ? "of this view" : "not yet decided in this view"; }
 
   #relabel(label) {
     const known = label !== "" && Number(label) < Number(this.#root.dataset.classes);
@@ -220,24 +228,23 @@ export default class {
 
   #saved({ entry, outcome }) {
     paintProgress(this.#root, outcome.progress);
-    if (outcome.items.length < Math.min(outcome.count, this.#tiles.ids.length)) this.#refresh();
+    if (outcome.items.length < Math.min(outcome.count, this.#tiles.ids.length) || outcome.left) this.#refresh();
     this.#repaint(outcome.items);
-    if (entry.path === "undo") this.#takenBack(outcome);
-    else if (entry.path === "decisions/bulk") announce(this.#root, `${images(outcome.count)} decided. Undo takes them back together.`);
+    if (entry.path === "undo" || entry.path === "redo") this.#takenBack(entry.path, outcome);
+    else if (entry.path === "decisions/bulk") announce(this.#root, `${images(outcome.count)} decided. Undo takes them back together.${stayed(outcome.left)}`);
   }
 
-  #takenBack({ items, count, left }) {
+  #takenBack(path, { items, count, left }) {
     const ids = new Set(items.map((item) => String(item.image_id)));
     const tile = this.#tiles.all().find((one) => ids.has(one.dataset.image));
     this.#tiles.go(tile);
     const where = tile || !count ? "" : items.length === 1 ? ` Rank ${number.format(items[0].rank)}, on another page.` : " They are on other pages.";
-    const stayed = left ? ` ${number.format(left)} stayed: somebody decided since.` : "";
-    announce(this.#root, `Taken back: ${images(count)}.${where}${stayed}`);
+    announce(this.#root, `${path === "undo" ? "Taken back" : "Done again"}: ${images(count)}.${where}${stayed(left)}`);
   }
 
   #others(reply) {
     paintProgress(this.#root, reply.progress);
-    if (reply.reload) this.#refresh();
+    if (reply.reload) reply.until(this.#refresh());
     this.#repaint(reply.items);
   }
 
@@ -259,12 +266,4 @@ export default class {
     part(this.#root, "filters-fold").open = true;
     part(this.#root, "first-filter").focus();
   }
-}
-
-function filterOf(view) {
-  const query = new URLSearchParams(view);
-  const filter = {};
-  for (const name of ["label", "predicted"]) if (query.has(name)) filter[name] = Number(query.get(name));
-  if (query.has("decision")) filter.decision = query.get("decision");
-  return filter;
 }

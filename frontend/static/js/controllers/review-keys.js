@@ -3,6 +3,7 @@
 const KEPT = "winnow:keys";
 const USUAL = {
   remove: "e", keep: "k", unsure: "u", suggested: "s", label: "l", undo: "z", redo: "Shift+z",
+  closer: "+", farther: "-", fit: "f",
   previous: "ArrowLeft", following: "ArrowRight", above: "ArrowUp", below: "ArrowDown",
   select: " ", all: "a", open: "Enter", filter: "/", keys: "?",
 };
@@ -80,5 +81,6 @@ function meant(event) {
   if (event.ctrlKey) return { z: "undo", "Shift+z": "redo", y: "redo" }[name];
   if (/^[0-9]$/.test(event.key)) return "relabel";
   if (event.key === "Escape") return "leave";
-  return actOn(name) ?? actOn(name.replace("Shift+", ""));
+  // On most keyboards + is = with Shift.
+  return actOn(name) ?? actOn(name.replace("Shift+", "")) ?? (name === "=" ? actOn("+") : undefined);
 }

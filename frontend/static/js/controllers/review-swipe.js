@@ -20,7 +20,7 @@ export default class Swipe {
   }
 
   /** While the picture or the page is enlarged, a finger moves it about. */
-  get #enlarged() { return "zoomed" in this.#stage.dataset || (globalThis.visualViewport?.scale ?? 1) > 1.01; }
+  get #enlarged() { return this.#stage.querySelector("[data-zoomed=yes]") !== null || (globalThis.visualViewport?.scale ?? 1) > 1.01; }
 
   #still() { this.#stage.classList.toggle("focus__stage--swipes", !this.#enlarged); }
 

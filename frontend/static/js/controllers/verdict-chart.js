@@ -1,5 +1,5 @@
 // Draws a verdict: each arm's accuracy with every fresh start as a dot, the gain with its 95 % interval, and the learning curves.
-// The numbers come from the JSON script block inside; the page's tables say the same in words.
+// The numbers come from the JSON script block inside, and the canvases wait there too; the page's tables say the same in words.
 const LIBRARY = "/static/js/vendor/chart-4.6.1.umd.min.js";
 const ARMS = ["before", "cleaned", "random"];
 
@@ -24,7 +24,6 @@ export default class VerdictChart {
 
   #clear() {
     this.#charts.splice(0).forEach((chart) => chart.destroy());
-    this.#element.querySelectorAll("figure").forEach((figure) => figure.remove());
   }
 
   #draw() {
@@ -33,22 +32,13 @@ export default class VerdictChart {
     const style = getComputedStyle(document.documentElement);
     this.ink = (name) => style.getPropertyValue(`--${name}`).trim();
     const { panels, curves } = this.#data;
-    this.#chart("Gain in test accuracy, in points, with its 95 % interval", this.#gains(panels));
-    this.#chart("Test accuracy of each fresh start, in %", this.#dots(panels[0]));
-    if (curves.length > 1) this.#chart("Validation accuracy after each epoch, in %, same training repeated", this.#curves(curves));
+    this.#chart("gains", this.#gains(panels));
+    this.#chart("dots", this.#dots(panels[0]));
+    if (curves.length > 1) this.#chart("curves", this.#curves(curves));
   }
 
-  #chart(title, config) {
-    const figure = document.createElement("figure");
-    const caption = figure.appendChild(document.createElement("figcaption"));
-    const box = figure.appendChild(document.createElement("div"));
-    const canvas = box.appendChild(document.createElement("canvas"));
-    caption.textContent = title;
-    box.className = "chart";
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", `${title}. The tables below hold the numbers.`);
-    this.#element.append(figure);
-    this.#charts.push(new globalThis.Chart(canvas, config));
+  #chart(part, config) {
+    this.#charts.push(new globalThis.Chart(this.#element.querySelector(`[data-part=${part}]`), config));
   }
 
   #options(more) {

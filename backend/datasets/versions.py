@@ -1,0 +1,171 @@
+"""The history of a data set: each version, and what it changed of the one before it: which images, and by whose decision."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+from sqlalchemy import Row, Select, Subquery, and_, case, func, select, union
+from sqlalchemy.orm import Session, aliased
+
+from backend.errors import NotFound
+from backend.models import SMALL_PIXELS, Cleansing, DataSet, Decision, Image, User, Version, VersionChange
+
+# It leaves, it gets another label, or it is back after the version before left it out.
+Kind = Literal["removed", "relabelled", "returned"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+# Stands for a label where the image is out.
+OUT = -1
+# Read out of the verdict, which may be long, by the database.
+_JUDGEMENT = Cleansing.verdict["judgement"].as_string()
+
+
+@dataclass(frozen=True)
+class Step:
+    """A version in the history. `changes` counts what it changed of its parent, by kind; the first version has no parent and changes nothing."""
+
+    version: Version
+    parent_number: int | None
+    changes: dict[str, int]
+    by: str | None
+    review_id: int | None
+    cleansing_id: int | None
+    judgement: str | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """An image that a version holds otherwise than its parent; a label is None where the image is out. `by` decided it, `at` that moment."""
+
+    image_id: int
+    path: str
+    thumbnail: str
+    full: str
+    small: bool
+    split: str
+    kind: Kind
+    label: int | None
+    label_name: str | None
+    new_label: int | None
+    new_label_name: str | None
+    by: str | None
+    at: datetime | None
+
+
+def history(session: Session, data_set: DataSet, number: int | None = None) -> list[Step]:
+    """All versions, newest first; or the one of that number, in a list."""
+    parent = aliased(Version)
+    chosen = (
+        select(Version, parent.number, User.name, Cleansing.review_id, Cleansing.id, _JUDGEMENT)
+        .outerjoin(parent, parent.id == Version.parent_id)
+        .outerjoin(User, User.id == Version.created_by)
+        .outerjoin(Cleansing, Cleansing.version_id == Version.id)
+        .where(Version.data_set_id == data_set.id)
+        .order_by(Version.number.desc())
+    )
+    rows = session.execute(chosen if number is None else chosen.where(Version.number == number)).all()
+    counted = _counts(session, data_set, number)
+    return [
+        Step(version, before, dict.fromkeys(KINDS, 0) | counted.get(version.id, {}), by, review_id, cleansing_id, judgement)
+        for version, before, by, review_id, cleansing_id, judgement in rows
+    ]
+
+
+def step(session: Session, data_set: DataSet, number: int) -> Step:
+    """The version of that number in the history. Raises NotFound."""
+    found = history(session, data_set, number)
+    if not found:
+        raise NotFound(f"{data_set.name} has no version {number}.")
+    return found[0]
+
+
+def changes(
+    session: Session, data_set: DataSet, of: Step, *, kind: Kind | None = None, after: int = 0, limit: int = 60
+) -> tuple[list[Change], int | None]:
+    """Some of the images that a version holds otherwise than its parent, in order of their ids, and the id to go on after."""
+    found = _differences(data_set, of.version.number).where(Image.id > after)
+    if kind is not None:
+        found = found.where(_kind_of == kind)
+    rows = session.execute(found.order_by(Image.id).limit(limit + 1)).all()
+    shown = rows[:limit]
+    deciders = _deciders(session, of, [row.image_id for row in shown])
+    return [_change(data_set, row, deciders) for row in shown], shown[-1].image_id if len(rows) > limit else None
+
+
+_child, _before = aliased(VersionChange), aliased(VersionChange)
+# The label in the parent and in the version: what its change says, or what was imported.
+_label = case((_before.image_id.is_(None), Image.label), else_=func.coalesce(_before.label, OUT))
+_new_label = case((_child.image_id.is_(None), Image.label), else_=func.coalesce(_child.label, OUT))
+_kind_of = case((_new_label == OUT, "removed"), (_label == OUT, "returned"), else_="relabelled")
+
+
+def _touched(data_set: DataSet, number: int | None) -> Subquery:
+    """(version, parent, image) for each image that a version or its parent changed of the import: only these can differ."""
+    here = [Version.data_set_id == data_set.id, Version.parent_id.is_not(None)] + ([] if number is None else [Version.number == number])
+    columns = (Version.id.label("version_id"), Version.parent_id, VersionChange.image_id)
+    own = select(*columns).join(VersionChange, VersionChange.version_id == Version.id).where(*here)
+    parents = select(*columns).join(VersionChange, VersionChange.version_id == Version.parent_id).where(*here)
+    return union(own, parents).subquery()
+
+
+def _differences(data_set: DataSet, number: int | None) -> Select[Any]:
+    """One row for each version and image that the version holds otherwise than its parent."""
+    touched = _touched(data_set, number)
+    return (
+        select(
+            touched.c.version_id,
+            Image.id.label("image_id"),
+            Image.path,
+            Image.content_hash,
+            Image.width,
+            Image.height,
+            Image.split,
+            _label.label("label"),
+            _new_label.label("new_label"),
+            _kind_of.label("kind"),
+        )
+        .join(Image, Image.id == touched.c.image_id)
+        .outerjoin(_child, and_(_child.version_id == touched.c.version_id, _child.image_id == Image.id))
+        .outerjoin(_before, and_(_before.version_id == touched.c.parent_id, _before.image_id == Image.id))
+        .where(_label != _new_label)
+    )
+
+
+def _counts(session: Session, data_set: DataSet, number: int | None) -> dict[int, dict[str, int]]:
+    """Version id → kind → images."""
+    found = _differences(data_set, number).subquery()
+    rows = session.execute(select(found.c.version_id, found.c.kind, func.count()).group_by(found.c.version_id, found.c.kind))
+    counted: dict[int, dict[str, int]] = {}
+    for version_id, kind, count in rows:
+        counted.setdefault(version_id, {})[kind] = count
+    return counted
+
+
+def _deciders(session: Session, of: Step, image_ids: Sequence[int]) -> dict[int, tuple[str | None, datetime]]:
+    """Image id → who decided on it last before the version was made, and when. A review may go on afterwards; that is not this version's."""
+    if of.review_id is None or not image_ids:
+        return {}
+    by_then = (Decision.review_id == of.review_id, Decision.image_id.in_(image_ids), Decision.created_at <= of.version.created_at)
+    last = select(func.max(Decision.id)).where(*by_then).group_by(Decision.image_id)
+    decided = select(Decision.image_id, User.name, Decision.created_at).outerjoin(User, User.id == Decision.user_id)
+    return {image_id: (name, at) for image_id, name, at in session.execute(decided.where(Decision.id.in_(last)))}
+
+
+def _change(data_set: DataSet, row: Row[Any], deciders: dict[int, tuple[str | None, datetime]]) -> Change:
+    by, at = deciders.get(row.image_id, (None, None))
+    label, new_label = (None if value == OUT else int(value) for value in (row.label, row.new_label))
+    return Change(
+        image_id=row.image_id,
+        path=row.path,
+        thumbnail=f"/images/{data_set.id}/thumbnails/{row.content_hash}.webp",
+        full=f"/images/{data_set.id}/full/{row.content_hash}.webp",
+        small=max(row.width, row.height) <= SMALL_PIXELS,
+        split=row.split,
+        kind=row.kind,
+        label=label,
+        label_name=None if label is None else data_set.class_names[label],
+        new_label=new_label,
+        new_label_name=None if new_label is None else data_set.class_names[new_label],
+        by=by,
+        at=at,
+    )

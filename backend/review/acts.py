@@ -1,0 +1,132 @@
+"""What every act on a review is made of: the lock, the client's key, the rows that it appends, and what it changed."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, String, and_, cast, func, insert, literal, null, or_, select, update
+from sqlalchemy.orm import Session
+
+from backend.errors import Conflict, Invalid
+from backend.models import DataSet, Decision, Review, Suggestion, User, now
+from backend.review import service
+
+
+@dataclass(frozen=True)
+class Act:
+    """What a request did: the images it touched (at most service.MOST_CHANGES are read back), how many, and how many it left alone."""
+
+    items: list[Row[Any]]
+    count: int
+    left: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a person chose: remove | keep | relabel | unsure, with the new class for relabel."""
+
+    action: str
+    label: int | None = None
+
+    def check(self, data_set: DataSet) -> None:
+        """Invalid unless the action exists and its class does too."""
+        if self.action not in service.DECISIONS:
+            raise Invalid(f"“{self.action}” is no decision; it may be {', '.join(service.DECISIONS)}.")
+        if self.action == "relabel" and (self.label is None or not 0 <= self.label < len(data_set.class_names)):
+            raise Invalid("Choose the class that this image should have.")
+        if self.action != "relabel" and self.label is not None:
+            raise Invalid("Only “relabel” takes a class.")
+
+
+def locked(session: Session, user: User, review: Review, choice: Choice | None = None) -> Review:
+    """The review, locked: acts on one review come one after the other, so change numbers have no gaps in time."""
+    service.check_ready(review)
+    if choice is not None:
+        choice.check(service.data_set_of(session, user, review))
+    return session.get_one(Review, review.id, with_for_update=True, populate_existing=True)
+
+
+def next_change(review: Review) -> int:
+    """Count the review's changes up by one."""
+    review.last_change += 1
+    return review.last_change
+
+
+def repeated(session: Session, review: Review, user: User, client_key: str) -> Act | None:
+    """The outcome of the act that this key already stands for, read back; Conflict when it was somebody else's."""
+    if not 0 < len(client_key) <= 36 or "\0" in client_key:
+        raise Invalid("The client key must have 1 to 36 characters; a random UUID is best.")
+    mine = of_act(review, client_key)
+    first = session.execute(select(Decision.user_id, func.count()).where(mine).group_by(Decision.user_id)).first()
+    if first is None:
+        return None
+    user_id, count = first
+    if user_id != user.id:
+        raise Conflict("This key was used for another person's decision. Nothing was changed.")
+    ids = session.scalars(select(Decision.image_id).where(mine).limit(service.MOST_CHANGES)).all()
+    return Act(service.suggestions_of(session, review, ids), count)
+
+
+def row_key(image_id: Any) -> ColumnElement[str]:
+    """The key of one row of a batch."""
+    # 16 random hexadecimal digits and the image's number: fits the column, and no two acts share one.
+    return literal(secrets.token_hex(8) + ":") + cast(image_id, String)
+
+
+def of_act(review: Review, client_key: str) -> ColumnElement[bool]:
+    """The rows of `decisions` that an act under this key appended: one, or those of its batch."""
+    return and_(Decision.review_id == review.id, or_(Decision.client_key == client_key, Decision.batch == client_key))
+
+
+def record(
+    session: Session,
+    user: User,
+    review: Review,
+    where: list[ColumnElement[bool]],
+    choice: Choice,
+    client_key: str,
+    *,
+    batch: bool,
+    redoes: Any = None,
+) -> tuple[int, int]:
+    """Append one decision for each suggestion that matches, and put it in force: two statements however many there are.
+
+    redoes: the undo that each of them does again, as a column. Returns the change's number and how many there are.
+    """
+    moment = now()
+    values = {
+        "review_id": Suggestion.review_id,
+        "image_id": Suggestion.image_id,
+        "user_id": literal(user.id),
+        "client_key": row_key(Suggestion.image_id) if batch else literal(client_key),
+        "action": literal(choice.action),
+        "label": literal(choice.label) if choice.label is not None else null(),
+        "batch": literal(client_key) if batch else null(),
+        "previous_id": Suggestion.decision_id,
+        "redoes_id": null() if redoes is None else redoes,
+        "created_at": literal(moment, Decision.created_at.type),
+    }
+    session.execute(insert(Decision).from_select(list(values), select(*values.values()).where(*where)))
+    return _put_in_force(session, user, review, of_act(review, client_key), choice, moment)
+
+
+def _put_in_force(
+    session: Session, user: User, review: Review, rows: ColumnElement[bool], choice: Choice, moment: datetime
+) -> tuple[int, int]:
+    # Found by the new rows, not by what chose them: having decided may have changed that.
+    change = next_change(review)
+    this = select(Decision.id).where(rows, Decision.image_id == Suggestion.image_id).correlate(Suggestion).scalar_subquery()
+    result = session.execute(
+        update(Suggestion)
+        .where(Suggestion.review_id == review.id, Suggestion.image_id.in_(select(Decision.image_id).where(rows)))
+        .values(decision=choice.action, decision_label=choice.label, decision_id=this, decided_by=user.id, decided_at=moment, change=change)
+        .execution_options(synchronize_session=False)
+    )
+    return change, result.rowcount  # type: ignore[attr-defined]
+
+
+def changed(session: Session, review: Review, change: int) -> list[Row[Any]]:
+    """The suggestions that this change touched; none of them when they are many."""
+    session.flush()
+    return (service.changes_since(session, review, change - 1) or [])[: service.MOST_CHANGES]

@@ -1,0 +1,137 @@
+"""Small things that make pages calm: nothing jumps while they load, an error has a way out, and what is shown alone is shown well."""
+
+from collections.abc import Callable
+
+import pytest
+from fastapi import FastAPI
+from playwright.sync_api import Page, expect
+
+from backend.db import Database
+from backend.models import DataSet, User
+from backend.storage import Storage
+from tests.browser.conftest import PageErrors
+from tests.factories import a_data_set, a_job, a_run
+from tests.world import World, a_world, an_epoch
+
+pytestmark = pytest.mark.browser
+
+# How far things moved by themselves after they were first painted, as browsers measure it: 0 is nothing, 0.1 is a nuisance.
+WATCH_SHIFTS = """
+  window.shifts = [];
+  new PerformanceObserver((list) => window.shifts.push(...list.getEntries()
+    .filter((entry) => !entry.hadRecentInput)
+    .map((entry) => [entry.value, entry.sources.map(({ node }) => (node?.parentElement ?? node)?.outerHTML?.slice(0, 100)).join()])))
+    .observe({ type: "layout-shift", buffered: true });
+"""
+# Where the words of a button begin, and where its section begins.
+EDGES = """(button) => {
+  const words = document.createRange();
+  words.selectNodeContents(button);
+  return [words.getBoundingClientRect().left, button.closest("section").getBoundingClientRect().left];
+}"""
+POINTS = "(canvas) => globalThis.Chart?.getChart(canvas)?.getDatasetMeta(1).data.map((point) => point.options.radius) ?? []"
+
+
+@pytest.fixture
+def data_set(database: Database, storage: Storage) -> DataSet:
+    with database.transaction() as session:
+        return a_data_set(session, storage)
+
+
+@pytest.fixture
+def world(database: Database, storage: Storage, owner: User, reviewer: User) -> World:
+    with database.transaction() as session:
+        return a_world(session, storage, owner, reviewer)
+
+
+def test_nothing_jumps_while_a_page_loads(page: Page, world: World) -> None:
+    page.add_init_script(WATCH_SHIFTS)
+    measured, done = world.ids["cleansing_id"][-5], world.ids["run_id"][5]
+    for address in ("/datasets", "/datasets/1", f"/runs/{done}", f"/cleansings/{measured}", "/jobs"):
+        page.goto(address)
+        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(300)  # the charts draw a frame later
+        found = page.evaluate("window.shifts")
+        assert sum(value for value, _ in found) < 0.01, (address, found)
+
+
+def test_a_training_of_one_epoch_is_a_dot_one_can_see(page: Page, database: Database, data_set: DataSet) -> None:
+    with database.transaction() as session:
+        run = a_run(session, session.merge(data_set))
+        an_epoch(session, run, 1)
+    page.goto(f"/runs/{run.id}")
+    chart = page.locator("canvas[data-part=accuracy]")
+    for _ in range(100):
+        if radii := chart.evaluate(POINTS):
+            break
+        page.wait_for_timeout(50)
+    assert [radius >= 2 for radius in radii] == [True]
+
+
+def test_while_a_training_runs_its_epochs_come_as_curves_and_as_rows(page: Page, database: Database, data_set: DataSet) -> None:
+    with database.transaction() as session:
+        run = a_run(session, session.merge(data_set), state="queued")
+        run.job_id = a_job(session, subject_id=run.id, data_set_id=data_set.id, state="running").id
+    page.goto(f"/runs/{run.id}")
+    expect(page.locator("[data-part=told]")).to_have_text("The curves begin once the first epoch has ended.")
+    for epoch in (1, 2):
+        with database.transaction() as session:
+            an_epoch(session, run, epoch)
+        expect(page.locator("[data-part=told]")).to_have_text(f"After epoch {epoch}.")
+    page.get_by_text("The numbers").click()
+    rows = page.locator("[data-part=rows] tr")
+    expect(rows).to_have_count(2)
+    expect(rows.nth(1)).to_have_text("20.7550.0\u00a0%0.550.0\u00a0%0.000010.2 s")
+
+
+def test_a_quiet_button_begins_where_the_lines_above_it_begin(page: Page, database: Database, data_set: DataSet) -> None:
+    with database.transaction() as session:
+        job = a_job(session, data_set_id=data_set.id)
+    page.goto(f"/jobs/{job.id}")
+    words, section = page.get_by_role("button", name="Cancel").evaluate(EDGES)
+    assert abs(words - section) <= 1
+
+
+def test_an_empty_filter_says_of_what_there_is_nothing(page: Page) -> None:
+    page.goto("/jobs?state=failed")
+    expect(page.locator(".empty__title")).to_have_text("No failed jobs")
+
+
+def test_an_upload_that_breaks_off_is_told_as_an_error(page: Page, page_errors: PageErrors) -> None:
+    page_errors.expect("ERR_FAILED|ERR_CONNECTION")
+    page.goto("/datasets")
+    page.route("**/datasets", lambda route: route.abort() if route.request.method == "POST" else route.continue_())
+    page.get_by_label("Zip file", exact=True).set_input_files({"name": "a.zip", "mimeType": "application/zip", "buffer": b"PK"})
+    page.locator("form", has_text="A zip file").get_by_role("button", name="Import").click()
+    status = page.get_by_role("status")
+    expect(status).to_have_text("The connection broke. Nothing was imported; try again.")
+    expect(status).to_have_class("notice notice--error")
+    expect(page.get_by_role("progressbar", name="Upload")).to_be_hidden()
+
+
+def test_every_error_page_has_the_menu_and_a_way_out(
+    app: FastAPI, visit: Callable[..., Page], reviewer: User, data_set: DataSet, page_errors: PageErrors
+) -> None:
+    page_errors.expect("status of [45]")
+
+    @app.get("/breaks")
+    def breaks() -> None:
+        raise RuntimeError("on purpose")
+
+    page = visit(reviewer)
+    ways = {
+        "/nowhere": "Go to the data sets",
+        "/datasets/99": "Go to the data sets",
+        f"/datasets/{data_set.id}/runs/new": "Go to the data sets",
+        "/jobs?state=asleep": "The same page as it usually is",
+        "/breaks": "Try again",
+    }
+    for address, way in ways.items():
+        page.goto(address)
+        expect(page.get_by_role("alert")).to_have_count(1)
+        expect(page.get_by_role("link", name=way)).to_be_visible()
+        if address != "/breaks":  # what nobody foresaw may be that nobody can be looked up
+            expect(page.get_by_role("navigation", name="Main")).to_contain_text("rita")
+    page.goto("/jobs?state=asleep")
+    page.get_by_role("link", name="The same page as it usually is").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
