@@ -21,7 +21,7 @@ from backend.review import decisions, orders, present, service, undoing, why, wo
 from backend.review.acts import Act, Choice
 from backend.review.schemas import ProgressOut, WhyOut
 from backend.review.service import Known
-from backend.review.view import PAGE_SIZES, View
+from backend.review.view import PAGE_SIZES, SCROLLING, View
 from backend.runs import averages
 
 router = APIRouter(prefix="/reviews", include_in_schema=False)
@@ -57,7 +57,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         in_view=in_view,
         bulk_count=bulk_count,
         small=_small(session, found.items[0]) if found.items else False,
-        sizes=PAGE_SIZES,
+        sizes=(*PAGE_SIZES, SCROLLING),
         accepted=cleansing.accepted_of(session, review),
     )
 

@@ -47,6 +47,20 @@ def selected(page: Page) -> list[int]:
     return [int(rank) for rank in page.locator(".tile:has(input:checked)").evaluate_all("tiles => tiles.map(tile => tile.dataset.rank)")]
 
 
+def until(page: Page, condition: str) -> None:
+    """Until a JavaScript expression holds. Playwright's own wait_for_function needs `eval`, which the page's policy forbids."""
+    page.evaluate(
+        """async (text) => {
+          const late = performance.now() + 15_000;
+          while (!(CONDITION)) {
+            if (performance.now() > late) throw new Error(`never: ${text}`);
+            await new Promise(requestAnimationFrame);
+          }
+        }""".replace("CONDITION", condition),
+        condition,
+    )
+
+
 def status(page: Page) -> Locator:
     return page.locator("[data-part=status]")
 

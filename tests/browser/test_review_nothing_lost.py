@@ -10,7 +10,7 @@ from sqlalchemy import delete
 from backend.db import Database
 from backend.models import Credential, Review, User
 from tests.browser.conftest import PageErrors
-from tests.browser.reviewing import Server, here, open_focus, open_grid, press, status, tile
+from tests.browser.reviewing import Server, here, open_focus, open_grid, press, status, tile, until
 from tests.reviewing import decide, queue_of
 
 pytestmark = pytest.mark.browser
@@ -247,7 +247,7 @@ def test_a_decision_that_is_refused_is_shown_and_does_not_block_the_others(
     press(page, "k")
     server.wait_for({2: "keep"})
     # The server knows a moment before the browser has its answer.
-    page.wait_for_function("!Object.keys(localStorage).some(name => name.startsWith('winnow:outbox:'))")
+    until(page, "!Object.keys(localStorage).some(name => name.startsWith('winnow:outbox:'))")
 
 
 def test_two_tabs_of_one_person_keep_the_order_of_acts(page: Page, review: Review, server: Server) -> None:

@@ -76,6 +76,17 @@ def test_a_band_that_shrinks_lets_go_and_esc_takes_it_away(page: Page, review: R
     assert selected(page) == [7]
 
 
+def test_a_band_may_begin_on_a_box_and_ticks_it_like_the_others(page: Page, review: Review) -> None:
+    open_grid(page, review)
+    box = tile(page, 2).locator("input").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(*middle(page, 3), steps=6)
+    page.mouse.up()
+    assert selected(page) == [2, 3]
+
+
 def test_a_click_without_a_band_still_opens_the_image(page: Page, review: Review) -> None:
     open_grid(page, review)
     draw(page, 1, 2)

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import CDPSession, Page, expect
 
 from backend.models import Review, User
-from tests.browser.reviewing import Server, at_rank, open_focus, open_grid
+from tests.browser.reviewing import Server, at_rank, open_focus, open_grid, until
 
 pytestmark = pytest.mark.browser
 
@@ -86,8 +86,8 @@ def test_two_fingers_zoom_and_decide_nothing(finger: Finger, server: Server) -> 
     finger.up()
     expect(finger.page.locator("[data-part=stage]")).to_have_attribute("data-swipe", "")
     assert server.decisions() == {}
-    # Enlarged, a finger moves the picture about.
     expect(finger.page.locator("[data-part=window]")).to_have_attribute("data-zoomed", "yes")
+    # Enlarged, a finger moves the picture about.
     finger.swipe(160, 0)
     assert server.decisions() == {}
 
@@ -97,7 +97,7 @@ def test_a_finger_that_scrolls_beside_the_picture_decides_nothing(finger: Finger
     assert box is not None
     finger.x, finger.y = box["x"] + box["width"] / 2, box["y"]
     finger.swipe(0, -200)
-    finger.page.wait_for_function("scrollY > 0")
+    until(finger.page, "scrollY > 0")
     at_rank(finger.page, 1)
     assert server.decisions() == {}
 

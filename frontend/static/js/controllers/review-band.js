@@ -4,7 +4,7 @@ const FROM = 6; // pixels until a press becomes a band
 const EDGE = 48; // near the window's edge the page scrolls along
 
 export default class Band {
-  #list; #tiles; #start = null; #box = null; #at = null; #rects = []; #before = []; #frame = 0; #dragged = false;
+  #list; #tiles; #start = null; #box = null; #at = null; #before = []; #frame = 0; #dragged = false;
 
   constructor(list, tiles, signal) {
     this.#list = list;
@@ -21,7 +21,7 @@ export default class Band {
 
   #down(event) {
     this.#dragged = false;
-    if (event.pointerType !== "mouse" || event.button !== 0 || event.target.closest("label")) return;
+    if (event.pointerType !== "mouse" || event.button !== 0) return;
     const adds = event.shiftKey || event.ctrlKey || event.metaKey;
     this.#start = { x: event.pageX, y: event.pageY, adds };
   }
@@ -50,13 +50,7 @@ export default class Band {
     const band = { left: Math.min(x, this.#start.x), top: Math.min(y, this.#start.y), right: Math.max(x, this.#start.x), bottom: Math.max(y, this.#start.y) };
     const sizes = { left: band.left, top: band.top, width: band.right - band.left, height: band.bottom - band.top };
     for (const [name, value] of Object.entries(sizes)) this.#box.style.setProperty(name, `${value}px`);
-    this.#tiles.select([...(this.#start.adds ? this.#before : []), ...this.#under(band)]);
-  }
-
-  #under(band) {
-    const tiles = this.#tiles.all();
-    if (this.#rects.length !== tiles.length) this.#rects = tiles.map(place);
-    return tiles.filter((_, at) => touches(this.#rects[at], band));
+    this.#tiles.select([...(this.#start.adds ? this.#before : []), ...this.#tiles.under(band)]);
   }
 
   #scroll() {
@@ -78,7 +72,6 @@ export default class Band {
     this.#list.classList.remove("tiles--banding");
     this.#start = this.#box = null;
     this.#frame = 0;
-    this.#rects = [];
   }
 
   /** Esc takes the band away, and with it what it selected. */
@@ -97,10 +90,3 @@ export default class Band {
     event.stopPropagation();
   }
 }
-
-function place(tile) {
-  const { left, top, right, bottom } = tile.getBoundingClientRect();
-  return { left: left + scrollX, top: top + scrollY, right: right + scrollX, bottom: bottom + scrollY };
-}
-
-const touches = (one, other) => one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom;

@@ -7,16 +7,18 @@ import { actOf } from "./review-keys.js";
 import KeysDialog from "./review-keys-dialog.js";
 import Labels from "./review-labels.js";
 import { announce, expected, paintProgress, part, showStatus } from "./review-paint.js";
+import Scroll from "./review-scroll.js";
 import { offerSize } from "./review-size.js";
 import DecisionStore from "./review-store.js";
 import Tiles from "./review-tiles.js";
 
+const AT_ONCE = 200;
 const number = new Intl.NumberFormat("en-US");
 const images = (count) => `${number.format(count)} ${count === 1 ? "image" : "images"}`;
 const stayed = (left) => (left ? ` ${number.format(left)} stayed: somebody decided since.` : "");
 
 export default class {
-  #root; #store; #changes; #conflicts; #tiles; #filter; #bulk; #idle; #keys; #labels; #listening = new AbortController();
+  #root; #store; #changes; #conflicts; #tiles; #filter; #bulk; #idle; #keys; #labels; #scroll; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -38,6 +40,7 @@ export default class {
   disconnect() {
     this.#listening.abort();
     this.#changes.disconnect();
+    this.#scroll?.disconnect();
     this.#conflicts.disconnect();
     this.#keys.disconnect();
     this.#store.disconnect();
@@ -55,17 +58,27 @@ export default class {
     this.#store.addEventListener("conflict", ({ detail }) => this.#repaint([detail.image]), { signal });
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     if (part(this.#root, "tiles")) new Band(part(this.#root, "tiles"), this.#tiles, signal);
+    if ("scroll" in this.#root.dataset && part(this.#root, "tiles")) this.#scrolling(signal);
     showStatus(this.#root, this.#store);
     offerSize(this.#root);
   }
 
+  #scrolling(signal) {
+    this.#scroll = new Scroll(this.#root, this.#tiles, signal);
+    this.#scroll.addEventListener("more", () => this.#paintUnsent(), { signal });
+  }
+
   /** Decisions that an earlier page could not send are shown as made, and the cursor stands behind them. */
   #unsent() {
+    this.#paintUnsent();
+    this.#tiles.go(this.#tiles.nextUndecided(), { focus: false });
+  }
+
+  #paintUnsent() {
     for (const { body } of this.#store.pending) {
       const decision = body.action && expected(this.#root, body.action, body.label);
       for (const id of decision ? (body.image_ids ?? [body.image_id]) : []) this.#tiles.paint(this.#tiles.of(id), decision);
     }
-    this.#tiles.go(this.#tiles.nextUndecided(), { focus: false });
   }
 
   get #wholeView() { return part(this.#root, "scope").value === "view"; }
@@ -206,6 +219,7 @@ export default class {
     this.#labels.clear();
     const next = this.#tiles.nextUndecided(tiles.at(-1));
     if (next) return this.#tiles.go(next);
+    if (this.#scroll?.more) return void this.#scroll.load().then((there) => there && this.#tiles.go(this.#tiles.nextUndecided()));
     const following = part(this.#root, "following");
     document.activeElement?.blur();
     following?.focus();
@@ -239,11 +253,13 @@ export default class {
     for (const item of items) if (!waiting.has(item.image_id)) this.#tiles.paint(this.#tiles.of(item.image_id), item.decision);
   }
 
-  /** Ask how all tiles of this page stand. */
+  /** Ask how all tiles of this page stand, some at a time. */
   async #refresh() {
-    const query = new URLSearchParams(this.#tiles.ids.map((id) => ["image_id", id]));
-    if (!query.size) return;
-    try { this.#repaint((await this.#store.get(`images?${query}`)).items); } catch { /* the next news repaint them */ }
+    const { ids } = this.#tiles;
+    for (let from = 0; from < ids.length; from += AT_ONCE) {
+      const query = new URLSearchParams(ids.slice(from, from + AT_ONCE).map((id) => ["image_id", id]));
+      try { this.#repaint((await this.#store.get(`images?${query}`)).items); } catch { return; /* the next news repaint them */ }
+    }
   }
 
   #filters() {
