@@ -39,7 +39,9 @@ def test_each_of_three_keys_does_again(page: Page, review: Review, server: Serve
 
 def test_the_buttons_undo_and_redo_one_act_each(page: Page, review: Review, server: Server) -> None:
     open_focus(page, review)
-    press(page, "e", "k")
+    press(page, "e")
+    expect(page.locator("[data-part=rank]")).to_have_text("2")
+    press(page, "k")
     server.wait_for({1: "remove", 2: "keep"})
     page.get_by_role("button", name="Undo").click()
     server.wait_for({1: "remove"})
