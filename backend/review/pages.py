@@ -21,7 +21,7 @@ from backend.review import decisions, orders, present, service, undoing, why, wo
 from backend.review.acts import Act, Choice
 from backend.review.schemas import ProgressOut, WhyOut
 from backend.review.service import Known
-from backend.review.view import PAGE_SIZES, View
+from backend.review.view import PAGE_SIZES, SCROLLING, View
 from backend.runs import averages
 
 router = APIRouter(prefix="/reviews", include_in_schema=False)
@@ -57,7 +57,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         in_view=in_view,
         bulk_count=bulk_count,
         small=_small(session, found.items[0]) if found.items else False,
-        sizes=PAGE_SIZES,
+        sizes=(*PAGE_SIZES, SCROLLING),
         accepted=cleansing.accepted_of(session, review),
     )
 
@@ -134,7 +134,10 @@ def decide(
     """Decide without JavaScript, on one image, on the ticked ones, or on the whole view; then back to where the form stood."""
     review = service.get(session, user, review_id)
     known = service.known(session, user, review)
-    choice = Choice(action, _class_number(label, known.class_names) if action == "relabel" else None)
+    if action == "suggested" and image_id:
+        choice = _suggested(session, review, image_id[0])
+    else:
+        choice = Choice(action, _class_number(label, known.class_names) if action == "relabel" else None)
     view, key = View.parse(urlsplit(back).query, known), client_key or str(uuid4())
     if scope == "view":
         # Without `seen`: here nobody could say how many were skipped.
@@ -234,6 +237,12 @@ def _why(session: Session, user: User, review: Review, row: Row[Any]) -> WhyOut:
 
 def _small(session: Session, row: Row[Any]) -> bool:
     return max(service.original_size(session, row.image_id)) <= SMALL_PIXELS
+
+
+def _suggested(session: Session, review: Review, image_id: int) -> Choice:
+    """The label that the model sees; where the image has it already, to keep it."""
+    row = service.suggestions_of(session, review, [image_id])[0]
+    return Choice("keep") if row.predicted == row.label else Choice("relabel", row.predicted)
 
 
 def _class_number(text: str, class_names: Sequence[str]) -> int:

@@ -4,13 +4,16 @@ import Changes from "./review-changes.js";
 import Conflicts from "./review-conflicts.js";
 import History from "./review-history.js";
 import { actOf } from "./review-keys.js";
-import { announce, decisionWords, enterGives, expected, offerKeys, paintProgress, part, showStatus } from "./review-paint.js";
+import KeysDialog from "./review-keys-dialog.js";
+import Labels from "./review-labels.js";
+import { announce, decisionWords, expected, paintProgress, part, showStatus } from "./review-paint.js";
 import DecisionStore from "./review-store.js";
+import Swipe from "./review-swipe.js";
 import Why from "./review-why.js";
 import Zoom from "./review-zoom.js";
 
 export default class {
-  #root; #store; #changes; #conflicts; #history; #ahead; #why; #zoom; #item; #view; #here; #busy = false; #missing = null; #listening = new AbortController();
+  #root; #store; #changes; #conflicts; #history; #ahead; #why; #zoom; #item; #view; #here; #busy = false; #missing = null; #keys; #labels; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -23,6 +26,8 @@ export default class {
     this.#zoom = new Zoom(element, this.#listening.signal);
     this.#ahead = new Ahead(this.#store, view, (items) => this.#why.prepare(items));
     this.#changes = new Changes(this.#store, lastChange);
+    this.#keys = new KeysDialog(element);
+    this.#labels = new Labels(element, (label) => this.#relabel(label), () => this.#item.predicted);
     this.#listen();
     this.#conflicts = new Conflicts(element, this.#store);
     this.#history = new History(element, this.#store, this.#item.image_id);
@@ -36,6 +41,7 @@ export default class {
     this.#conflicts.disconnect();
     this.#history.disconnect();
     this.#why.disconnect();
+    this.#keys.disconnect();
     this.#store.disconnect();
   }
 
@@ -50,9 +56,8 @@ export default class {
     this.#store.addEventListener("state", ({ detail }) => this.#back(detail), { signal });
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     part(this.#root, "image").addEventListener("load", ({ target }) => this.#sharpen(target), { signal });
+    new Swipe(part(this.#root, "stage"), (action) => this.#decide(action), signal);
     showStatus(this.#root, this.#store);
-    offerKeys(this.#root);
-    enterGives(this.#root, (label) => this.#relabel(label));
   }
 
   #key(event) {
@@ -63,7 +68,8 @@ export default class {
       keep: () => this.#decide("keep"),
       unsure: () => this.#decide("unsure"),
       relabel: () => Number(this.#root.dataset.classes) <= 10 && this.#relabel(found.digit),
-      label: () => part(this.#root, "label").focus(),
+      suggested: () => this.#relabel(this.#item.predicted),
+      label: () => this.#labels.open(),
       undo: () => this.#store.undo(),
       redo: () => this.#store.redo(),
       previous: () => (found.extend && this.#zoom.zoomed ? this.#zoom.pan(-1, 0) : this.#move("previous")),
@@ -73,7 +79,7 @@ export default class {
       closer: () => this.#zoom.by(1.5),
       farther: () => this.#zoom.by(1 / 1.5),
       fit: () => this.#zoom.fit(),
-      keys: () => part(this.#root, "keys").showModal(),
+      keys: () => this.#keys.open(),
       leave: () => part(this.#root, "grid").click(),
       filter: () => { location.href = `${part(this.#root, "grid").href}#filters`; },
     };
@@ -90,7 +96,8 @@ export default class {
     const { id } = event.target;
     if (id === "undo" || id === "redo") return void this.#store[id]();
     const action = event.submitter?.value;
-    if (action === "relabel") this.#relabel(part(this.#root, "label").value);
+    if (action === "relabel") this.#relabel(this.#labels.value);
+    else if (action === "suggested") this.#relabel(this.#item.predicted);
     else if (action) this.#decide(action);
   }
 
@@ -114,8 +121,8 @@ export default class {
     this.#ahead.drop(item.image_id);
     this.#store.decide(item.image_id, action, label, item.change);
     this.#paintDecision(expected(this.#root, action, label));
-    // In the list of labels, keys would choose labels.
-    part(this.#root, "label").blur();
+    // In the menu of labels, keys would choose labels.
+    this.#labels.clear();
     await this.#show(() => this.#ahead.next(item.rank), "Every image in this view is decided. Undo takes the last one back.");
   }
 
@@ -197,6 +204,8 @@ export default class {
       part(signal, "words").textContent = text;
     }
     part(root, "label").value = "";
+    part(root, "suggested").disabled = item.predicted === item.label;
+    part(root, "suggested-name").textContent = item.predicted_name;
     part(root, "image-id").value = item.image_id;
     this.#paintDecision(item.decision);
     this.#paintPlace(item.rank);
