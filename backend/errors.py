@@ -1,5 +1,7 @@
 """Errors that a person caused or can mend. Services raise them; backend.main renders them as a page or as problem details (RFC 9457)."""
 
+from typing import Any
+
 
 class AppError(Exception):
     """A clear sentence for the person, and the HTTP status that goes with it."""
@@ -10,6 +12,7 @@ class AppError(Exception):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.members: dict[str, Any] = {}  # what a program may want to know beside the sentence
         if status is not None:
             self.status = status
 

@@ -67,7 +67,8 @@ def _to_login(request: Request) -> Response | None:
 
 
 def _app_error(request: Request, error: Exception) -> Response:
-    return respond(request, error if isinstance(error, AppError) else AppError(str(error)))
+    found = error if isinstance(error, AppError) else AppError(str(error))
+    return respond(request, found, **found.members)
 
 
 def _invalid(request: Request, error: Exception) -> Response:

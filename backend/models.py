@@ -413,6 +413,44 @@ class Explanation(Base):
     better: Mapped[list[int]] = mapped_column(default=list)
 
 
+class MapPoint(Base):
+    """Where an image of a review stands among the others, by what the model's last layer sees of it.
+
+    x, y: on the map that is there at once; near_x, near_y: on the one that keeps neighbours together, once somebody asked for it. in_group: which of
+    the groups of like images. like_given, like_predicted: ids of its nearest neighbours among those with its label, and with the predicted class.
+    """
+
+    __tablename__ = "map_points"
+    __table_args__ = (Index(None, "review_id", "in_group", "image_id"),)
+    review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True)
+    x: Mapped[float]
+    y: Mapped[float]
+    near_x: Mapped[float | None]
+    near_y: Mapped[float | None]
+    in_group: Mapped[int] = mapped_column(Integer)
+    like_given: Mapped[list[int]] = mapped_column(default=list)
+    like_predicted: Mapped[list[int]] = mapped_column(default=list)
+
+
+class Selection(Base):
+    """Images of a review that somebody picked out on the map, so that an address can name them."""
+
+    __tablename__ = "selections"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), index=True)
+    created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class SelectionImage(Base):
+    """An image of a selection."""
+
+    __tablename__ = "selection_images"
+    selection_id: Mapped[int] = mapped_column(ForeignKey("selections.id", ondelete="CASCADE"), primary_key=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True)
+
+
 # ── cleansing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

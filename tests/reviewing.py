@@ -7,7 +7,7 @@ from uuid import uuid4
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.models import Decision, Review, Suggestion, User
+from backend.models import Decision, MapPoint, Review, Suggestion, User
 from backend.review import decisions, undoing
 from backend.review.acts import Act, Choice
 from backend.storage import Storage
@@ -43,3 +43,18 @@ def undo(session: Session, user: User, review: Review) -> Act:
 def redo(session: Session, user: User, review: Review) -> Act:
     """Do again under a fresh key."""
     return undoing.redo(session, user, review, str(uuid4()))
+
+
+def a_map(session: Session, review: Review, *, groups: int = 3, near: int = 6) -> Sequence[Suggestion]:
+    """A place on the map, a group and neighbours for every image of the review; returns its queue."""
+    queue = queue_of(session, review)
+    for place, row in enumerate(queue):
+        like = {
+            label: [other.image_id for other in queue if other.label == label and other is not row][:near]
+            for label in (row.label, row.predicted)
+        }
+        point = MapPoint(review_id=review.id, image_id=row.image_id, x=place / 10, y=(place % 7) / 10, in_group=1 + place % groups)
+        point.like_given, point.like_predicted = like[row.label], like[row.predicted] if row.predicted != row.label else []
+        session.add(point)
+    session.flush()
+    return queue

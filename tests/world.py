@@ -29,6 +29,7 @@ from backend.models import (
 )
 from backend.storage import Storage
 from tests.factories import a_data_set, a_job, a_review, a_run
+from tests.reviewing import a_map
 
 SCRIPT = '<script>alert("x")</script>'
 HOSTILE = (
@@ -178,6 +179,7 @@ def _reviews(session: Session, world: World, run: Run, owner: User, reviewer: Us
     _average(session, world, run)
     review = a_review(session, run)
     _explanations(session, world, review)
+    a_map(session, review)
     harm = session.get_one(Scoring, review.accuracy_scoring_id)
     harm.exact, harm.report = (
         False,

@@ -12,7 +12,7 @@ from backend.models import Job
 from backend.review import decisions, schemas, service, undoing, why
 from backend.review.acts import Choice
 from backend.review.orders import Order
-from backend.review.present import cards, outcome, progress, why_out
+from backend.review.present import cards, history_out, outcome, progress, why_out
 from backend.review.service import Filters
 from backend.runs import averages
 
@@ -101,17 +101,25 @@ def images(
 
 @router.get("/{review_id}/images/{image_id}/why", summary="Why an image is suggested")
 def show_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
-    """Which validation images it makes worse and better, if that is worked out."""
+    """Which validation images it makes worse and better, if that is worked out, and which training images look like it."""
     review = service.get(session, user, review_id)
     service.suggestions_of(session, review, [image_id])
-    return why_out(session, user, review, why.look(session, review, image_id))
+    return why_out(session, user, review, image_id, why.look(session, review, image_id))
 
 
 @router.post("/{review_id}/images/{image_id}/why", status_code=202, summary="Ask why an image is suggested")
 def ask_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
     """Has a worker work it out, and what comes next in the queue; ask again until the state is ready. Repeating it changes nothing."""
     review = service.get(session, user, review_id)
-    return why_out(session, user, review, why.ask(session, user, review, image_id))
+    return why_out(session, user, review, image_id, why.ask(session, user, review, image_id))
+
+
+@router.get("/{review_id}/images/{image_id}/history", summary="What was decided on an image")
+def show_history(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.HistoryOut:
+    """Who decided what, and when, the latest first; also what was replaced or taken back."""
+    review = service.get(session, user, review_id)
+    service.suggestions_of(session, review, [image_id])
+    return history_out(session, user, review, image_id)
 
 
 @router.get("/{review_id}/counts", summary="Count a view by decision")
@@ -127,10 +135,15 @@ def counts(review_id: int, session: SessionDep, user: UserDep, filters: FiltersD
 
 @router.post("/{review_id}/decisions", summary="Decide on an image")
 def decide(review_id: int, body: schemas.DecisionIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
-    """Decide on one image. Repeating the request with the same client key changes nothing."""
+    """Decide on one image. Repeating the request with the same client key changes nothing; what others decided unseen stays."""
     review = service.get(session, user, review_id)
     choice = Choice(body.action, body.label)
-    return outcome(session, user, review, decisions.decide(session, user, review, body.image_id, choice, body.client_key), order)
+    try:
+        act = decisions.decide(session, user, review, body.image_id, choice, body.client_key, body.seen)
+    except decisions.Overtaken as error:
+        error.members["image"] = cards(session, user, review, [error.suggestion], order)[0].model_dump(mode="json")
+        raise
+    return outcome(session, user, review, act, order)
 
 
 @router.post("/{review_id}/decisions/bulk", summary="Decide on many images")
@@ -141,11 +154,11 @@ def decide_many(review_id: int, body: schemas.BulkDecisionIn, session: SessionDe
     if (body.image_ids is None) == (body.filter is None):
         raise Invalid("Say either which images (image_ids) or which view (filter).")
     if body.image_ids is not None:
-        act = decisions.decide_many(session, user, review, body.image_ids, choice, body.client_key)
+        act = decisions.decide_many(session, user, review, body.image_ids, choice, body.client_key, body.seen)
     else:
         filters = Filters(**body.filter.model_dump()) if body.filter else Filters()
         service.check_filters(filters, service.known(session, user, review))
-        act = decisions.decide_all(session, user, review, filters, choice, body.client_key, body.expected)
+        act = decisions.decide_all(session, user, review, filters, choice, body.client_key, body.expected, body.seen)
     return outcome(session, user, review, act, order)
 
 

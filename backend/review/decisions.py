@@ -2,33 +2,70 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Row, and_, func, not_, or_, select
 from sqlalchemy.orm import Session
 
 from backend.errors import Conflict, Invalid
 from backend.models import Review, Suggestion, User
-from backend.review import service
+from backend.review import service, wording
 from backend.review.acts import Act, Choice, changed, locked, record, repeated
 from backend.review.service import Filters
 
 MOST_IMAGES = 5_000
 
 
-def decide(session: Session, user: User, review: Review, image_id: int, choice: Choice, client_key: str) -> Act:
-    """Record one person's decision on one image; a repeated client key changes nothing and answers with how the image stands."""
+class Overtaken(Conflict):
+    """Somebody else decided on the image, and the one who decides now has not seen that. `suggestion`: how it stands."""
+
+    def __init__(self, sentence: str, suggestion: Row[Any]) -> None:
+        super().__init__(sentence)
+        self.suggestion = suggestion
+
+
+def decide(session: Session, user: User, review: Review, image_id: int, choice: Choice, client_key: str, seen: int | None = None) -> Act:
+    """Record one person's decision on one image; a repeated client key changes nothing and answers with how the image stands.
+
+    seen: the number of the last change that this person had seen. Overtaken where somebody else has decided otherwise since.
+    """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
         return again
     suggestion = service.suggestions_of(session, review, [image_id])[0]
     if choice.action == "relabel" and choice.label == suggestion.label:
         raise Invalid("The image already has this label. Keep it, or choose another class.")
-    record(session, user, review, [Suggestion.review_id == review.id, Suggestion.image_id == image_id], choice, client_key, batch=False)
+    this = [Suggestion.review_id == review.id, Suggestion.image_id == image_id]
+    if seen is not None and session.scalar(select(func.count()).select_from(Suggestion).where(*this, _unseen(user, choice, seen))):
+        raise Overtaken(_overtaken(session, user, review, suggestion), suggestion)
+    record(session, user, review, this, choice, client_key, batch=False)
     return Act(service.suggestions_of(session, review, [image_id]), 1)
 
 
-def decide_many(session: Session, user: User, review: Review, image_ids: Sequence[int], choice: Choice, client_key: str) -> Act:
-    """The same decision on a selection, taken back as one. Images that already have the new label are left alone."""
+def _unseen(user: User, choice: Choice, seen: int) -> ColumnElement[bool]:
+    """Whether somebody else's decision came into force after a change, and says something else."""
+    return and_(
+        Suggestion.change > seen,
+        Suggestion.decision.is_not(None),
+        or_(Suggestion.decided_by != user.id, Suggestion.decided_by.is_(None)),
+        or_(Suggestion.decision != choice.action, Suggestion.decision_label.is_distinct_from(choice.label)),
+    )
+
+
+def _overtaken(session: Session, user: User, review: Review, suggestion: Row[Any]) -> str:
+    name = service.names_of(session, [suggestion]).get(suggestion.decided_by)
+    label = suggestion.decision_label
+    class_name = None if label is None else service.data_set_of(session, user, review).class_names[label]
+    return wording.overtaken(name, suggestion.decision, class_name)
+
+
+def decide_many(
+    session: Session, user: User, review: Review, image_ids: Sequence[int], choice: Choice, client_key: str, seen: int | None = None
+) -> Act:
+    """The same decision on a selection, taken back as one. Images that already have the new label are left alone.
+
+    So are those on which somebody else decided after change number `seen` (`left` counts them).
+    """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
         return again
@@ -36,25 +73,35 @@ def decide_many(session: Session, user: User, review: Review, image_ids: Sequenc
         raise Invalid(f"Select at least one image, and at most {MOST_IMAGES:,}.")
     service.suggestions_of(session, review, image_ids)
     where = [Suggestion.review_id == review.id, Suggestion.image_id.in_(set(image_ids))]
-    return _record_batch(session, user, review, where, choice, client_key)
+    return _record_batch(session, user, review, where, choice, client_key, seen)
 
 
 def decide_all(
-    session: Session, user: User, review: Review, filters: Filters, choice: Choice, client_key: str, expected: int | None = None
+    session: Session,
+    user: User,
+    review: Review,
+    filters: Filters,
+    choice: Choice,
+    client_key: str,
+    expected: int | None = None,
+    seen: int | None = None,
 ) -> Act:
     """The same decision on every image of a view, taken back as one.
 
     Decided images are left alone unless the filter names a decision or a person. `expected` is the count that the person was told:
-    Conflict when it is no longer true.
+    Conflict when it is no longer true. With `seen`, the number of the last change that they had seen, it is enough that there are no more:
+    what others decided since is left alone (`left` counts it).
     """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
         return again
     where = service.conditions(review, bulk_filters(filters))
     there = session.scalar(select(func.count()).select_from(Suggestion).where(*where)) or 0
-    if expected is not None and there != expected:
+    gone = 0 if expected is None or seen is None else max(expected - there, 0)
+    if expected is not None and there + gone != expected:
         raise Conflict(f"The view has changed: it now holds {there:,} images, not {expected:,}. Nothing was decided; look again.")
-    return _record_batch(session, user, review, where, choice, client_key)
+    act = _record_batch(session, user, review, where, choice, client_key, seen)
+    return replace(act, left=act.left + gone)
 
 
 def bulk_filters(filters: Filters) -> Filters:
@@ -62,8 +109,15 @@ def bulk_filters(filters: Filters) -> Filters:
     return filters if filters.decided else replace(filters, decision="undecided")
 
 
-def _record_batch(session: Session, user: User, review: Review, where: list[ColumnElement[bool]], choice: Choice, client_key: str) -> Act:
+def _record_batch(
+    session: Session, user: User, review: Review, where: list[ColumnElement[bool]], choice: Choice, client_key: str, seen: int | None
+) -> Act:
     if choice.action == "relabel":
         where = [*where, Suggestion.label != choice.label]
+    left = 0
+    if seen is not None:
+        unseen = _unseen(user, choice, seen)
+        left = session.scalar(select(func.count()).select_from(Suggestion).where(*where, unseen)) or 0
+        where = [*where, not_(unseen)]
     change, count = record(session, user, review, where, choice, client_key, batch=True)
-    return Act(changed(session, review, change), count)
+    return Act(changed(session, review, change), count, left)

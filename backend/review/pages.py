@@ -21,7 +21,7 @@ from backend.review import decisions, orders, present, service, undoing, why, wo
 from backend.review.acts import Act, Choice
 from backend.review.schemas import ProgressOut, WhyOut
 from backend.review.service import Known
-from backend.review.view import PAGE_SIZES, View
+from backend.review.view import PAGE_SIZES, SCROLLING, View
 from backend.runs import averages
 
 router = APIRouter(prefix="/reviews", include_in_schema=False)
@@ -57,7 +57,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         in_view=in_view,
         bulk_count=bulk_count,
         small=_small(session, found.items[0]) if found.items else False,
-        sizes=PAGE_SIZES,
+        sizes=(*PAGE_SIZES, SCROLLING),
         accepted=cleansing.accepted_of(session, review),
     )
 
@@ -85,7 +85,14 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
     }
     ranks = {side: _rank(session, review, view, rows[0]) if rows else None for side, rows in around.items()}
     return page(
-        request, "review/focus.html", **context, item=item, around=ranks, small=_small(session, row), why=_why(session, user, review, row)
+        request,
+        "review/focus.html",
+        **context,
+        item=item,
+        around=ranks,
+        small=_small(session, row),
+        why=_why(session, user, review, row),
+        history=present.history_out(session, user, review, row.image_id),
     )
 
 
@@ -110,20 +117,25 @@ def decide(
     client_key: Annotated[str, Form()] = "",
     scope: Annotated[str, Form()] = "selection",
     expected: Annotated[int | None, Form()] = None,
+    seen: Annotated[int | None, Form(ge=0)] = None,
     back: Annotated[str, Form()] = "",
 ) -> RedirectResponse:
     """Decide without JavaScript, on one image, on the ticked ones, or on the whole view; then back to where the form stood."""
     review = service.get(session, user, review_id)
     known = service.known(session, user, review)
-    choice = Choice(action, _class_number(label, known.class_names) if action == "relabel" else None)
+    if action == "suggested" and image_id:
+        choice = _suggested(session, review, image_id[0])
+    else:
+        choice = Choice(action, _class_number(label, known.class_names) if action == "relabel" else None)
     view, key = View.parse(urlsplit(back).query, known), client_key or str(uuid4())
     if scope == "view":
+        # Without `seen`: here nobody could say how many were skipped.
         decisions.decide_all(session, user, review, view.filters, choice, key, expected)
     elif scope == "one" and image_id:
-        decisions.decide(session, user, review, image_id[0], choice, key)
+        decisions.decide(session, user, review, image_id[0], choice, key, seen)
         return _to_next(session, review, view)
     else:
-        decisions.decide_many(session, user, review, image_id or [], choice, key)
+        decisions.decide_many(session, user, review, image_id or [], choice, key, seen)
     return RedirectResponse(_grid_address(review, view), 303)
 
 
@@ -209,11 +221,17 @@ def _grid_address(review: Review, view: View) -> str:
 
 
 def _why(session: Session, user: User, review: Review, row: Row[Any]) -> WhyOut:
-    return present.why_out(session, user, review, why.look(session, review, row.image_id))
+    return present.why_out(session, user, review, row.image_id, why.look(session, review, row.image_id))
 
 
 def _small(session: Session, row: Row[Any]) -> bool:
     return max(service.original_size(session, row.image_id)) <= SMALL_PIXELS
+
+
+def _suggested(session: Session, review: Review, image_id: int) -> Choice:
+    """The label that the model sees; where the image has it already, to keep it."""
+    row = service.suggestions_of(session, review, [image_id])[0]
+    return Choice("keep") if row.predicted == row.label else Choice("relabel", row.predicted)
 
 
 def _class_number(text: str, class_names: Sequence[str]) -> int:

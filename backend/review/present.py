@@ -7,10 +7,10 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from backend.models import DataSet, Review, User
-from backend.review import orders, service, wording
+from backend.review import history, orders, service, why, wording
 from backend.review.acts import Act
 from backend.review.orders import Order
-from backend.review.schemas import ActOut, DecisionOut, ProgressOut, SuggestionOut, WhyImage, WhyOut
+from backend.review.schemas import ActOut, DecisionOut, HistoryItem, HistoryOut, ProgressOut, SuggestionOut, WhyImage, WhyOut
 from backend.review.why import Why
 
 
@@ -48,21 +48,55 @@ def outcome(session: Session, user: User, review: Review, act: Act, order: Order
     )
 
 
-def why_out(session: Session, user: User, review: Review, found: Why) -> WhyOut:
-    """An explanation with its thumbnails."""
+def why_out(session: Session, user: User, review: Review, image_id: int, found: Why) -> WhyOut:
+    """An explanation, and the image's likes, with their thumbnails."""
     data_set = service.data_set_of(session, user, review)
+    names = data_set.class_names
 
-    def shown(rows: Sequence[Row[Any]]) -> list[WhyImage]:
-        return [
-            WhyImage(
-                image_id=row.id,
-                label_name=data_set.class_names[row.label if row.new_label is None else row.new_label],
-                thumbnail=f"/images/{data_set.id}/thumbnails/{row.content_hash}.webp",
-            )
-            for row in rows
-        ]
+    def shown(row: Row[Any], label: int, caption: str, number: int) -> WhyImage:
+        thumbnail = f"/images/{data_set.id}/thumbnails/{row.content_hash}.webp"
+        return WhyImage(image_id=number, label_name=names[label], caption=caption, thumbnail=thumbnail)
 
-    return WhyOut(state=found.state, sentence=found.sentence, worse=shown(found.worse), better=shown(found.better))
+    def affected(rows: Sequence[Row[Any]]) -> list[WhyImage]:
+        labels = [row.label if row.new_label is None else row.new_label for row in rows]
+        return [shown(row, label, names[label], row.id) for row, label in zip(rows, labels, strict=True)]
+
+    def like(rows: Sequence[Row[Any]]) -> list[WhyImage]:
+        return [shown(row, row.label, wording.neighbour(row, names), row.image_id) for row in rows]
+
+    given, predicted = why.alike(session, review, image_id)
+    return WhyOut(
+        state=found.state,
+        sentence=found.sentence,
+        worse=affected(found.worse),
+        better=affected(found.better),
+        like_given=like(given),
+        like_predicted=like(predicted),
+    )
+
+
+def history_out(session: Session, user: User, review: Review, image_id: int) -> HistoryOut:
+    """What was decided on an image, in words."""
+    names = service.data_set_of(session, user, review).class_names
+    rows, count = history.of_image(session, review, image_id)
+    scorings = [scoring for scoring in (review.accuracy_scoring_id, review.label_scoring_id) if scoring is not None]
+    return HistoryOut(items=[_act(row, names) for row in rows], count=count, scoring_ids=list(dict.fromkeys(scorings)))
+
+
+def _act(row: Row[Any], names: Sequence[str]) -> HistoryItem:
+    label_name = None if row.label is None else names[row.label]
+    words = wording.did(row.action, label_name, undoes=row.undoes, redoes=row.redoes, together=row.together)
+    return HistoryItem(
+        action="undo" if row.undoes else row.action,
+        label=row.label,
+        label_name=label_name,
+        by=row.by,
+        by_id=row.by_id,
+        at=row.at,
+        together=row.together,
+        undone=row.undone,
+        words=words,
+    )
 
 
 class Card:

@@ -10,6 +10,13 @@ from backend.jobs.schemas import JobOut
 from backend.runs.schemas import MemberOut
 
 ClientKey = Field(min_length=1, max_length=36, description="Made by the client, best a random UUID: the same key again changes nothing.")
+Seen = Field(
+    default=None,
+    ge=0,
+    description="The `last_change` of the review, or the `change` of the image, that one had seen when deciding: what somebody else "
+    "decided otherwise after it is not overwritten. One image: refused with status 409, its suggestion in the member `image`. "
+    "Many: those are left alone, and counted in `left`.",
+)
 Action = Literal["remove", "keep", "relabel", "unsure"]
 
 
@@ -89,20 +96,28 @@ class ReviewOut(BaseModel):
 
 
 class WhyImage(BaseModel):
-    """A validation image."""
+    """An image beside the one in question; caption: what there is to say below it."""
 
     image_id: int
     label_name: str
+    caption: str
     thumbnail: str
 
 
 class WhyOut(BaseModel):
-    """The validation images that an image makes worse and better, the most affected first."""
+    """The validation images that an image makes worse and better, the most affected first, and the training images most like it.
 
-    state: Literal["ready", "waiting", "none"] = Field(description="ready; waiting for a worker; or none: not asked for yet")
+    like_given: with its label. like_predicted: labelled as what the model sees, where that is another class.
+    """
+
+    state: Literal["ready", "waiting", "none"] = Field(
+        description="of worse and better: ready; waiting for a worker; or none: not asked for yet"
+    )
     sentence: str
     worse: list[WhyImage]
     better: list[WhyImage]
+    like_given: list[WhyImage]
+    like_predicted: list[WhyImage]
 
 
 class SuggestionsByImage(BaseModel):
@@ -144,6 +159,7 @@ class DecisionIn(Body):
     image_id: int
     action: Action
     label: int | None = None
+    seen: int | None = Seen
 
 
 class FilterIn(Body):
@@ -181,6 +197,7 @@ class BulkDecisionIn(Body):
     image_ids: list[int] | None = None
     filter: FilterIn | None = None
     expected: int | None = None
+    seen: int | None = Seen
 
 
 class UndoIn(Body):
@@ -189,6 +206,28 @@ class UndoIn(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"client_key": "7c1e9f0a-3b52-4a5d-9d0e-1f6f2f0c8b11"}]})
 
     client_key: str = ClientKey
+
+
+class HistoryItem(BaseModel):
+    """One act on an image. `undone`: it was taken back since."""
+
+    action: str = Field(description="remove, keep, relabel or unsure; undo where it takes an earlier act back")
+    label: int | None
+    label_name: str | None
+    by: str | None
+    by_id: int | None
+    at: datetime
+    together: bool = Field(description="made on several images at once")
+    undone: bool
+    words: str
+
+
+class HistoryOut(BaseModel):
+    """What was decided on an image, the latest first, on the suggestions of which scorings; `count` where only the latest are listed."""
+
+    items: list[HistoryItem]
+    count: int
+    scoring_ids: list[int]
 
 
 class ActOut(BaseModel):

@@ -13,6 +13,8 @@ from backend.review.orders import RANKS, Order
 from backend.review.service import Filters, Known
 
 PAGE_SIZES = (25, 50, 100)
+# A view that scrolls is read on in pages of this many.
+SCROLLING, STEP = "all", 200
 # Larger than any rank: "ahead of this" is the last page.
 BEHIND_ALL = 2**31 - 1
 
@@ -24,6 +26,7 @@ class View:
     order: Order = "queue"
     filters: Filters = field(default_factory=Filters)
     size: int = 50
+    scroll: bool = False
     after: int = 0
     before: int | None = None
     at: int = 0
@@ -39,7 +42,9 @@ class View:
         """The view of an address; what makes no sense is left out with a note."""
         view = cls()
         view._order(query.get("order", "queue"), known)
-        if (size := _number(query.get("size"))) in PAGE_SIZES:
+        if query.get("size") == SCROLLING:
+            view.scroll, view.size = True, STEP
+        elif (size := _number(query.get("size"))) in PAGE_SIZES:
             view.size = size
         # `from` is what the page's own "go to rank" field asks for.
         view.after = _number(query.get("after")) or max((_number(query.get("from")) or 0) - 1, 0)
@@ -71,6 +76,11 @@ class View:
         """Tell the person something about this address."""
         self.notes.append(sentence)
 
+    @property
+    def size_name(self) -> str:
+        """The page size as the address says it."""
+        return SCROLLING if self.scroll else str(self.size)
+
     def last(self) -> "View":
         """The last page of this view."""
         return replace(self, after=0, before=BEHIND_ALL)
@@ -84,8 +94,8 @@ class View:
         query: dict[str, int | float | str | None] = {**self.filters.address()}
         if self.order != "queue":
             query["order"] = self.order
-        if self.size != 50:
-            query["size"] = self.size
+        if self.scroll or self.size != 50:
+            query["size"] = self.size_name
         query.update(place)
         return {name: value for name, value in query.items() if value is not None}
 

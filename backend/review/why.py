@@ -1,4 +1,7 @@
-"""Why an image is suggested: the validation images that it makes worse and better. Worked out by a worker, read and asked for here."""
+"""Why an image is suggested: the validation images that it makes worse and better, and the images that look like it to the model.
+
+Worked out by a worker, read and asked for here.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,7 +11,7 @@ from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from backend.jobs import service as jobs
-from backend.models import Explanation, Image, Job, Review, User, VersionChange, now
+from backend.models import Explanation, Image, Job, MapPoint, Review, User, VersionChange, now
 from backend.review import service
 
 State = Literal["ready", "waiting", "none"]
@@ -41,6 +44,15 @@ def look(session: Session, review: Review, image_id: int) -> Why:
     worse, better = _images(session, review, found.worse), _images(session, review, found.better)
     sentence = FOUND if worse or better else NOTHING
     return Why("ready", sentence.format(looked=found.looked), worse, better)
+
+
+def alike(session: Session, review: Review, image_id: int) -> tuple[list[Row[Any]], list[Row[Any]]]:
+    """The suggestions most like an image, the nearest first: those with its label, and those labelled as what the model sees in it."""
+    point = session.get(MapPoint, (review.id, image_id))
+    if point is None:
+        return [], []
+    rows = {row.image_id: row for row in service.suggestions_of(session, review, [*point.like_given, *point.like_predicted])}
+    return [rows[near] for near in point.like_given], [rows[near] for near in point.like_predicted]
 
 
 def ask(session: Session, user: User, review: Review, image_id: int) -> Why:

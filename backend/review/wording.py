@@ -2,6 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row
 
 from backend.methods import METHODS, SECOND
 
@@ -87,4 +90,27 @@ def orders(method: str, others: Sequence[str] = ()) -> list[tuple[str, str]]:
     return ([("queue", both["label"])] if method == SECOND else own) + more
 
 
+def did(action: str, class_name: str | None, *, undoes: bool, redoes: bool, together: bool) -> str:
+    """An act on an image, as a verb for its history."""
+    if undoes:
+        verb = "took it back"
+    else:
+        acts = {"remove": "removed it", "keep": "kept it", "unsure": "was unsure"}
+        verb = acts.get(action) or f"gave it the label {class_name}"
+    return f"{verb}{' again' if redoes else ''}{', with others' if together else ''}"
+
+
+def overtaken(name: str | None, action: str, class_name: str | None) -> str:
+    """What somebody decided while another person was deciding."""
+    acts = {"remove": "removed this image", "keep": "kept this image", "unsure": "was unsure about this image"}
+    return f"{name or 'Somebody'} {acts.get(action) or f'gave this image the label {class_name}'} meanwhile."
+
+
 DECIDED = {"remove": "Remove", "keep": "Keep", "relabel": "New label", "unsure": "Unsure"}
+
+
+def neighbour(row: Row[Any], names: Sequence[str]) -> str:
+    """What to say below an image that looks like another: what was decided, else what the model sees."""
+    if row.decision is not None:
+        return DECIDED[row.decision] if row.decision_label is None else f"Now: {names[row.decision_label]}"
+    return names[row.label] if row.predicted == row.label else f"→ {names[row.predicted]}"

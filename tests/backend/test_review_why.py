@@ -5,10 +5,11 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
 from backend.db import Database
-from backend.models import Explanation, Image, Job, Review, User, VersionChange
+from backend.models import Explanation, Image, Job, MapPoint, Review, User, VersionChange
 from backend.storage import Storage
+from tests.backend.test_statements import counted
 from tests.factories import a_job
-from tests.reviewing import a_ready_review, queue_of
+from tests.reviewing import a_map, a_ready_review, decide, queue_of
 
 
 @pytest.fixture
@@ -48,7 +49,14 @@ def jobs_of(database: Database) -> list[Job]:
 
 def test_looking_asks_for_nothing(client: TestClient, database: Database, review: Review, first: int) -> None:
     found = client.get(address(review, first)).json()
-    assert found == {"state": "none", "sentence": "Not worked out for this image yet.", "worse": [], "better": []}
+    assert found == {
+        "state": "none",
+        "sentence": "Not worked out for this image yet.",
+        "worse": [],
+        "better": [],
+        "like_given": [],
+        "like_predicted": [],
+    }
     assert jobs_of(database) == []
 
 
@@ -120,3 +128,40 @@ def test_an_image_that_changes_nothing_is_said_to(client: TestClient, database: 
 def test_an_image_of_another_review_is_not_found(client: TestClient, review: Review) -> None:
     for send in (client.get, client.post):
         assert send(address(review, 99_999)).status_code == 404
+
+
+def test_the_images_most_like_it_are_there_before_anything_is_worked_out(
+    client: TestClient, database: Database, review: Review, owner: User
+) -> None:
+    with database.transaction() as session:
+        queue = a_map(session, review)
+        row = next(row for row in queue if row.predicted != row.label)
+        others = {other.image_id: other for other in queue}
+        decided = session.get_one(MapPoint, (review.id, row.image_id)).like_given[0]
+        decide(session, owner, review, decided, "remove")
+    found = client.get(address(review, row.image_id)).json()
+    assert found["state"] == "none"
+    assert [others[one["image_id"]].label for one in found["like_given"]] == [row.label] * 6
+    assert [others[one["image_id"]].label for one in found["like_predicted"]] == [row.predicted] * 6
+    assert found["like_given"][0]["caption"] == "Remove"
+    seen = others[found["like_predicted"][0]["image_id"]]
+    names = ["left", "middle", "right"]
+    said = names[seen.label] if seen.label == seen.predicted else f"→ {names[seen.predicted]}"
+    assert found["like_predicted"][0]["caption"] == said
+    assert client.get(found["like_given"][0]["thumbnail"]).status_code == 200
+    page = client.get(f"/reviews/{review.id}/focus?at={row.position}").text
+    assert page.index("Most like it, labelled") < page.index(found["like_given"][0]["thumbnail"])
+
+
+def test_a_page_asks_no_more_often_for_an_image_with_neighbours_than_the_two_times_it_takes(
+    client: TestClient, database: Database, review: Review, first: int
+) -> None:
+    asked = []
+    for _ in range(2):
+        with counted(database) as statements:
+            client.get(address(review, first))
+        asked.append(len(statements))
+        with database.transaction() as session:
+            if len(asked) == 1:
+                a_map(session, review)
+    assert asked[1] - asked[0] <= 1

@@ -18,7 +18,10 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 
 from backend.accounts import service as accounts
 from backend.db import Database
-from backend.models import User
+from backend.models import Review, User
+from backend.storage import Storage
+from tests.browser.reviewing import Server
+from tests.reviewing import a_ready_review
 
 # Long, because several tests may share few cores; a page that is right passes at once.
 PATIENCE = 15_000
@@ -146,3 +149,15 @@ def visit(live_server: str, open_page: Callable[..., Page], login_link: Callable
 def page(visit: Callable[..., Page], owner: User) -> Page:
     """The owner's browser, signed in."""
     return visit(owner)
+
+
+@pytest.fixture
+def review(database: Database, storage: Storage) -> Review:
+    """42 suggestions of the classes left, middle and right."""
+    with database.transaction() as session:
+        return a_ready_review(session, storage)
+
+
+@pytest.fixture
+def server(database: Database, review: Review) -> Server:
+    return Server(database, review)

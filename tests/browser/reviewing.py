@@ -37,9 +37,28 @@ def here(page: Page) -> int:
     return int(page.locator(".tile--here").get_attribute("data-rank") or 0)
 
 
+def at_rank(page: Page, rank: int) -> None:
+    """The focus view shows this rank, at once or in a moment."""
+    expect(page.locator("[data-part=rank]")).to_have_text(str(rank))
+
+
 def selected(page: Page) -> list[int]:
     """The ranks of the selected tiles."""
     return [int(rank) for rank in page.locator(".tile:has(input:checked)").evaluate_all("tiles => tiles.map(tile => tile.dataset.rank)")]
+
+
+def until(page: Page, condition: str) -> None:
+    """Until a JavaScript expression holds. Playwright's own wait_for_function needs `eval`, which the page's policy forbids."""
+    page.evaluate(
+        """async (text) => {
+          const late = performance.now() + 15_000;
+          while (!(CONDITION)) {
+            if (performance.now() > late) throw new Error(`never: ${text}`);
+            await new Promise(requestAnimationFrame);
+          }
+        }""".replace("CONDITION", condition),
+        condition,
+    )
 
 
 def status(page: Page) -> Locator:

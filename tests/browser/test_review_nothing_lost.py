@@ -9,27 +9,14 @@ from sqlalchemy import delete
 
 from backend.db import Database
 from backend.models import Credential, Review, User
-from backend.storage import Storage
 from tests.browser.conftest import PageErrors
-from tests.browser.reviewing import Server, here, open_focus, open_grid, press, status, tile
-from tests.reviewing import a_ready_review, decide, queue_of
+from tests.browser.reviewing import Server, here, open_focus, open_grid, press, status, tile, until
+from tests.reviewing import decide, queue_of
 
 pytestmark = pytest.mark.browser
 
 # Milliseconds within which two people see each other's decisions.
 SOON = 5_000
-
-
-@pytest.fixture
-def review(database: Database, storage: Storage) -> Review:
-    """42 suggestions of the classes left, middle and right."""
-    with database.transaction() as session:
-        return a_ready_review(session, storage)
-
-
-@pytest.fixture
-def server(database: Database, review: Review) -> Server:
-    return Server(database, review)
 
 
 def kept(page: Page) -> int:
@@ -260,7 +247,7 @@ def test_a_decision_that_is_refused_is_shown_and_does_not_block_the_others(
     press(page, "k")
     server.wait_for({2: "keep"})
     # The server knows a moment before the browser has its answer.
-    page.wait_for_function("!Object.keys(localStorage).some(name => name.startsWith('winnow:outbox:'))")
+    until(page, "!Object.keys(localStorage).some(name => name.startsWith('winnow:outbox:'))")
 
 
 def test_two_tabs_of_one_person_keep_the_order_of_acts(page: Page, review: Review, server: Server) -> None:

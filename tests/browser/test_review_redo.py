@@ -7,7 +7,7 @@ from backend.db import Database
 from backend.models import Review
 from backend.storage import Storage
 from tests.browser.conftest import PageErrors
-from tests.browser.reviewing import Server, here, open_focus, open_grid, press, status, tile
+from tests.browser.reviewing import Server, at_rank, here, open_focus, open_grid, press, status, tile
 from tests.reviewing import a_ready_review
 
 pytestmark = pytest.mark.browser
@@ -39,7 +39,9 @@ def test_each_of_three_keys_does_again(page: Page, review: Review, server: Serve
 
 def test_the_buttons_undo_and_redo_one_act_each(page: Page, review: Review, server: Server) -> None:
     open_focus(page, review)
-    press(page, "e", "k")
+    press(page, "e")
+    at_rank(page, 2)
+    press(page, "k")
     server.wait_for({1: "remove", 2: "keep"})
     page.get_by_role("button", name="Undo").click()
     server.wait_for({1: "remove"})

@@ -68,11 +68,11 @@ def test_a_method_is_chosen_by_its_meaning_and_its_cost(page: Page, review: Revi
 def test_the_reasons_come_with_each_image_and_hold_no_decision_up(page: Page, review: Review, database: Database) -> None:
     first = explain(database, review, 1)
     second = explain(database, review, 2)
+    held: list[object] = []
+    page.route("**/why", lambda route: held.append(route))
     open_focus(page, review)
     assert (shown(page, "worse"), shown(page, "better")) == (first[:2], first[2:])
     expect(page.get_by_role("heading", name="It makes these worse")).to_be_visible()
-    held: list[object] = []
-    page.route("**/why", lambda route: held.append(route))
     press(page, "k")
     # The next image is there although its reasons are not.
     expect(page.locator("[data-part=rank]")).to_have_text("2")

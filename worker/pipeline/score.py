@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from sqlalchemy import delete, select
 
-from backend.models import Image, Review, Run, Score, Scoring, Suggestion
+from backend.models import Image, MapPoint, Review, Run, Score, Scoring, Suggestion
 from worker import engine
 from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext, JobFailed
-from worker.pipeline import arrays, average, machine, why
+from worker.pipeline import alike, arrays, average, machine, why
 from worker.pipeline.ranking import Ranking, insert, rank, score, score_rows
 
 
@@ -41,6 +41,7 @@ def score_run(context: JobContext) -> None:
     rows = suggestions(images, accuracy, label, probabilities, described, single=single)
     explainer = why.Explainer.of(training, images, validation, options)
     explained = why.first(context, explainer, images.ids[np.argsort([row["position"] for row in rows])], time.monotonic() - began)
+    points = alike.rows(context, training, images, probabilities.argmax(1))
     context.log(f"Writing {len(images):,} suggestions.")
     with context.finish() as session:
         # A repeated attempt replaces whatever an earlier one left.
@@ -52,6 +53,8 @@ def score_run(context: JobContext) -> None:
             session.execute(delete(Score).where(Score.scoring_id == scoring_id))
             insert(session, Score, score_rows(images, ranked, scoring.id))
         insert(session, Suggestion, [{"review_id": review.id, **row} for row in rows])
+        session.execute(delete(MapPoint).where(MapPoint.review_id == review.id))
+        insert(session, MapPoint, [{"review_id": review.id, **point} for point in points])
         why.replace(session, review.id, explained)
         ready = session.get_one(Review, review.id)
         ready.state, ready.suggestion_count = "ready", len(images)

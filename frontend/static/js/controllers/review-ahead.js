@@ -6,10 +6,12 @@ const LIMIT = 12;
 const PICTURES = 5;
 
 export default class Ahead {
-  #store; #query; #items = []; #base = 0; #end = false; #filling = null; #done = new Set(); #pictures = [];
+  #store; #query; #tell; #items = []; #base = 0; #end = false; #filling = null; #done = new Set(); #pictures = [];
 
-  constructor(store, view) {
+  /** tell(items): called with the next few whenever they are at hand. */
+  constructor(store, view, tell) {
     this.#store = store;
+    this.#tell = tell;
     this.#query = new URLSearchParams(view);
     this.#query.delete("size");
     if (!saysWhichDecided(filterOf(view))) this.#query.set("decision", "undecided");
@@ -27,7 +29,9 @@ export default class Ahead {
   async prepare(rank) {
     if (!this.#items.length && !this.#filling) this.#restart(rank);
     if (this.#left(rank).length < PICTURES && !this.#end) await this.#fill(this.#items.at(-1)?.rank ?? rank).catch(() => {});
-    this.#pictures = this.#left(rank).slice(0, PICTURES).map(({ full }) => Object.assign(new Image(), { src: full }));
+    const coming = this.#left(rank).slice(0, PICTURES);
+    this.#pictures = coming.map(({ full }) => Object.assign(new Image(), { src: full }));
+    this.#tell(coming);
   }
 
   drop(imageId) { this.#done.add(imageId); }

@@ -1,4 +1,5 @@
-// Asks every two seconds, while the page is in view, what anybody decided. Event: changes, with the API's reply.
+// Asks every two seconds, while the page is in view, what anybody decided. Event: changes, with the API's reply and until(promise): what must
+// be painted before the page shows these changes, and decisions made on it have seen them.
 
 const EVERY = 2000;
 
@@ -8,7 +9,7 @@ export default class Changes extends EventTarget {
   constructor(store, since) {
     super();
     this.#store = store;
-    this.#since = Number(since);
+    this.#since = store.seen = Number(since);
     document.addEventListener("visibilitychange", this.#ask);
     this.#timer = setTimeout(this.#ask, EVERY);
   }
@@ -26,10 +27,17 @@ export default class Changes extends EventTarget {
         const reply = await this.#store.get(`changes?since=${this.#since}&order=${this.#store.order}`);
         const news = reply.last_change !== this.#since;
         this.#since = reply.last_change;
-        if (news && !this.#stopped) this.dispatchEvent(new CustomEvent("changes", { detail: reply }));
+        if (news && !this.#stopped) await this.#tell(reply);
       } catch { /* the store says when the server cannot be reached */ }
     }
     clearTimeout(this.#timer);
     if (!this.#stopped) this.#timer = setTimeout(this.#ask, EVERY);
   };
+
+  async #tell(reply) {
+    const painted = [];
+    this.dispatchEvent(new CustomEvent("changes", { detail: { ...reply, until: (promise) => painted.push(promise) } }));
+    await Promise.all(painted);
+    this.#store.seen = reply.last_change;
+  }
 }

@@ -1,13 +1,19 @@
 // One image large: decide by key, by button or by finger; the next one is on the screen before the server has answered.
 import Ahead from "./review-ahead.js";
 import Changes from "./review-changes.js";
+import Conflicts from "./review-conflicts.js";
+import History from "./review-history.js";
 import { actOf } from "./review-keys.js";
-import { announce, decisionWords, enterGives, expected, offerKeys, paintProgress, part, showStatus } from "./review-paint.js";
+import KeysDialog from "./review-keys-dialog.js";
+import Labels from "./review-labels.js";
+import { announce, decisionWords, expected, paintProgress, part, showStatus } from "./review-paint.js";
 import DecisionStore from "./review-store.js";
+import Swipe from "./review-swipe.js";
 import Why from "./review-why.js";
+import Zoom from "./review-zoom.js";
 
 export default class {
-  #root; #store; #changes; #ahead; #why; #item; #view; #here; #busy = false; #missing = null; #listening = new AbortController();
+  #root; #store; #changes; #conflicts; #history; #ahead; #why; #zoom; #item; #view; #here; #busy = false; #missing = null; #keys; #labels; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -16,18 +22,26 @@ export default class {
     this.#here = `/reviews/${review}`;
     this.#item = JSON.parse(part(element, "item").textContent);
     this.#store = new DecisionStore({ review, user, order });
-    this.#ahead = new Ahead(this.#store, view);
-    this.#changes = new Changes(this.#store, lastChange);
     this.#why = new Why(element, this.#store);
+    this.#zoom = new Zoom(element, this.#listening.signal);
+    this.#ahead = new Ahead(this.#store, view, (items) => this.#why.prepare(items));
+    this.#changes = new Changes(this.#store, lastChange);
+    this.#keys = new KeysDialog(element);
+    this.#labels = new Labels(element, (label) => this.#relabel(label), () => this.#item.predicted);
     this.#listen();
-    if (part(element, "why").dataset.state !== "ready") this.#why.show(this.#item.image_id);
+    this.#conflicts = new Conflicts(element, this.#store);
+    this.#history = new History(element, this.#store, this.#item.image_id);
+    if (part(element, "why").dataset.state !== "ready") this.#why.show(this.#item, { there: true });
     this.#ahead.prepare(this.#item.rank);
   }
 
   disconnect() {
     this.#listening.abort();
     this.#changes.disconnect();
+    this.#conflicts.disconnect();
+    this.#history.disconnect();
     this.#why.disconnect();
+    this.#keys.disconnect();
     this.#store.disconnect();
   }
 
@@ -38,12 +52,12 @@ export default class {
     this.#root.addEventListener("click", (event) => this.#click(event), { signal });
     this.#store.addEventListener("saved", ({ detail }) => this.#saved(detail), { signal });
     this.#store.addEventListener("refused", ({ detail }) => this.#refused(detail), { signal });
+    this.#store.addEventListener("conflict", ({ detail }) => this.#repaint([detail.image]), { signal });
     this.#store.addEventListener("state", ({ detail }) => this.#back(detail), { signal });
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     part(this.#root, "image").addEventListener("load", ({ target }) => this.#sharpen(target), { signal });
+    new Swipe(part(this.#root, "stage"), (action) => this.#decide(action), signal);
     showStatus(this.#root, this.#store);
-    offerKeys(this.#root);
-    enterGives(this.#root, (label) => this.#relabel(label));
   }
 
   #key(event) {
@@ -54,16 +68,24 @@ export default class {
       keep: () => this.#decide("keep"),
       unsure: () => this.#decide("unsure"),
       relabel: () => Number(this.#root.dataset.classes) <= 10 && this.#relabel(found.digit),
-      label: () => part(this.#root, "label").focus(),
+      suggested: () => this.#relabel(this.#item.predicted),
+      label: () => this.#labels.open(),
       undo: () => this.#store.undo(),
       redo: () => this.#store.redo(),
-      previous: () => this.#move("previous"),
-      following: () => this.#move("following"),
-      keys: () => part(this.#root, "keys").showModal(),
+      previous: () => (found.extend && this.#zoom.zoomed ? this.#zoom.pan(-1, 0) : this.#move("previous")),
+      following: () => (found.extend && this.#zoom.zoomed ? this.#zoom.pan(1, 0) : this.#move("following")),
+      above: () => this.#zoom.pan(0, -1),
+      below: () => this.#zoom.pan(0, 1),
+      closer: () => this.#zoom.by(1.5),
+      farther: () => this.#zoom.by(1 / 1.5),
+      fit: () => this.#zoom.fit(),
+      keys: () => this.#keys.open(),
       leave: () => part(this.#root, "grid").click(),
       filter: () => { location.href = `${part(this.#root, "grid").href}#filters`; },
     };
-    if (!acts[found.act]) return;
+    // Without an image to move about in, up and down are the page's.
+    const scrolls = (found.act === "above" || found.act === "below") && !(found.extend && this.#zoom.zoomed);
+    if (!acts[found.act] || scrolls) return;
     event.preventDefault();
     acts[found.act]();
   }
@@ -74,7 +96,8 @@ export default class {
     const { id } = event.target;
     if (id === "undo" || id === "redo") return void this.#store[id]();
     const action = event.submitter?.value;
-    if (action === "relabel") this.#relabel(part(this.#root, "label").value);
+    if (action === "relabel") this.#relabel(this.#labels.value);
+    else if (action === "suggested") this.#relabel(this.#item.predicted);
     else if (action) this.#decide(action);
   }
 
@@ -96,10 +119,10 @@ export default class {
     if (this.#busy) return;
     const item = this.#item;
     this.#ahead.drop(item.image_id);
-    this.#store.decide(item.image_id, action, label);
+    this.#store.decide(item.image_id, action, label, item.change);
     this.#paintDecision(expected(this.#root, action, label));
-    // In the list of labels, keys would choose labels.
-    part(this.#root, "label").blur();
+    // In the menu of labels, keys would choose labels.
+    this.#labels.clear();
     await this.#show(() => this.#ahead.next(item.rank), "Every image in this view is decided. Undo takes the last one back.");
   }
 
@@ -149,8 +172,13 @@ export default class {
       if (!item.decision) this.#ahead.restore(item.image_id);
       else if (String(item.decision.by_id) !== this.#root.dataset.user) this.#ahead.drop(item.image_id);
     }
-    if (reply.reload) this.#ahead.reset();
+    if (reply.reload) { this.#ahead.reset(); this.#refresh(); }
     this.#repaint(reply.items);
+  }
+
+  /** Ask how the image on the screen stands. */
+  async #refresh() {
+    try { this.#repaint((await this.#store.get(`images?image_id=${this.#item.image_id}&order=${this.#store.order}`)).items); } catch { /* the next news repaint it */ }
   }
 
   #repaint(items) {
@@ -161,7 +189,9 @@ export default class {
   #paint(item) {
     const root = this.#root;
     this.#item = item;
-    this.#why.show(item.image_id);
+    this.#why.show(item);
+    this.#history.show(item.image_id);
+    this.#zoom.fit();
     const image = part(root, "image");
     image.src = item.full;
     image.alt = `Labelled ${item.label_name}, the model sees ${item.predicted_name}`;
@@ -174,6 +204,8 @@ export default class {
       part(signal, "words").textContent = text;
     }
     part(root, "label").value = "";
+    part(root, "suggested").disabled = item.predicted === item.label;
+    part(root, "suggested-name").textContent = item.predicted_name;
     part(root, "image-id").value = item.image_id;
     this.#paintDecision(item.decision);
     this.#paintPlace(item.rank);

@@ -1,17 +1,24 @@
 // The page of suggestions: cursor, selection and whole views by key, button or finger; each decision is on its tile at once.
+import Band from "./review-band.js";
 import Changes from "./review-changes.js";
+import Conflicts from "./review-conflicts.js";
 import { filterOf, saysWhichDecided } from "./review-filters.js";
 import { actOf } from "./review-keys.js";
-import { announce, enterGives, expected, offerKeys, paintProgress, part, showStatus } from "./review-paint.js";
+import KeysDialog from "./review-keys-dialog.js";
+import Labels from "./review-labels.js";
+import { announce, expected, paintProgress, part, showStatus } from "./review-paint.js";
+import Scroll from "./review-scroll.js";
 import { offerSize } from "./review-size.js";
 import DecisionStore from "./review-store.js";
 import Tiles from "./review-tiles.js";
 
+const AT_ONCE = 200;
 const number = new Intl.NumberFormat("en-US");
 const images = (count) => `${number.format(count)} ${count === 1 ? "image" : "images"}`;
+const stayed = (left) => (left ? ` ${number.format(left)} stayed: somebody decided since.` : "");
 
 export default class {
-  #root; #store; #changes; #tiles; #filter; #bulk; #idle; #listening = new AbortController();
+  #root; #store; #changes; #conflicts; #tiles; #filter; #bulk; #idle; #keys; #labels; #scroll; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -23,13 +30,19 @@ export default class {
     this.#store = new DecisionStore({ review, user, order });
     this.#changes = new Changes(this.#store, lastChange);
     this.#unsent();
+    this.#keys = new KeysDialog(element);
+    this.#labels = new Labels(element, (label) => this.#relabel(label), () => this.#seen([this.#tiles.here]));
     this.#listen();
+    this.#conflicts = new Conflicts(element, this.#store);
     if (location.hash === "#filters") this.#filters();
   }
 
   disconnect() {
     this.#listening.abort();
     this.#changes.disconnect();
+    this.#scroll?.disconnect();
+    this.#conflicts.disconnect();
+    this.#keys.disconnect();
     this.#store.disconnect();
   }
 
@@ -42,20 +55,30 @@ export default class {
     this.#tiles.addEventListener("selection", () => this.#selected(), { signal });
     this.#store.addEventListener("saved", ({ detail }) => this.#saved(detail), { signal });
     this.#store.addEventListener("refused", ({ detail }) => this.#refresh(detail.entry), { signal });
+    this.#store.addEventListener("conflict", ({ detail }) => this.#repaint([detail.image]), { signal });
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
+    if (part(this.#root, "tiles")) new Band(part(this.#root, "tiles"), this.#tiles, signal);
+    if ("scroll" in this.#root.dataset && part(this.#root, "tiles")) this.#scrolling(signal);
     showStatus(this.#root, this.#store);
-    offerKeys(this.#root);
     offerSize(this.#root);
-    enterGives(this.#root, (label) => this.#relabel(label));
+  }
+
+  #scrolling(signal) {
+    this.#scroll = new Scroll(this.#root, this.#tiles, signal);
+    this.#scroll.addEventListener("more", () => this.#paintUnsent(), { signal });
   }
 
   /** Decisions that an earlier page could not send are shown as made, and the cursor stands behind them. */
   #unsent() {
+    this.#paintUnsent();
+    this.#tiles.go(this.#tiles.nextUndecided(), { focus: false });
+  }
+
+  #paintUnsent() {
     for (const { body } of this.#store.pending) {
       const decision = body.action && expected(this.#root, body.action, body.label);
       for (const id of decision ? (body.image_ids ?? [body.image_id]) : []) this.#tiles.paint(this.#tiles.of(id), decision);
     }
-    this.#tiles.go(this.#tiles.nextUndecided(), { focus: false });
   }
 
   get #wholeView() { return part(this.#root, "scope").value === "view"; }
@@ -69,7 +92,8 @@ export default class {
       keep: () => this.#decide("keep"),
       unsure: () => this.#decide("unsure"),
       relabel: () => Number(this.#root.dataset.classes) <= 10 && this.#relabel(found.digit),
-      label: () => part(this.#root, "label").focus(),
+      suggested: () => this.#suggested(),
+      label: () => this.#labels.open(),
       undo: () => this.#store.undo(),
       redo: () => this.#store.redo(),
       all: () => this.#all(),
@@ -77,12 +101,13 @@ export default class {
       open: () => this.#tiles.open(),
       leave: () => this.#tiles.select([]),
       filter: () => this.#filters(),
-      keys: () => part(this.#root, "keys").showModal(),
+      keys: () => this.#keys.open(),
       previous: move(-1),
       following: move(1),
       above: move(-1, true),
       below: move(1, true),
     };
+    if (!acts[found.act]) return;
     event.preventDefault();
     acts[found.act]();
   }
@@ -93,7 +118,7 @@ export default class {
     event.preventDefault();
     if (id !== "decide") return void this.#store[id]();
     const action = event.submitter?.value;
-    if (action === "relabel") this.#relabel(part(this.#root, "label").value);
+    if (action === "relabel") this.#relabel(this.#labels.value);
     else if (action) this.#decide(action);
   }
 
@@ -142,6 +167,19 @@ export default class {
     return this.#decide("relabel", Number(label));
   }
 
+  /** The one class that the model sees in these tiles; null when it sees several. */
+  #seen(tiles) {
+    const seen = new Set(tiles.map((tile) => tile?.dataset.predicted));
+    return seen.size === 1 && !seen.has(undefined) ? Number([...seen][0]) : null;
+  }
+
+  #suggested() {
+    const chosen = this.#tiles.selected;
+    const label = this.#wholeView ? this.#filter.predicted ?? null : this.#seen(chosen.length ? chosen : [this.#tiles.here]);
+    if (label === null) announce(this.#root, "The model sees different classes in these images. Choose one label for them, or decide one by one.");
+    else this.#decide("relabel", label);
+  }
+
   #decide(action, label = null) {
     const chosen = this.#tiles.selected;
     if (this.#wholeView) this.#decideView(chosen, action, label);
@@ -178,9 +216,10 @@ export default class {
     const touched = decision.action === "relabel" ? tiles.filter((tile) => Number(tile.dataset.label) !== decision.label) : tiles;
     for (const tile of touched) this.#tiles.paint(tile, decision);
     this.#tiles.select([]);
-    part(this.#root, "label").value = "";
+    this.#labels.clear();
     const next = this.#tiles.nextUndecided(tiles.at(-1));
     if (next) return this.#tiles.go(next);
+    if (this.#scroll?.more) return void this.#scroll.load().then((there) => there && this.#tiles.go(this.#tiles.nextUndecided()));
     const following = part(this.#root, "following");
     document.activeElement?.blur();
     following?.focus();
@@ -189,10 +228,10 @@ export default class {
 
   #saved({ entry, outcome }) {
     paintProgress(this.#root, outcome.progress);
-    if (outcome.items.length < Math.min(outcome.count, this.#tiles.ids.length)) this.#refresh();
+    if (outcome.items.length < Math.min(outcome.count, this.#tiles.ids.length) || outcome.left) this.#refresh();
     this.#repaint(outcome.items);
     if (entry.path === "undo" || entry.path === "redo") this.#takenBack(entry.path, outcome);
-    else if (entry.path === "decisions/bulk") announce(this.#root, `${images(outcome.count)} decided. Undo takes them back together.`);
+    else if (entry.path === "decisions/bulk") announce(this.#root, `${images(outcome.count)} decided. Undo takes them back together.${stayed(outcome.left)}`);
   }
 
   #takenBack(path, { items, count, left }) {
@@ -200,13 +239,12 @@ export default class {
     const tile = this.#tiles.all().find((one) => ids.has(one.dataset.image));
     this.#tiles.go(tile);
     const where = tile || !count ? "" : items.length === 1 ? ` Rank ${number.format(items[0].rank)}, on another page.` : " They are on other pages.";
-    const stayed = left ? ` ${number.format(left)} stayed: somebody decided since.` : "";
-    announce(this.#root, `${path === "undo" ? "Taken back" : "Done again"}: ${images(count)}.${where}${stayed}`);
+    announce(this.#root, `${path === "undo" ? "Taken back" : "Done again"}: ${images(count)}.${where}${stayed(left)}`);
   }
 
   #others(reply) {
     paintProgress(this.#root, reply.progress);
-    if (reply.reload) this.#refresh();
+    if (reply.reload) reply.until(this.#refresh());
     this.#repaint(reply.items);
   }
 
@@ -215,11 +253,13 @@ export default class {
     for (const item of items) if (!waiting.has(item.image_id)) this.#tiles.paint(this.#tiles.of(item.image_id), item.decision);
   }
 
-  /** Ask how all tiles of this page stand. */
+  /** Ask how all tiles of this page stand, some at a time. */
   async #refresh() {
-    const query = new URLSearchParams(this.#tiles.ids.map((id) => ["image_id", id]));
-    if (!query.size) return;
-    try { this.#repaint((await this.#store.get(`images?${query}`)).items); } catch { /* the next news repaint them */ }
+    const { ids } = this.#tiles;
+    for (let from = 0; from < ids.length; from += AT_ONCE) {
+      const query = new URLSearchParams(ids.slice(from, from + AT_ONCE).map((id) => ["image_id", id]));
+      try { this.#repaint((await this.#store.get(`images?${query}`)).items); } catch { return; /* the next news repaint them */ }
+    }
   }
 
   #filters() {

@@ -1,4 +1,5 @@
-// Acts that the server has not confirmed yet, in order, in localStorage: a reload, a crash or a dead network loses none.
+// Acts that the server has not confirmed yet, and conflicts that nobody has settled yet, in order, in localStorage: a reload, a crash or a
+// dead network loses none.
 
 export function randomKey() {
   if (crypto.randomUUID) return crypto.randomUUID();
@@ -12,11 +13,11 @@ export default class Outbox {
   #memory = new Map(); // where the browser gives no storage
 
   constructor(review, user) {
-    this.#prefix = `winnow:outbox:${review}:${user}:`;
+    this.#prefix = (kind) => `winnow:${kind}:${review}:${user}:`;
   }
 
-  add(path, body) {
-    const name = `${this.#prefix}${String(Date.now()).padStart(15, "0")}:${String(this.#count++).padStart(6, "0")}`;
+  add(path, body, kind = "outbox") {
+    const name = `${this.#prefix(kind)}${String(Date.now()).padStart(15, "0")}:${String(this.#count++).padStart(6, "0")}`;
     const entry = { path, body: { ...body, client_key: randomKey() } };
     try {
       localStorage.setItem(name, JSON.stringify(entry));
@@ -31,11 +32,12 @@ export default class Outbox {
     try { localStorage.removeItem(name); } catch { /* no storage: it was in memory */ }
   }
 
-  all() {
-    const entries = [...this.#memory].map(([name, entry]) => ({ name, ...entry }));
+  all(kind = "outbox") {
+    const prefix = this.#prefix(kind);
+    const entries = [...this.#memory].filter(([name]) => name.startsWith(prefix)).map(([name, entry]) => ({ name, ...entry }));
     try {
       for (const name of Object.keys(localStorage)) {
-        if (name.startsWith(this.#prefix)) entries.push({ name, ...JSON.parse(localStorage.getItem(name)) });
+        if (name.startsWith(prefix)) entries.push({ name, ...JSON.parse(localStorage.getItem(name)) });
       }
     } catch { /* no storage: only what is in memory */ }
     return entries.sort((one, other) => (one.name < other.name ? -1 : 1));

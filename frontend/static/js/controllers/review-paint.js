@@ -69,18 +69,3 @@ function signIn() {
   link.textContent = "Sign in (opens a new tab)";
   return link;
 }
-
-export function offerKeys(root) {
-  const button = part(root, "show-keys");
-  button.hidden = false;
-  button.addEventListener("click", () => part(root, "keys").showModal());
-}
-
-/** Enter on a label in the list gives it. */
-export function enterGives(root, give) {
-  part(root, "label").addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.target.value === "") return;
-    event.preventDefault();
-    give(event.target.value);
-  });
-}

@@ -1,11 +1,13 @@
-// Sends acts one after the other and says how it goes: saved, saving, offline or signed-out. Events: state, saved, refused.
+// Sends acts one after the other and says how it goes: saved, saving, offline or signed-out. Events: state, saved, refused, conflict.
+// Each decision says which change its maker had seen last, so that nobody overwrites what they have not seen.
 import Outbox from "./review-outbox.js";
 
 const LONGEST_WAIT = 15_000;
 
 export default class DecisionStore extends EventTarget {
-  #base; #user; #outbox; #sending = null; #timer; #wait = 1000; #token; #again = false;
+  #base; #user; #outbox; #sending = null; #timer; #wait = 1000; #token; #again = false; #shown = new Map();
   state = "saved";
+  seen = 0; // the number of the last change that the page shows
 
   constructor({ review, user, order }) {
     super();
@@ -28,14 +30,23 @@ export default class DecisionStore extends EventTarget {
     clearTimeout(this.#timer);
   }
 
-  decide(imageId, action, label = null) { return this.#add("decisions", { image_id: imageId, action, label }); }
-  decideMany(imageIds, action, label = null) { return this.#add("decisions/bulk", { image_ids: imageIds, action, label }); }
-  decideAll(filter, expected, action, label = null) { return this.#add("decisions/bulk", { filter, expected, action, label }); }
+  /** change: the number of the decision that the page shows for this image, where it knows that better than `seen`. */
+  decide(imageId, action, label = null, change = this.seen) {
+    const seen = Math.max(change, this.#shown.get(imageId) ?? 0);
+    return this.#add("decisions", { image_id: imageId, action, label, seen });
+  }
+
+  decideMany(imageIds, action, label = null) { return this.#add("decisions/bulk", { image_ids: imageIds, action, label, seen: this.seen }); }
+  decideAll(filter, expected, action, label = null) { return this.#add("decisions/bulk", { filter, expected, action, label, seen: this.seen }); }
   undo() { return this.#add("undo", {}); }
   redo() { return this.#add("redo", {}); }
 
   get pending() { return this.#outbox.all(); }
   get images() { return this.#outbox.images(); }
+
+  /** What others decided otherwise meanwhile, oldest first, until one has said which decision shall stand. */
+  get conflicts() { return this.#outbox.all("conflict"); }
+  settle(name) { this.#outbox.remove(name); }
 
   /** JSON from the review's API; throws when it cannot be had. */
   async get(path) {
@@ -103,12 +114,24 @@ export default class DecisionStore extends EventTarget {
     if (reply.status === 401) { this.#say("signed-out"); return false; }
     if (reply.status === 408 || reply.status === 429 || reply.status >= 500) { this.#say("offline"); return false; }
     const problem = await reply.json().catch(() => ({}));
+    if (problem.image) return this.#conflict(entry, problem);
     return this.#finish(entry, "refused", problem.detail ?? problem.title ?? "That did not work.");
   }
 
   #finish(entry, event, outcome) {
     this.#outbox.remove(entry.name);
     this.dispatchEvent(new CustomEvent(event, { detail: { entry, outcome } }));
+    return true;
+  }
+
+  #conflict({ name, body }, { image, detail }) {
+    const { image_id: id, action, label } = body;
+    // Of several decisions on one image the last one counts.
+    for (const earlier of this.conflicts) if (earlier.body.image_id === id) this.settle(earlier.name);
+    this.#shown.set(id, image.change);
+    this.#outbox.add("conflict", { image_id: id, action, label, image, sentence: detail }, "conflict");
+    this.#outbox.remove(name);
+    this.dispatchEvent(new CustomEvent("conflict", { detail: { image } }));
     return true;
   }
 

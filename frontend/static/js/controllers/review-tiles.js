@@ -1,34 +1,54 @@
 // The tiles of a page: where the cursor is, which are selected, and what is decided. Event: selection.
 import { decisionWords, part } from "./review-paint.js";
+import Rows from "./review-rows.js";
 
 const boxOf = (tile) => tile.querySelector("input[type=checkbox]");
 const linkOf = (tile) => tile.querySelector(".tile__link");
 
 export default class Tiles extends EventTarget {
-  #list; #all; #user; #here = null; #anchor = null; #before = null;
+  #list; #all = []; #byImage = new Map(); #selected = new Set(); #rows; #user; #here = null; #anchor = null; #before = null;
 
   constructor(list, user) {
     super();
     this.#list = list;
     this.#user = user;
-    this.#all = list ? [...list.children] : [];
-    // One stop for the Tab key; arrows move inside.
-    for (const tile of this.#all) linkOf(tile).tabIndex = boxOf(tile).tabIndex = -1;
+    this.#rows = new Rows(list, this.#all, list?.classList.contains("tiles--scrolling"));
+    this.add(list ? [...list.children] : []);
     this.go(this.nextUndecided() ?? this.#all[0], { focus: false });
   }
 
   get here() { return this.#here; }
   get ids() { return this.#all.map((tile) => Number(tile.dataset.image)); }
-  get selected() { return this.#all.filter((tile) => boxOf(tile).checked); }
-  of(imageId) { return this.#all.find((tile) => tile.dataset.image === String(imageId)); }
+  get selected() { return this.#all.filter((tile) => this.#selected.has(tile)); }
+  of(imageId) { return this.#byImage.get(String(imageId)); }
   undecided() { return this.#all.filter((tile) => !tile.dataset.decision); }
   all() { return [...this.#all]; }
 
+  /** Put tiles behind the last one; those that are there already stay as they are. */
+  add(tiles) {
+    for (const tile of tiles) {
+      if (this.#byImage.has(tile.dataset.image)) continue;
+      // One stop for the Tab key; arrows move inside.
+      linkOf(tile).tabIndex = boxOf(tile).tabIndex = -1;
+      this.#byImage.set(tile.dataset.image, tile);
+      this.#all.push(tile);
+    }
+    this.#rows.sync();
+  }
+
   /** The first undecided one behind a tile, else the first of all; null when all are decided. */
   nextUndecided(tile = null) {
-    const free = this.undecided();
-    return free.find((one) => !tile || this.#all.indexOf(one) > this.#all.indexOf(tile)) ?? free[0] ?? null;
+    const free = (one) => !one.dataset.decision;
+    return this.#all.slice(this.#all.indexOf(tile) + 1).find(free) ?? this.#all.find(free) ?? null;
   }
+
+  /** A view that scrolls was scrolled or has another size. */
+  sync() { this.#rows.sync(); }
+
+  /** The rank of the first tile in sight. */
+  firstInSight() { return Number(this.#rows.firstInSight?.dataset.rank ?? 0); }
+
+  under(band) { return this.#rows.under(band); }
 
   /** Put the cursor on a tile. */
   go(tile, { focus = true } = {}) {
@@ -38,6 +58,7 @@ export default class Tiles extends EventTarget {
     tile.classList.add("tile--here");
     linkOf(tile).tabIndex = 0;
     if (!focus) return;
+    this.#rows.reveal(tile);
     linkOf(tile).focus({ preventScroll: true });
     tile.scrollIntoView({ block: "nearest" });
   }
@@ -46,7 +67,7 @@ export default class Tiles extends EventTarget {
   step(by, { rows = false, extend = false } = {}) {
     if (!this.#here) return;
     const from = this.#all.indexOf(this.#here);
-    const to = from + by * (rows ? this.#columns() : 1);
+    const to = from + by * (rows ? this.#rows.columns : 1);
     const there = this.#all[to] ?? this.#here;
     if (extend) this.#extend(there);
     else this.#before = null;
@@ -69,6 +90,8 @@ export default class Tiles extends EventTarget {
 
   /** A box was ticked or cleared: ranges begin here, and so does the cursor. */
   touched(tile) {
+    if (boxOf(tile).checked) this.#selected.add(tile);
+    else this.#selected.delete(tile);
     this.#anchor = tile;
     this.#before = null;
     this.go(tile, { focus: false });
@@ -82,8 +105,7 @@ export default class Tiles extends EventTarget {
   }
 
   select(tiles) {
-    for (const tile of this.#all) boxOf(tile).checked = false;
-    for (const tile of tiles) boxOf(tile).checked = true;
+    this.#choose(tiles);
     this.#anchor = this.#before = null;
     this.#changed();
   }
@@ -100,14 +122,15 @@ export default class Tiles extends EventTarget {
       this.#before = new Set(this.selected);
     }
     const [first, last] = [this.#anchor, tile].map((one) => this.#all.indexOf(one)).sort((one, other) => one - other);
-    this.#all.forEach((one, place) => { boxOf(one).checked = (place >= first && place <= last) || this.#before.has(one); });
+    this.#choose([...this.#before, ...this.#all.slice(first, last + 1)]);
     this.#changed();
   }
 
-  #columns() {
-    const top = this.#all[0].offsetTop;
-    const next = this.#all.findIndex((tile) => tile.offsetTop > top);
-    return next < 0 ? this.#all.length : next;
+  #choose(tiles) {
+    const chosen = new Set(tiles);
+    for (const tile of this.#selected) if (!chosen.has(tile)) boxOf(tile).checked = false;
+    for (const tile of chosen) boxOf(tile).checked = true;
+    this.#selected = chosen;
   }
 
   #changed() { this.dispatchEvent(new Event("selection")); }

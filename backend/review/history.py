@@ -1,0 +1,35 @@
+"""What was decided on an image, by whom and when, the latest first: nothing that was decided is ever forgotten."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, func, select
+from sqlalchemy.orm import Session, aliased
+
+from backend.models import Decision, Review, User
+
+# Of an image that people quarrel about there may be many more; these are the ones that a page shows.
+MOST = 50
+
+
+def of_image(session: Session, review: Review, image_id: int) -> tuple[Sequence[Row[Any]], int]:
+    """The latest acts on an image and how many there are: rows with action, label, by, by_id, at, and whether it
+
+    `undoes` an earlier one, `redoes` it, was `undone` itself, and was made `together` with others.
+    """
+    undoing = aliased(Decision)
+    mine = (Decision.review_id == review.id, Decision.image_id == image_id)
+    columns: list[Any] = [
+        Decision.action,
+        Decision.label,
+        User.name.label("by"),
+        Decision.user_id.label("by_id"),
+        Decision.created_at.label("at"),
+        Decision.undoes_id.is_not(None).label("undoes"),
+        Decision.redoes_id.is_not(None).label("redoes"),
+        Decision.batch.is_not(None).label("together"),
+        select(undoing.id).where(undoing.undoes_id == Decision.id).exists().label("undone"),
+    ]
+    query = select(*columns).outerjoin(User, User.id == Decision.user_id).where(*mine).order_by(Decision.id.desc())
+    rows = session.execute(query.limit(MOST)).all()
+    return rows, session.scalar(select(func.count()).select_from(Decision).where(*mine)) or 0

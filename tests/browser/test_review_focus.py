@@ -1,0 +1,119 @@
+"""One image large in a real Chromium: what each key does, and that nothing moves or fires unasked."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from backend.db import Database
+from backend.models import Review, User
+from tests.browser.reviewing import Server, at_rank, open_focus, press, status
+from tests.reviewing import decide, queue_of
+
+pytestmark = pytest.mark.browser
+
+
+def test_in_focus_e_k_u_and_digits_decide_and_show_the_next(page: Page, review: Review, server: Server) -> None:
+    open_focus(page, review)
+    labels = [row.label for row in server.queue()]
+    at_rank(page, 1)
+    for rank, key in ((1, "e"), (2, "k"), (3, "u"), (4, str((labels[3] + 1) % 3)), (5, str(labels[4]))):
+        press(page, key)
+        at_rank(page, rank + 1)
+    server.wait_for({1: "remove", 2: "keep", 3: "unsure", 4: "relabel", 5: "keep"})
+    expect(page.locator("[data-count=decided]")).to_have_text("5")
+
+
+def test_what_focus_shows_belongs_to_its_image(page: Page, review: Review, server: Server) -> None:
+    open_focus(page, review)
+    press(page, "k")
+    at_rank(page, 2)
+    second = server.queue()[1]
+    name = ("left", "middle", "right")[second.label]
+    expect(page.locator("[data-part=label-name]")).to_have_text(name)
+    expect(page.locator("[data-part=path]")).to_have_text(second.path)
+    assert second.content_hash in (page.locator("[data-part=image]").get_attribute("src") or "")
+    expect(page.locator("[data-part=decision]")).to_have_text("Not yet decided")
+    assert page.locator("[data-part=image]").evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+
+
+def test_in_focus_arrows_look_without_deciding(page: Page, review: Review, server: Server) -> None:
+    open_focus(page, review)
+    press(page, "ArrowRight")
+    at_rank(page, 2)
+    press(page, "ArrowLeft")
+    at_rank(page, 1)
+    press(page, "ArrowLeft")
+    expect(status(page)).to_have_text("This is the first one.")
+    assert server.decisions() == {}
+
+
+def test_in_focus_undo_shows_the_image_again(page: Page, review: Review, server: Server) -> None:
+    open_focus(page, review)
+    press(page, "e")
+    at_rank(page, 2)
+    press(page, "k")
+    at_rank(page, 3)
+    press(page, "z")
+    at_rank(page, 2)
+    expect(page.locator("[data-part=decision]")).to_have_text("Not yet decided")
+    press(page, "u")
+    at_rank(page, 3)
+    server.wait_for({1: "remove", 2: "unsure"})
+
+
+def test_the_address_keeps_the_place(page: Page, review: Review) -> None:
+    open_focus(page, review)
+    press(page, "e")
+    at_rank(page, 2)
+    press(page, "ArrowRight")
+    at_rank(page, 3)
+    assert page.url.endswith("?at=3")
+    page.reload()
+    at_rank(page, 3)
+
+
+def test_in_focus_the_filters_stay(page: Page, review: Review, server: Server) -> None:
+    ranks = [row.position for row in server.queue() if row.label == 2]
+    open_focus(page, review, "?label=2")
+    at_rank(page, ranks[0])
+    press(page, "k")
+    at_rank(page, ranks[1])
+    press(page, "/")
+    page.wait_for_url(re.compile(rf"/reviews/{review.id}\?label=2&after=\d+#filters"))
+    expect(page.get_by_label("Order")).to_be_focused()
+
+
+def test_in_focus_no_key_fires_while_typing_or_in_a_dialog(page: Page, review: Review, server: Server) -> None:
+    open_focus(page, review)
+    press(page, "l")
+    expect(page.get_by_label("It is really")).to_be_focused()
+    press(page, "e", "k", "u", "z")
+    page.evaluate("document.activeElement.blur()")
+    press(page, "?", "e", "k", "2", "Escape")
+    at_rank(page, 1)
+    assert server.decisions() == {}
+
+
+def test_when_everything_is_decided_focus_says_so(page: Page, review: Review, server: Server, database: Database, owner: User) -> None:
+    with database.transaction() as session:
+        for row in queue_of(session, review)[:41]:
+            decide(session, owner, review, row.image_id, "keep")
+    open_focus(page, review)
+    at_rank(page, 42)
+    press(page, "e")
+    expect(status(page)).to_have_text(re.compile("Every image in this view is decided"))
+    server.wait_for(dict.fromkeys(range(1, 42), "keep") | {42: "remove"})
+
+
+def test_in_focus_nothing_moves_from_one_image_to_the_next(page: Page, review: Review) -> None:
+    open_focus(page, review)
+    places = "names => names.map(name => JSON.stringify(document.querySelector(name).getBoundingClientRect()))"
+    parts = [".focus__image", ".focus__decide", ".focus__nav"]
+    press(page, "ArrowRight")
+    at_rank(page, 2)
+    before = page.evaluate(places, parts)
+    for rank, key in ((3, "e"), (4, "k"), (5, "u"), (6, "ArrowRight")):
+        press(page, key)
+        at_rank(page, rank)
+        assert page.evaluate(places, parts) == before

@@ -1,0 +1,100 @@
+"""Which images look alike: neighbours, groups and the first map, as the scoring leaves them."""
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from backend.models import MapPoint
+from tests.cleansing_scenario import Scenario
+from tests.worker.scoring import queue_of, start, work
+from worker import engine
+from worker.engine import EngineError
+from worker.pipeline import alike
+
+
+def points_of(scenario: Scenario, review_id: int) -> dict[int, MapPoint]:
+    with scenario.database.transaction(write=False) as session:
+        return {point.image_id: point for point in session.scalars(select(MapPoint).where(MapPoint.review_id == review_id))}
+
+
+def test_a_scoring_leaves_each_image_a_place_a_group_and_its_neighbours(trained: Scenario) -> None:
+    review = start(trained, method="margin")
+    work(trained, review.job_id)
+    queue = {row.image_id: row for row in queue_of(trained, review)}
+    points = points_of(trained, review.id)
+    assert set(points) == set(queue)
+    assert len({(point.x, point.y) for point in points.values()}) > 100
+    for image_id, point in points.items():
+        own = queue[image_id]
+        assert len(point.like_given) == len(set(point.like_given)) == alike.NEAREST
+        assert image_id not in point.like_given + point.like_predicted
+        assert {queue[near].label for near in point.like_given} == {own.label}
+        assert {queue[near].label for near in point.like_predicted} == (set() if own.predicted == own.label else {own.predicted})
+        assert point.near_x is None
+
+
+def test_repeating_a_scoring_gives_the_same_map(trained: Scenario) -> None:
+    first, second = start(trained, method="margin"), start(trained, method="margin")
+    for review in (first, second):
+        work(trained, review.job_id)
+    one, other = points_of(trained, first.id), points_of(trained, second.id)
+    for image_id, point in one.items():
+        assert (point.x, point.y, point.in_group) == (other[image_id].x, other[image_id].y, other[image_id].in_group)
+        assert point.like_given == other[image_id].like_given
+
+
+def test_a_network_without_a_last_layer_is_scored_without_a_map(trained: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise EngineError("The network has no linear layer.")
+
+    monkeypatch.setattr(engine, "features", refuse)
+    review = start(trained, method="margin")
+    work(trained, review.job_id)
+    assert points_of(trained, review.id) == {}
+    assert queue_of(trained, review)
+
+
+def brute(points: np.ndarray, labels: np.ndarray, wanted: np.ndarray) -> list[list[int]]:
+    """Neighbours as the definition has them."""
+    found = []
+    for place, point in enumerate(points):
+        others = [other for other in np.flatnonzero(labels == wanted[place]) if other != place]
+        found.append(sorted(others, key=lambda other: float(((points[other] - point) ** 2).sum()))[: alike.NEAREST])
+    return found
+
+
+def test_neighbours_are_the_nearest_of_the_wanted_class_and_never_the_image_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    points, labels, wanted = generator.normal(size=(90, 5)), generator.integers(4, size=90), generator.integers(5, size=90)
+    labels[:3] = 9  # a class too small to fill a row
+    wanted[:3] = 9
+    points[10] = points[11] + 1e-3  # all but copies: the copy is a neighbour, the image itself is not
+    labels[10] = labels[11] = wanted[10] = wanted[11] = 0
+    for part in (alike.PART, 7):
+        monkeypatch.setattr(alike, "PART", part)
+        found = alike.neighbours(points, labels, wanted)
+        assert [[int(place) for place in row if place >= 0] for row in found] == brute(points, labels, wanted)
+    assert found[10][0] == 11
+    assert (found[wanted == 4] == -1).all()
+
+
+def test_parts_do_not_change_what_is_kept(trained: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    from worker.pipeline import arrays
+
+    with trained.database.transaction(write=False) as session:
+        images = arrays.load(session, trained.storage, trained.version_id, "train")
+    training = engine.load_training(trained.storage.run(trained.run_id))
+    whole = alike.compact(training, images, lambda _done: None)
+    monkeypatch.setattr(alike, "PART", 50)
+    np.testing.assert_allclose(alike.compact(training, images, lambda _done: None), whole, atol=1e-4)
+
+
+def test_groups_are_numbered_by_size_and_images_that_are_all_the_same_make_one(recwarn: pytest.WarningsRecorder) -> None:
+    generator = np.random.default_rng(0)
+    points = np.concatenate([generator.normal(size=(300, 3)), 50 + generator.normal(size=(60, 3))]).astype(np.float32)
+    sizes = np.bincount(alike.groups(points))[1:]
+    assert list(sizes) == sorted(sizes, reverse=True)
+    assert len(set(alike.groups(points)[300:]) & set(alike.groups(points)[:300])) == 0
+    assert set(alike.groups(np.zeros((100, 3), dtype=np.float32))) == {1}
+    assert set(alike.groups(np.zeros((3, 3), dtype=np.float32))) == {1}
+    assert len(recwarn) == 0
