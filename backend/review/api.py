@@ -9,11 +9,11 @@ from backend.db import SessionDep
 from backend.errors import Invalid
 from backend.jobs.schemas import JobOut
 from backend.models import Job
-from backend.review import decisions, maps, schemas, service, undoing, why
+from backend.review import decisions, maps, people, schemas, service, undoing, why
 from backend.review.acts import Choice
 from backend.review.maps import Layout
 from backend.review.orders import Order
-from backend.review.present import cards, groups_out, history_out, outcome, progress, why_out
+from backend.review.present import cards, groups_out, history_out, outcome, progress, stopping_out, why_out
 from backend.review.service import Filters
 from backend.runs import averages
 
@@ -177,6 +177,19 @@ def redo(review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDe
     """Put what one took back last in force again, until one decides something new."""
     review = service.get(session, user, review_id)
     return outcome(session, user, review, undoing.redo(session, user, review, body.client_key), order)
+
+
+@router.get("/{review_id}/stopping", summary="When to stop")
+def show_stopping(review_id: int, session: SessionDep, user: UserDep) -> schemas.StoppingOut:
+    """How often suggestions were right by place in the queue, with its uncertainty, and how many harmful images are likely to be left."""
+    return stopping_out(session, service.get(session, user, review_id))
+
+
+@router.get("/{review_id}/people", summary="Who did what")
+def show_people(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.PersonOut]:
+    """Everybody with decisions in force, the most first."""
+    rows = people.of_review(session, service.get(session, user, review_id))
+    return [schemas.PersonOut.model_validate(row) for row in rows]
 
 
 @router.get("/{review_id}/changes", summary="What changed since")

@@ -7,10 +7,23 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from backend.models import DataSet, Review, User
-from backend.review import history, maps, orders, service, why, wording
+from backend.review import history, maps, orders, service, stopping, why, wording
 from backend.review.acts import Act
 from backend.review.orders import Order
-from backend.review.schemas import ActOut, DecisionOut, GroupOut, HistoryItem, HistoryOut, ProgressOut, SuggestionOut, WhyImage, WhyOut
+from backend.review.schemas import (
+    ActOut,
+    DecisionOut,
+    GroupOut,
+    HistoryItem,
+    HistoryOut,
+    ProgressOut,
+    StoppingOut,
+    StretchOut,
+    SuggestionOut,
+    WhyImage,
+    WhyOut,
+)
+from backend.review.stopping import Stretch
 from backend.review.why import Why
 
 
@@ -73,6 +86,29 @@ def why_out(session: Session, user: User, review: Review, image_id: int, found: 
         like_given=like(given),
         like_predicted=like(predicted),
     )
+
+
+def stopping_out(session: Session, review: Review) -> StoppingOut:
+    """Whether going on pays, and on what grounds."""
+    advice, stretches = service.advice(session, review), stopping.confirm_rate(session, review)
+    ahead = stopping.outlook(review, stretches)
+    return StoppingOut(
+        stop=advice.stop,
+        sentence=advice.sentence,
+        window=advice.window,
+        confirmed=advice.confirmed,
+        stretches=[_stretch(one) for one in stretches],
+        undecided=ahead.undecided,
+        left=ahead.left,
+        left_low=ahead.low,
+        left_high=ahead.high,
+        left_sentence=ahead.sentence,
+    )
+
+
+def _stretch(one: Stretch) -> StretchOut:
+    low, high = one.interval
+    return StretchOut(first=one.first, last=one.last, decided=one.decided, confirmed=one.confirmed, rate=one.rate, low=low, high=high)
 
 
 def history_out(session: Session, user: User, review: Review, image_id: int) -> HistoryOut:

@@ -77,6 +77,48 @@ class ProgressOut(BaseModel):
     sentence: str
 
 
+class StretchOut(BaseModel):
+    """A stretch of the queue: how many are decided, how many of these were removed or relabelled, and the 95 % limits of that share."""
+
+    first: int
+    last: int
+    decided: int
+    confirmed: int
+    rate: float
+    low: float
+    high: float
+
+
+class StoppingOut(BaseModel):
+    """Whether going on pays: how often suggestions were right, and how many harmful images are likely to be `left` undecided."""
+
+    stop: bool
+    sentence: str
+    window: int = Field(description="how many of the latest decisions the sentence speaks of")
+    confirmed: int = Field(description="how many of them removed or relabelled an image")
+    stretches: list[StretchOut]
+    undecided: int
+    left: float | None = Field(description="null while nobody can say")
+    left_low: float | None
+    left_high: float | None
+    left_sentence: str
+
+
+class PersonOut(BaseModel):
+    """Somebody's decisions in force. Without a `user_id`: those of people who left."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    user_id: int | None
+    name: str | None
+    decided: int
+    remove: int
+    relabel: int
+    keep: int
+    unsure: int
+    last_at: datetime | None
+
+
 class ReviewOut(BaseModel):
     """A review and how far it is."""
 

@@ -353,19 +353,6 @@ def confusion(session: Session, review: Review) -> list[tuple[int, int, int, int
     return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))
 
 
-def confirm_rate(session: Session, review: Review, width: int = 50) -> list[tuple[int, int, int]]:
-    """Rows (first position, decided, confirmed) for each stretch of `width` positions of the queue with a decision in it."""
-    stretch = (Suggestion.position - 1) // width
-    confirmed = func.count().filter(Suggestion.decision.in_(("remove", "relabel")))
-    rows = session.execute(
-        select(stretch, func.count(), confirmed)
-        .where(Suggestion.review_id == review.id, Suggestion.decision.is_not(None))
-        .group_by(stretch)
-        .order_by(stretch)
-    ).all()
-    return [(int(number) * width + 1, decided, kept) for number, decided, kept in rows]
-
-
 def advice(session: Session, review: Review) -> Advice:
     """Whether going on is likely to pay, from the latest decisions in force."""
     latest = session.scalars(
