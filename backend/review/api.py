@@ -9,10 +9,11 @@ from backend.db import SessionDep
 from backend.errors import Invalid
 from backend.jobs.schemas import JobOut
 from backend.models import Job
-from backend.review import decisions, schemas, service, undoing, why
+from backend.review import decisions, maps, people, schemas, service, undoing, why
 from backend.review.acts import Choice
+from backend.review.maps import Layout
 from backend.review.orders import Order
-from backend.review.present import cards, history_out, outcome, progress, why_out
+from backend.review.present import cards, groups_out, history_out, outcome, progress, stopping_out, why_out
 from backend.review.service import Filters
 from backend.runs import averages
 
@@ -30,8 +31,10 @@ def _filters(
     accuracy_max: Percentage = None,
     label_min: Percentage = None,
     label_max: Percentage = None,
+    group: Annotated[int | None, Query(description="A group of like images, as the list of groups numbers them.")] = None,
+    selection: Annotated[int | None, Query(description="The id of a selection that was picked out on the map.")] = None,
 ) -> Filters:
-    return Filters(label, predicted, decision, by, accuracy_min, accuracy_max, label_min, label_max)
+    return Filters(label, predicted, decision, by, accuracy_min, accuracy_max, label_min, label_max, group, selection)
 
 
 FiltersDep = Annotated[Filters, Depends(_filters)]
@@ -176,6 +179,19 @@ def redo(review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDe
     return outcome(session, user, review, undoing.redo(session, user, review, body.client_key), order)
 
 
+@router.get("/{review_id}/stopping", summary="When to stop")
+def show_stopping(review_id: int, session: SessionDep, user: UserDep) -> schemas.StoppingOut:
+    """How often suggestions were right by place in the queue, with its uncertainty, and how many harmful images are likely to be left."""
+    return stopping_out(session, service.get(session, user, review_id))
+
+
+@router.get("/{review_id}/people", summary="Who did what")
+def show_people(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.PersonOut]:
+    """Everybody with decisions in force, the most first."""
+    rows = people.of_review(session, service.get(session, user, review_id))
+    return [schemas.PersonOut.model_validate(row) for row in rows]
+
+
 @router.get("/{review_id}/changes", summary="What changed since")
 def changes(
     review_id: int, session: SessionDep, user: UserDep, since: Annotated[int, Query(ge=0)] = 0, order: Order = "queue"
@@ -196,3 +212,31 @@ def confusion(review_id: int, session: SessionDep, user: UserDep) -> list[dict[s
     """Images by given and predicted class, the most frequent pairs first."""
     rows = service.confusion(session, service.get(session, user, review_id))
     return [dict(zip(("label", "predicted", "count", "decided"), row, strict=True)) for row in rows]
+
+
+@router.get("/{review_id}/map", summary="The map of the images")
+def show_map(review_id: int, session: SessionDep, user: UserDep, layout: Layout = "overview") -> schemas.MapOut:
+    """Where each image stands: those that look alike to the model stand together. Empty where the layout is not there."""
+    review = service.get(session, user, review_id)
+    return schemas.MapOut.model_construct(
+        layout=layout,
+        side=maps.SIDE,
+        class_names=service.data_set_of(session, user, review).class_names,
+        decision_names=list(maps.DECISION_CODES),
+        **maps.places(session, review, layout),
+    )
+
+
+@router.get("/{review_id}/groups", summary="Groups of like images")
+def groups(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.GroupOut]:
+    """The images in groups that look alike to the model, the largest first: the map without a picture."""
+    review = service.get(session, user, review_id)
+    return groups_out(session, user, review)
+
+
+@router.post("/{review_id}/selections", status_code=201, summary="Keep a selection")
+def pick(review_id: int, body: schemas.SelectionIn, session: SessionDep, user: UserDep) -> schemas.SelectionOut:
+    """Keep a set of images under a number, to look at and to decide on as a view; a review keeps the latest fifty."""
+    review = service.get(session, user, review_id)
+    selection = maps.pick(session, user, review, body.image_ids)
+    return schemas.SelectionOut(id=selection.id, count=len(set(body.image_ids)))

@@ -17,7 +17,7 @@ from backend.errors import Invalid
 from backend.methods import METHODS, SECOND
 from backend.models import SMALL_PIXELS, Job, Review, User
 from backend.rendering import page
-from backend.review import decisions, orders, present, service, undoing, why, wording
+from backend.review import decisions, orders, people, present, service, undoing, why, wording
 from backend.review.acts import Act, Choice
 from backend.review.schemas import ProgressOut, WhyOut
 from backend.review.service import Known
@@ -102,8 +102,35 @@ def confusion(review_id: int, request: Request, session: SessionDep, user: UserD
     review = service.get(session, user, review_id)
     data_set = service.data_set_of(session, user, review)
     mixed = [row for row in service.confusion(session, review) if row[0] != row[1]]
-    rates = service.confirm_rate(session, review)
-    return page(request, "review/confusion.html", review=review, data_set=data_set, rows=mixed[:MOST_PAIRS], pairs=len(mixed), rates=rates)
+    return page(request, "review/confusion.html", review=review, data_set=data_set, rows=mixed[:MOST_PAIRS], pairs=len(mixed))
+
+
+@router.get("/{review_id}/standing")
+def standing(review_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
+    """When to stop, and who did what: a fragment for the review's pages, which ask for it by script, else a page of its own."""
+    review = service.get(session, user, review_id)
+    if review.state != "ready":
+        return _waiting(request, session, user, review)
+    template = "review/_standing.html" if request.headers.get("HX-Request") else "review/standing.html"
+    return page(
+        request,
+        template,
+        review=review,
+        data_set=service.data_set_of(session, user, review),
+        stopping=present.stopping_out(session, review),
+        people=people.of_review(session, review),
+    )
+
+
+@router.get("/{review_id}/map")
+def show_map(review_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
+    """The images as a map to pick from, and as a table of the groups on it."""
+    review = service.get(session, user, review_id)
+    if review.state != "ready":
+        return _waiting(request, session, user, review)
+    data_set = service.data_set_of(session, user, review)
+    groups = present.groups_out(session, user, review)
+    return page(request, "review/map.html", review=review, data_set=data_set, groups=groups)
 
 
 @router.post("/{review_id}/decide")

@@ -7,10 +7,23 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from backend.models import DataSet, Review, User
-from backend.review import history, orders, service, why, wording
+from backend.review import history, maps, orders, service, stopping, why, wording
 from backend.review.acts import Act
 from backend.review.orders import Order
-from backend.review.schemas import ActOut, DecisionOut, HistoryItem, HistoryOut, ProgressOut, SuggestionOut, WhyImage, WhyOut
+from backend.review.schemas import (
+    ActOut,
+    DecisionOut,
+    GroupOut,
+    HistoryItem,
+    HistoryOut,
+    ProgressOut,
+    StoppingOut,
+    StretchOut,
+    SuggestionOut,
+    WhyImage,
+    WhyOut,
+)
+from backend.review.stopping import Stretch
 from backend.review.why import Why
 
 
@@ -75,6 +88,29 @@ def why_out(session: Session, user: User, review: Review, image_id: int, found: 
     )
 
 
+def stopping_out(session: Session, review: Review) -> StoppingOut:
+    """Whether going on pays, and on what grounds."""
+    advice, stretches = service.advice(session, review), stopping.confirm_rate(session, review)
+    ahead = stopping.outlook(review, stretches)
+    return StoppingOut(
+        stop=advice.stop,
+        sentence=advice.sentence,
+        window=advice.window,
+        confirmed=advice.confirmed,
+        stretches=[_stretch(one) for one in stretches],
+        undecided=ahead.undecided,
+        left=ahead.left,
+        left_low=ahead.low,
+        left_high=ahead.high,
+        left_sentence=ahead.sentence,
+    )
+
+
+def _stretch(one: Stretch) -> StretchOut:
+    low, high = one.interval
+    return StretchOut(first=one.first, last=one.last, decided=one.decided, confirmed=one.confirmed, rate=one.rate, low=low, high=high)
+
+
 def history_out(session: Session, user: User, review: Review, image_id: int) -> HistoryOut:
     """What was decided on an image, in words."""
     names = service.data_set_of(session, user, review).class_names
@@ -97,6 +133,29 @@ def _act(row: Row[Any], names: Sequence[str]) -> HistoryItem:
         undone=row.undone,
         words=words,
     )
+
+
+def groups_out(session: Session, user: User, review: Review) -> list[GroupOut]:
+    """The groups of like images with the thumbnails of their first ones."""
+    data_set = service.data_set_of(session, user, review)
+    names, folder = data_set.class_names, f"/images/{data_set.id}/thumbnails"
+
+    def example(row: Row[Any]) -> WhyImage:
+        caption = names[row.label] if row.label == row.predicted else f"{names[row.label]} → {names[row.predicted]}"
+        return WhyImage(image_id=row.image_id, label_name=names[row.label], caption=caption, thumbnail=f"{folder}/{row.content_hash}.webp")
+
+    return [
+        GroupOut(
+            group=one.number,
+            count=one.count,
+            decided=one.decided,
+            doubted=one.doubted,
+            label_name=names[one.label],
+            share=one.share,
+            examples=[example(row) for row in one.examples],
+        )
+        for one in maps.groups(session, review)
+    ]
 
 
 class Card:

@@ -77,6 +77,48 @@ class ProgressOut(BaseModel):
     sentence: str
 
 
+class StretchOut(BaseModel):
+    """A stretch of the queue: how many are decided, how many of these were removed or relabelled, and the 95 % limits of that share."""
+
+    first: int
+    last: int
+    decided: int
+    confirmed: int
+    rate: float
+    low: float
+    high: float
+
+
+class StoppingOut(BaseModel):
+    """Whether going on pays: how often suggestions were right, and how many harmful images are likely to be `left` undecided."""
+
+    stop: bool
+    sentence: str
+    window: int = Field(description="how many of the latest decisions the sentence speaks of")
+    confirmed: int = Field(description="how many of them removed or relabelled an image")
+    stretches: list[StretchOut]
+    undecided: int
+    left: float | None = Field(description="null while nobody can say")
+    left_low: float | None
+    left_high: float | None
+    left_sentence: str
+
+
+class PersonOut(BaseModel):
+    """Somebody's decisions in force. Without a `user_id`: those of people who left."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    user_id: int | None
+    name: str | None
+    decided: int
+    remove: int
+    relabel: int
+    keep: int
+    unsure: int
+    last_at: datetime | None
+
+
 class ReviewOut(BaseModel):
     """A review and how far it is."""
 
@@ -118,6 +160,51 @@ class WhyOut(BaseModel):
     better: list[WhyImage]
     like_given: list[WhyImage]
     like_predicted: list[WhyImage]
+
+
+class GroupOut(BaseModel):
+    """Images that look alike to the model: `group` goes into the filter of that name."""
+
+    group: int
+    count: int
+    decided: int
+    doubted: int = Field(description="images that the model sees as another class than their label")
+    label_name: str = Field(description="the most frequent label")
+    share: float = Field(description="of the images, the fraction with that label")
+    examples: list[WhyImage]
+
+
+class MapOut(BaseModel):
+    """Where the images of a review stand, as columns with one entry an image; coordinates from 0 to `side`.
+
+    layout: overview (principal components, there at once) or neighbours (UMAP). decisions: places in `decision_names`.
+    """
+
+    layout: Literal["overview", "neighbours"]
+    side: int
+    class_names: list[str]
+    decision_names: list[str | None]
+    image_ids: list[int]
+    x: list[int]
+    y: list[int]
+    labels: list[int]
+    predicted: list[int]
+    decisions: list[int]
+
+
+class SelectionIn(Body):
+    """Images that were picked out on the map."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"image_ids": [17, 18, 23]}]})
+
+    image_ids: list[int]
+
+
+class SelectionOut(BaseModel):
+    """A selection; `id` goes into the filter `selection`."""
+
+    id: int
+    count: int
 
 
 class SuggestionsByImage(BaseModel):
@@ -173,6 +260,8 @@ class FilterIn(Body):
     accuracy_max: float | None = None
     label_min: float | None = None
     label_max: float | None = None
+    group: int | None = None
+    selection: int | None = None
 
 
 class BulkDecisionIn(Body):

@@ -10,7 +10,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from backend.datasets import service as datasets
 from backend.errors import Conflict, Invalid, NotFound
-from backend.models import DataSet, Decision, Image, Review, Scoring, Suggestion, User
+from backend.models import DataSet, Decision, Image, MapPoint, Review, Scoring, Selection, SelectionImage, Suggestion, User
 from backend.review import orders
 from backend.review.orders import Order
 
@@ -35,7 +35,8 @@ class Filters:
     """Which suggestions to show; the names are those of the address and of the API.
 
     label, predicted: numbers of classes. decision: one of DECISION_FILTERS. by: whose decision is in force, a person's number.
-    The others bound the length of a card's bars, in percent: of how many of the other images it hurts more, or looks more wrong.
+    accuracy_min and so on bound the length of a card's bars, in percent: of how many of the other images it hurts more, or looks more wrong.
+    group: of like images. selection: of images that somebody picked out on the map.
     """
 
     label: int | None = None
@@ -46,14 +47,17 @@ class Filters:
     accuracy_max: float | None = None
     label_min: float | None = None
     label_max: float | None = None
+    group: int | None = None
+    selection: int | None = None
 
     def __bool__(self) -> bool:
         return bool(self.address())
 
     @property
     def ranged(self) -> bool:
-        """Whether a bound is set."""
-        return any(bound is not None for bound in (self.accuracy_min, self.accuracy_max, self.label_min, self.label_max))
+        """Whether there is a filter that no index of one column answers: a bound, or a set of images."""
+        bounds = (self.accuracy_min, self.accuracy_max, self.label_min, self.label_max)
+        return any(bound is not None for bound in (*bounds, self.group, self.selection))
 
     @property
     def decided(self) -> bool:
@@ -74,13 +78,14 @@ def _plain(value: int | float | str) -> int | float | str:
 class Known:
     """What filters and orders may name in a review.
 
-    people: id → name of everybody. deciders: the ones who decided something here. methods: see `orders.scored`.
+    people: id → name of everybody. deciders: the ones who decided something here. methods: see `orders.scored`. selections: those that are kept.
     """
 
     class_names: Sequence[str]
     people: Mapping[int, str]
     deciders: Sequence[int]
     methods: Mapping[str, int]
+    selections: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,7 @@ def known(session: Session, user: User, review: Review) -> Known:
         people={user_id: name for user_id, name, _ in people},
         deciders=[user_id for user_id, _, decides in people if decides],
         methods=orders.scored(session, review),
+        selections=session.scalars(select(Selection.id).where(Selection.review_id == review.id)).all(),
     )
 
 
@@ -163,6 +169,10 @@ def check_filters(filters: Filters, known: Known) -> None:
         raise Invalid(f"“{filters.decision}” is no decision; it may be {', '.join(DECISION_FILTERS)}.")
     if filters.by is not None and filters.by not in known.people:
         raise Invalid(f"There is no person number {filters.by}.")
+    if filters.group is not None and filters.group < 1:
+        raise Invalid("Groups are numbered from 1.")
+    if filters.selection is not None and filters.selection not in known.selections:
+        raise Invalid("That selection is not kept any more. Pick the images out on the map again.")
     for name, least, most in (("accuracy", filters.accuracy_min, filters.accuracy_max), ("label", filters.label_min, filters.label_max)):
         bounds = (0.0 if least is None else least, 100.0 if most is None else most)
         if not 0 <= bounds[0] <= bounds[1] <= 100:
@@ -190,6 +200,12 @@ def conditions(review: Review, filters: Filters, *, alone: bool = False) -> list
         found.append(none if filters.decision == "undecided" else ~none)
     elif filters.decision is not None:
         found.append(column(Suggestion.decision) == filters.decision)
+    if filters.group is not None:
+        there = select(MapPoint.image_id).where(MapPoint.review_id == review.id, MapPoint.in_group == filters.group)
+        found.append(Suggestion.image_id.in_(there))
+    if filters.selection is not None:
+        picked = select(SelectionImage.image_id).where(SelectionImage.selection_id == filters.selection)
+        found.append(Suggestion.image_id.in_(picked))
     count = review.suggestion_count
     found += _within(column(Suggestion.accuracy_rank), filters.accuracy_min, filters.accuracy_max, count)
     return found + _within(column(Suggestion.label_rank), filters.label_min, filters.label_max, count)
@@ -335,19 +351,6 @@ def confusion(session: Session, review: Review) -> list[tuple[int, int, int, int
     ).all()
     pairs = [(label, predicted, count, decided) for label, predicted, count, decided in rows]
     return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))
-
-
-def confirm_rate(session: Session, review: Review, width: int = 50) -> list[tuple[int, int, int]]:
-    """Rows (first position, decided, confirmed) for each stretch of `width` positions of the queue with a decision in it."""
-    stretch = (Suggestion.position - 1) // width
-    confirmed = func.count().filter(Suggestion.decision.in_(("remove", "relabel")))
-    rows = session.execute(
-        select(stretch, func.count(), confirmed)
-        .where(Suggestion.review_id == review.id, Suggestion.decision.is_not(None))
-        .group_by(stretch)
-        .order_by(stretch)
-    ).all()
-    return [(int(number) * width + 1, decided, kept) for number, decided, kept in rows]
 
 
 def advice(session: Session, review: Review) -> Advice:

@@ -219,11 +219,6 @@ def test_confusion_holds_every_image_once_the_most_frequent_pair_first(session: 
     assert count == len(expected_ids(session, begun, "queue", Filters(label=label, predicted=predicted)))
 
 
-def test_the_confirm_rate_goes_by_place_in_the_queue(session: Session, begun: Review, owner: User) -> None:
-    decide(session, owner, begun, queue_of(session, begun)[40].image_id, "relabel", 0 if queue_of(session, begun)[40].label else 1)
-    assert service.confirm_rate(session, begun, width=20) == [(1, 10, 4), (41, 1, 1)]
-
-
 # ── whether going on pays ───────────────────────────────────────────────────────────────────────────────────────────
 
 

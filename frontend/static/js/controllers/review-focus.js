@@ -6,6 +6,8 @@ import History from "./review-history.js";
 import { actOf } from "./review-keys.js";
 import KeysDialog from "./review-keys-dialog.js";
 import Labels from "./review-labels.js";
+import { showMissing } from "./review-missing.js";
+import { oneClickDecidesOnce } from "./review-once.js";
 import { announce, decisionWords, expected, paintProgress, part, showStatus } from "./review-paint.js";
 import DecisionStore from "./review-store.js";
 import Swipe from "./review-swipe.js";
@@ -57,6 +59,8 @@ export default class {
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     part(this.#root, "image").addEventListener("load", ({ target }) => this.#sharpen(target), { signal });
     new Swipe(part(this.#root, "stage"), (action) => this.#decide(action), signal);
+    oneClickDecidesOnce(this.#root, signal);
+    showMissing(this.#root, signal);
     showStatus(this.#root, this.#store);
   }
 
