@@ -218,13 +218,24 @@ def confusion(review_id: int, session: SessionDep, user: UserDep) -> list[dict[s
 def show_map(review_id: int, session: SessionDep, user: UserDep, layout: Layout = "overview") -> schemas.MapOut:
     """Where each image stands: those that look alike to the model stand together. Empty where the layout is not there."""
     review = service.get(session, user, review_id)
+    found = maps.coming(session, review)
     return schemas.MapOut.model_construct(
+        neighbours=found.state,
+        sentence=found.sentence,
         layout=layout,
         side=maps.SIDE,
         class_names=service.data_set_of(session, user, review).class_names,
         decision_names=list(maps.DECISION_CODES),
         **maps.places(session, review, layout),
     )
+
+
+@router.post("/{review_id}/map", status_code=202, summary="Ask for the map that keeps neighbours together")
+def ask_map(review_id: int, session: SessionDep, user: UserDep) -> schemas.MapState:
+    """Has a worker arrange the map as "neighbours"; ask again until that is ready. Repeating it changes nothing."""
+    review = service.get(session, user, review_id)
+    found = maps.ask(session, user, review)
+    return schemas.MapState(neighbours=found.state, sentence=found.sentence)
 
 
 @router.get("/{review_id}/groups", summary="Groups of like images")

@@ -7,8 +7,9 @@ from typing import Any, Literal
 from sqlalchemy import Row, delete, func, insert, literal, select
 from sqlalchemy.orm import Session
 
-from backend.errors import Invalid, NotFound
-from backend.models import MapPoint, Review, Selection, SelectionImage, Suggestion, User
+from backend.errors import Conflict, Invalid, NotFound
+from backend.jobs import service as jobs
+from backend.models import Job, MapPoint, Review, Selection, SelectionImage, Suggestion, User
 from backend.review import service
 
 Layout = Literal["overview", "neighbours"]
@@ -57,6 +58,45 @@ def places(session: Session, review: Review, layout: Layout) -> dict[str, Any]:
     codes = [DECISION_CODES.index(decision) for decision in decisions]
     at = ([round((value - min_) * scale) for value in column] for column, min_ in ((x, min(x)), (y, min(y))))
     return dict(zip(names, map(list, (ids, *at, labels, predicted, codes)), strict=True))
+
+
+@dataclass(frozen=True)
+class Coming:
+    """How far the layout that keeps neighbours together is: ready, waiting for a worker, or none; with what there is to say."""
+
+    state: Literal["ready", "waiting", "none"]
+    sentence: str = ""
+
+
+def coming(session: Session, review: Review) -> Coming:
+    """How far the second layout is."""
+    there = select(MapPoint.image_id).where(MapPoint.review_id == review.id, MapPoint.near_x.is_not(None)).limit(1)
+    if session.execute(there).first() is not None:
+        return Coming("ready")
+    job = _job(session, review)
+    if job is not None and job.state in jobs.ACTIVE:
+        return Coming("waiting", "A map that keeps neighbours together is being made; it appears by itself.")
+    return Coming("none", f"A map that keeps neighbours together could not be made: {job.error}" if job is not None and job.error else "")
+
+
+def ask(session: Session, user: User, review: Review) -> Coming:
+    """Have the second layout made, unless it is there or on its way. Raises Conflict where there is no map at all."""
+    service.check_ready(review)
+    # Of two who ask at once, one makes the job.
+    session.get_one(Review, review.id, with_for_update=True, populate_existing=True)
+    if session.execute(select(MapPoint.image_id).where(MapPoint.review_id == review.id).limit(1)).first() is None:
+        raise Conflict("There is no map of this review. Find the harmful images again to get one.")
+    found = coming(session, review)
+    if found.state == "none":
+        title = f"Arrange the map of review {review.id}"
+        jobs.create(session, user, kind="map", title=title, subject_id=review.id, data_set_id=review.data_set_id)
+        session.flush()
+        return coming(session, review)
+    return found
+
+
+def _job(session: Session, review: Review) -> Job | None:
+    return session.scalar(select(Job).where(Job.kind == "map", Job.subject_id == review.id).order_by(Job.id.desc()).limit(1))
 
 
 def groups(session: Session, review: Review) -> list[Group]:

@@ -174,7 +174,14 @@ class GroupOut(BaseModel):
     examples: list[WhyImage]
 
 
-class MapOut(BaseModel):
+class MapState(BaseModel):
+    """How far the layout "neighbours" is: ready; waiting for a worker; or none: not asked for, or it failed, as the sentence says."""
+
+    neighbours: Literal["ready", "waiting", "none"]
+    sentence: str
+
+
+class MapOut(MapState):
     """Where the images of a review stand, as columns with one entry an image; coordinates from 0 to `side`.
 
     layout: overview (principal components, there at once) or neighbours (UMAP). decisions: places in `decision_names`.

@@ -25,6 +25,7 @@ REVIEWERS_MAY = {
     ("POST", "/api/v1/reviews/1/undo"),
     ("POST", "/api/v1/reviews/1/redo"),
     ("POST", "/api/v1/reviews/1/images/1/why"),
+    ("POST", "/api/v1/reviews/1/map"),
     ("POST", "/api/v1/reviews/1/selections"),
     ("POST", "/reviews/1/decide"),
     ("POST", "/reviews/1/undo"),

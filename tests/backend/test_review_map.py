@@ -5,10 +5,10 @@ from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from backend.db import Database
-from backend.models import MapPoint, Review, Selection, SelectionImage, Suggestion, User
+from backend.models import Job, MapPoint, Review, Selection, SelectionImage, Suggestion, User
 from backend.review import maps
 from tests.reviewing import a_map, a_ready_review, decide, queue_of
 
@@ -64,11 +64,38 @@ def test_a_layout_that_is_not_there_yet_is_empty(client: TestClient, base: str) 
     assert client.get(f"{base}/map", params={"layout": "neighbours"}).json()["image_ids"] == []
 
 
+def test_asking_for_the_second_layout_makes_one_job_and_is_ready_when_it_is_written(
+    client: TestClient, reviewer_client: TestClient, base: str, review: Review, database: Database
+) -> None:
+    assert client.get(f"{base}/map").json()["neighbours"] == "none"
+    for asking in (client, reviewer_client, client):
+        answer = asking.post(f"{base}/map", json={})
+        assert (answer.status_code, answer.json()["neighbours"]) == (202, "waiting")
+    with database.transaction() as session:
+        (job,) = session.scalars(select(Job).where(Job.kind == "map")).all()
+        assert (job.subject_id, job.state) == (review.id, "queued")
+        job.state = "done"
+        for place, point in enumerate(session.scalars(select(MapPoint).order_by(MapPoint.image_id))):
+            point.near_x, point.near_y = float(-place), 1.0
+    assert client.post(f"{base}/map", json={}).json() == {"neighbours": "ready", "sentence": ""}
+    found = client.get(f"{base}/map", params={"layout": "neighbours"}).json()
+    assert (found["x"][0], found["x"][41], found["neighbours"]) == (10_000, 0, "ready")
+
+
+def test_a_layout_that_failed_says_why_and_can_be_asked_for_again(client: TestClient, base: str, database: Database) -> None:
+    client.post(f"{base}/map", json={})
+    with database.transaction() as session:
+        session.execute(update(Job).values(state="failed", error="The run's files are gone."))
+    assert client.get(f"{base}/map").json()["sentence"].endswith("could not be made: The run's files are gone.")
+    assert client.post(f"{base}/map", json={}).json()["neighbours"] == "waiting"
+
+
 def test_a_review_without_a_map_says_so(client: TestClient, database: Database) -> None:
     with database.transaction() as session:
         bare = a_ready_review(session, name="Bare")
     assert client.get(f"/api/v1/reviews/{bare.id}/map").json()["image_ids"] == []
     assert client.get(f"/api/v1/reviews/{bare.id}/groups").json() == []
+    assert client.post(f"/api/v1/reviews/{bare.id}/map", json={}).status_code == 409
     assert "There is no map of this review" in client.get(f"/reviews/{bare.id}/map").text
 
 

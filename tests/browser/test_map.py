@@ -4,9 +4,10 @@ import re
 
 import pytest
 from playwright.sync_api import Page, expect
+from sqlalchemy import select
 
 from backend.db import Database
-from backend.models import MapPoint, Review
+from backend.models import Job, MapPoint, Review
 from backend.storage import Storage
 from tests.browser.reviewing import Server, press, said, selected
 from tests.reviewing import a_map, a_ready_review, queue_of
@@ -113,3 +114,21 @@ def test_only_where_label_and_model_differ_is_picked_then(page: Page, review: Re
     page.get_by_label("only where label and model differ").check()
     draw_around_the_left_half(page, box)
     expect(page.locator("[data-part=picked]")).to_contain_text(f"{differ} image")
+
+
+def test_the_better_layout_is_asked_for_and_takes_over_when_it_is_ready(page: Page, review: Review, database: Database) -> None:
+    page.clock.install()
+    open_map(page, review)
+    layout = page.get_by_label("Arranged")
+    expect(page.locator("[data-part=coming]")).to_contain_text("it appears by itself")
+    expect(layout).to_have_value("overview")
+    with database.transaction() as session:
+        (job,) = session.scalars(select(Job).where(Job.kind == "map")).all()
+        job.state = "done"
+        for place, point in enumerate(session.scalars(select(MapPoint))):
+            point.near_x, point.near_y = float(place), float(place % 5)
+    page.clock.run_for(4_000)
+    expect(layout).to_have_value("neighbours")
+    expect(page.locator("[data-part=coming]")).to_have_text("")
+    layout.select_option("overview")
+    expect(page.locator("[data-part=legend] li")).to_have_count(3)

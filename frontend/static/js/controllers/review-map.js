@@ -5,9 +5,10 @@ import { inside, Near } from "./review-map-shapes.js";
 const number = new Intl.NumberFormat("en-US");
 const EDGE = 14;
 const HOVER = 90;
+const POLL = 3000;
 
 export default class {
-  #root; #data; #near; #chosen = new Set(); #line = []; #drawing = false; #cards = new Map(); #scale = 1; #left = EDGE; #top = EDGE; #timer; #listening = new AbortController();
+  #root; #data; #maps = {}; #near; #chosen = new Set(); #line = []; #drawing = false; #cards = new Map(); #scale = 1; #left = EDGE; #top = EDGE; #timer; #poll; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -18,6 +19,7 @@ export default class {
     canvas.addEventListener("pointerup", () => this.#end(), { signal });
     canvas.addEventListener("pointerleave", () => this.#hide(), { signal });
     for (const name of ["colour", "doubt"]) part(element, name).addEventListener("change", () => this.#draw(), { signal });
+    part(element, "layout").addEventListener("change", () => this.#arrange(), { signal });
     part(element, "show").addEventListener("click", () => this.#show(), { signal });
     part(element, "clear").addEventListener("click", () => this.#pick([]), { signal });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw(), { signal });
@@ -28,23 +30,53 @@ export default class {
   disconnect() {
     this.#listening.abort();
     clearTimeout(this.#timer);
+    clearTimeout(this.#poll);
   }
 
   get #api() { return `/api/v1/reviews/${this.#root.dataset.review}`; }
 
   async #load() {
     const wait = part(this.#root, "wait");
-    try {
-      const reply = await fetch(`${this.#api}/map`, { headers: { Accept: "application/json" } });
-      if (!reply.ok) throw new Error(`${reply.status}`);
-      this.#data = await reply.json();
-    } catch {
-      wait.textContent = "The map cannot be loaded now. Load the page again when the connection is back.";
-      return;
-    }
+    const found = await this.#ask("GET", "map");
+    if (!found) { wait.textContent = "The map cannot be loaded now. Load the page again when the connection is back."; return; }
     wait.hidden = true;
     part(this.#root, "bar").hidden = false;
+    this.#maps.overview = this.#data = found;
     this.#draw();
+    // The better one when it is ready: asked for once, unless it failed before.
+    const state = found.neighbours === "none" && !found.sentence ? await this.#ask("POST", "map", {}) : found;
+    if (state) this.#follow(state);
+  }
+
+  /** Wait for the layout that keeps neighbours together; show it at once, unless somebody is at work on the overview. */
+  async #follow({ neighbours, sentence }) {
+    part(this.#root, "coming").textContent = sentence;
+    if (neighbours === "waiting") this.#poll = setTimeout(async () => this.#follow((await this.#ask("GET", "map")) ?? { neighbours, sentence }), POLL);
+    if (neighbours !== "ready") return;
+    const found = await this.#ask("GET", "map?layout=neighbours");
+    if (!found || this.#listening.signal.aborted) return;
+    this.#maps.neighbours = found;
+    const choice = part(this.#root, "layout");
+    choice.options[1].disabled = false;
+    if (this.#drawing || this.#chosen.size) return;
+    choice.value = "neighbours";
+    this.#arrange();
+  }
+
+  #arrange() {
+    this.#data = this.#maps[part(this.#root, "layout").value];
+    this.#hide();
+    // What is picked stays picked; the line around it was the other map's.
+    this.#line = [];
+    this.#draw();
+  }
+
+  /** The API's answer, or null. */
+  async #ask(method, path, body) {
+    const token = document.querySelector("meta[name=csrf-token]")?.content ?? "";
+    const headers = { Accept: "application/json", ...(body && { "Content-Type": "application/json", "X-CSRF-Token": token }) };
+    const reply = await fetch(`${this.#api}/${path}`, { method, headers, body: body && JSON.stringify(body) }).catch(() => null);
+    return reply?.ok ? reply.json() : null;
   }
 
   /** Where a point of the data is on the canvas. */
@@ -162,11 +194,8 @@ export default class {
 
   /** Keep the selection, and look at it: in the grid it is a view like any other, to decide on as a whole. */
   async #show() {
-    const token = document.querySelector("meta[name=csrf-token]")?.content ?? "";
-    const headers = { "Content-Type": "application/json", Accept: "application/json", "X-CSRF-Token": token };
-    const body = JSON.stringify({ image_ids: [...this.#chosen].map((place) => this.#data.image_ids[place]) });
-    const reply = await fetch(`${this.#api}/selections`, { method: "POST", body, headers }).catch(() => null);
-    if (reply?.ok) location.href = `/reviews/${this.#root.dataset.review}?selection=${(await reply.json()).id}`;
+    const found = await this.#ask("POST", "selections", { image_ids: [...this.#chosen].map((place) => this.#data.image_ids[place]) });
+    if (found) location.href = `/reviews/${this.#root.dataset.review}?selection=${found.id}`;
     else part(this.#root, "picked").textContent = "The selection cannot be kept now. Try again when the connection is back.";
   }
 
@@ -186,9 +215,9 @@ export default class {
   async #reveal(place) {
     const id = this.#data.image_ids[place];
     if (!this.#cards.has(id)) {
-      const reply = await fetch(`${this.#api}/images?image_id=${id}`, { headers: { Accept: "application/json" } }).catch(() => null);
-      if (!reply?.ok) return;
-      this.#cards.set(id, (await reply.json()).items[0]);
+      const found = await this.#ask("GET", `images?image_id=${id}`);
+      if (!found) return;
+      this.#cards.set(id, found.items[0]);
     }
     const card = this.#cards.get(id);
     const box = part(this.#root, "seen");
