@@ -109,7 +109,7 @@ class Job(Base):
     kind: Mapped[str] = mapped_column(String(20))
     state: Mapped[str] = mapped_column(String(20), default="queued", index=True)
     title: Mapped[str] = mapped_column(String(300))
-    # The one row that this job works for: a data set (import), run (train, member), review (score, explain), cleansing (cleanse).
+    # The one row that this job works for: a data set (import), run (train, member), review (score, explain, map), cleansing (cleanse).
     subject_id: Mapped[int] = mapped_column(Integer)
     data_set_id: Mapped[int | None] = mapped_column(ForeignKey("data_sets.id", ondelete="CASCADE"), index=True)
     payload: Mapped[dict[str, Any]] = mapped_column(default=dict)

@@ -18,6 +18,7 @@ TASKS = {
     "train": "winnow.train",
     "score": "winnow.score",
     "explain": "winnow.explain",
+    "map": "winnow.map",
     "member": "winnow.member",
     "cleanse": "winnow.cleanse",
 }

@@ -75,7 +75,7 @@ ESTIMATES: dict[str, tuple[str, dict[str, float]]] = {
     "marginal_influence": ("marginal_influence", {}),
     "final_params": ("final_params", {}),
     "influence_function": ("influence_function", {}),
-    "influence_function, λ = 0.1": ("influence_function", {"ridge": 0.1}),
+    "influence_function, λ = 0.01": ("influence_function", {"ridge": 0.01}),
     "influence_function, λ = 1": ("influence_function", {"ridge": 1.0}),
     "published_code": ("published_code", {}),
     "no_hessian": ("sgd_influence", {"damping": 1e-9}),

@@ -31,6 +31,7 @@ PIPELINES = {
     "train": "worker.pipeline.train:train_run",
     "score": "worker.pipeline.score:score_run",
     "explain": "worker.pipeline.why:explain",
+    "map": "worker.pipeline.maps:arrange",
     "member": "worker.pipeline.average:score_member",
     "cleanse": "worker.pipeline.cleanse:cleanse",
 }

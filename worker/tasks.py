@@ -46,6 +46,12 @@ def explain(job_id: int) -> None:
     perform(job_id, *environment())
 
 
+@celery_app.task(name=TASKS["map"])
+def arrange_map(job_id: int) -> None:
+    """Arrange a review's map so that neighbours stay together."""
+    perform(job_id, *environment())
+
+
 @celery_app.task(name=TASKS["cleanse"])
 def cleanse(job_id: int) -> None:
     """Retrain without the removed images and write the verdict."""

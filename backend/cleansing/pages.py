@@ -20,6 +20,9 @@ router = APIRouter(include_in_schema=False)
 
 # Images named on the page; the API names them all.
 MOST_NAMED = 60
+MOST_SHOWN = 24
+# Fewer changed images than this share of all hardly move a model.
+FEW = 0.005
 # Images on the verdict's page; the page of all of them is one click away.
 FIRST_CHANGED = 12
 
@@ -160,6 +163,9 @@ def _dry_run_page(
         accepted=service.accepted_of(session, review),
         seeds=(service.FEWEST_SEEDS, service.USUAL_SEEDS, service.MOST_SEEDS),
         most_named=MOST_NAMED,
+        most_shown=MOST_SHOWN,
+        few=FEW * found.before,
+        seconds=service.expected_seconds(session, review),
         judgement_words=present.JUDGEMENT_WORDS,
     )
 

@@ -86,6 +86,12 @@ def dry_run(session: Session, user: User, review: Review, floor: int | None = No
     return dry_runs.plan(session, review, datasets.get(session, user, review.data_set_id), floor)
 
 
+def expected_seconds(session: Session, review: Review, fresh_seeds: int = USUAL_SEEDS) -> float | None:
+    """How long the trainings will take at the pace of the review's run, whose own results are not made again. None where that is not known."""
+    seconds = session.get_one(Run, review.run_id).report.get("seconds")
+    return None if seconds is None else seconds * (len(ARMS) * (1 + fresh_seeds) - 1)
+
+
 def start(session: Session, user: User, review: Review, floor: int | None = None, fresh_seeds: int = USUAL_SEEDS) -> Cleansing:
     """Make the proposed version and queue its measurement. Raises Invalid with the dry run's refusal, Conflict where the time is wrong."""
     if not FEWEST_SEEDS <= fresh_seeds <= MOST_SEEDS:

@@ -20,6 +20,7 @@ SUBJECTS = {
     "train": "/runs",
     "score": "/reviews",
     "explain": "/reviews",
+    "map": "/reviews",
     "member": "/runs",
     "cleanse": "/cleansings",
 }

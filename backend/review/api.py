@@ -10,10 +10,11 @@ from backend.db import SessionDep
 from backend.errors import Invalid
 from backend.jobs.schemas import JobOut
 from backend.models import Job, Review, User
-from backend.review import decisions, parts, people, schemas, service, undoing, why
+from backend.review import decisions, maps, parts, people, schemas, service, undoing, why
 from backend.review.acts import Choice
+from backend.review.maps import Layout
 from backend.review.orders import Order
-from backend.review.present import cards, history_out, outcome, parts_out, progress, stopping_out, why_out
+from backend.review.present import cards, groups_out, history_out, outcome, parts_out, progress, stopping_out, why_out
 from backend.review.service import Filters
 from backend.runs import averages
 
@@ -31,9 +32,11 @@ def _filters(
     accuracy_max: Percentage = None,
     label_min: Percentage = None,
     label_max: Percentage = None,
+    group: Annotated[int | None, Query(description="A group of like images, as the list of groups numbers them.")] = None,
+    selection: Annotated[int | None, Query(description="The id of a selection that was picked out on the map.")] = None,
     part: Annotated[int | None, Query(description="Whose part of a queue that is shared out: a person's id.")] = None,
 ) -> Filters:
-    return Filters(label, predicted, decision, by, accuracy_min, accuracy_max, label_min, label_max, part)
+    return Filters(label, predicted, decision, by, accuracy_min, accuracy_max, label_min, label_max, group, selection, part)
 
 
 FiltersDep = Annotated[Filters, Depends(_filters)]
@@ -253,3 +256,42 @@ def confusion(review_id: int, session: SessionDep, user: UserDep) -> list[dict[s
     """Images by given and predicted class, the most frequent pairs first."""
     rows = service.confusion(session, service.get(session, user, review_id))
     return [dict(zip(("label", "predicted", "count", "decided"), row, strict=True)) for row in rows]
+
+
+@router.get("/{review_id}/map", summary="The map of the images")
+def show_map(review_id: int, session: SessionDep, user: UserDep, layout: Layout = "overview") -> schemas.MapOut:
+    """Where each image stands: those that look alike to the model stand together. Empty where the layout is not there."""
+    review = service.get(session, user, review_id)
+    found = maps.coming(session, review)
+    return schemas.MapOut.model_construct(
+        neighbours=found.state,
+        sentence=found.sentence,
+        layout=layout,
+        side=maps.SIDE,
+        class_names=service.data_set_of(session, user, review).class_names,
+        decision_names=list(maps.DECISION_CODES),
+        **maps.places(session, review, layout),
+    )
+
+
+@router.post("/{review_id}/map", status_code=202, summary="Ask for the map that keeps neighbours together")
+def ask_map(review_id: int, session: SessionDep, user: UserDep) -> schemas.MapState:
+    """Has a worker arrange the map as "neighbours"; ask again until that is ready. Repeating it changes nothing."""
+    review = service.get(session, user, review_id)
+    found = maps.ask(session, user, review)
+    return schemas.MapState(neighbours=found.state, sentence=found.sentence)
+
+
+@router.get("/{review_id}/groups", summary="Groups of like images")
+def groups(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.GroupOut]:
+    """The images in groups that look alike to the model, the largest first: the map without a picture."""
+    review = service.get(session, user, review_id)
+    return groups_out(session, user, review)
+
+
+@router.post("/{review_id}/selections", status_code=201, summary="Keep a selection")
+def pick(review_id: int, body: schemas.SelectionIn, session: SessionDep, user: UserDep) -> schemas.SelectionOut:
+    """Keep a set of images under a number, to look at and to decide on as a view; a review keeps the latest fifty."""
+    review = service.get(session, user, review_id)
+    selection = maps.pick(session, user, review, body.image_ids)
+    return schemas.SelectionOut(id=selection.id, count=len(set(body.image_ids)))

@@ -124,6 +124,17 @@ def standing(review_id: int, request: Request, session: SessionDep, user: UserDe
     )
 
 
+@router.get("/{review_id}/map")
+def show_map(review_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
+    """The images as a map to pick from, and as a table of the groups on it."""
+    review = service.get(session, user, review_id)
+    if review.state != "ready":
+        return _waiting(request, session, user, review)
+    data_set = service.data_set_of(session, user, review)
+    groups = present.groups_out(session, user, review)
+    return page(request, "review/map.html", review=review, data_set=data_set, groups=groups)
+
+
 @router.post("/{review_id}/second-opinion")
 def second_opinion(review_id: int, session: SessionDep, user: OwnerDep, asked: Annotated[str, Form()] = "yes") -> RedirectResponse:
     """Ask that two people agree, or no longer: `asked` is yes or no."""

@@ -7,12 +7,13 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from backend.models import DataSet, Review, User
-from backend.review import history, opinions, orders, parts, service, stopping, why, wording
+from backend.review import history, maps, opinions, orders, parts, service, stopping, why, wording
 from backend.review.acts import Act
 from backend.review.orders import Order
 from backend.review.schemas import (
     ActOut,
     DecisionOut,
+    GroupOut,
     HistoryItem,
     HistoryOut,
     PartOut,
@@ -146,6 +147,29 @@ def _act(row: Row[Any], names: Sequence[str]) -> HistoryItem:
         undone=row.undone,
         words=words,
     )
+
+
+def groups_out(session: Session, user: User, review: Review) -> list[GroupOut]:
+    """The groups of like images with the thumbnails of their first ones."""
+    data_set = service.data_set_of(session, user, review)
+    names, folder = data_set.class_names, f"/images/{data_set.id}/thumbnails"
+
+    def example(row: Row[Any]) -> WhyImage:
+        caption = names[row.label] if row.label == row.predicted else f"{names[row.label]} → {names[row.predicted]}"
+        return WhyImage(image_id=row.image_id, label_name=names[row.label], caption=caption, thumbnail=f"{folder}/{row.content_hash}.webp")
+
+    return [
+        GroupOut(
+            group=one.number,
+            count=one.count,
+            decided=one.decided,
+            doubted=one.doubted,
+            label_name=names[one.label],
+            share=one.share,
+            examples=[example(row) for row in one.examples],
+        )
+        for one in maps.groups(session, review)
+    ]
 
 
 class Card:

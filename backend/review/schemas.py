@@ -175,6 +175,58 @@ class WhyOut(BaseModel):
     like_predicted: list[WhyImage]
 
 
+class GroupOut(BaseModel):
+    """Images that look alike to the model: `group` goes into the filter of that name."""
+
+    group: int
+    count: int
+    decided: int
+    doubted: int = Field(description="images that the model sees as another class than their label")
+    label_name: str = Field(description="the most frequent label")
+    share: float = Field(description="of the images, the fraction with that label")
+    examples: list[WhyImage]
+
+
+class MapState(BaseModel):
+    """How far the layout "neighbours" is: ready; waiting for a worker; or none: not asked for, or it failed, as the sentence says."""
+
+    neighbours: Literal["ready", "waiting", "none"]
+    sentence: str
+
+
+class MapOut(MapState):
+    """Where the images of a review stand, as columns with one entry an image; coordinates from 0 to `side`.
+
+    layout: overview (principal components, there at once) or neighbours (UMAP). decisions: places in `decision_names`.
+    """
+
+    layout: Literal["overview", "neighbours"]
+    side: int
+    class_names: list[str]
+    decision_names: list[str | None]
+    image_ids: list[int]
+    x: list[int]
+    y: list[int]
+    labels: list[int]
+    predicted: list[int]
+    decisions: list[int]
+
+
+class SelectionIn(Body):
+    """Images that were picked out on the map."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"image_ids": [17, 18, 23]}]})
+
+    image_ids: list[int]
+
+
+class SelectionOut(BaseModel):
+    """A selection; `id` goes into the filter `selection`."""
+
+    id: int
+    count: int
+
+
 class SuggestionsByImage(BaseModel):
     """The suggestions of the images that were asked for."""
 
@@ -228,6 +280,8 @@ class FilterIn(Body):
     accuracy_max: float | None = None
     label_min: float | None = None
     label_max: float | None = None
+    group: int | None = None
+    selection: int | None = None
     part: int | None = None
 
 

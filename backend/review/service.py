@@ -10,7 +10,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from backend.datasets import service as datasets
 from backend.errors import Conflict, Invalid, NotFound
-from backend.models import DataSet, Decision, Image, Review, Scoring, Suggestion, User
+from backend.models import DataSet, Decision, Image, MapPoint, Review, Scoring, Selection, SelectionImage, Suggestion, User
 from backend.review import opinions, orders, parts
 from backend.review.orders import Order
 
@@ -35,7 +35,8 @@ class Filters:
     """Which suggestions to show; the names are those of the address and of the API.
 
     label, predicted: numbers of classes. decision: one of DECISION_FILTERS. by: whose decision is in force, a person's number.
-    The others bound the length of a card's bars, in percent: of how many of the other images it hurts more, or looks more wrong.
+    accuracy_min and so on bound the length of a card's bars, in percent: of how many of the other images it hurts more, or looks more wrong.
+    group: of like images. selection: of images that somebody picked out on the map.
     part: whose part of a queue that is shared out (backend/review/parts.py).
     """
 
@@ -47,6 +48,8 @@ class Filters:
     accuracy_max: float | None = None
     label_min: float | None = None
     label_max: float | None = None
+    group: int | None = None
+    selection: int | None = None
     part: int | None = None
 
     def __bool__(self) -> bool:
@@ -54,8 +57,9 @@ class Filters:
 
     @property
     def ranged(self) -> bool:
-        """Whether a bound is set."""
-        return any(bound is not None for bound in (self.accuracy_min, self.accuracy_max, self.label_min, self.label_max))
+        """Whether there is a filter that no index of one column answers: a bound, or a set of images."""
+        bounds = (self.accuracy_min, self.accuracy_max, self.label_min, self.label_max)
+        return any(bound is not None for bound in (*bounds, self.group, self.selection))
 
     @property
     def decided(self) -> bool:
@@ -76,13 +80,15 @@ def _plain(value: int | float | str) -> int | float | str:
 class Known:
     """What filters and orders may name in a review.
 
-    people: id → name of everybody. deciders: the ones who decided something here. methods: see `orders.scored`. sharers: who takes a part.
+    people: id → name of everybody. deciders: the ones who decided something here. methods: see `orders.scored`. selections: those
+    that are kept. sharers: who takes a part.
     """
 
     class_names: Sequence[str]
     people: Mapping[int, str]
     deciders: Sequence[int]
     methods: Mapping[str, int]
+    selections: Sequence[int] = ()
     sharers: Sequence[int] = ()
 
 
@@ -154,6 +160,7 @@ def known(session: Session, user: User, review: Review) -> Known:
         people={user_id: name for user_id, name, _ in people},
         deciders=[user_id for user_id, _, decides in people if decides],
         methods=orders.scored(session, review),
+        selections=session.scalars(select(Selection.id).where(Selection.review_id == review.id)).all(),
         sharers=[one.user_id for one in parts.of_review(session, review)],
     )
 
@@ -168,6 +175,10 @@ def check_filters(filters: Filters, known: Known) -> None:
     for person in (filters.by, filters.part):
         if person is not None and person not in known.people:
             raise Invalid(f"There is no person number {person}.")
+    if filters.group is not None and filters.group < 1:
+        raise Invalid("Groups are numbered from 1.")
+    if filters.selection is not None and filters.selection not in known.selections:
+        raise Invalid("That selection is not kept any more. Pick the images out on the map again.")
     for name, least, most in (("accuracy", filters.accuracy_min, filters.accuracy_max), ("label", filters.label_min, filters.label_max)):
         bounds = (0.0 if least is None else least, 100.0 if most is None else most)
         if not 0 <= bounds[0] <= bounds[1] <= 100:
@@ -197,6 +208,12 @@ def conditions(review: Review, filters: Filters, *, alone: bool = False) -> list
         found.append(opinions.FILTERS[filters.decision]())
     elif filters.decision is not None:
         found.append(column(Suggestion.decision) == filters.decision)
+    if filters.group is not None:
+        there = select(MapPoint.image_id).where(MapPoint.review_id == review.id, MapPoint.in_group == filters.group)
+        found.append(Suggestion.image_id.in_(there))
+    if filters.selection is not None:
+        picked = select(SelectionImage.image_id).where(SelectionImage.selection_id == filters.selection)
+        found.append(Suggestion.image_id.in_(picked))
     if filters.part is not None:
         found.append(parts.holds(review, filters.part))
     count = review.suggestion_count

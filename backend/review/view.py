@@ -126,6 +126,12 @@ def _person(text: str) -> int:
     return number
 
 
+def _group(text: str) -> int:
+    if (number := _number(text)) is None:
+        raise Invalid(f"“{text}” is no number of a group or a selection.")
+    return number
+
+
 def _percentage(text: str) -> float:
     if not re.fullmatch(r"\d{1,3}(\.\d{1,6})?", text, re.ASCII):
         raise Invalid(f"“{text}” is no percentage.")
@@ -142,5 +148,7 @@ READERS: dict[str, Callable[[str], int | float | str]] = {
     "accuracy_max": _percentage,
     "label_min": _percentage,
     "label_max": _percentage,
+    "group": _group,
+    "selection": _group,
     "part": _person,
 }

@@ -52,7 +52,11 @@ def create_run(request: Request, data_set_id: int, session: SessionDep, user: Ow
 
 
 def _form(request: Request, data_set: DataSet, values: dict[str, Any], errors: dict[str, str], status: int = 200) -> HTMLResponse:
-    choices = {"networks": schemas.NETWORKS, "schedules": schemas.SCHEDULES, "augmentations": schemas.AUGMENTATIONS}
+    choices = {
+        "networks": {name: f"{name}: {words}" for name, words in schemas.NETWORKS.items()},
+        "schedules": schemas.SCHEDULES,
+        "augmentations": schemas.AUGMENTATIONS,
+    }
     return page(request, "runs/new.html", status=status, data_set=data_set, values=values, errors=errors, **choices)
 
 

@@ -27,6 +27,8 @@ REVIEWERS_MAY = {
     ("POST", "/api/v1/reviews/1/parts"),
     ("DELETE", "/api/v1/reviews/1/parts/1"),
     ("POST", "/api/v1/reviews/1/images/1/why"),
+    ("POST", "/api/v1/reviews/1/map"),
+    ("POST", "/api/v1/reviews/1/selections"),
     ("POST", "/reviews/1/decide"),
     ("POST", "/reviews/1/undo"),
     ("POST", "/reviews/1/redo"),
@@ -101,6 +103,7 @@ def test_a_number_of_nothing_is_not_found_as_a_page_and_as_json(app: FastAPI, cl
         "/decisions": {"image_id": 1, "action": "keep", "client_key": "k"},
         "/bulk": {"image_ids": [1], "action": "keep", "client_key": "k"},
         "/undo": {"client_key": "k"},
+        "/selections": {"image_ids": [1]},
         "/redo": {"client_key": "k"},
         "/decide": {"action": "keep", "image_id": "1"},
     }

@@ -57,7 +57,7 @@ def ask_to_cancel(context: JobContext) -> None:
         session.execute(update(Job).where(Job.id == context.job_id).values(cancel_requested=True))
 
 
-MOMENTS = ["Reading the list of files", "Measuring", "Decoding 2 of 24", "Decoding 14 of 24", "Writing the table"]
+MOMENTS = ["Reading the list of files", "Looking at some of the images", "Decoding 2 of 24", "Decoding 14 of 24", "Writing the table"]
 
 
 def finished(importer: Importer, data_set_id: int, job_id: int) -> Imported:

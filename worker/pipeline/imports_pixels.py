@@ -131,10 +131,10 @@ class Decoding:
     def _survey(self, pool: Pool) -> None:
         entries = self.found.entries
         spread = [entries[index] for index in np.unique(np.linspace(0, len(entries) - 1, SURVEYED).round().astype(int))]
-        self.progress(0, len(entries), "Measuring")
+        self.progress(0, len(entries), "Looking at some of the images")
         works = (Work(payloads, self.max_pixels, None, "") for _, payloads, _ in self._chunks(spread))
         for surveyed in pool.run(works):
-            self.progress(0, len(entries), "Measuring")
+            self.progress(0, len(entries), "Looking at some of the images")
             for image in surveyed.images:
                 if isinstance(image, Decoded):
                     self.look.add(image)

@@ -125,6 +125,6 @@ METHOD = Method(
     "If training had found the best model there is, that model would have a lower validation loss without this image.",
     _looks,
     needs="end",
-    options={"ridge": 0.01, "iterations": 50, "tolerance": 0.01},
+    options={"ridge": 0.1, "iterations": 50, "tolerance": 0.01},
     predicts="run",
 )

@@ -60,6 +60,8 @@ export default class {
       const { keys, scale } = LINES[name];
       chart.data.labels = epochs.map(({ epoch }) => epoch);
       Object.keys(keys).forEach((key, place) => { chart.data.datasets[place].data = epochs.map((epoch) => epoch[key] * scale); });
+      // Before there is anything to fit them to, the axes show all that there can be.
+      Object.assign(chart.options.scales.y, epochs.length ? { min: undefined, max: undefined } : { min: 0, max: scale });
       chart.update("none");
     }
   }
@@ -92,7 +94,7 @@ export default class {
       options: {
         animation: false,
         maintainAspectRatio: false,
-        plugins: { title: { display: true, text: title, color: colour("--ink") }, legend: { labels: { color: colour("--ink"), usePointStyle: true, pointStyle: "line" } } },
+        plugins: { title: { display: true, text: title, color: colour("--ink") }, legend: { labels: { color: colour("--ink"), usePointStyle: true, pointStyle: "line", pointStyleWidth: 28 } } },
         scales: { x: { ...axis, ticks: { ...axis.ticks, maxRotation: 0 }, title: { display: true, text: "Epoch", color: colour("--ink-soft") } }, y: { ...axis, ticks: { ...axis.ticks, callback: (value) => `${value}${suffix}` } } },
       },
     });

@@ -6,14 +6,18 @@ import History from "./review-history.js";
 import { actOf } from "./review-keys.js";
 import KeysDialog from "./review-keys-dialog.js";
 import Labels from "./review-labels.js";
+import { showMissing } from "./review-missing.js";
+import { oneClickDecidesOnce } from "./review-once.js";
 import { announce, decisionWords, expected, paintProgress, part, showStatus } from "./review-paint.js";
 import DecisionStore from "./review-store.js";
 import Swipe from "./review-swipe.js";
 import Why from "./review-why.js";
 import Zoom from "./review-zoom.js";
 
+const SOON = 100;
+
 export default class {
-  #root; #store; #changes; #conflicts; #history; #ahead; #why; #zoom; #item; #view; #here; #busy = false; #missing = null; #keys; #labels; #listening = new AbortController();
+  #root; #store; #changes; #conflicts; #history; #ahead; #why; #zoom; #item; #view; #here; #busy = false; #missing = null; #telling; #keys; #labels; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -37,6 +41,7 @@ export default class {
 
   disconnect() {
     this.#listening.abort();
+    clearTimeout(this.#telling);
     this.#changes.disconnect();
     this.#conflicts.disconnect();
     this.#history.disconnect();
@@ -57,6 +62,8 @@ export default class {
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     part(this.#root, "image").addEventListener("load", ({ target }) => this.#sharpen(target), { signal });
     new Swipe(part(this.#root, "stage"), (action) => this.#decide(action), signal);
+    oneClickDecidesOnce(this.#root, signal);
+    showMissing(this.#root, signal);
     showStatus(this.#root, this.#store);
   }
 
@@ -213,8 +220,11 @@ export default class {
 
   #paintPlace(rank) {
     const query = (at, name = "at") => { const found = new URLSearchParams(this.#view); if (at) found.set(name, at); return found; };
-    history.replaceState(null, "", `${this.#here}/focus?${query(rank)}`);
-    for (const field of document.querySelectorAll('[data-part="back"]')) field.value = location.pathname + location.search;
+    const address = `${this.#here}/focus?${query(rank)}`;
+    // Telling the browser waits for it, longer than the next image takes to paint; and told too often, it stops listening.
+    clearTimeout(this.#telling);
+    this.#telling = setTimeout(() => history.replaceState(null, "", address), SOON);
+    for (const field of document.querySelectorAll('[data-part="back"]')) field.value = address;
     for (const link of document.querySelectorAll('[data-part="grid"]')) link.href = `${this.#here}?${query(rank - 1, "after")}`;
     for (const [name, at] of [["previous", rank - 1], ["following", rank + 1]]) {
       const link = part(this.#root, name);

@@ -6,6 +6,8 @@ import { filterOf, saysWhichDecided } from "./review-filters.js";
 import { actOf } from "./review-keys.js";
 import KeysDialog from "./review-keys-dialog.js";
 import Labels from "./review-labels.js";
+import { showMissing } from "./review-missing.js";
+import { oneClickDecidesOnce } from "./review-once.js";
 import { announce, expected, paintProgress, part, showStatus } from "./review-paint.js";
 import Scroll from "./review-scroll.js";
 import { offerSize } from "./review-size.js";
@@ -59,6 +61,8 @@ export default class {
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     if (part(this.#root, "tiles")) new Band(part(this.#root, "tiles"), this.#tiles, signal);
     if ("scroll" in this.#root.dataset && part(this.#root, "tiles")) this.#scrolling(signal);
+    oneClickDecidesOnce(this.#root, signal);
+    showMissing(this.#root, signal);
     showStatus(this.#root, this.#store);
     offerSize(this.#root);
   }

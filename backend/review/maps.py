@@ -1,0 +1,157 @@
+"""The map of a review's images: where each one stands, the groups of like ones, and selections picked out on it, which addresses can name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Row, delete, func, insert, literal, select
+from sqlalchemy.orm import Session
+
+from backend.errors import Conflict, Invalid, NotFound
+from backend.jobs import service as jobs
+from backend.models import Job, MapPoint, Review, Selection, SelectionImage, Suggestion, User
+from backend.review import service
+
+Layout = Literal["overview", "neighbours"]
+
+# Coordinates are sent as whole numbers from 0 to this.
+SIDE = 10_000
+# Selections that a review keeps, images that one holds, and images that one statement names.
+MOST_SELECTIONS, MOST_SELECTED, AT_A_TIME = 50, 200_000, 5_000
+# Pictures that stand for a group.
+EXAMPLES = 6
+# How a decision is sent: its place in this list.
+DECISION_CODES = (None, *service.DECISIONS)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images that stand together: how many, how many of them are decided, how many the model sees as another class, and the largest class.
+
+    examples: rows (image_id, content_hash, label, predicted) of the first ones in the queue.
+    """
+
+    number: int
+    count: int
+    decided: int
+    doubted: int
+    label: int
+    share: float
+    examples: Sequence[Row[Any]]
+
+
+def places(session: Session, review: Review, layout: Layout) -> dict[str, Any]:
+    """The map as columns, one entry an image; empty where the scoring could make none, or the layout is not there yet."""
+    across, down = (MapPoint.x, MapPoint.y) if layout == "overview" else (MapPoint.near_x, MapPoint.near_y)
+    rows = session.execute(
+        select(MapPoint.image_id, across, down, Suggestion.label, Suggestion.predicted, Suggestion.decision)
+        .join(Suggestion, (Suggestion.review_id == MapPoint.review_id) & (Suggestion.image_id == MapPoint.image_id))
+        .where(MapPoint.review_id == review.id, across.is_not(None))
+        .order_by(MapPoint.image_id)
+    ).all()
+    names = ("image_ids", "x", "y", "labels", "predicted", "decisions")
+    if not rows:
+        return {name: [] for name in names}
+    ids, x, y, labels, predicted, decisions = zip(*rows, strict=True)
+    # One scale for both: distances mean the same in either direction.
+    scale = SIDE / (max(max(x) - min(x), max(y) - min(y)) or 1)
+    codes = [DECISION_CODES.index(decision) for decision in decisions]
+    at = ([round((value - min_) * scale) for value in column] for column, min_ in ((x, min(x)), (y, min(y))))
+    return dict(zip(names, map(list, (ids, *at, labels, predicted, codes)), strict=True))
+
+
+@dataclass(frozen=True)
+class Coming:
+    """How far the layout that keeps neighbours together is: ready, waiting for a worker, or none; with what there is to say."""
+
+    state: Literal["ready", "waiting", "none"]
+    sentence: str = ""
+
+
+def coming(session: Session, review: Review) -> Coming:
+    """How far the second layout is."""
+    there = select(MapPoint.image_id).where(MapPoint.review_id == review.id, MapPoint.near_x.is_not(None)).limit(1)
+    if session.execute(there).first() is not None:
+        return Coming("ready")
+    job = _job(session, review)
+    if job is not None and job.state in jobs.ACTIVE:
+        return Coming("waiting", "A map that keeps neighbours together is being made; it appears by itself.")
+    return Coming("none", f"A map that keeps neighbours together could not be made: {job.error}" if job is not None and job.error else "")
+
+
+def ask(session: Session, user: User, review: Review) -> Coming:
+    """Have the second layout made, unless it is there or on its way. Raises Conflict where there is no map at all."""
+    service.check_ready(review)
+    # Of two who ask at once, one makes the job.
+    session.get_one(Review, review.id, with_for_update=True, populate_existing=True)
+    if session.execute(select(MapPoint.image_id).where(MapPoint.review_id == review.id).limit(1)).first() is None:
+        raise Conflict("There is no map of this review. Find the harmful images again to get one.")
+    found = coming(session, review)
+    if found.state == "none":
+        title = f"Arrange the map of review {review.id}"
+        jobs.create(session, user, kind="map", title=title, subject_id=review.id, data_set_id=review.data_set_id)
+        session.flush()
+        return coming(session, review)
+    return found
+
+
+def _job(session: Session, review: Review) -> Job | None:
+    return session.scalar(select(Job).where(Job.kind == "map", Job.subject_id == review.id).order_by(Job.id.desc()).limit(1))
+
+
+def groups(session: Session, review: Review) -> list[Group]:
+    """The groups of like images, the largest first."""
+    mine = (Suggestion.review_id == MapPoint.review_id) & (Suggestion.image_id == MapPoint.image_id)
+    doubted = func.count().filter(Suggestion.label != Suggestion.predicted)
+    counts = session.execute(
+        select(MapPoint.in_group, Suggestion.label, func.count().label("images"), func.count(Suggestion.decision).label("decided"), doubted)
+        .join(Suggestion, mine)
+        .where(MapPoint.review_id == review.id)
+        .group_by(MapPoint.in_group, Suggestion.label)
+    ).all()
+    examples = _examples(session, review)
+    found: dict[int, list[Any]] = {}
+    for row in counts:
+        found.setdefault(row.in_group, []).append(row)
+    return [_group(number, rows, examples.get(number, [])) for number, rows in sorted(found.items())]
+
+
+def _group(number: int, rows: Sequence[Row[Any]], examples: Sequence[Row[Any]]) -> Group:
+    count, decided, doubted = (sum(row[column] for row in rows) for column in (2, 3, 4))
+    largest = max(rows, key=lambda row: (row.images, -row.label))
+    return Group(number, count, decided, doubted, largest.label, largest.images / count, examples)
+
+
+def _examples(session: Session, review: Review) -> dict[int, list[Row[Any]]]:
+    place = func.row_number().over(partition_by=MapPoint.in_group, order_by=Suggestion.position).label("place")
+    ranked = (
+        select(MapPoint.in_group, Suggestion.image_id, Suggestion.content_hash, Suggestion.label, Suggestion.predicted, place)
+        .join(Suggestion, (Suggestion.review_id == MapPoint.review_id) & (Suggestion.image_id == MapPoint.image_id))
+        .where(MapPoint.review_id == review.id)
+        .subquery()
+    )
+    found: dict[int, list[Row[Any]]] = {}
+    for row in session.execute(select(ranked).where(ranked.c.place <= EXAMPLES).order_by(ranked.c.in_group, ranked.c.place)):
+        found.setdefault(row.in_group, []).append(row)
+    return found
+
+
+def pick(session: Session, user: User, review: Review, image_ids: Sequence[int]) -> Selection:
+    """Keep a selection, for an address to name; the oldest beyond MOST_SELECTIONS go. Raises NotFound for an image of another review."""
+    service.check_ready(review)
+    wanted = sorted(set(image_ids))
+    if not 0 < len(wanted) <= MOST_SELECTED:
+        raise Invalid(f"Pick out at least one image, and at most {MOST_SELECTED:,}.")
+    selection = Selection(review_id=review.id, created_by=user.id)
+    session.add(selection)
+    session.flush()
+    kept = 0
+    for start in range(0, len(wanted), AT_A_TIME):
+        some = Suggestion.image_id.in_(wanted[start : start + AT_A_TIME])
+        images = select(literal(selection.id), Suggestion.image_id).where(Suggestion.review_id == review.id, some)
+        kept += session.execute(insert(SelectionImage).from_select(["selection_id", "image_id"], images)).rowcount  # type: ignore[attr-defined]
+    if kept != len(wanted):
+        raise NotFound("There is no such image in this review.")
+    mine = select(Selection.id).where(Selection.review_id == review.id).order_by(Selection.id.desc())
+    session.execute(delete(Selection).where(Selection.id.in_(mine.offset(MOST_SELECTIONS).limit(1_000))))
+    return selection

@@ -1,0 +1,65 @@
+"""What a person reads before cleaning: which pictures leave, whether so few can matter, and how long it will take."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from backend import queue
+from backend.models import Run, User
+from backend.settings import Settings
+from tests.cleansing_scenario import Scenario
+
+
+@pytest.fixture
+def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scenario]:
+    monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
+    made = Scenario(tmp_path / "home")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def settings(scenario: Scenario) -> Settings:
+    return scenario.settings
+
+
+@pytest.fixture
+def owner(scenario: Scenario) -> User:
+    return scenario.owner
+
+
+def pictures(page: str) -> list[str]:
+    return re.findall(r'<li class="picture">.*?alt="([^"]+)".*?</li>', page, re.DOTALL)
+
+
+def test_the_pictures_that_change_are_shown_the_most_suspicious_first(scenario: Scenario, client: TestClient) -> None:
+    images = scenario.training_images()
+    scenario.decide([image.id for image in images[:2]])
+    scenario.decide([images[2].id], "relabel", label=(images[2].label + 1) % 4)
+    page = client.get(f"/reviews/{scenario.review_id}/clean").text
+    assert pictures(page) == [image.path for image in images[:3]]
+    scenario.decide([image.id for image in images[3:40]])
+    page = client.get(f"/reviews/{scenario.review_id}/clean").text
+    assert len(pictures(page)) == 24
+    assert re.search(r"The first 24 of \d+, the most suspicious first\.", page)
+
+
+def test_too_few_images_to_be_measured_are_said_to_be_that(scenario: Scenario, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario.decide([scenario.training_images()[0].id])
+    address, sentence = f"/reviews/{scenario.review_id}/clean", "So few images hardly change what a model learns"
+    assert sentence not in client.get(address).text  # 1 of 160
+    monkeypatch.setattr("backend.cleansing.pages.FEW", 0.01)
+    assert sentence in client.get(address).text
+
+
+def test_how_long_the_trainings_take_is_said_before_they_start(scenario: Scenario, client: TestClient) -> None:
+    scenario.decide([scenario.training_images()[0].id])
+    address = f"/reviews/{scenario.review_id}/clean"
+    assert "at the pace of your training" not in client.get(address).text
+    with scenario.database.transaction() as session:
+        session.get_one(Run, scenario.run_id).report = {"seconds": 60.0}
+    # The run's own results are there: 2 trainings with its seed, and 3 for each of 5 fresh starts.
+    assert "With 5 fresh starts this takes about 17 min 0 s, at the pace of your training." in client.get(address).text

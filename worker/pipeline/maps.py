@@ -1,0 +1,60 @@
+"""A review's map arranged anew, so that neighbours stay together (UMAP; McInnes, Healy and Melville 2018; docs/decisions/0029)."""
+
+import os
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import bindparam, update
+
+from backend.models import MapPoint, Review
+from worker import engine
+from worker.jobs import JobContext, JobFailed
+from worker.pipeline import alike, arrays, machine
+
+# Neighbours that an image is kept together with. With fewer images than three times as many the overview is as good.
+NEIGHBOURS = 15
+# More take hours, and memory for a graph of all of them.
+MOST = 200_000
+
+
+def arrange(context: JobContext) -> None:
+    """Work out the second layout of the map of the review that this job is for."""
+    with context.database.transaction(write=False) as session:
+        review = session.get_one(Review, context.subject_id)
+        images = arrays.load(session, context.storage, review.version_id, "train")
+    if len(images) > MOST:
+        raise JobFailed(f"A map that keeps neighbours together can be made of {MOST:,} images at most; this review has {len(images):,}.")
+    machine.ready(context.settings, context.storage)
+    training = engine.load_training(context.storage.run(review.run_id))
+    points = alike.compact(training, images, lambda done: context.progress(done, len(images), "Looking at which images are alike"))
+    context.log(f"Arranging {len(images):,} images; this cannot be interrupted.")
+    _cache_at(context.storage.root / "cache" / "numba")
+    at = layout(points)
+    rows = [{"image": image_id, "across": x, "down": y} for image_id, (x, y) in zip(images.ids.tolist(), at.tolist(), strict=True)]
+    mine = (MapPoint.review_id == review.id, MapPoint.image_id == bindparam("image"))
+    with context.finish() as session:
+        session.connection().execute(update(MapPoint).where(*mine).values(near_x=bindparam("across"), near_y=bindparam("down")), rows)
+
+
+def _cache_at(folder: Path) -> None:
+    """Let numba keep what it compiles in this folder where it cannot write beside the package, as in a container: it insists on keeping it."""
+    package = find_spec("umap")
+    if package is None or package.origin is None or not os.access(Path(package.origin).parent, os.W_OK):
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(folder))
+
+
+def layout(points: np.ndarray) -> np.ndarray:
+    """Places (N, 2) float64 where those near each other in `points` (N, D) are near each other, always the same ones."""
+    if len(points) < 3 * NEIGHBOURS or points.shape[1] < 2:
+        return np.column_stack([points[:, 0], points[:, 1] if points.shape[1] > 1 else np.zeros(len(points))]).astype(np.float64)
+    with warnings.catch_warnings():
+        # That TensorFlow is not installed, which only another of its classes needs.
+        warnings.simplefilter("ignore", ImportWarning)
+        # Here, because it takes seconds that nothing else should wait for.
+        from umap import UMAP
+
+    # Begun from the overview, so that the two maps resemble each other; one thread, so that a repetition gives the same.
+    found = UMAP(n_neighbors=NEIGHBOURS, init="pca", random_state=0, n_jobs=1).fit_transform(points)
+    return np.asarray(found, dtype=np.float64)
