@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from backend.models import DataSet, Image, Review, Suggestion, images_of
+from backend.review import service as reviews
 
 # A class keeps at least this share of its training images, and never fewer than LEAST, unless a person asks for another floor.
 FLOOR_SHARE = 0.10
@@ -45,12 +46,16 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class DryRun:
-    """The whole plan. `refusal` is the sentence that says why it cannot be started, or None."""
+    """The whole plan. `refusal` is the sentence that says why it cannot be started, or None.
+
+    unsettled: removals and new labels that do not count, as two people must agree and do not.
+    """
 
     classes: list[ClassCount]
     changes: list[Change]
     held_back: list[Change]
     refusal: str | None
+    unsettled: int = 0
 
     @property
     def removed(self) -> int:
@@ -94,7 +99,8 @@ def plan(session: Session, review: Review, data_set: DataSet, floor: int | None)
     classes = [
         _class_count(label, name, before[label], floors[label], changes, held_back) for label, name in enumerate(data_set.class_names)
     ]
-    return DryRun(classes, changes, held_back, _refusal(classes, changes, held_back))
+    unsettled = reviews.unsettled(session, review)
+    return DryRun(classes, changes, held_back, _refusal(classes, changes, held_back, unsettled), unsettled)
 
 
 def _counts(session: Session, version_id: int, classes: int) -> list[int]:
@@ -118,7 +124,7 @@ def _decided(session: Session, review: Review) -> list[Change]:
             Suggestion.content_hash,
         )
         .join(Image, Image.id == Suggestion.image_id)
-        .where(Suggestion.review_id == review.id, Suggestion.decision.in_(("remove", "relabel")), Image.split == "train")
+        .where(*reviews.in_effect(review), Image.split == "train")
         .order_by(Suggestion.position)
     ).all()
     changes = [
@@ -143,7 +149,9 @@ def _class_count(label: int, name: str, before: int, floor: int, changes: list[C
     )
 
 
-def _refusal(classes: list[ClassCount], changes: list[Change], held_back: list[Change]) -> str | None:
+def _refusal(classes: list[ClassCount], changes: list[Change], held_back: list[Change], unsettled: int) -> str | None:
+    if not changes and not held_back and unsettled:
+        return f"Two people must agree, and on none of {unsettled:,} images do two so far. Let somebody else look at them in the review."
     if not changes and not held_back:
         return "Nothing is decided yet: remove or relabel at least one image in the review, then come back."
     emptied = [row.name for row in classes if row.before > 0 and row.after < 1]

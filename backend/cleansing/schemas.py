@@ -50,6 +50,7 @@ class DryRunOut(BaseModel):
     changes: list[ChangeOut]
     held_back: list[ChangeOut]
     refusal: str | None
+    unsettled: int = Field(description="Removals and new labels that do not count, as two people must agree and do not.")
 
 
 class CleansingIn(Body):

@@ -3,17 +3,18 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
+from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import UserDep
+from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.db import SessionDep
 from backend.errors import Invalid
 from backend.jobs.schemas import JobOut
-from backend.models import Job
-from backend.review import decisions, maps, people, schemas, service, undoing, why
+from backend.models import Job, Review, User
+from backend.review import decisions, maps, parts, people, schemas, service, undoing, why
 from backend.review.acts import Choice
 from backend.review.maps import Layout
 from backend.review.orders import Order
-from backend.review.present import cards, groups_out, history_out, outcome, progress, stopping_out, why_out
+from backend.review.present import cards, groups_out, history_out, outcome, parts_out, progress, stopping_out, why_out
 from backend.review.service import Filters
 from backend.runs import averages
 
@@ -33,8 +34,9 @@ def _filters(
     label_max: Percentage = None,
     group: Annotated[int | None, Query(description="A group of like images, as the list of groups numbers them.")] = None,
     selection: Annotated[int | None, Query(description="The id of a selection that was picked out on the map.")] = None,
+    part: Annotated[int | None, Query(description="Whose part of a queue that is shared out: a person's id.")] = None,
 ) -> Filters:
-    return Filters(label, predicted, decision, by, accuracy_min, accuracy_max, label_min, label_max, group, selection)
+    return Filters(label, predicted, decision, by, accuracy_min, accuracy_max, label_min, label_max, group, selection, part)
 
 
 FiltersDep = Annotated[Filters, Depends(_filters)]
@@ -43,7 +45,26 @@ FiltersDep = Annotated[Filters, Depends(_filters)]
 @router.get("/{review_id}", summary="One review")
 def show(review_id: int, session: SessionDep, user: UserDep) -> schemas.ReviewOut:
     """A review, how far it is, and whether going on pays."""
+    return _review(session, user, service.get(session, user, review_id))
+
+
+@router.put("/{review_id}/second-opinion", summary="Ask for second opinions")
+def ask_for_second_opinions(review_id: int, session: SessionDep, user: OwnerDep) -> schemas.ReviewOut:
+    """From now on an image is removed or relabelled only where two people agree; `decision=waiting` and `disagreement` list the others."""
     review = service.get(session, user, review_id)
+    service.ask_for_second_opinions(session, review, True)
+    return _review(session, user, review)
+
+
+@router.delete("/{review_id}/second-opinion", summary="Ask for no second opinions")
+def ask_for_no_second_opinions(review_id: int, session: SessionDep, user: OwnerDep) -> schemas.ReviewOut:
+    """One person's decision is enough again."""
+    review = service.get(session, user, review_id)
+    service.ask_for_second_opinions(session, review, False)
+    return _review(session, user, review)
+
+
+def _review(session: Session, user: User, review: Review) -> schemas.ReviewOut:
     job = session.get(Job, review.job_id) if review.job_id else None
     return schemas.ReviewOut(
         id=review.id,
@@ -55,6 +76,7 @@ def show(review_id: int, session: SessionDep, user: UserDep) -> schemas.ReviewOu
         suggestion_count=review.suggestion_count,
         class_names=service.data_set_of(session, user, review).class_names,
         last_change=review.last_change,
+        second_opinion=review.second_opinion,
         progress=progress(session, user, review),
         created_at=review.created_at,
         members=averages.shown(averages.of_reviews(session, [review]).get(review.id, [])),
@@ -190,6 +212,28 @@ def show_people(review_id: int, session: SessionDep, user: UserDep) -> list[sche
     """Everybody with decisions in force, the most first."""
     rows = people.of_review(session, service.get(session, user, review_id))
     return [schemas.PersonOut.model_validate(row) for row in rows]
+
+
+@router.get("/{review_id}/parts", summary="Who takes a part of the queue")
+def show_parts(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.PartOut]:
+    """How the queue is shared out: no image lies in two parts, and each in one. Empty while nobody has taken a part."""
+    return parts_out(session, service.get(session, user, review_id))
+
+
+@router.post("/{review_id}/parts", summary="Take a part of the queue")
+def take_part(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.PartOut]:
+    """Share the queue with the others who take a part; then look at `part=<your id>`. Repeating it changes nothing."""
+    review = service.get(session, user, review_id)
+    parts.take(session, user, review)
+    return parts_out(session, review)
+
+
+@router.delete("/{review_id}/parts/{user_id}", summary="Give a part of the queue back")
+def leave_part(review_id: int, user_id: int, session: SessionDep, user: UserDep) -> list[schemas.PartOut]:
+    """The others share it; decisions stay. Another person's part: owners only."""
+    review = service.get(session, user, review_id)
+    parts.leave(session, user, review, user_id)
+    return parts_out(session, review)
 
 
 @router.get("/{review_id}/changes", summary="What changed since")

@@ -36,7 +36,12 @@ def decide(session: Session, user: User, review: Review, image_id: int, choice: 
     if choice.action == "relabel" and choice.label == suggestion.label:
         raise Invalid("The image already has this label. Keep it, or choose another class.")
     this = [Suggestion.review_id == review.id, Suggestion.image_id == image_id]
-    if seen is not None and session.scalar(select(func.count()).select_from(Suggestion).where(*this, _unseen(user, choice, seen))):
+    # Where two must agree, to say otherwise is an opinion and overwrites none.
+    if (
+        seen is not None
+        and not review.second_opinion
+        and session.scalar(select(func.count()).select_from(Suggestion).where(*this, _unseen(user, choice, seen)))
+    ):
         raise Overtaken(_overtaken(session, user, review, suggestion), suggestion)
     record(session, user, review, this, choice, client_key, batch=False)
     return Act(service.suggestions_of(session, review, [image_id]), 1)
@@ -115,7 +120,7 @@ def _record_batch(
     if choice.action == "relabel":
         where = [*where, Suggestion.label != choice.label]
     left = 0
-    if seen is not None:
+    if seen is not None and not review.second_opinion:
         unseen = _unseen(user, choice, seen)
         left = session.scalar(select(func.count()).select_from(Suggestion).where(*where, unseen)) or 0
         where = [*where, not_(unseen)]

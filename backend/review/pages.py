@@ -10,14 +10,14 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import UserDep
+from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.cleansing import service as cleansing
 from backend.db import SessionDep
 from backend.errors import Invalid
 from backend.methods import METHODS, SECOND
 from backend.models import SMALL_PIXELS, Job, Review, User
 from backend.rendering import page
-from backend.review import decisions, orders, people, present, service, undoing, why, wording
+from backend.review import decisions, orders, parts, people, present, service, undoing, why, wording
 from backend.review.acts import Act, Choice
 from backend.review.schemas import ProgressOut, WhyOut
 from backend.review.service import Known
@@ -119,6 +119,8 @@ def standing(review_id: int, request: Request, session: SessionDep, user: UserDe
         data_set=service.data_set_of(session, user, review),
         stopping=present.stopping_out(session, review),
         people=people.of_review(session, review),
+        parts=present.parts_out(session, review),
+        progress=present.progress(session, user, review),
     )
 
 
@@ -131,6 +133,30 @@ def show_map(review_id: int, request: Request, session: SessionDep, user: UserDe
     data_set = service.data_set_of(session, user, review)
     groups = present.groups_out(session, user, review)
     return page(request, "review/map.html", review=review, data_set=data_set, groups=groups)
+
+
+@router.post("/{review_id}/second-opinion")
+def second_opinion(review_id: int, session: SessionDep, user: OwnerDep, asked: Annotated[str, Form()] = "yes") -> RedirectResponse:
+    """Ask that two people agree, or no longer: `asked` is yes or no."""
+    review = service.get(session, user, review_id)
+    service.ask_for_second_opinions(session, review, asked == "yes")
+    return RedirectResponse(f"/reviews/{review.id}/standing", 303)
+
+
+@router.post("/{review_id}/parts")
+def share(
+    review_id: int,
+    session: SessionDep,
+    user: UserDep,
+    leaves: Annotated[int | None, Form()] = None,
+) -> RedirectResponse:
+    """Take a part of the queue and go to it; or give one back: `leaves` says whose."""
+    review = service.get(session, user, review_id)
+    if leaves is None:
+        parts.take(session, user, review)
+        return RedirectResponse(f"/reviews/{review.id}?part={user.id}", 303)
+    parts.leave(session, user, review, leaves)
+    return RedirectResponse(f"/reviews/{review.id}/standing", 303)
 
 
 @router.post("/{review_id}/decide")

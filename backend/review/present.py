@@ -7,7 +7,7 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from backend.models import DataSet, Review, User
-from backend.review import history, maps, orders, service, stopping, why, wording
+from backend.review import history, maps, opinions, orders, parts, service, stopping, why, wording
 from backend.review.acts import Act
 from backend.review.orders import Order
 from backend.review.schemas import (
@@ -16,6 +16,7 @@ from backend.review.schemas import (
     GroupOut,
     HistoryItem,
     HistoryOut,
+    PartOut,
     ProgressOut,
     StoppingOut,
     StretchOut,
@@ -36,6 +37,7 @@ def cards(session: Session, user: User, review: Review, rows: Sequence[Row[Any]]
 def progress(session: Session, user: User, review: Review) -> ProgressOut:
     """Counts and stop advice."""
     done, advice = service.progress(session, review, user), service.advice(session, review)
+    waiting, disagreement = opinions.counts(session, review) if review.second_opinion else (None, None)
     return ProgressOut(
         total=done.total,
         decided=done.decided,
@@ -47,6 +49,8 @@ def progress(session: Session, user: User, review: Review) -> ProgressOut:
         mine=done.mine,
         stop=advice.stop,
         sentence=advice.sentence,
+        waiting=waiting,
+        disagreement=disagreement,
     )
 
 
@@ -109,6 +113,16 @@ def stopping_out(session: Session, review: Review) -> StoppingOut:
 def _stretch(one: Stretch) -> StretchOut:
     low, high = one.interval
     return StretchOut(first=one.first, last=one.last, decided=one.decided, confirmed=one.confirmed, rate=one.rate, low=low, high=high)
+
+
+def parts_out(session: Session, review: Review) -> list[PartOut]:
+    """Who takes a part of the queue, and how far each is."""
+    rows = parts.of_review(session, review)
+    sizes = parts.sizes(session, review, len(rows))
+    return [
+        PartOut(user_id=row.user_id, name=row.name, taken_at=row.taken_at, total=total, undecided=undecided)
+        for row, (total, undecided) in zip(rows, sizes, strict=True)
+    ]
 
 
 def history_out(session: Session, user: User, review: Review, image_id: int) -> HistoryOut:

@@ -75,6 +75,8 @@ class ProgressOut(BaseModel):
     mine: int
     stop: bool
     sentence: str
+    waiting: int | None = Field(None, description="Removals and new labels that wait for a second opinion; null where none is asked for.")
+    disagreement: int | None = Field(None, description="Images on which people disagree; null where no second opinion is asked for.")
 
 
 class StretchOut(BaseModel):
@@ -119,6 +121,16 @@ class PersonOut(BaseModel):
     last_at: datetime | None
 
 
+class PartOut(BaseModel):
+    """Somebody's part of a queue that is shared out: what `part=<user_id>` shows."""
+
+    user_id: int
+    name: str
+    taken_at: datetime
+    total: int
+    undecided: int
+
+
 class ReviewOut(BaseModel):
     """A review and how far it is."""
 
@@ -131,6 +143,7 @@ class ReviewOut(BaseModel):
     suggestion_count: int
     class_names: list[str]
     last_change: int
+    second_opinion: bool = Field(description="Whether two people must agree before an image is removed or relabelled.")
     progress: ProgressOut
     created_at: datetime
     members: list[MemberOut] = Field(description="The runs of an average, while it is made and after; empty for a single run.")
@@ -269,6 +282,7 @@ class FilterIn(Body):
     label_max: float | None = None
     group: int | None = None
     selection: int | None = None
+    part: int | None = None
 
 
 class BulkDecisionIn(Body):

@@ -11,13 +11,13 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from backend.datasets import service as datasets
 from backend.errors import Conflict, Invalid, NotFound
 from backend.models import DataSet, Decision, Image, MapPoint, Review, Scoring, Selection, SelectionImage, Suggestion, User
-from backend.review import orders
+from backend.review import opinions, orders, parts
 from backend.review.orders import Order
 
 Counts = dict[str | None, int]
 
 DECISIONS = ("remove", "keep", "relabel", "unsure")
-DECISION_FILTERS = ("undecided", "decided", *DECISIONS)
+DECISION_FILTERS = ("undecided", "decided", *DECISIONS, *opinions.FILTERS)
 LARGEST_PAGE = 500
 # What a browser repaints at once; after a bigger act it loads its page anew.
 MOST_CHANGES = 500
@@ -37,6 +37,7 @@ class Filters:
     label, predicted: numbers of classes. decision: one of DECISION_FILTERS. by: whose decision is in force, a person's number.
     accuracy_min and so on bound the length of a card's bars, in percent: of how many of the other images it hurts more, or looks more wrong.
     group: of like images. selection: of images that somebody picked out on the map.
+    part: whose part of a queue that is shared out (backend/review/parts.py).
     """
 
     label: int | None = None
@@ -49,6 +50,7 @@ class Filters:
     label_max: float | None = None
     group: int | None = None
     selection: int | None = None
+    part: int | None = None
 
     def __bool__(self) -> bool:
         return bool(self.address())
@@ -78,7 +80,8 @@ def _plain(value: int | float | str) -> int | float | str:
 class Known:
     """What filters and orders may name in a review.
 
-    people: id → name of everybody. deciders: the ones who decided something here. methods: see `orders.scored`. selections: those that are kept.
+    people: id → name of everybody. deciders: the ones who decided something here. methods: see `orders.scored`. selections: those
+    that are kept. sharers: who takes a part.
     """
 
     class_names: Sequence[str]
@@ -86,6 +89,7 @@ class Known:
     deciders: Sequence[int]
     methods: Mapping[str, int]
     selections: Sequence[int] = ()
+    sharers: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,7 @@ def known(session: Session, user: User, review: Review) -> Known:
         deciders=[user_id for user_id, _, decides in people if decides],
         methods=orders.scored(session, review),
         selections=session.scalars(select(Selection.id).where(Selection.review_id == review.id)).all(),
+        sharers=[one.user_id for one in parts.of_review(session, review)],
     )
 
 
@@ -167,8 +172,9 @@ def check_filters(filters: Filters, known: Known) -> None:
             raise Invalid(f"This data set has no class number {label}.")
     if filters.decision is not None and filters.decision not in DECISION_FILTERS:
         raise Invalid(f"“{filters.decision}” is no decision; it may be {', '.join(DECISION_FILTERS)}.")
-    if filters.by is not None and filters.by not in known.people:
-        raise Invalid(f"There is no person number {filters.by}.")
+    for person in (filters.by, filters.part):
+        if person is not None and person not in known.people:
+            raise Invalid(f"There is no person number {person}.")
     if filters.group is not None and filters.group < 1:
         raise Invalid("Groups are numbered from 1.")
     if filters.selection is not None and filters.selection not in known.selections:
@@ -198,6 +204,8 @@ def conditions(review: Review, filters: Filters, *, alone: bool = False) -> list
     if filters.decision in ("undecided", "decided"):
         none = column(Suggestion.decision) == "" if alone else Suggestion.decision.is_(None)
         found.append(none if filters.decision == "undecided" else ~none)
+    elif filters.decision in opinions.FILTERS:
+        found.append(opinions.FILTERS[filters.decision]())
     elif filters.decision is not None:
         found.append(column(Suggestion.decision) == filters.decision)
     if filters.group is not None:
@@ -206,6 +214,8 @@ def conditions(review: Review, filters: Filters, *, alone: bool = False) -> list
     if filters.selection is not None:
         picked = select(SelectionImage.image_id).where(SelectionImage.selection_id == filters.selection)
         found.append(Suggestion.image_id.in_(picked))
+    if filters.part is not None:
+        found.append(parts.holds(review, filters.part))
     count = review.suggestion_count
     found += _within(column(Suggestion.accuracy_rank), filters.accuracy_min, filters.accuracy_max, count)
     return found + _within(column(Suggestion.label_rank), filters.label_min, filters.label_max, count)
@@ -384,6 +394,32 @@ def doubt(session: Session, review: Review) -> str | None:
         return None
     sentences: list[str] = scoring.report.get("trust", [])
     return " ".join(sentences) or None
+
+
+def in_effect(review: Review) -> list[ColumnElement[bool]]:
+    """The SQL conditions of the suggestions that a cleansing removes or relabels: where two must agree, those on which two do."""
+    found: list[ColumnElement[bool]] = [Suggestion.review_id == review.id, Suggestion.decision.in_(opinions.CHANGES)]
+    return [*found, opinions.agreed()] if review.second_opinion else found
+
+
+def ask_for_second_opinions(session: Session, review: Review, asked: bool) -> None:
+    """Whether two people must agree before an image is removed or relabelled; at any time, as every decision is kept."""
+    review.second_opinion = asked
+    session.flush()
+
+
+def unsettled(session: Session, review: Review) -> int:
+    """How many removals and new labels do not count, as nobody has agreed with them."""
+    if not review.second_opinion:
+        return 0
+    return (
+        session.scalar(
+            select(func.count())
+            .select_from(Suggestion)
+            .where(Suggestion.review_id == review.id, Suggestion.decision.in_(opinions.CHANGES), ~opinions.agreed())
+        )
+        or 0
+    )
 
 
 def names_of(session: Session, rows: Sequence[Row[Any]]) -> dict[int, str]:

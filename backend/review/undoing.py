@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, and_, case, func, insert, literal, null, or_, select, update
+from sqlalchemy import ColumnElement, Update, and_, case, false, func, insert, literal, null, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from backend.errors import NotFound
@@ -44,7 +44,7 @@ def redo(session: Session, user: User, review: Review, client_key: str) -> Act:
     taken = session.get_one(Decision, latest.undoes_id)
     rows = and_(of_act(review, latest.batch or latest.client_key), _not_redone())
     total = session.scalar(select(func.count()).select_from(Decision).where(rows)) or 0
-    free = select(Decision.image_id).where(rows, ~_overtaken(user))
+    free = select(Decision.image_id).where(rows, ~_overtaken(user, review))
     undo_of_image = select(Decision.id).where(rows, Decision.image_id == Suggestion.image_id).correlate(Suggestion).scalar_subquery()
     where = [Suggestion.review_id == review.id, Suggestion.image_id.in_(free)]
     choice, batch = Choice(taken.action, taken.label), latest.batch is not None
@@ -69,7 +69,7 @@ def _latest_undo(session: Session, user: User, review: Review) -> Decision | Non
     return session.scalars(
         select(Decision)
         .where(Decision.review_id == review.id, Decision.user_id == user.id, Decision.undoes_id.is_not(None))
-        .where(_not_redone(), ~begun_anew, ~_overtaken(user))
+        .where(_not_redone(), ~begun_anew, ~_overtaken(user, review))
         .order_by(Decision.id.desc())
         .limit(1)
     ).first()
@@ -80,17 +80,24 @@ def _not_redone() -> ColumnElement[bool]:
     return ~select(redoing.id).where(redoing.redoes_id == Decision.id).correlate(Decision).exists()
 
 
-def _overtaken(user: User) -> ColumnElement[bool]:
-    """Whether somebody else has decided on the image of an undo since the decision that it took back, and stands by it."""
-    later, undoing = aliased(Decision), aliased(Decision)
+def _overtaken(user: User, review: Review) -> ColumnElement[bool]:
+    """Whether somebody else has decided otherwise on the image of an undo since the decision that it took back, and stands by it.
+
+    Never where two must agree: there each decision is an opinion beside the others.
+    """
+    if review.second_opinion:
+        return false()
+    later, undoing, taken = aliased(Decision), aliased(Decision), aliased(Decision)
     return (
         select(later.id)
+        .join(taken, taken.id == Decision.undoes_id)
         .where(
             later.review_id == Decision.review_id,
             later.image_id == Decision.image_id,
             later.id > Decision.undoes_id,
             or_(later.user_id != user.id, later.user_id.is_(None)),
             later.undoes_id.is_(None),
+            or_(later.action != taken.action, later.label.is_distinct_from(taken.label)),
             ~select(undoing.id).where(undoing.undoes_id == later.id).exists(),
         )
         .correlate(Decision)

@@ -70,6 +70,9 @@ class View:
         except Invalid as error:
             self.note(f"{error.message} That filter was left out.")
         else:
+            if name == "part" and filters.part not in known.sharers:
+                self.note("That person takes no part of this review any more. This is the whole queue.")
+                return
             self.filters = filters
 
     def note(self, sentence: str) -> None:
@@ -147,4 +150,5 @@ READERS: dict[str, Callable[[str], int | float | str]] = {
     "label_max": _percentage,
     "group": _group,
     "selection": _group,
+    "part": _person,
 }

@@ -24,12 +24,15 @@ REVIEWERS_MAY = {
     ("POST", "/api/v1/reviews/1/decisions/bulk"),
     ("POST", "/api/v1/reviews/1/undo"),
     ("POST", "/api/v1/reviews/1/redo"),
+    ("POST", "/api/v1/reviews/1/parts"),
+    ("DELETE", "/api/v1/reviews/1/parts/1"),
     ("POST", "/api/v1/reviews/1/images/1/why"),
     ("POST", "/api/v1/reviews/1/map"),
     ("POST", "/api/v1/reviews/1/selections"),
     ("POST", "/reviews/1/decide"),
     ("POST", "/reviews/1/undo"),
     ("POST", "/reviews/1/redo"),
+    ("POST", "/reviews/1/parts"),
 }
 OWNERS_LOOK = {("GET", "/datasets/1/runs/new"), ("GET", "/api/v1/data-sets/1/planted")}
 # These are for lists, for oneself, or begin something new: no number in their address leads to a row.

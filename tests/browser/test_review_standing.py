@@ -5,6 +5,7 @@ from playwright.sync_api import Page, expect
 
 from backend.db import Database
 from backend.models import Review, User
+from backend.review import parts, service
 from backend.storage import Storage
 from tests.browser.reviewing import open_focus, open_grid
 from tests.reviewing import a_ready_review, decide, queue_of
@@ -43,3 +44,34 @@ def test_unfolding_it_again_brings_it_up_to_date(page: Page, review: Review, dat
     standing.locator("summary").click()
     standing.locator("summary").click()
     expect(standing.get_by_role("row", name="olga (you)")).to_be_visible()
+
+
+def test_a_part_is_taken_where_one_reviews_and_the_next_image_stays_in_it(
+    page: Page, review: Review, database: Database, reviewer: User, owner: User
+) -> None:
+    with database.transaction() as session:
+        parts.take(session, reviewer, review)
+    open_focus(page, review)
+    page.locator("[data-part=standing] summary").click()
+    page.get_by_role("button", name="Take a part").click()
+    page.wait_for_url(f"**/reviews/{review.id}?part={owner.id}")
+    expect(page.locator(".tile")).to_have_count(22)
+    open_focus(page, review, f"?part={owner.id}")
+    # The first 25 are decided; of two people, the first has the pairs 1, 3, 5 …
+    expect(page.locator("[data-part=rank]")).to_have_text("26")
+    page.keyboard.press("k")
+    expect(page.locator("[data-part=rank]")).to_have_text("29")
+
+
+def test_a_second_opinion_moves_the_counts(page: Page, review: Review, database: Database) -> None:
+    with database.transaction() as session:
+        service.ask_for_second_opinions(session, session.get_one(Review, review.id), True)
+    open_focus(page, review, "?decision=waiting")
+    waiting, disagreement = (page.locator(f"[data-count={name}]") for name in ("waiting", "disagreement"))
+    expect(waiting).to_have_text("12")
+    page.keyboard.press("e")
+    expect(waiting).to_have_text("11")
+    expect(page.locator("[data-part=rank]")).to_have_text("2")
+    page.keyboard.press("k")
+    expect(waiting).to_have_text("10")
+    expect(disagreement).to_have_text("1")

@@ -98,7 +98,7 @@ export default class {
   }
 
   #submit(event) {
-    if (event.target.method === "dialog") return;
+    if (event.target.method === "dialog" || event.target.closest("[data-part=standing]")) return;
     event.preventDefault();
     const { id } = event.target;
     if (id === "undo" || id === "redo") return void this.#store[id]();

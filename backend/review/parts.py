@@ -1,0 +1,58 @@
+"""Sharing a review's queue out: whoever takes a part sees images that nobody else's part holds.
+
+Parts are no lists but a rule, so that people come and go without anything being handed over: of the people who take part, in order of their
+number, each has every n-th pair of places. A pair, because the two rankings stand in turn, and everybody shall have some of both.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, delete, func, select
+from sqlalchemy.orm import Session
+
+from backend.errors import Forbidden
+from backend.models import Review, ReviewPart, Suggestion, User
+
+PAIR = (Suggestion.position - 1) // 2
+
+
+def holds(review: Review, user_id: int) -> ColumnElement[bool]:
+    """Whether a suggestion lies in this person's part; nothing does for who takes none."""
+    those = ReviewPart.review_id == review.id
+    count = select(func.count()).select_from(ReviewPart).where(those).scalar_subquery()
+    place = select(func.count()).select_from(ReviewPart).where(those, ReviewPart.user_id < user_id).scalar_subquery()
+    takes = select(ReviewPart.user_id).where(those, ReviewPart.user_id == user_id).exists()
+    return and_(takes, PAIR % func.nullif(count, 0) == place)
+
+
+def of_review(session: Session, review: Review) -> Sequence[Row[Any]]:
+    """Who takes part, in order of their number: rows (user_id, name, taken_at)."""
+    columns: list[Any] = [ReviewPart.user_id, User.name, ReviewPart.taken_at]
+    query = select(*columns).join(User, User.id == ReviewPart.user_id).where(ReviewPart.review_id == review.id)
+    return session.execute(query.order_by(ReviewPart.user_id)).all()
+
+
+def sizes(session: Session, review: Review, count: int) -> list[tuple[int, int]]:
+    """(suggestions, undecided ones) of each of `count` parts, in the order of `of_review`."""
+    if not count:
+        return []
+    place = (PAIR % count).label("place")
+    undecided = func.count().filter(Suggestion.decision.is_(None))
+    rows = session.execute(select(place, func.count(), undecided).where(Suggestion.review_id == review.id).group_by(place)).all()
+    found = {number: (images, left) for number, images, left in rows}
+    return [found.get(number, (0, 0)) for number in range(count)]
+
+
+def take(session: Session, user: User, review: Review) -> None:
+    """Take a part of the queue; the others' parts become smaller. Doing it twice is doing it once."""
+    session.get_one(Review, review.id, with_for_update=True)
+    if session.get(ReviewPart, (review.id, user.id)) is None:
+        session.add(ReviewPart(review_id=review.id, user_id=user.id))
+        session.flush()
+
+
+def leave(session: Session, user: User, review: Review, user_id: int) -> None:
+    """Give a part back to the others; every decision stays. Forbidden for another person's part, but to an owner."""
+    if user_id != user.id and user.role != "owner":
+        raise Forbidden("Only an owner may take another person's part away.")
+    session.execute(delete(ReviewPart).where(ReviewPart.review_id == review.id, ReviewPart.user_id == user_id))
