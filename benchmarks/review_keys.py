@@ -122,6 +122,23 @@ def a_page(address: str, cookie: str) -> Iterator[Page]:
         chromium.close()
 
 
+class Working:
+    """What the page's main thread works from now on, in CPU time: other load on the machine hardly changes it."""
+
+    def __init__(self, page: Page) -> None:
+        self._devtools = page.context.new_cdp_session(page)
+        self._devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
+        self._before = self._seconds()
+
+    def _seconds(self) -> float:
+        metrics = self._devtools.send("Performance.getMetrics")["metrics"]
+        return next(float(one["value"]) for one in metrics if one["name"] == "TaskDuration")
+
+    def milliseconds(self, count: int) -> float:
+        """For each of `count` things."""
+        return round(1000 * (self._seconds() - self._before) / count, 2)
+
+
 def spread(values: list[float]) -> dict[str, float]:
     """p50, p95 and the most."""
     return {
@@ -137,11 +154,12 @@ def press_keys(page: Page, path: str, taken: str, effect: str, count: int) -> di
     page.wait_for_selector(taken)
     page.wait_for_load_state("networkidle")
     page.evaluate(WATCH.replace("EFFECT", effect))
+    working = Working(page)
     for number in range(count):
         page.keyboard.press("ek"[number % 2])
         page.wait_for_function("wanted => keys.length === wanted", arg=number + 1)
     page.wait_for_function("!Object.keys(localStorage).some(name => name.startsWith('winnow:outbox:'))")
-    return spread(page.evaluate("keys"))
+    return {**spread(page.evaluate("keys")), "main_thread": working.milliseconds(count)}
 
 
 def open_page(page: Page, path: str, taken: str) -> dict[str, float]:
@@ -179,15 +197,9 @@ def scroll(page: Page, path: str, wanted: int) -> dict[str, float]:
         page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
         page.wait_for_function(f"{last_rank} > {loaded}")
     page.wait_for_load_state("networkidle")
-    devtools = page.context.new_cdp_session(page)
-    devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
-
-    def worked() -> float:
-        return next(float(one["value"]) for one in devtools.send("Performance.getMetrics")["metrics"] if one["name"] == "TaskDuration")
-
-    before = worked()
+    working = Working(page)
     frames = page.evaluate(SCROLL, STEP)
-    busy = round(1000 * (worked() - before) / len(frames), 2)
+    busy = working.milliseconds(len(frames))
     late = round(sum(frame > 33.4 for frame in frames) / len(frames), 4)
     return {"tiles": loaded, "frames": len(frames), **spread(frames), "over_33": late, "main_thread": busy}
 

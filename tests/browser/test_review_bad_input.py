@@ -38,6 +38,7 @@ def test_the_back_button_after_decisions_leads_to_the_grid_that_shows_them(page:
     press(page, "u")
     at_rank(page, 4)
     server.wait_for({1: "remove", 2: "keep", 3: "unsure"})
+    expect(page).to_have_url(re.compile("at=4$"))
     page.go_back()
     expect(page).to_have_url(re.compile(rf"/reviews/{review.id}$"))
     for rank, action in ((1, "remove"), (2, "keep"), (3, "unsure")):

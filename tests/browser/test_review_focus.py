@@ -68,7 +68,7 @@ def test_the_address_keeps_the_place(page: Page, review: Review) -> None:
     at_rank(page, 2)
     press(page, "ArrowRight")
     at_rank(page, 3)
-    assert page.url.endswith("?at=3")
+    expect(page).to_have_url(re.compile(r"\?at=3$"))
     page.reload()
     at_rank(page, 3)
 

@@ -14,8 +14,10 @@ import Swipe from "./review-swipe.js";
 import Why from "./review-why.js";
 import Zoom from "./review-zoom.js";
 
+const SOON = 100;
+
 export default class {
-  #root; #store; #changes; #conflicts; #history; #ahead; #why; #zoom; #item; #view; #here; #busy = false; #missing = null; #keys; #labels; #listening = new AbortController();
+  #root; #store; #changes; #conflicts; #history; #ahead; #why; #zoom; #item; #view; #here; #busy = false; #missing = null; #telling; #keys; #labels; #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -39,6 +41,7 @@ export default class {
 
   disconnect() {
     this.#listening.abort();
+    clearTimeout(this.#telling);
     this.#changes.disconnect();
     this.#conflicts.disconnect();
     this.#history.disconnect();
@@ -217,8 +220,11 @@ export default class {
 
   #paintPlace(rank) {
     const query = (at, name = "at") => { const found = new URLSearchParams(this.#view); if (at) found.set(name, at); return found; };
-    history.replaceState(null, "", `${this.#here}/focus?${query(rank)}`);
-    for (const field of document.querySelectorAll('[data-part="back"]')) field.value = location.pathname + location.search;
+    const address = `${this.#here}/focus?${query(rank)}`;
+    // Telling the browser waits for it, longer than the next image takes to paint; and told too often, it stops listening.
+    clearTimeout(this.#telling);
+    this.#telling = setTimeout(() => history.replaceState(null, "", address), SOON);
+    for (const field of document.querySelectorAll('[data-part="back"]')) field.value = address;
     for (const link of document.querySelectorAll('[data-part="grid"]')) link.href = `${this.#here}?${query(rank - 1, "after")}`;
     for (const [name, at] of [["previous", rank - 1], ["following", rank + 1]]) {
       const link = part(this.#root, name);
