@@ -111,7 +111,7 @@ def test_only_where_label_and_model_differ_is_picked_then(page: Page, review: Re
     with database.transaction(write=False) as session:
         differ = sum(row.label != row.predicted for row in queue_of(session, review)[:10])
     box = open_map(page, review)
-    page.get_by_label("only where label and model differ").check()
+    page.get_by_label("label and model differ").check()
     draw_around_the_left_half(page, box)
     expect(page.locator("[data-part=picked]")).to_contain_text(f"{differ} image")
 
