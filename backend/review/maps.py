@@ -149,7 +149,9 @@ def pick(session: Session, user: User, review: Review, image_ids: Sequence[int])
     for start in range(0, len(wanted), AT_A_TIME):
         some = Suggestion.image_id.in_(wanted[start : start + AT_A_TIME])
         images = select(literal(selection.id), Suggestion.image_id).where(Suggestion.review_id == review.id, some)
-        kept += session.execute(insert(SelectionImage).from_select(["selection_id", "image_id"], images)).rowcount  # type: ignore[attr-defined]
+        adding = insert(SelectionImage).from_select(["selection_id", "image_id"], images)
+        # Of an insert, rows are counted on PostgreSQL only where that is asked for.
+        kept += session.execute(adding.execution_options(preserve_rowcount=True)).rowcount  # type: ignore[attr-defined]
     if kept != len(wanted):
         raise NotFound("There is no such image in this review.")
     mine = select(Selection.id).where(Selection.review_id == review.id).order_by(Selection.id.desc())
