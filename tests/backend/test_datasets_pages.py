@@ -30,7 +30,7 @@ def only(database: Database) -> DataSet:
 def test_the_first_page_says_what_to_do(client: TestClient) -> None:
     text = client.get("/datasets").text
     assert "No data set yet" in text
-    assert "Import your images below" in text
+    assert "your own images below" in text
     assert 'enctype="multipart/form-data"' in text
 
 

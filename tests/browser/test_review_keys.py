@@ -81,7 +81,9 @@ def test_space_can_be_given_without_pressing_the_button_again(page: Page, review
     open_grid(page, review)
     press(page, "?")
     assert "Space now. It was for “Select, in the grid”, which now has K" in change(page, "keep", "Space")
-    press(page, "Escape", "Space")
+    press(page, "Escape")
+    expect(page.locator("[data-part=keys]")).to_be_hidden()
+    press(page, "Space")
     server.wait_for({1: "keep"})
 
 

@@ -40,6 +40,7 @@ def test_shift_and_click_select_from_the_last_tile_touched(page: Page, review: R
 
 
 def test_a_band_selects_what_it_touches_and_opens_nothing(page: Page, review: Review, server: Server) -> None:
+    page.set_viewport_size({"width": 1280, "height": 1000})  # two rows of tiles, away from the edges where the page scrolls along
     open_grid(page, review)
     across = columns(page)
     draw(page, 2, across + 4)
