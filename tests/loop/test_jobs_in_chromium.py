@@ -76,7 +76,7 @@ def test_an_upload_shows_what_was_refused_and_why(page: Page, archive: Path) -> 
     button(page, "Import")
     expect(page.get_by_role("heading", level=1)).to_have_text("Ripe and unripe")
     expect(page.get_by_role("main")).to_contain_text(f"{2 * IMAGES} images, 2 classes, in colour.", timeout=JOB)
-    expect(page.get_by_role("row", name=re.compile(re.escape(CLASSES[1])))).to_be_visible()
+    expect(page.get_by_role("heading", level=3, name=CLASSES[1], exact=True)).to_be_visible()
     page.get_by_text(f"{len(REFUSED)} files were refused").click()
     rows = page.get_by_role("region", name="Refused files").locator("tbody tr")
     shown = {row.locator("td").nth(0).inner_text(): row.locator("td").nth(1).inner_text() for row in rows.all()}
