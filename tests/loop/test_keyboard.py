@@ -59,6 +59,7 @@ def test_the_whole_journey_needs_no_mouse(api: Api, page: Page) -> None:
     for count in range(1, REMOVED + 1):
         page.keyboard.press("e")
         expect(page.locator("[data-count=decided]")).to_have_text(str(count))
+        expect(page.locator("[data-part=rank]")).to_have_text(str(count + 1))  # no key decides on what is not on the screen yet
     expect(page.locator("[data-part=status]")).to_contain_text("aved")
     page.keyboard.press("Escape")
     heading(page, "Which of these images do not belong?")
