@@ -123,7 +123,7 @@ def _put_in_force(
         .values(decision=choice.action, decision_label=choice.label, decision_id=this, decided_by=user.id, decided_at=moment, change=change)
         .execution_options(synchronize_session=False)
     )
-    return change, result.rowcount  # type: ignore[attr-defined]
+    return change, result.rowcount  # type: ignore[attr-defined]  # execute() is typed as any result
 
 
 def changed(session: Session, review: Review, change: int) -> list[Row[Any]]:

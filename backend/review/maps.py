@@ -151,7 +151,7 @@ def pick(session: Session, user: User, review: Review, image_ids: Sequence[int])
         images = select(literal(selection.id), Suggestion.image_id).where(Suggestion.review_id == review.id, some)
         adding = insert(SelectionImage).from_select(["selection_id", "image_id"], images)
         # Of an insert, rows are counted on PostgreSQL only where that is asked for.
-        kept += session.execute(adding.execution_options(preserve_rowcount=True)).rowcount  # type: ignore[attr-defined]
+        kept += session.execute(adding.execution_options(preserve_rowcount=True)).rowcount  # type: ignore[attr-defined]  # execute() is typed as any result
     if kept != len(wanted):
         raise NotFound("There is no such image in this review.")
     mine = select(Selection.id).where(Selection.review_id == review.id).order_by(Selection.id.desc())

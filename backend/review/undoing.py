@@ -24,7 +24,7 @@ def undo(session: Session, user: User, review: Review, client_key: str) -> Act:
     rows = of_act(review, latest.batch or latest.client_key)
     _record_undo(session, user, rows, client_key, latest.batch is not None)
     change = next_change(review)
-    restored: int = session.execute(_restore(review, rows, change)).rowcount  # type: ignore[attr-defined]
+    restored: int = session.execute(_restore(review, rows, change)).rowcount  # type: ignore[attr-defined]  # execute() is typed as any result
     session.execute(_splice(review, rows))
     total = session.scalar(select(func.count()).select_from(Decision).where(rows)) or 0
     return Act(changed(session, review, change), restored, total - restored)
