@@ -15,7 +15,7 @@ from backend.cleansing import service as cleansing
 from backend.db import SessionDep
 from backend.errors import Invalid
 from backend.methods import METHODS, SECOND
-from backend.models import SMALL_PIXELS, Job, Review, User
+from backend.models import SMALL_PIXELS, DataSet, Job, Review, User
 from backend.rendering import page
 from backend.review import decisions, orders, parts, people, present, service, undoing, why, wording
 from backend.review.acts import Act, Choice
@@ -36,17 +36,19 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
+    data_set = service.data_set_of(session, user, review)
     known = service.known(session, user, review)
     view = View.read(request.query_params, known)
+    progress = present.progress(session, user, review)
+    in_view, bulk_count = _counts(session, review, view, progress)
     found = service.page_of_suggestions(
-        session, review, order=view.order, filters=view.filters, after=view.after, before=view.before, limit=view.size
+        session, review, order=view.order, filters=view.filters, after=view.after, before=view.before, limit=view.size, matching=in_view
     )
     if not found.items and (view.after or view.before):
         # A page past the end, or one that decisions have emptied: the last page there is.
         return RedirectResponse(_grid_address(review, view.last() if view.after else view.first()), 303)
-    context = _context(session, user, review, view, known)
-    items = present.cards(session, user, review, found.items, view.order)
-    in_view, bulk_count = _counts(session, review, view, context["progress"])
+    context = _context(user, review, data_set, view, known, progress)
+    items = present.tiles(session, user, review, found.items, view.order)
     return page(
         request,
         "review/grid.html",
@@ -68,6 +70,7 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
+    data_set = service.data_set_of(session, user, review)
     known = service.known(session, user, review)
     view = View.read(request.query_params, known)
     row = service.at_rank(session, review, view.order, view.at) if view.at else None
@@ -75,7 +78,7 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
         row = service.next_undecided(session, review, view.order, view.filters, 0)
         if row is not None and view.at:
             view.note("There is no suggestion at that rank; this is the next one to decide.")
-    context = _context(session, user, review, view, known)
+    context = _context(user, review, data_set, view, known, present.progress(session, user, review))
     if row is None:
         return page(request, "review/finished.html", **context)
     item = present.cards(session, user, review, [row], view.order)[0]
@@ -226,8 +229,7 @@ def _to_images(session: Session, user: User, review: Review, back: str, act: Act
     return RedirectResponse(_grid_address(review, view), 303)
 
 
-def _context(session: Session, user: User, review: Review, view: View, known: Known) -> dict[str, Any]:
-    data_set = service.data_set_of(session, user, review)
+def _context(user: User, review: Review, data_set: DataSet, view: View, known: Known, progress: ProgressOut) -> dict[str, Any]:
     own = {review.accuracy_scoring_id, review.label_scoring_id}
     return {
         "review": review,
@@ -238,7 +240,7 @@ def _context(session: Session, user: User, review: Review, view: View, known: Kn
         "brought": wording.brought_short(review.method),
         "orders": wording.orders(review.method, [name for name, scoring_id in known.methods.items() if scoring_id not in own]),
         "people": {user_id: known.people[user_id] for user_id in known.people if user_id in known.deciders or user_id == view.filters.by},
-        "progress": present.progress(session, user, review),
+        "progress": progress,
         "client_key": str(uuid4()),
     }
 

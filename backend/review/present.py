@@ -1,7 +1,7 @@
 """From rows to what the API sends and the pages show."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
@@ -28,10 +28,53 @@ from backend.review.stopping import Stretch
 from backend.review.why import Why
 
 
+class Tile(NamedTuple):
+    """A suggestion in the grid. `decision` and its `words` are empty where there is none; `by`, who decided, where nobody else did."""
+
+    image_id: int
+    rank: int
+    label: int
+    label_name: str
+    predicted: int
+    predicted_name: str
+    brought_by: str
+    thumbnail: str
+    decision: str
+    words: str
+    by: str
+
+
 def cards(session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order) -> list[SuggestionOut]:
     """The suggestions of these rows, with the names of those who decided."""
     data_set = service.data_set_of(session, user, review)
     return Card(review, data_set, orders.ranks(session, review, order, rows), service.names_of(session, rows)).all(rows)
+
+
+def tiles(session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order) -> list[Tile]:
+    """The same for the grid, which has no room for sentences: a third of the time."""
+    data_set = service.data_set_of(session, user, review)
+    names, folder = data_set.class_names, f"/images/{data_set.id}/thumbnails"
+    ranks, people = orders.ranks(session, review, order, rows), service.names_of(session, rows)
+    return [
+        Tile(
+            image_id=row.image_id,
+            rank=ranks[row.image_id],
+            label=row.label,
+            label_name=names[row.label],
+            predicted=row.predicted,
+            predicted_name=names[row.predicted],
+            brought_by=row.brought_by,
+            thumbnail=f"{folder}/{row.content_hash}.webp",
+            decision=row.decision or "",
+            words=_decided(row, names) if row.decision else "",
+            by=people.get(row.decided_by, "somebody") if row.decision and row.decided_by != user.id else "",
+        )
+        for row in rows
+    ]
+
+
+def _decided(row: Row[Any], class_names: Sequence[str]) -> str:
+    return wording.DECIDED[row.decision] if row.decision_label is None else f"Now: {class_names[row.decision_label]}"
 
 
 def progress(session: Session, user: User, review: Review) -> ProgressOut:
@@ -223,7 +266,6 @@ class Card:
         if row.decision is None:
             return None
         label_name = None if row.decision_label is None else self._classes[row.decision_label]
-        words = wording.DECIDED[row.decision] if label_name is None else f"Now: {label_name}"
         return DecisionOut.model_construct(
             action=row.decision,
             label=row.decision_label,
@@ -231,5 +273,5 @@ class Card:
             by=self._names.get(row.decided_by),
             by_id=row.decided_by,
             at=row.decided_at,
-            words=words,
+            words=_decided(row, self._classes),
         )

@@ -246,9 +246,12 @@ def page_of_suggestions(
     after: int = 0,
     before: int | None = None,
     limit: int = 100,
+    matching: int | None = None,
 ) -> Page:
-    """One index range: the first `limit` suggestions behind rank `after`, or the last `limit` ahead of rank `before` when that is given."""
-    view = _view(session, review, order, filters or Filters())
+    """One index range: the first `limit` suggestions behind rank `after`, or the last `limit` ahead of rank `before` when that is given.
+    matching: how many fit the filters, where the caller has counted them already.
+    """
+    view = _view(session, review, order, filters or Filters(), matching)
     rank, matches = view.rank, view.matches
     if before is None:
         here = matches.where(rank > after) if after else matches
@@ -276,7 +279,7 @@ class _Matches:
         return [found[image_id] for image_id in image_ids]
 
 
-def _view(session: Session, review: Review, order: Order, filters: Filters) -> _Matches:
+def _view(session: Session, review: Review, order: Order, filters: Filters, matching: int | None) -> _Matches:
     ordering = orders.find(session, review, order)
     if ordering.scoring_id is None and not filters.ranged:
         return _Matches(_rows().where(*conditions(review, filters)), ordering.rank, ids=False)
@@ -285,7 +288,9 @@ def _view(session: Session, review: Review, order: Order, filters: Filters) -> _
         # The place in the queue is what the index of views is sorted by; the other ranks must not lead to their own indexes.
         rank = ordering.rank if order == "queue" else func.coalesce(ordering.rank, 0)
         return _Matches(ids.where(*conditions(review, filters, alone=True)), rank, ids=True)
-    if filters and sum(counts(session, review, filters).values()) <= FEW:
+    if matching is None and filters:
+        matching = sum(counts(session, review, filters).values())
+    if filters and (matching or 0) <= FEW:
         return _Matches(*ordering.gather(ids.where(*conditions(review, filters, alone=filters.ranged))), ids=True)
     return _Matches(*ordering.walk(ids.where(*conditions(review, filters, alone=True))), ids=True)
 
@@ -332,11 +337,18 @@ def counts(session: Session, review: Review, filters: Filters) -> Counts:
 
 def progress(session: Session, review: Review, user: User) -> Progress:
     """How far everybody is, and how many decisions in force are this person's."""
-    decided = counts(session, review, Filters(decision="decided"))
+    # Grouped, as no filter narrows it: an index has the decided ones alone, by decision.
+    decided = dict(
+        session.execute(
+            select(Suggestion.decision, func.count())
+            .where(Suggestion.review_id == review.id, Suggestion.decision.is_not(None))
+            .group_by(Suggestion.decision)
+        ).all()
+    )
     mine = session.scalar(
         select(func.count()).select_from(Suggestion).where(Suggestion.review_id == review.id, Suggestion.decided_by == user.id)
     )
-    return Progress(total=review.suggestion_count, mine=mine or 0, **{name: decided[name] for name in DECISIONS})
+    return Progress(total=review.suggestion_count, mine=mine or 0, **{name: decided.get(name, 0) for name in DECISIONS})
 
 
 def changes_since(session: Session, review: Review, since: int) -> list[Row[Any]] | None:
