@@ -44,7 +44,7 @@ def published(training: Training, images: Images, validation: Images) -> np.ndar
     module = network.module.requires_grad_(True)
     params = [*module.parameters()]
     influence = np.zeros(len(images))
-    stored = StepsReader(steps_file(training.folder, epoch))
+    stored = StepsReader(steps_file(training.folder, epoch), training.record.run)
     order = batches(recipe, images, epoch)
     for t in reversed(range(len(order))):
         vector_to_parameters(stored.point(t)[0], params)

@@ -57,7 +57,7 @@ def test_retraced_methods_equal_algorithm_one_by_hand(images, validation, tmp_pa
     recipe = a_recipe(epochs=2, batch_size=14, augmentation="shift")  # 45 images do not divide into batches of 14
     training = train(recipe, images, None, tmp_path, store="every_step")
     run, _ = runner(recipe, images)
-    stored = StepsReader(trajectory.steps_file(tmp_path, 1))
+    stored = StepsReader(trajectory.steps_file(tmp_path, 1), training.record.run)
     points = [training.params if frozen else stored.point(t)[0] for t in range(run.steps)]
     expected = by_hand(training, run, validation, points=points, hessian_weight=weight)
     scores = score(training, images, validation, method)
@@ -117,7 +117,7 @@ def test_forgetting_is_counted_over_the_logits_that_training_saw(noisy, validati
     run, _ = runner(recipe, images)
     right = np.zeros((6, 45), dtype=bool)
     for epoch in range(6):
-        stored = StepsReader(trajectory.steps_file(tmp_path, epoch))
+        stored = StepsReader(trajectory.steps_file(tmp_path, epoch), training.record.run)
         for t, positions in enumerate(batches(recipe, images, epoch)):
             x, y = run.batch(epoch, positions)
             right[epoch, positions] = (run.network.logits(stored.point(t)[0], x).argmax(1) == y).numpy()
@@ -248,7 +248,7 @@ def test_signals_of_another_number_of_images_are_refused(images, tmp_path):
     from worker.engine import load_training
     from worker.engine.signals import signals_file, write_signals
 
-    train(a_recipe(epochs=1), images, None, tmp_path)
-    write_signals(signals_file(tmp_path, 1), Signals.none(44))
+    training = train(a_recipe(epochs=1), images, None, tmp_path)
+    write_signals(signals_file(tmp_path, 1), Signals.none(44), training.record.run)
     with pytest.raises(EngineError, match="another number of images"):
         load_training(tmp_path)

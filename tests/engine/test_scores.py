@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import worker.engine
-from tests.engine.conftest import a_recipe
-from worker.engine import METHODS, EngineError, Images, score, train
+from tests.engine.conftest import a_recipe, some_images
+from worker.engine import METHODS, EngineError, Images, explain, score, train
 from worker.engine.data import batches
 from worker.engine.retrace import mean_gradient_of
 from worker.engine.scores.trust import validation_gradient
@@ -58,7 +58,7 @@ def test_the_last_epoch_alone_equals_the_end_of_a_longer_span_by_hand(images, va
     recipe = a_recipe(epochs=1, batch_size=15)
     training = train(recipe, images, None, tmp_path, store="every_step")
     run, _ = runner(recipe, images)
-    stored = StepsReader(tmp_path / "steps-0000.safetensors")
+    stored = StepsReader(tmp_path / "steps-0000.safetensors", training.record.run)
     points = [stored.point(t)[0] for t in range(recipe.steps_per_epoch(45))]
     u = validation_gradient(run.network, recipe, training.params, validation)
     expected = np.zeros(45)
@@ -83,7 +83,7 @@ def test_influence_agrees_with_really_leaving_groups_out(noisy, validation, tmp_
 
 
 def test_marginal_influence_with_every_step_sampled_equals_the_average_image_by_image(images, validation, tmp_path, monkeypatch):
-    recipe = a_recipe(epochs=1, batch_size=15, augmentation="shift")
+    recipe = a_recipe(epochs=1, batch_size=20, augmentation="shift")  # of 20, 20 and 5 images
     training = train(recipe, images, None, tmp_path)
     run, _ = runner(recipe, images)
     directions = []
@@ -104,8 +104,22 @@ def test_marginal_influence_with_every_step_sampled_equals_the_average_image_by_
     expected = np.zeros(45)
     for step, v in directions:
         for i in range(45):
-            expected[i] -= float(mean_gradient_of(run.network, step.params, x[i : i + 1], y[i : i + 1]) @ v) / len(step.y) / len(directions)
+            # In this step with the chance |S_t|/N, and then for 1/|S_t| of it.
+            expected[i] -= float(mean_gradient_of(run.network, step.params, x[i : i + 1], y[i : i + 1]) @ v) / 45
+    assert len(directions) == 3
     np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-7)
+
+
+def test_for_adam_weights_that_nothing_moved_do_not_count_in_what_an_image_would_have_done_elsewhere(validation, tmp_path):
+    """Derivatives there are of the size 1/ε."""
+    images = some_images(200)
+    training = train(a_recipe(optimizer="adam", learning_rate=0.001), images, None, tmp_path)
+    largest = np.abs(score(training, images, validation, span="all_epochs").values).max()
+    for_all = score(training, images, validation, "marginal_influence", span="all_epochs").values
+    assert np.abs(for_all).max() < 20 * largest
+    quick = [np.abs(explain(training, images, validation, position)).max() for position in range(10)]
+    exact = [np.abs(explain(training, images, validation, position, exact=True)).max() for position in range(10)]
+    assert max(quick) < 20 * max(exact)
 
 
 def test_every_method_scores_every_image_and_says_what_it_means(noisy, validation, tmp_path):

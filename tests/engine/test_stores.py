@@ -95,7 +95,7 @@ def test_the_process_grows_by_what_the_budget_allows_and_no_more():
 def test_steps_are_read_back_as_they_were(images, tmp_path):
     recipe = a_recipe(optimizer="adam", learning_rate=0.01, epochs=2)
     training = train(recipe, images, None, tmp_path, store="every_step")
-    stored = StepsReader(trajectory.steps_file(tmp_path, 1))
+    stored = StepsReader(trajectory.steps_file(tmp_path, 1), training.record.run)
     params, state = stored.point(0)
     start, start_state = trajectory.read_point(trajectory.epoch_file(tmp_path, 1), training.record.run)
     assert torch.equal(params, start)

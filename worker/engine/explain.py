@@ -24,7 +24,7 @@ from worker.engine.data import Images, Integers
 from worker.engine.errors import EngineError
 from worker.engine.evaluation import Floats, walk
 from worker.engine.models import Network
-from worker.engine.optimizers import Step, step_jvp
+from worker.engine.optimizers import Step, felt, step_jvp
 from worker.engine.readout import Readout, head_of
 from worker.engine.replay import Replay
 from worker.engine.retrace import TrainingStep, fused_pass_in_parts, mean_gradient, mean_gradient_of, products, update_needs_gradient
@@ -93,7 +93,7 @@ def _effect(
     run, _ = runner(training.recipe, images, device=where)
     replay = Replay(training, run, 2**30)
     if exact:
-        replay.check("steps", span)
+        replay.check_steps()
     epochs = range(training.recipe.epochs - 1 if span == "last_epoch" else 0, training.recipe.epochs)
     with devices.exact(where, int(training.record.environment["threads"])):
         effect = exact_effect(replay, position, epochs) if exact else quick_effect(replay, position, epochs)
@@ -152,6 +152,7 @@ def _carried(update: Step, point: Point, rate: float, bent: torch.Tensor, steps:
     """What a change of one step's gradient, δg (P,), moves in all: at once, and through the optimizer's state in later steps."""
     params, state = point
     zero = torch.zeros_like(params)
+    bent = felt(state, bent)
     moved: Point = (zero, {key: torch.zeros_like(value) for key, value in state.items()})
     for _ in range(min(steps, CARRIED) if state else 1):
         moved = step_jvp(update, params, state, zero, rate, moved[0], moved[1], bent)

@@ -65,6 +65,15 @@ def initial_state(recipe: Recipe, params: torch.Tensor) -> State:
     }
 
 
+def felt(state: State, change: torch.Tensor) -> torch.Tensor:
+    """A gradient's change (P,), or its adjoint, without the weights that no image has moved yet; for what no step of the run saw.
+
+    Adam divides by what it has seen of a weight's gradients: where that is nothing, the derivative is −η/ε, though a gradient there, however
+    small or large, would move the weight by η.
+    """
+    return change if "second" not in state else change.masked_fill(state["second"] == 0, 0)
+
+
 def step_vjp(
     step: Step, params: torch.Tensor, state: State, gradient: torch.Tensor, rate: float, adjoint: torch.Tensor, state_adjoint: State
 ) -> tuple[torch.Tensor, State, torch.Tensor]:

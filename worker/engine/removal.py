@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worker.engine import devices
+from worker.engine import checks, devices
 from worker.engine.data import Images, Integers
 from worker.engine.errors import EngineError
 from worker.engine.evaluation import evaluate
@@ -29,16 +29,21 @@ def leave_out(
     Their terms are dropped; divisor, order, augmentation and seeds stay, so this is the counterfactual that `sgd_influence` with the span
     all_epochs is the first-order estimate of. images: the N training images of the run. positions: (K,) int64 within 0…N−1.
 
-    Raises EngineError for images that are not the run's, and for positions that are none, outside the list, or all of it.
+    Raises EngineError, before anything is trained, for images that are not the run's or do not fit, for positions that are none, outside the
+    list, or all of it, and for a run that keeps no parameters to compare with.
     """
-    if training.record.images != images.digest():
-        raise EngineError("These are not the images that the run was trained on; give the same list, with the same labels.")
+    checks.before_scoring(training.record, images, validation)
+    if not training.params.numel():
+        raise EngineError("This run keeps no parameters to compare with; train again with the store epoch_starts.")
     positions = np.unique(positions)
+    if not np.issubdtype(positions.dtype, np.integer):
+        raise EngineError("Give the positions of the images to leave out as whole numbers, np.flatnonzero(mask) for a mask.")
     if len(positions) == 0 or len(positions) >= len(images) or positions[0] < 0 or positions[-1] >= len(images):
         raise EngineError(f"Choose between 1 and {len(images) - 1} of the {len(images)} training images to leave out.")
     mask = np.zeros(len(images), dtype=bool)
     mask[positions] = True
     # Where the run was made: another device rounds differently, and that would be measured too.
-    device = devices.choose("auto", training.record.environment).type
-    without = train(training.recipe, images, None, folder, leave_out=mask, progress=progress, device=device)
+    device = devices.choose("auto", training.record.environment)
+    with devices.exact(device, int(training.record.environment["threads"])):
+        without = train(training.recipe, images, None, folder, leave_out=mask, progress=progress, device=device.type)
     return Removal(without, evaluate(without, validation)[1] - evaluate(training, validation)[1])

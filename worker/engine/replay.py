@@ -30,16 +30,21 @@ class Replay:
         """Raises EngineError where what a method needs of this run (`Method.needs`) cannot be had, or not within the budget."""
         store = self.training.record.store
         steps, epochs = needs == "steps", needs == "epochs" and span == "all_epochs"
-        if store == "final_params" and (steps or epochs):
-            raise EngineError(
-                "This run kept its last parameters only, so its steps cannot be replayed; use the method final_params, "
-                "or train again with the store epoch_starts."
-            )
+        if steps or epochs:
+            self.check_steps()
         if steps and store != "every_step":
             trajectory.segment_length(self.run.steps, self.budget, self._point_bytes(), self._starts_in_memory())
         elif self.budget < 2 * self._point_bytes():
             # Also raised for what needs no steps: two sets of parameters are the least that any retracing holds.
             trajectory.segment_length(1, self.budget, self._point_bytes())
+
+    def check_steps(self) -> None:
+        """Raises EngineError where the run's steps are lost."""
+        if self.training.record.store == "final_params":
+            raise EngineError(
+                "This run kept its last parameters only, so its steps cannot be replayed; use the method final_params, "
+                "or train again with the store epoch_starts."
+            )
 
     def epoch(self, epoch: int) -> Iterator[TrainingStep]:
         """The steps of epoch `epoch` (from 0), last first. Raises ReplayDrift where the replay does not reach the recorded hash."""
@@ -84,9 +89,14 @@ class Replay:
     def _points(self, epoch: int, order: list[data.Integers]) -> Iterator[tuple[int, Point]]:
         steps = len(order)
         if self.training.record.store == "every_step":
-            stored = StepsReader(trajectory.steps_file(self.training.folder, epoch))
+            path = trajectory.steps_file(self.training.folder, epoch)
+            stored = StepsReader(path, self.training.record.run)
             for t in reversed(range(steps)):
-                yield t, trajectory.placed(stored.point(t), self.run.device)
+                point = stored.point(t)
+                # Another epoch's file would have its place in the run wrong; after its first step it shows.
+                if t == 1 and trajectory.params_hash(point[0]) != self.training.record.first_steps[epoch]:
+                    raise trajectory.damaged(path)
+                yield t, trajectory.placed(point, self.run.device)
             return
         stride = trajectory.segment_length(steps, self.budget, self._point_bytes(), self._starts_in_memory())
         with self.run.batches(epoch, order) as batch:

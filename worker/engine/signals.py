@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
 from worker.engine.data import Integers
 from worker.engine.errors import EngineError
-from worker.engine.trajectory import write_whole
+from worker.engine.trajectory import damaged, read_tensors, write_tensors
 
 # The forgetting count of an image that was never classified as its label says.
 NEVER = -1
@@ -76,17 +74,17 @@ def signals_file(folder: Path, epoch: int) -> Path:
     return folder / f"signals-{epoch:04d}.safetensors"
 
 
-def write_signals(path: Path, signals: Signals) -> None:
-    """Save signals, whole or not at all."""
-    write_whole(path, save(vars(signals)))
+def write_signals(path: Path, signals: Signals, run: str) -> None:
+    """Save signals, whole or not at all. run: the run that saw them (`RunRecord.run`)."""
+    write_tensors(path, {name: torch.from_numpy(values) for name, values in vars(signals).items()}, run)
 
 
-def read_signals(path: Path, count: int) -> Signals:
-    """Load the signals of `count` images. Raises EngineError where the file is missing or damaged."""
-    try:
-        signals = Signals(**load_file(path))
-    except (OSError, SafetensorError, TypeError) as error:
-        raise EngineError(f"The run's file {path.name} is missing or damaged; train this run again.") from error
+def read_signals(path: Path, count: int, run: str) -> Signals:
+    """Load the signals of `count` images. Raises EngineError where the file is missing, damaged or another run's."""
+    tensors = read_tensors(path, run)
+    if set(tensors) != set(Signals.__dataclass_fields__):
+        raise damaged(path)
+    signals = Signals(**{name: values.numpy() for name, values in tensors.items()})
     if len(signals.margins) != count:
         raise EngineError(f"The run's file {path.name} speaks of another number of images; train this run again.")
     return signals

@@ -1,7 +1,7 @@
 """The store `every_step`: θ and s before every step of an epoch, in one file that is written and read a step at a time.
 
 Neither side ever holds an epoch's steps in memory. The file is a safetensors file with one tensor (T, W): a row is θ_t and s_t, flattened and
-laid end to end, and its checksum; the metadata says how to cut a row.
+laid end to end, and its checksum; the metadata says how to cut a row, and of which run they are (`RunRecord.run`).
 """
 
 import json
@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from worker.engine.errors import EngineError
-from worker.engine.trajectory import Point
+from worker.engine.trajectory import Point, check_run, damaged
 
 _TYPES = {torch.float32: "F32", torch.float64: "F64"}
 
@@ -24,8 +23,8 @@ _TYPES = {torch.float32: "F32", torch.float64: "F64"}
 class StepsWriter:
     """A context in which `append` adds the points of `steps` steps, first to last; the file appears when the context ends without error."""
 
-    def __init__(self, path: Path, steps: int) -> None:
-        self.path, self.steps = path, steps
+    def __init__(self, path: Path, steps: int, run: str) -> None:
+        self.path, self.steps, self.run = path, steps, run
         self.file: Any = None
 
     def append(self, point: Point) -> None:
@@ -34,7 +33,7 @@ class StepsWriter:
         tensors = {"params": params, **state}
         if self.file is None:
             self.file = self._part().open("wb")
-            self.file.write(_header(self.steps, tensors))
+            self.file.write(_header(self.steps, tensors, self.run))
         row = torch.cat([tensor.detach().reshape(-1) for tensor in tensors.values()]).cpu()
         self.file.write(row.numpy().tobytes() + _checksum(row).numpy().tobytes())
 
@@ -54,13 +53,13 @@ class StepsWriter:
         return self.path.with_name(self.path.name + ".part")
 
 
-def _header(steps: int, tensors: dict[str, torch.Tensor]) -> bytes:
+def _header(steps: int, tensors: dict[str, torch.Tensor], run: str) -> bytes:
     """The head of a safetensors file: its length as 8 bytes, and JSON."""
     first = tensors["params"]
     width = sum(tensor.numel() for tensor in tensors.values()) + 1
     layout = json.dumps([[name, list(tensor.shape)] for name, tensor in tensors.items()])
     described = {"dtype": _TYPES[first.dtype], "shape": [steps, width], "data_offsets": [0, steps * width * first.element_size()]}
-    text = json.dumps({"__metadata__": {"layout": layout}, "points": described}).encode()
+    text = json.dumps({"__metadata__": {"layout": layout, "run": run}, "points": described}).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
 
@@ -73,27 +72,26 @@ def _checksum(row: torch.Tensor) -> torch.Tensor:
 
 
 class StepsReader:
-    """The points of an epoch, read one at a time. Raises EngineError where the file is missing or damaged."""
+    """The points of an epoch, read one at a time. Raises EngineError where the file is missing, damaged or another run's."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, run: str) -> None:
         self.path = path
         try:
             self.file = safe_open(path, framework="pt")
             self.rows = self.file.get_slice("points")
-            self.layout = [(name, torch.Size(shape)) for name, shape in json.loads(self.file.metadata()["layout"])]
+            known: dict[str, str] = self.file.metadata()
+            self.layout = [(name, torch.Size(shape)) for name, shape in json.loads(known["layout"])]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise self._damaged() from error
+            raise damaged(path) from error
+        check_run(path, known, run)
 
     def point(self, t: int) -> Point:
         """θ_t and s_t."""
         row = self.rows[t]
         # As integers: the bits of a checksum can be those of a number that equals nothing, not even itself.
         if not torch.equal(row[-1:].view(torch.int32), _checksum(row[:-1]).view(torch.int32)):
-            raise self._damaged()
+            raise damaged(self.path)
         pieces = row[:-1].split([shape.numel() for _, shape in self.layout])
         # Copies: a view would keep the whole row alive for one of its parts.
         state = {name: piece.view(shape).clone() for (name, shape), piece in zip(self.layout, pieces, strict=True)}
         return state.pop("params"), state
-
-    def _damaged(self) -> EngineError:
-        return EngineError(f"The run's file {self.path.name} is missing or damaged; train this run again.")

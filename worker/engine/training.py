@@ -167,7 +167,10 @@ def train(
         examine(run.network, recipe, initial)
     folder.mkdir(parents=True, exist_ok=True)
     record = _begin(folder, run, store, leave_out)
-    if len(record.history) == recipe.epochs:
+    if _complete(folder, record):
+        # Killed before it could.
+        trajectory.prune(folder, record.store, recipe.epochs)
+        _forget_signals(folder, recipe.epochs)
         training = load_training(folder)
         for report in training.history:
             if on_epoch:
@@ -175,8 +178,16 @@ def train(
         return training
     with devices.exact(where, int(record.environment["threads"])):
         _run(run, record, folder, initial, validation, on_epoch, progress)
-    trajectory.prune(folder, store, recipe.epochs)
+    trajectory.prune(folder, record.store, recipe.epochs)
     return load_training(folder)
+
+
+def _complete(folder: Path, record: RunRecord) -> bool:
+    """Whether nothing is left to train. The last epoch's file says so, which is written after run.json; or that a `recipe` was pruned."""
+    if len(record.history) < record.recipe.epochs:
+        return False
+    pruned = record.store == "recipe" and not trajectory.epoch_file(folder, 0).exists()
+    return pruned or trajectory.epoch_file(folder, record.recipe.epochs).exists()
 
 
 def _begin(folder: Path, run: Runner, store: str, leave_out: np.ndarray | None) -> RunRecord:
@@ -190,6 +201,10 @@ def _begin(folder: Path, run: Runner, store: str, leave_out: np.ndarray | None) 
         return record
     if (record.recipe, record.images, record.left_out) != (recipe, images.digest(), left_out):
         raise EngineError("This folder holds the run of another recipe or image list; choose another folder.")
+    if record.store != store:
+        raise EngineError(
+            f"This folder holds a run with the store {record.store}, not {store}; choose another folder, or go on with its own."
+        )
     if record.environment["device"] != run.device.type and len(record.history) < recipe.epochs:
         raise EngineError(
             f"This run was begun on {record.environment['device']} and would go on on {run.device.type}, which rounds differently; "
@@ -213,7 +228,7 @@ def _run(
             on_epoch(report)
     for epoch in range(first, run.recipe.epochs):
         started = time.perf_counter()
-        with StepsWriter(trajectory.steps_file(folder, epoch), run.steps) as writer:
+        with StepsWriter(trajectory.steps_file(folder, epoch), run.steps, record.run) as writer:
             point, loss, accuracy = _epoch(run, epoch, point, signals, _keeping(record, writer), progress)
         evaluated = (None, None) if validation is None else evaluate_params(run.network, run.recipe, point[0], validation)
         record.history.append(
@@ -262,10 +277,11 @@ def _resume(run: Runner, record: RunRecord, folder: Path, initial: torch.Tensor)
     del record.first_steps[first:]
     if first == 0:
         return 0, start, signals
+    _forget_signals(folder, first)
     point = trajectory.read_point(trajectory.epoch_file(folder, first), record.run)
     if trajectory.params_hash(point[0]) != record.history[-1].params_hash:
         raise EngineError(f"The run's parameters after epoch {first} are damaged; delete this run and train again.")
-    return first, trajectory.placed(point, run.device), read_signals(signals_file(folder, first), len(run.images))
+    return first, trajectory.placed(point, run.device), read_signals(signals_file(folder, first), len(run.images), record.run)
 
 
 def _epoch(
@@ -292,11 +308,17 @@ def _epoch(
 
 
 def _save_epoch(folder: Path, record: RunRecord, epoch: int, point: Point, signals: Signals) -> None:
-    write_signals(signals_file(folder, epoch + 1), signals)
+    write_signals(signals_file(folder, epoch + 1), signals, record.run)
     trajectory.write_whole(folder / "run.json", record.to_json().encode())
     # Last: this file says that the epoch is complete.
     trajectory.write_point(trajectory.epoch_file(folder, epoch + 1), point, record.run)
-    signals_file(folder, epoch).unlink(missing_ok=True)
+    _forget_signals(folder, epoch + 1)
+
+
+def _forget_signals(folder: Path, epoch: int) -> None:
+    """Delete the signals of fewer epochs than these: each file has those of all epochs before it."""
+    for before in range(epoch):
+        signals_file(folder, before).unlink(missing_ok=True)
 
 
 def load_training(folder: Path) -> Training:
@@ -305,7 +327,7 @@ def load_training(folder: Path) -> Training:
     if record is None or len(record.history) < record.recipe.epochs:
         raise EngineError("This run is not finished; train it to the end first.")
     epochs = record.recipe.epochs
-    signals = read_signals(signals_file(folder, epochs), record.count)
+    signals = read_signals(signals_file(folder, epochs), record.count, record.run)
     if record.store == "recipe":
         return Training(folder, record, torch.empty(0), signals)
     params, _ = trajectory.read_point(trajectory.epoch_file(folder, epochs), record.run)

@@ -13,6 +13,7 @@ Files appear under their final name only when they are whole, and an epoch's fil
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -108,25 +109,59 @@ def steps_file(folder: Path, epoch: int) -> Path:
     return folder / f"steps-{epoch:04d}.safetensors"
 
 
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], run: str) -> None:
+    """Save tensors, whole or not at all, with their checksum. run: the run they belong to (`RunRecord.run`)."""
+    here = {key: value.cpu().contiguous() for key, value in tensors.items()}
+    write_whole(path, save(here, {"run": run, "crc32": _crc32(here)}))
+
+
+def read_tensors(path: Path, run: str) -> dict[str, torch.Tensor]:
+    """Load tensors. Raises EngineError where the file is missing, damaged, or another run's."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            known: dict[str, str] = file.metadata() or {}
+            # Copies, which lie as torch lays tensors out: where numbers begin in memory decides how sums are split, and so their last bits.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError) as error:
+        raise damaged(path) from error
+    if known.get("crc32") != _crc32(tensors):
+        raise damaged(path)
+    check_run(path, known, run)
+    return tensors
+
+
+def check_run(path: Path, known: dict[str, str], run: str) -> None:
+    """Raises EngineError where a file's metadata name another run."""
+    if known.get("run") != run:
+        raise EngineError(
+            f"The file {path.name} belongs to a run of another recipe or image list; put back the one of this run, or train again."
+        )
+
+
+def damaged(path: Path) -> EngineError:
+    """What to say of a file that does not hold what was written."""
+    return EngineError(f"The run's file {path.name} is missing or damaged; train this run again.")
+
+
+def _crc32(tensors: dict[str, torch.Tensor]) -> str:
+    check = 0
+    for key in sorted(tensors):
+        check = zlib.crc32(tensors[key].numpy().tobytes(), zlib.crc32(key.encode(), check))
+    return f"{check:08x}"
+
+
 def write_point(path: Path, point: Point, run: str) -> None:
     """Save θ and s. run: the run they belong to (`RunRecord.run`)."""
     params, state = point
-    tensors = {"params": params, **{f"state.{key}": value for key, value in state.items()}}
-    write_whole(path, save({key: value.cpu().contiguous() for key, value in tensors.items()}, {"run": run}))
+    write_tensors(path, {"params": params, **{f"state.{key}": value for key, value in state.items()}}, run)
 
 
 def read_point(path: Path, run: str) -> Point:
     """Load θ and s. Raises EngineError where the file is missing, damaged, or another run's."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("run", run) != run:
-                raise EngineError(
-                    f"The file {path.name} belongs to a run of another recipe or image list; put back the one of this run, or train again."
-                )
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-            return tensors.pop("params"), {key.removeprefix("state."): value for key, value in tensors.items()}
-    except (OSError, SafetensorError, KeyError) as error:
-        raise EngineError(f"The run's file {path.name} is missing or damaged; train this run again.") from error
+    tensors = read_tensors(path, run)
+    if "params" not in tensors:
+        raise damaged(path)
+    return tensors.pop("params"), {key.removeprefix("state."): value for key, value in tensors.items()}
 
 
 def placed(point: Point, device: torch.device) -> Point:

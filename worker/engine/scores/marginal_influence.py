@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import torch
 
+from worker.engine.optimizers import felt
 from worker.engine.retrace import TrainingStep
 from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks, Sizes
@@ -15,7 +16,7 @@ SAMPLED_STEPS = 8
 
 
 def marginal_influence(asked: Asked) -> Scored:
-    """I_i = Σ over epochs of the mean over sampled steps t of (η_t/|S_t|) ⟨u_{t+1}, ∇ℓ(z_i; θ_t)⟩, the trajectory held fixed, (N,)."""
+    """I_i = Σ over epochs of Σ_t (η_t/N) ⟨u_{t+1}, ∇ℓ(z_i; θ_t)⟩, from some of the steps t, the trajectory held fixed, (N,)."""
     run = asked.replay.run
     steps = run.steps
     sampled = _sampled(steps, int(asked.options["sampled_steps"]))
@@ -28,16 +29,20 @@ def marginal_influence(asked: Asked) -> Scored:
         seen += 1
         if t in sampled:
             # v is −η u for plain SGD
-            products = products_of_all(run, step.params, direction, epoch, lambda: asked.progress(seen - 1, steps * len(asked.epochs)))
-            values[:] -= products / (len(step.y) * len(sampled))
+            products = products_of_all(
+                run, step.params, felt(step.state, direction), epoch, lambda: asked.progress(seen - 1, steps * len(asked.epochs))
+            )
+            # An image is in S_t in |S_t| of N orders, and counts 1/|S_t| there: a short last batch counts no more than another.
+            values[:] -= products * steps / (len(values) * len(sampled))
 
     _, report = retraced(asked, replayed(asked), look=look)
     return values, report | {"damping": asked.damping, "sampled_steps": len(sampled)}
 
 
 def _sampled(steps: int, asked: int) -> set[int]:
-    """Steps of an epoch, spread evenly over it."""
-    return set(np.unique(np.linspace(0, steps - 1, min(asked, steps)).round().astype(int)).tolist())
+    """Steps of an epoch: the middle of each of as many equal parts of it."""
+    count = min(asked, steps)
+    return {int((part + 0.5) * steps / count) for part in range(count)}
 
 
 def _looks(sizes: Sizes) -> Looks:
