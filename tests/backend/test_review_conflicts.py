@@ -13,7 +13,7 @@ from backend.models import Review, User
 from backend.review import decisions
 from backend.review.acts import Act, Choice
 from backend.review.decisions import Overtaken
-from backend.review.service import Filters
+from backend.review.filtering import Filters
 from tests.reviewing import a_ready_review, decide, decisions_of, queue_of, undo
 
 

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 from backend.cleansing import service as cleansing
 from backend.db import Database
 from backend.models import Review, User
-from backend.review import decisions, service
+from backend.review import decisions, listing, service
 from backend.review.acts import Choice
-from backend.review.service import Filters
+from backend.review.filtering import Filters
 from tests.factories import a_user
 from tests.reviewing import a_ready_review, decide, queue_of, redo, undo
 
@@ -37,7 +37,7 @@ def images_of(session: Session, review: Review, count: int) -> list[int]:
 
 def those(session: Session, review: Review, decision: str) -> list[int]:
     """The positions that a value of the filter `decision` shows."""
-    return [row.position for row in service.page_of_suggestions(session, review, filters=Filters(decision=decision)).items]
+    return [row.position for row in listing.page(session, review, filters=Filters(decision=decision)).items]
 
 
 def effect(session: Session, review: Review, user: User) -> list[int]:

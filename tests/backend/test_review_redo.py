@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from backend.db import Database
 from backend.errors import NotFound
 from backend.models import Review, User
-from backend.review import decisions, service, undoing
+from backend.review import decisions, filtering, listing, undoing
 from backend.review.acts import Choice
 from tests.reviewing import a_ready_review, decide, decisions_of, queue_of, redo, undo
 
@@ -169,8 +169,8 @@ def test_the_same_redo_twice_is_one_redo(session: Session, review: Review, owner
 def test_a_view_too_large_to_send_back_is_done_again(
     session: Session, review: Review, owner: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "MOST_CHANGES", 10)
-    decisions.decide_all(session, owner, review, service.Filters(), Choice("remove"), "key")
+    monkeypatch.setattr(listing, "MOST_CHANGES", 10)
+    decisions.decide_all(session, owner, review, filtering.Filters(), Choice("remove"), "key")
     undo(session, owner, review)
     act = redo(session, owner, review)
     assert (act.count, act.items) == (42, [])
