@@ -61,10 +61,7 @@ def queue_members(session: Session, run: Run) -> None:
 
 def _queue(session: Session, kind: str, title: str, subject_id: int, review: Review, **payload: int) -> Job:
     job = Job(kind=kind, title=title, subject_id=subject_id, data_set_id=review.data_set_id, payload=payload, created_by=review.created_by)
-    session.add(job)
-    session.flush()
-    queue.enqueue(session, kind, job.id)
-    return job
+    return queue.add(session, job)
 
 
 def members(session: Session, review_id: int) -> list[Scoring]:

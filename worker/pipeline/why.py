@@ -180,9 +180,7 @@ def _queue_again(session: Session, job_id: int) -> None:
         payload=job.payload,
         created_by=job.created_by,
     )
-    session.add(again)
-    session.flush()
-    queue.enqueue(session, again.kind, again.id)
+    queue.add(session, again)
 
 
 def replace(session: Session, review_id: int, rows: list[dict[str, Any]]) -> None:
