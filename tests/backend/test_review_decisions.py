@@ -1,6 +1,5 @@
 """Deciding and taking back: one act at a time, the same key once, nobody's work lost."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
@@ -14,18 +13,6 @@ from backend.review import decisions, listing, undoing
 from backend.review.acts import Choice
 from backend.review.filtering import Filters
 from tests.reviewing import a_ready_review, decide, decisions_of, queue_of, undo
-
-
-@pytest.fixture
-def session(database: Database, owner: User, reviewer: User) -> Iterator[Session]:
-    """One transaction a test. The people come first: they are added in transactions of their own."""
-    with database.transaction() as session:
-        yield session
-
-
-@pytest.fixture
-def review(session: Session) -> Review:
-    return a_ready_review(session)
 
 
 def standing(session: Session, review: Review, place: int) -> Suggestion:

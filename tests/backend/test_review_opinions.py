@@ -1,7 +1,5 @@
 """Second opinions: an image is removed or relabelled only where two people say the same; the others wait, or are a disagreement."""
 
-from collections.abc import Iterator
-
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
@@ -13,14 +11,7 @@ from backend.review import decisions, listing, service
 from backend.review.acts import Choice
 from backend.review.filtering import Filters
 from tests.factories import a_user
-from tests.reviewing import a_ready_review, decide, queue_of, redo, undo
-
-
-@pytest.fixture
-def session(database: Database, owner: User, reviewer: User) -> Iterator[Session]:
-    """One transaction a test. The people come first: they are added in transactions of their own."""
-    with database.transaction() as session:
-        yield session
+from tests.reviewing import a_ready_review, decide, images_of, queue_of, redo, undo
 
 
 @pytest.fixture
@@ -29,10 +20,6 @@ def review(session: Session) -> Review:
     review = a_ready_review(session)
     service.ask_for_second_opinions(session, review, True)
     return review
-
-
-def images_of(session: Session, review: Review, count: int) -> list[int]:
-    return [row.image_id for row in queue_of(session, review)[:count]]
 
 
 def those(session: Session, review: Review, decision: str) -> list[int]:

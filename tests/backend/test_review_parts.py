@@ -1,7 +1,5 @@
 """A queue that several people share out: each image is in one part, people come and go, and no decision is lost."""
 
-from collections.abc import Iterator
-
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
@@ -14,18 +12,6 @@ from backend.review.acts import Choice
 from backend.review.filtering import Filters
 from tests.factories import a_user
 from tests.reviewing import a_ready_review, decide, queue_of
-
-
-@pytest.fixture
-def session(database: Database, owner: User, reviewer: User) -> Iterator[Session]:
-    """One transaction a test. The people come first: they are added in transactions of their own."""
-    with database.transaction() as session:
-        yield session
-
-
-@pytest.fixture
-def review(session: Session) -> Review:
-    return a_ready_review(session)
 
 
 def part_of(session: Session, review: Review, user: User) -> list[int]:

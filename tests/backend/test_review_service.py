@@ -1,13 +1,10 @@
 """Looking at a review: pages by rank, filters, counts, what changed, and whether going on pays."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.db import Database
 from backend.errors import Conflict, Invalid, NotFound
 from backend.models import Review, Suggestion, User
 from backend.review import counting, filtering, listing, orders, service, wording
@@ -28,13 +25,6 @@ SOME_FILTERS = (
     Filters(label=0, decision="undecided"),
     Filters(predicted=1, decision="keep"),
 )
-
-
-@pytest.fixture
-def session(database: Database, owner: User, reviewer: User) -> Iterator[Session]:
-    """One transaction a test. The people come first: they are added in transactions of their own."""
-    with database.transaction() as session:
-        yield session
 
 
 @pytest.fixture
