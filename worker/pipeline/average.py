@@ -5,7 +5,7 @@ enough, several share the work, and whatever is killed goes on (docs/decisions/0
 """
 
 import numpy as np
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from backend import queue
@@ -29,10 +29,7 @@ def score_member(context: JobContext) -> None:
     scores = ranking.score(context, scoring.method, scoring.options, training, images, validation)
     ranked = ranking.rank(scores.values)
     with context.finish() as session:
-        scoring = session.get_one(Scoring, scoring.id)
-        scoring.state, scoring.exact, scoring.report = "done", scores.exact, scores.report
-        session.execute(delete(Score).where(Score.scoring_id == scoring.id))
-        ranking.insert(session, Score, ranking.score_rows(images, ranked, scoring.id))
+        ranking.write(session, scoring.id, images, scores, ranked)
         assert scoring.review_id is not None  # only a review's members are scored by this job
         queue_average(session, scoring.review_id)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from backend import queue
@@ -181,9 +181,3 @@ def _queue_again(session: Session, job_id: int) -> None:
         created_by=job.created_by,
     )
     queue.add(session, again)
-
-
-def replace(session: Session, review_id: int, rows: list[dict[str, Any]]) -> None:
-    """Write a review's first explanations in place of whatever there is."""
-    session.execute(delete(Explanation).where(Explanation.review_id == review_id))
-    session.add_all(Explanation(review_id=review_id, **row) for row in rows)
