@@ -80,7 +80,7 @@ bench: $(TESTING) ## The small benchmarks in turn (minutes; data: WINNOW_REAL_DA
 	@for name in $(SMALL_BENCHMARKS); do echo "── $$name"; $(BIN)/python -m "benchmarks.$$name"; done
 
 .PHONY: migration
-migration: $(RUNTIME) ## Write the next Alembic revision from backend/models.py. Option: MESSAGE
+migration: $(RUNTIME) ## Write the next Alembic revision from backend/models. Option: MESSAGE
 	@$(BIN)/python -m backend.migrations.revise "$(MESSAGE)"
 
 .PHONY: clean

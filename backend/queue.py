@@ -8,7 +8,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
-from backend.models import JobLogLine, release_jobs
+from backend.models import Job, JobLogLine, release_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,14 @@ def configure(broker: str) -> None:
             "interval_max": 0,
         },
     )
+
+
+def add(session: Session, job: Job) -> Job:
+    """Add a new job; its message leaves after the commit."""
+    session.add(job)
+    session.flush()
+    enqueue(session, job.kind, job.id)
+    return job
 
 
 def enqueue(session: Session, kind: str, job_id: int) -> None:

@@ -25,6 +25,16 @@ def queue_of(session: Session, review: Review) -> Sequence[Suggestion]:
     return session.scalars(wanted.execution_options(populate_existing=True)).all()
 
 
+def images_of(session: Session, review: Review, count: int) -> list[int]:
+    """The first `count` images of the review's queue."""
+    return [row.image_id for row in queue_of(session, review)[:count]]
+
+
+def standing(session: Session, review: Review, count: int = 1) -> list[str | None]:
+    """The decisions in force on the first `count` images of the review's queue."""
+    return [row.decision for row in queue_of(session, review)[:count]]
+
+
 def decisions_of(session: Session, review: Review) -> list[Decision]:
     """Every act on the review, in order."""
     return list(session.scalars(select(Decision).where(Decision.review_id == review.id).order_by(Decision.id)))

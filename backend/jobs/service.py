@@ -32,10 +32,7 @@ def create(
         payload=payload or {},
         created_by=user.id if user else None,
     )
-    session.add(job)
-    session.flush()
-    queue.enqueue(session, kind, job.id)
-    return job
+    return queue.add(session, job)
 
 
 def get(session: Session, user: User, job_id: int) -> Job:  # noqa: ARG001 - everyone who is signed in sees every job

@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 
 from backend.errors import Conflict, Invalid
 from backend.models import DataSet, Decision, Review, Suggestion, User, now
-from backend.review import service
+from backend.review import listing, service
 
 
 @dataclass(frozen=True)
 class Act:
-    """What a request did: the images it touched (at most service.MOST_CHANGES are read back), how many, and how many it left alone."""
+    """What a request did: the images it touched (at most listing.MOST_CHANGES are read back), how many, and how many it left alone."""
 
     items: list[Row[Any]]
     count: int
@@ -64,8 +64,8 @@ def repeated(session: Session, review: Review, user: User, client_key: str) -> A
     user_id, count = first
     if user_id != user.id:
         raise Conflict("This key was used for another person's decision. Nothing was changed.")
-    ids = session.scalars(select(Decision.image_id).where(mine).limit(service.MOST_CHANGES)).all()
-    return Act(service.suggestions_of(session, review, ids), count)
+    ids = session.scalars(select(Decision.image_id).where(mine).limit(listing.MOST_CHANGES)).all()
+    return Act(listing.of_images(session, review, ids), count)
 
 
 def row_key(image_id: Any) -> ColumnElement[str]:
@@ -129,4 +129,4 @@ def _put_in_force(
 def changed(session: Session, review: Review, change: int) -> list[Row[Any]]:
     """The suggestions that this change touched; none of them when they are many."""
     session.flush()
-    return (service.changes_since(session, review, change - 1) or [])[: service.MOST_CHANGES]
+    return (listing.changes_since(session, review, change - 1) or [])[: listing.MOST_CHANGES]

@@ -10,12 +10,12 @@ from backend.db import SessionDep
 from backend.errors import Invalid
 from backend.jobs.schemas import JobOut
 from backend.models import Job, Review, User
-from backend.review import decisions, maps, parts, people, schemas, service, undoing, why
+from backend.review import counting, decisions, filtering, listing, maps, parts, people, schemas, service, undoing, why
 from backend.review.acts import Choice
+from backend.review.filtering import Filters
 from backend.review.maps import Layout
 from backend.review.orders import Order
 from backend.review.present import cards, groups_out, history_out, outcome, parts_out, progress, stopping_out, why_out
-from backend.review.service import Filters
 from backend.runs import averages
 
 router = APIRouter(prefix="/reviews", tags=["review"])
@@ -93,15 +93,15 @@ def suggestions(
     order: Order = "queue",
     after: Annotated[int, Query(ge=0)] = 0,
     before: Annotated[int | None, Query(ge=1)] = None,
-    limit: Annotated[int, Query(ge=1, le=service.LARGEST_PAGE)] = 100,
+    limit: Annotated[int, Query(ge=1, le=listing.LARGEST_PAGE)] = 100,
 ) -> schemas.SuggestionsOut:
     """Suggestions behind rank `after` (or ahead of rank `before`) in the chosen order, through filters.
 
     `order` may also be a method that the review's training was scored by.
     """
     review = service.get(session, user, review_id)
-    service.check_filters(filters, service.known(session, user, review))
-    page = service.page_of_suggestions(session, review, order=order, filters=filters, after=after, before=before, limit=limit)
+    filtering.check(filters, filtering.known(session, user, review))
+    page = listing.page(session, review, order=order, filters=filters, after=after, before=before, limit=limit)
     items = cards(session, user, review, page.items, order)
     return schemas.SuggestionsOut.model_construct(
         items=items,
@@ -115,12 +115,12 @@ def images(
     review_id: int,
     session: SessionDep,
     user: UserDep,
-    image_id: Annotated[list[int], Query(min_length=1, max_length=service.LARGEST_PAGE)],
+    image_id: Annotated[list[int], Query(min_length=1, max_length=listing.LARGEST_PAGE)],
     order: Order = "queue",
 ) -> schemas.SuggestionsByImage:
     """How these images stand now, in order of the queue."""
     review = service.get(session, user, review_id)
-    rows = service.suggestions_of(session, review, image_id)
+    rows = listing.of_images(session, review, image_id)
     return schemas.SuggestionsByImage.model_construct(items=cards(session, user, review, rows, order))
 
 
@@ -128,7 +128,7 @@ def images(
 def show_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
     """Which validation images it makes worse and better, if that is worked out, and which training images look like it."""
     review = service.get(session, user, review_id)
-    service.suggestions_of(session, review, [image_id])
+    listing.of_images(session, review, [image_id])
     return why_out(session, user, review, image_id, why.look(session, review, image_id))
 
 
@@ -143,7 +143,7 @@ def ask_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -
 def show_history(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.HistoryOut:
     """Who decided what, and when, the latest first; also what was replaced or taken back."""
     review = service.get(session, user, review_id)
-    service.suggestions_of(session, review, [image_id])
+    listing.of_images(session, review, [image_id])
     return history_out(session, user, review, image_id)
 
 
@@ -151,8 +151,8 @@ def show_history(review_id: int, image_id: int, session: SessionDep, user: UserD
 def counts(review_id: int, session: SessionDep, user: UserDep, filters: FiltersDep) -> schemas.CountsOut:
     """How many images a view holds: what to expect before deciding on all of them."""
     review = service.get(session, user, review_id)
-    service.check_filters(filters, service.known(session, user, review))
-    found = service.counts(session, review, filters)
+    filtering.check(filters, filtering.known(session, user, review))
+    found = counting.by_decision(session, review, filters)
     bulk = sum(found.values()) if filters.decided else found[None]
     by_decision = {name: found[name] for name in service.DECISIONS}
     return schemas.CountsOut(total=sum(found.values()), undecided=found[None], bulk=bulk, **by_decision)
@@ -182,7 +182,7 @@ def decide_many(review_id: int, body: schemas.BulkDecisionIn, session: SessionDe
         act = decisions.decide_many(session, user, review, body.image_ids, choice, body.client_key, body.seen)
     else:
         filters = Filters(**body.filter.model_dump()) if body.filter else Filters()
-        service.check_filters(filters, service.known(session, user, review))
+        filtering.check(filters, filtering.known(session, user, review))
         act = decisions.decide_all(session, user, review, filters, choice, body.client_key, body.expected, body.seen)
     return outcome(session, user, review, act, order)
 
@@ -242,7 +242,7 @@ def changes(
 ) -> schemas.ChangesOut:
     """What anybody decided after change number `since`."""
     review = service.get(session, user, review_id)
-    rows = service.changes_since(session, review, since)
+    rows = listing.changes_since(session, review, since)
     return schemas.ChangesOut(
         items=cards(session, user, review, rows or [], order),
         reload=rows is None,
@@ -254,7 +254,7 @@ def changes(
 @router.get("/{review_id}/confusion", summary="Given against predicted class")
 def confusion(review_id: int, session: SessionDep, user: UserDep) -> list[dict[str, int]]:
     """Images by given and predicted class, the most frequent pairs first."""
-    rows = service.confusion(session, service.get(session, user, review_id))
+    rows = counting.confusion(session, service.get(session, user, review_id))
     return [dict(zip(("label", "predicted", "count", "decided"), row, strict=True)) for row in rows]
 
 

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from backend.errors import Conflict, Invalid
 from backend.models import Review, Suggestion, User
-from backend.review import service, wording
+from backend.review import filtering, listing, service, wording
 from backend.review.acts import Act, Choice, changed, locked, record, repeated
-from backend.review.service import Filters
+from backend.review.filtering import Filters
 
 MOST_IMAGES = 5_000
 
@@ -32,7 +32,7 @@ def decide(session: Session, user: User, review: Review, image_id: int, choice: 
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
         return again
-    suggestion = service.suggestions_of(session, review, [image_id])[0]
+    suggestion = listing.of_images(session, review, [image_id])[0]
     if choice.action == "relabel" and choice.label == suggestion.label:
         raise Invalid("The image already has this label. Keep it, or choose another class.")
     this = [Suggestion.review_id == review.id, Suggestion.image_id == image_id]
@@ -44,7 +44,7 @@ def decide(session: Session, user: User, review: Review, image_id: int, choice: 
     ):
         raise Overtaken(_overtaken(session, user, review, suggestion), suggestion)
     record(session, user, review, this, choice, client_key, batch=False)
-    return Act(service.suggestions_of(session, review, [image_id]), 1)
+    return Act(listing.of_images(session, review, [image_id]), 1)
 
 
 def _unseen(user: User, choice: Choice, seen: int) -> ColumnElement[bool]:
@@ -58,7 +58,7 @@ def _unseen(user: User, choice: Choice, seen: int) -> ColumnElement[bool]:
 
 
 def _overtaken(session: Session, user: User, review: Review, suggestion: Row[Any]) -> str:
-    name = service.names_of(session, [suggestion]).get(suggestion.decided_by)
+    name = listing.names_of(session, [suggestion]).get(suggestion.decided_by)
     label = suggestion.decision_label
     class_name = None if label is None else service.data_set_of(session, user, review).class_names[label]
     return wording.overtaken(name, suggestion.decision, class_name)
@@ -76,7 +76,7 @@ def decide_many(
         return again
     if not 0 < len(image_ids) <= MOST_IMAGES:
         raise Invalid(f"Select at least one image, and at most {MOST_IMAGES:,}.")
-    service.suggestions_of(session, review, image_ids)
+    listing.of_images(session, review, image_ids)
     where = [Suggestion.review_id == review.id, Suggestion.image_id.in_(set(image_ids))]
     return _record_batch(session, user, review, where, choice, client_key, seen)
 
@@ -100,7 +100,7 @@ def decide_all(
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
         return again
-    where = service.conditions(review, bulk_filters(filters))
+    where = filtering.conditions(review, bulk_filters(filters))
     there = session.scalar(select(func.count()).select_from(Suggestion).where(*where)) or 0
     gone = 0 if expected is None or seen is None else max(expected - there, 0)
     if expected is not None and there + gone != expected:

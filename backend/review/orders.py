@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from sqlalchemy import Row, Select, SQLColumnExpression, and_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -18,7 +18,6 @@ RANKS: dict[Order, InstrumentedAttribute[int]] = {
     "accuracy": Suggestion.accuracy_rank,
     "label": Suggestion.label_rank,
 }
-NAMES = (*get_args(Own), *METHODS)
 
 
 @dataclass(frozen=True)

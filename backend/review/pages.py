@@ -17,10 +17,10 @@ from backend.errors import Invalid
 from backend.methods import METHODS, SECOND
 from backend.models import SMALL_PIXELS, DataSet, Job, Review, User
 from backend.rendering import page
-from backend.review import decisions, orders, parts, people, present, service, undoing, why, wording
+from backend.review import counting, decisions, filtering, listing, orders, parts, people, present, service, undoing, why, wording
 from backend.review.acts import Act, Choice
+from backend.review.filtering import Known
 from backend.review.schemas import ProgressOut, WhyOut
-from backend.review.service import Known
 from backend.review.view import PAGE_SIZES, SCROLLING, View
 from backend.runs import averages
 
@@ -37,11 +37,11 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
     if review.state != "ready":
         return _waiting(request, session, user, review)
     data_set = service.data_set_of(session, user, review)
-    known = service.known(session, user, review)
+    known = filtering.known(session, user, review)
     view = View.read(request.query_params, known)
     progress = present.progress(session, user, review)
     in_view, bulk_count = _counts(session, review, view, progress)
-    found = service.page_of_suggestions(
+    found = listing.page(
         session, review, order=view.order, filters=view.filters, after=view.after, before=view.before, limit=view.size, matching=in_view
     )
     if not found.items and (view.after or view.before):
@@ -71,11 +71,11 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
     if review.state != "ready":
         return _waiting(request, session, user, review)
     data_set = service.data_set_of(session, user, review)
-    known = service.known(session, user, review)
+    known = filtering.known(session, user, review)
     view = View.read(request.query_params, known)
-    row = service.at_rank(session, review, view.order, view.at) if view.at else None
+    row = listing.at_rank(session, review, view.order, view.at) if view.at else None
     if row is None:
-        row = service.next_undecided(session, review, view.order, view.filters, 0)
+        row = listing.next_undecided(session, review, view.order, view.filters, 0)
         if row is not None and view.at:
             view.note("There is no suggestion at that rank; this is the next one to decide.")
     context = _context(user, review, data_set, view, known, present.progress(session, user, review))
@@ -83,8 +83,8 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
         return page(request, "review/finished.html", **context)
     item = present.cards(session, user, review, [row], view.order)[0]
     around = {
-        "after": service.page_of_suggestions(session, review, order=view.order, filters=view.filters, after=item.rank, limit=1).items,
-        "before": service.page_of_suggestions(session, review, order=view.order, filters=view.filters, before=item.rank, limit=1).items,
+        "after": listing.page(session, review, order=view.order, filters=view.filters, after=item.rank, limit=1).items,
+        "before": listing.page(session, review, order=view.order, filters=view.filters, before=item.rank, limit=1).items,
     }
     ranks = {side: _rank(session, review, view, rows[0]) if rows else None for side, rows in around.items()}
     return page(
@@ -104,7 +104,7 @@ def confusion(review_id: int, request: Request, session: SessionDep, user: UserD
     """Which classes are taken for which, each pair a link to its images."""
     review = service.get(session, user, review_id)
     data_set = service.data_set_of(session, user, review)
-    mixed = [row for row in service.confusion(session, review) if row[0] != row[1]]
+    mixed = [row for row in counting.confusion(session, review) if row[0] != row[1]]
     return page(request, "review/confusion.html", review=review, data_set=data_set, rows=mixed[:MOST_PAIRS], pairs=len(mixed))
 
 
@@ -178,7 +178,7 @@ def decide(
 ) -> RedirectResponse:
     """Decide without JavaScript, on one image, on the ticked ones, or on the whole view; then back to where the form stood."""
     review = service.get(session, user, review_id)
-    known = service.known(session, user, review)
+    known = filtering.known(session, user, review)
     if action == "suggested" and image_id:
         choice = _suggested(session, review, image_id[0])
     else:
@@ -222,7 +222,7 @@ def redo(
 
 
 def _to_images(session: Session, user: User, review: Review, back: str, act: Act) -> RedirectResponse:
-    view = View.parse(urlsplit(back).query, service.known(session, user, review))
+    view = View.parse(urlsplit(back).query, filtering.known(session, user, review))
     if view.at and len(act.items) == 1:
         rank = _rank(session, review, view, act.items[0])
         return RedirectResponse(f"/reviews/{review.id}/focus?{urlencode(view.address(at=rank))}", 303)
@@ -249,7 +249,7 @@ def _counts(session: Session, review: Review, view: View, progress: ProgressOut)
     """How many images a view holds, and how many an act on all of it would touch."""
     if not view.filters:
         return progress.total, progress.undecided
-    found = service.counts(session, review, view.filters)
+    found = counting.by_decision(session, review, view.filters)
     total = sum(found.values())
     return total, total if view.filters.decided else found[None]
 
@@ -262,7 +262,7 @@ def _waiting(request: Request, session: Session, user: User, review: Review) -> 
 
 
 def _to_next(session: Session, review: Review, view: View) -> RedirectResponse:
-    row = service.next_undecided(session, review, view.order, view.filters, view.at)
+    row = listing.next_undecided(session, review, view.order, view.filters, view.at)
     address = view.address(at=_rank(session, review, view, row) if row else None)
     return RedirectResponse(f"/reviews/{review.id}/focus?{urlencode(address)}", 303)
 
@@ -280,12 +280,12 @@ def _why(session: Session, user: User, review: Review, row: Row[Any]) -> WhyOut:
 
 
 def _small(session: Session, row: Row[Any]) -> bool:
-    return max(service.original_size(session, row.image_id)) <= SMALL_PIXELS
+    return max(listing.original_size(session, row.image_id)) <= SMALL_PIXELS
 
 
 def _suggested(session: Session, review: Review, image_id: int) -> Choice:
     """The label that the model sees; where the image has it already, to keep it."""
-    row = service.suggestions_of(session, review, [image_id])[0]
+    row = listing.of_images(session, review, [image_id])[0]
     return Choice("keep") if row.predicted == row.label else Choice("relabel", row.predicted)
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from backend.models import DataSet, Review, User
-from backend.review import history, maps, opinions, orders, parts, service, stopping, why, wording
+from backend.review import counting, history, listing, maps, opinions, orders, parts, service, stopping, why, wording
 from backend.review.acts import Act
 from backend.review.orders import Order
 from backend.review.schemas import (
@@ -47,14 +47,14 @@ class Tile(NamedTuple):
 def cards(session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order) -> list[SuggestionOut]:
     """The suggestions of these rows, with the names of those who decided."""
     data_set = service.data_set_of(session, user, review)
-    return Card(review, data_set, orders.ranks(session, review, order, rows), service.names_of(session, rows)).all(rows)
+    return Card(review, data_set, orders.ranks(session, review, order, rows), listing.names_of(session, rows)).all(rows)
 
 
 def tiles(session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order) -> list[Tile]:
     """The same for the grid, which has no room for sentences: a third of the time."""
     data_set = service.data_set_of(session, user, review)
     names, folder = data_set.class_names, f"/images/{data_set.id}/thumbnails"
-    ranks, people = orders.ranks(session, review, order, rows), service.names_of(session, rows)
+    ranks, people = orders.ranks(session, review, order, rows), listing.names_of(session, rows)
     return [
         Tile(
             image_id=row.image_id,
@@ -79,7 +79,7 @@ def _decided(row: Row[Any], class_names: Sequence[str]) -> str:
 
 def progress(session: Session, user: User, review: Review) -> ProgressOut:
     """Counts and stop advice."""
-    done, advice = service.progress(session, review, user), service.advice(session, review)
+    done, advice = counting.progress(session, review, user), counting.advice(session, review)
     waiting, disagreement = opinions.counts(session, review) if review.second_opinion else (None, None)
     return ProgressOut(
         total=done.total,
@@ -137,7 +137,7 @@ def why_out(session: Session, user: User, review: Review, image_id: int, found: 
 
 def stopping_out(session: Session, review: Review) -> StoppingOut:
     """Whether going on pays, and on what grounds."""
-    advice, stretches = service.advice(session, review), stopping.confirm_rate(session, review)
+    advice, stretches = counting.advice(session, review), stopping.confirm_rate(session, review)
     ahead = stopping.outlook(review, stretches)
     return StoppingOut(
         stop=advice.stop,

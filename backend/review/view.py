@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl, urlencode
 
 from backend.errors import Invalid
 from backend.methods import METHODS
-from backend.review import service
+from backend.review import filtering
+from backend.review.filtering import Filters, Known
 from backend.review.orders import RANKS, Order
-from backend.review.service import Filters, Known
 
 PAGE_SIZES = (25, 50, 100)
 # A view that scrolls is read on in pages of this many.
@@ -66,7 +66,7 @@ class View:
         try:
             changed: dict[str, Any] = {name: READERS[name](text)}
             filters = replace(self.filters, **changed)
-            service.check_filters(filters, known)
+            filtering.check(filters, known)
         except Invalid as error:
             self.note(f"{error.message} That filter was left out.")
         else:

@@ -1,14 +1,11 @@
 """The rules of cleansing: the dry run and its floor, the new version, accepting and rolling back, and who may do what."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
 
-from backend import queue
 from backend.cleansing import service
 from backend.cleansing.dry_run import DryRun, default_floor
 from backend.errors import Conflict, Invalid, NotFound
@@ -16,14 +13,6 @@ from backend.jobs import service as jobs
 from backend.models import Cleansing, DataSet, Job, Review, Run, User, Version, VersionChange, images_of
 from backend.settings import Settings
 from tests.cleansing_scenario import Scenario
-
-
-@pytest.fixture
-def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scenario]:
-    monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
-    made = Scenario(tmp_path / "home")
-    yield made
-    made.close()
 
 
 def of_class(scenario: Scenario, label: int) -> list[int]:

@@ -1,24 +1,13 @@
 """What a person reads before cleaning: which pictures leave, whether so few can matter, and how long it will take."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
-from backend import queue
 from backend.models import Run, User
 from backend.settings import Settings
 from tests.cleansing_scenario import Scenario
-
-
-@pytest.fixture
-def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scenario]:
-    monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
-    made = Scenario(tmp_path / "home")
-    yield made
-    made.close()
 
 
 @pytest.fixture

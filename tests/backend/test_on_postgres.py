@@ -15,7 +15,7 @@ pytestmark = pytest.mark.postgres
 # pytest collects what it finds under these names here too; each test then gets this file's `settings`.
 for module in (test_errors, test_review_service, test_review_decisions):
     globals().update({name: value for name, value in vars(module).items() if name.startswith("test_")})
-session, review, begun = test_review_decisions.session, test_review_decisions.review, test_review_service.begun
+begun = test_review_service.begun
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from backend.db import Database
 from backend.models import Review, User
-from backend.review import service
+from backend.review import listing
 from tests.reviewing import a_ready_review
 
 
@@ -223,7 +223,7 @@ def test_two_people_read_each_others_decisions(api_client: TestClient, reviewer_
 
 
 def test_too_many_changes_ask_for_a_reload(api_client: TestClient, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "MOST_CHANGES", 5)
+    monkeypatch.setattr(listing, "MOST_CHANGES", 5)
     api_client.post(f"{base}/decisions/bulk", json={"client_key": "b", "action": "keep", "filter": {}})
     news = api_client.get(f"{base}/changes").json()
     assert (news["items"], news["reload"]) == ([], True)

@@ -1,6 +1,5 @@
 """Two people on one image: nobody overwrites a decision of another person that they have not seen."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,28 +12,8 @@ from backend.models import Review, User
 from backend.review import decisions
 from backend.review.acts import Act, Choice
 from backend.review.decisions import Overtaken
-from backend.review.service import Filters
-from tests.reviewing import a_ready_review, decide, decisions_of, queue_of, undo
-
-
-@pytest.fixture
-def session(database: Database, owner: User, reviewer: User) -> Iterator[Session]:
-    """One transaction a test. The people come first: they are added in transactions of their own."""
-    with database.transaction() as session:
-        yield session
-
-
-@pytest.fixture
-def review(session: Session) -> Review:
-    return a_ready_review(session)
-
-
-def images_of(session: Session, review: Review, count: int) -> list[int]:
-    return [row.image_id for row in queue_of(session, review)[:count]]
-
-
-def standing(session: Session, review: Review, count: int = 1) -> list[str | None]:
-    return [row.decision for row in queue_of(session, review)[:count]]
+from backend.review.filtering import Filters
+from tests.reviewing import a_ready_review, decide, decisions_of, images_of, queue_of, standing, undo
 
 
 def having_seen(session: Session, user: User, review: Review, image_id: int, choice: Choice, seen: int) -> Act:

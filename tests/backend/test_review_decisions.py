@@ -1,6 +1,5 @@
 """Deciding and taking back: one act at a time, the same key once, nobody's work lost."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
@@ -10,22 +9,10 @@ from sqlalchemy.orm import Session
 from backend.db import Database
 from backend.errors import Conflict, Invalid, NotFound
 from backend.models import Review, Suggestion, User
-from backend.review import decisions, service, undoing
+from backend.review import decisions, listing, undoing
 from backend.review.acts import Choice
-from backend.review.service import Filters
+from backend.review.filtering import Filters
 from tests.reviewing import a_ready_review, decide, decisions_of, queue_of, undo
-
-
-@pytest.fixture
-def session(database: Database, owner: User, reviewer: User) -> Iterator[Session]:
-    """One transaction a test. The people come first: they are added in transactions of their own."""
-    with database.transaction() as session:
-        yield session
-
-
-@pytest.fixture
-def review(session: Session) -> Review:
-    return a_ready_review(session)
 
 
 def standing(session: Session, review: Review, place: int) -> Suggestion:
@@ -250,7 +237,7 @@ def test_repeating_a_whole_view_does_not_trip_over_the_count_that_it_changed(ses
 def test_a_view_too_large_to_send_back_is_decided_all_the_same(
     session: Session, review: Review, owner: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "MOST_CHANGES", 10)
+    monkeypatch.setattr(listing, "MOST_CHANGES", 10)
     act = decisions.decide_all(session, owner, review, Filters(), Choice("remove"), "key")
     assert (act.count, act.items) == (42, [])
     assert undo(session, owner, review).count == 42

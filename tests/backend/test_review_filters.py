@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from backend.db import Database
 from backend.models import Review, Score, Scoring, User
-from backend.review import service, wording
-from backend.review.service import Filters
+from backend.review import listing, wording
+from backend.review.filtering import Filters
 from tests.reviewing import a_ready_review, decide, queue_of
 
 
@@ -64,7 +64,7 @@ def test_a_bound_at_an_images_own_bar_keeps_that_image(database: Database, revie
     with database.transaction(write=False) as session:
         for rank in range(1, 43):
             share = 100 * wording.share(rank, 42)
-            page = service.page_of_suggestions(session, review, filters=Filters(label_min=share, label_max=share))
+            page = listing.page(session, review, filters=Filters(label_min=share, label_max=share))
             assert [row.label_rank for row in page.items] == [rank]
 
 

@@ -1,7 +1,5 @@
 """Second opinions: an image is removed or relabelled only where two people say the same; the others wait, or are a disagreement."""
 
-from collections.abc import Iterator
-
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
@@ -9,18 +7,11 @@ from sqlalchemy.orm import Session
 from backend.cleansing import service as cleansing
 from backend.db import Database
 from backend.models import Review, User
-from backend.review import decisions, service
+from backend.review import decisions, listing, service
 from backend.review.acts import Choice
-from backend.review.service import Filters
+from backend.review.filtering import Filters
 from tests.factories import a_user
-from tests.reviewing import a_ready_review, decide, queue_of, redo, undo
-
-
-@pytest.fixture
-def session(database: Database, owner: User, reviewer: User) -> Iterator[Session]:
-    """One transaction a test. The people come first: they are added in transactions of their own."""
-    with database.transaction() as session:
-        yield session
+from tests.reviewing import a_ready_review, decide, images_of, queue_of, redo, undo
 
 
 @pytest.fixture
@@ -31,13 +22,9 @@ def review(session: Session) -> Review:
     return review
 
 
-def images_of(session: Session, review: Review, count: int) -> list[int]:
-    return [row.image_id for row in queue_of(session, review)[:count]]
-
-
 def those(session: Session, review: Review, decision: str) -> list[int]:
     """The positions that a value of the filter `decision` shows."""
-    return [row.position for row in service.page_of_suggestions(session, review, filters=Filters(decision=decision)).items]
+    return [row.position for row in listing.page(session, review, filters=Filters(decision=decision)).items]
 
 
 def effect(session: Session, review: Review, user: User) -> list[int]:

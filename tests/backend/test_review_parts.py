@@ -1,7 +1,5 @@
 """A queue that several people share out: each image is in one part, people come and go, and no decision is lost."""
 
-from collections.abc import Iterator
-
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
@@ -9,28 +7,16 @@ from sqlalchemy.orm import Session
 from backend.db import Database
 from backend.errors import Forbidden
 from backend.models import Review, User
-from backend.review import decisions, parts, service
+from backend.review import decisions, listing, parts
 from backend.review.acts import Choice
-from backend.review.service import Filters
+from backend.review.filtering import Filters
 from tests.factories import a_user
 from tests.reviewing import a_ready_review, decide, queue_of
 
 
-@pytest.fixture
-def session(database: Database, owner: User, reviewer: User) -> Iterator[Session]:
-    """One transaction a test. The people come first: they are added in transactions of their own."""
-    with database.transaction() as session:
-        yield session
-
-
-@pytest.fixture
-def review(session: Session) -> Review:
-    return a_ready_review(session)
-
-
 def part_of(session: Session, review: Review, user: User) -> list[int]:
     """The positions in somebody's part."""
-    return [row.position for row in service.page_of_suggestions(session, review, filters=Filters(part=user.id)).items]
+    return [row.position for row in listing.page(session, review, filters=Filters(part=user.id)).items]
 
 
 def test_two_people_share_the_queue_without_overlap_or_gap(session: Session, review: Review, owner: User, reviewer: User) -> None:
@@ -80,7 +66,7 @@ def test_the_next_one_and_acts_on_a_whole_view_keep_to_the_part(session: Session
     for user in (owner, reviewer):
         parts.take(session, user, review)
     hers = Filters(part=reviewer.id)
-    following = service.next_undecided(session, review, "queue", hers, 4)
+    following = listing.next_undecided(session, review, "queue", hers, 4)
     assert following is not None
     assert following.position == 7
     act = decisions.decide_all(session, reviewer, review, hers, Choice("keep"), "key", expected=20)

@@ -1,7 +1,5 @@
 """Doing again what was taken back: as long as nothing new came after it, and never over another person's decision."""
 
-from collections.abc import Iterator
-
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
@@ -9,29 +7,9 @@ from sqlalchemy.orm import Session
 from backend.db import Database
 from backend.errors import NotFound
 from backend.models import Review, User
-from backend.review import decisions, service, undoing
+from backend.review import decisions, filtering, listing, undoing
 from backend.review.acts import Choice
-from tests.reviewing import a_ready_review, decide, decisions_of, queue_of, redo, undo
-
-
-@pytest.fixture
-def session(database: Database, owner: User, reviewer: User) -> Iterator[Session]:
-    """One transaction a test. The people come first: they are added in transactions of their own."""
-    with database.transaction() as session:
-        yield session
-
-
-@pytest.fixture
-def review(session: Session) -> Review:
-    return a_ready_review(session)
-
-
-def images_of(session: Session, review: Review, count: int) -> list[int]:
-    return [row.image_id for row in queue_of(session, review)[:count]]
-
-
-def standing(session: Session, review: Review, count: int = 1) -> list[str | None]:
-    return [row.decision for row in queue_of(session, review)[:count]]
+from tests.reviewing import a_ready_review, decide, decisions_of, images_of, queue_of, redo, standing, undo
 
 
 def test_redo_puts_the_same_decision_in_force_again(session: Session, review: Review, owner: User) -> None:
@@ -169,8 +147,8 @@ def test_the_same_redo_twice_is_one_redo(session: Session, review: Review, owner
 def test_a_view_too_large_to_send_back_is_done_again(
     session: Session, review: Review, owner: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "MOST_CHANGES", 10)
-    decisions.decide_all(session, owner, review, service.Filters(), Choice("remove"), "key")
+    monkeypatch.setattr(listing, "MOST_CHANGES", 10)
+    decisions.decide_all(session, owner, review, filtering.Filters(), Choice("remove"), "key")
     undo(session, owner, review)
     act = redo(session, owner, review)
     assert (act.count, act.items) == (42, [])

@@ -42,7 +42,7 @@ class Firefox:
         while not self._told.exists() or not self._told.read_text():
             assert self._process.poll() is None, "Firefox ended before it listened"
             assert time.monotonic() < deadline, "Firefox did not begin to listen"
-            time.sleep(0.05)
+            time.sleep(0.05)  # nothing but the file tells
         found = json.loads(self._told.read_text())
         return f"ws://{found['ws_host']}:{found['ws_port']}"
 

@@ -1,5 +1,6 @@
 """What the browser tests of the review share: opening its pages, and reading what the server has."""
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -47,18 +48,20 @@ def selected(page: Page) -> list[int]:
     return [int(rank) for rank in page.locator(".tile:has(input:checked)").evaluate_all("tiles => tiles.map(tile => tile.dataset.rank)")]
 
 
+def once(condition: str) -> str:
+    """A JavaScript promise that is kept once an expression holds, and broken if that takes too long."""
+    return """(async () => {
+      const late = performance.now() + 15_000;
+      while (!(CONDITION)) {
+        if (performance.now() > late) throw new Error("never: " + TEXT);
+        await new Promise(requestAnimationFrame);
+      }
+    })()""".replace("CONDITION", condition).replace("TEXT", json.dumps(condition))
+
+
 def until(page: Page, condition: str) -> None:
     """Until a JavaScript expression holds. Playwright's own wait_for_function needs `eval`, which the page's policy forbids."""
-    page.evaluate(
-        """async (text) => {
-          const late = performance.now() + 15_000;
-          while (!(CONDITION)) {
-            if (performance.now() > late) throw new Error(`never: ${text}`);
-            await new Promise(requestAnimationFrame);
-          }
-        }""".replace("CONDITION", condition),
-        condition,
-    )
+    page.evaluate(once(condition))
 
 
 def status(page: Page) -> Locator:
@@ -87,7 +90,7 @@ class Server:
     def wait_for(self, wanted: Any, read: Callable[["Server"], Any] | None = None) -> None:
         """Until the decisions (or what `read` reads) are these: the page shows a decision before the server has it.
 
-        Playwright's own handlers (routes, events) do not run meanwhile.
+        By asking again and again, as no database tells of a commit. Playwright's own handlers (routes, events) do not run meanwhile.
         """
         reading = read or Server.decisions
         deadline = time.monotonic() + 15

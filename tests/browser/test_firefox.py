@@ -1,6 +1,5 @@
 """Firefox, where one is installed: every kind of page opens without an error, fits a telephone, and a key decides."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from backend.db import Database
 from backend.models import Review, User
 from backend.storage import Storage
 from tests.browser.firefox import Firefox, firefox_path
-from tests.browser.reviewing import Server
+from tests.browser.reviewing import Server, once
 from tests.browser.test_accessible import TELEPHONE, worth_a_look
 from tests.factories import a_data_set, a_review, a_run
 from tests.world import World, a_world
@@ -49,13 +48,6 @@ def review(database: Database, storage: Storage) -> Review:
         return a_review(session, a_run(session, a_data_set(session, storage)))
 
 
-def wait_for(firefox: Firefox, expression: str) -> None:
-    deadline = time.monotonic() + 30
-    while not firefox.evaluate(expression):
-        assert time.monotonic() < deadline, expression
-        time.sleep(0.05)
-
-
 def test_every_kind_of_page_opens_in_firefox(firefox: Firefox, app: FastAPI, live_server: str, client: TestClient, world: World) -> None:
     firefox.resize(**TELEPHONE)
     for address in worth_a_look(app, world, client):
@@ -67,8 +59,8 @@ def test_every_kind_of_page_opens_in_firefox(firefox: Firefox, app: FastAPI, liv
 
 def test_a_key_decides_in_firefox(firefox: Firefox, live_server: str, database: Database, review: Review) -> None:
     firefox.open(f"{live_server}/reviews/{review.id}/focus")
-    wait_for(firefox, "document.querySelector('[data-part=show-keys]').checkVisibility()")
+    firefox.evaluate(once("document.querySelector('[data-part=show-keys]').checkVisibility()"))
     for count, key in enumerate("eku", start=1):
         firefox.press(key)
-        wait_for(firefox, f"document.querySelector('[data-count=decided]').textContent === '{count}'")
+        firefox.evaluate(once(f"document.querySelector('[data-count=decided]').textContent === '{count}'"))
     Server(database, review).wait_for({1: "remove", 2: "keep", 3: "unsure"})

@@ -141,7 +141,7 @@ def test_a_selection_skips_what_another_decided_and_says_how_many(
 def test_a_stale_page_after_a_large_act_of_another_overwrites_nothing(
     page: Page, review: Review, server: Server, database: Database, reviewer: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.review.service.MOST_CHANGES", 5)
+    monkeypatch.setattr("backend.review.listing.MOST_CHANGES", 5)
     open_focus(page, review)
     page.wait_for_load_state("networkidle")
     no_news(page)

@@ -5,7 +5,7 @@ enough, several share the work, and whatever is killed goes on (docs/decisions/0
 """
 
 import numpy as np
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from backend import queue
@@ -29,10 +29,7 @@ def score_member(context: JobContext) -> None:
     scores = ranking.score(context, scoring.method, scoring.options, training, images, validation)
     ranked = ranking.rank(scores.values)
     with context.finish() as session:
-        scoring = session.get_one(Scoring, scoring.id)
-        scoring.state, scoring.exact, scoring.report = "done", scores.exact, scores.report
-        session.execute(delete(Score).where(Score.scoring_id == scoring.id))
-        ranking.insert(session, Score, ranking.score_rows(images, ranked, scoring.id))
+        ranking.write(session, scoring.id, images, scores, ranked)
         assert scoring.review_id is not None  # only a review's members are scored by this job
         queue_average(session, scoring.review_id)
 
@@ -61,10 +58,7 @@ def queue_members(session: Session, run: Run) -> None:
 
 def _queue(session: Session, kind: str, title: str, subject_id: int, review: Review, **payload: int) -> Job:
     job = Job(kind=kind, title=title, subject_id=subject_id, data_set_id=review.data_set_id, payload=payload, created_by=review.created_by)
-    session.add(job)
-    session.flush()
-    queue.enqueue(session, kind, job.id)
-    return job
+    return queue.add(session, job)
 
 
 def members(session: Session, review_id: int) -> list[Scoring]:

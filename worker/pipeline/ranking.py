@@ -1,11 +1,14 @@
-"""What every scoring does: work the scores out, rank them, lay them out as rows."""
+"""What every scoring does: work the scores out, rank them, write them down."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sqlalchemy import delete
 from sqlalchemy import insert as insert_into
+from sqlalchemy.orm import Session
 
+from backend.models import Score, Scoring
 from worker import engine
 from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext, JobFailed
@@ -50,13 +53,17 @@ def rank(values: np.ndarray) -> Ranking:
     return Ranking(values, ranks)
 
 
-def score_rows(images: Images, ranked: Ranking, scoring_id: int) -> list[dict[str, Any]]:
-    """One row an image for the table `scores`."""
+def write(session: Session, scoring_id: int | None, images: Images, scores: Scores, ranked: Ranking) -> None:
+    """Finish a scoring, in place of whatever an earlier attempt left of it."""
+    scoring = session.get_one(Scoring, scoring_id)
+    scoring.state, scoring.exact, scoring.report = "done", scores.exact, scores.report
+    session.execute(delete(Score).where(Score.scoring_id == scoring.id))
     columns = zip(images.ids.tolist(), ranked.values.tolist(), ranked.ranks.tolist(), strict=True)
-    return [{"scoring_id": scoring_id, "image_id": image_id, "value": value, "rank": rank} for image_id, value, rank in columns]
+    rows = [{"scoring_id": scoring.id, "image_id": image_id, "value": value, "rank": rank} for image_id, value, rank in columns]
+    insert(session, Score, rows)
 
 
-def insert(session: Any, table: Any, rows: list[dict[str, Any]]) -> None:
+def insert(session: Session, table: Any, rows: list[dict[str, Any]]) -> None:
     """Write many rows of a table."""
     for start in range(0, len(rows), ROWS):
         session.execute(insert_into(table), rows[start : start + ROWS])

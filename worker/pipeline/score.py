@@ -1,63 +1,101 @@
 """A scoring's job: score a run's images by the chosen method and by margin, and lay out the review's queue."""
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
-from backend.models import Image, MapPoint, Review, Run, Score, Scoring, Suggestion
+from backend.models import Explanation, Image, MapPoint, Review, Run, Scoring, Suggestion
 from worker import engine
 from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext, JobFailed
 from worker.pipeline import alike, arrays, average, machine, why
-from worker.pipeline.ranking import Ranking, insert, rank, score, score_rows
+from worker.pipeline.ranking import Ranking, insert, rank, score, write
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A review whose queue is asked for, and what its run was trained on. members: of an average; none for a single run's review.
+
+    options: of the first ranking's scoring. described: image id → (hash, path).
+    """
+
+    review: Review
+    options: dict[str, Any]
+    members: list[Scoring]
+    images: Images
+    validation: Images
+    described: dict[int, tuple[str, str]]
+
+    @property
+    def single(self) -> bool:
+        """Whether both rankings are one."""
+        return self.review.accuracy_scoring_id == self.review.label_scoring_id
 
 
 def score_run(context: JobContext) -> None:
     """Score the run of the review that this job is for, by the method asked for and by margin; an average from its members' scores."""
-    with context.database.transaction(write=False) as session:
-        review = session.get_one(Review, context.subject_id)
-        run = session.get_one(Run, review.run_id)
-        options = session.get_one(Scoring, review.accuracy_scoring_id).options
-        parts = average.members(session, review.id)
-        if run.state != "done":
-            raise JobFailed("The training is not finished; wait for it, then ask for the harmful images again.")
-        images = arrays.load(session, context.storage, run.version_id, "train")
-        validation = arrays.load(session, context.storage, run.version_id, "validation")
-        described = _descriptions(
-            session.execute(select(Image.id, Image.content_hash, Image.path).where(Image.data_set_id == run.data_set_id))
-        )
+    asked = _asked(context)
+    review, images = asked.review, asked.images
     began = time.monotonic()
     machine.ready(context.settings, context.storage)
-    training = engine.load_training(context.storage.run(run.id))
-    runs = average.trainings(context.storage, parts) or [training]
-    chosen = _average(context, parts, runs, images) if parts else score(context, review.method, options, training, images, validation)
-    single = review.accuracy_scoring_id == review.label_scoring_id
-    wrong = chosen if single else _margins(runs, images, validation)
+    training = engine.load_training(context.storage.run(review.run_id))
+    chosen, wrong = _scores(context, asked, training)
     context.log("Looking at what the model sees in each training image.")
     probabilities = engine.predict(training, images)
     accuracy, label = rank(chosen.values), rank(wrong.values)
-    rows = suggestions(images, accuracy, label, probabilities, described, single=single)
-    explainer = why.Explainer.of(training, images, validation, options)
-    explained = why.first(context, explainer, images.ids[np.argsort([row["position"] for row in rows])], time.monotonic() - began)
+    rows = suggestions(images, accuracy, label, probabilities, asked.described, single=asked.single)
+    in_order = images.ids[np.argsort([row["position"] for row in rows])]
+    explainer = why.Explainer.of(training, images, asked.validation, asked.options)
+    explained = why.first(context, explainer, in_order, time.monotonic() - began)
     points = alike.rows(context, training, images, probabilities.argmax(1))
     context.log(f"Writing {len(images):,} suggestions.")
     with context.finish() as session:
-        # A repeated attempt replaces whatever an earlier one left.
-        session.execute(delete(Suggestion).where(Suggestion.review_id == review.id))
-        written = {review.accuracy_scoring_id: (chosen, accuracy), review.label_scoring_id: (wrong, label)}
+        written = {review.accuracy_scoring_id: (chosen, accuracy), review.label_scoring_id: (wrong, label)}  # one where both are one
         for scoring_id, (scores, ranked) in written.items():
-            scoring = session.get_one(Scoring, scoring_id)
-            scoring.state, scoring.exact, scoring.report = "done", scores.exact, scores.report
-            session.execute(delete(Score).where(Score.scoring_id == scoring_id))
-            insert(session, Score, score_rows(images, ranked, scoring.id))
-        insert(session, Suggestion, [{"review_id": review.id, **row} for row in rows])
-        session.execute(delete(MapPoint).where(MapPoint.review_id == review.id))
-        insert(session, MapPoint, [{"review_id": review.id, **point} for point in points])
-        why.replace(session, review.id, explained)
+            write(session, scoring_id, images, scores, ranked)
+        _replace(session, Suggestion, review.id, rows)
+        _replace(session, MapPoint, review.id, points)
+        _replace(session, Explanation, review.id, explained)
         ready = session.get_one(Review, review.id)
         ready.state, ready.suggestion_count = "ready", len(images)
+
+
+def _asked(context: JobContext) -> Asked:
+    with context.database.transaction(write=False) as session:
+        review = session.get_one(Review, context.subject_id)
+        run = session.get_one(Run, review.run_id)
+        if run.state != "done":
+            raise JobFailed("The training is not finished; wait for it, then ask for the harmful images again.")
+        rows = session.execute(select(Image.id, Image.content_hash, Image.path).where(Image.data_set_id == run.data_set_id))
+        return Asked(
+            review,
+            session.get_one(Scoring, review.accuracy_scoring_id).options,
+            average.members(session, review.id),
+            arrays.load(session, context.storage, run.version_id, "train"),
+            arrays.load(session, context.storage, run.version_id, "validation"),
+            {image_id: (content_hash, path) for image_id, content_hash, path in rows},
+        )
+
+
+def _scores(context: JobContext, asked: Asked, training: Training) -> tuple[Scores, Scores]:
+    """By the method asked for, and by margin; twice the same where both are one."""
+    review, images, validation = asked.review, asked.images, asked.validation
+    runs = average.trainings(context.storage, asked.members) or [training]
+    if asked.members:
+        chosen = _average(context, asked.members, runs, images)
+    else:
+        chosen = score(context, review.method, asked.options, training, images, validation)
+    return chosen, chosen if asked.single else _margins(runs, images, validation)
+
+
+def _replace(session: Session, table: Any, review_id: int, rows: list[dict[str, Any]]) -> None:
+    """Write a review's rows in place of whatever an earlier attempt left."""
+    session.execute(delete(table).where(table.review_id == review_id))
+    insert(session, table, [{"review_id": review_id, **row} for row in rows])
 
 
 def in_turn(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -126,7 +164,3 @@ def _margins(runs: list[Training], images: Images, validation: Images) -> Scores
     """By margin, which costs nothing: averaged where the first ranking is."""
     margins = [engine.score(training, images, validation, "margin") for training in runs]
     return engine.ensemble(margins) if len(margins) > 1 else margins[0]
-
-
-def _descriptions(rows: Any) -> dict[int, tuple[str, str]]:
-    return {image_id: (content_hash, path) for image_id, content_hash, path in rows}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from backend import queue
@@ -180,12 +180,4 @@ def _queue_again(session: Session, job_id: int) -> None:
         payload=job.payload,
         created_by=job.created_by,
     )
-    session.add(again)
-    session.flush()
-    queue.enqueue(session, again.kind, again.id)
-
-
-def replace(session: Session, review_id: int, rows: list[dict[str, Any]]) -> None:
-    """Write a review's first explanations in place of whatever there is."""
-    session.execute(delete(Explanation).where(Explanation.review_id == review_id))
-    session.add_all(Explanation(review_id=review_id, **row) for row in rows)
+    queue.add(session, again)

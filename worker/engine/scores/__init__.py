@@ -27,7 +27,7 @@ from worker.engine.scores import (
     tracin,
     trust,
 )
-from worker.engine.scores.asked import SPANS, Asked, Method
+from worker.engine.scores.asked import SPANS, Asked, Method, Scored
 from worker.engine.scores.cost import Cost, Sizes
 from worker.engine.scores.damping import choose_damping
 from worker.engine.scores.ensemble import ensemble
@@ -89,18 +89,7 @@ def score(
     asked = Asked(replay, validation, span, 1.0, progress or (lambda _done, _total: None), {**chosen.options, **options})
     started = time.perf_counter()
     with devices.exact(where, int(training.record.environment["threads"])):
-        if damping == "auto":
-            values, report = choose_damping(asked, chosen.run)
-        else:
-            values, report = chosen.run(dataclasses.replace(asked, damping=damping))
-        if not np.isfinite(values).all():
-            raise EngineError(
-                "The scores are not numbers: the retracing overflowed. Train with a lower learning rate, or score the last epoch only."
-            )
-        if chosen.predicts:
-            report |= trust.predicted(values)
-            if verify:
-                report |= trust.measured(_measured(asked, chosen, values))
+        values, report = _worked_out(asked, chosen, damping, verify)
     report |= {"seconds": time.perf_counter() - started, "stored_bytes": trajectory.stored_bytes(training.folder)}
     report |= {"trust": trust_words(report), "warns": warns(report)}
     exact = chosen.exact and report.get("damping", 1.0) == 1.0 and report.get("converged", True) and not replay.drifted
@@ -127,6 +116,23 @@ def _chosen(method: str, span: str, damping: float | str, options: Mapping[str, 
     if damping != 1.0 and not chosen.damps:
         raise EngineError(f"The method {method} has no damping; leave it at 1.")
     return chosen
+
+
+def _worked_out(asked: Asked, method: Method, damping: float | Literal["auto"], verify: bool) -> Scored:
+    """The scores, (N,), and what can be said of them. Raises EngineError where they are not numbers."""
+    if damping == "auto":
+        values, report = choose_damping(asked, method.run)
+    else:
+        values, report = method.run(dataclasses.replace(asked, damping=damping))
+    if not np.isfinite(values).all():
+        raise EngineError(
+            "The scores are not numbers: the retracing overflowed. Train with a lower learning rate, or score the last epoch only."
+        )
+    if method.predicts:
+        report |= trust.predicted(values)
+        if verify:
+            report |= trust.measured(_measured(asked, method, values))
+    return values, report
 
 
 def _measured(asked: Asked, method: Method, values: np.ndarray) -> float | None:

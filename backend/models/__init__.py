@@ -1,0 +1,47 @@
+"""All tables, by feature. Relationships never load silently: there are none; services join what they need."""
+
+from backend.models.accounts import Credential, User
+from backend.models.base import Base, BigId, UtcDateTime, now
+from backend.models.cleansing import Cleansing
+from backend.models.datasets import SMALL_PIXELS, DataSet, Image, Refusal, Version, VersionChange, images_of
+from backend.models.jobs import Job, JobLogLine, release_jobs
+from backend.models.review import Decision, Explanation, MapPoint, Review, ReviewPart, Selection, SelectionImage, Suggestion
+from backend.models.runs import Run, RunEpoch, Score, Scoring
+
+__all__ = [
+    "SMALL_PIXELS",
+    "Base",
+    "BigId",
+    "Cleansing",
+    "Credential",
+    "DataSet",
+    "Decision",
+    "Explanation",
+    "Image",
+    "Job",
+    "JobLogLine",
+    "MapPoint",
+    "Refusal",
+    "Review",
+    "ReviewPart",
+    "Run",
+    "RunEpoch",
+    "Score",
+    "Scoring",
+    "Selection",
+    "SelectionImage",
+    "Suggestion",
+    "User",
+    "UtcDateTime",
+    "Version",
+    "VersionChange",
+    "images_of",
+    "now",
+    "release_jobs",
+]
+
+# SQLite gives the number of a deleted row to the next one unless told not to. Numbers stand in addresses, in folder names and in what
+# browsers have yet to send, so none may ever come to mean something else.
+for _table in Base.metadata.tables.values():
+    if "id" in _table.primary_key.columns:
+        _table.dialect_options["sqlite"]["autoincrement"] = True

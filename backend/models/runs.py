@@ -1,0 +1,76 @@
+"""Trainings, and how their images were scored."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, Integer, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from backend.models.base import Base, now
+
+
+class Run(Base):
+    """One training on one version. Trajectory in files/runs/<id>. A cleansing's trainings carry its id, protocol and arm."""
+
+    __tablename__ = "runs"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    data_set_id: Mapped[int] = mapped_column(ForeignKey("data_sets.id", ondelete="CASCADE"), index=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="CASCADE"))
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
+    state: Mapped[str] = mapped_column(String(20), default="queued")  # queued | done (the job says the rest)
+    recipe: Mapped[dict[str, Any]] = mapped_column(default=dict)  # as asked; the worker fills in the whole recipe
+    seed: Mapped[int] = mapped_column(default=0)
+    params_hash: Mapped[str | None] = mapped_column(String(64))
+    report: Mapped[dict[str, Any]] = mapped_column(default=dict)  # seconds, bytes, parameters, environment
+    # use_alter: runs and cleansings point at each other, so PostgreSQL gets this key once both tables are there.
+    cleansing_id: Mapped[int | None] = mapped_column(ForeignKey("cleansings.id", ondelete="CASCADE", use_alter=True), index=True)
+    protocol: Mapped[str | None] = mapped_column(String(20))  # same_seed | fresh_seeds
+    arm: Mapped[str | None] = mapped_column(String(20))  # before | cleaned | random
+    # The run whose recipe this one repeats with another seed, to be averaged with it. Runs go with their data set, all at once: no key.
+    repeats_run_id: Mapped[int | None] = mapped_column(Integer, index=True)
+    test_accuracy: Mapped[float | None]  # fraction; only a cleansing's trainings touch the test split
+    test_loss: Mapped[float | None]
+    created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class RunEpoch(Base):
+    """What one epoch reported; the live chart reads these."""
+
+    __tablename__ = "run_epochs"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    train_loss: Mapped[float]
+    train_accuracy: Mapped[float]
+    validation_loss: Mapped[float | None]
+    validation_accuracy: Mapped[float | None]
+    learning_rate: Mapped[float]
+    seconds: Mapped[float]
+    params_hash: Mapped[str] = mapped_column(String(64))
+
+
+class Scoring(Base):
+    """One method applied to one run, or to several and averaged. The values lie in `scores`."""
+
+    __tablename__ = "scorings"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), index=True)
+    method: Mapped[str] = mapped_column(String(40))
+    review_id: Mapped[int | None] = mapped_column(Integer, index=True)  # the review for whose average this is one part
+    options: Mapped[dict[str, Any]] = mapped_column(default=dict)  # span, damping; runs, where it is an average
+    state: Mapped[str] = mapped_column(String(20), default="queued")  # queued | done
+    exact: Mapped[bool] = mapped_column(default=True)
+    report: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Score(Base):
+    """The value of one image in one scoring: low means look at it first. Rank counts from 1."""
+
+    __tablename__ = "scores"
+    __table_args__ = (Index(None, "scoring_id", "rank"),)
+    scoring_id: Mapped[int] = mapped_column(ForeignKey("scorings.id", ondelete="CASCADE"), primary_key=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True)
+    value: Mapped[float]
+    rank: Mapped[int] = mapped_column(Integer)

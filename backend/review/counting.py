@@ -1,0 +1,107 @@
+"""Counting in a review: the decisions of a view, how far everybody is, which classes are taken for which, and whether going on pays."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from backend.models import Review, Suggestion, User
+from backend.review import filtering
+from backend.review.filtering import Filters
+from backend.review.service import DECISIONS
+
+Counts = dict[str | None, int]
+
+# The stop advice looks at this many of the latest decisions, and says nothing before it has seen this few.
+ADVICE_WINDOW = 50
+ADVICE_LEAST = 20
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a review has come, by everybody and by the one who asks."""
+
+    total: int
+    remove: int
+    keep: int
+    relabel: int
+    unsure: int
+    mine: int
+
+    @property
+    def decided(self) -> int:
+        return self.remove + self.keep + self.relabel + self.unsure
+
+    @property
+    def undecided(self) -> int:
+        return self.total - self.decided
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Whether going on pays: of the latest `window` decisions, `confirmed` were removals or new labels."""
+
+    window: int
+    confirmed: int
+    stop: bool
+    sentence: str
+
+
+def by_decision(session: Session, review: Review, filters: Filters) -> Counts:
+    """How many suggestions of a view have each decision (None: undecided)."""
+    # Not grouped: to group by decision, SQLite walks the whole queue by decision, whatever the filters say.
+    kinds = (None, *DECISIONS)
+    columns = [func.count().filter(Suggestion.decision.is_(None) if kind is None else Suggestion.decision == kind) for kind in kinds]
+    where = filtering.conditions(review, filters, alone=filters.ranged)
+    return dict(zip(kinds, session.execute(select(*columns).where(*where)).one(), strict=True))
+
+
+def progress(session: Session, review: Review, user: User) -> Progress:
+    """How far everybody is, and how many decisions in force are this person's."""
+    # Grouped, as no filter narrows it: an index has the decided ones alone, by decision.
+    decided = dict(
+        session.execute(
+            select(Suggestion.decision, func.count())
+            .where(Suggestion.review_id == review.id, Suggestion.decision.is_not(None))
+            .group_by(Suggestion.decision)
+        ).all()
+    )
+    mine = session.scalar(
+        select(func.count()).select_from(Suggestion).where(Suggestion.review_id == review.id, Suggestion.decided_by == user.id)
+    )
+    return Progress(total=review.suggestion_count, mine=mine or 0, **{name: decided.get(name, 0) for name in DECISIONS})
+
+
+def confusion(session: Session, review: Review) -> list[tuple[int, int, int, int]]:
+    """Rows (given class, predicted class, images, decided ones), from one index, the most frequent pairs first."""
+    rows = session.execute(
+        select(Suggestion.label, Suggestion.predicted, func.count(), func.count(Suggestion.decision))
+        .where(Suggestion.review_id == review.id)
+        .group_by(Suggestion.label, Suggestion.predicted)
+    ).all()
+    pairs = [(label, predicted, count, decided) for label, predicted, count, decided in rows]
+    return sorted(pairs, key=lambda pair: (-pair[2], pair[0], pair[1]))
+
+
+def advice(session: Session, review: Review) -> Advice:
+    """Whether going on is likely to pay, from the latest decisions in force."""
+    latest = session.scalars(
+        select(Suggestion.decision)
+        .where(Suggestion.review_id == review.id, Suggestion.change > 0, Suggestion.decision.is_not(None))
+        .order_by(Suggestion.change.desc())
+        .limit(ADVICE_WINDOW)
+    ).all()
+    confirmed = sum(decision in ("remove", "relabel") for decision in latest)
+    return _advice(len(latest), confirmed)
+
+
+def _advice(window: int, confirmed: int) -> Advice:
+    if window < ADVICE_LEAST:
+        missing = f"Decide {ADVICE_LEAST - window} more, then you read here whether going on pays."
+        return Advice(window, confirmed, stop=False, sentence=missing)
+    found = f"Of the last {window} you removed or relabelled {confirmed}."
+    if confirmed < window / 10:
+        return Advice(window, confirmed, stop=True, sentence=f"{found} Going on is unlikely to pay.")
+    if confirmed < window * 3 / 10:
+        return Advice(window, confirmed, stop=False, sentence=f"{found} Going on still pays a little.")
+    return Advice(window, confirmed, stop=False, sentence=f"{found} Going on is worth it.")

@@ -1,0 +1,33 @@
+"""What several files here start from: a transaction with a review that is ready, and a data set ready to be cleansed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.orm import Session
+
+from backend import queue
+from backend.db import Database
+from backend.models import Review, User
+from tests.cleansing_scenario import Scenario
+from tests.reviewing import a_ready_review
+
+
+@pytest.fixture
+def session(database: Database, owner: User, reviewer: User) -> Iterator[Session]:
+    """One transaction a test. The people come first: they are added in transactions of their own."""
+    with database.transaction() as session:
+        yield session
+
+
+@pytest.fixture
+def review(session: Session) -> Review:
+    return a_ready_review(session)
+
+
+@pytest.fixture
+def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scenario]:
+    monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
+    made = Scenario(tmp_path / "home")
+    yield made
+    made.close()
