@@ -101,6 +101,9 @@ def score(
             report |= trust.predicted(values)
             if verify:
                 report |= trust.measured(_measured(asked, chosen, values))
+    if chosen.predicts:
+        # What harm means, and over which epochs: scores of others do not average.
+        report |= {"validation": validation.digest()}
     report |= {"seconds": time.perf_counter() - started, "stored_bytes": trajectory.stored_bytes(training.folder)}
     report |= {"trust": trust_words(report), "warns": warns(report)}
     exact = chosen.exact and report.get("damping", 1.0) == 1.0 and report.get("converged", True) and not replay.drifted
