@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import NETWORKS, EngineError, Images, explain, score, train
+from worker.engine import METHODS, NETWORKS, EngineError, Images, explain, score, train
 from worker.engine.models import Network
 from worker.engine.training import Runner
 
@@ -119,9 +119,16 @@ def no_look(monkeypatch):
         ({"damping": 1.5}, "Damping must be above 0 and at most 1"),
         ({"damping": "best"}, "Damping must be above 0 and at most 1"),
         ({"damping": 0.5, "method": "margin"}, "method margin has no damping"),
-        ({"folds": 3}, "sgd_influence has no option called 'folds'; its options: none"),
+        ({"folds": 3}, "method has no option called 'folds'; its options: none"),
         ({"method": "marginal_influence", "sampled_steps": 0}, "sampled_steps must be a number above 0, not 0"),
         ({"method": "influence_function", "ridge": float("nan")}, "ridge must be a number above 0"),
+        ({"method": "influence_function", "ridge": float("inf")}, "ridge must be a number above 0, not inf"),
+        ({"method": "influence_function", "ridge": "0.1"}, "ridge must be a number above 0, not '0.1'"),
+        ({"method": "influence_function", "tolerance": 5}, "tolerance must be below 1, not 5"),
+        ({"method": "influence_function", "iterations": 0.5}, r"iterations counts something.*whole number of at least 1, not 0\.5"),
+        ({"method": "marginal_influence", "sampled_steps": 0.5}, r"sampled_steps counts something.*not 0\.5"),
+        ({"method": "outlier", "trees": 1.5}, r"trees counts something.*not 1\.5"),
+        ({"method": "confident_learning", "folds": 2.5}, r"folds counts something.*not 2\.5"),
         ({"method": "influence_function", "steps": 3}, "its options: ridge, iterations, tolerance"),
     ],
 )
@@ -130,6 +137,17 @@ def test_scoring_refuses_what_makes_no_sense_before_it_looks_at_an_image(images,
     no_look()
     with pytest.raises(EngineError, match=sentence):
         score(training, images, validation, **arguments)
+
+
+def test_a_cost_refuses_the_options_that_scoring_refuses():
+    with pytest.raises(EngineError, match="iterations counts something"):
+        METHODS["influence_function"].cost(a_recipe(), 100, options={"iterations": 0.5})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**40 + 3])
+def test_outliers_are_found_with_every_seed_that_trains(images, validation, tmp_path, seed):
+    training = train(a_recipe(seed=seed, epochs=1), images, None, tmp_path)
+    assert np.ptp(score(training, images, validation, "outlier", trees=5.0).values) > 0
 
 
 def test_scoring_refuses_images_that_do_not_fit_before_it_looks_at_one(images, validation, tmp_path, no_look):

@@ -103,6 +103,15 @@ def test_a_readout_of_other_images_is_a_sentence(images, many, validation, tmp_p
         explain_most(training, images, validation, 0, read_out(training, images, many))
 
 
+def test_a_readout_of_another_run_or_of_as_many_other_images_is_a_sentence(images, many, tmp_path):
+    training, other = (train(a_recipe(seed=seed, epochs=1), images, None, tmp_path / str(seed)) for seed in (7, 8))
+    readout = read_out(training, images, many)
+    readout.check(training, many)
+    for run, validation in ((other, many), (training, many.subset(np.arange(len(many))[::-1]))):
+        with pytest.raises(EngineError, match="The readout is of another run, or of other images"):
+            readout.check(run, validation)
+
+
 class Scaled(nn.Module):
     """A network whose logits are not what its last linear layer says."""
 

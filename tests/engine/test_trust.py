@@ -130,6 +130,18 @@ def test_scores_that_do_not_belong_together_are_not_averaged(noisy, images, vali
         ensemble([first, score(seeded, noisy, validation, "margin")])
 
 
+def test_scores_of_different_spans_or_validation_images_are_not_averaged(images, validation, tmp_path):
+    runs = [train(a_recipe(epochs=2, seed=seed), images, None, tmp_path / str(seed)) for seed in (1, 2)]
+    first = score(runs[0], images, validation)
+    with pytest.raises(EngineError, match="different spans, which do not mean the same"):
+        ensemble([first, score(runs[1], images, validation, span="all_epochs")])
+    half = validation.subset(np.arange(15))
+    with pytest.raises(EngineError, match="different validation images, which do not mean the same"):
+        ensemble([first, score(runs[1], images, half)])
+    margins = [score(runs[0], images, validation, "margin"), score(runs[1], images, half, "margin")]  # they look at none
+    assert ensemble(margins).report["runs"] == 2
+
+
 def test_the_grid_of_dampings_halves_down_to_one_over_the_batch():
     assert deltas(64) == [1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64]
     assert deltas(1) == [1]

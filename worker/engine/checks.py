@@ -19,8 +19,10 @@ def before_training(network: Network, recipe: Recipe, images: Images, params: to
     with torch.no_grad():
         try:
             logits = network.logits(params, x)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            raise EngineError(f"The network {recipe.network} cannot take images of shape {recipe.shape}: {error}") from error
+        except EngineError:
+            raise
+        except Exception as error:  # somebody else's code may raise anything
+            raise EngineError(f"The network {recipe.network} cannot take images of shape {recipe.shape}: {in_words(error)}") from error
         _check_logits(logits, recipe.classes)
         _check_losses(network.losses(params, x, y))
 
@@ -28,13 +30,25 @@ def before_training(network: Network, recipe: Recipe, images: Images, params: to
 def before_scoring(record: RunRecord, images: Images, validation: Images) -> None:
     """Raises EngineError unless these are the run's images, all of them took part in it, and the validation images fit."""
     data.check(validation, record.recipe, "validation")
+    data.check(images, record.recipe, "training")
     if record.images != images.digest():
         raise EngineError("These are not the images that the run was trained on; give the same list, with the same labels.")
     if record.left_out:
         raise EngineError("This run left images out, so its images cannot be scored; score the run that it repeats.")
 
 
-def _check_logits(logits: torch.Tensor, classes: int) -> None:
+def in_words(error: Exception) -> str:
+    """An error of somebody else's code, in a line: some, like KeyError, say little without their name."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _check_logits(logits: object, classes: int) -> None:
+    if not isinstance(logits, torch.Tensor):
+        raise EngineError(
+            f"The network returns a {type(logits).__name__}; it must return the tensor of logits, (B, {classes}), and nothing else."
+        )
+    if not logits.is_floating_point():
+        raise EngineError(f"The network's logits are {logits.dtype}, which has no derivative; they must be floating point numbers.")
     if logits.shape != (2, classes):
         raise EngineError(
             f"The network answers two images with numbers of shape {tuple(logits.shape)}, so there is no loss for each image; "

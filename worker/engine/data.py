@@ -33,7 +33,7 @@ class Images:
     """A list of N labelled images over an array or memory map of pixels, which is never copied.
 
     pixels: (M, H, W, C) uint8, C 1 or 3. labels: (N,) int64 from 0. ids: (N,) int64, unique and stable: seeds hang on them.
-    rows: (N,) int64, the row of each image in `pixels`; None where image n is row n.
+    rows: (N,) int64, the row of each image in `pixels`; None where image n is row n. Whole numbers of another kind become int64.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -42,14 +42,23 @@ class Images:
     rows: Integers | None = field(default=None)
 
     def __post_init__(self) -> None:
-        """Raises EngineError where shapes do not fit together."""
+        """Raises EngineError where kinds, shapes or rows do not fit together."""
+        if not isinstance(self.pixels, np.ndarray):
+            raise EngineError(f"Pixels must be a NumPy array or memory map of uint8, not a {type(self.pixels).__name__}.")
         if self.pixels.ndim != 4 or self.pixels.dtype != np.uint8 or self.pixels.shape[3] not in (1, 3):
             raise EngineError(f"Pixels must be uint8 of shape (N, H, W, 1 or 3), not {self.pixels.dtype} {self.pixels.shape}.")
+        for name in ("labels", "ids") if self.rows is None else ("labels", "ids", "rows"):
+            object.__setattr__(self, name, _whole_numbers(getattr(self, name), name))
         count = len(self.labels)
         if len(self.ids) != count or len(self.pixels if self.rows is None else self.rows) != count:
             raise EngineError("Every image needs one label, one id and one row of pixels.")
         if len(np.unique(self.ids)) != count:
             raise EngineError("Image ids must be unique: the order and the augmentation of an image hang on its id.")
+        if self.rows is not None and count and not 0 <= self.rows.min() <= self.rows.max() < len(self.pixels):
+            raise EngineError(
+                f"The images' rows must lie between 0 and {len(self.pixels) - 1}, where the pixels are; "
+                f"there are {self.rows.min()} to {self.rows.max()}."
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -75,8 +84,25 @@ class Images:
         return hashlib.sha256(self.ids.astype("<i8").tobytes() + self.labels.astype("<i8").tobytes()).hexdigest()
 
 
+def _whole_numbers(values: object, name: str) -> Integers:
+    """Whole numbers of any kind as (N,) int64. Raises EngineError for what is none: rounding would be a guess."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise EngineError(f"The images' {name} are no list of whole numbers ({error}); give an int64 array of shape (N,).") from error
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise EngineError(
+            f"The images' {name} must be whole numbers, int64 of shape (N,), not {array.dtype} {array.shape}; convert them first."
+        )
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise EngineError(f"The images' {name} go up to {array.max()}, which int64 does not hold; give smaller ones.")
+    return array.astype(np.int64, copy=False)
+
+
 def check(images: Images, recipe: Recipe, what: str) -> None:
     """Raise EngineError unless the images fit the recipe."""
+    if not isinstance(images, Images):
+        raise EngineError(f"The {what} images must be given as worker.engine.Images, not as {type(images).__name__}.")
     if len(images) == 0:
         raise EngineError(f"The {what} split has no images.")
     if images.pixels.shape[1:] != (recipe.height, recipe.width, recipe.channels):
@@ -150,7 +176,7 @@ def normalise(recipe: Recipe, pixels: torch.Tensor, dtype: torch.dtype = torch.f
 
 
 def augment(recipe: Recipe, pixels: torch.Tensor, ids: Integers, epoch: int) -> torch.Tensor:
-    """Shift each image by up to an eighth of its side (edges fill with black), and flip half of them where asked. (B, H, W, C) uint8."""
+    """Shift each image by up to an eighth of its height, a sixteenth if grey (edges fill with black); flip half where asked. (B, H, W, C) uint8."""
     if recipe.augmentation == "none":
         return pixels
     count, height, width, channels = pixels.shape

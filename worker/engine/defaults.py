@@ -1,6 +1,9 @@
 """A sensible recipe for images one knows nothing about."""
 
+import dataclasses
+
 from worker.engine.data import Images, pixel_statistics
+from worker.engine.errors import EngineError
 from worker.engine.recipe import Recipe
 
 FEW_IMAGES = 5_000
@@ -9,7 +12,15 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def default_recipe(images: Images, classes: int, *, seed: int = 0, **asked: object) -> Recipe:
-    """A recipe from the images' size, channels and number; whatever is in `asked` (a recipe's field, not None) takes precedence."""
+    """A recipe from the images' size, channels and number; whatever is in `asked` (a recipe's field, not None) takes precedence.
+
+    Raises EngineError for no images, and for a setting that there is not or that makes no sense.
+    """
+    fields = [field.name for field in dataclasses.fields(Recipe)]
+    if unknown := sorted(asked.keys() - fields):
+        raise EngineError(f"A recipe has no setting called {unknown[0]!r}; there are {', '.join(fields)}.")
+    if not len(images):
+        raise EngineError("There are no images to make a recipe for.")
     _, height, width, channels = images.pixels.shape
     mean, std = pixel_statistics(images)
     simple = channels == 1 and max(height, width) <= 32

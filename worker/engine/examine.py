@@ -1,7 +1,11 @@
 """Whether a network that somebody brought can be retraced: found out on a few random images, before any long work."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
+from worker.engine.checks import in_words
 from worker.engine.errors import EngineError
 from worker.engine.network import Network
 from worker.engine.recipe import Recipe
@@ -19,36 +23,72 @@ def examine(network: Network, recipe: Recipe, params: torch.Tensor) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(COUNT, recipe.channels, recipe.height, recipe.width, generator=generator).to(params)
     y = (torch.arange(COUNT) % recipe.classes).to(params.device)
-    with torch.no_grad():
-        logits = network.logits(params, x)
-        if not torch.equal(logits, network.logits(params, x)):
-            raise EngineError(
-                f"The network {recipe.network} draws random numbers in its forward pass, so no step of a training could be repeated; "
-                "use torch's Dropout modules, which are switched off here, or none."
-            )
-        alone = torch.cat([network.logits(params, x[i : i + 1]) for i in range(COUNT)])
-    if float((logits - alone).abs().max()) > TOLERANCE * max(1.0, float(logits.abs().max())):
-        raise EngineError(
-            f"The network {recipe.network} mixes the images of a batch, so the influence of one image is not defined; "
-            "use a normalisation that looks at one image (GroupNorm, LayerNorm), or batch normalisation in evaluation mode."
-        )
-    direction = torch.ones_like(params)
-    try:
+    _examine_logits(network, recipe.network, params, x)
+    with _or_sentence(f"The network {recipe.network} cannot be differentiated twice", "replace the operation that torch names"):
+        _examine_ties(network, recipe.network, params, x)
+        direction = torch.ones_like(params)
         inner, _ = fused_pass(network, params, direction, x, y)
-    except (RuntimeError, NotImplementedError) as error:
-        raise EngineError(
-            f"The network {recipe.network} cannot be differentiated twice ({error}); replace the operation that torch names."
-        ) from error
-    alone = torch.stack([mean_gradient_of(network, params, x[i : i + 1], y[i : i + 1]) @ direction for i in range(COUNT)])
+        alone = torch.stack([mean_gradient_of(network, params, x[i : i + 1], y[i : i + 1]) @ direction for i in range(COUNT)])
     if float((inner - alone).abs().max()) > LOOSE * max(1.0, float(inner.abs().max())):
         raise EngineError(
             f"torch computes another derivative for an image alone than in a batch with the network {recipe.network}; "
             "use GroupNorm or LayerNorm in place of its normalisation."
         )
-    if _curvature_error(network, params, x, y) > LOOSE:
+    with _or_sentence(
+        f"The network {recipe.network} does not run in float64, in which its derivatives are checked",
+        "let it take its type from its parameters: no float(), half() or to(torch.float32) in its forward pass, and constants as buffers",
+    ):
+        error = _curvature_error(network, params, x, y)
+    if error > LOOSE:
         raise EngineError(
             f"torch computes a wrong second derivative of the network {recipe.network}; replace what is not an ordinary layer by plain operations."
         )
+
+
+def _examine_logits(network: Network, name: str, params: torch.Tensor, x: torch.Tensor) -> None:
+    """Whether the logits of an image are the same each time, and in any company."""
+    with torch.no_grad(), _or_sentence(f"The network {name} cannot take {COUNT} images, or one", "let it take any number of them"):
+        logits, again = network.logits(params, x), network.logits(params, x)
+        alone = [network.logits(params, x[i : i + 1]) for i in range(COUNT)]
+    if not bool(torch.isfinite(logits).all()):
+        raise EngineError(
+            f"The network {name} answers random images with what is no number; look for logarithms, roots and divisions in it."
+        )
+    if not torch.equal(logits, again):
+        raise EngineError(
+            f"The network {name} draws random numbers in its forward pass, so no step of a training could be repeated; "
+            "use torch's Dropout modules, which are switched off here, or none."
+        )
+    if any(one.shape != logits[:1].shape for one in alone):
+        raise EngineError(
+            f"The network {name} answers a single image with numbers of shape {tuple(alone[0].shape)}, not {tuple(logits[:1].shape)}; "
+            "let it keep the first axis, that of the images: flatten(1), and no squeeze() without an axis."
+        )
+    if float((logits - torch.cat(alone)).abs().max()) > TOLERANCE * max(1.0, float(logits.abs().max())):
+        raise EngineError(
+            f"The network {name} mixes the images of a batch, so the influence of one image is not defined; "
+            "use a normalisation that looks at one image (GroupNorm, LayerNorm), or batch normalisation in evaluation mode."
+        )
+
+
+def _examine_ties(network: Network, name: str, params: torch.Tensor, x: torch.Tensor) -> None:
+    """Whether torch knows that the logits come from the parameters."""
+    if not network.logits(params.detach().requires_grad_(), x).requires_grad:
+        raise EngineError(
+            f"The logits of the network {name} are cut off from its parameters, so it cannot learn; "
+            "look for detach() and no_grad() in its forward pass."
+        )
+
+
+@contextmanager
+def _or_sentence(what: str, mend: str) -> Iterator[None]:
+    """Whatever is raised within, as an EngineError: what happened, torch's own words, and how to mend it."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:  # somebody else's code may raise anything
+        raise EngineError(f"{what} ({in_words(error)}); {mend}.") from error
 
 
 def _curvature_error(network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> float:

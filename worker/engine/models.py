@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from worker.engine import torchvision_networks
 from worker.engine.errors import EngineError
@@ -52,8 +53,10 @@ def register_network(name: str, source: nn.Module | Callable[[Recipe], nn.Module
 
     source: a module that takes (B, C, H, W) and returns logits (B, classes), copied and never changed, its parameters being where training
     starts; or a function from the recipe to such a module, called with torch's random numbers seeded by the recipe. Batch normalisation keeps the
-    statistics that the module comes with. Raises EngineError for the name of a network that is already there.
+    statistics that the module comes with. Raises EngineError for the name of a network that is already there, and for what is neither.
     """
+    if not callable(source):
+        raise EngineError(f"The network {name!r} is a {type(source).__name__}; give a torch module, or a function from the recipe to one.")
     if name in NETWORKS and not NETWORKS[name].own:
         raise EngineError(f"There is a network called {name!r} already; choose another name.")
     make = (lambda _recipe: copy.deepcopy(source)) if isinstance(source, nn.Module) else source
@@ -78,18 +81,38 @@ def import_network(path: str) -> None:
 def build(recipe: Recipe, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> tuple[Network, torch.Tensor]:
     """The network of a recipe and its initial parameters θ_0 (P,), from the recipe's seed and weights alone.
 
-    Raises EngineError for a network that is not known, images too small for it, and weights that are not here or do not fit.
+    Raises EngineError for a network that is not known or cannot be built, images too small for it, and weights that are not here or do not fit.
     """
     choice = _choice(recipe)
     # torch's initialisers draw from the global generator: lend it, and put it back as it was. On the CPU, for the same start on any device.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        module = choice.build(recipe)
+        module = _own(choice, recipe) if choice.own else choice.build(recipe)
     if recipe.weights:
         prefix = torchvision_networks.prefix(module)
         load_weights(module, {prefix + name: value for name, value in read_weights(recipe.weights).items()}, last_linear(module))
     network = Network(module.to(device=device, dtype=dtype), recipe.trained)
     return network, network.initial
+
+
+def _own(choice: NetworkChoice, recipe: Recipe) -> nn.Module:
+    """The module that somebody's function makes, or the copy of somebody's module. Raises EngineError where it makes none, or one without sizes."""
+    try:
+        module = choice.build(recipe)
+    except EngineError:
+        raise
+    except Exception as error:  # somebody else's code may raise anything
+        raise EngineError(f"The network {recipe.network} could not be built: {type(error).__name__}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise EngineError(
+            f"The function of the network {recipe.network} returned a {type(module).__name__}; it must return a torch module (is a return missing?)."
+        )
+    if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        raise EngineError(
+            f"The network {recipe.network} has lazy layers, whose size is not known before they see an image; "
+            "give their sizes, or let the module see an image before it is registered."
+        )
+    return module
 
 
 def named_tensors(network: Network, params: torch.Tensor) -> dict[str, torch.Tensor]:

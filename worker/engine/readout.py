@@ -59,6 +59,13 @@ class Readout:
         spread = np.linspace(0, len(order) - 1, count - 2 * third).astype(np.int64)
         return np.unique(np.concatenate([order[:third], order[len(order) - third :], spread]))
 
+    def check(self, training: Training, validation: Images) -> None:
+        """Raises EngineError unless it was read of this run and these images."""
+        if len(self.features) != len(validation):
+            raise EngineError(f"The readout is of {len(self.features):,} images, not of these {len(validation):,}; read these out.")
+        if self.of != _key(training, validation):
+            raise EngineError("The readout is of another run, or of other images; read these out with this run.")
+
     def write(self, path: Path) -> None:
         """Save it, whole or not at all."""
         write_whole(path, save({"features": self.features, "residuals": self.residuals}, {"of": self.of}))

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from worker.engine.errors import EngineError
@@ -15,6 +16,10 @@ SCHEDULES = ("constant", "step", "cosine", "inverse_root")
 AUGMENTATIONS = ("none", "shift", "shift_flip")
 TRAINED = ("all", "head")
 PRECISIONS = ("float32", "bfloat16")
+# Settings that count something.
+COUNTS = ("classes", "epochs", "batch_size", "height", "width")
+# What torch takes for a seed.
+SEEDS = range(-(2**63), 2**64)
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Raises EngineError with a sentence for a setting that makes no sense."""
-        for name in ("classes", "epochs", "batch_size", "height", "width"):
+        self._check_kinds()
+        for name in COUNTS:
             if getattr(self, name) < 1:
                 raise EngineError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.channels not in (1, 3):
@@ -74,6 +80,26 @@ class Recipe:
             raise EngineError(f"weights is the SHA-256 of a file, 64 digits from 0 to f, not {self.weights!r}.")
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise EngineError("mean and std need one value for each channel.")
+
+    def _check_kinds(self) -> None:
+        """Whether words are words and numbers are numbers; NumPy's, and lists, become Python's own, which hash and serialise."""
+        for name in ("network", "weights"):
+            if not isinstance(getattr(self, name), str):
+                raise EngineError(f"{name} must be a word, not {getattr(self, name)!r}.")
+        for name in (*COUNTS, "channels", "seed"):
+            if not isinstance(getattr(self, name), Integral):
+                raise EngineError(f"{name} must be a whole number, not {getattr(self, name)!r}.")
+            object.__setattr__(self, name, int(getattr(self, name)))
+        if self.seed not in SEEDS:
+            raise EngineError(f"The seed must lie between {SEEDS.start} and {SEEDS.stop - 1}, not be {self.seed}.")
+        for name in ("learning_rate", "momentum", "weight_decay"):
+            object.__setattr__(self, name, _number(getattr(self, name), name))
+        for name in ("mean", "std"):
+            try:
+                values = tuple(getattr(self, name))
+            except TypeError as error:
+                raise EngineError(f"{name} needs one number for each channel, such as (0.5,), not {getattr(self, name)!r}.") from error
+            object.__setattr__(self, name, tuple(_number(value, name) for value in values))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -109,3 +135,10 @@ class Recipe:
             # η/√t, t from 1: the first paper's for logistic regression.
             return self.learning_rate / math.sqrt(step + 1)
         return self.learning_rate
+
+
+def _number(value: Any, name: str) -> float:
+    """A number as Python's own; one that is whole stays so, as a recipe's digest hangs on how it is written."""
+    if not isinstance(value, Real):
+        raise EngineError(f"{name} must be a number, not {value!r}.")
+    return value if isinstance(value, int) else float(value)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from worker.engine.errors import EngineError
+
 CONFIDENCE = 0.95
 
 
@@ -23,11 +25,11 @@ def paired_difference(before: Sequence[float] | np.ndarray, after: Sequence[floa
     """after − before over pairs, with Student's t interval of the mean difference.
 
     For fresh seeds a pair is a seed; for a repeated run a pair is a test image, whose differences are many and so nearly normal in the mean.
-    Raises ValueError where the two differ in length or are empty.
+    Raises EngineError where the two differ in length, are empty, or are not lists of finite numbers.
     """
-    differences = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
+    differences = _numbers(after, "after") - _numbers(before, "before", len(after))
     if differences.size == 0:
-        raise ValueError("There is nothing to compare.")
+        raise EngineError("There is nothing to compare.")
     mean = float(differences.mean())
     if differences.size == 1:
         return Difference(mean, -np.inf, np.inf, 1)
@@ -36,3 +38,18 @@ def paired_difference(before: Sequence[float] | np.ndarray, after: Sequence[floa
         return Difference(mean, mean, mean, differences.size)
     low, high = stats.t.interval(CONFIDENCE, differences.size - 1, loc=mean, scale=error)
     return Difference(mean, float(low), float(high), differences.size)
+
+
+def _numbers(values: Sequence[float] | np.ndarray, name: str, count: int | None = None) -> np.ndarray:
+    """`values` as (count,) float64."""
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise EngineError(f"What was measured {name} must be a list of numbers ({error}).") from error
+    if numbers.ndim != 1:
+        raise EngineError(f"What was measured {name} must be a list of numbers, (pairs,), not of shape {numbers.shape}.")
+    if not np.isfinite(numbers).all():
+        raise EngineError(f"What was measured {name} has values that are no finite number; leave out those pairs, and say so.")
+    if count is not None and len(numbers) != count:
+        raise EngineError(f"Pairs need as many numbers before as after; there are {len(numbers)} and {count}.")
+    return numbers

@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -80,16 +79,20 @@ def score(
 
     Raises EngineError for input that does not fit, before any long work; ReplayDrift where the run cannot be replayed here.
     """
-    chosen = _chosen(method, span, damping, options)
+    chosen = _chosen(method, span, damping)
+    own = chosen.with_defaults(options)
     checks.before_scoring(training.record, images, validation)
     where = devices.choose(device, training.record.environment)
     run, _ = runner(training.recipe, images, device=where)
     replay = Replay(training, run, memory_budget, allow_drift)
     replay.check(chosen.needs, span)
-    asked = Asked(replay, validation, span, 1.0, progress or (lambda _done, _total: None), {**chosen.options, **options})
+    asked = Asked(replay, validation, span, 1.0, progress or (lambda _done, _total: None), own)
     started = time.perf_counter()
     with devices.exact(where, int(training.record.environment["threads"])):
         values, report = _worked_out(asked, chosen, damping, verify)
+    if chosen.predicts:
+        # What harm means, and over which epochs: scores of others do not average.
+        report |= {"validation": validation.digest()}
     report |= {"seconds": time.perf_counter() - started, "stored_bytes": trajectory.stored_bytes(training.folder)}
     report |= {"trust": trust_words(report), "warns": warns(report)}
     exact = chosen.exact and report.get("damping", 1.0) == 1.0 and report.get("converged", True) and not replay.drifted
@@ -98,19 +101,13 @@ def score(
     return Scores(values, method, exact, report, images.digest(), training.record.run)
 
 
-def _chosen(method: str, span: str, damping: float | str, options: Mapping[str, float]) -> Method:
+def _chosen(method: str, span: str, damping: float | str) -> Method:
     """The method. Raises EngineError for what does not exist or makes no sense."""
     if method not in METHODS:
         raise EngineError(f"There is no method called {method!r}; there are {', '.join(METHODS)}.")
     if span not in SPANS:
         raise EngineError(f"There is no span called {span!r}; there are {', '.join(SPANS)}.")
     chosen = METHODS[method]
-    for name, value in options.items():
-        if name not in chosen.options:
-            known = ", ".join(chosen.options) or "none"
-            raise EngineError(f"The method {method} has no option called {name!r}; its options: {known}.")
-        if not value > 0:
-            raise EngineError(f"The option {name} must be a number above 0, not {value}.")
     if damping != "auto" and not (isinstance(damping, int | float) and 0 < damping <= 1):
         raise EngineError(f'Damping must be above 0 and at most 1, or "auto", not {damping!r}.')
     if damping != 1.0 and not chosen.damps:

@@ -1,12 +1,15 @@
 """What every method is handed, and what a method is."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
 
 from worker.engine.data import Images
+from worker.engine.errors import EngineError
 from worker.engine.recipe import Recipe
 from worker.engine.replay import Replay
 from worker.engine.scores.cost import Cost, Looks, Sizes, cost_of
@@ -42,9 +45,10 @@ class Method:
     """A method: how it is computed, what it says to a person, and what it costs.
 
     looks: how many images the network looks at for it, and in which way. needs: of the run, all its steps, the parameters at each epoch's
-    end, those at the end of all, or nothing but what training recorded. options: its own settings with their defaults. predicts: its values
-    are changes of the validation loss, "span" when the epochs of the span are repeated without an image, "run" when the whole run is.
-    spans: whether the span makes a difference. damps: whether it knows damping. exact: whether it computes what it says, or approximates it.
+    end, those at the end of all, or nothing but what training recorded. options: its own settings with their defaults; one whose default is
+    whole counts something. below: what an option must stay below. predicts: its values are changes of the validation loss, "span" when the
+    epochs of the span are repeated without an image, "run" when the whole run is. spans: whether the span makes a difference. damps: whether
+    it knows damping. exact: whether it computes what it says, or approximates it.
     """
 
     run: Callable[[Asked], Scored]
@@ -52,6 +56,7 @@ class Method:
     looks: Callable[[Sizes], Looks]
     needs: Literal["steps", "epochs", "end", "nothing"]
     options: Mapping[str, float] = field(default_factory=dict)
+    below: Mapping[str, float] = field(default_factory=dict)
     predicts: Literal["", "span", "run"] = ""
     spans: bool = False
     damps: bool = False
@@ -64,5 +69,18 @@ class Method:
 
     def cost(self, recipe: Recipe, count: int, span: str = "last_epoch", **further: Any) -> Cost:
         """What scoring `count` images of a run of `recipe` costs; further: the other fields of `Sizes`, options among them."""
-        options = {**self.options, **further.pop("options", {})}
+        options = self.with_defaults(further.pop("options", {}))
         return cost_of(self.looks, self.needs, self.predicts, Sizes(recipe, count, span, options=options, **further))
+
+    def with_defaults(self, asked: Mapping[str, float]) -> dict[str, float]:
+        """All options of the method, as asked for or by default. Raises EngineError for one that there is not, or a value that makes no sense."""
+        for name, value in asked.items():
+            if name not in self.options:
+                raise EngineError(f"The method has no option called {name!r}; its options: {', '.join(self.options) or 'none'}.")
+            if not isinstance(value, Real) or not math.isfinite(value) or not value > 0:
+                raise EngineError(f"The option {name} must be a number above 0, not {value!r}.")
+            if isinstance(self.options[name], int) and value != int(value):
+                raise EngineError(f"The option {name} counts something, so it must be a whole number of at least 1, not {value!r}.")
+            if not value < self.below.get(name, math.inf):
+                raise EngineError(f"The option {name} must be below {self.below[name]:g}, not {value!r}.")
+        return {**self.options, **asked}

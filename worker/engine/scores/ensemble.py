@@ -18,7 +18,7 @@ def ensemble(scores: Sequence[Scores]) -> Scores:
     The report has `runs`, `agreement` (the mean rank correlation of two runs' scores: how much of one run's ranking is luck), the change
     predicted for the average's own top group, and the sums of seconds and bytes.
 
-    Raises EngineError for no scores, several methods or image lists, or the same run twice.
+    Raises EngineError for no scores, several methods, image lists, spans or lists of validation images, or the same run twice.
     """
     if not scores:
         raise EngineError("Give the scores of at least one run to average.")
@@ -27,6 +27,10 @@ def ensemble(scores: Sequence[Scores]) -> Scores:
         raise EngineError(f"An average needs one method; these are {', '.join(sorted({one.method for one in scores}))}.")
     if any(one.images != first.images for one in scores):
         raise EngineError("These scores are of different image lists; score runs on the same images with the same labels.")
+    for key, what in (("span", "spans"), ("validation", "validation images")):
+        # Reports of an earlier version do not say.
+        if len({one.report[key] for one in scores if key in one.report}) > 1:
+            raise EngineError(f"These scores are of different {what}, which do not mean the same; score all runs alike.")
     if len({one.run for one in scores}) < len(scores):
         raise EngineError("The same run is among these twice, which adds nothing; train the recipe again with another seed.")
     values = np.mean([one.values for one in scores], axis=0)

@@ -126,5 +126,6 @@ METHOD = Method(
     _looks,
     needs="end",
     options={"ridge": 0.1, "iterations": 50, "tolerance": 0.01},
+    below={"tolerance": 1.0},
     predicts="run",
 )

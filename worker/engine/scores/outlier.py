@@ -23,7 +23,8 @@ def outlier(asked: Asked) -> Scored:
 
     images = asked.replay.run.images
     sample = _sample(asked, len(images))
-    forest = IsolationForest(n_estimators=int(asked.options["trees"]), random_state=asked.replay.run.recipe.seed)
+    # scikit-learn takes seeds of 32 bits.
+    forest = IsolationForest(n_estimators=int(asked.options["trees"]), random_state=asked.replay.run.recipe.seed % 2**32)
     forest.fit(np.concatenate(list(_features(asked, sample))))
     values = np.empty(len(images))
     done = 0

@@ -1,0 +1,61 @@
+"""A setting of the wrong kind is a sentence when it is given; numbers and lists of another library become Python's own."""
+
+import numpy as np
+import pytest
+
+from tests.engine.conftest import a_recipe, some_images
+from worker.engine import EngineError, Recipe, default_recipe, paired_difference
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"epochs": 1.5}, r"epochs must be a whole number, not 1\.5"),
+        ({"epochs": "3"}, "epochs must be a whole number, not '3'"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"seed": None}, "seed must be a whole number, not None"),
+        ({"seed": 2**70}, "seed must lie between -9223372036854775808 and 18446744073709551615"),
+        ({"learning_rate": "fast"}, "learning_rate must be a number, not 'fast'"),
+        ({"mean": 0.5}, r"mean needs one number for each channel, such as \(0\.5,\), not 0\.5"),
+        ({"std": ("wide",)}, "std must be a number, not 'wide'"),
+        ({"mean": (0.1, 0.2)}, "mean and std need one value for each channel"),
+        ({"network": 3}, "network must be a word, not 3"),
+        ({"weights": b"0"}, "weights must be a word"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_refused(settings, sentence):
+    with pytest.raises(EngineError, match=sentence):
+        a_recipe(**settings)
+
+
+def test_numpys_numbers_and_lists_make_the_same_recipe():
+    other = a_recipe(epochs=np.int64(3), seed=np.uint8(7), learning_rate=np.float64(0.05), mean=[0.4], std=np.array([0.2]))
+    assert other == a_recipe()
+    assert hash(other) == hash(a_recipe())
+    assert Recipe.from_json(other.to_json()) == other
+    assert a_recipe(mean=(0,)).to_json() != a_recipe(mean=(0.0,)).to_json()  # runs know their files by it: it must not change
+
+
+def test_a_setting_that_there_is_not_is_refused_with_those_that_there_are():
+    with pytest.raises(EngineError, match="no setting called 'bogus'; there are network, classes"):
+        default_recipe(some_images(5), 3, bogus=1)
+
+
+def test_no_images_make_no_recipe():
+    with pytest.raises(EngineError, match="no images to make a recipe for"):
+        default_recipe(some_images(5).subset(np.array([], dtype=np.int64)), 3)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ([0.1, 0.2], [0.1], "as many numbers before as after; there are 2 and 1"),
+        ([[0.1]], [[0.2]], r"list of numbers, \(pairs,\), not of shape \(1, 1\)"),
+        ([float("nan")], [0.2], "before has values that are no finite number"),
+        (["good"], [0.2], "before must be a list of numbers"),
+        ([0.2], None, "after must be a list of numbers"),
+    ],
+)
+def test_what_makes_no_pairs_is_refused(before, after, sentence):
+    with pytest.raises(EngineError, match=sentence):
+        paired_difference(before, after)
