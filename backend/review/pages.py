@@ -231,6 +231,7 @@ def _to_images(session: Session, user: User, review: Review, back: str, act: Act
 
 def _context(user: User, review: Review, data_set: DataSet, view: View, known: Known, progress: ProgressOut) -> dict[str, Any]:
     own = {review.accuracy_scoring_id, review.label_scoring_id}
+    chosen = {view.filters.by, view.filters.not_by}
     return {
         "review": review,
         "data_set": data_set,
@@ -239,7 +240,7 @@ def _context(user: User, review: Review, data_set: DataSet, view: View, known: K
         "single": review.method == SECOND,
         "brought": wording.brought_short(review.method),
         "orders": wording.orders(review.method, [name for name, scoring_id in known.methods.items() if scoring_id not in own]),
-        "people": {user_id: known.people[user_id] for user_id in known.people if user_id in known.deciders or user_id == view.filters.by},
+        "people": {user_id: known.people[user_id] for user_id in known.people if user_id in known.deciders or user_id in chosen},
         "progress": progress,
         "client_key": str(uuid4()),
     }

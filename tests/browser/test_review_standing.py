@@ -68,7 +68,12 @@ def test_a_part_is_taken_where_one_reviews_and_the_next_image_stays_in_it(
 def test_a_second_opinion_moves_the_counts(page: Page, review: Review, database: Database) -> None:
     with database.transaction() as session:
         service.ask_for_second_opinions(session, session.get_one(Review, review.id), True)
-    open_focus(page, review, "?decision=waiting")
+    open_grid(page, review)
+    page.get_by_role("link", name="of them for yours").click()
+    page.wait_for_url("**?decision=waiting&not_by=*")
+    expect(page.locator(".tile")).to_have_count(12)
+    page.locator("[data-part=start]").click()
+    expect(page.locator("[data-part=show-keys]")).to_be_visible()
     waiting, disagreement = (page.locator(f"[data-count={name}]") for name in ("waiting", "disagreement"))
     expect(waiting).to_have_text("12")
     page.keyboard.press("e")
