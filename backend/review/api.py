@@ -35,8 +35,11 @@ def _filters(
     group: Annotated[int | None, Query(description="A group of like images, as the list of groups numbers them.")] = None,
     selection: Annotated[int | None, Query(description="The id of a selection that was picked out on the map.")] = None,
     part: Annotated[int | None, Query(description="Whose part of a queue that is shared out: a person's id.")] = None,
+    not_by: Annotated[
+        int | None, Query(description="Whose decision is not in force, but another's; with `decision=waiting`: whose opinion is wanted.")
+    ] = None,
 ) -> Filters:
-    return Filters(label, predicted, decision, by, accuracy_min, accuracy_max, label_min, label_max, group, selection, part)
+    return Filters(label, predicted, decision, by, accuracy_min, accuracy_max, label_min, label_max, group, selection, part, not_by)
 
 
 FiltersDep = Annotated[Filters, Depends(_filters)]

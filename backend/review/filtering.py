@@ -22,6 +22,7 @@ class Filters:
     """Which suggestions to show; the names are those of the address and of the API.
 
     label, predicted: numbers of classes. decision: one of DECISION_FILTERS. by: whose decision is in force, a person's number.
+    not_by: the decision in force is another person's; with `decision=waiting`, the images on which this person's opinion is wanted.
     accuracy_min and so on bound the length of a card's bars, in percent: of how many of the other images it hurts more, or looks more wrong.
     group: of like images. selection: of images that somebody picked out on the map.
     part: whose part of a queue that is shared out (backend/review/parts.py).
@@ -38,6 +39,7 @@ class Filters:
     group: int | None = None
     selection: int | None = None
     part: int | None = None
+    not_by: int | None = None
 
     def __bool__(self) -> bool:
         return bool(self.address())
@@ -51,7 +53,7 @@ class Filters:
     @property
     def decided(self) -> bool:
         """Whether the filters themselves say which decisions to show; where they do not, an act on the whole view leaves the decided alone."""
-        return self.decision is not None or self.by is not None
+        return any(value is not None for value in (self.decision, self.by, self.not_by))
 
     def address(self) -> dict[str, int | float | str]:
         """The filters in use, as they stand in the address."""
@@ -100,7 +102,7 @@ def check(filters: Filters, known: Known) -> None:
             raise Invalid(f"This data set has no class number {label}.")
     if filters.decision is not None and filters.decision not in DECISION_FILTERS:
         raise Invalid(f"“{filters.decision}” is no decision; it may be {', '.join(DECISION_FILTERS)}.")
-    for person in (filters.by, filters.part):
+    for person in (filters.by, filters.not_by, filters.part):
         if person is not None and person not in known.people:
             raise Invalid(f"There is no person number {person}.")
     if filters.group is not None and filters.group < 1:
@@ -129,6 +131,8 @@ def conditions(review: Review, filters: Filters, *, alone: bool = False) -> list
     ):
         if wanted is not None:
             found.append(column(given) == wanted)
+    if filters.not_by is not None:
+        found.append(opinions.of_another(filters.not_by))
     if filters.decision in ("undecided", "decided"):
         none = column(Suggestion.decision) == "" if alone else Suggestion.decision.is_(None)
         found.append(none if filters.decision == "undecided" else ~none)

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from backend.models import Decision, Review, Suggestion
+from backend.models import Decision, Review, Suggestion, User
 
 CHANGES = ("remove", "relabel")
 
@@ -25,16 +25,22 @@ def disagreement() -> ColumnElement[bool]:
     return and_(Suggestion.decision.is_not(None), ~_others(_same), _others(_differs))
 
 
+def of_another(user_id: int) -> ColumnElement[bool]:
+    """Whether the decision in force is that of anybody else, of people who left too."""
+    return and_(Suggestion.decision.is_not(None), Suggestion.decided_by.is_distinct_from(user_id))
+
+
 # The values of the filter `decision` that speak of more than one person.
 FILTERS = {"waiting": waiting, "disagreement": disagreement}
 
 
-def counts(session: Session, review: Review) -> tuple[int, int]:
-    """How many images wait for a second opinion, and on how many people disagree."""
+def counts(session: Session, review: Review, user: User) -> tuple[int, int, int]:
+    """How many images wait for a second opinion, on how many people disagree, and how many wait for this person's opinion."""
     columns = [func.count().filter(condition()) for condition in FILTERS.values()]
+    another = of_another(user.id).label("another")
     decided = (Suggestion.review_id == review.id, Suggestion.decision.is_not(None))
-    found = session.execute(select(*columns).where(*decided)).one()
-    return found[0], found[1]
+    rows = session.execute(select(another, *columns).where(*decided).group_by("another")).all()
+    return sum(row[1] for row in rows), sum(row[2] for row in rows), sum(row[1] for row in rows if row.another)
 
 
 def _same(other: Any) -> ColumnElement[bool]:

@@ -47,6 +47,9 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
     if not found.items and (view.after or view.before):
         # A page past the end, or one that decisions have emptied: the last page there is.
         return RedirectResponse(_grid_address(review, view.last() if view.after else view.first()), 303)
+    accepted = cleansing.accepted_of(session, review)
+    if accepted is None:
+        _say_if_outdated(session, user, review, view)
     context = _context(user, review, data_set, view, known, progress)
     items = present.tiles(session, user, review, found.items, view.order)
     return page(
@@ -60,7 +63,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         bulk_count=bulk_count,
         small=_small(session, found.items[0]) if found.items else False,
         sizes=(*PAGE_SIZES, SCROLLING),
-        accepted=cleansing.accepted_of(session, review),
+        accepted=accepted,
     )
 
 
@@ -78,6 +81,7 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
         row = listing.next_undecided(session, review, view.order, view.filters, 0)
         if row is not None and view.at:
             view.note("There is no suggestion at that rank; this is the next one to decide.")
+    _say_if_outdated(session, user, review, view)
     context = _context(user, review, data_set, view, known, present.progress(session, user, review))
     if row is None:
         return page(request, "review/finished.html", **context)
@@ -231,6 +235,7 @@ def _to_images(session: Session, user: User, review: Review, back: str, act: Act
 
 def _context(user: User, review: Review, data_set: DataSet, view: View, known: Known, progress: ProgressOut) -> dict[str, Any]:
     own = {review.accuracy_scoring_id, review.label_scoring_id}
+    chosen = {view.filters.by, view.filters.not_by}
     return {
         "review": review,
         "data_set": data_set,
@@ -239,10 +244,16 @@ def _context(user: User, review: Review, data_set: DataSet, view: View, known: K
         "single": review.method == SECOND,
         "brought": wording.brought_short(review.method),
         "orders": wording.orders(review.method, [name for name, scoring_id in known.methods.items() if scoring_id not in own]),
-        "people": {user_id: known.people[user_id] for user_id in known.people if user_id in known.deciders or user_id == view.filters.by},
+        "people": {user_id: known.people[user_id] for user_id in known.people if user_id in known.deciders or user_id in chosen},
         "progress": progress,
         "client_key": str(uuid4()),
     }
+
+
+def _say_if_outdated(session: Session, user: User, review: Review, view: View) -> None:
+    """Nobody shall go through hundreds of images without having read that no version can come of it now."""
+    if reason := cleansing.outdated(session, user, review):
+        view.note(f"{reason} What you decide here is saved all the same.")
 
 
 def _counts(session: Session, review: Review, view: View, progress: ProgressOut) -> tuple[int, int]:

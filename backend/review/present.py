@@ -80,7 +80,7 @@ def _decided(row: Row[Any], class_names: Sequence[str]) -> str:
 def progress(session: Session, user: User, review: Review) -> ProgressOut:
     """Counts and stop advice."""
     done, advice = counting.progress(session, review, user), counting.advice(session, review)
-    waiting, disagreement = opinions.counts(session, review) if review.second_opinion else (None, None)
+    waiting, disagreement, for_you = opinions.counts(session, review, user) if review.second_opinion else (None, None, None)
     return ProgressOut(
         total=done.total,
         decided=done.decided,
@@ -93,6 +93,7 @@ def progress(session: Session, user: User, review: Review) -> ProgressOut:
         stop=advice.stop,
         sentence=advice.sentence,
         waiting=waiting,
+        waiting_for_you=for_you,
         disagreement=disagreement,
     )
 

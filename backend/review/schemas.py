@@ -76,6 +76,7 @@ class ProgressOut(BaseModel):
     stop: bool
     sentence: str
     waiting: int | None = Field(None, description="Removals and new labels that wait for a second opinion; null where none is asked for.")
+    waiting_for_you: int | None = Field(None, description="Those of them that wait for yours: `decision=waiting` with `not_by=<your id>`.")
     disagreement: int | None = Field(None, description="Images on which people disagree; null where no second opinion is asked for.")
 
 
@@ -283,6 +284,7 @@ class FilterIn(Body):
     group: int | None = None
     selection: int | None = None
     part: int | None = None
+    not_by: int | None = None
 
 
 class BulkDecisionIn(Body):

@@ -151,4 +151,5 @@ READERS: dict[str, Callable[[str], int | float | str]] = {
     "group": _group,
     "selection": _group,
     "part": _person,
+    "not_by": _person,
 }

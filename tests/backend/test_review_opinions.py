@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from backend.cleansing import service as cleansing
 from backend.db import Database
 from backend.models import Review, User
-from backend.review import decisions, listing, service
+from backend.review import counting, decisions, listing, opinions, service
 from backend.review.acts import Choice
 from backend.review.filtering import Filters
 from tests.factories import a_user
@@ -47,6 +47,34 @@ def test_saying_it_twice_oneself_is_no_second_opinion(session: Session, review: 
     for _ in range(2):
         decide(session, owner, review, image, "remove")
     assert (those(session, review, "waiting"), effect(session, review, owner)) == ([1], [])
+
+
+def test_what_waits_for_ones_own_opinion_leaves_out_what_one_decided_oneself(
+    session: Session, review: Review, owner: User, reviewer: User
+) -> None:
+    first, second, third = images_of(session, review, 3)
+    decide(session, owner, review, first, "remove")
+    decide(session, reviewer, review, second, "remove")
+    decide(session, reviewer, review, third, "keep")
+    for user, positions in ((owner, [2]), (reviewer, [1])):
+        page = listing.page(session, review, filters=Filters(decision="waiting", not_by=user.id))
+        assert [row.position for row in page.items] == positions
+        assert opinions.counts(session, review, user) == (2, 0, 1)
+    assert opinions.counts(session, review, a_user(session, "tom", "reviewer")) == (2, 0, 2)
+
+
+def test_decided_by_another_means_decided_and_people_who_left_are_others(
+    session: Session, review: Review, owner: User, reviewer: User
+) -> None:
+    first, second = images_of(session, review, 2)
+    decide(session, owner, review, first, "keep")
+    decide(session, reviewer, review, second, "keep")
+    session.delete(session.get_one(User, reviewer.id))
+    session.flush()
+    for filters in (Filters(not_by=owner.id), Filters(not_by=owner.id, accuracy_min=0)):
+        assert [row.position for row in listing.page(session, review, filters=filters).items] == [2]
+        assert sum(counting.by_decision(session, review, filters).values()) == 1
+    assert Filters(not_by=owner.id).decided
 
 
 def test_to_disagree_is_a_queue_of_its_own_until_a_third_person_settles_it(
@@ -148,6 +176,8 @@ def test_owners_switch_it_over_the_api_and_reviewers_cannot(
     switched = api_client.put(f"{address}/second-opinion").json()
     assert (switched["second_opinion"], switched["progress"]["waiting"], switched["progress"]["disagreement"]) == (True, 1, 0)
     assert [item["position"] for item in api_client.get(f"{address}/suggestions?decision=waiting").json()["items"]] == [1]
+    assert api_client.get(f"{address}/suggestions?decision=waiting&not_by={reviewer.id}").json()["items"] == []
+    assert api_client.get(f"{address}/suggestions?not_by=99").status_code == 422
     assert api_client.get(f"{address}/dry-run").json()["unsettled"] == 1
     assert "1 decision without a second one of the same kind does not count" in client.get(f"/reviews/{review.id}/clean").text
     assert api_client.delete(f"{address}/second-opinion").json()["second_opinion"] is False
@@ -163,6 +193,10 @@ def test_owners_switch_it_by_a_plain_form(client: TestClient, reviewer_client: T
     client.post(f"{address}/second-opinion", data={"asked": "yes"})
     text = client.get(f"{address}/standing").text
     assert f'href="{address}/focus?decision=waiting&amp;by={reviewer.id}"' in text
-    assert "wait for a second opinion" in client.get(address).text
+    page = client.get(address).text
+    assert "wait for a second opinion" in page
+    assert "1</span> of them for yours" in page
+    assert "0</span> of them for yours" in reviewer_client.get(address).text
+    assert "But not by" in reviewer_client.get(f"{address}?decision=waiting&not_by={reviewer.id}").text
     client.post(f"{address}/second-opinion", data={"asked": "no"})
     assert "wait for a second opinion" not in client.get(address).text

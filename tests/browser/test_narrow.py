@@ -7,8 +7,9 @@ from playwright.sync_api import Page
 from sqlalchemy import select
 
 from backend.db import Database
-from backend.models import Suggestion, User, now
+from backend.models import Review, Suggestion, User, now
 from backend.storage import Storage
+from tests.browser.reviewing import open_focus
 from tests.factories import a_data_set, a_job, a_review, a_run
 
 pytestmark = pytest.mark.browser
@@ -48,3 +49,16 @@ def test_every_page_and_its_tables_fit_a_telephone(visit: Callable[..., Page], o
     page.wait_for_load_state("networkidle")
     assert too_wide(page) <= 0
     assert out_of_sight(page) <= 0
+
+
+def test_on_a_telephone_label_picture_and_buttons_are_on_the_screen_together(
+    visit: Callable[..., Page], owner: User, review: Review
+) -> None:
+    page = visit(owner, viewport=SCREEN, has_touch=True, is_mobile=True)
+    open_focus(page, review)
+    parts = page.locator("[data-part=label-name], [data-part=prediction], [data-part=window], .focus__decide")
+    boxes = sorted(parts.evaluate_all("all => all.map((one) => one.getBoundingClientRect()).map(({ top, bottom }) => [top, bottom])"))
+    assert len(boxes) == 4
+    edges = [edge for box in boxes for edge in box]
+    assert edges == sorted(edges), "none covers another"
+    assert edges[-1] <= SCREEN["height"]

@@ -7,11 +7,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from backend.db import Database
-from backend.models import Review, User
+from backend.models import DataSet, Review, User, Version
 from backend.storage import Storage
 from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import Server, at_rank, here, open_focus, open_grid, press, tile
-from tests.reviewing import decide
+from tests.reviewing import a_ready_review, decide
 
 pytestmark = pytest.mark.browser
 
@@ -101,3 +101,34 @@ def test_an_address_that_makes_no_sense_is_a_page_where_one_can_decide(page: Pag
     expect(page.locator("[data-part=show-keys]")).to_be_visible()
     press(page, "k")
     server.wait_for(1, lambda there: len(there.decisions()))
+
+
+@pytest.mark.parametrize("opened", [open_grid, open_focus])
+def test_an_address_from_before_another_version_was_accepted_says_so_and_loses_no_decision(
+    page: Page, review: Review, server: Server, database: Database, opened: Callable[[Page, Review], None]
+) -> None:
+    with database.transaction() as session:
+        data_set = session.get_one(DataSet, review.data_set_id)
+        newer = Version(data_set_id=data_set.id, number=2, parent_id=review.version_id, state="accepted", note="Cleaned")
+        session.add(newer)
+        session.flush()
+        data_set.current_version_id = newer.id
+    opened(page, review)
+    expect(page.locator(".notice")).to_contain_text("Version 2 was accepted, and this review began from version 1.")
+    press(page, "e")
+    server.wait_for({1: "remove"})
+    page.get_by_role("link", name="Clean and retrain").click()
+    expect(page.locator("main")).to_contain_text("Version 2 was accepted")
+
+
+def test_an_address_of_another_data_sets_review_shows_that_review_with_its_own_classes(
+    page: Page, review: Review, server: Server, database: Database, storage: Storage
+) -> None:
+    with database.transaction() as session:
+        other = a_ready_review(session, storage, name="Two", class_names=("yes", "no"))
+    open_grid(page, other, "?label=2&predicted=1")
+    expect(page.locator(".notice")).to_have_text("This data set has no class number 2. That filter was left out.")
+    press(page, "1")
+    expect(page.locator(".tile[data-decision=relabel], .tile[data-decision=keep]")).to_have_count(1)
+    Server(database, other).wait_for(1, lambda there: len(there.decisions()))
+    assert server.decisions() == {}

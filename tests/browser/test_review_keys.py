@@ -77,6 +77,15 @@ def test_keys_mashed_in_the_dialog_decide_nothing(page: Page, review: Review, se
     server.wait_for({1: "keep"})
 
 
+def test_who_closes_the_dialog_by_enter_or_space_changes_no_key(page: Page, review: Review, server: Server) -> None:
+    open_grid(page, review)
+    press(page, "?", "Enter", "k", "Space", "Delete", "Escape")
+    expect(dialog(page)).to_have_count(0)
+    press(page, "k")
+    server.wait_for({1: "keep"})
+    assert page.evaluate("localStorage.getItem('winnow:keys')") is None
+
+
 def test_space_can_be_given_without_pressing_the_button_again(page: Page, review: Review, server: Server) -> None:
     open_grid(page, review)
     press(page, "?")
@@ -101,7 +110,7 @@ def test_the_usual_keys_come_back(page: Page, review: Review, server: Server) ->
 
 def test_the_dialog_is_used_by_keyboard_alone(page: Page, review: Review, server: Server) -> None:
     open_grid(page, review)
-    press(page, "?", "Enter", "r", "Tab", "Enter", "Escape", "Escape", "r")
+    press(page, "?", "Tab", "Enter", "r", "Tab", "Enter", "Escape", "Escape", "r")
     expect(tile(page, 1)).to_have_attribute("data-decision", "remove")
     server.wait_for({1: "remove"})
 

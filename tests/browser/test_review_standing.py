@@ -1,5 +1,7 @@
 """Where a review stands, in a real Chromium: unfolded on its pages, fetched anew each time."""
 
+from collections.abc import Callable
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -66,7 +68,12 @@ def test_a_part_is_taken_where_one_reviews_and_the_next_image_stays_in_it(
 def test_a_second_opinion_moves_the_counts(page: Page, review: Review, database: Database) -> None:
     with database.transaction() as session:
         service.ask_for_second_opinions(session, session.get_one(Review, review.id), True)
-    open_focus(page, review, "?decision=waiting")
+    open_grid(page, review)
+    page.get_by_role("link", name="of them for yours").click()
+    page.wait_for_url("**?decision=waiting&not_by=*")
+    expect(page.locator(".tile")).to_have_count(12)
+    page.locator("[data-part=start]").click()
+    expect(page.locator("[data-part=show-keys]")).to_be_visible()
     waiting, disagreement = (page.locator(f"[data-count={name}]") for name in ("waiting", "disagreement"))
     expect(waiting).to_have_text("12")
     page.keyboard.press("e")
@@ -75,3 +82,20 @@ def test_a_second_opinion_moves_the_counts(page: Page, review: Review, database:
     page.keyboard.press("k")
     expect(waiting).to_have_text("10")
     expect(disagreement).to_have_text("1")
+
+
+@pytest.mark.parametrize("where", ["", "/standing"])
+def test_on_a_telephone_no_column_of_its_tables_is_out_of_sight(
+    visit: Callable[..., Page], owner: User, review: Review, where: str
+) -> None:
+    page = visit(owner, viewport={"width": 360, "height": 740})
+    page.goto(f"/reviews/{review.id}{where}")
+    if not where:
+        page.locator("[data-part=standing] summary").click()
+    expect(page.get_by_role("row", name="rita")).to_be_visible()
+    tables = page.locator(".standing .table-scroll")
+    assert tables.evaluate_all("all => all.map((one) => one.scrollWidth - one.clientWidth)") == [0, 0]
+    for name in ("standing__chart svg", "standing__latest time"):
+        box = page.locator(f"tbody .{name}").first.bounding_box()
+        assert box is not None
+        assert box["width"] > 100

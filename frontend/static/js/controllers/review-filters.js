@@ -11,4 +11,4 @@ export function filterOf(view) {
 }
 
 /** Whether the filters themselves say which decisions to show; where they do not, decided images are left alone. */
-export const saysWhichDecided = (filter) => "decision" in filter || "by" in filter;
+export const saysWhichDecided = (filter) => ["decision", "by", "not_by"].some((name) => name in filter);

@@ -24,6 +24,8 @@ export default class KeysDialog {
   open() {
     this.#say("To change a key, press its button.");
     this.#dialog.showModal();
+    // Not on the first button, where Space or Enter and any key behind it would change a key.
+    part(this.#dialog, "keys-title").focus();
   }
 
   #click(target) {

@@ -17,6 +17,8 @@ export default class {
     canvas.addEventListener("pointerdown", (event) => this.#begin(event), { signal });
     canvas.addEventListener("pointermove", (event) => this.#move(event), { signal });
     canvas.addEventListener("pointerup", () => this.#end(), { signal });
+    // Where the browser takes the finger away, nothing was drawn around.
+    canvas.addEventListener("pointercancel", () => { this.#drawing = false; this.#pick([]); }, { signal });
     canvas.addEventListener("pointerleave", () => this.#hide(), { signal });
     for (const name of ["colour", "doubt"]) part(element, name).addEventListener("change", () => this.#draw(), { signal });
     part(element, "layout").addEventListener("change", () => this.#arrange(), { signal });
