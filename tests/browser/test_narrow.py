@@ -11,6 +11,7 @@ from backend.models import Review, Suggestion, User, now
 from backend.storage import Storage
 from tests.browser.reviewing import open_focus
 from tests.factories import a_data_set, a_job, a_review, a_run
+from tests.reviewing import a_map, a_ready_review
 
 pytestmark = pytest.mark.browser
 SCREEN = {"width": 360, "height": 740}
@@ -62,3 +63,17 @@ def test_on_a_telephone_label_picture_and_buttons_are_on_the_screen_together(
     edges = [edge for box in boxes for edge in box]
     assert edges == sorted(edges), "none covers another"
     assert edges[-1] <= SCREEN["height"]
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_unbroken_class_names_make_no_page_of_a_review_wider_than_the_screen(
+    visit: Callable[..., Page], owner: User, database: Database, storage: Storage, width: int
+) -> None:
+    with database.transaction() as session:
+        review = a_ready_review(session, storage, class_names=(UNBROKEN, f"{UNBROKEN}2", "ok"))
+        a_map(session, review)
+    page = visit(owner, viewport=SCREEN | {"width": width})
+    for path in ("", "/focus", "/map", "/confusion", "/standing"):
+        page.goto(f"/reviews/{review.id}{path}")
+        page.wait_for_load_state("networkidle")
+        assert too_wide(page) <= 0, path

@@ -138,6 +138,17 @@ def test_a_selection_skips_what_another_decided_and_says_how_many(
     expect(tile(page, 2).locator("[data-part=decision]")).to_have_text("Remove · rita")
 
 
+def test_where_all_of_a_selection_was_decided_meanwhile_no_undo_is_promised(
+    page: Page, review: Review, server: Server, rita: Callable[..., None]
+) -> None:
+    open_grid(page, review)
+    no_news(page)
+    rita("remove", 1, 2)
+    press(page, "Space", "Shift+ArrowRight", "k")
+    expect(status(page)).to_have_text("No image was decided. 2 stayed: somebody decided since.")
+    assert server.decisions() == {1: "remove", 2: "remove"}
+
+
 def test_a_stale_page_after_a_large_act_of_another_overwrites_nothing(
     page: Page, review: Review, server: Server, database: Database, reviewer: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:

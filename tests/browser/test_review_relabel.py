@@ -143,6 +143,18 @@ def test_a_label_is_chosen_by_mouse(page: Page, many: Review, database: Database
     there.wait_for({1: "relabel" if there.queue()[0].label != 29 else "keep"})
 
 
+@pytest.mark.parametrize("opened", [open_grid, open_focus])
+def test_what_was_typed_is_there_for_the_button_beside_it(
+    page: Page, many: Review, database: Database, opened: Callable[[Page, Review], None]
+) -> None:
+    opened(page, many)
+    label = next(label for label in (17, 18) if label != Server(database, many).queue()[0].label)
+    menu(page).fill(f"flower {label}")
+    page.get_by_role("button", name="Relabel").click()
+    Server(database, many).wait_for({1: "relabel"})
+    assert Server(database, many).queue()[0].decision_label == label
+
+
 def test_three_thousand_classes_are_searched_without_showing_them_all(
     page: Page, database: Database, review: Review, server: Server
 ) -> None:

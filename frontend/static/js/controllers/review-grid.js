@@ -235,7 +235,7 @@ export default class {
     if (outcome.items.length < Math.min(outcome.count, this.#tiles.ids.length) || outcome.left) this.#refresh();
     this.#repaint(outcome.items);
     if (entry.path === "undo" || entry.path === "redo") this.#takenBack(entry.path, outcome);
-    else if (entry.path === "decisions/bulk") announce(this.#root, `${images(outcome.count)} decided. Undo takes them back together.${stayed(outcome.left)}`);
+    else if (entry.path === "decisions/bulk") announce(this.#root, `${outcome.count ? `${images(outcome.count)} decided. Undo takes them back together.` : "No image was decided."}${stayed(outcome.left)}`);
   }
 
   #takenBack(path, { items, count, left }) {

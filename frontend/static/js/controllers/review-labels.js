@@ -57,6 +57,8 @@ export default class Labels {
     this.#input.addEventListener("input", () => this.#show());
     this.#input.addEventListener("blur", () => this.#close());
     this.#input.addEventListener("keydown", (event) => this.#key(event));
+    // So that what was typed is still there for the button beside it.
+    this.#select.parentElement.querySelector("[value=relabel]").addEventListener("mousedown", (event) => { if (this.#input.value) event.preventDefault(); });
     // The field keeps the focus, else the list would close before the click arrives.
     this.#list.addEventListener("pointerdown", (event) => event.preventDefault());
     this.#list.addEventListener("click", ({ target }) => this.#choose(target.closest("[data-label]")?.dataset.label));
