@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import EngineError, Recipe, default_recipe, paired_difference
+from worker.engine import EngineError, Recipe, default_recipe, paired_difference, register_weights
+from worker.engine.weights import keep_weights
 
 
 @pytest.mark.parametrize(
@@ -59,3 +61,11 @@ def test_no_images_make_no_recipe():
 def test_what_makes_no_pairs_is_refused(before, after, sentence):
     with pytest.raises(EngineError, match=sentence):
         paired_difference(before, after)
+
+
+def test_a_folder_of_weights_may_be_a_word_and_no_file(tmp_path):
+    digest = keep_weights({"one": torch.ones(1)}, str(tmp_path / "weights"))
+    kept = tmp_path / "weights" / f"{digest}.safetensors"
+    assert register_weights(str(kept)) == digest
+    with pytest.raises(EngineError, match="is a file; name a folder to keep weights in"):
+        keep_weights({"one": torch.ones(1)}, kept)

@@ -137,7 +137,7 @@ def features(training: "Training", images: Images, *, device: str = "auto") -> n
         return _joined(parts, len(images)).numpy()
 
 
-def export_weights(training: "Training", folder: Path) -> str:
+def export_weights(training: "Training", folder: Path | str) -> str:
     """Write the finished run's model into a folder of weights, as safetensors; returns its SHA-256, for `Recipe.weights` or for other programs."""
     if not training.params.numel():
         raise EngineError("This run keeps no parameters, so there is no model to export; train again with the store epoch_starts.")

@@ -22,8 +22,9 @@ _files: dict[str, Path] = {}
 _folders: list[Path] = []
 
 
-def register_weights(path: Path) -> str:
+def register_weights(path: Path | str) -> str:
     """Make a file of weights known; returns its SHA-256, for `Recipe.weights`. Raises EngineError where it cannot be read."""
+    path = Path(path)
     content = _content(path)
     _parsed(content, path.name)
     digest = hashlib.sha256(content).hexdigest()
@@ -31,14 +32,18 @@ def register_weights(path: Path) -> str:
     return digest
 
 
-def use_weights_folder(folder: Path) -> None:
+def use_weights_folder(folder: Path | str) -> None:
     """Look for weights in `folder` too, under the name <SHA-256>.safetensors."""
+    folder = Path(folder)
     if folder not in _folders:
         _folders.append(folder)
 
 
-def keep_weights(tensors: Tensors, folder: Path) -> str:
-    """Write tensors into a folder of weights, under the name of their content; returns the SHA-256."""
+def keep_weights(tensors: Tensors, folder: Path | str) -> str:
+    """Write tensors into a folder of weights, under the name of their content; returns the SHA-256. Raises EngineError where it is a file."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise EngineError(f"{folder.name} is a file; name a folder to keep weights in.")
     content = save({name: tensors[name].detach().contiguous().cpu() for name in sorted(tensors)})
     digest = hashlib.sha256(content).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
