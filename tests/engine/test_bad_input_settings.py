@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import EngineError, Recipe, default_recipe, paired_difference, register_weights
+from worker.engine import EngineError, Recipe, default_recipe, paired_difference, register_weights, train
 from worker.engine.weights import keep_weights
 
 
@@ -69,3 +69,15 @@ def test_a_folder_of_weights_may_be_a_word_and_no_file(tmp_path):
     assert register_weights(str(kept)) == digest
     with pytest.raises(EngineError, match="is a file; name a folder to keep weights in"):
         keep_weights({"one": torch.ones(1)}, kept)
+
+
+@pytest.mark.parametrize("leave_out", [np.zeros(45, dtype=int), np.array([3, 4]), np.ones((45, 1), dtype=bool), np.ones(44, dtype=bool)])
+def test_leaving_out_takes_a_yes_or_no_for_each_image(leave_out, images, tmp_path):
+    with pytest.raises(EngineError, match="one True or False for each of the 45 training images"):
+        train(a_recipe(), images, None, tmp_path, leave_out=leave_out)
+
+
+def test_a_run_needs_a_folder_not_a_file(images, tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(EngineError, match="run is a file; give a folder"):
+        train(a_recipe(), images, None, tmp_path / "run")

@@ -75,8 +75,7 @@ def explain_most(
     The other arguments, and the errors, are those of `explain`.
     """
     _check(training, images, validation, position, span)
-    if len(readout.features) != len(validation):
-        raise EngineError(f"The readout is of {len(readout.features):,} images, not of these {len(validation):,}; read these out.")
+    readout.check(training, validation)
     with _effect(training, images, position, span, False, device) as (network, params, effect):
         chosen = readout.candidates(*head_of(network, effect), count)
         found = changes(network, training, params, effect, validation.subset(chosen))

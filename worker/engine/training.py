@@ -127,11 +127,16 @@ def runner(
         raise EngineError("This GPU does not compute in bfloat16; choose the precision float32.")
     network, initial = build(recipe, device=device)
     keep = None
-    if leave_out is not None and leave_out.any():
-        if len(leave_out) != len(images):
-            raise EngineError("leave_out needs one entry for each training image.")
+    if leave_out is not None and _mask(leave_out, len(images)).any():
         keep = torch.from_numpy(~leave_out).to(torch.float32)
     return Runner(recipe, images, network, optimizer(recipe), keep), initial
+
+
+def _mask(leave_out: np.ndarray, count: int) -> np.ndarray:
+    """leave_out, if it says yes or no to each image: numbers would count an image several times over."""
+    if np.shape(leave_out) != (count,) or np.asarray(leave_out).dtype != np.bool_:
+        raise EngineError(f"leave_out needs one True or False for each of the {count} training images, an array ({count},) of bool.")
+    return leave_out
 
 
 def train(
@@ -159,6 +164,8 @@ def train(
         raise EngineError(f"There is no store called {store!r}; there are {', '.join(trajectory.STORES)}.")
     if validation is not None:
         data.check(validation, recipe, "validation")
+    if folder.exists() and not folder.is_dir():
+        raise EngineError(f"{folder.name} is a file; give a folder for the run.")
     begun = trajectory.read_record(folder)
     where = devices.choose(device, None if begun is None else begun.environment)
     run, initial = runner(recipe, images, leave_out, where)
