@@ -194,9 +194,9 @@ def test_owners_switch_it_by_a_plain_form(client: TestClient, reviewer_client: T
     text = client.get(f"{address}/standing").text
     assert f'href="{address}/focus?decision=waiting&amp;by={reviewer.id}"' in text
     page = client.get(address).text
-    assert "wait for a second opinion" in page
+    assert "waiting for a second opinion" in page
     assert "1</span> of them for yours" in page
     assert "0</span> of them for yours" in reviewer_client.get(address).text
     assert "But not by" in reviewer_client.get(f"{address}?decision=waiting&not_by={reviewer.id}").text
     client.post(f"{address}/second-opinion", data={"asked": "no"})
-    assert "wait for a second opinion" not in client.get(address).text
+    assert "waiting for a second opinion" not in client.get(address).text
