@@ -43,7 +43,7 @@ def test_a_review_says_how_far_it_is(api_client: TestClient, base: str, review: 
     assert seen["class_names"] == ["left", "middle", "right"]
     assert seen["progress"] | {"sentence": ""} == {
         "total": 42, "decided": 0, "undecided": 42, "remove": 0, "keep": 0, "relabel": 0, "unsure": 0, "mine": 0, "stop": False, "sentence": "",
-        "waiting": None, "disagreement": None,
+        "waiting": None, "disagreement": None, "waiting_for_you": None,
     }  # fmt: skip
 
 

@@ -83,7 +83,7 @@ class StepsReader:
             self.layout = [(name, torch.Size(shape)) for name, shape in json.loads(known["layout"])]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise damaged(path) from error
-        check_run(path, known, run)
+        check_run(path, known.get("run", ""), run)
 
     def point(self, t: int) -> Point:
         """θ_t and s_t."""

@@ -111,28 +111,29 @@ def steps_file(folder: Path, epoch: int) -> Path:
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], run: str) -> None:
     """Save tensors, whole or not at all, with their checksum. run: the run they belong to (`RunRecord.run`)."""
+    # One entry: of several, safetensors writes now the one and now the other first, and equal runs would have unequal files.
     here = {key: value.cpu().contiguous() for key, value in tensors.items()}
-    write_whole(path, save(here, {"run": run, "crc32": _crc32(here)}))
+    write_whole(path, save(here, {"proof": f"{run} {_crc32(here)}"}))
 
 
 def read_tensors(path: Path, run: str) -> dict[str, torch.Tensor]:
     """Load tensors. Raises EngineError where the file is missing, damaged, or another run's."""
     try:
         with safe_open(path, framework="pt") as file:
-            known: dict[str, str] = file.metadata() or {}
+            of, _, check = (file.metadata() or {}).get("proof", "").partition(" ")
             # Copies, which lie as torch lays tensors out: where numbers begin in memory decides how sums are split, and so their last bits.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError) as error:
         raise damaged(path) from error
-    if known.get("crc32") != _crc32(tensors):
+    if check != _crc32(tensors):
         raise damaged(path)
-    check_run(path, known, run)
+    check_run(path, of, run)
     return tensors
 
 
-def check_run(path: Path, known: dict[str, str], run: str) -> None:
-    """Raises EngineError where a file's metadata name another run."""
-    if known.get("run") != run:
+def check_run(path: Path, of: str, run: str) -> None:
+    """Raises EngineError where a file names another run than this."""
+    if of != run:
         raise EngineError(
             f"The file {path.name} belongs to a run of another recipe or image list; put back the one of this run, or train again."
         )
