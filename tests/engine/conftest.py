@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from worker.engine import Images, Recipe
+from worker.engine import NETWORKS, Images, Recipe
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -36,3 +36,12 @@ def images() -> Images:
 @pytest.fixture
 def validation() -> Images:
     return some_images(30, seed=1, first_id=1000)
+
+
+@pytest.fixture
+def forget_own_networks():
+    """What a test registers is gone when it ends."""
+    known = dict(NETWORKS)
+    yield
+    NETWORKS.clear()
+    NETWORKS.update(known)

@@ -5,15 +5,9 @@ import torch
 from torch import nn
 
 from tests.engine.conftest import a_recipe
-from worker.engine import NETWORKS, EngineError, register_network, score, train
+from worker.engine import EngineError, register_network, score, train
 
-
-@pytest.fixture(autouse=True)
-def forget_own_networks():
-    known = dict(NETWORKS)
-    yield
-    NETWORKS.clear()
-    NETWORKS.update(known)
+pytestmark = pytest.mark.usefixtures("forget_own_networks")
 
 
 class Answering(nn.Module):

@@ -35,12 +35,7 @@ SLOW = ["resnet34", "resnet50", "convnext_tiny", "vit_b_16"]
 ALL = QUICK + [pytest.param(name, marks=pytest.mark.slow) for name in SLOW]
 
 
-@pytest.fixture(autouse=True)
-def forget_own_networks():
-    known = dict(NETWORKS)
-    yield
-    NETWORKS.clear()
-    NETWORKS.update(known)
+pytestmark = pytest.mark.usefixtures("forget_own_networks")
 
 
 def side_of(name):
