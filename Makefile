@@ -76,8 +76,8 @@ SMALL_BENCHMARKS := fused_step published_speed pipeline_cost storage explain_ima
 LARGE_BENCHMARKS := table1 flips curves peers whole_loop
 
 .PHONY: bench
-bench: $(TESTING) ## The small benchmarks in turn (minutes; data: WINNOW_REAL_DATA). Left out: table1 flips curves peers whole_loop
-	@for name in $(SMALL_BENCHMARKS); do echo "── $$name"; $(BIN)/python -m "benchmarks.$$name"; done
+bench: $(TESTING) $(BROWSER) ## The small benchmarks in turn (minutes; data: WINNOW_REAL_DATA). Left out: table1 flips curves peers whole_loop
+	@export WINNOW_CHROMIUM="$$(cat $(BROWSER))"; for name in $(SMALL_BENCHMARKS); do echo "── $$name"; $(BIN)/python -m "benchmarks.$$name"; done
 
 .PHONY: migration
 migration: $(RUNTIME) ## Write the next Alembic revision from backend/models. Option: MESSAGE

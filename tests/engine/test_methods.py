@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from tests.engine.conftest import a_recipe
 from worker.engine import EngineError, Images, features, predict, score, train, trajectory
 from worker.engine.data import batches, plain
+from worker.engine.evaluation import evaluate_params
 from worker.engine.retrace import mean_gradient_of
 from worker.engine.scores.confident_learning import deal
 from worker.engine.scores.self_influence import squared_norms
@@ -94,6 +95,16 @@ def test_tracin_is_the_sum_of_gradient_products_at_the_ends_of_epochs(images, va
         expected += [rate * 6 / 45 * float(gradient_of(run, params, x, y, i) @ u) for i in range(45)]
     values = score(training, images, validation, "tracin", span=span).values
     np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-8)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_tracin_adds_up_to_what_the_whole_training_gained(images, validation, tmp_path, momentum):
+    """To first order, with small steps, all images together are the fall of the validation loss (Pruthi et al. 2020, section 3)."""
+    recipe = a_recipe(learning_rate=2e-4 * (1 - momentum), momentum=momentum, epochs=60)
+    training = train(recipe, images, None, tmp_path)
+    run, initial = runner(recipe, images)
+    before, after = (evaluate_params(run.network, recipe, params, validation)[1] for params in (initial, training.params))
+    assert -score(training, images, validation, "tracin", span="all_epochs").values.sum() == pytest.approx(after - before, rel=0.15)
 
 
 def test_self_influence_is_the_squared_length_of_each_images_gradient(images, validation, tmp_path):

@@ -9,9 +9,10 @@ import time
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import Diverged, EngineError, evaluate, features, load_training, predict, train
+from worker.engine import CannotGoOn, Diverged, EngineError, evaluate, features, load_training, predict, register_network, train
 from worker.engine.recipe import SCHEDULES
 from worker.engine.signals import NEVER, Seen, Signals, margin
 
@@ -61,6 +62,30 @@ def test_every_store_resumes_to_what_it_would_have_kept(images, tmp_path, store)
     for name in names:
         if name != "run.json":  # its seconds differ
             assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_run_whose_network_became_another_does_not_go_on(images, tmp_path, forget_own_networks):
+    def network(activation: nn.Module) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(256, 8), activation, nn.Linear(8, 3))
+
+    register_network("mine", lambda _recipe: network(nn.Tanh()))
+    recipe = a_recipe(network="mine")
+    with pytest.raises(Stop):
+        train(recipe, images, None, tmp_path, progress=stop_at(9))
+    # As many parameters, from the same seed.
+    register_network("mine", lambda _recipe: network(nn.Softplus()))
+    with pytest.raises(CannotGoOn, match=r"cannot go on here.*its network is not the one.*train again in another folder"):
+        train(recipe, images, None, tmp_path)
+    register_network("mine", lambda _recipe: network(nn.Tanh()))
+    assert len(train(recipe, images, None, tmp_path).history) == 3
+
+
+def test_a_run_of_one_step_an_epoch_resumes(images, tmp_path):
+    recipe = a_recipe(batch_size=45)
+    with pytest.raises(Stop):
+        train(recipe, images, None, tmp_path / "stopped", progress=stop_at(2))
+    resumed = train(recipe, images, None, tmp_path / "stopped")
+    assert resumed.params_hash == train(recipe, images, None, tmp_path / "whole").params_hash
 
 
 def test_a_killed_process_resumes_to_the_same_bits(images, tmp_path):

@@ -1,12 +1,14 @@
 """What a training's job says of the model that came out."""
 
+import json
+
 import numpy as np
 import pytest
 from sqlalchemy import select
 
 from backend.db import Database
 from backend.jobs import service as jobs
-from backend.models import JobLogLine, RunEpoch, User
+from backend.models import Job, JobLogLine, RunEpoch, User
 from backend.settings import Settings
 from backend.storage import Storage
 from tests.factories import a_data_set, a_job, a_run
@@ -33,6 +35,38 @@ def test_guessing_is_a_sentence_that_says_what_to_do(accuracy: float) -> None:
 def test_a_training_that_was_stopped_goes_on_and_logs_each_epoch_once(
     database: Database, storage: Storage, settings: Settings, owner: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    job_id, run_id = stopped_after_two_epochs(database, storage, settings, monkeypatch)
+    with database.transaction() as session:
+        jobs.retry(session, owner, job_id)
+    perform(job_id, database, storage, settings)
+    lines, epochs = what_it_says(database, job_id, run_id)
+    told = [line[:23] for line in lines if line.startswith(("Epoch", "Going on"))]
+    assert [line.split(":")[0] for line in told] == ["Epoch 1 of 3", "Epoch 2 of 3", "Going on after epoch 2.", "Epoch 3 of 3"]
+    assert epochs == [1, 2, 3]
+
+
+def test_a_training_that_another_machine_takes_over_begins_anew(
+    database: Database, storage: Storage, settings: Settings, owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, run_id = stopped_after_two_epochs(database, storage, settings, monkeypatch)
+    # What a machine that rounds otherwise would have recorded.
+    path = storage.run(run_id) / "run.json"
+    record = json.loads(path.read_text())
+    record["first_steps"][1] = "0" * 64
+    path.write_text(json.dumps(record))
+    with database.transaction() as session:
+        jobs.retry(session, owner, job_id)
+    perform(job_id, database, storage, settings)
+    lines, epochs = what_it_says(database, job_id, run_id)
+    told = [line.split(":")[0] for line in lines if line.startswith("Epoch") or "begins anew" in line]
+    assert [line[:12] for line in told] == ["Epoch 1 of 3", "Epoch 2 of 3", "This trainin", "Epoch 1 of 3", "Epoch 2 of 3", "Epoch 3 of 3"]
+    assert epochs == [1, 2, 3]
+    with database.transaction(write=False) as session:
+        assert session.get_one(Job, job_id).state == "done"
+
+
+def stopped_after_two_epochs(database: Database, storage: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """A training's job that was cancelled in its third epoch, and its run."""
     with database.transaction() as session:
         data_set = a_data_set(session, storage)
         run = a_run(session, data_set, state="queued", epochs=3, batch_size=14)  # 42 training images: three steps an epoch
@@ -45,12 +79,12 @@ def test_a_training_that_was_stopped_goes_on_and_logs_each_epoch_once(
     with monkeypatch.context() as patched:
         patched.setattr(JobContext, "progress", stops)
         perform(job_id, database, storage, settings)
-    with database.transaction() as session:
-        jobs.retry(session, owner, job_id)
-    perform(job_id, database, storage, settings)
+    return job_id, run.id
+
+
+def what_it_says(database: Database, job_id: int, run_id: int) -> tuple[list[str], list[int]]:
+    """The lines of the job's log, and the epochs that the run's page shows."""
     with database.transaction(write=False) as session:
         lines = list(session.scalars(select(JobLogLine.message).where(JobLogLine.job_id == job_id).order_by(JobLogLine.id)))
-        epochs = list(session.scalars(select(RunEpoch.epoch).where(RunEpoch.run_id == run.id).order_by(RunEpoch.epoch)))
-    told = [line[:23] for line in lines if line.startswith(("Epoch", "Going on"))]
-    assert [line.split(":")[0] for line in told] == ["Epoch 1 of 3", "Epoch 2 of 3", "Going on after epoch 2.", "Epoch 3 of 3"]
-    assert epochs == [1, 2, 3]
+        epochs = list(session.scalars(select(RunEpoch.epoch).where(RunEpoch.run_id == run_id).order_by(RunEpoch.epoch)))
+    return lines, epochs

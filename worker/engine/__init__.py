@@ -3,7 +3,7 @@
 from worker.engine.data import Images
 from worker.engine.defaults import default_recipe
 from worker.engine.devices import choose as choose_device
-from worker.engine.errors import Diverged, EngineError, ReplayDrift
+from worker.engine.errors import CannotGoOn, Diverged, EngineError, ReplayDrift
 from worker.engine.evaluation import evaluate, export_weights, features, predict
 from worker.engine.explain import explain, explain_most
 from worker.engine.models import NETWORKS, import_network, register_network
@@ -21,6 +21,7 @@ __all__ = [
     "METHODS",
     "NETWORKS",
     "SPANS",
+    "CannotGoOn",
     "Cost",
     "Difference",
     "Diverged",

@@ -28,5 +28,16 @@ class ReplayDrift(EngineError):
         )
 
 
+class CannotGoOn(EngineError):
+    """A step of the run that is to be resumed does not come out as it did."""
+
+    def __init__(self, recorded: dict[str, str], here: dict[str, str]) -> None:
+        super().__init__(
+            "This run cannot go on here: a step of it, repeated to see, does not come out as it did. "
+            f"It was begun with {_words(recorded)}; this is {_words(here)}. If those are the same, its network is not the one that it began with. "
+            "Go on where it was begun and with that network, or train again in another folder."
+        )
+
+
 def _words(environment: dict[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in environment.items())

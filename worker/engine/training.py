@@ -14,7 +14,7 @@ from torch.nn import functional
 from worker.engine import checks, data, devices, trajectory
 from worker.engine.ahead import Ahead
 from worker.engine.data import Images, Integers
-from worker.engine.errors import Diverged, EngineError
+from worker.engine.errors import CannotGoOn, Diverged, EngineError
 from worker.engine.evaluation import evaluate_params
 from worker.engine.examine import examine
 from worker.engine.models import NETWORKS, Network, build
@@ -158,7 +158,8 @@ def train(
     on_epoch: called once for each epoch that ends (again for epochs ended before a resume). progress: may raise to stop; the folder resumes.
     device: "cpu", "cuda", or "auto" for a GPU where there is one.
 
-    Raises EngineError for input that does not fit, Diverged where the loss is no longer a number.
+    Raises EngineError for input that does not fit, CannotGoOn where steps do not come out here as those of the run to resume did, Diverged
+    where the loss is no longer a number.
     """
     if store not in trajectory.STORES:
         raise EngineError(f"There is no store called {store!r}; there are {', '.join(trajectory.STORES)}.")
@@ -288,7 +289,19 @@ def _resume(run: Runner, record: RunRecord, folder: Path, initial: torch.Tensor)
     point = trajectory.read_point(trajectory.epoch_file(folder, first), record.run)
     if trajectory.params_hash(point[0]) != record.history[-1].params_hash:
         raise EngineError(f"The run's parameters after epoch {first} are damaged; delete this run and train again.")
+    _check_goes_on(run, record, folder)
     return first, trajectory.placed(point, run.device), read_signals(signals_file(folder, first), len(run.images), record.run)
+
+
+def _check_goes_on(run: Runner, record: RunRecord, folder: Path) -> None:
+    """Raises CannotGoOn unless a step comes out as it did: another machine rounds differently, and a network's name may mean another now."""
+    epoch = len(record.history) - 1
+    point = trajectory.placed(trajectory.read_point(trajectory.epoch_file(folder, epoch), record.run), run.device)
+    positions = data.batches(run.recipe, run.images, epoch)[0]
+    point = run.advance(point, *run.batch(epoch, positions), positions, run.rate(epoch, 0))[0]
+    expected = record.first_steps[epoch] if run.steps > 1 else record.history[epoch].params_hash
+    if trajectory.params_hash(point[0]) != expected:
+        raise CannotGoOn(record.environment, devices.environment(run.device))
 
 
 def _epoch(

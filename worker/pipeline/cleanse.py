@@ -108,7 +108,7 @@ def _train(plan: Plan, task: Task, original: Training, folder: Path, bar: _Bar) 
     seeded = dataclasses.replace(original.recipe, seed=task.seed)
     # Where the run was made: another device rounds differently, and the arms must differ in their images alone.
     device = engine.choose_device("auto", original.record.environment).type
-    return engine.train(seeded, images, validation, folder, leave_out=leave_out, progress=bar, device=device)
+    return machine.train(seeded, images, validation, folder, log=bar.context.log, leave_out=leave_out, progress=bar, device=device)
 
 
 def examine(training: Training, images: engine.Images) -> Outcome:

@@ -1,10 +1,15 @@
-"""What this machine lets the engine use: its device, the folder of weights, and the networks that the administrator allowed."""
+"""What this machine lets the engine use: its device, the folder of weights, allowed networks; and what to do with a run of another machine."""
 
 import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from backend.settings import Settings
 from backend.storage import Storage
 from worker import engine
+from worker.engine import CannotGoOn, Images, Recipe, Training
 
 
 def ready(settings: Settings, storage: Storage) -> str:
@@ -21,3 +26,17 @@ def ready(settings: Settings, storage: Storage) -> str:
     for path in settings.own_networks:
         engine.import_network(path)
     return settings.device
+
+
+def train(
+    recipe: Recipe, images: Images, validation: Images | None, folder: Path, *, log: Callable[[str], None], **options: Any
+) -> Training:
+    """As the engine's `train`, but anew where the run in the folder cannot go on here: its worker may have died, and this be another machine."""
+    try:
+        return engine.train(recipe, images, validation, folder, **options)
+    except CannotGoOn:
+        log(
+            "This training was begun where its steps come out otherwise (another machine, or another version of its network), so it begins anew."
+        )
+        shutil.rmtree(folder)
+        return engine.train(recipe, images, validation, folder, **options)

@@ -24,7 +24,9 @@ def train_run(context: JobContext) -> None:
     context.log(_words(recipe, images, validation))
     told = _Told(context, recipe.epochs)
     folder = context.storage.run(context.subject_id)
-    training = engine.train(recipe, images, validation, folder, on_epoch=told.on_epoch, progress=told.progress, device=device)
+    training = machine.train(
+        recipe, images, validation, folder, log=context.log, on_epoch=told.on_epoch, progress=told.progress, device=device
+    )
     doubt = guessing(training.history[-1].validation_accuracy, validation.labels)
     if doubt:
         context.log(doubt)

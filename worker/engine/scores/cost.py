@@ -124,7 +124,10 @@ def cost_of(looks: Callable[[Sizes], Looks], needs: str, predicts: str, sizes: S
     if sizes.damping == "auto":
         images = len(deltas(sizes.recipe.batch_size)) * images + GROUPS * _without_a_group(sizes, sizes.epochs)
     if sizes.verify and predicts:
-        images += _without_a_group(sizes, sizes.epochs if predicts == "span" else sizes.recipe.epochs)
+        epochs = sizes.epochs if predicts == "span" else sizes.recipe.epochs
+        images += _without_a_group(sizes, epochs)
+        if sizes.store == "final_params":
+            images += GRADIENT * sizes.count * (sizes.recipe.epochs - epochs)  # there is no start to train from but the seed
     replayed = min(sizes.budget, (sizes.steps + 1) * sizes.point_bytes) if needs == "steps" else 0
     working = HELD * sizes.params_bytes if needs in ("steps", "end", "epochs") else 0
     return Cost(images / sizes.count, _stored(needs, sizes) + own.stored, replayed + working + own.held + 8 * sizes.count)
@@ -141,8 +144,12 @@ def replaying(sizes: Sizes) -> float:
         return 0
     whole = trajectory.points_held(sizes.steps, sizes.steps) * sizes.point_bytes <= sizes.budget
     again = 1 if whole else 2
-    from_seed = sizes.recipe.epochs if sizes.store == "recipe" else 0
-    return sizes.count * (again * sizes.epochs + from_seed)
+    return sizes.count * again * sizes.epochs + from_seed(sizes)
+
+
+def from_seed(sizes: Sizes) -> int:
+    """Images of the training steps that lead from the seed to θ_T, where the run's store keeps no parameters."""
+    return sizes.count * sizes.recipe.epochs if sizes.store == "recipe" else 0
 
 
 def _without_a_group(sizes: Sizes, epochs: int) -> float:

@@ -11,7 +11,7 @@ from worker.engine.evaluation import walk
 from worker.engine.models import Network
 from worker.engine.scores import trust
 from worker.engine.scores.asked import Asked, Method, Scored
-from worker.engine.scores.cost import HELD, Looks, Sizes
+from worker.engine.scores.cost import HELD, Looks, Sizes, from_seed
 from worker.engine.scores.retracing import products_of_all
 from worker.engine.training import Runner
 
@@ -111,9 +111,8 @@ def gauss_newton_sum(network: Network, params: torch.Tensor, v: torch.Tensor, x:
 
 def _looks(sizes: Sizes) -> Looks:
     """At most: fewer iterations where the residual is small enough sooner."""
-    from_seed = sizes.count * sizes.recipe.epochs if sizes.store == "recipe" else 0
     return Looks(
-        gradient=sizes.validation + from_seed,
+        gradient=sizes.validation + from_seed(sizes),
         curvature=sizes.options["iterations"] * sizes.count,
         directional=sizes.count,
         held=HELD * sizes.params_bytes,

@@ -8,7 +8,7 @@ import torch
 from worker.engine import data
 from worker.engine.evaluation import walk
 from worker.engine.scores.asked import Asked, Method, Scored
-from worker.engine.scores.cost import Looks, Sizes
+from worker.engine.scores.cost import Looks, Sizes, from_seed
 
 # Images from which the trees draw; each tree looks at 256 of them.
 SAMPLE = 10_000
@@ -51,8 +51,7 @@ def _features(asked: Asked, positions: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _looks(sizes: Sizes) -> Looks:
-    from_seed = sizes.count * sizes.recipe.epochs if sizes.store == "recipe" else 0
-    return Looks(forward=sizes.count + min(SAMPLE, sizes.count), gradient=from_seed)
+    return Looks(forward=sizes.count + min(SAMPLE, sizes.count), gradient=from_seed(sizes))
 
 
 METHOD = Method(

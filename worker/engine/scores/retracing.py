@@ -10,7 +10,7 @@ from worker.engine.optimizers import initial_state
 from worker.engine.retrace import Damping, TrainingStep, products, retrace
 from worker.engine.scores import trust
 from worker.engine.scores.asked import Asked, Scored
-from worker.engine.scores.cost import Looks, Sizes, replaying
+from worker.engine.scores.cost import Looks, Sizes, from_seed, replaying
 from worker.engine.training import Runner
 
 Look = Callable[[TrainingStep, torch.Tensor], None]
@@ -76,7 +76,7 @@ def products_of_all(
 
 
 def retracing_looks(sizes: Sizes, *, replays: bool = True) -> Looks:
-    """What retracing a span takes: the validation gradient, the replay, the fused pass, and Adam's gradients."""
+    """What retracing a span takes: the validation gradient, the replay (or θ_T alone), the fused pass, and Adam's gradients."""
     images = sizes.count * sizes.epochs
     adaptive = 0 if sizes.recipe.optimizer == "sgd" else images
-    return Looks(gradient=sizes.validation + (replaying(sizes) if replays else 0) + adaptive, fused=images)
+    return Looks(gradient=sizes.validation + (replaying(sizes) if replays else from_seed(sizes)) + adaptive, fused=images)

@@ -6,7 +6,7 @@ import torch
 from worker.engine import data
 from worker.engine.models import Network
 from worker.engine.scores.asked import Asked, Method, Scored
-from worker.engine.scores.cost import Looks, Sizes
+from worker.engine.scores.cost import Looks, Sizes, from_seed
 from worker.engine.scores.tracin import checkpoint_weight
 
 # Most gradients in memory at once.
@@ -14,7 +14,7 @@ AT_ONCE = 64
 
 
 def self_influence(asked: Asked) -> Scored:
-    """−Σ over the span's epochs e of (η_e/|S|) ‖∇ℓ(z_i; θ_e)‖², θ_e at the epoch's end, (N,); unusual and mislabelled images come first."""
+    """−Σ over the span's epochs e of η_e/((1 − μ)|S|) ‖∇ℓ(z_i; θ_e)‖², θ_e at the epoch's end, (N,); unusual and mislabelled images come first."""
     run = asked.replay.run
     values = np.zeros(len(run.images))
     room = min(asked.replay.budget // (2 * 4 * run.network.size), run.network.images_a_pass(run.recipe.shape, "fused"))
@@ -41,9 +41,8 @@ def squared_norms(network: Network, params: torch.Tensor, x: torch.Tensor, y: to
 
 
 def _looks(sizes: Sizes) -> Looks:
-    from_seed = sizes.count * sizes.recipe.epochs if sizes.store == "recipe" else 0
     gradients = max(1, min(AT_ONCE, sizes.budget // (2 * sizes.params_bytes)))
-    return Looks(gradient=sizes.epochs * sizes.count + from_seed, held=2 * gradients * sizes.params_bytes)
+    return Looks(gradient=sizes.epochs * sizes.count + from_seed(sizes), held=2 * gradients * sizes.params_bytes)
 
 
 METHOD = Method(

@@ -6,14 +6,14 @@ import numpy as np
 
 from worker.engine.scores import trust
 from worker.engine.scores.asked import Asked, Method, Scored
-from worker.engine.scores.cost import Looks, Sizes
+from worker.engine.scores.cost import Looks, Sizes, from_seed
 from worker.engine.scores.retracing import products_of_all
 
 
 def tracin(asked: Asked) -> Scored:
-    """I_i = Σ over the span's epochs e of (η_e/|S|) ⟨∇ℓ_val(θ_e), ∇ℓ(z_i; θ_e)⟩, θ_e at the epoch's end, η_e its mean rate, (N,).
+    """I_i = Σ over the span's epochs e of η_e/((1 − μ)|S|) ⟨∇ℓ_val(θ_e), ∇ℓ(z_i; θ_e)⟩, θ_e at the epoch's end, η_e its mean rate, (N,).
 
-    The sum is what plain SGD gains on the validation loss by image i; without the image that is lost, so low (negative) is harmful.
+    The sum is what SGD gains on the validation loss by image i; without the image that is lost, so low (negative) is harmful.
     """
     run = asked.replay.run
     values = np.zeros(len(run.images))
@@ -27,15 +27,14 @@ def tracin(asked: Asked) -> Scored:
 
 
 def checkpoint_weight(asked: Asked, epoch: int) -> float:
-    """η_e/|S|: the epoch's mean learning rate over its mean batch size."""
+    """η_e/((1 − μ)|S|): the epoch's mean learning rate over its mean batch size. With momentum μ a gradient is taken 1/(1 − μ) times in all."""
     run = asked.replay.run
     rate = float(np.mean([run.rate(epoch, t) for t in range(run.steps)]))
-    return rate * run.steps / len(run.images)
+    return rate / (1 - run.recipe.momentum) * run.steps / len(run.images)
 
 
 def _looks(sizes: Sizes) -> Looks:
-    from_seed = sizes.count * sizes.recipe.epochs if sizes.store == "recipe" else 0
-    return Looks(gradient=sizes.epochs * sizes.validation + from_seed, directional=sizes.epochs * sizes.count)
+    return Looks(gradient=sizes.epochs * sizes.validation + from_seed(sizes), directional=sizes.epochs * sizes.count)
 
 
 METHOD = Method(
