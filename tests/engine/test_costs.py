@@ -87,11 +87,11 @@ def test_stores_cost_the_replay_that_they_declare(setting, tmp_path, method, sto
 def test_a_small_budget_costs_a_second_replay(setting):
     training, images, validation, forward = setting
     size = 4 * training.params.numel()
-    for budget, replays in ((5 * size, 1), (4 * size, 2)):
+    for budget, replays in ((5 * size, 4 / 4), (4 * size, 5 / 4), (3 * size, 7 / 4)):
         declared = METHODS["sgd_influence"].cost(training.recipe, COUNT, budget=budget, validation=VALIDATION).passes
         assert declared == pytest.approx(3 * replays + 8 + 3 * VALIDATION / COUNT)
         measured = products_of(lambda budget=budget: score(training, images, validation, memory_budget=budget)) / forward
-        assert declared - 3 < measured < declared + 2
+        assert declared - 1 < measured < declared + 2
 
 
 def test_choosing_a_damping_costs_at_most_what_it_declares(setting):

@@ -65,6 +65,21 @@ def test_a_training_that_another_machine_takes_over_begins_anew(
         assert session.get_one(Job, job_id).state == "done"
 
 
+def test_a_network_that_could_not_be_scored_is_not_trained(database: Database, storage: Storage, settings: Settings) -> None:
+    with database.transaction() as session:
+        data_set = a_data_set(session, storage)
+        run = a_run(session, data_set, state="queued", epochs=1)
+        job_id = a_job(session, kind="train", subject_id=run.id, data_set_id=data_set.id).id
+    perform(job_id, database, storage, settings.model_copy(update={"scoring_memory_bytes": 100_000}))
+    with database.transaction(write=False) as session:
+        job = session.get_one(Job, job_id)
+    assert job.state == "failed"
+    assert job.error is not None
+    assert "too large to be scored here" in job.error
+    assert "WINNOW_SCORING_MEMORY_BYTES allows 100,000. Raise that setting, or choose a smaller network" in job.error
+    assert not storage.run(run.id).exists()
+
+
 def stopped_after_two_epochs(database: Database, storage: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     """A training's job that was cancelled in its third epoch, and its run."""
     with database.transaction() as session:

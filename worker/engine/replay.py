@@ -33,10 +33,10 @@ class Replay:
         if steps or epochs:
             self.check_steps()
         if steps and store != "every_step":
-            trajectory.segment_length(self.run.steps, self.budget, self._point_bytes(), self._starts_in_memory())
+            trajectory.room_for(self.run.steps, self.budget, self._point_bytes(), self._starts_in_memory())
         elif self.budget < 2 * self._point_bytes():
             # Also raised for what needs no steps: two sets of parameters are the least that any retracing holds.
-            trajectory.segment_length(1, self.budget, self._point_bytes())
+            trajectory.room_for(1, self.budget, self._point_bytes())
 
     def check_steps(self) -> None:
         """Raises EngineError where the run's steps are lost."""
@@ -54,7 +54,7 @@ class Replay:
                 x, y = batch(t)
                 positions = torch.from_numpy(order[t]).to(self.run.device)
                 yield TrainingStep(params, state, x, y, positions, self.run.rate(epoch, t), self.run.weights(order[t]))
-                # Not to be held while the next segment is made.
+                # Not to be held while the next points are made.
                 del params, state, x, y
 
     def forwards(self, epoch: int) -> Iterator[TrainingStep]:
@@ -98,12 +98,12 @@ class Replay:
                     raise trajectory.damaged(path)
                 yield t, trajectory.placed(point, self.run.device)
             return
-        stride = trajectory.segment_length(steps, self.budget, self._point_bytes(), self._starts_in_memory())
+        room = trajectory.room_for(steps, self.budget, self._point_bytes(), self._starts_in_memory())
         with self.run.batches(epoch, order) as batch:
             yield from trajectory.backwards(
                 self.start(epoch),
                 steps,
-                stride,
+                room,
                 lambda point, t: self._advance(point, epoch, t, order[t], *batch(t)),
                 self._arrived(epoch),
             )
@@ -141,7 +141,7 @@ class Replay:
     def _stride(self) -> int:
         """Every how many epochs a start that was replayed from the seed is kept: at most half the budget, and never what the steps need."""
         points = self.budget // self._point_bytes()
-        room = max(1, min(points // 2, points - trajectory.least_points(self.run.steps)))
+        room = max(1, min(points // 2, points - trajectory.LEAST_ROOM))
         return self.run.recipe.epochs // room + 1
 
     def _starts_in_memory(self) -> int:

@@ -11,7 +11,9 @@ Files appear under their final name only when they are whole, and an epoch's fil
 """
 
 import hashlib
+import itertools
 import json
+import math
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,6 +28,9 @@ from safetensors.torch import save
 from worker.engine.errors import EngineError
 from worker.engine.optimizers import State
 from worker.engine.recipe import Recipe
+
+# Sets of parameters that walking an epoch backwards holds at least: the start, a later point, and the one that is being made.
+LEAST_ROOM = 3
 
 STORES = ("epoch_starts", "every_step", "recipe", "final_params")
 
@@ -201,62 +206,72 @@ def point_bytes(point: Point) -> int:
     return sum(t.numel() * t.element_size() for t in (params, *state.values()))
 
 
-def backwards(start: Point, steps: int, stride: int, advance: Advance, arrived: Arrived) -> Iterator[tuple[int, Point]]:
-    """The points (t, (θ_t, s_t)) of an epoch, last first, replayed from its start.
+def backwards(start: Point, steps: int, room: int, advance: Advance, arrived: Arrived) -> Iterator[tuple[int, Point]]:
+    """The points (t, (θ_t, s_t)) of an epoch, last first, replayed from its start with at most `room` of them in memory, three or more.
 
-    Every `stride`-th point is kept and one segment between two of them at a time is replayed, so that at most steps/stride + stride points
-    are in memory; with stride = steps there is one replay of the whole epoch. advance(point, t) makes step t. arrived(point) is called once
-    with the epoch's end, to be checked.
+    Where not all fit, some are kept on the way and what lies between them is replayed when its turn comes, by the schedule that repeats the
+    fewest steps (Griewank and Walther 2000, Algorithm 799: Revolve). advance(point, t) makes step t. arrived(point) is called once with the
+    epoch's end, to be checked.
     """
-    kept: dict[int, Point] = {}
-    point = start
-    segment: list[Point] = []
-    for t in range(steps):
-        if t % stride == 0:
-            kept[t] = point
-            segment = []
-        segment.append(point)
-        point = advance(point, t)
-    arrived(point)
-    del point, start
+    kept = [(0, start)]
+    del start
+    last = steps
     while kept:
-        first, origin = kept.popitem()
-        if not segment:
-            segment = _segment(origin, first, stride, advance)
-        del origin
-        for t in reversed(range(first, first + len(segment))):
-            yield t, segment.pop()
+        first, point = kept[-1]
+        # One of the room is for the point that is being made.
+        while last - first > (free := room - len(kept)):
+            ahead = _ahead(last - first, free)
+            for t in range(first, first + ahead):
+                point = advance(point, t)
+            first += ahead
+            kept.append((first, point))
+        kept.pop()
+        points = [point]
+        del point
+        for t in range(first, last - 1):
+            points.append(advance(points[-1], t))
+        if last == steps:
+            arrived(advance(points[-1], last - 1))
+        last = first
+        while points:
+            yield first + len(points) - 1, points.pop()
 
 
-def _segment(start: Point, first: int, stride: int, advance: Advance) -> list[Point]:
-    points = [start]
-    for t in range(first, first + stride - 1):
-        points.append(advance(points[-1], t))
-    return points
+def _ahead(steps: int, free: int) -> int:
+    """How far before the next kept point, of `steps` steps that `free` points in memory, the first among them, do not hold."""
+    times = _times(steps, free)
+    return max(steps - _reach(free - 1, times), _reach(free, times - 2))
 
 
-def segment_length(steps: int, budget: int, size: int, beside: int = 0) -> int:
-    """The longest stride of `backwards` with which its points, of `size` bytes each, fit into `budget` bytes; `beside` more are held elsewhere.
+def _reach(free: int, times: int) -> int:
+    """The most steps that can be walked backwards with `free` points in memory where none is made more than `times` times."""
+    return math.comb(free - 1 + times, times)
 
-    Raises EngineError where the budget is below two points, or below the least that an epoch of `steps` steps needs.
+
+def _times(steps: int, free: int) -> int:
+    """How many times a step is made at most, in the best schedule."""
+    return next(times for times in itertools.count(1) if _reach(free, times) >= steps)
+
+
+def replayed_steps(steps: int, room: int) -> int:
+    """How many steps `backwards` makes."""
+    free = room - 1
+    times = _times(steps, free)
+    return times * steps - math.comb(free + times - 1, times - 1) + 1
+
+
+def room_for(steps: int, budget: int, size: int, beside: int = 0) -> int:
+    """How many points of `size` bytes `backwards` may hold within `budget` bytes, where `beside` more are held elsewhere.
+
+    Raises EngineError where the budget is below two points, or below the three that an epoch of several steps needs.
     """
     if budget < 2 * size:
         raise EngineError(f"The memory budget of {budget:,} bytes is below two sets of parameters ({2 * size:,} bytes); allow more.")
-    fitting = [stride for stride in range(1, steps + 1) if (points_held(steps, stride) + beside) * size <= budget]
-    if fitting:
-        return fitting[-1]
-    least = least_points(steps) + beside
-    raise EngineError(
-        f"The memory budget of {budget:,} bytes holds {budget // size} sets of parameters, and replaying an epoch of {steps} steps needs "
-        f"{least} ({least * size:,} bytes); allow more."
-    )
-
-
-def points_held(steps: int, stride: int) -> int:
-    """The most points that `backwards` has in memory."""
-    return -(-steps // stride) + stride
-
-
-def least_points(steps: int) -> int:
-    """The points in memory with the best stride, about 2 √steps."""
-    return min(points_held(steps, stride) for stride in range(1, steps + 1))
+    room = budget // size - beside
+    if room < min(steps + 1, LEAST_ROOM):
+        least = min(steps + 1, LEAST_ROOM) + beside
+        raise EngineError(
+            f"The memory budget of {budget:,} bytes holds {budget // size} sets of parameters, and replaying an epoch of {steps} steps needs "
+            f"{least} ({least * size:,} bytes); allow more."
+        )
+    return room

@@ -1,4 +1,4 @@
-"""What each method will cost for a run, worked out when its training ends: the page shows it before anything is started."""
+"""What each method will cost for a run, worked out when its training ends: the page shows it before anything is started; and whether any can run."""
 
 import statistics
 from typing import Any
@@ -6,12 +6,24 @@ from typing import Any
 from worker import engine
 from worker.engine import Recipe, Training
 from worker.engine.scores import Method
-from worker.engine.scores.cost import GRADIENT
+from worker.engine.scores.cost import GRADIENT, Sizes
+from worker.engine.trajectory import LEAST_ROOM
+from worker.jobs import JobFailed
 
 # Beside the method's own passes a scoring looks once at what the model sees in each image.
 LOOKING = 1
 
 Costs = dict[str, dict[str, dict[str, Any]]]
+
+
+def check_room(recipe: Recipe, images: int, budget: int) -> None:
+    """Raises JobFailed, before anything is trained, where this network's steps could not be replayed within `budget` bytes."""
+    least = LEAST_ROOM * Sizes(recipe, images, "last_epoch").point_bytes
+    if budget < least:
+        raise JobFailed(
+            f"The network {recipe.network} is too large to be scored here: replaying its steps takes {least:,} bytes, and "
+            f"WINNOW_SCORING_MEMORY_BYTES allows {budget:,}. Raise that setting, or choose a smaller network; nothing was trained."
+        )
 
 
 def of_run(training: Training, images: int, validation: int, budget: int) -> Costs:

@@ -21,6 +21,7 @@ def train_run(context: JobContext) -> None:
         images = arrays.load(session, context.storage, run.version_id, "train")
         validation = arrays.load(session, context.storage, run.version_id, "validation")
         recipe = _recipe(run, images, arrays.class_names(session, run.data_set_id))
+    costs.check_room(recipe, len(images), context.settings.scoring_memory_bytes)
     context.log(_words(recipe, images, validation))
     told = _Told(context, recipe.epochs)
     folder = context.storage.run(context.subject_id)

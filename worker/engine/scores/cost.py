@@ -142,8 +142,9 @@ def replaying(sizes: Sizes) -> float:
     """Images of the training steps that a replay of the span repeats."""
     if sizes.store == "every_step":
         return 0
-    whole = trajectory.points_held(sizes.steps, sizes.steps) * sizes.point_bytes <= sizes.budget
-    again = 1 if whole else 2
+    # Where the budget has no room at all, the scoring is refused; the least is as good an answer as any.
+    room = max(trajectory.LEAST_ROOM, sizes.budget // sizes.point_bytes)
+    again = trajectory.replayed_steps(sizes.steps, room) / sizes.steps
     return sizes.count * again * sizes.epochs + from_seed(sizes)
 
 
