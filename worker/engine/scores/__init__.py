@@ -85,8 +85,9 @@ def score(
     where = devices.choose(device, training.record.environment)
     run, _ = runner(training.recipe, images, device=where)
     replay = Replay(training, run, memory_budget, allow_drift)
-    replay.check(chosen.needs, span)
-    asked = Asked(replay, validation, span, 1.0, progress or (lambda _done, _total: None), own)
+    told = progress or (lambda _done, _total: None)
+    replay.check(chosen.needs, span, lambda: told(0, 1))
+    asked = Asked(replay, validation, span, 1.0, told, own)
     started = time.perf_counter()
     with devices.exact(where, int(training.record.environment["threads"])):
         values, report = _worked_out(asked, chosen, damping, verify)
