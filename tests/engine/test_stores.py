@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.engine.conftest import a_recipe
+from tests.engine.pretended_machine import other_arithmetic
 from worker.engine import EngineError, ReplayDrift, score, train, trajectory
 from worker.engine.data import batches
 from worker.engine.replay import Replay
@@ -152,17 +153,6 @@ def test_a_file_of_another_run_is_a_sentence(images, validation, tmp_path):
     shutil.copy(tmp_path / "b" / "epoch-0002.safetensors", tmp_path / "a")
     with pytest.raises(EngineError, match=r"epoch-0002.*another recipe or image list"):
         score(training, images, validation)
-
-
-def other_arithmetic(monkeypatch):
-    """A machine whose sums end in other bits."""
-    real = Runner.advance
-
-    def advance(self, *arguments):
-        (params, state), logits, losses = real(self, *arguments)
-        return (params * (1 + 1e-6), state), logits, losses
-
-    monkeypatch.setattr(Runner, "advance", advance)
 
 
 @pytest.mark.parametrize("store", ["epoch_starts", "recipe"])

@@ -10,7 +10,7 @@ from worker.engine.errors import EngineError, ReplayDrift
 from worker.engine.optimizers import initial_state
 from worker.engine.retrace import TrainingStep
 from worker.engine.steps import StepsReader
-from worker.engine.training import Runner, Training, runner
+from worker.engine.training import Runner, Training, repeats, runner
 from worker.engine.trajectory import Point
 
 
@@ -51,6 +51,12 @@ class Replay:
                 "This run kept its last parameters only, so its steps cannot be replayed; use the method final_params, "
                 "or train again with the store epoch_starts."
             )
+
+    def check_repeats(self, epoch: int) -> None:
+        """Repeat the first step of epoch `epoch` (from 0), or of the first where the store keeps no starts. Raises ReplayDrift if it drifts."""
+        epoch = epoch if self._keeps_starts() else 0
+        if not repeats(self.run, self.training.record, epoch, self.start(epoch)):
+            self._drift(epoch)
 
     def epoch(self, epoch: int) -> Iterator[TrainingStep]:
         """The steps of epoch `epoch` (from 0), last first. Raises ReplayDrift where the replay does not reach the recorded hash."""
@@ -183,8 +189,10 @@ class Replay:
         return lambda point: self._check(epoch, point, self.training.history[epoch].params_hash)
 
     def _check(self, epoch: int, point: Point, recorded: str) -> None:
-        if trajectory.params_hash(point[0]) == recorded:
-            return
+        if trajectory.params_hash(point[0]) != recorded:
+            self._drift(epoch)
+
+    def _drift(self, epoch: int) -> None:
         if not self.allow_drift:
             raise ReplayDrift(epoch + 1, self.training.record.environment, devices.environment(self.run.device))
         self.drifted = True
