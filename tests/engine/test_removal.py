@@ -1,10 +1,13 @@
 """Really leaving images out, against what their influence predicted."""
 
+import json
+
 import numpy as np
 import pytest
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import EngineError, Images, evaluate, leave_out, score, train
+from tests.engine.pretended_machine import other_arithmetic, other_rate
+from worker.engine import EngineError, Images, ReplayDrift, evaluate, leave_out, load_training, score, train
 
 
 def test_leaving_each_image_out_changes_the_loss_as_their_influence_says(images, validation, tmp_path):
@@ -43,3 +46,23 @@ def test_images_of_another_run_are_refused(images, validation, tmp_path):
     other: Images = some_images(44)
     with pytest.raises(EngineError, match="not the images that the run was trained on"):
         leave_out(training, other, validation, np.array([0]), tmp_path / "without")
+
+
+@pytest.mark.parametrize("other", [other_arithmetic, other_rate])
+@pytest.mark.parametrize("store", ["epoch_starts", "every_step", "final_params"])
+@pytest.mark.parametrize("batch_size", [8, 45], ids=["many steps", "one step"])
+def test_a_run_that_does_not_repeat_here_is_not_compared_with(images, validation, tmp_path, monkeypatch, other, store, batch_size):
+    training = train(a_recipe(epochs=2, batch_size=batch_size), images, None, tmp_path / "with", store=store)
+    other(monkeypatch)
+    with pytest.raises(ReplayDrift, match="epoch 1 did not reach"):
+        leave_out(training, images, validation, np.array([0]), tmp_path / "without")
+    assert not (tmp_path / "without").exists()
+
+
+def test_a_record_of_other_steps_is_not_compared_with(images, validation, tmp_path):
+    train(a_recipe(epochs=2), images, None, tmp_path / "with")
+    record = json.loads((tmp_path / "with" / "run.json").read_text())
+    record["first_steps"][0] = "0" * 64
+    (tmp_path / "with" / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ReplayDrift, match="epoch 1 did not reach"):
+        leave_out(load_training(tmp_path / "with"), images, validation, np.array([0]), tmp_path / "without")

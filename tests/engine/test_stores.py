@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.engine.conftest import a_recipe
+from tests.engine.pretended_machine import other_arithmetic
 from worker.engine import EngineError, ReplayDrift, score, train, trajectory
 from worker.engine.data import batches
 from worker.engine.replay import Replay
@@ -147,23 +148,38 @@ def test_a_damaged_store_is_a_sentence(images, validation, tmp_path, store, dama
         score(training, images, validation)
 
 
+@pytest.mark.parametrize(
+    ("store", "method"), [("epoch_starts", "sgd_influence"), ("every_step", "sgd_influence"), ("epoch_starts", "tracin")]
+)
+def test_a_damaged_file_of_the_epoch_read_last_is_found_before_the_work(images, validation, tmp_path, store, method):
+    training = train(a_recipe(epochs=4), images, None, tmp_path, store=store)
+    path = trajectory.steps_file(tmp_path, 0) if store == "every_step" else trajectory.epoch_file(tmp_path, int(method == "tracin"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    done = []
+    with pytest.raises(EngineError, match=rf"{path.name}.*damaged.*train this run again"):
+        score(training, images, validation, method, span="all_epochs", progress=lambda steps, _total: done.append(steps))
+    assert set(done) == {0}
+    # The last epoch does not read it.
+    assert score(training, images, validation, method).exact
+
+
+def test_steps_of_another_epoch_are_found_before_the_work(images, validation, tmp_path):
+    training = train(a_recipe(), images, None, tmp_path, store="every_step")
+    shutil.copy(trajectory.steps_file(tmp_path, 1), trajectory.steps_file(tmp_path, 0))
+    done = []
+    with pytest.raises(EngineError, match=r"steps-0000\.safetensors.*damaged"):
+        score(training, images, validation, span="all_epochs", progress=lambda steps, _total: done.append(steps))
+    assert set(done) == {0}
+
+
 def test_a_file_of_another_run_is_a_sentence(images, validation, tmp_path):
     training = train(a_recipe(), images, None, tmp_path / "a")
     train(a_recipe(seed=8), images, None, tmp_path / "b")
     shutil.copy(tmp_path / "b" / "epoch-0002.safetensors", tmp_path / "a")
     with pytest.raises(EngineError, match=r"epoch-0002.*another recipe or image list"):
         score(training, images, validation)
-
-
-def other_arithmetic(monkeypatch):
-    """A machine whose sums end in other bits."""
-    real = Runner.advance
-
-    def advance(self, *arguments):
-        (params, state), logits, losses = real(self, *arguments)
-        return (params * (1 + 1e-6), state), logits, losses
-
-    monkeypatch.setattr(Runner, "advance", advance)
 
 
 @pytest.mark.parametrize("store", ["epoch_starts", "recipe"])

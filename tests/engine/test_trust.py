@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from tests.engine.conftest import a_recipe
-from worker.engine import EngineError, Images, ensemble, leave_out, score, train, trust_words, warns
+from tests.engine.pretended_machine import other_arithmetic, other_rate
+from worker.engine import EngineError, Images, ReplayDrift, ensemble, leave_out, score, train, trust_words, warns
 from worker.engine.scores import trust
 from worker.engine.scores.cost import deltas
 from worker.engine.scores.damping import error
 from worker.engine.scores.trust import measured_change, top_group
-from worker.engine.training import runner
+from worker.engine.training import Runner, runner
 from worker.engine.trajectory import stored_bytes
 
 
@@ -198,3 +199,38 @@ def test_the_groups_are_disjoint_and_really_left_out(noisy, validation, tmp_path
     everyone = np.concatenate([positions for positions, _, _ in left])
     assert len(np.unique(everyone)) == len(everyone)
     assert {tuple(epochs) for _, epochs, _ in left} == {(2,)}
+
+
+@pytest.mark.parametrize("other", [other_arithmetic, other_rate])
+@pytest.mark.parametrize(
+    ("method", "store", "asked"),
+    [
+        ("influence_function", "epoch_starts", {"verify": True}),
+        ("influence_function", "recipe", {"verify": True}),
+        ("final_params", "epoch_starts", {"verify": True}),
+        ("final_params", "final_params", {"verify": True}),
+        ("sgd_influence", "every_step", {"verify": True}),
+        ("sgd_influence", "epoch_starts", {"damping": "auto"}),
+        ("sgd_influence", "every_step", {"damping": "auto"}),
+    ],
+)
+def test_removals_are_measured_only_where_the_run_repeats(images, validation, tmp_path, monkeypatch, other, method, store, asked):
+    training = train(a_recipe(), images, None, tmp_path, store=store)
+    other(monkeypatch)
+    steps, real = [], Runner.advance
+    monkeypatch.setattr(Runner, "advance", lambda self, *arguments: steps.append(1) or real(self, *arguments))
+    with pytest.raises(ReplayDrift, match="did not reach the recorded parameters"):
+        score(training, images, validation, method, **asked)
+    # Found out by the first step that is made, not after a training or twelve
+    assert len(steps) == 1
+    drifted = score(training, images, validation, method, allow_drift=True, **asked)
+    assert not drifted.exact
+    assert "measured_change" in drifted.report or "damping_errors" in drifted.report
+
+
+def test_what_measures_nothing_does_not_ask_for_the_runs_steps(images, validation, tmp_path, monkeypatch):
+    training = train(a_recipe(), images, None, tmp_path)
+    other_arithmetic(monkeypatch)
+    for method in ("final_params", "influence_function", "tracin"):
+        score(training, images, validation, method)
+    score(training, images, validation, "highest_loss", verify=True)

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from worker.engine import checks, devices
 from worker.engine.data import Images, Integers
-from worker.engine.errors import EngineError
+from worker.engine.errors import EngineError, ReplayDrift
 from worker.engine.evaluation import evaluate
-from worker.engine.training import Training, train
+from worker.engine.optimizers import initial_state
+from worker.engine.training import Training, repeats, runner, train
 from worker.engine.trajectory import Progress
 
 
@@ -30,7 +32,8 @@ def leave_out(
     all_epochs is the first-order estimate of. images: the N training images of the run. positions: (K,) int64 within 0…N−1.
 
     Raises EngineError, before anything is trained, for images that are not the run's or do not fit, for positions that are none, outside the
-    list, or all of it, and for a run that keeps no parameters to compare with.
+    list, or all of it, and for a run that keeps no parameters to compare with; ReplayDrift where the run's own first step does not come out here
+    as it did: the change measured would be that of the machine, too.
     """
     checks.before_scoring(training.record, images, validation)
     if not training.params.numel():
@@ -45,5 +48,13 @@ def leave_out(
     # Where the run was made: another device rounds differently, and that would be measured too.
     device = devices.choose("auto", training.record.environment)
     with devices.exact(device, int(training.record.environment["threads"])):
+        _check_repeats(training, images, device)
         without = train(training.recipe, images, None, folder, leave_out=mask, progress=progress, device=device.type)
     return Removal(without, evaluate(without, validation)[1] - evaluate(training, validation)[1])
+
+
+def _check_repeats(training: Training, images: Images, device: torch.device) -> None:
+    """Raises ReplayDrift unless the run's first step, from its seed, comes out here as it did."""
+    run, initial = runner(training.recipe, images, device=device)
+    if not repeats(run, training.record, 0, (initial, initial_state(run.recipe, initial))):
+        raise ReplayDrift(1, training.record.environment, devices.environment(device))

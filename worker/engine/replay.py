@@ -1,6 +1,6 @@
 """The steps of a finished run, epoch by epoch, last first."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -10,7 +10,7 @@ from worker.engine.errors import EngineError, ReplayDrift
 from worker.engine.optimizers import initial_state
 from worker.engine.retrace import TrainingStep
 from worker.engine.steps import StepsReader
-from worker.engine.training import Runner, Training, runner
+from worker.engine.training import Runner, Training, repeats, runner
 from worker.engine.trajectory import Point
 
 
@@ -26,8 +26,11 @@ class Replay:
     # Epoch starts that were replayed from the seed, where the store keeps none.
     starts: dict[int, Point] = field(default_factory=dict)
 
-    def check(self, needs: str, span: str) -> None:
-        """Raises EngineError where what a method needs of this run (`Method.needs`) cannot be had, or not within the budget."""
+    def check(self, needs: str, span: str, beat: Callable[[], None] = lambda: None) -> None:
+        """Raises EngineError where what a method needs of this run (`Method.needs`) cannot be had, is damaged, or not within the budget.
+
+        beat: called before each set of parameters that is read; may raise to stop.
+        """
         store = self.training.record.store
         steps, epochs = needs == "steps", needs == "epochs" and span == "all_epochs"
         if steps or epochs:
@@ -37,6 +40,9 @@ class Replay:
         elif self.budget < 2 * self._point_bytes():
             # Also raised for what needs no steps: two sets of parameters are the least that any retracing holds.
             trajectory.room_for(1, self.budget, self._point_bytes())
+        if needs in ("steps", "epochs") and self._keeps_starts():
+            last = self.run.recipe.epochs
+            self._check_files(needs, range(last - 1 if span == "last_epoch" else 0, last), beat)
 
     def check_steps(self) -> None:
         """Raises EngineError where the run's steps are lost."""
@@ -45,6 +51,12 @@ class Replay:
                 "This run kept its last parameters only, so its steps cannot be replayed; use the method final_params, "
                 "or train again with the store epoch_starts."
             )
+
+    def check_repeats(self, epoch: int) -> None:
+        """Repeat the first step of epoch `epoch` (from 0), or of the first where the store keeps no starts. Raises ReplayDrift if it drifts."""
+        epoch = epoch if self._keeps_starts() else 0
+        if not repeats(self.run, self.training.record, epoch, self.start(epoch)):
+            self._drift(epoch)
 
     def epoch(self, epoch: int) -> Iterator[TrainingStep]:
         """The steps of epoch `epoch` (from 0), last first. Raises ReplayDrift where the replay does not reach the recorded hash."""
@@ -76,10 +88,15 @@ class Replay:
         path = trajectory.epoch_file(self.training.folder, epoch)
         if not path.exists() and not self._keeps_starts():
             return self._from_seed(epoch)
+        return trajectory.placed(self._read_start(epoch), self.run.device)
+
+    def _read_start(self, epoch: int) -> Point:
+        """θ and s from the file of an epoch's start. Raises EngineError where it is missing, damaged or another run's."""
+        path = trajectory.epoch_file(self.training.folder, epoch)
         point = trajectory.read_point(path, self.training.record.run)
         if epoch and trajectory.params_hash(point[0]) != self.training.history[epoch - 1].params_hash:
             raise EngineError(f"The run's file {path.name} is damaged: it does not hold what the run recorded; train this run again.")
-        return trajectory.placed(point, self.run.device)
+        return point
 
     def final_params(self) -> torch.Tensor:
         """θ_T, (P,)."""
@@ -89,13 +106,7 @@ class Replay:
     def _points(self, epoch: int, order: list[data.Integers]) -> Iterator[tuple[int, Point]]:
         steps = len(order)
         if self.training.record.store == "every_step":
-            path = trajectory.steps_file(self.training.folder, epoch)
-            stored = StepsReader(path, self.training.record.run)
-            for t in reversed(range(steps)):
-                point = stored.point(t)
-                # Another epoch's file would have its place in the run wrong; after its first step it shows.
-                if t == 1 and trajectory.params_hash(point[0]) != self.training.record.first_steps[epoch]:
-                    raise trajectory.damaged(path)
+            for t, point in self._read_steps(epoch, reversed(range(steps))):
                 yield t, trajectory.placed(point, self.run.device)
             return
         room = trajectory.room_for(steps, self.budget, self._point_bytes(), self._starts_in_memory())
@@ -107,6 +118,31 @@ class Replay:
                 lambda point, t: self._advance(point, epoch, t, order[t], *batch(t)),
                 self._arrived(epoch),
             )
+
+    def _read_steps(self, epoch: int, steps: Iterable[int]) -> Iterator[tuple[int, Point]]:
+        """Points of an epoch from its file, one at a time. Raises EngineError where it is missing, damaged, another run's or epoch's."""
+        path = trajectory.steps_file(self.training.folder, epoch)
+        stored = StepsReader(path, self.training.record.run)
+        for t in steps:
+            point = stored.point(t)
+            # Another epoch's file would have its place in the run wrong; after its first step it shows.
+            if t == 1 and trajectory.params_hash(point[0]) != self.training.record.first_steps[epoch]:
+                raise trajectory.damaged(path)
+            yield t, point
+            # Not to be held while the next is read.
+            del point
+
+    def _check_files(self, needs: str, epochs: range, beat: Callable[[], None]) -> None:
+        """Read what the epochs' files hold, one set of parameters at a time, which compares their checksums and the hashes that the run recorded."""
+        for epoch in epochs:
+            beat()
+            if needs == "epochs":
+                self._read_start(epoch + 1)
+            elif self.training.record.store == "epoch_starts":
+                self._read_start(epoch)
+            else:
+                for _ in self._read_steps(epoch, range(self.run.steps)):
+                    beat()
 
     def _advance(self, point: Point, epoch: int, t: int, positions: data.Integers, x: torch.Tensor, y: torch.Tensor) -> Point:
         point = self.run.advance(point, x, y, positions, self.run.rate(epoch, t))[0]
@@ -153,8 +189,10 @@ class Replay:
         return lambda point: self._check(epoch, point, self.training.history[epoch].params_hash)
 
     def _check(self, epoch: int, point: Point, recorded: str) -> None:
-        if trajectory.params_hash(point[0]) == recorded:
-            return
+        if trajectory.params_hash(point[0]) != recorded:
+            self._drift(epoch)
+
+    def _drift(self, epoch: int) -> None:
         if not self.allow_drift:
             raise ReplayDrift(epoch + 1, self.training.record.environment, devices.environment(self.run.device))
         self.drifted = True

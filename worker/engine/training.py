@@ -296,12 +296,16 @@ def _resume(run: Runner, record: RunRecord, folder: Path, initial: torch.Tensor)
 def _check_goes_on(run: Runner, record: RunRecord, folder: Path) -> None:
     """Raises CannotGoOn unless a step comes out as it did: another machine rounds differently, and a network's name may mean another now."""
     epoch = len(record.history) - 1
-    point = trajectory.placed(trajectory.read_point(trajectory.epoch_file(folder, epoch), record.run), run.device)
-    positions = data.batches(run.recipe, run.images, epoch)[0]
-    point = run.advance(point, *run.batch(epoch, positions), positions, run.rate(epoch, 0))[0]
-    expected = record.first_steps[epoch] if run.steps > 1 else record.history[epoch].params_hash
-    if trajectory.params_hash(point[0]) != expected:
+    start = trajectory.placed(trajectory.read_point(trajectory.epoch_file(folder, epoch), record.run), run.device)
+    if not repeats(run, record, epoch, start):
         raise CannotGoOn(record.environment, devices.environment(run.device))
+
+
+def repeats(run: Runner, record: RunRecord, epoch: int, start: Point) -> bool:
+    """Whether the first step of epoch `epoch` (from 0), made here from the epoch's start, comes out as the run recorded it."""
+    positions = data.batches(run.recipe, run.images, epoch)[0]
+    point = run.advance(start, *run.batch(epoch, positions), positions, run.rate(epoch, 0))[0]
+    return trajectory.params_hash(point[0]) == (record.first_steps[epoch] if run.steps > 1 else record.history[epoch].params_hash)
 
 
 def _epoch(

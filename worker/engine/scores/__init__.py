@@ -85,8 +85,9 @@ def score(
     where = devices.choose(device, training.record.environment)
     run, _ = runner(training.recipe, images, device=where)
     replay = Replay(training, run, memory_budget, allow_drift)
-    replay.check(chosen.needs, span)
-    asked = Asked(replay, validation, span, 1.0, progress or (lambda _done, _total: None), own)
+    told = progress or (lambda _done, _total: None)
+    replay.check(chosen.needs, span, lambda: told(0, 1))
+    asked = Asked(replay, validation, span, 1.0, told, own)
     started = time.perf_counter()
     with devices.exact(where, int(training.record.environment["threads"])):
         values, report = _worked_out(asked, chosen, damping, verify)
@@ -116,7 +117,12 @@ def _chosen(method: str, span: str, damping: float | str) -> Method:
 
 
 def _worked_out(asked: Asked, method: Method, damping: float | Literal["auto"], verify: bool) -> Scored:
-    """The scores, (N,), and what can be said of them. Raises EngineError where they are not numbers."""
+    """The scores, (N,), and what can be said of them. Raises EngineError where they are not numbers.
+
+    Raises ReplayDrift, before any work, where removals are to be measured and the run's steps do not come out here as they did.
+    """
+    if damping == "auto" or (verify and method.predicts):
+        asked.replay.check_repeats(_measured_epochs(asked, method)[0])
     if damping == "auto":
         values, report = choose_damping(asked, method.run)
     else:
@@ -134,6 +140,11 @@ def _worked_out(asked: Asked, method: Method, damping: float | Literal["auto"], 
 
 def _measured(asked: Asked, method: Method, values: np.ndarray) -> float | None:
     """What the removal of the top group really changes, over the epochs that the method speaks of."""
-    last = asked.replay.run.recipe.epochs
-    epochs = range(last - 1 if method.predicts == "span" and asked.span == "last_epoch" else 0, last)
+    epochs = _measured_epochs(asked, method)
     return trust.measured_change(asked.replay, asked.validation, trust.top_group(values), epochs, asked.progress)
+
+
+def _measured_epochs(asked: Asked, method: Method) -> range:
+    """The epochs that are run again where the effect of a removal is measured."""
+    last = asked.replay.run.recipe.epochs
+    return range(last - 1 if method.predicts == "span" and asked.span == "last_epoch" else 0, last)

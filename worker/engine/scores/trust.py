@@ -64,6 +64,7 @@ def measured_change(replay: Replay, validation: Images, positions: np.ndarray, e
     """The change of the mean validation loss when `epochs`, up to the end, are run again without the images at `positions`.
 
     Order, divisor, augmentation and seeds stay: "Retrain Last" for the last epoch, "Retrain All" for all. None where that training diverges.
+    The run's own steps must come out here as they did (`Replay.check_repeats`): a drift would be measured as if it came of the removal.
     """
     run = replay.run
     keep = torch.ones(len(run.images))
