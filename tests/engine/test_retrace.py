@@ -10,7 +10,7 @@ from tests.engine.conftest import a_recipe
 from worker.engine.models import Network
 from worker.engine.optimizers import initial_state, optimizer
 from worker.engine.recipe import SCHEDULES
-from worker.engine.retrace import TrainingStep, fused_pass, mean_gradient_of, products, retrace
+from worker.engine.retrace import TrainingStep, fused_pass, fused_pass_in_parts, mean_gradient_of, products, retrace
 
 COUNT, BATCH, FEATURES, CLASSES, EPOCHS = 12, 4, 5, 3, 3
 
@@ -104,6 +104,30 @@ def test_left_out_images_have_no_part_in_the_hessian_and_the_divisor_stays(netwo
 
     _, product = fused_pass(network, start, direction, x, y, weights)
     torch.testing.assert_close(product, torch.func.hessian(mean_loss)(start) @ direction, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("left_out", [None, 0, 9])
+@pytest.mark.parametrize(("images_a_pass", "sizes"), [(4, [4, 4, 3]), (6, [6, 5]), (1, [1] * 11)])
+def test_the_fused_pass_in_parts_equals_the_whole_one(network, start, sample, monkeypatch, images_a_pass, sizes, left_out):
+    # Eleven images, so that parts differ in size: an average of theirs would be wrong.
+    x, y = sample[0][:11], sample[1][:11]
+    weights = None if left_out is None else torch.ones(11, dtype=torch.float64).index_fill(0, torch.tensor(left_out), 0)
+    step = TrainingStep(start, {}, x, y, torch.arange(11), 0.1, weights)
+    direction = torch.linspace(-1, 1, network.size, dtype=torch.float64)
+    inner, hessian_product = fused_pass(network, start, direction, x, y, weights)
+
+    seen = []
+
+    def counted(*arguments):
+        seen.append(len(arguments[4]))
+        return fused_pass(*arguments)
+
+    monkeypatch.setattr(Network, "images_a_pass", lambda *_arguments: images_a_pass)
+    monkeypatch.setattr("worker.engine.retrace.fused_pass", counted)
+    inner_in_parts, product_in_parts = fused_pass_in_parts(network, step, direction)
+    assert seen == sizes
+    torch.testing.assert_close(inner_in_parts, inner, rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(product_in_parts, hessian_product, rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("settings", OPTIMIZERS.values(), ids=OPTIMIZERS)
