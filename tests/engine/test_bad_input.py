@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import METHODS, NETWORKS, EngineError, Images, explain, score, train
+from worker.engine import METHODS, NETWORKS, EngineError, Images, ensemble, explain, explain_most, read_out, score, train
 from worker.engine.models import Network
 from worker.engine.training import Runner
 
@@ -115,6 +115,11 @@ def no_look(monkeypatch):
         ({"memory_budget": 1000}, r"memory budget of 1,000 bytes is below two sets of parameters \(\d\d,\d\d\d bytes\); allow more"),
         ({"memory_budget": 100_000}, r"holds 2 sets of parameters, and replaying an epoch of 6 steps needs 3 \([\d,]+ bytes\); allow more"),
         ({"memory_budget": 1000, "method": "final_params"}, "below two sets of parameters"),
+        ({"memory_budget": "1GB"}, r"memory budget must be a whole number of bytes above 0, such as 2\*\*30, not '1GB'"),
+        ({"memory_budget": None}, "memory budget must be a whole number of bytes .*, not None"),
+        ({"memory_budget": True}, "memory budget must be a whole number of bytes .*, not True"),
+        ({"memory_budget": 1e9}, r"memory budget must be a whole number of bytes .*, not 1000000000\.0"),
+        ({"memory_budget": -1}, "memory budget must be a whole number of bytes above 0, .*, not -1"),
         ({"damping": 0.0}, "Damping must be above 0 and at most 1"),
         ({"damping": 1.5}, "Damping must be above 0 and at most 1"),
         ({"damping": "best"}, "Damping must be above 0 and at most 1"),
@@ -142,6 +147,12 @@ def test_scoring_refuses_what_makes_no_sense_before_it_looks_at_an_image(images,
 def test_a_cost_refuses_the_options_that_scoring_refuses():
     with pytest.raises(EngineError, match="iterations counts something"):
         METHODS["influence_function"].cost(a_recipe(), 100, options={"iterations": 0.5})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_cost_refuses_a_span_that_there_is_not(method):
+    with pytest.raises(EngineError, match="no span called 'nospan'; there are last_epoch, all_epochs"):
+        METHODS[method].cost(a_recipe(), 100, span="nospan")
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 2**40 + 3])
@@ -177,8 +188,37 @@ def test_scores_that_overflow_are_a_sentence(images, validation, tmp_path, monke
         score(training, images, validation)
 
 
-@pytest.mark.parametrize("position", [-1, 45])
+@pytest.mark.parametrize("position", [-1, 45, 1.5, 3.0, True, None, "3"])
 def test_explaining_an_image_that_is_not_there_is_a_sentence(images, validation, tmp_path, position):
     training = train(a_recipe(epochs=1), images, None, tmp_path)
-    with pytest.raises(EngineError, match=f"Choose an image between 0 and 44, not {position}"):
-        explain(training, images, validation, position)
+    readout = read_out(training, images, validation)
+    for ask in (
+        lambda: explain(training, images, validation, position),
+        lambda: explain_most(training, images, validation, position, readout),
+    ):
+        with pytest.raises(EngineError, match=f"Choose an image by a whole number between 0 and 44, not {position!r}"):
+            ask()
+
+
+def test_numpys_whole_numbers_are_whole_numbers(images, validation, tmp_path):
+    training = train(a_recipe(epochs=1), images, None, tmp_path)
+    np.testing.assert_array_equal(explain(training, images, validation, np.int64(3)), explain(training, images, validation, 3))
+    assert score(training, images, validation, memory_budget=np.int64(2**30)).exact
+
+
+def test_what_is_no_run_recipe_or_score_is_a_sentence_that_says_where_to_get_one(images, validation, tmp_path):
+    for ask, sentence in (
+        (
+            lambda: train(None, images, validation, tmp_path),
+            r"recipe must be given as worker\.engine\.Recipe, not as NoneType; default_recipe makes",
+        ),
+        (
+            lambda: score(None, images, validation),
+            r"run must be given as worker\.engine\.Training, not as NoneType; train and load_training",
+        ),
+        (lambda: score(tmp_path, images, validation), r"run must be given as worker\.engine\.Training, not as PosixPath"),
+        (lambda: explain(None, images, validation, 3), r"run must be given as worker\.engine\.Training, not as NoneType"),
+        (lambda: ensemble([None]), r"scores of each run must be given as worker\.engine\.Scores, not as NoneType; score returns them"),
+    ):
+        with pytest.raises(EngineError, match=sentence):
+            ask()

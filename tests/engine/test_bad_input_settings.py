@@ -1,11 +1,13 @@
 """A setting of the wrong kind is a sentence when it is given; numbers and lists of another library become Python's own."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import EngineError, Recipe, default_recipe, paired_difference, register_weights, train
+from worker.engine import EngineError, Recipe, default_recipe, leave_out, load_training, paired_difference, register_weights, train
 from worker.engine.weights import keep_weights
 
 
@@ -81,3 +83,10 @@ def test_a_run_needs_a_folder_not_a_file(images, tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(EngineError, match="run is a file; give a folder"):
         train(a_recipe(), images, None, tmp_path / "run")
+
+
+def test_a_folder_of_a_run_may_be_a_word(images, validation, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    training = train(a_recipe(epochs=1), images, None, "run")
+    assert load_training("run").params_hash == load_training(tmp_path / "run").params_hash == training.params_hash
+    assert leave_out(training, images, validation, np.array([3]), "without").training.folder == Path("without")

@@ -1,5 +1,8 @@
 """Input that would only fail, or mean nothing, after long work: found out before the first step."""
 
+from numbers import Integral
+from typing import TypeGuard
+
 import numpy as np
 import torch
 
@@ -35,6 +38,23 @@ def before_scoring(record: RunRecord, images: Images, validation: Images) -> Non
         raise EngineError("These are not the images that the run was trained on; give the same list, with the same labels.")
     if record.left_out:
         raise EngineError("This run left images out, so its images cannot be scored; score the run that it repeats.")
+
+
+def given(value: object, kind: type, what: str, makers: str) -> None:
+    """Raises EngineError unless `what` is of the kind that `makers` make."""
+    if not isinstance(value, kind):
+        raise EngineError(f"The {what} must be given as worker.engine.{kind.__name__}, not as {type(value).__name__}; {makers}.")
+
+
+def whole(value: object) -> TypeGuard[int]:
+    """Whether it is a whole number, Python's or NumPy's; True and False are none here."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def memory_budget(value: object) -> None:
+    """Raises EngineError unless it is a number of bytes."""
+    if not whole(value) or value < 1:
+        raise EngineError(f"The memory budget must be a whole number of bytes above 0, such as 2**30, not {value!r}.")
 
 
 def in_words(error: Exception) -> str:

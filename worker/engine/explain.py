@@ -28,8 +28,8 @@ from worker.engine.optimizers import Step, felt, step_jvp
 from worker.engine.readout import Readout, head_of
 from worker.engine.replay import Replay
 from worker.engine.retrace import TrainingStep, fused_pass_in_parts, mean_gradient, mean_gradient_of, products, update_needs_gradient
-from worker.engine.scores.asked import SPANS
-from worker.engine.training import Training, runner
+from worker.engine.scores.asked import check_span
+from worker.engine.training import MAKERS, Training, runner
 from worker.engine.trajectory import Point, epoch_file
 
 # Steps over which the optimizer's state carries an effect on: momentum 0.9 has spent 97 % of it by then.
@@ -166,8 +166,8 @@ def _point_after(replay: Replay, epoch: int) -> Point:
 
 
 def _check(training: Training, images: Images, validation: Images, position: int, span: str) -> None:
+    checks.given(training, Training, "run", MAKERS)
     checks.before_scoring(training.record, images, validation)
-    if not 0 <= position < len(images):
-        raise EngineError(f"Choose an image between 0 and {len(images) - 1}, not {position}.")
-    if span not in SPANS:
-        raise EngineError(f"There is no span called {span!r}; there are {', '.join(SPANS)}.")
+    if not (checks.whole(position) and 0 <= position < len(images)):
+        raise EngineError(f"Choose an image by a whole number between 0 and {len(images) - 1}, not {position!r}.")
+    check_span(span)

@@ -24,7 +24,7 @@ class Removal:
 
 
 def leave_out(
-    training: Training, images: Images, validation: Images, positions: Integers, folder: Path, *, progress: Progress | None = None
+    training: Training, images: Images, validation: Images, positions: Integers, folder: Path | str, *, progress: Progress | None = None
 ) -> Removal:
     """Repeat a finished run without the images at `positions`, into `folder` (resuming what is there), and measure the change.
 

@@ -26,6 +26,8 @@ from worker.engine.trajectory import EpochReport, Point, Progress, RunRecord
 
 # Every how many steps a training looks whether its loss is still a number: looking makes a GPU wait.
 LOOK = 50
+# Where a Training comes from, for who gave something else.
+MAKERS = "train and load_training return one"
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def train(
     recipe: Recipe,
     images: Images,
     validation: Images | None,
-    folder: Path,
+    folder: Path | str,
     *,
     leave_out: np.ndarray | None = None,
     store: str = "epoch_starts",
@@ -161,6 +163,8 @@ def train(
     Raises EngineError for input that does not fit, CannotGoOn where steps do not come out here as those of the run to resume did, Diverged
     where the loss is no longer a number.
     """
+    folder = Path(folder)
+    checks.given(recipe, Recipe, "recipe", "default_recipe makes one for a list of images")
     if store not in trajectory.STORES:
         raise EngineError(f"There is no store called {store!r}; there are {', '.join(trajectory.STORES)}.")
     if validation is not None:
@@ -345,8 +349,9 @@ def _forget_signals(folder: Path, epoch: int) -> None:
         signals_file(folder, before).unlink(missing_ok=True)
 
 
-def load_training(folder: Path) -> Training:
+def load_training(folder: Path | str) -> Training:
     """A finished run from its folder. Raises EngineError where it is not finished or damaged."""
+    folder = Path(folder)
     record = trajectory.read_record(folder)
     if record is None or len(record.history) < record.recipe.epochs:
         raise EngineError("This run is not finished; train it to the end first.")

@@ -26,13 +26,13 @@ from worker.engine.scores import (
     tracin,
     trust,
 )
-from worker.engine.scores.asked import SPANS, Asked, Method, Scored
+from worker.engine.scores.asked import SPANS, Asked, Method, Scored, check_span
 from worker.engine.scores.cost import Cost, Sizes
 from worker.engine.scores.damping import choose_damping
 from worker.engine.scores.ensemble import ensemble
 from worker.engine.scores.scores import Scores
 from worker.engine.scores.words import trust_words, warns
-from worker.engine.training import Training, runner
+from worker.engine.training import MAKERS, Training, runner
 from worker.engine.trajectory import Progress
 
 __all__ = ["METHODS", "SPANS", "Asked", "Cost", "Method", "Scores", "Sizes", "ensemble", "score", "trust_words", "warns"]
@@ -79,7 +79,9 @@ def score(
 
     Raises EngineError for input that does not fit, before any long work; ReplayDrift where the run cannot be replayed here.
     """
+    checks.given(training, Training, "run", MAKERS)
     chosen = _chosen(method, span, damping)
+    checks.memory_budget(memory_budget)
     own = chosen.with_defaults(options)
     checks.before_scoring(training.record, images, validation)
     where = devices.choose(device, training.record.environment)
@@ -106,8 +108,7 @@ def _chosen(method: str, span: str, damping: float | str) -> Method:
     """The method. Raises EngineError for what does not exist or makes no sense."""
     if method not in METHODS:
         raise EngineError(f"There is no method called {method!r}; there are {', '.join(METHODS)}.")
-    if span not in SPANS:
-        raise EngineError(f"There is no span called {span!r}; there are {', '.join(SPANS)}.")
+    check_span(span)
     chosen = METHODS[method]
     if damping != "auto" and not (isinstance(damping, int | float) and 0 < damping <= 1):
         raise EngineError(f'Damping must be above 0 and at most 1, or "auto", not {damping!r}.')

@@ -18,6 +18,12 @@ from worker.engine.trajectory import Progress
 SPANS = ("last_epoch", "all_epochs")
 
 
+def check_span(span: str) -> None:
+    """Raises EngineError for a span that there is not."""
+    if span not in SPANS:
+        raise EngineError(f"There is no span called {span!r}; there are {', '.join(SPANS)}.")
+
+
 @dataclass(frozen=True)
 class Asked:
     """One scoring as asked for. span: the epochs to look at. damping: δ of the retracing. options: the method's own."""
@@ -68,7 +74,11 @@ class Method:
         return self.needs == "steps"
 
     def cost(self, recipe: Recipe, count: int, span: str = "last_epoch", **further: Any) -> Cost:
-        """What scoring `count` images of a run of `recipe` costs; further: the other fields of `Sizes`, options among them."""
+        """What scoring `count` images of a run of `recipe` costs; further: the other fields of `Sizes`, options among them.
+
+        Raises EngineError for a span or an option that there is not.
+        """
+        check_span(span)
         options = self.with_defaults(further.pop("options", {}))
         return cost_of(self.looks, self.needs, self.predicts, Sizes(recipe, count, span, options=options, **further))
 

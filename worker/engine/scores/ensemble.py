@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from worker.engine import checks
 from worker.engine.errors import EngineError
 from worker.engine.scores import trust
 from worker.engine.scores.scores import Scores
@@ -18,10 +19,12 @@ def ensemble(scores: Sequence[Scores]) -> Scores:
     The report has `runs`, `agreement` (the mean rank correlation of two runs' scores: how much of one run's ranking is luck), the change
     predicted for the average's own top group, and the sums of seconds and bytes.
 
-    Raises EngineError for no scores, several methods, image lists, spans or lists of validation images, or the same run twice.
+    Raises EngineError for no scores, or what is none, several methods, image lists, spans or lists of validation images, or the same run twice.
     """
     if not scores:
         raise EngineError("Give the scores of at least one run to average.")
+    for one in scores:
+        checks.given(one, Scores, "scores of each run", "score returns them")
     first = scores[0]
     if any(one.method != first.method for one in scores):
         raise EngineError(f"An average needs one method; these are {', '.join(sorted({one.method for one in scores}))}.")
