@@ -75,3 +75,28 @@ def test_what_is_no_list_of_images_is_a_sentence_wherever_images_are_asked_for(i
 
 def test_an_empty_subset_is_a_list_without_images():
     assert len(some_images(5).subset(np.array([], dtype=np.int64))) == 0
+
+
+@pytest.mark.parametrize("method", ["tracin", "highest_loss", "sgd_influence"])
+def test_other_pixels_under_the_same_ids_and_labels_are_refused(images, validation, tmp_path, method):
+    training = train(a_recipe(epochs=1), images, None, tmp_path)
+    other = changed(images, pixels=255 - images.pixels)
+    with pytest.raises(EngineError, match=r"not the images that the run was trained on.*same labels and pixels"):
+        score(training, other, validation, method)
+    with pytest.raises(EngineError, match="another recipe or image list"):
+        train(a_recipe(epochs=1), other, None, tmp_path)
+
+
+def test_the_same_pixels_in_other_rows_are_the_same_images(images):
+    backwards = changed(images, pixels=images.pixels[::-1], rows=np.arange(45)[::-1])
+    assert backwards.digest() == images.digest()
+    assert images.subset(np.arange(9)).digest() == backwards.subset(np.arange(9)).digest()
+
+
+def test_the_digest_reads_a_sample_of_the_pixels():
+    images = some_images(1000)
+    pixels = images.pixels.copy()
+    pixels[1] += 1
+    assert changed(images, pixels=pixels).digest() == images.digest()
+    pixels[999] += 1
+    assert changed(images, pixels=pixels).digest() != images.digest()

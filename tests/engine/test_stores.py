@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine.conftest import a_recipe
+from tests.engine.conftest import a_recipe, some_images
 from tests.engine.pretended_machine import other_arithmetic
-from worker.engine import EngineError, ReplayDrift, score, train, trajectory
+from worker.engine import EngineError, Images, ReplayDrift, score, train, trajectory
 from worker.engine.data import batches
 from worker.engine.replay import Replay
 from worker.engine.steps import StepsReader
@@ -192,6 +192,20 @@ def test_a_replay_that_is_not_the_run_stops_at_its_first_step_unless_asked_to_go
         score(training, images, validation)
     assert len(steps) == 1
     assert not score(training, images, validation, allow_drift=True).exact
+
+
+def test_a_drift_says_whether_the_machine_or_what_was_given_is_another(validation, tmp_path):
+    images = some_images(200)
+    training = train(a_recipe(epochs=1), images, None, tmp_path)
+    pixels = images.pixels.copy()
+    pixels[100] = 255 - pixels[100]  # not among those that the digest reads
+    changed = Images(pixels, images.labels, images.ids)
+    with pytest.raises(ReplayDrift, match=r"this same environment .*torch .*so the images' pixels, or the network of that name") as told:
+        score(training, changed, validation)
+    assert "machine" not in str(told.value)
+    training.record.environment["device_name"] = "another processor"
+    with pytest.raises(ReplayDrift, match=r"made with .*another processor.*; this is .*Score on the machine that trained it"):
+        score(training, changed, validation)
 
 
 def test_a_drift_after_the_first_step_is_seen_at_the_end_of_the_epoch(images, validation, tmp_path, monkeypatch):

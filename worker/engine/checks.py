@@ -35,7 +35,7 @@ def before_scoring(record: RunRecord, images: Images, validation: Images) -> Non
     data.check(validation, record.recipe, "validation")
     data.check(images, record.recipe, "training")
     if record.images != images.digest():
-        raise EngineError("These are not the images that the run was trained on; give the same list, with the same labels.")
+        raise EngineError("These are not the images that the run was trained on; give the same list, with the same labels and pixels.")
     if record.left_out:
         raise EngineError("This run left images out, so its images cannot be scored; score the run that it repeats.")
 

@@ -24,6 +24,8 @@ Device = torch.device | str
 
 # Bytes of pixels read at once where they are only summed up.
 SUMMED_BYTES = 2**24
+# Images whose pixels stand for those of their list in its digest.
+SAMPLED_IMAGES = 64
 # Purposes of the draws: each has a stream of its own.
 _ORDER, _ROW_SHIFT, _COLUMN_SHIFT, _FLIP = 1, 2, 3, 4
 
@@ -80,8 +82,10 @@ class Images:
         return Images(self.pixels, self.labels[positions], self.ids[positions], rows)
 
     def digest(self) -> str:
-        """SHA-256 of the list: ids and labels, not pixels."""
-        return hashlib.sha256(self.ids.astype("<i8").tobytes() + self.labels.astype("<i8").tobytes()).hexdigest()
+        """SHA-256 of the list: ids, labels, and the pixels of a sample of the images, as reading all may take minutes."""
+        result = hashlib.sha256(self.ids.astype("<i8").tobytes() + self.labels.astype("<i8").tobytes())
+        result.update(self.take(evenly_spaced(len(self), SAMPLED_IMAGES)).tobytes())
+        return result.hexdigest()
 
 
 def _whole_numbers(values: object, name: str) -> Integers:
@@ -117,7 +121,7 @@ def check(images: Images, recipe: Recipe, what: str) -> None:
 
 def pixel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation a channel of pixels scaled to 0…1, over at most 10,000 evenly spaced images."""
-    positions = np.linspace(0, len(images) - 1, min(len(images), 10_000)).astype(np.int64)
+    positions = evenly_spaced(len(images), 10_000)
     channels = images.pixels.shape[3]
     total, squares = np.zeros(channels, dtype=np.uint64), np.zeros(channels, dtype=np.uint64)
     image_bytes = int(np.prod(images.pixels.shape[1:]))
@@ -130,6 +134,11 @@ def pixel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ..
     std = np.sqrt(np.maximum(squares / (255.0**2 * count) - mean**2, 0.0))
     # Rounded, so that the recipe reads well; a constant channel must not divide by zero.
     return tuple(round(float(m), 4) for m in mean), tuple(max(round(float(s), 4), 0.01) for s in std)
+
+
+def evenly_spaced(count: int, most: int) -> Integers:
+    """At most `most` positions from 0 to count−1, (K,)."""
+    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
 
 def chunks(count: int, size: int) -> Iterator[Integers]:

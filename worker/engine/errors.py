@@ -21,9 +21,15 @@ class ReplayDrift(EngineError):
 
     def __init__(self, epoch: int, recorded: dict[str, str], here: dict[str, str]) -> None:
         self.epoch = epoch
+        failed = f"Replaying epoch {epoch} did not reach the recorded parameters, so exact scores are not possible here."
+        if recorded == here:
+            super().__init__(
+                f"{failed} The run was made in this same environment ({_words(here)}), so the images' pixels, or the network of that name, "
+                "are not those that it was trained with. Give those, train again, or ask for approximate scores."
+            )
+            return
         super().__init__(
-            f"Replaying epoch {epoch} did not reach the recorded parameters, so exact scores are not possible here. "
-            f"The run was made with {_words(recorded)}; this is {_words(here)}. "
+            f"{failed} The run was made with {_words(recorded)}; this is {_words(here)}. "
             "Score on the machine that trained it, train again here, or ask for approximate scores."
         )
 
