@@ -4,9 +4,11 @@ import pytest
 from sqlalchemy import select
 
 from backend.methods import METHODS
-from backend.models import Review, Run, Score, Scoring
+from backend.models import Job, Review, Run, Score, Scoring
 from tests.cleansing_scenario import Scenario
+from tests.engine import pretended_machine
 from tests.worker.scoring import queue_of, start, work
+from worker.jobs import perform
 
 
 def test_a_finished_training_knows_what_every_method_would_cost(trained: Scenario) -> None:
@@ -41,6 +43,22 @@ def test_every_method_fills_a_review_in_the_order_of_its_own_ranking(trained: Sc
     # The chosen method's first image comes first.
     assert rows[0].accuracy_rank == 1
     assert "trust" in scoring.report
+
+
+def test_another_machine_scores_by_what_needs_no_replay_and_measures_nothing(trained: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as elsewhere:
+        pretended_machine.other_arithmetic(elsewhere)
+        review = start(trained, method="tracin")
+        work(trained, review.job_id)
+        replayed = start(trained, method="sgd_influence", span="all_epochs")
+        perform(replayed.job_id, trained.database, trained.storage, trained.settings)
+    with trained.database.transaction(write=False) as session:
+        report = session.get_one(Scoring, review.accuracy_scoring_id).report
+        refused = session.get_one(Job, replayed.job_id)
+    assert "predicted_change" in report
+    assert "measured_change" not in report
+    assert refused.state == "failed"
+    assert "exact scores are not possible here" in (refused.error or "")
 
 
 def test_by_margin_alone_the_queue_is_that_ranking(trained: Scenario) -> None:
