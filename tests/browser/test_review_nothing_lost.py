@@ -227,6 +227,7 @@ def test_decisions_are_never_sent_in_another_persons_name(
     open_grid(page, review)
     press(page, "ArrowRight", "k")
     server.wait_for({2: "keep"})
+    expect(status(page)).to_have_attribute("data-state", "saved")  # the answer has arrived, too
     assert kept(page) == 1
     page.goto(login_link(owner))
     open_grid(page, review)
