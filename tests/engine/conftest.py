@@ -1,10 +1,22 @@
 """Small images that train in a blink."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from worker.engine import NETWORKS, Images, Recipe
+
+# Settings of a recipe for each way that SGD updates.
+SGD: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "weight decay": {"weight_decay": 0.05},
+    "momentum": {"momentum": 0.8},
+    "momentum and weight decay": {"momentum": 0.8, "weight_decay": 0.05},
+    "nesterov": {"momentum": 0.8, "nesterov": True},
+    "nesterov and weight decay": {"momentum": 0.8, "nesterov": True, "weight_decay": 0.05},
+}
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,21 +3,13 @@
 import pytest
 import torch
 
-from tests.engine.conftest import a_recipe
+from tests.engine.conftest import SGD, a_recipe
 from worker.engine.optimizers import initial_state, optimizer
 
 # A rate for each step, as a schedule gives them.
 RATES = (0.1, 0.1, 0.03, 0.05, 0.01, 0.02)
 SIZE = 50
 
-SGD = {
-    "sgd": {},
-    "weight decay": {"weight_decay": 0.05},
-    "momentum": {"momentum": 0.8},
-    "momentum and weight decay": {"momentum": 0.8, "weight_decay": 0.05},
-    "nesterov": {"momentum": 0.8, "nesterov": True},
-    "nesterov and weight decay": {"momentum": 0.8, "nesterov": True, "weight_decay": 0.05},
-}
 ADAM = {
     "adam": {"optimizer": "adam"},
     "adam with weight decay": {"optimizer": "adam", "weight_decay": 0.05},

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.engine.conftest import a_recipe
+from tests.engine.conftest import SGD, a_recipe
 from worker.engine.models import Network
 from worker.engine.optimizers import initial_state, optimizer
 from worker.engine.recipe import SCHEDULES
@@ -14,13 +14,7 @@ from worker.engine.retrace import TrainingStep, fused_pass, fused_pass_in_parts,
 
 COUNT, BATCH, FEATURES, CLASSES, EPOCHS = 12, 4, 5, 3, 3
 
-UPDATES = {
-    "sgd": {},
-    "weight decay": {"weight_decay": 0.05},
-    "momentum": {"momentum": 0.8},
-    "momentum and weight decay": {"momentum": 0.8, "weight_decay": 0.05},
-    "nesterov": {"momentum": 0.8, "nesterov": True},
-    "nesterov and weight decay": {"momentum": 0.8, "nesterov": True, "weight_decay": 0.05},
+UPDATES = SGD | {
     "adam": {"optimizer": "adam", "learning_rate": 0.02},
     "adam with weight decay": {"optimizer": "adam", "learning_rate": 0.02, "weight_decay": 0.05},
     "adamw": {"optimizer": "adamw", "learning_rate": 0.02, "weight_decay": 0.05},
