@@ -72,7 +72,7 @@ docs: $(TESTING) ## Write the tables in docs/ that come from the code: settings,
 	@$(BIN)/python -m tests.documented
 
 # Small ones first. The others take longer, or need more than an install: each says in its first lines what.
-SMALL_BENCHMARKS := fused_step published_speed pipeline_cost storage explain_image import_speed review_page review_keys large_data
+SMALL_BENCHMARKS := fused_step published_speed pipeline_cost storage explain_image explain_click import_speed review_page review_keys large_data
 LARGE_BENCHMARKS := table1 flips curves peers whole_loop
 
 .PHONY: bench

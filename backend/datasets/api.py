@@ -42,6 +42,7 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="Most items of the page.
 _file = {"type": "string", "format": "binary", "description": "A zip of class folders, or with a CSV manifest, or with MNIST's IDX files."}
 _fields = ImportForm.model_json_schema()["properties"]
 _form = {"type": "object", "required": ["file"], "properties": {"file": _file, **_fields}, "additionalProperties": False}
+ZIP_START = b"PK"
 UPLOAD_BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form}}}}
 
 
@@ -72,9 +73,16 @@ def upload_data_set(form: UploadDep, session: SessionDep, user: OwnerDep) -> Dat
 
 
 def import_upload(session: Session, user: User, form: UploadedForm, wanted: ImportForm) -> DataSet:
-    """Keep the uploaded file and queue its import. Raises Invalid where none came."""
+    """Keep the uploaded file and queue its import. Raises Invalid where none came, or what came begins as no zip does."""
     if form.file is None:
         raise Invalid("Choose a zip file first.")
+    with form.file.open("rb") as file:
+        start = file.read(len(ZIP_START))
+    # Anything else that may be wrong with it is the import's to say; this would only leave a data set that nobody wants.
+    if not start:
+        raise Invalid("This file is empty (zero bytes). Choose the zip again; perhaps it was still being written.")
+    if start != ZIP_START:
+        raise Invalid("This file is no zip archive. Put the class folders into a zip, and choose that.")
     archive = PurePosixPath(form.file_name.replace("\\", "/")).name.removesuffix(".zip")
     name = tidy(wanted.name) or tidy(archive) or "Unnamed"
     source = Source(kind="zip", path=str(form.keep()))

@@ -101,7 +101,7 @@ def test_values_out_of_range_are_refused_alike_in_json_and_in_an_upload(api_clie
 
 
 def test_an_upload_lies_byte_for_byte_in_the_folder_of_uploads(api_client: TestClient, database: Database, storage: Storage) -> None:
-    content = os.urandom(3 * 2**20 + 17) + b"\r\n--" + b"\r\n"
+    content = b"PK" + os.urandom(3 * 2**20 + 17) + b"\r\n--" + b"\r\n"
     answer = upload(api_client, content, seed="5", side="64")
     assert answer.status_code == 202
     made = answer.json()
@@ -113,7 +113,7 @@ def test_an_upload_lies_byte_for_byte_in_the_folder_of_uploads(api_client: TestC
 
 def test_boundaries_may_fall_anywhere(app: FastAPI, client: TestClient, database: Database, storage: Storage) -> None:
     """A body cut after every byte is the same upload."""
-    content = b"\r\n--xy\r\n--xyzz--\r\n-" * 3
+    content = b"PK\r\n--xy\r\n--xyzz--\r\n-" * 3
     body = form(("name", None, "Füchse".encode()), ("file", "a.zip", content), ("seed", None, b"9"))
     headers = {"Content-Type": "multipart/form-data; boundary=xyz", "X-CSRF-Token": client.headers["X-CSRF-Token"]}
     headers["Cookie"] = f"{COOKIE}={client.cookies[COOKIE]}"
@@ -163,6 +163,8 @@ def test_a_given_name_is_one_line_without_what_databases_refuse(api_client: Test
         ({"Content-Type": "multipart/form-data; boundary=xyz"}, form(("file", "", b"")), "the form's field “file”"),
         ({"Content-Type": "multipart/form-data; boundary=xyz"}, form(("file", "a.zip", b"PK"))[:-20], "broke off"),
         ({"Content-Type": "multipart/form-data; boundary=xyz"}, b"", "broke off"),
+        ({"Content-Type": "multipart/form-data; boundary=xyz"}, form(("file", "a.zip", b"Dear Sir or Madam,")), "no zip archive"),
+        ({"Content-Type": "multipart/form-data; boundary=xyz"}, form(("file", "a.zip", b"")), "zero bytes"),
         ({"Content-Type": "multipart/form-data; boundary=xyz"}, form(("file", None, b"x" * 20_000)), "belongs into the field “file”"),
         (
             {"Content-Type": "multipart/form-data; boundary=xyz"},

@@ -3,7 +3,8 @@ import { part } from "./review-paint.js";
 
 // An image that is only passed by asks for nothing.
 const PAUSE = 250;
-const POLL = 1000;
+// Between two looks for an answer that is coming: it often is there at once, and need not be asked for often where it takes long.
+const [FIRST_POLL, LAST_POLL] = [150, 1000];
 // Answers kept: those of the next images, and of some that one may come back to.
 const KEPT = 40;
 const NOTHING = { sentence: "\u2026", worse: [], better: [], like_given: [], like_predicted: [] };
@@ -53,7 +54,7 @@ export default class Why {
     for (const side of Object.keys(SIDES)) for (const { thumbnail } of found[side]) new Image().src = thumbnail;
   }
 
-  async #ask(imageId) {
+  async #ask(imageId, poll = FIRST_POLL) {
     const path = `images/${imageId}/why`;
     try {
       let found = await this.#store.get(path);
@@ -61,7 +62,7 @@ export default class Why {
       this.#keep(imageId, found);
       if (this.#shown !== imageId) return;
       this.#paint(found);
-      if (found.state === "waiting") this.#timer = setTimeout(() => this.#ask(imageId), POLL);
+      if (found.state === "waiting") this.#timer = setTimeout(() => this.#ask(imageId, Math.min(1.5 * poll, LAST_POLL)), poll);
     } catch {
       if (this.#shown === imageId) part(this.#root, "why-sentence").textContent = "It cannot be loaded now.";
     }

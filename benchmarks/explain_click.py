@@ -1,0 +1,145 @@
+"""Why is this image suggested: from opening it in the focus view to the pictures of the answer, in a Winnow that runs.
+
+    python -m benchmarks.explain_click [--dataset mnist|cifar10] [--images 2000] [--validation 10000] [--epochs 3] [--looks 6]
+
+A data set imported, trained and scored by `winnow up` (one worker, idle when an image is opened), and a headless Chromium on the same machine. Each
+image that is opened is far from the ones before, so nothing of its answer is there yet: the page asks, the worker retraces the image over the last
+epoch, and the pictures of the validation images that it makes worse and better appear. Times are the browser's own, from the beginning of the
+navigation; the quarter of a second that a page waits before it asks (who only passes by asks for nothing) is in them. The last line is one JSON
+object, seconds. Goal: two seconds on two cores for 10,000 validation images.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+from PIL import Image as Picture
+from playwright.sync_api import Page, sync_playwright
+
+from backend.accounts import service as accounts
+from backend.db import Database
+from backend.processes import running_address
+from backend.settings import Settings
+from benchmarks import _data
+
+GOAL = 2.0
+TEST = 500
+PATIENCE = 600
+# When every picture of the answer had been painted.
+ANSWERED = """async () => {
+  const pictures = () => [...document.querySelectorAll("[data-part=why-worse] img, [data-part=why-better] img")];
+  while (!pictures().length) await new Promise(requestAnimationFrame);
+  await Promise.all(pictures().map((image) => image.decode()));
+  await new Promise(requestAnimationFrame);
+  return performance.now() / 1000;
+}"""
+
+
+def write_data_set(folder: Path, dataset: str, counts: dict[str, int]) -> None:
+    """Real images as class folders below train/, validation/ and test/, `counts` of each."""
+    for split, images in _data.subset(dataset, counts, 0).items():
+        for row, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
+            (folder / split / str(label)).mkdir(parents=True, exist_ok=True)
+            Picture.fromarray(pixels.squeeze()).save(folder / split / str(label) / f"{row}.png")
+
+
+@contextmanager
+def running(home: Path) -> Iterator[str]:
+    """`winnow up` on a free port: its address."""
+    settings = Settings(home=home)
+    environment = {**os.environ, "WINNOW_HOME": str(home), "WINNOW_IMPORT_FOLDERS": str(home.parent)}
+    with open(home / "up.log", "wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "backend.cli", "up", "--port", "0"], env=environment, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while (address := running_address(settings)) is None:
+            if time.monotonic() > deadline:
+                sys.exit(f"Winnow did not start: {(home / 'up.log').read_text()}")
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def finish(api: httpx2.Client) -> None:
+    """Wait until every job has ended."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        jobs = api.get("/jobs").raise_for_status().json()["items"]
+        if failed := [job["error"] for job in jobs if job["state"] == "failed"]:
+            sys.exit(f"A job failed: {failed[0]}")
+        if all(job["state"] == "done" for job in jobs):
+            return
+        if time.monotonic() > deadline:
+            sys.exit("The jobs do not end.")
+        time.sleep(0.2)
+
+
+def start(api: httpx2.Client, path: str, body: dict[str, Any]) -> None:
+    """Begin a job and wait for its end."""
+    api.post(path, json=body).raise_for_status()
+    finish(api)
+
+
+def look(page: Page, rank: int) -> float:
+    """Seconds from opening the image at this rank to the pictures of the answer."""
+    page.goto(f"/reviews/1/focus?at={rank}")
+    if page.locator("[data-part=why]").get_attribute("data-state") == "ready":
+        sys.exit(f"The image at rank {rank} was explained before it was opened: take more images, or fewer looks.")
+    return float(page.evaluate(ANSWERED))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", choices=("mnist", "cifar10"), default="mnist")
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--validation", type=int, default=10_000)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--looks", type=int, default=6)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        home, data = Path(scratch) / "home", Path(scratch) / "data"
+        home.mkdir()
+        write_data_set(data, asked.dataset, {"train": asked.images, "validation": asked.validation, "test": TEST})
+        with running(home) as address:
+            database = Database(Settings(home=home).database)
+            with database.transaction() as session:
+                user = accounts.create_user(session, "benchmark", "owner")
+                token, link = accounts.create_token(session, user, "benchmark"), accounts.issue_login_link(session, user)
+            headers = {"Authorization": f"Bearer {token}"}
+            with httpx2.Client(base_url=f"{address}/api/v1", headers=headers, timeout=60, trust_env=False) as api:
+                start(api, "/data-sets", {"name": asked.dataset, "source": {"kind": "folder", "path": str(data)}})
+                start(api, "/data-sets/1/runs", {"epochs": asked.epochs, "seed": 0})
+                start(api, "/runs/1/reviews", {"method": "sgd_influence"})
+                with sync_playwright() as playwright:
+                    path = os.environ.get("WINNOW_CHROMIUM", "/usr/bin/chromium")
+                    browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+                    page = browser.new_page(base_url=address, bypass_csp=True)
+                    page.goto(f"/?token={link}")
+                    seconds = []
+                    # The worker goes on with the images behind the one that was opened; the last comes first, so no answer is there too early.
+                    for rank in np.linspace(asked.images, asked.images // 4, asked.looks).astype(int):
+                        seconds.append(round(look(page, int(rank)), 2))
+                        finish(api)
+                    browser.close()
+            database.close()
+    worst = max(seconds)
+    _data.end(
+        {**vars(asked), "seconds": seconds, "median_seconds": statistics.median(seconds), "worst_seconds": worst, "met": worst < GOAL}
+    )
+
+
+if __name__ == "__main__":
+    main()
