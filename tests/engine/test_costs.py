@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import METHODS, SPANS, score, stored_bytes, train
+from worker.engine import METHODS, SPANS, features, score, stored_bytes, train
 from worker.engine.models import build
 from worker.engine.scores.cost import Sizes, deltas
 
@@ -127,6 +127,15 @@ def test_seconds_follow_from_those_of_an_epoch_and_memory_from_the_budget():
     sizes = Sizes(recipe, 10_000, "last_epoch")
     assert cost.memory_bytes == min(2**30, 1251 * sizes.params_bytes) + 6 * sizes.params_bytes + 80_000
     assert METHODS["margin"].cost(recipe, 10_000).passes == 0
+
+
+def test_outlier_declares_the_features_that_it_holds(setting):
+    """Those of every image, while they are joined into one table twice, but of no more images than it samples."""
+    recipe, images = setting[0].recipe, setting[1]
+    few, count = features(setting[0], images), 10_000
+    held = METHODS["outlier"].cost(recipe, count).memory_bytes - METHODS["highest_loss"].cost(recipe, count).memory_bytes
+    assert held == 2 * count * few[0].nbytes
+    assert METHODS["outlier"].cost(recipe, 2 * count).memory_bytes - METHODS["highest_loss"].cost(recipe, 2 * count).memory_bytes == held
 
 
 def test_everything_that_is_declared_is_a_sentence():

@@ -55,6 +55,11 @@ class Network:
         return sum(self.sizes)
 
     @property
+    def feature_count(self) -> int:
+        """D, the inputs of the last linear layer; 0 where there is none."""
+        return int(self.module.get_submodule(self.head).weight.shape[1]) if self.head is not None else 0
+
+    @property
     def device(self) -> torch.device:
         """Where the module is."""
         return next(self.module.parameters()).device

@@ -65,12 +65,18 @@ class Sizes:
     @property
     def params_bytes(self) -> int:
         """Bytes of θ."""
-        return 4 * _parameters(self.recipe)
+        return 4 * _sizes(self.recipe)[0]
+
+    @property
+    def features_bytes(self) -> int:
+        """Bytes of what the last linear layer sees of one image."""
+        return 4 * _sizes(self.recipe)[1]
 
 
 @lru_cache(maxsize=32)
-def _parameters(recipe: Recipe) -> int:
-    return build(recipe)[0].size
+def _sizes(recipe: Recipe) -> tuple[int, int]:
+    network, _ = build(recipe)
+    return network.size, network.feature_count
 
 
 @dataclass(frozen=True)

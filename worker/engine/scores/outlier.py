@@ -51,7 +51,9 @@ def _features(asked: Asked, positions: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _looks(sizes: Sizes) -> Looks:
-    return Looks(forward=sizes.count + min(SAMPLE, sizes.count), gradient=from_seed(sizes))
+    sample = min(SAMPLE, sizes.count)
+    # The sample's features lie in memory in parts, and for a moment a second time as one table.
+    return Looks(forward=sizes.count + sample, gradient=from_seed(sizes), held=2 * sample * sizes.features_bytes)
 
 
 METHOD = Method(
