@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 FRONTEND = Path(__file__).resolve().parent.parent / "frontend"
 STATIC = FRONTEND / "static"
+TEN_MINUTES = 600
 
 # Macros that are imported without context still need the token of the page that is being rendered.
 _csrf_token: ContextVar[str] = ContextVar("csrf_token", default="")
@@ -99,8 +100,10 @@ def duration(seconds: float | None) -> str:
 
 
 def about(seconds: float | None) -> str:
-    """125.2 → "about 2 min 5 s"; 0.4 → "less than 1 s"."""
+    """125.2 → "about 2 min 5 s"; 0.4 → "less than 1 s"; from ten minutes on without seconds, which nobody can foretell."""
     words = duration(seconds)
+    if seconds is not None and math.isfinite(seconds) and seconds >= TEN_MINUTES:
+        words = duration(60 * round(seconds / 60)).removesuffix(" 0 s")
     return words if words.startswith(("less", "–")) else f"about {words}"
 
 

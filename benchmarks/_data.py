@@ -130,6 +130,7 @@ def recipe_for(images: Images, seed: int, epochs: int, **settings: object) -> Re
 
 def workers(jobs: int) -> multiprocessing.pool.Pool:
     """Processes of one thread each: with networks this small, that is faster than one process of several threads."""
+    real_data()  # here: a process of the pool that ends is made anew, for ever
     return multiprocessing.get_context("spawn").Pool(jobs, torch.set_num_threads, (1,))
 
 

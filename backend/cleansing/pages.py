@@ -165,7 +165,7 @@ def _dry_run_page(
         most_named=MOST_NAMED,
         most_shown=MOST_SHOWN,
         few=FEW * found.before,
-        seconds=service.expected_seconds(session, review),
+        seconds=service.expected_seconds(session, review, found),
         judgement_words=present.JUDGEMENT_WORDS,
     )
 

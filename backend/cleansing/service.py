@@ -86,10 +86,14 @@ def dry_run(session: Session, user: User, review: Review, floor: int | None = No
     return dry_runs.plan(session, review, datasets.get(session, user, review.data_set_id), floor)
 
 
-def expected_seconds(session: Session, review: Review, fresh_seeds: int = USUAL_SEEDS) -> float | None:
-    """How long the trainings will take at the pace of the review's run, whose own results are not made again. None where that is not known."""
+def expected_seconds(session: Session, review: Review, found: DryRun, fresh_seeds: int = USUAL_SEEDS) -> float | None:
+    """How long the trainings will take at the pace of the review's run, whose own results are not made again. None where that is not known.
+
+    Where nothing leaves there is nothing to draw, and no training for random removal.
+    """
     seconds = session.get_one(Run, review.run_id).report.get("seconds")
-    return None if seconds is None else seconds * (len(ARMS) * (1 + fresh_seeds) - 1)
+    arms = len(ARMS) if found.removed else len(ARMS) - 1
+    return None if seconds is None else seconds * (arms * (1 + fresh_seeds) - 1)
 
 
 def start(session: Session, user: User, review: Review, floor: int | None = None, fresh_seeds: int = USUAL_SEEDS) -> Cleansing:

@@ -28,7 +28,7 @@ class Why:
 
 
 NOT_YET = "Not worked out for this image yet."
-FOUND = "What training on this image did to the images that define harm: of {looked:,}, those most affected as far as a quick look tells."
+FOUND = "Of {looked:,} validation images, those that training on this image changed most, as far as a quick look tells."
 NOTHING = "Training on this image made no measurable difference to any of {looked:,} validation images, as far as a quick look tells."
 COMING = "Being worked out; it takes a moment."
 

@@ -51,4 +51,17 @@ def test_how_long_the_trainings_take_is_said_before_they_start(scenario: Scenari
     with scenario.database.transaction() as session:
         session.get_one(Run, scenario.run_id).report = {"seconds": 60.0}
     # The run's own results are there: 2 trainings with its seed, and 3 for each of 5 fresh starts.
-    assert "With 5 fresh starts this takes about 17 min 0 s, at the pace of your training." in client.get(address).text
+    assert "With 5 fresh starts this takes about 17 min, at the pace of your training." in client.get(address).text
+
+
+def test_new_labels_alone_are_compared_with_the_old_ones_and_with_no_random_removal(scenario: Scenario, client: TestClient) -> None:
+    image = scenario.training_images()[0]
+    scenario.decide([image.id], "relabel", label=(image.label + 1) % 4)
+    with scenario.database.transaction() as session:
+        session.get_one(Run, scenario.run_id).report = {"seconds": 60.0}
+    text = client.get(f"/reviews/{scenario.review_id}/clean").text
+    assert "trained again with the new labels, and for comparison with the old ones" in text
+    # The run's own results are there: 1 training with its seed, and 2 for each of 5 fresh starts.
+    assert "With 5 fresh starts this takes about 11 min, at the pace of your training." in text
+    assert '<span aria-hidden="true">−1</span>' in text
+    assert '<span aria-hidden="true">+1</span>' in text

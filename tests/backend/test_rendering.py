@@ -195,5 +195,10 @@ def test_about_is_not_said_of_less_than_a_second() -> None:
     assert [about(seconds) for seconds in (0.4, 5.2, 125, None)] == ["less than 1 s", "about 5 s", "about 2 min 5 s", "–"]
 
 
+def test_about_speaks_of_no_seconds_from_ten_minutes_on() -> None:
+    times = [about(seconds) for seconds in (599.4, 600, 3004, 3599, 7384, float("inf"))]
+    assert times == ["about 9 min 59 s", "about 10 min", "about 50 min", "about 1 h 0 min", "about 2 h 3 min", "–"]
+
+
 def test_one_thing_is_not_counted_like_many() -> None:
     assert [counted(count, "file") for count in (0, 1, 1_797)] == ["0 files", "1 file", "1,797 files"]

@@ -68,7 +68,7 @@ def test_what_was_worked_out_is_shown_with_pictures_and_labels_in_its_order(
         session.add(VersionChange(version_id=review.version_id, image_id=images[1].id, label=2))
     found = client.get(address(review, first)).json()
     assert found["state"] == "ready"
-    assert "of 1,234, those most affected" in found["sentence"]
+    assert "Of 1,234 validation images, those that" in found["sentence"]
     assert [one["image_id"] for one in found["worse"]] == [images[0].id]
     assert [one["image_id"] for one in found["better"]] == [images[2].id, images[1].id]
     assert found["better"][1]["label_name"] == "right"  # as the review's version has it

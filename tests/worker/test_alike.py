@@ -54,6 +54,21 @@ def test_a_network_without_a_last_layer_is_scored_without_a_map(trained: Scenari
     assert queue_of(trained, review)
 
 
+def test_many_features_are_kept_along_directions_nearly_as_good_as_the_best(trained: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    spread = generator.normal(size=(400, 90)) * 0.95 ** np.arange(90)
+    seen = (spread @ generator.normal(size=(90, 3000)) + 0.1 * generator.normal(size=(400, 3000))).astype(np.float32)
+    images = engine.Images(np.zeros((400, 1, 1, 1), np.uint8), np.zeros(400, np.int64), np.arange(400))
+    monkeypatch.setattr(engine, "features", lambda _training, part: seen[part.ids])
+    training = engine.load_training(trained.storage.run(trained.run_id))
+    kept = alike.compact(training, images, lambda _done: None)
+    of_unit_length = seen / np.linalg.norm(seen, axis=1, keepdims=True)
+    variances = np.linalg.svd(of_unit_length - of_unit_length.mean(0), compute_uv=False) ** 2
+    assert kept.shape == (400, alike.KEPT)
+    assert (kept**2).sum() > 0.99 * variances[: alike.KEPT].sum()
+    assert np.array_equal(kept, alike.compact(training, images, lambda _done: None))
+
+
 def brute(points: np.ndarray, labels: np.ndarray, wanted: np.ndarray) -> list[list[int]]:
     """Neighbours as the definition has them."""
     found = []
