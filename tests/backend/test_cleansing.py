@@ -413,6 +413,15 @@ def test_the_pages_lead_from_the_dry_run_to_the_verdict_and_back(scenario: Scena
     assert current_version(scenario) == scenario.version_id
 
 
+def test_fresh_starts_that_learned_nothing_are_said_beside_the_verdict(
+    scenario: Scenario, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario.decide(of_class(scenario, 0)[:3])
+    monkeypatch.setitem(VERDICT, "doubt", "In 1 of the 3 fresh starts the model has not learned.")
+    measured(scenario, start(scenario))
+    assert "In 1 of the 3 fresh starts the model has not learned." in client.get("/cleansings/1").text
+
+
 def test_a_class_name_is_text_on_every_page_and_never_markup(scenario: Scenario, client: TestClient) -> None:
     scenario.decide(of_class(scenario, 2))
     dry = client.get(f"/reviews/{scenario.review_id}/clean").text

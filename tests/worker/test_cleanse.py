@@ -433,6 +433,15 @@ def test_the_sentence_says_when_only_the_loss_moved() -> None:
     )
 
 
+def test_fresh_starts_that_learned_nothing_are_said_to_be_that() -> None:
+    labels = np.array([0, 0, 1, 2, 3])
+    assert cleanse_verdict.doubt([0.6, 0.41], labels) is None
+    some = cleanse_verdict.doubt([0.6, 0.4, 0.2], labels) or ""
+    assert some.startswith("In 2 of the 3 fresh starts the model has not learned: it names no more test images")
+    assert "(40.0 %)" in some
+    assert (cleanse_verdict.doubt([0.4, 0.2], labels) or "").startswith("In all 2 fresh starts")
+
+
 def test_the_sentence_says_when_random_removal_could_show_as_much_accuracy() -> None:
     measure = {"before": 0.954, "cleaned": 0.98, "difference": 0.026, "ci95": [0.009, 0.044], "random_difference": 0.0}
     loss = {"before": 0.214, "cleaned": 0.05, "difference": -0.164, "ci95": [-0.204, -0.125], "random_difference": 0.007}

@@ -48,6 +48,9 @@ def verdict(plan: Plan, outcomes: Outcomes, seconds: dict[str, float]) -> dict[s
         "per_class": _per_class(plan, outcomes),
         **_changed(plan, outcomes),
         "sentence": sentence(fresh),
+        "doubt": doubt(
+            [float(outcomes["fresh_seeds", seed, "before"].correct(plan.test.labels).mean()) for seed in plan.fresh_seeds], plan.test.labels
+        ),
         # Whether the data got better, not whether one run got luckier: fresh starts decide.
         "judgement": fresh["judgement"],
         "seconds": seconds,
@@ -179,6 +182,23 @@ def _fresh_right(plan: Plan, outcomes: Outcomes, arm: str) -> Floats:
     """In how many fresh starts each test image is recognised, (M,)."""
     right = (outcomes["fresh_seeds", seed, arm].correct(plan.test.labels) for seed in plan.fresh_seeds)
     return sum(right, np.zeros(len(plan.test)))
+
+
+def doubt(accuracies: Sequence[float], labels: npt.NDArray[np.int64]) -> str | None:
+    """A sentence where fresh starts with nothing removed learned nothing: right no more often than whoever names the largest class.
+
+    accuracies: of each fresh start on the test images. labels: theirs, (M,).
+    """
+    share = float(np.bincount(labels).max()) / len(labels)
+    failed = sum(accuracy <= share for accuracy in accuracies)
+    if not failed:
+        return None
+    starts = f"{failed} of the {len(accuracies)} fresh starts" if failed < len(accuracies) else f"all {failed} fresh starts"
+    return (
+        f"In {starts} the model has not learned: it names no more test images correctly than always naming the largest class would "
+        f"({percent(share)}). That is the luck of trainings and says nothing of these images. Train again for longer, or with a lower learning "
+        "rate, and measure then."
+    )
 
 
 LEADS = {
