@@ -122,10 +122,8 @@ def test_a_flipped_bit_of_what_the_training_saw_is_noticed(images, validation, t
 
 def test_leaving_out_is_refused_before_anything_is_trained(images, validation, tmp_path):
     run = train(a_recipe(), images, validation, tmp_path / "run")
-    recipe = train(a_recipe(), images, validation, tmp_path / "recipe", store="recipe")
     without = leave_out(run, images, validation, np.array([3]), tmp_path / "without").training
     for training, positions, words in (
-        (recipe, np.array([3]), "keeps no parameters"),
         (without, np.array([4]), "left images out"),
         (run, np.array([1.0, 2.0]), "whole numbers"),
         (run, np.arange(45) == 3, "whole numbers"),

@@ -4,10 +4,23 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from tests.engine.conftest import a_recipe, some_images
 from tests.engine.pretended_machine import other_arithmetic, other_rate
-from worker.engine import EngineError, Images, ReplayDrift, evaluate, leave_out, load_training, score, train
+from worker.engine import (
+    EngineError,
+    Images,
+    ReplayDrift,
+    evaluate,
+    export_weights,
+    leave_out,
+    load_training,
+    predict,
+    score,
+    train,
+    with_params,
+)
 
 
 def test_leaving_each_image_out_changes_the_loss_as_their_influence_says(images, validation, tmp_path):
@@ -41,6 +54,26 @@ def test_positions_that_make_no_sense_are_a_sentence(images, validation, tmp_pat
         leave_out(training, images, validation, np.array(positions, dtype=np.int64), tmp_path / "without")
 
 
+def test_a_run_that_keeps_no_parameters_has_them_back_to_the_last_bit(images, validation, tmp_path):
+    kept = train(a_recipe(), images, validation, tmp_path / "kept")
+    bare = train(a_recipe(), images, validation, tmp_path / "bare", store="recipe")
+    with pytest.raises(EngineError, match=r"keeps no parameters.*with_params"):
+        predict(bare, validation)
+    again = with_params(bare, images)
+    assert torch.equal(again.params, kept.params)
+    assert np.array_equal(predict(again, validation), predict(kept, validation))
+    assert export_weights(again, tmp_path) == export_weights(kept, tmp_path)
+    assert with_params(kept, images) is kept
+    changes = [leave_out(run, images, validation, np.array([3]), tmp_path / run.record.store).measured_change for run in (kept, bare)]
+    assert changes[0] == changes[1] != 0
+
+
+def test_parameters_are_had_back_from_the_runs_own_images_alone(images, validation, tmp_path):
+    bare = train(a_recipe(), images, validation, tmp_path / "bare", store="recipe")
+    with pytest.raises(EngineError, match="not the images"):
+        with_params(bare, some_images(45, seed=9))
+
+
 def test_images_of_another_run_are_refused(images, validation, tmp_path):
     training = train(a_recipe(epochs=1), images, None, tmp_path / "with")
     other: Images = some_images(44)
@@ -49,7 +82,7 @@ def test_images_of_another_run_are_refused(images, validation, tmp_path):
 
 
 @pytest.mark.parametrize("other", [other_arithmetic, other_rate])
-@pytest.mark.parametrize("store", ["epoch_starts", "every_step", "final_params"])
+@pytest.mark.parametrize("store", ["epoch_starts", "every_step", "final_params", "recipe"])
 @pytest.mark.parametrize("batch_size", [8, 45], ids=["many steps", "one step"])
 def test_a_run_that_does_not_repeat_here_is_not_compared_with(images, validation, tmp_path, monkeypatch, other, store, batch_size):
     training = train(a_recipe(epochs=2, batch_size=batch_size), images, None, tmp_path / "with", store=store)

@@ -10,6 +10,7 @@ from worker.engine.models import NETWORKS, import_network, register_network
 from worker.engine.readout import Readout, load_readout, read_out
 from worker.engine.recipe import Recipe
 from worker.engine.removal import Removal, leave_out
+from worker.engine.replay import with_params
 from worker.engine.scores import METHODS, SPANS, Cost, Scores, Sizes, ensemble, score, trust_words, warns
 from worker.engine.torchvision_networks import download_weights
 from worker.engine.training import Training, load_training, train
@@ -59,4 +60,5 @@ __all__ = [
     "trust_words",
     "use_weights_folder",
     "warns",
+    "with_params",
 ]

@@ -33,11 +33,16 @@ def before_training(network: Network, recipe: Recipe, images: Images, params: to
 def before_scoring(record: RunRecord, images: Images, validation: Images) -> None:
     """Raises EngineError unless these are the run's images, all of them took part in it, and the validation images fit."""
     data.check(validation, record.recipe, "validation")
+    before_replaying(record, images)
+
+
+def before_replaying(record: RunRecord, images: Images) -> None:
+    """Raises EngineError unless these are the run's images, and all of them took part in it."""
     data.check(images, record.recipe, "training")
     if record.images != images.digest():
         raise EngineError("These are not the images that the run was trained on; give the same list, with the same labels and pixels.")
     if record.left_out:
-        raise EngineError("This run left images out, so its images cannot be scored; score the run that it repeats.")
+        raise EngineError("This run left images out, so its steps cannot be replayed; look at the run that it repeats.")
 
 
 def given(value: object, kind: type, what: str, makers: str) -> None:

@@ -111,7 +111,9 @@ def _model(training: "Training", images: Images, device: str) -> Iterator[tuple[
     """The finished run's network and θ_T on a device, within a context that repeats bit for bit."""
     data.check(images, training.recipe, "given")
     if not training.params.numel():
-        raise EngineError("This run keeps no parameters, so its model cannot look at images; train again with the store epoch_starts.")
+        raise EngineError(
+            "This run keeps no parameters, so its model cannot look at images; `with_params(training, images)` has them back."
+        )
     where = devices.choose(device, training.record.environment)
     network, _ = build(training.recipe, device=where)
     with devices.exact(where, int(training.record.environment["threads"])):
@@ -140,6 +142,6 @@ def features(training: "Training", images: Images, *, device: str = "auto") -> n
 def export_weights(training: "Training", folder: Path | str) -> str:
     """Write the finished run's model into a folder of weights, as safetensors; returns its SHA-256, for `Recipe.weights` or for other programs."""
     if not training.params.numel():
-        raise EngineError("This run keeps no parameters, so there is no model to export; train again with the store epoch_starts.")
+        raise EngineError("This run keeps no parameters, so there is no model to export; `with_params(training, images)` has them back.")
     network, _ = build(training.recipe)
     return keep_weights(named_tensors(network, training.params), folder)

@@ -26,7 +26,7 @@ from worker.engine.evaluation import Floats, walk
 from worker.engine.models import Network
 from worker.engine.optimizers import Step, felt, step_jvp
 from worker.engine.readout import Readout, head_of
-from worker.engine.replay import Replay
+from worker.engine.replay import BUDGET, Replay
 from worker.engine.retrace import TrainingStep, fused_pass_in_parts, mean_gradient, mean_gradient_of, products, update_needs_gradient
 from worker.engine.scores.asked import check_span
 from worker.engine.training import MAKERS, Training, runner
@@ -90,7 +90,7 @@ def _effect(
     """The network, θ_T (P,) and δθ (P,), within a context that repeats bit for bit."""
     where = devices.choose(device, training.record.environment)
     run, _ = runner(training.recipe, images, device=where)
-    replay = Replay(training, run, 2**30)
+    replay = Replay(training, run, BUDGET)
     if exact:
         replay.check_steps()
     epochs = range(training.recipe.epochs - 1 if span == "last_epoch" else 0, training.recipe.epochs)

@@ -57,7 +57,7 @@ class Network:
     @property
     def feature_count(self) -> int:
         """D, the inputs of the last linear layer; 0 where there is none."""
-        return int(self.module.get_submodule(self.head).weight.shape[1]) if self.head is not None else 0
+        return self.module.get_parameter(f"{self.head}.weight").shape[1] if self.head is not None else 0
 
     @property
     def device(self) -> torch.device:

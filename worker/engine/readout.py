@@ -24,7 +24,7 @@ from worker.engine.data import Images, Integers
 from worker.engine.errors import EngineError
 from worker.engine.evaluation import walk
 from worker.engine.network import Network
-from worker.engine.replay import Replay
+from worker.engine.replay import BUDGET, Replay
 from worker.engine.training import Training, runner
 from worker.engine.trajectory import write_whole
 
@@ -88,7 +88,7 @@ def read_out(training: Training, images: Images, validation: Images, *, device: 
     where = devices.choose(device, training.record.environment)
     run, _ = runner(training.recipe, images, device=where)
     with devices.exact(where, int(training.record.environment["threads"])):
-        params = Replay(training, run, 2**30).final_params()  # from a recipe alone, by training again
+        params = Replay(training, run, BUDGET).final_params()  # from a recipe alone, by training again
         with torch.no_grad():
             _check_head(run.network, params, data.plain(training.recipe, validation, np.arange(1), params.dtype, where)[0])
             parts = [_part(run.network, params, x, y) for _, x, y in walk(run.network, training.recipe, params, validation)]

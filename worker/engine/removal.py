@@ -11,6 +11,7 @@ from worker.engine.data import Images, Integers
 from worker.engine.errors import EngineError, ReplayDrift
 from worker.engine.evaluation import evaluate
 from worker.engine.optimizers import initial_state
+from worker.engine.replay import with_params
 from worker.engine.training import Training, repeats, runner, train
 from worker.engine.trajectory import Progress
 
@@ -31,13 +32,13 @@ def leave_out(
     Their terms are dropped; divisor, order, augmentation and seeds stay, so this is the counterfactual that `sgd_influence` with the span
     all_epochs is the first-order estimate of. images: the N training images of the run. positions: (K,) int64 within 0…N−1.
 
-    Raises EngineError, before anything is trained, for images that are not the run's or do not fit, for positions that are none, outside the
-    list, or all of it, and for a run that keeps no parameters to compare with; ReplayDrift where the run's own first step does not come out here
-    as it did: the change measured would be that of the machine, too.
+    A run that keeps no parameters is trained again first, to have something to compare with.
+
+    Raises EngineError, before anything is trained, for images that are not the run's or do not fit, and for positions that are none, outside the
+    list, or all of it; ReplayDrift where the run's own first step does not come out here as it did: the change measured would be that of the
+    machine, too.
     """
     checks.before_scoring(training.record, images, validation)
-    if not training.params.numel():
-        raise EngineError("This run keeps no parameters to compare with; train again with the store epoch_starts.")
     positions = np.unique(positions)
     if not np.issubdtype(positions.dtype, np.integer):
         raise EngineError("Give the positions of the images to leave out as whole numbers, np.flatnonzero(mask) for a mask.")
@@ -49,6 +50,7 @@ def leave_out(
     device = devices.choose("auto", training.record.environment)
     with devices.exact(device, int(training.record.environment["threads"])):
         _check_repeats(training, images, device)
+        training = with_params(training, images)
         without = train(training.recipe, images, None, folder, leave_out=mask, progress=progress, device=device.type)
     return Removal(without, evaluate(without, validation)[1] - evaluate(training, validation)[1])
 

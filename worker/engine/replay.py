@@ -1,17 +1,35 @@
 """The steps of a finished run, epoch by epoch, last first."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from worker.engine import data, devices, trajectory
+from worker.engine import checks, data, devices, trajectory
+from worker.engine.data import Images
 from worker.engine.errors import EngineError, ReplayDrift
 from worker.engine.optimizers import initial_state
 from worker.engine.retrace import TrainingStep
 from worker.engine.steps import StepsReader
 from worker.engine.training import Runner, Training, repeats, runner
 from worker.engine.trajectory import Point
+
+# Bytes for replayed parameters where nobody said how many: enough for every network but the largest.
+BUDGET = 2**30
+
+
+def with_params(training: Training, images: Images, *, device: str = "auto") -> Training:
+    """The finished run with θ_T at hand: itself, or where its store keeps no parameters (`recipe`), with them trained again from the seed.
+
+    images: the N training images of the run. Raises EngineError for others, ReplayDrift where the training does not come out here as it did.
+    """
+    if training.params.numel():
+        return training
+    checks.before_replaying(training.record, images)
+    where = devices.choose(device, training.record.environment)
+    run, _ = runner(training.recipe, images, device=where)
+    with devices.exact(where, int(training.record.environment["threads"])):
+        return replace(training, params=Replay(training, run, BUDGET).final_params().cpu())
 
 
 @dataclass
