@@ -230,6 +230,7 @@ def test_with_new_labels_only_the_control_is_the_run_before(noisy: Scenario) -> 
         if arm == "random":
             assert run.params_hash == by_key[protocol, seed, "before"].params_hash
     assert cleansing.verdict["fresh_seeds"]["accuracy"]["random_difference"] == 0.0
+    assert "random" not in cleansing.verdict["sentence"]
     assert cleansing.verdict["judgement"] == "improved"
 
 

@@ -47,7 +47,7 @@ def verdict(plan: Plan, outcomes: Outcomes, seconds: dict[str, float]) -> dict[s
         "fresh_seeds": fresh,
         "per_class": _per_class(plan, outcomes),
         **_changed(plan, outcomes),
-        "sentence": sentence(fresh),
+        "sentence": sentence(fresh, drawn=bool(plan.removed.any())),
         "doubt": doubt(
             [float(outcomes["fresh_seeds", seed, "before"].correct(plan.test.labels).mean()) for seed in plan.fresh_seeds], plan.test.labels
         ),
@@ -213,20 +213,18 @@ LOSS_LEADS = {
 }
 
 
-def sentence(fresh: Mapping[str, Any]) -> str:
-    """The verdict in words, from the fresh starts."""
+def sentence(fresh: Mapping[str, Any], *, drawn: bool = True) -> str:
+    """The verdict in words, from the fresh starts. drawn: whether there was a random removal to compare with."""
     accuracy, loss = fresh["accuracy"], fresh["loss"]
+    by_accuracy = f", random removal {points(accuracy['random_difference'])}" if drawn else ""
+    by_loss = f", random removal {signed(loss['random_difference'])}" if drawn else ""
     low, high = accuracy["ci95"]
     text = (
         f"{_lead(fresh)}: test accuracy {percent(accuracy['before'])} → {percent(accuracy['cleaned'])}, "
-        f"{points(accuracy['difference'])} points (95 % CI {points(low)} to {points(high)}), "
-        f"random removal {points(accuracy['random_difference'])}."
+        f"{points(accuracy['difference'])} points (95 % CI {points(low)} to {points(high)}){by_accuracy}."
     )
     low, high = loss["ci95"]
-    return text + (
-        f" Test loss {loss['before']:.3f} → {loss['cleaned']:.3f} (95 % CI {signed(low)} to {signed(high)}), "
-        f"random removal {signed(loss['random_difference'])}."
-    )
+    return text + f" Test loss {loss['before']:.3f} → {loss['cleaned']:.3f} (95 % CI {signed(low)} to {signed(high)}){by_loss}."
 
 
 def _lead(fresh: Mapping[str, Any]) -> str:
