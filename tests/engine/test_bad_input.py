@@ -6,7 +6,20 @@ import torch
 from torch import nn
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import METHODS, NETWORKS, EngineError, Images, ensemble, explain, explain_most, read_out, score, train
+from worker.engine import (
+    METHODS,
+    NETWORKS,
+    EngineError,
+    Images,
+    ensemble,
+    explain,
+    explain_most,
+    leave_out,
+    read_out,
+    score,
+    train,
+    with_params,
+)
 from worker.engine.models import Network
 from worker.engine.training import Runner
 
@@ -218,6 +231,9 @@ def test_what_is_no_run_recipe_or_score_is_a_sentence_that_says_where_to_get_one
         ),
         (lambda: score(tmp_path, images, validation), r"run must be given as worker\.engine\.Training, not as PosixPath"),
         (lambda: explain(None, images, validation, 3), r"run must be given as worker\.engine\.Training, not as NoneType"),
+        (lambda: leave_out(None, images, validation, np.array([3]), tmp_path), r"run must be given as worker\.engine\.Training"),
+        (lambda: read_out(None, images, validation), r"run must be given as worker\.engine\.Training"),
+        (lambda: with_params(None, images), r"run must be given as worker\.engine\.Training"),
         (lambda: ensemble([None]), r"scores of each run must be given as worker\.engine\.Scores, not as NoneType; score returns them"),
     ):
         with pytest.raises(EngineError, match=sentence):

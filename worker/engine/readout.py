@@ -19,13 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch.nn import functional
 
-from worker.engine import data, devices
+from worker.engine import checks, data, devices
 from worker.engine.data import Images, Integers
 from worker.engine.errors import EngineError
 from worker.engine.evaluation import walk
 from worker.engine.network import Network
 from worker.engine.replay import BUDGET, Replay
-from worker.engine.training import Training, runner
+from worker.engine.training import MAKERS, Training, runner
 from worker.engine.trajectory import write_whole
 
 # How far f may be from W a + b, as a share of the largest: float32 in another order of sums. A layer further off does not make the logits.
@@ -84,6 +84,7 @@ def read_out(training: Training, images: Images, validation: Images, *, device: 
 
     Raises EngineError where the network's logits do not come from a linear layer.
     """
+    checks.given(training, Training, "run", MAKERS)
     data.check(validation, training.recipe, "validation")
     where = devices.choose(device, training.record.environment)
     run, _ = runner(training.recipe, images, device=where)

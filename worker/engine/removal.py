@@ -12,7 +12,7 @@ from worker.engine.errors import EngineError, ReplayDrift
 from worker.engine.evaluation import evaluate
 from worker.engine.optimizers import initial_state
 from worker.engine.replay import with_params
-from worker.engine.training import Training, repeats, runner, train
+from worker.engine.training import MAKERS, Training, repeats, runner, train
 from worker.engine.trajectory import Progress
 
 
@@ -38,6 +38,7 @@ def leave_out(
     list, or all of it; ReplayDrift where the run's own first step does not come out here as it did: the change measured would be that of the
     machine, too.
     """
+    checks.given(training, Training, "run", MAKERS)
     checks.before_scoring(training.record, images, validation)
     positions = np.unique(positions)
     if not np.issubdtype(positions.dtype, np.integer):

@@ -11,7 +11,7 @@ from worker.engine.errors import EngineError, ReplayDrift
 from worker.engine.optimizers import initial_state
 from worker.engine.retrace import TrainingStep
 from worker.engine.steps import StepsReader
-from worker.engine.training import Runner, Training, repeats, runner
+from worker.engine.training import MAKERS, Runner, Training, repeats, runner
 from worker.engine.trajectory import Point
 
 # Bytes for replayed parameters where nobody said how many: enough for every network but the largest.
@@ -23,6 +23,7 @@ def with_params(training: Training, images: Images, *, device: str = "auto") -> 
 
     images: the N training images of the run. Raises EngineError for others, ReplayDrift where the training does not come out here as it did.
     """
+    checks.given(training, Training, "run", MAKERS)
     if training.params.numel():
         return training
     checks.before_replaying(training.record, images)
