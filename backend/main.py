@@ -6,7 +6,7 @@ from functools import partial
 from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from itsdangerous import URLSafeSerializer
 from sqlalchemy import text
@@ -96,6 +96,12 @@ def health(session: SessionDep) -> JSONResponse:
     """Whether the web and its database answer; for supervisors, without a login."""
     session.execute(text("SELECT 1"))
     return JSONResponse({"status": "ok"})
+
+
+@site.get("/favicon.ico")
+def favicon() -> RedirectResponse:
+    """Where browsers look for an icon when they show an answer that names none, such as the API's."""
+    return RedirectResponse("/static/img/icon.svg", 308)
 
 
 @site.get("/api/docs", dependencies=[Depends(perhaps_signed_in)])

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
 # What nobody needs to sign in for.
-PUBLIC = {"/", "/login", "/health", "/api/docs", "/api/openapi.json", "/static"}
+PUBLIC = {"/", "/login", "/health", "/favicon.ico", "/api/docs", "/api/openapi.json", "/static"}
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 
 
