@@ -6,7 +6,7 @@ from functools import partial
 from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from itsdangerous import URLSafeSerializer
 from sqlalchemy import text
@@ -99,9 +99,9 @@ def health(session: SessionDep) -> JSONResponse:
 
 
 @site.get("/favicon.ico")
-def favicon() -> RedirectResponse:
+def favicon() -> FileResponse:
     """Where browsers look for an icon when they show an answer that names none, such as the API's."""
-    return RedirectResponse("/static/img/icon.svg", 308)
+    return FileResponse(STATIC / "img" / "icon.svg")
 
 
 @site.get("/api/docs", dependencies=[Depends(perhaps_signed_in)])
