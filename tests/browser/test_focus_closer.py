@@ -66,7 +66,7 @@ def test_what_comes_next_is_at_hand_pictures_and_reasons_included(
     for rank in range(2, 7):
         press(page, "k")
         expect(page.locator("[data-part=rank]")).to_have_text(str(rank))
-        expect(page.locator("[data-part=why-sentence]")).to_contain_text("of 9, those most affected")
+        expect(page.locator("[data-part=why-sentence]")).to_contain_text("Of 9 validation images, those that")
         expect(page.locator("[data-part=why-worse] img")).to_have_count(2)
         assert page.locator("[data-part=image]").evaluate("image => image.decode().then(() => image.naturalWidth > 0)")
     page.context.set_offline(False)

@@ -71,8 +71,9 @@ export function actOf(event) {
   const act = meant(event);
   // Held down, a key goes on moving, but it decides once.
   if (!act || (event.repeat && !MOVES.has(act))) return null;
-  // On a button or a link, Enter and Space are the browser's own.
-  if ((event.key === "Enter" || event.key === " ") && target.closest("button, summary, a:not(.tile__link)")) return null;
+  // On a button or a link, Enter and Space are the browser's own; not on one of a dialog that was closed just now, which has the focus for a frame more.
+  const control = target.closest("button, summary, a:not(.tile__link)");
+  if ((event.key === "Enter" || event.key === " ") && control?.checkVisibility()) return null;
   return { act, extend: event.shiftKey, ...(act === "relabel" && { digit: Number(event.key) }) };
 }
 
