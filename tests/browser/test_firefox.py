@@ -63,4 +63,6 @@ def test_a_key_decides_in_firefox(firefox: Firefox, live_server: str, database: 
     for count, key in enumerate("eku", start=1):
         firefox.press(key)
         firefox.evaluate(once(f"document.querySelector('[data-count=decided]').textContent === '{count}'"))
+        # No key decides on what is not on the screen yet.
+        firefox.evaluate(once(f"document.querySelector('[data-part=rank]').textContent === '{count + 1}'"))
     Server(database, review).wait_for({1: "remove", 2: "keep", 3: "unsure"})
