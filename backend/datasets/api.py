@@ -1,5 +1,6 @@
 """Data sets as JSON."""
 
+import zipfile
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Annotated
@@ -73,7 +74,7 @@ def upload_data_set(form: UploadDep, session: SessionDep, user: OwnerDep) -> Dat
 
 
 def import_upload(session: Session, user: User, form: UploadedForm, wanted: ImportForm) -> DataSet:
-    """Keep the uploaded file and queue its import. Raises Invalid where none came, or what came begins as no zip does."""
+    """Keep the uploaded file and queue its import. Raises Invalid where none came, or what came is no zip."""
     if form.file is None:
         raise Invalid("Choose a zip file first.")
     with form.file.open("rb") as file:
@@ -81,7 +82,8 @@ def import_upload(session: Session, user: User, form: UploadedForm, wanted: Impo
     # Anything else that may be wrong with it is the import's to say; this would only leave a data set that nobody wants.
     if not start:
         raise Invalid("This file is empty (zero bytes). Choose the zip again; perhaps it was still being written.")
-    if start != ZIP_START:
+    # One that unpacks itself begins with a program, and ends as every zip does.
+    if start != ZIP_START and not zipfile.is_zipfile(form.file):
         raise Invalid("This file is no zip archive. Put the class folders into a zip, and choose that.")
     archive = PurePosixPath(form.file_name.replace("\\", "/")).name.removesuffix(".zip")
     name = tidy(wanted.name) or tidy(archive) or "Unnamed"

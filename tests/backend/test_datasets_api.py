@@ -1,6 +1,8 @@
 """Data sets over the API: imports of every kind, uploads, what they found, renaming, deleting."""
 
+import io
 import os
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -183,6 +185,16 @@ def test_what_is_not_an_upload_says_so_and_leaves_nothing(
     assert uploads(storage) == []
     with database.transaction(write=False) as session:
         assert session.scalar(select(func.count()).select_from(DataSet)) == 0
+
+
+def test_a_zip_that_unpacks_itself_is_a_zip(api_client: TestClient, storage: Storage) -> None:
+    archive = io.BytesIO(b"MZ, a program")
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr("cat/1.png", b"x")
+    assert archive.getvalue().startswith(b"MZ")
+    assert upload(api_client, archive.getvalue()).status_code == 202
+    (kept,) = uploads(storage)
+    assert kept.read_bytes() == archive.getvalue()
 
 
 def test_an_upload_that_fails_afterwards_leaves_no_file(client: TestClient, storage: Storage) -> None:

@@ -100,6 +100,12 @@ def test_compressed_zips_are_read(importer: Importer, method: int) -> None:
     assert importer.run("zip", write_zip(importer.folder / "small.zip", class_folders(TWO), method)).row.image_count == 20
 
 
+def test_a_zip_that_unpacks_itself_is_read_as_any_other(importer: Importer) -> None:
+    path = write_zip(importer.folder / "self.zip", class_folders(TWO))
+    path.write_bytes(b"MZ, a program" + path.read_bytes())
+    assert importer.run("zip", path).row.image_count == 20
+
+
 def test_the_order_of_the_files_in_a_zip_makes_no_difference(importer: Importer) -> None:
     files = class_folders(TWO)
     backwards = dict(reversed(files.items()))
