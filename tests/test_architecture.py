@@ -76,6 +76,9 @@ def test_what_the_form_offers_is_what_the_engine_knows() -> None:
 
     # Other tests bring networks of their own.
     assert set(schemas.NETWORKS) == {name for name, choice in engine.NETWORKS.items() if not choice.own}
+    assert set(schemas.OPTIMIZERS) == set(recipe.OPTIMIZERS)
+    assert set(schemas.TRAINED) == set(recipe.TRAINED)
+    assert set(schemas.PRECISIONS) == set(recipe.PRECISIONS)
     assert set(schemas.SCHEDULES) == set(recipe.SCHEDULES)
     assert set(schemas.AUGMENTATIONS) == set(recipe.AUGMENTATIONS)
     assert set(methods.SPANS) == set(engine.SPANS)
@@ -95,6 +98,9 @@ def test_what_the_web_says_of_a_method_is_what_the_engine_says(name: str) -> Non
     ("shape", "field", "choices"),
     [
         (schemas.RunOptions, "network", schemas.NETWORKS),
+        (schemas.RunOptions, "optimizer", schemas.OPTIMIZERS),
+        (schemas.RunOptions, "trained", schemas.TRAINED),
+        (schemas.RunOptions, "precision", schemas.PRECISIONS),
         (schemas.RunOptions, "schedule", schemas.SCHEDULES),
         (schemas.RunOptions, "augmentation", schemas.AUGMENTATIONS),
         (schemas.ScoringOptions, "method", methods.METHODS),

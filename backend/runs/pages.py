@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+import humanize
 from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -17,6 +18,7 @@ from backend.refusals import wrong
 from backend.rendering import page
 from backend.runs import api, averages, schemas, service
 from backend.runs.schemas import EpochOut, RunOptions, ScoringOptions
+from backend.storage import Storage
 
 router = APIRouter(include_in_schema=False)
 
@@ -54,10 +56,21 @@ def create_run(request: Request, data_set_id: int, session: SessionDep, user: Ow
 def _form(request: Request, data_set: DataSet, values: dict[str, Any], errors: dict[str, str], status: int = 200) -> HTMLResponse:
     choices = {
         "networks": {name: f"{name}: {words}" for name, words in schemas.NETWORKS.items()},
+        "own_networks": [(name, name) for name in request.app.state.settings.own_networks],
+        "weights": _weights(request.app.state.storage),
+        "trained": schemas.TRAINED,
+        "optimizers": schemas.OPTIMIZERS,
+        "precisions": schemas.PRECISIONS,
         "schedules": schemas.SCHEDULES,
         "augmentations": schemas.AUGMENTATIONS,
     }
     return page(request, "runs/new.html", status=status, data_set=data_set, values=values, errors=errors, **choices)
+
+
+def _weights(storage: Storage) -> list[tuple[str, str]]:
+    """(SHA-256, words) of each file of weights that a training may start from."""
+    files = sorted(storage.weights.glob("*.safetensors"))
+    return [(file.stem, f"{file.stem[:12]}… ({humanize.naturalsize(file.stat().st_size, format='%.1f')})") for file in files]
 
 
 @router.get("/runs/{run_id}")

@@ -27,6 +27,13 @@ SCHEDULES = {
     "cosine": "Falls smoothly to zero",
     "inverse_root": "Falls as one over the root of the step",
 }
+OPTIMIZERS = {
+    "sgd": "SGD, with momentum or without",
+    "adam": "Adam: every parameter has a pace of its own",
+    "adamw": "AdamW: Adam, with weight decay apart from the gradient",
+}
+TRAINED = {"all": "The whole network", "head": "Its last layer alone"}
+PRECISIONS = {"float32": "32 bits: scores are exact", "bfloat16": "16 bits in a training step: faster on a GPU, scores are not exact"}
 AUGMENTATIONS = {"none": "As they are", "shift": "Shifted a little", "shift_flip": "Shifted a little and mirrored"}
 
 # Runs that an average may take.
@@ -58,8 +65,9 @@ class RunOptions(Body):
     )
     epochs: int | None = Field(None, ge=1, le=1000, description="Passes over the training images.")
     batch_size: int | None = Field(None, ge=1, le=4096, description="Images a step.")
+    optimizer: Literal["sgd", "adam", "adamw"] | None = Field(None, description="Update rule; SGD if left out.")
     learning_rate: float | None = Field(None, gt=0, le=100, allow_inf_nan=False, description="Step size η.")
-    momentum: float | None = Field(None, ge=0, lt=1, description="Momentum μ; 0 for plain SGD.")
+    momentum: float | None = Field(None, ge=0, lt=1, description="Momentum μ of SGD; 0 for plain SGD.")
     weight_decay: float | None = Field(None, ge=0, le=1, description="Weight decay.")
     schedule: Literal["constant", "step", "cosine", "inverse_root"] | None = Field(None, description="How the learning rate falls.")
     augmentation: Literal["none", "shift", "shift_flip"] | None = Field(None, description="How images vary from epoch to epoch.")

@@ -7,6 +7,7 @@ from sqlalchemy import select
 from backend.db import Database
 from backend.methods import METHODS
 from backend.models import Cleansing, DataSet, Job, Review, Run, Scoring
+from backend.settings import Settings
 from backend.storage import Storage
 from tests.factories import a_data_set, a_job, a_review, a_run
 from tests.world import an_epoch
@@ -51,6 +52,24 @@ def test_what_was_filled_in_is_used(client: TestClient, database: Database, bloc
         run = session.scalars(select(Run)).one()
     assert run.recipe == {"network": "cifar", "epochs": 4, "learning_rate": 0.1, "momentum": 0.0, "schedule": "cosine"}
     assert run.seed == 3
+
+
+def test_weights_in_their_folder_can_be_started_from(client: TestClient, database: Database, blocks: DataSet, storage: Storage) -> None:
+    form = f"/datasets/{blocks.id}/runs/new"
+    assert 'name="weights"' not in client.get(form).text
+    assert "starts from random weights" in client.get(form).text
+    storage.weights.mkdir(parents=True)
+    (storage.weights / f"{'ab' * 32}.safetensors").write_bytes(b"x" * 1_500)
+    assert f'<option value="{"ab" * 32}">abababababab… (1.5 kB)</option>' in client.get(form).text
+    filled = {"network": "resnet18", "weights": "ab" * 32, "trained": "head", "optimizer": "adamw", "precision": "bfloat16"}
+    client.post(f"/datasets/{blocks.id}/runs", data=filled)
+    with database.transaction(write=False) as session:
+        assert session.scalars(select(Run)).one().recipe == filled
+
+
+def test_a_network_that_the_administrator_allowed_is_on_the_form(client: TestClient, blocks: DataSet, settings: Settings) -> None:
+    settings.networks = "parts.nets:small"
+    assert '<option value="parts.nets:small">' in client.get(f"/datasets/{blocks.id}/runs/new").text
 
 
 def test_what_makes_no_sense_comes_back_with_what_to_mend_beside_each_field(

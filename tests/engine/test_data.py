@@ -83,3 +83,12 @@ def test_few_images_get_small_batches_and_what_is_asked_for_stands():
     )
     assert [default_recipe(images, 2).batch_size for images in (few, many)] == [32, 64]
     assert default_recipe(few, 2, batch_size=7, epochs=None).batch_size == 7
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_adam_gets_a_pace_of_its_own_and_no_momentum(optimizer):
+    colour = Images(np.zeros((4, 64, 64, 3), np.uint8), np.arange(4) % 2, np.arange(4), np.zeros(4, np.int64))
+    sgd, adam = default_recipe(colour, 2), default_recipe(colour, 2, optimizer=optimizer)
+    assert (sgd.learning_rate, sgd.momentum) == (0.01, 0.9)
+    assert (adam.learning_rate, adam.momentum) == (0.001, 0.0)
+    assert default_recipe(colour, 2, optimizer=optimizer, learning_rate=0.5).learning_rate == 0.5

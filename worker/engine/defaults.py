@@ -24,6 +24,7 @@ def default_recipe(images: Images, classes: int, *, seed: int = 0, **asked: obje
     _, height, width, channels = images.pixels.shape
     mean, std = pixel_statistics(images)
     simple = channels == 1 and max(height, width) <= 32
+    adam = asked.get("optimizer") in ("adam", "adamw")
     settings: dict[str, object] = {
         "network": "mnist" if simple else "cifar",
         "classes": classes,
@@ -37,7 +38,7 @@ def default_recipe(images: Images, classes: int, *, seed: int = 0, **asked: obje
         "batch_size": 64 if len(images) >= FEW_IMAGES else 32,
         # With momentum a step is ten times as long: at 0.05 the colour network stayed at guessing on photographs, at 0.01 it learned at once.
         "learning_rate": 0.05 if simple else 0.01,
-        "momentum": 0.0 if simple else 0.9,
+        "momentum": 0.0 if simple or adam else 0.9,
         "schedule": "constant" if simple else "cosine",
         "augmentation": "none" if simple else "shift_flip",
         "seed": seed,
@@ -45,5 +46,8 @@ def default_recipe(images: Images, classes: int, *, seed: int = 0, **asked: obje
     if asked.get("weights"):
         # What published weights were trained with, and a rate that changes them gently.
         settings |= {"learning_rate": 0.01} | ({"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if channels == 3 else {})
+    if adam:
+        # Adam's steps are as long as the rate, whatever the gradient: Kingma and Ba's own choice (2015, algorithm 1).
+        settings["learning_rate"] = 0.0001 if asked.get("weights") else 0.001
     settings |= {name: value for name, value in asked.items() if value is not None}
     return Recipe(**settings)  # type: ignore[arg-type]  # the fields are checked by Recipe itself
