@@ -11,10 +11,15 @@ from worker.engine import (
     NETWORKS,
     EngineError,
     Images,
+    default_recipe,
     ensemble,
+    evaluate,
     explain,
     explain_most,
+    export_weights,
+    features,
     leave_out,
+    predict,
     read_out,
     score,
     train,
@@ -123,6 +128,8 @@ def no_look(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        ({"method": ["margin"]}, r"no method called \['margin'\]; there are"),
+        ({"damping": np.array([0.5])}, r"Damping must be above 0 and at most 1"),
         ({"method": "magic"}, "no method called 'magic'; there are sgd_influence"),
         ({"span": "first_epoch"}, "no span called 'first_epoch'; there are last_epoch, all_epochs"),
         ({"memory_budget": 1000}, r"memory budget of 1,000 bytes is below two sets of parameters \(\d\d,\d\d\d bytes\); allow more"),
@@ -213,6 +220,18 @@ def test_explaining_an_image_that_is_not_there_is_a_sentence(images, validation,
             ask()
 
 
+def test_explaining_quickly_needs_what_the_last_layer_says(images, validation, tmp_path):
+    training = train(a_recipe(epochs=1), images, None, tmp_path)
+    with pytest.raises(EngineError, match=r"readout must be given as worker\.engine\.Readout, not as NoneType; read_out makes one"):
+        explain_most(training, images, validation, 3, None)
+
+
+def test_numpys_fractions_are_dampings(images, validation, tmp_path):
+    training = train(a_recipe(epochs=1), images, None, tmp_path)
+    damped = score(training, images, validation, damping=np.float32(0.5))
+    np.testing.assert_array_equal(damped.values, score(training, images, validation, damping=0.5).values)
+
+
 def test_numpys_whole_numbers_are_whole_numbers(images, validation, tmp_path):
     training = train(a_recipe(epochs=1), images, None, tmp_path)
     np.testing.assert_array_equal(explain(training, images, validation, np.int64(3)), explain(training, images, validation, 3))
@@ -233,6 +252,11 @@ def test_what_is_no_run_recipe_or_score_is_a_sentence_that_says_where_to_get_one
         (lambda: explain(None, images, validation, 3), r"run must be given as worker\.engine\.Training, not as NoneType"),
         (lambda: leave_out(None, images, validation, np.array([3]), tmp_path), r"run must be given as worker\.engine\.Training"),
         (lambda: read_out(None, images, validation), r"run must be given as worker\.engine\.Training"),
+        (lambda: predict(None, images), r"run must be given as worker\.engine\.Training, not as NoneType"),
+        (lambda: evaluate(tmp_path, images), r"run must be given as worker\.engine\.Training, not as PosixPath"),
+        (lambda: features(None, images), r"run must be given as worker\.engine\.Training"),
+        (lambda: export_weights(None, tmp_path), r"run must be given as worker\.engine\.Training"),
+        (lambda: default_recipe(images.pixels, 3), r"list of images must be given as worker\.engine\.Images, not as ndarray"),
         (lambda: with_params(None, images), r"run must be given as worker\.engine\.Training"),
         (lambda: ensemble([None]), r"scores of each run must be given as worker\.engine\.Scores, not as NoneType; score returns them"),
     ):

@@ -16,6 +16,8 @@ from worker.engine.weights import keep_weights
     [
         ({"epochs": 1.5}, r"epochs must be a whole number, not 1\.5"),
         ({"epochs": "3"}, "epochs must be a whole number, not '3'"),
+        ({"epochs": True}, "epochs must be a whole number, not True"),
+        ({"nesterov": "yes"}, "nesterov must be True or False, not 'yes'"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"seed": None}, "seed must be a whole number, not None"),
         ({"seed": 2**70}, "seed must lie between -9223372036854775808 and 18446744073709551615"),
@@ -90,3 +92,29 @@ def test_a_folder_of_a_run_may_be_a_word(images, validation, tmp_path, monkeypat
     training = train(a_recipe(epochs=1), images, None, "run")
     assert load_training("run").params_hash == load_training(tmp_path / "run").params_hash == training.params_hash
     assert leave_out(training, images, validation, np.array([3]), "without").training.folder == Path("without")
+
+
+@pytest.mark.parametrize("kind", [list, torch.tensor])
+def test_what_to_leave_out_may_be_a_list_or_a_tensor(kind, images, tmp_path):
+    mask = images.ids < 5
+    training = train(a_recipe(epochs=1), images, None, tmp_path / "array", leave_out=mask)
+    assert train(a_recipe(epochs=1), images, None, tmp_path / "other", leave_out=kind(mask.tolist())).params_hash == training.params_hash
+
+
+def test_leaving_out_all_is_refused(images, tmp_path):
+    with pytest.raises(EngineError, match="leaves out all 45 training images"):
+        train(a_recipe(), images, None, tmp_path, leave_out=np.ones(45, dtype=bool))
+
+
+def test_a_folder_that_cannot_hold_a_run_is_a_sentence(images, tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder, sentence in (
+        (None, "Give a folder for the run, as a path, not None"),
+        (tmp_path / "file", "file is a file; give a folder for the run"),
+        (tmp_path / "file" / "run", "The folder run cannot be made"),
+        ("/proc/run", "The folder run cannot be made"),
+    ):
+        with pytest.raises(EngineError, match=sentence):
+            train(a_recipe(), images, None, folder)
+    with pytest.raises(EngineError, match="This run is not there: the folder nowhere holds none; train it first"):
+        load_training(tmp_path / "nowhere")

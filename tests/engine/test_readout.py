@@ -11,7 +11,6 @@ from tests.engine.conftest import a_recipe, some_images
 from worker.engine import EngineError, explain, explain_most, load_readout, read_out, register_network, train
 from worker.engine.explain import quick_effect
 from worker.engine.models import NETWORKS
-from worker.engine.readout import head_of
 from worker.engine.replay import Replay
 from worker.engine.training import runner
 
@@ -34,12 +33,12 @@ def test_what_is_foretold_is_the_last_layers_share_of_each_images_change(images,
     training = train(a_recipe(), images, None, tmp_path)
     run, _ = runner(training.recipe, images)
     effect = quick_effect(Replay(training, run, 2**30), 4, range(2, 3))
-    weight, bias = head_of(run.network, effect)
+    weight, bias = run.network.last_layer(effect)
     foretold = read_out(training, images, many)._foretell(weight.numpy(), bias.numpy())
     # Against the gradient of each image's loss by itself, with all but the last layer's part of δθ taken for 0.
     params = training.params.clone().requires_grad_()
     only_head = torch.zeros_like(effect)
-    for whole, part in zip(head_of(run.network, only_head), (weight, bias), strict=True):
+    for whole, part in zip(run.network.last_layer(only_head), (weight, bias), strict=True):
         whole.copy_(part)
     x = torch.from_numpy(many.pixels).permute(0, 3, 1, 2).float() / 255
     x = (x - 0.4) / 0.2

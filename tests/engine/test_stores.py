@@ -1,5 +1,6 @@
 """What a run keeps, and that a replay stays within the memory that it was given."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import torch
 
 from tests.engine.conftest import a_recipe, some_images
 from tests.engine.pretended_machine import other_arithmetic
-from worker.engine import EngineError, Images, ReplayDrift, score, train, trajectory
+from worker.engine import EngineError, Images, ReplayDrift, leave_out, load_training, score, train, trajectory
 from worker.engine.data import batches
 from worker.engine.replay import Replay
 from worker.engine.steps import StepsReader
@@ -136,6 +137,26 @@ def test_steps_are_read_back_as_they_were(images, tmp_path):
     assert torch.equal(end[0], training.params)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"environment": []}, {"environment": {"device": "cpu"}}, {"environment": {"device": "cpu", "threads": "many"}}, {"history": 3}],
+)
+def test_a_record_that_says_nothing_sensible_is_a_sentence(images, tmp_path, change):
+    train(a_recipe(epochs=1), images, None, tmp_path)
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(EngineError, match=r"run\.json is damaged; train again in another folder"):
+        load_training(tmp_path)
+
+
+def test_a_record_without_its_first_steps_repeats_nothing(images, validation, tmp_path):
+    training = train(a_recipe(epochs=1), images, None, tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"first_steps": []}))
+    with pytest.raises(ReplayDrift):
+        leave_out(load_training(training.folder), images, validation, np.array([1]), tmp_path / "without")
+
+
 @pytest.mark.parametrize("damage", ["cut", "one bit"])
 @pytest.mark.parametrize("store", ["every_step", "epoch_starts"])
 def test_a_damaged_store_is_a_sentence(images, validation, tmp_path, store, damage):
@@ -144,7 +165,7 @@ def test_a_damaged_store_is_a_sentence(images, validation, tmp_path, store, dama
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content[: len(content) // 2] if damage == "cut" else content)
-    with pytest.raises(EngineError, match=rf"{path.name}.*damaged.*train this run again"):
+    with pytest.raises(EngineError, match=rf"{path.name}.*damaged.*train again in another folder"):
         score(training, images, validation)
 
 
@@ -158,7 +179,7 @@ def test_a_damaged_file_of_the_epoch_read_last_is_found_before_the_work(images, 
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     done = []
-    with pytest.raises(EngineError, match=rf"{path.name}.*damaged.*train this run again"):
+    with pytest.raises(EngineError, match=rf"{path.name}.*damaged.*train again in another folder"):
         score(training, images, validation, method, span="all_epochs", progress=lambda steps, _total: done.append(steps))
     assert set(done) == {0}
     # The last epoch does not read it.
@@ -191,7 +212,10 @@ def test_a_replay_that_is_not_the_run_stops_at_its_first_step_unless_asked_to_go
     with pytest.raises(ReplayDrift, match=r"epoch \d did not reach .*torch .*threads"):
         score(training, images, validation)
     assert len(steps) == 1
-    assert not score(training, images, validation, allow_drift=True).exact
+    drifted = score(training, images, validation, allow_drift=True)
+    assert not drifted.exact
+    assert drifted.report["warns"]
+    assert "came out otherwise here than when it was trained" in drifted.report["trust"][0]
 
 
 def test_a_drift_says_whether_the_machine_or_what_was_given_is_another(validation, tmp_path):

@@ -350,7 +350,7 @@ def test_a_diverged_or_missing_run_is_a_sentence_and_no_verdict(noisy: Scenario)
     after = work(noisy, cleansing)
     job = job_of(noisy, cleansing)
     assert (job.state, after.state, after.verdict) == ("failed", "queued", {})
-    assert job.error == "This run is not finished; train it to the end first."
+    assert job.error == "This run is not there: the folder 1 holds none; train it first."
 
 
 def cancelled_at_once(context: JobContext) -> None:

@@ -1,6 +1,7 @@
 """Input that would only fail, or mean nothing, after long work: found out before the first step."""
 
 from numbers import Integral
+from pathlib import Path
 from typing import TypeGuard
 
 import numpy as np
@@ -49,6 +50,24 @@ def given(value: object, kind: type, what: str, makers: str) -> None:
     """Raises EngineError unless `what` is of the kind that `makers` make."""
     if not isinstance(value, kind):
         raise EngineError(f"The {what} must be given as worker.engine.{kind.__name__}, not as {type(value).__name__}; {makers}.")
+
+
+def folder(value: object) -> Path:
+    """A folder for a run, which need not be there yet. Raises EngineError for what is none."""
+    if not isinstance(value, str | Path):
+        raise EngineError(f"Give a folder for the run, as a path, not {value!r}.")
+    path = Path(value)
+    if path.exists() and not path.is_dir():
+        raise EngineError(f"{path.name} is a file; give a folder for the run.")
+    return path
+
+
+def made(path: Path) -> None:
+    """Make a folder. Raises EngineError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineError(f"The folder {path.name} cannot be made ({error.strerror}); give another one for the run.") from error
 
 
 def whole(value: object) -> TypeGuard[int]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from worker.engine import checks
 from worker.engine.data import Images, pixel_statistics
 from worker.engine.errors import EngineError
 from worker.engine.recipe import Recipe
@@ -19,6 +20,7 @@ def default_recipe(images: Images, classes: int, *, seed: int = 0, **asked: obje
     fields = [field.name for field in dataclasses.fields(Recipe)]
     if unknown := sorted(asked.keys() - fields):
         raise EngineError(f"A recipe has no setting called {unknown[0]!r}; there are {', '.join(fields)}.")
+    checks.given(images, Images, "list of images", "Images(pixels, labels, ids) makes one")
     if not len(images):
         raise EngineError("There are no images to make a recipe for.")
     _, height, width, channels = images.pixels.shape

@@ -57,6 +57,13 @@ def _processor() -> str:
 
 
 @contextmanager
+def ordinary_modes() -> Iterator[None]:
+    """Within (or in a function that it decorates), torch computes as usual, whatever mode the caller has it in: no_grad, inference_mode, autocast."""
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
+
+
+@contextmanager
 def exact(device: torch.device, threads: int) -> Iterator[None]:
     """Within, the same computation gives the same bits: sums are split by thread, and a GPU uses deterministic algorithms and no TF32."""
     threads_before = torch.get_num_threads()

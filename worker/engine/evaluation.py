@@ -10,10 +10,11 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from worker.engine import data, devices
+from worker.engine import checks, data, devices
 from worker.engine.ahead import Ahead
 from worker.engine.data import Images
 from worker.engine.errors import EngineError
+from worker.engine.examine import check_same
 from worker.engine.models import Network, build, named_tensors
 from worker.engine.recipe import Recipe
 from worker.engine.trajectory import Progress
@@ -106,9 +107,17 @@ def evaluate_params(network: Network, recipe: Recipe, params: torch.Tensor, imag
     return accuracy, loss
 
 
+def _check_given(training: object) -> None:
+    """Raises EngineError unless it is a run."""
+    from worker.engine.training import MAKERS, Training  # which imports this file
+
+    checks.given(training, Training, "run", MAKERS)
+
+
 @contextmanager
 def _model(training: "Training", images: Images, device: str) -> Iterator[tuple[Network, torch.Tensor]]:
     """The finished run's network and θ_T on a device, within a context that repeats bit for bit."""
+    _check_given(training)
     data.check(images, training.recipe, "given")
     if not training.params.numel():
         raise EngineError(
@@ -116,22 +125,26 @@ def _model(training: "Training", images: Images, device: str) -> Iterator[tuple[
         )
     where = devices.choose(device, training.record.environment)
     network, _ = build(training.recipe, device=where)
+    check_same(network, training.recipe, training.params.to(where), training.record.answers)
     with devices.exact(where, int(training.record.environment["threads"])):
         yield network, training.params.to(where)
 
 
+@devices.ordinary_modes()
 def predict(training: "Training", images: Images, *, progress: Progress | None = None, device: str = "auto") -> np.ndarray:
     """Probabilities of the finished run's model, (N, classes) float32."""
     with _model(training, images, device) as (network, params):
         return of_logits(network, training.recipe, params, images, lambda logits, _y: logits.softmax(1), progress).numpy()
 
 
+@devices.ordinary_modes()
 def evaluate(training: "Training", images: Images, *, device: str = "auto") -> tuple[float, float]:
     """(accuracy as a fraction, mean loss) of the finished run's model."""
     with _model(training, images, device) as (network, params):
         return evaluate_params(network, training.recipe, params, images)
 
 
+@devices.ordinary_modes()
 def features(training: "Training", images: Images, *, device: str = "auto") -> np.ndarray:
     """What the last linear layer sees, (N, D) float32."""
     with _model(training, images, device) as (network, params), torch.no_grad():
@@ -139,9 +152,12 @@ def features(training: "Training", images: Images, *, device: str = "auto") -> n
         return _joined(parts, len(images)).numpy()
 
 
+@devices.ordinary_modes()
 def export_weights(training: "Training", folder: Path | str) -> str:
     """Write the finished run's model into a folder of weights, as safetensors; returns its SHA-256, for `Recipe.weights` or for other programs."""
+    _check_given(training)
     if not training.params.numel():
         raise EngineError("This run keeps no parameters, so there is no model to export; `with_params(training, images)` has them back.")
     network, _ = build(training.recipe)
+    check_same(network, training.recipe, training.params, training.record.answers)
     return keep_weights(named_tensors(network, training.params), folder)

@@ -1,4 +1,4 @@
-"""Whether a network that somebody brought can be retraced: found out on a few random images, before any long work."""
+"""Whether a network that somebody brought can be retraced, and is the one that a run was trained with: found out on a few random images."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +16,13 @@ COUNT = 4
 TOLERANCE = 1e-3
 # By how much its derivative may: it is a sum over all parameters.
 LOOSE = 1e-2
+# Of how many classes a run records what its network answers.
+ANSWERED = 8
 
 
 def examine(network: Network, recipe: Recipe, params: torch.Tensor) -> None:
     """Raise EngineError with a sentence for a network that is no function of one image and θ alone, or has no second derivative."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(COUNT, recipe.channels, recipe.height, recipe.width, generator=generator).to(params)
+    x = _trial_images(recipe, params)
     y = (torch.arange(COUNT) % recipe.classes).to(params.device)
     _examine_logits(network, recipe.network, params, x)
     with _or_sentence(f"The network {recipe.network} cannot be differentiated twice", "replace the operation that torch names"):
@@ -31,8 +32,8 @@ def examine(network: Network, recipe: Recipe, params: torch.Tensor) -> None:
         alone = torch.stack([mean_gradient_of(network, params, x[i : i + 1], y[i : i + 1]) @ direction for i in range(COUNT)])
     if float((inner - alone).abs().max()) > LOOSE * max(1.0, float(inner.abs().max())):
         raise EngineError(
-            f"torch computes another derivative for an image alone than in a batch with the network {recipe.network}; "
-            "use GroupNorm or LayerNorm in place of its normalisation."
+            f"torch computes another derivative for an image alone than in a batch with the network {recipe.network}: is a part of it within "
+            "no_grad()? Freeze that by requires_grad_(False) instead. Otherwise use GroupNorm or LayerNorm in place of its normalisation."
         )
     with _or_sentence(
         f"The network {recipe.network} does not run in float64, in which its derivatives are checked",
@@ -41,8 +42,42 @@ def examine(network: Network, recipe: Recipe, params: torch.Tensor) -> None:
         error = _curvature_error(network, params, x, y)
     if error > LOOSE:
         raise EngineError(
-            f"torch computes a wrong second derivative of the network {recipe.network}; replace what is not an ordinary layer by plain operations."
+            f"torch computes a wrong second derivative of the network {recipe.network}: is a part of it cut off by detach()? Freeze that by "
+            "requires_grad_(False) instead. Otherwise replace what is not an ordinary layer by plain operations."
         )
+
+
+def answers(network: Network, recipe: Recipe, params: torch.Tensor) -> list[list[float]]:
+    """What a network at θ (P,) answers to the trial images: the first logits of each."""
+    with torch.no_grad():
+        return network.logits(params, _trial_images(recipe, params))[:, :ANSWERED].double().tolist()
+
+
+def check_same(network: Network, recipe: Recipe, params: torch.Tensor, answered: list[list[float]]) -> None:
+    """Raises EngineError where a network is not the one that a run was trained with.
+
+    params: the run's θ_T (P,). answered: the network's answers then; none to compare its size alone.
+    """
+    if params.numel() != network.size:
+        raise EngineError(
+            f"The network {recipe.network} has {network.size:,} parameters to train, and that of this run had {params.numel():,}; "
+            "register the network that the run was trained with, or train again in another folder."
+        )
+    if not answered:
+        return
+    now, then = torch.tensor(answers(network, recipe, params)), torch.tensor(answered)
+    near = TOLERANCE * max(1.0, float(then.nan_to_num().abs().max()))
+    if now.shape != then.shape or not torch.allclose(now, then, rtol=0, atol=near, equal_nan=True):
+        raise EngineError(
+            f"The network {recipe.network} is not the one that this run was trained with: with the same parameters it answers otherwise. "
+            "Register that one, or train again in another folder."
+        )
+
+
+def _trial_images(recipe: Recipe, params: torch.Tensor) -> torch.Tensor:
+    """Random images, the same each time, (COUNT, C, H, W)."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(COUNT, recipe.channels, recipe.height, recipe.width, generator=generator).to(params)
 
 
 def _examine_logits(network: Network, name: str, params: torch.Tensor, x: torch.Tensor) -> None:
@@ -56,8 +91,8 @@ def _examine_logits(network: Network, name: str, params: torch.Tensor, x: torch.
         )
     if not torch.equal(logits, again):
         raise EngineError(
-            f"The network {name} draws random numbers in its forward pass, so no step of a training could be repeated; "
-            "use torch's Dropout modules, which are switched off here, or none."
+            f"The network {name} answers the same images otherwise the second time, so no step of a training could be repeated: it draws random "
+            "numbers, or changes the images in place. Use torch's Dropout modules, which are switched off here, and no mul_() or add_() on its input."
         )
     if any(one.shape != logits[:1].shape for one in alone):
         raise EngineError(

@@ -25,17 +25,18 @@ from worker.engine.errors import EngineError
 from worker.engine.evaluation import Floats, walk
 from worker.engine.models import Network
 from worker.engine.optimizers import Step, felt, step_jvp
-from worker.engine.readout import Readout, head_of
+from worker.engine.readout import Readout
 from worker.engine.replay import BUDGET, Replay
 from worker.engine.retrace import TrainingStep, fused_pass_in_parts, mean_gradient, mean_gradient_of, products, update_needs_gradient
 from worker.engine.scores.asked import check_span
-from worker.engine.training import MAKERS, Training, runner
+from worker.engine.training import MAKERS, Training, runner_of
 from worker.engine.trajectory import Point, epoch_file
 
 # Steps over which the optimizer's state carries an effect on: momentum 0.9 has spent 97 % of it by then.
 CARRIED = 32
 
 
+@devices.ordinary_modes()
 def explain(
     training: Training,
     images: Images,
@@ -58,6 +59,7 @@ def explain(
         return changes(network, training, params, effect, validation)
 
 
+@devices.ordinary_modes()
 def explain_most(
     training: Training,
     images: Images,
@@ -75,9 +77,10 @@ def explain_most(
     The other arguments, and the errors, are those of `explain`.
     """
     _check(training, images, validation, position, span)
+    checks.given(readout, Readout, "readout", "read_out makes one")
     readout.check(training, validation)
     with _effect(training, images, position, span, False, device) as (network, params, effect):
-        chosen = readout.candidates(*head_of(network, effect), count)
+        chosen = readout.candidates(*network.last_layer(effect), count)
         found = changes(network, training, params, effect, validation.subset(chosen))
     order = np.argsort(found, kind="stable")
     return chosen[order], found[order]
@@ -89,7 +92,7 @@ def _effect(
 ) -> Iterator[tuple[Network, torch.Tensor, torch.Tensor]]:
     """The network, θ_T (P,) and δθ (P,), within a context that repeats bit for bit."""
     where = devices.choose(device, training.record.environment)
-    run, _ = runner(training.recipe, images, device=where)
+    run = runner_of(training, images, where)
     replay = Replay(training, run, BUDGET)
     if exact:
         replay.check_steps()

@@ -51,16 +51,31 @@ NETWORKS: dict[str, NetworkChoice] = {
 def register_network(name: str, source: nn.Module | Callable[[Recipe], nn.Module], meaning: str = "One's own network.") -> None:
     """Make one's own network available as `Recipe.network = name`.
 
-    source: a module that takes (B, C, H, W) and returns logits (B, classes), copied and never changed, its parameters being where training
-    starts; or a function from the recipe to such a module, called with torch's random numbers seeded by the recipe. Batch normalisation keeps the
-    statistics that the module comes with. Raises EngineError for the name of a network that is already there, and for what is neither.
+    source: a module that takes (B, C, H, W) and returns logits (B, classes), copied as it is now and never changed, its parameters being where
+    every training starts; or a function from the recipe to such a module, called with torch's random numbers seeded by the recipe. Parameters with
+    `requires_grad=False` stay as they are. Batch normalisation keeps the statistics that the module comes with. A name of one's own may be
+    given anew. Raises EngineError for the name of a network that Winnow has, and for what is neither module nor function.
     """
+    if not (isinstance(name, str) and name):
+        raise EngineError(f"A network is registered under a word, not {name!r}.")
+    if isinstance(source, torch.jit.ScriptModule):
+        raise EngineError(
+            f"The network {name!r} is compiled by TorchScript, which cannot be differentiated twice; give the module it was made of."
+        )
     if not callable(source):
         raise EngineError(f"The network {name!r} is a {type(source).__name__}; give a torch module, or a function from the recipe to one.")
     if name in NETWORKS and not NETWORKS[name].own:
         raise EngineError(f"There is a network called {name!r} already; choose another name.")
-    make = (lambda _recipe: copy.deepcopy(source)) if isinstance(source, nn.Module) else source
-    NETWORKS[name] = NetworkChoice(make, meaning, own=True)
+    NETWORKS[name] = NetworkChoice(_always(source) if isinstance(source, nn.Module) else source, meaning, own=True)
+
+
+def _always(module: nn.Module) -> Callable[[Recipe], nn.Module]:
+    """The module as it is now, whatever becomes of it. Raises EngineError where it cannot be copied."""
+    try:
+        kept = copy.deepcopy(module)
+    except Exception as error:  # somebody else's code may raise anything
+        raise EngineError(f"The network cannot be copied ({type(error).__name__}: {error}); give a function that makes it.") from error
+    return lambda _recipe: kept
 
 
 def import_network(path: str) -> None:
@@ -96,9 +111,9 @@ def build(recipe: Recipe, dtype: torch.dtype = torch.float32, device: torch.devi
 
 
 def _own(choice: NetworkChoice, recipe: Recipe) -> nn.Module:
-    """The module that somebody's function makes, or the copy of somebody's module. Raises EngineError where it makes none, or one without sizes."""
+    """A copy of the module that somebody's function returns, which may keep it. Raises EngineError where it is none, or one without sizes."""
     try:
-        module = choice.build(recipe)
+        module = copy.deepcopy(choice.build(recipe))
     except EngineError:
         raise
     except Exception as error:  # somebody else's code may raise anything
@@ -112,13 +127,17 @@ def _own(choice: NetworkChoice, recipe: Recipe) -> nn.Module:
             f"The network {recipe.network} has lazy layers, whose size is not known before they see an image; "
             "give their sizes, or let the module see an image before it is registered."
         )
+    if any(tensor.is_complex() for tensor in (*module.parameters(), *module.buffers())):
+        raise EngineError(f"The network {recipe.network} has complex numbers; keep their real and imaginary parts as real ones.")
     return module
 
 
 def named_tensors(network: Network, params: torch.Tensor) -> dict[str, torch.Tensor]:
     """All tensors of a network with its trained parameters at θ (P,), under the names of a file of weights."""
     prefix = torchvision_networks.prefix(network.module)
-    tensors = network.module.state_dict() | network.split(params)
+    trained = network.split(params)
+    # A parameter that several layers share stands in the file under each of its names.
+    tensors = network.module.state_dict() | {name: trained[first] for name, first in network.aliases.items() if first in trained}
     return {name.removeprefix(prefix): value for name, value in tensors.items()}
 
 

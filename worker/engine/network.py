@@ -30,7 +30,8 @@ _HELD = {"logits": (0, 4), "products": (0, 8), "gradient": (1, 4), "fused": (4, 
 class Network:
     """The network as a pure function of (P,) parameters and a batch; the module inside lends its structure and is never changed.
 
-    trained: "all", or "head" for the last linear layer alone: the other parameters are constants then, and no part of (P,).
+    trained: "all", or "head" for the last linear layer alone. The other parameters, and those that the module itself has frozen
+    (`requires_grad=False`), are constants, and no part of (P,).
     """
 
     def __init__(self, module: nn.Module, trained: str = "all") -> None:
@@ -39,10 +40,18 @@ class Network:
         self.head = last_linear(module)
         if trained == "head" and self.head is None:
             raise EngineError("Only the last linear layer was to be trained, and the network has no linear layer; train all of it.")
-        prefix = "" if trained == "all" else f"{self.head}."
-        chosen = [(name, p) for name, p in module.named_parameters() if name.startswith(prefix)]
+        part = module if trained == "all" else module.get_submodule(str(self.head))
+        # By identity, as a layer may share its parameters with another one, under whose name they stand.
+        wanted = {id(p) for p in part.parameters() if p.requires_grad}
+        chosen = [(name, p) for name, p in module.named_parameters() if id(p) in wanted]
         if not chosen:
-            raise EngineError("The network has no parameters to train.")
+            frozen = any(True for _ in part.parameters())
+            raise EngineError(f"The network has no parameters to train{': all of them have requires_grad=False' if frozen else ''}.")
+        for p in module.parameters():
+            p.requires_grad_(id(p) in wanted)
+        first: dict[int, str] = {}
+        # Every name of a parameter → the one under which it stands in `names`, if it is trained.
+        self.aliases = {name: first.setdefault(id(p), name) for name, p in module.named_parameters(remove_duplicate=False)}
         self.names = [name for name, _ in chosen]
         self.shapes = [p.shape for _, p in chosen]
         self.sizes = [p.numel() for _, p in chosen]
@@ -57,7 +66,7 @@ class Network:
     @property
     def feature_count(self) -> int:
         """D, the inputs of the last linear layer; 0 where there is none."""
-        return self.module.get_parameter(f"{self.head}.weight").shape[1] if self.head is not None else 0
+        return self.module.get_submodule(self.head).in_features if self.head is not None else 0  # type: ignore[return-value]  # an nn.Linear's, an int
 
     @property
     def device(self) -> torch.device:
@@ -74,6 +83,17 @@ class Network:
         """The flat vector (P,) as named views."""
         pieces = torch.split(params, self.sizes)
         return {name: piece.view(shape) for name, piece, shape in zip(self.names, pieces, self.shapes, strict=True)}
+
+    def last_layer(self, vector: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """W (classes, D) and b (classes,), if there is one, of the last linear layer in a vector like θ, (P,).
+
+        Raises EngineError where that layer is not trained.
+        """
+        pieces = self.split(vector)
+        weight, bias = (pieces.get(self.aliases.get(f"{self.head}.{name}".removeprefix("."), "")) for name in ("weight", "bias"))
+        if weight is None:
+            raise EngineError("The network's last linear layer is not trained, so it foretells nothing.")
+        return weight, bias
 
     def logits(self, params: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """f(x; θ), (B, classes)."""
@@ -128,7 +148,7 @@ def _prepared(module: nn.Module) -> nn.Module:
             # In-place layers overwrite what forward-mode differentiation still needs.
             part.inplace = False  # type: ignore[assignment]  # torch types every attribute of a module as a tensor or module
     # Evaluation mode turns dropout and stochastic depth off.
-    return module.eval().requires_grad_(False)
+    return module.eval()
 
 
 def last_linear(module: nn.Module) -> str | None:

@@ -25,7 +25,7 @@ from worker.engine.errors import EngineError
 from worker.engine.evaluation import walk
 from worker.engine.network import Network
 from worker.engine.replay import BUDGET, Replay
-from worker.engine.training import MAKERS, Training, runner
+from worker.engine.training import MAKERS, Training, runner_of
 from worker.engine.trajectory import write_whole
 
 # How far f may be from W a + b, as a share of the largest: float32 in another order of sums. A layer further off does not make the logits.
@@ -79,6 +79,7 @@ class Readout:
         return result
 
 
+@devices.ordinary_modes()
 def read_out(training: Training, images: Images, validation: Images, *, device: str = "auto") -> Readout:
     """One forward pass over the validation images with the finished model. images: those of the run.
 
@@ -87,7 +88,7 @@ def read_out(training: Training, images: Images, validation: Images, *, device: 
     checks.given(training, Training, "run", MAKERS)
     data.check(validation, training.recipe, "validation")
     where = devices.choose(device, training.record.environment)
-    run, _ = runner(training.recipe, images, device=where)
+    run = runner_of(training, images, where)
     with devices.exact(where, int(training.record.environment["threads"])):
         params = Replay(training, run, BUDGET).final_params()  # from a recipe alone, by training again
         with torch.no_grad():
@@ -107,12 +108,6 @@ def load_readout(path: Path, training: Training, validation: Images) -> Readout 
     return found if found.of == _key(training, validation) and len(found.features) == len(validation) else None
 
 
-def head_of(network: Network, vector: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """W (classes, D) and b (classes,), if there is one, of the last linear layer in a vector like θ, (P,)."""
-    parts = network.split(vector)
-    return parts[f"{network.head}.weight"], parts.get(f"{network.head}.bias")
-
-
 def _key(training: Training, validation: Images) -> str:
     return f"{training.params_hash} {validation.digest()}"
 
@@ -120,13 +115,13 @@ def _key(training: Training, validation: Images) -> str:
 def _check_head(network: Network, params: torch.Tensor, x: torch.Tensor) -> None:
     features, logits = network.features(params, x), network.logits(params, x)
     near = TOLERANCE * float(logits.abs().max())
-    if features.ndim != 2 or not torch.allclose(functional.linear(features, *head_of(network, params)), logits, rtol=0, atol=near):
+    if features.ndim != 2 or not torch.allclose(functional.linear(features, *network.last_layer(params)), logits, rtol=0, atol=near):
         raise EngineError("The network's logits do not come straight from its last linear layer, so that layer foretells nothing.")
 
 
 def _part(network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> tuple[Halves, Halves]:
     features = network.features(params, x)
-    probabilities = functional.linear(features, *head_of(network, params)).softmax(1)
+    probabilities = functional.linear(features, *network.last_layer(params)).softmax(1)
     largest = torch.finfo(torch.float16).max
     residuals = probabilities - functional.one_hot(y, probabilities.shape[1])
     return features.clamp(-largest, largest).half().cpu().numpy(), residuals.half().cpu().numpy()

@@ -87,11 +87,13 @@ class Recipe:
             if not isinstance(getattr(self, name), str):
                 raise EngineError(f"{name} must be a word, not {getattr(self, name)!r}.")
         for name in (*COUNTS, "channels", "seed"):
-            if not isinstance(getattr(self, name), Integral):
+            if not isinstance(getattr(self, name), Integral) or isinstance(getattr(self, name), bool):
                 raise EngineError(f"{name} must be a whole number, not {getattr(self, name)!r}.")
             object.__setattr__(self, name, int(getattr(self, name)))
         if self.seed not in SEEDS:
             raise EngineError(f"The seed must lie between {SEEDS.start} and {SEEDS.stop - 1}, not be {self.seed}.")
+        if not isinstance(self.nesterov, bool):
+            raise EngineError(f"nesterov must be True or False, not {self.nesterov!r}.")
         for name in ("learning_rate", "momentum", "weight_decay"):
             object.__setattr__(self, name, _number(getattr(self, name), name))
         for name in ("mean", "std"):

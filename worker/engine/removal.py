@@ -24,6 +24,7 @@ class Removal:
     measured_change: float
 
 
+@devices.ordinary_modes()
 def leave_out(
     training: Training, images: Images, validation: Images, positions: Integers, folder: Path | str, *, progress: Progress | None = None
 ) -> Removal:

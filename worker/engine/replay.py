@@ -11,13 +11,14 @@ from worker.engine.errors import EngineError, ReplayDrift
 from worker.engine.optimizers import initial_state
 from worker.engine.retrace import TrainingStep
 from worker.engine.steps import StepsReader
-from worker.engine.training import MAKERS, Runner, Training, repeats, runner
+from worker.engine.training import MAKERS, Runner, Training, repeats, runner, runner_of
 from worker.engine.trajectory import Point
 
 # Bytes for replayed parameters where nobody said how many: enough for every network but the largest.
 BUDGET = 2**30
 
 
+@devices.ordinary_modes()
 def with_params(training: Training, images: Images, *, device: str = "auto") -> Training:
     """The finished run with θ_T at hand: itself, or where its store keeps no parameters (`recipe`), with them trained again from the seed.
 
@@ -28,7 +29,7 @@ def with_params(training: Training, images: Images, *, device: str = "auto") -> 
         return training
     checks.before_replaying(training.record, images)
     where = devices.choose(device, training.record.environment)
-    run, _ = runner(training.recipe, images, device=where)
+    run = runner_of(training, images, where)
     with devices.exact(where, int(training.record.environment["threads"])):
         return replace(training, params=Replay(training, run, BUDGET).final_params().cpu())
 
@@ -114,7 +115,9 @@ class Replay:
         path = trajectory.epoch_file(self.training.folder, epoch)
         point = trajectory.read_point(path, self.training.record.run)
         if epoch and trajectory.params_hash(point[0]) != self.training.history[epoch - 1].params_hash:
-            raise EngineError(f"The run's file {path.name} is damaged: it does not hold what the run recorded; train this run again.")
+            raise EngineError(
+                f"The run's file {path.name} is damaged: it does not hold what the run recorded; train again in another folder."
+            )
         return point
 
     def final_params(self) -> torch.Tensor:

@@ -86,5 +86,5 @@ def read_signals(path: Path, count: int, run: str) -> Signals:
         raise damaged(path)
     signals = Signals(**{name: values.numpy() for name, values in tensors.items()})
     if len(signals.margins) != count:
-        raise EngineError(f"The run's file {path.name} speaks of another number of images; train this run again.")
+        raise EngineError(f"The run's file {path.name} speaks of another number of images; train again in another folder.")
     return signals

@@ -16,7 +16,7 @@ from worker.engine.ahead import Ahead
 from worker.engine.data import Images, Integers
 from worker.engine.errors import CannotGoOn, Diverged, EngineError
 from worker.engine.evaluation import evaluate_params
-from worker.engine.examine import examine
+from worker.engine.examine import answers, check_same, examine
 from worker.engine.models import NETWORKS, Network, build
 from worker.engine.optimizers import Step, initial_state, optimizer
 from worker.engine.recipe import Recipe
@@ -128,19 +128,36 @@ def runner(
     if recipe.precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise EngineError("This GPU does not compute in bfloat16; choose the precision float32.")
     network, initial = build(recipe, device=device)
-    keep = None
-    if leave_out is not None and _mask(leave_out, len(images)).any():
-        keep = torch.from_numpy(~leave_out).to(torch.float32)
+    keep = None if leave_out is None or not leave_out.any() else torch.from_numpy(~leave_out).to(torch.float32)
     return Runner(recipe, images, network, optimizer(recipe), keep), initial
 
 
-def _mask(leave_out: np.ndarray, count: int) -> np.ndarray:
-    """leave_out, if it says yes or no to each image: numbers would count an image several times over."""
-    if np.shape(leave_out) != (count,) or np.asarray(leave_out).dtype != np.bool_:
+def runner_of(training: Training, images: Images, device: torch.device) -> Runner:
+    """The shared parts of a finished run. Raises EngineError where its network is another one by now."""
+    run, _ = runner(training.recipe, images, device=device)
+    check_network(run, training)
+    return run
+
+
+def check_network(run: Runner, training: Training) -> None:
+    """Raises EngineError where the network is not the one that the run was trained with; a run without parameters shows it when it is replayed."""
+    if training.params.numel():
+        check_same(run.network, training.recipe, training.params.to(run.device), training.record.answers)
+
+
+def _mask(leave_out: object, count: int) -> np.ndarray | None:
+    """leave_out as (N,) bool, if it says yes or no to each image, and leaves some: numbers would count an image several times over."""
+    if leave_out is None:
+        return None
+    mask = np.asarray(leave_out)
+    if mask.shape != (count,) or mask.dtype != np.bool_:
         raise EngineError(f"leave_out needs one True or False for each of the {count} training images, an array ({count},) of bool.")
-    return leave_out
+    if mask.all():
+        raise EngineError(f"leave_out leaves out all {count} training images, so there is nothing to learn from; leave some in.")
+    return mask
 
 
+@devices.ordinary_modes()
 def train(
     recipe: Recipe,
     images: Images,
@@ -163,27 +180,28 @@ def train(
     Raises EngineError for input that does not fit, CannotGoOn where steps do not come out here as those of the run to resume did, Diverged
     where the loss is no longer a number.
     """
-    folder = Path(folder)
+    folder = checks.folder(folder)
     checks.given(recipe, Recipe, "recipe", "default_recipe makes one for a list of images")
     if store not in trajectory.STORES:
         raise EngineError(f"There is no store called {store!r}; there are {', '.join(trajectory.STORES)}.")
     if validation is not None:
         data.check(validation, recipe, "validation")
-    if folder.exists() and not folder.is_dir():
-        raise EngineError(f"{folder.name} is a file; give a folder for the run.")
     begun = trajectory.read_record(folder)
     where = devices.choose(device, None if begun is None else begun.environment)
-    run, initial = runner(recipe, images, leave_out, where)
+    data.check(images, recipe, "training")
+    mask = _mask(leave_out, len(images))
+    run, initial = runner(recipe, images, mask, where)
     checks.before_training(run.network, recipe, images, initial)
     if NETWORKS[recipe.network].own:
         examine(run.network, recipe, initial)
-    folder.mkdir(parents=True, exist_ok=True)
-    record = _begin(folder, run, store, leave_out)
+    checks.made(folder)
+    record = _begin(folder, run, store, mask, initial)
     if _complete(folder, record):
         # Killed before it could.
         trajectory.prune(folder, record.store, recipe.epochs)
         _forget_signals(folder, recipe.epochs)
         training = load_training(folder)
+        check_network(run, training)
         for report in training.history:
             if on_epoch:
                 on_epoch(report)
@@ -202,13 +220,14 @@ def _complete(folder: Path, record: RunRecord) -> bool:
     return pruned or trajectory.epoch_file(folder, record.recipe.epochs).exists()
 
 
-def _begin(folder: Path, run: Runner, store: str, leave_out: np.ndarray | None) -> RunRecord:
+def _begin(folder: Path, run: Runner, store: str, leave_out: np.ndarray | None, initial: torch.Tensor) -> RunRecord:
     """The record of a new run, or of the one to resume. Raises EngineError where the folder holds another run, or one of another device."""
     recipe, images = run.recipe, run.images
     left_out = "" if leave_out is None or not leave_out.any() else images.subset(np.flatnonzero(leave_out)).digest()
     record = trajectory.read_record(folder)
+    here, start = devices.environment(run.device), trajectory.params_hash(initial)
     if record is None:
-        record = RunRecord(recipe, store, images.digest(), left_out, len(images), devices.environment(run.device))
+        record = RunRecord(recipe, store, images.digest(), left_out, len(images), here, start=start)
         trajectory.write_whole(folder / "run.json", record.to_json().encode())
         return record
     if (record.recipe, record.images, record.left_out) != (recipe, images.digest(), left_out):
@@ -216,6 +235,11 @@ def _begin(folder: Path, run: Runner, store: str, leave_out: np.ndarray | None) 
     if record.store != store:
         raise EngineError(
             f"This folder holds a run with the store {record.store}, not {store}; choose another folder, or go on with its own."
+        )
+    if NETWORKS[recipe.network].own and record.environment == here and record.start not in ("", start):
+        raise EngineError(
+            f"The network {recipe.network} does not start from the parameters that this folder's run began with. Seed torch before you make the "
+            "module, or register a function of the recipe, which is called with the recipe's seed; or choose another folder."
         )
     if record.environment["device"] != run.device.type and len(record.history) < recipe.epochs:
         raise EngineError(
@@ -243,6 +267,8 @@ def _run(
         with StepsWriter(trajectory.steps_file(folder, epoch), run.steps, record.run) as writer:
             point, loss, accuracy = _epoch(run, epoch, point, signals, _keeping(record, writer), progress)
         evaluated = (None, None) if validation is None else evaluate_params(run.network, run.recipe, point[0], validation)
+        if NETWORKS[run.recipe.network].own:
+            record.answers = answers(run.network, run.recipe, point[0])
         record.history.append(
             EpochReport(
                 epoch=epoch + 1,
@@ -292,7 +318,7 @@ def _resume(run: Runner, record: RunRecord, folder: Path, initial: torch.Tensor)
     _forget_signals(folder, first)
     point = trajectory.read_point(trajectory.epoch_file(folder, first), record.run)
     if trajectory.params_hash(point[0]) != record.history[-1].params_hash:
-        raise EngineError(f"The run's parameters after epoch {first} are damaged; delete this run and train again.")
+        raise EngineError(f"The run's parameters after epoch {first} are damaged; train again in another folder.")
     _check_goes_on(run, record, folder)
     return first, trajectory.placed(point, run.device), read_signals(signals_file(folder, first), len(run.images), record.run)
 
@@ -309,7 +335,8 @@ def repeats(run: Runner, record: RunRecord, epoch: int, start: Point) -> bool:
     """Whether the first step of epoch `epoch` (from 0), made here from the epoch's start, comes out as the run recorded it."""
     positions = data.batches(run.recipe, run.images, epoch)[0]
     point = run.advance(start, *run.batch(epoch, positions), positions, run.rate(epoch, 0))[0]
-    return trajectory.params_hash(point[0]) == (record.first_steps[epoch] if run.steps > 1 else record.history[epoch].params_hash)
+    recorded = record.first_steps if run.steps > 1 else [report.params_hash for report in record.history]
+    return recorded[epoch : epoch + 1] == [trajectory.params_hash(point[0])]
 
 
 def _epoch(
@@ -349,11 +376,14 @@ def _forget_signals(folder: Path, epoch: int) -> None:
         signals_file(folder, before).unlink(missing_ok=True)
 
 
+@devices.ordinary_modes()
 def load_training(folder: Path | str) -> Training:
     """A finished run from its folder. Raises EngineError where it is not finished or damaged."""
     folder = Path(folder)
     record = trajectory.read_record(folder)
-    if record is None or len(record.history) < record.recipe.epochs:
+    if record is None:
+        raise EngineError(f"This run is not there: the folder {folder.name} holds none; train it first.")
+    if len(record.history) < record.recipe.epochs:
         raise EngineError("This run is not finished; train it to the end first.")
     epochs = record.recipe.epochs
     signals = read_signals(signals_file(folder, epochs), record.count, record.run)
@@ -361,5 +391,5 @@ def load_training(folder: Path | str) -> Training:
         return Training(folder, record, torch.empty(0), signals)
     params, _ = trajectory.read_point(trajectory.epoch_file(folder, epochs), record.run)
     if trajectory.params_hash(params) != record.history[-1].params_hash:
-        raise EngineError("The run's last parameters are damaged; train this run again.")
+        raise EngineError("The run's last parameters are damaged; train again in another folder.")
     return Training(folder, record, params, signals)

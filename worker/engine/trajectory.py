@@ -71,6 +71,9 @@ class RunRecord:
     history: list[EpochReport] = field(default_factory=list)
     # Hashes of the parameters after the first step of each epoch: a replay that drifts shows it at once.
     first_steps: list[str] = field(default_factory=list)
+    # Hash of θ_0; and of a network of one's own its answers to trial images at the end, as its name may mean another one by now.
+    start: str = ""
+    answers: list[list[float]] = field(default_factory=list)
 
     @property
     def run(self) -> str:
@@ -86,6 +89,7 @@ class RunRecord:
         values: dict[str, Any] = json.loads(text)
         values["recipe"] = Recipe.from_json(json.dumps(values["recipe"]))
         values["history"] = [EpochReport(**report) for report in values["history"]]
+        int(values["environment"]["threads"])
         return cls(**values)
 
 
@@ -146,7 +150,7 @@ def check_run(path: Path, of: str, run: str) -> None:
 
 def damaged(path: Path) -> EngineError:
     """What to say of a file that does not hold what was written."""
-    return EngineError(f"The run's file {path.name} is missing or damaged; train this run again.")
+    return EngineError(f"The run's file {path.name} is missing or damaged; train again in another folder.")
 
 
 def _crc32(tensors: dict[str, torch.Tensor]) -> str:
@@ -184,12 +188,12 @@ def read_record(folder: Path) -> RunRecord | None:
     try:
         return RunRecord.from_json(path.read_text())
     except (ValueError, KeyError, TypeError) as error:
-        raise EngineError("The run's file run.json is damaged; train this run again.") from error
+        raise EngineError("The run's file run.json is damaged; train again in another folder.") from error
 
 
-def stored_bytes(folder: Path) -> int:
+def stored_bytes(folder: Path | str) -> int:
     """Bytes of the trajectory on disk."""
-    return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
+    return sum(path.stat().st_size for path in Path(folder).glob("*") if path.is_file())
 
 
 def prune(folder: Path, store: str, epochs: int) -> None:

@@ -44,7 +44,7 @@ def keep_weights(tensors: Tensors, folder: Path | str) -> str:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise EngineError(f"{folder.name} is a file; name a folder to keep weights in.")
-    content = save({name: tensors[name].detach().contiguous().cpu() for name in sorted(tensors)})
+    content = save({name: tensors[name].detach().cpu().clone(memory_format=torch.contiguous_format) for name in sorted(tensors)})
     digest = hashlib.sha256(content).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / f"{digest}.safetensors", content)

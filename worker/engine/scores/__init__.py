@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -32,7 +33,7 @@ from worker.engine.scores.damping import choose_damping
 from worker.engine.scores.ensemble import ensemble
 from worker.engine.scores.scores import Scores
 from worker.engine.scores.words import trust_words, warns
-from worker.engine.training import MAKERS, Training, runner
+from worker.engine.training import MAKERS, Training, check_network, runner
 from worker.engine.trajectory import Progress
 
 __all__ = ["METHODS", "SPANS", "Asked", "Cost", "Method", "Scores", "Sizes", "ensemble", "score", "trust_words", "warns"]
@@ -54,6 +55,7 @@ METHODS: dict[str, Method] = {
 }
 
 
+@devices.ordinary_modes()
 def score(
     training: Training,
     images: Images,
@@ -81,6 +83,7 @@ def score(
     """
     checks.given(training, Training, "run", MAKERS)
     chosen = _chosen(method, span, damping)
+    damping = damping if isinstance(damping, str) else float(damping)  # NumPy's too
     checks.memory_budget(memory_budget)
     own = chosen.with_defaults(options)
     checks.before_scoring(training.record, images, validation)
@@ -89,6 +92,7 @@ def score(
     replay = Replay(training, run, memory_budget, allow_drift)
     told = progress or (lambda _done, _total: None)
     replay.check(chosen.needs, span, lambda: told(0, 1))
+    check_network(run, training)
     asked = Asked(replay, validation, span, 1.0, told, own)
     started = time.perf_counter()
     with devices.exact(where, int(training.record.environment["threads"])):
@@ -96,6 +100,8 @@ def score(
     if chosen.predicts:
         # What harm means, and over which epochs: scores of others do not average.
         report |= {"validation": validation.digest()}
+    if replay.drifted:
+        report |= {"drifted": True}
     report |= {"seconds": time.perf_counter() - started, "stored_bytes": trajectory.stored_bytes(training.folder)}
     report |= {"trust": trust_words(report), "warns": warns(report)}
     exact = chosen.exact and report.get("damping", 1.0) == 1.0 and report.get("converged", True) and not replay.drifted
@@ -106,11 +112,11 @@ def score(
 
 def _chosen(method: str, span: str, damping: float | str) -> Method:
     """The method. Raises EngineError for what does not exist or makes no sense."""
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise EngineError(f"There is no method called {method!r}; there are {', '.join(METHODS)}.")
     check_span(span)
     chosen = METHODS[method]
-    if damping != "auto" and not (isinstance(damping, int | float) and 0 < damping <= 1):
+    if not (damping == "auto" if isinstance(damping, str) else isinstance(damping, Real) and 0 < damping <= 1):
         raise EngineError(f'Damping must be above 0 and at most 1, or "auto", not {damping!r}.')
     if damping != 1.0 and not chosen.damps:
         raise EngineError(f"The method {method} has no damping; leave it at 1.")

@@ -17,6 +17,7 @@ AGREEMENT = 0.3
 def trust_words(report: dict[str, Any]) -> list[str]:
     """How far to trust a scoring, in plain sentences, the weightiest first; never empty where the report predicts something."""
     sentences = [
+        *_drift(report),
         *_measured(report),
         *_damping(report),
         *_growth(report),
@@ -29,7 +30,19 @@ def trust_words(report: dict[str, Any]) -> list[str]:
 
 def warns(report: dict[str, Any]) -> bool:
     """Whether one of the sentences says not to trust the scoring."""
-    return bool(_growth(report) or _derivative(report) or _solution(report) or _undamped(report)) or _off(report) not in (None, "")
+    return bool(_drift(report) or _growth(report) or _derivative(report) or _solution(report) or _undamped(report)) or _off(report) not in (
+        None,
+        "",
+    )
+
+
+def _drift(report: dict[str, Any]) -> list[str]:
+    if not report.get("drifted"):
+        return []
+    return [
+        "The training's steps came out otherwise here than when it was trained (another machine, other pixels, another network?), so these "
+        "scores are approximate, and may be of another training altogether."
+    ]
 
 
 def _off(report: dict[str, Any]) -> str | None:
