@@ -119,3 +119,10 @@ MethodName = Literal[
 # The second ranking, whatever the first: it is free, and answers another question.
 SECOND = "margin"
 SPANS = {"last_epoch": "The last epoch (fast)", "all_epochs": "All epochs (slower, looks further back)"}
+
+
+def speaks_against(method: str, value: float) -> bool:
+    """Whether a value says anything against its image. Only influence and margin have a sign that can deny it; even an image that stands
+    first then neither hurts nor looks wrong.
+    """
+    return value < 0 or not (METHODS[method].harm or method == SECOND)

@@ -242,7 +242,7 @@ def _context(user: User, review: Review, data_set: DataSet, view: View, known: K
         "view": view,
         "method": METHODS[review.method],
         "single": review.method == SECOND,
-        "brought": wording.brought_short(review.method),
+        "second": METHODS[SECOND],
         "orders": wording.orders(review.method, [name for name, scoring_id in known.methods.items() if scoring_id not in own]),
         "people": {user_id: known.people[user_id] for user_id in known.people if user_id in known.deciders or user_id in chosen},
         "progress": progress,

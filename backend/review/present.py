@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
+from backend.methods import SECOND
 from backend.models import DataSet, Review, User
 from backend.review import counting, history, listing, maps, opinions, orders, parts, service, stopping, why, wording
 from backend.review.acts import Act
@@ -37,7 +38,7 @@ class Tile(NamedTuple):
     label_name: str
     predicted: int
     predicted_name: str
-    brought_by: str
+    brought: str
     thumbnail: str
     decision: str
     words: str
@@ -63,7 +64,7 @@ def tiles(session: Session, user: User, review: Review, rows: Sequence[Row[Any]]
             label_name=names[row.label],
             predicted=row.predicted,
             predicted_name=names[row.predicted],
-            brought_by=row.brought_by,
+            brought=wording.brought_short(review.method, row.brought_by, row.accuracy_value, row.label_value),
             thumbnail=f"{folder}/{row.content_hash}.webp",
             decision=row.decision or "",
             words=_decided(row, names) if row.decision else "",
@@ -250,9 +251,9 @@ class Card:
             label_confidence=row.label_confidence,
             accuracy_value=row.accuracy_value,
             label_value=row.label_value,
-            accuracy_share=wording.share(ranks[0], count),
-            label_share=wording.share(ranks[1], count),
-            brought_by_words=wording.brought(self._method, row.brought_by),
+            accuracy_share=wording.bar(self._method, row.accuracy_value, ranks[0], count),
+            label_share=wording.bar(SECOND, row.label_value, ranks[1], count),
+            brought_by_words=wording.brought(self._method, row.brought_by, row.accuracy_value, row.label_value),
             prediction_words=wording.prediction(predicted, row.confidence, given, row.label_confidence),
             accuracy_words=wording.by_method(self._method, row.accuracy_value, ranks[0], count),
             label_words=wording.label_looks_wrong(row.label_value, ranks[1], count),

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from backend.methods import METHODS, SECOND
+from backend.methods import METHODS, SECOND, speaks_against
 
 
 def share(rank: int, count: int) -> float:
@@ -22,6 +22,11 @@ def percent(fraction: float) -> str:
 def _others(rank: int, count: int) -> str:
     """The images behind this rank, in words."""
     return "any other image" if rank == 1 else f"{percent(share(rank, count))} of the images"
+
+
+def bar(method: str, value: float, rank: int, count: int) -> float:
+    """The length of a signal's bar: its share, and nothing where its value says nothing against the image."""
+    return share(rank, count) if speaks_against(method, value) else 0.0
 
 
 def hurts_accuracy(value: float, rank: int, count: int) -> str:
@@ -69,25 +74,39 @@ def by_method(method: str, value: float, rank: int, count: int) -> str:
     return f"More so than {_others(rank, count)}."
 
 
-def brought(method: str, by: str) -> str:
-    """Why a card is in the queue; by: which ranking brought it, accuracy | label | both."""
-    reasons = {"accuracy": (method,), "label": (SECOND,), "both": (method, SECOND)}[by]
-    return "Suggested because " + " and ".join(METHODS[reason].because for reason in reasons)
+def brought(method: str, by: str, accuracy: float, label: float) -> str:
+    """Why a card is in the queue. by: which ranking brought it, accuracy | label | both; accuracy, label: the two values."""
+    reasons = _reasons(method, by, accuracy, label)
+    if reasons:
+        return "Suggested because " + " and ".join(METHODS[reason].because for reason in reasons)
+    if by == "both":
+        return "Next in both rankings, though neither says anything against it"
+    return "Next in its ranking, though that says nothing against it"
 
 
-def brought_short(method: str) -> dict[str, str]:
+def brought_short(method: str, by: str, accuracy: float, label: float) -> str:
     """The same in two or three words, for a tile."""
-    title = METHODS[method].title
-    return {"accuracy": title, "label": METHODS[SECOND].title, "both": "Accuracy and label" if METHODS[method].harm else f"{title}; label"}
+    reasons = _reasons(method, by, accuracy, label)
+    if not reasons:
+        return "Next in order"
+    if len(reasons) == 1:
+        return METHODS[reasons[0]].title
+    return "Accuracy and label" if METHODS[method].harm else f"{METHODS[method].title}; label"
+
+
+def _reasons(method: str, by: str, accuracy: float, label: float) -> list[str]:
+    """The methods that brought a card and do say something against it."""
+    values = {"accuracy": (method, accuracy), "label": (SECOND, label)}
+    return [name for ranking, (name, value) in values.items() if by in (ranking, "both") and speaks_against(name, value)]
 
 
 def orders(method: str, others: Sequence[str] = ()) -> list[tuple[str, str]]:
     """The orders in which one can look, with their names; by margin alone there is one. others: methods with a ranking of their own."""
-    both = brought_short(method)
-    own = [("queue", "Both, in turn"), ("accuracy", both["accuracy"]), ("label", both["label"])]
+    label = METHODS[SECOND].title
+    own = [("queue", "Both, in turn"), ("accuracy", METHODS[method].title), ("label", label)]
     # A method that says the same of an image as another bears its usual name beside it.
     more = [(other, f"{METHODS[other].title} ({METHODS[other].called})") for other in others]
-    return ([("queue", both["label"])] if method == SECOND else own) + more
+    return ([("queue", label)] if method == SECOND else own) + more
 
 
 def did(action: str, class_name: str | None, *, undoes: bool, redoes: bool, together: bool) -> str:

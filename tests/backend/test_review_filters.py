@@ -62,7 +62,7 @@ def test_a_range_holds_exactly_the_images_whose_bar_is_that_long(client: TestCli
 
 def test_a_bound_at_an_images_own_bar_keeps_that_image(database: Database, review: Review) -> None:
     with database.transaction(write=False) as session:
-        for rank in range(1, 43):
+        for rank in range(1, 21):  # behind them the margin agrees with the label, and every bar is empty
             share = 100 * wording.share(rank, 42)
             page = listing.page(session, review, filters=Filters(label_min=share, label_max=share))
             assert [row.label_rank for row in page.items] == [rank]

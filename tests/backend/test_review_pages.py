@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from backend.db import Database
 from backend.models import Review, Suggestion, User
@@ -70,6 +71,17 @@ def test_the_grid_shows_the_queue_by_rank_with_label_and_prediction(
     assert f'alt="Rank 1: labelled {names[first.label]}, the model sees {names[first.predicted]}"' in text
     assert "Hurts accuracy" in text
     assert "Decide 20 more" in text
+
+
+def test_where_nothing_hurts_no_bar_reason_or_tile_says_so(client: TestClient, here: str, database: Database) -> None:
+    with database.transaction() as session:
+        session.execute(update(Suggestion).values(accuracy_value=0.5, label_value=0.5, brought_by="both"))
+    focus, grid = client.get(f"{here}/focus?at=1").text, client.get(here).text
+    assert re.findall(r'<meter [^>]*value="([^"]+)"', focus)[:2] == ["0.0", "0.0"]
+    assert "Next in both rankings, though neither says anything against it." in focus
+    assert "Suggested because" not in focus
+    assert set(re.findall(r'<p class="tile__brought">([^<]*)</p>', grid)) == {"Next in order"}
+    assert ranks(client.get(f"{here}?accuracy_min=90").text) == []
 
 
 def test_pages_hold_as_many_as_asked_and_lead_on(client: TestClient, large: Review) -> None:

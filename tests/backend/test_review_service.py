@@ -291,11 +291,24 @@ def test_only_a_harmful_image_is_said_to_hurt() -> None:
     assert wording.by_method("tracin", -0.1, 1, 101) == "Hurts more than any other image."
     assert wording.by_method("outlier", -0.1, 51, 101) == "More so than 50.0 % of the images."
     assert "chance" in wording.by_method("random", -0.1, 51, 101)
-    assert wording.brought("outlier", "both") == "Suggested because it looks unlike the others and its label looks wrong"
+    assert wording.brought("outlier", "both", -0.1, -0.1) == "Suggested because it looks unlike the others and its label looks wrong"
     assert wording.label_looks_wrong(-0.1, 51, 101) == "Looks more wrong than 50.0 % of the images."
     assert wording.label_looks_wrong(0.0, 51, 101) == (
         "While it learned, the model mostly agreed with this label, but less surely than with 50.0 % of the images."
     )
+
+
+def test_an_image_that_nothing_speaks_against_has_no_bar_and_no_such_reason() -> None:
+    assert wording.bar("tracin", 0.1, 1, 101) == 0.0
+    assert wording.bar("margin", 0.0, 1, 101) == 0.0
+    assert wording.bar("tracin", -0.1, 1, 101) == 1.0
+    assert wording.bar("outlier", 0.1, 51, 101) == 0.5  # has no sign that could deny it
+    assert wording.brought("tracin", "accuracy", 0.1, -0.1) == "Next in its ranking, though that says nothing against it"
+    assert wording.brought("tracin", "both", 0.1, 0.1) == "Next in both rankings, though neither says anything against it"
+    assert wording.brought("tracin", "both", 0.1, -0.1) == "Suggested because its label looks wrong"
+    assert wording.brought_short("tracin", "accuracy", 0.1, -0.1) == "Next in order"
+    assert wording.brought_short("tracin", "both", -0.1, 0.1) == "Hurts accuracy"
+    assert wording.brought_short("tracin", "both", -0.1, -0.1) == "Accuracy and label"
 
 
 def test_a_prediction_says_how_sure_it_is_and_what_the_label_gets() -> None:
