@@ -44,7 +44,10 @@ def found_sentence(verdict: Mapping[str, Any]) -> str | None:
         return None
     if verdict["planted"] == 0:
         return "No planted error was left to find."
-    return f"You found {verdict['found']} of {verdict['planted']} planted errors."
+    # Verdicts from before this was counted do not say.
+    wrong = verdict.get("mislabelled")
+    but = f"; {wrong} of them got another wrong label" if wrong else ""
+    return f"You found {verdict['found']} of {verdict['planted']} planted errors{but}."
 
 
 def hangs_on(runs: int, reviews: int) -> str | None:

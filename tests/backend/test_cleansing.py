@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
 
-from backend.cleansing import service
+from backend.cleansing import present, service
 from backend.cleansing.dry_run import DryRun, default_floor
 from backend.errors import Conflict, Invalid, NotFound
 from backend.jobs import service as jobs
@@ -420,6 +420,14 @@ def test_fresh_starts_that_learned_nothing_are_said_beside_the_verdict(
     monkeypatch.setitem(VERDICT, "doubt", "In 1 of the 3 fresh starts the model has not learned.")
     measured(scenario, start(scenario))
     assert "In 1 of the 3 fresh starts the model has not learned." in client.get("/cleansings/1").text
+
+
+def test_errors_that_got_another_wrong_label_are_named_among_the_found() -> None:
+    assert present.found_sentence({"planted": 101, "found": 20}) == "You found 20 of 101 planted errors."
+    assert present.found_sentence({"planted": 101, "found": 20, "mislabelled": 0}) == "You found 20 of 101 planted errors."
+    assert present.found_sentence({"planted": 101, "found": 20, "mislabelled": 1}) == (
+        "You found 20 of 101 planted errors; 1 of them got another wrong label."
+    )
 
 
 def test_a_class_name_is_text_on_every_page_and_never_markup(scenario: Scenario, client: TestClient) -> None:

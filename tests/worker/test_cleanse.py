@@ -216,7 +216,17 @@ def test_removing_good_images_is_not_called_an_improvement(tmp_path: Path) -> No
     verdict = work(scenario, start(scenario)).verdict
     scenario.close()
     assert verdict["judgement"] != "improved"
-    assert (verdict["planted"], verdict["found"]) == (None, None)
+    assert (verdict["planted"], verdict["found"], verdict["mislabelled"]) == (None, None, None)
+
+
+def test_a_planted_error_that_gets_another_wrong_label_is_found_but_not_mended(noisy: Scenario) -> None:
+    planted = [image for image in noisy.training_images() if image.true_label is not None]
+    third = next(label for label in range(4) if label not in (planted[0].label, planted[0].true_label))
+    noisy.decide([planted[0].id], "relabel", third)
+    noisy.decide([planted[1].id], "relabel", planted[1].true_label)
+    noisy.decide([planted[2].id])
+    plan = cleanse_arms.read(noisy.database, noisy.storage, start(noisy).id)
+    assert (plan.found, plan.mislabelled) == (3, 1)
 
 
 def test_with_new_labels_only_the_control_is_the_run_before(noisy: Scenario) -> None:

@@ -55,6 +55,7 @@ class Plan:
     removed: Mask  # (N,) images that the new version leaves out
     labels: npt.NDArray[np.int64]  # (N,) their labels in the new version; the old ones where removed
     planted: Mask | None  # (N,) wrong labels put in on purpose and still wrong; None where nothing was ever planted
+    left_wrong: Mask | None  # (N,) where the new label is no better; None as above
     validation: Images
     test: Images
 
@@ -67,6 +68,11 @@ class Plan:
     def found(self) -> int | None:
         """Planted errors among the removed and the relabelled ones."""
         return None if self.planted is None else int((self.planted & (self.removed | self.relabelled)).sum())
+
+    @property
+    def mislabelled(self) -> int | None:
+        """Those of the found that got another wrong label."""
+        return None if self.left_wrong is None else int((self.left_wrong & self.relabelled).sum())
 
 
 def read(database: Database, storage: Storage, cleansing_id: int) -> Plan:
@@ -90,7 +96,8 @@ def read(database: Database, storage: Storage, cleansing_id: int) -> Plan:
             parent=parent,
             removed=removed,
             labels=labels,
-            planted=planted_errors(parent, true_labels) if data_set.planted_count else None,
+            planted=planted_errors(parent, parent.labels, true_labels) if data_set.planted_count else None,
+            left_wrong=planted_errors(parent, labels, true_labels) if data_set.planted_count else None,
             validation=arrays.load(session, storage, cleansing.parent_version_id, "validation"),
             test=arrays.load(session, storage, cleansing.parent_version_id, "test"),
         )
@@ -105,10 +112,10 @@ def compare(parent: Images, cleaned: Images) -> tuple[Mask, npt.NDArray[np.int64
     return removed, labels
 
 
-def planted_errors(parent: Images, true_labels: Mapping[int, int | None]) -> Mask:
-    """(N,) bool: a wrong label was planted here, and the version still holds a wrong one."""
-    true = [true_labels.get(int(image_id)) for image_id in parent.ids]
-    return np.array([label is not None and label != given for label, given in zip(true, parent.labels.tolist(), strict=True)], dtype=bool)
+def planted_errors(images: Images, labels: npt.NDArray[np.int64], true_labels: Mapping[int, int | None]) -> Mask:
+    """(N,) bool: a wrong label was planted here, and this one (N,) is wrong too."""
+    true = [true_labels.get(int(image_id)) for image_id in images.ids]
+    return np.array([label is not None and label != given for label, given in zip(true, labels.tolist(), strict=True)], dtype=bool)
 
 
 def random_removal(labels: npt.NDArray[np.int64], removed: Mask, seed: int) -> Mask:

@@ -42,6 +42,7 @@ def verdict(plan: Plan, outcomes: Outcomes, seconds: dict[str, float]) -> dict[s
         "removed": int(plan.removed.sum()),
         "relabelled": int(plan.relabelled.sum()),
         "found": plan.found,
+        "mislabelled": plan.mislabelled,
         "test_images": len(plan.test),
         "same_seed": same,
         "fresh_seeds": fresh,
