@@ -31,6 +31,7 @@ from backend.db import Database, SessionDep
 from backend.failures import register_handlers
 from backend.jobs.sweep import Sweep
 from backend.protection import protect
+from backend.queries import refuse_unknown
 from backend.reference import REFUSALS, TAGS, Application, bearer, shape_of
 from backend.rendering import STATIC, page
 from backend.settings import Settings
@@ -61,7 +62,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.csrf_signer = URLSafeSerializer(settings.secret(), salt="csrf")
     app.state.recent_sign_ins = {}
     for feature in FEATURES:
-        app.include_router(feature.api.router, prefix="/api/v1", dependencies=[Depends(bearer)], responses=REFUSALS)
+        app.include_router(
+            feature.api.router, prefix="/api/v1", dependencies=[Depends(bearer), Depends(refuse_unknown)], responses=REFUSALS
+        )
         app.include_router(feature.pages.router)
     app.include_router(site)
     app.mount("/static", VersionedFiles(directory=STATIC))

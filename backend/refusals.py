@@ -1,6 +1,6 @@
 """What is wrong with a field, in plain words: pydantic's own are for programmers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Pydantic's name for what is wrong → the words that follow the field's name, filled in from its context.
@@ -31,3 +31,9 @@ def wrong(detail: Mapping[str, Any]) -> str:
     """The words for one error of pydantic's; its own message where there are none."""
     words = WORDS.get(detail["type"])
     return words.format(**detail.get("ctx", {})) if words else str(detail["msg"])
+
+
+def unknown(names: Sequence[str]) -> str:
+    """The words for something behind the question mark that its address does not know. names: those that it knows."""
+    those = f"{'are' if len(names) != 1 else 'is'} {', '.join(names) or 'none here'}"
+    return f"there is no such parameter; there {those}"

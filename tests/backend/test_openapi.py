@@ -13,6 +13,7 @@ from backend.db import Database
 from backend.models import User
 from backend.reference import Problem, shape_of
 from backend.storage import Storage
+from tests.routes import UNSAFE, addresses
 from tests.world import World, a_world
 
 JSON = "application/json"
@@ -114,6 +115,22 @@ def test_no_body_takes_a_field_that_is_not_documented(document: dict[str, Any]) 
             shape = shape_of(document, body["schema"])
             for part in (shape, *_shapes_inside(document, shape)):
                 assert part["additionalProperties"] is False, (path, part["title"])
+
+
+def test_no_route_takes_a_query_name_that_it_does_not_know(app: FastAPI, api_client: TestClient) -> None:
+    for method, path in addresses(app, "GET", *UNSAFE):
+        if path.startswith("/api/v1/"):
+            answer = api_client.request(method, path, params={"lable": "3"})
+            assert answer.status_code == 422, (method, path, answer.text)
+            assert answer.json()["detail"].startswith("lable: there is no such parameter"), (method, path)
+            assert [one["field"] for one in answer.json()["errors"]] == ["lable"]
+
+
+def test_a_documented_query_name_is_never_refused_as_unknown(app: FastAPI, api_client: TestClient, document: dict[str, Any]) -> None:
+    for path, method, operation in operations(document):
+        names = [one["name"] for one in operation.get("parameters", []) if one["in"] == "query"]
+        answer = api_client.request(method, re.sub(r"{\w+}", "1", path), params=dict.fromkeys(names, "1"))
+        assert "no such parameter" not in answer.text, (method, path)
 
 
 def _shapes_inside(document: dict[str, Any], shape: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -187,6 +187,41 @@ def test_many_are_either_named_or_filtered(api_client: TestClient, base: str, wh
     assert (answer.status_code, "either which images" in answer.json()["detail"]) == (422, True)
 
 
+@pytest.mark.parametrize(
+    ("path", "query", "words"),
+    [
+        (
+            "suggestions",
+            {"lable": 3},
+            "lable: there is no such parameter; there are order, after, before, limit, label, predicted, decision, by",
+        ),
+        ("counts", {"label": 1, "lable": 3}, "lable: there is no such parameter; there are label, predicted, decision, by"),
+        ("dry-run", {"flor": 3}, "flor: there is no such parameter; there is floor."),
+        (
+            "parts",
+            {"a": 1, "b": 2},
+            "a: there is no such parameter; there are none here. b: there is no such parameter; there are none here.",
+        ),
+    ],
+)
+def test_a_misspelt_name_behind_the_question_mark_is_refused_and_the_right_ones_named(
+    api_client: TestClient, base: str, path: str, query: dict[str, Any], words: str
+) -> None:
+    answer = api_client.get(f"{base}/{path}", params=query)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert answer.json()["detail"].startswith(words)
+
+
+def test_a_misspelt_filter_in_the_address_of_an_act_decides_nothing(api_client: TestClient, base: str) -> None:
+    everything = {"client_key": "k", "action": "remove", "filter": {}, "expected": 42}
+    assert api_client.post(f"{base}/decisions/bulk?lable=3", json=everything).status_code == 422
+    assert api_client.get(base).json()["progress"]["decided"] == 0
+
+
+def test_the_focus_views_whole_address_can_be_asked_with(api_client: TestClient, base: str) -> None:
+    assert len(page(api_client, base, size="all", order="label", limit=1)["items"]) == 1
+
+
 def test_a_misspelt_filter_decides_nothing(api_client: TestClient, base: str) -> None:
     misspelt = {"client_key": "k", "action": "remove", "filter": {"labell": 2}}
     answer = api_client.post(f"{base}/decisions/bulk", json=misspelt)

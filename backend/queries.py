@@ -1,0 +1,36 @@
+"""What may stand behind the question mark of an API address: the names that its route knows and no others."""
+
+from collections.abc import Iterator
+
+from fastapi import Request
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import get_flat_params, get_validation_alias
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+
+from backend.refusals import unknown
+
+
+# Async, because FastAPI would send a plain function to another thread.
+async def refuse_unknown(request: Request) -> None:
+    """For every route of the API: FastAPI ignores a name that it does not know, and a misspelt filter would mean "everything"."""
+    route = request.scope.get("route")
+    if not request.query_params or not isinstance(route, APIRoute):
+        return
+    names = known(route.dependant)
+    wrong = [name for name in dict.fromkeys(request.query_params) if name not in names]
+    if wrong:
+        told = [name for name, shown in names.items() if shown]
+        raise RequestValidationError([{"type": "unknown_query", "loc": ("query", name), "msg": unknown(told)} for name in wrong])
+
+
+def known(dependant: Dependant) -> dict[str, bool]:
+    """The names that a route and all that it depends on read from the query; whether each is documented."""
+    fields = get_flat_params(Dependant(query_params=[field for part in _parts(dependant) for field in part.query_params]))
+    return {get_validation_alias(field): getattr(field.field_info, "include_in_schema", True) for field in fields}
+
+
+def _parts(dependant: Dependant) -> Iterator[Dependant]:
+    yield dependant
+    for other in dependant.dependencies:
+        yield from _parts(other)
