@@ -51,12 +51,14 @@ def found_sentence(verdict: Mapping[str, Any]) -> str | None:
 
 
 def hangs_on(runs: int, reviews: int) -> str | None:
-    """The sentence that says what a roll-back leaves without its version; None where nothing builds on it."""
+    """What becomes of the trainings and reviews of a version that is rolled back, in words that can follow "If you roll back, "; None where
+    there are none. Trainings and scorings go on; what is refused is a cleansing (backend.cleansing.service.outdated).
+    """
     counted = [f"{count} {noun}{'s' if count > 1 else ''}" for count, noun in ((runs, "training"), (reviews, "review")) if count]
     if not counted:
         return None
-    verb = "builds" if runs + reviews == 1 else "build"
-    return f"{' and '.join(counted)} {verb} on this version. Nothing of them is lost, but they can only go on once it is accepted again."
+    stay, those = ("stays", "it") if runs + reviews == 1 else ("stay", "them")
+    return f"{' and '.join(counted)} of this version {stay}. Only cleaning from {those} has to wait until the version is accepted again."
 
 
 def chart(verdict: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def verdicts(session: Session, data_set: DataSet) -> dict[int, int]:
 
 
 def built_on(session: Session, cleansing: Cleansing) -> tuple[int, int]:
-    """How many trainings and reviews begin from the cleaned version. They stay when it is rolled back, and wait for it."""
+    """How many trainings and reviews begin from the cleaned version. They stay when it is rolled back."""
     runs = select(func.count()).select_from(Run).where(Run.version_id == cleansing.version_id, Run.cleansing_id.is_(None))
     found = select(func.count()).select_from(Review).where(Review.version_id == cleansing.version_id)
     return session.scalar(runs) or 0, session.scalar(found) or 0

@@ -290,7 +290,7 @@ def test_the_fresh_seeds_behind_the_largest_seed_begin_at_zero(scenario: Scenari
     assert start(scenario).fresh_seeds == [0, 1, 2]
 
 
-def test_a_roll_back_asks_first_and_says_what_builds_on_the_version(scenario: Scenario, client: TestClient) -> None:
+def test_a_roll_back_asks_first_and_says_what_becomes_of_what_builds_on_the_version(scenario: Scenario, client: TestClient) -> None:
     scenario.decide(of_class(scenario, 0)[:3])
     first = accept(scenario, measured(scenario, start(scenario)))
     assert 'data-question="Go back to version 1? You can accept this one again later."' in client.get("/cleansings/1").text
@@ -300,8 +300,21 @@ def test_a_roll_back_asks_first_and_says_what_builds_on_the_version(scenario: Sc
         session.flush()
         run_id = run.id
     scenario.add_review(first.version_id, run_id)
-    assert "1 training and 1 review build on this version." in client.get("/cleansings/1").text
-    assert "Accept it again" in client.post("/cleansings/1/roll-back").text
+    stay = "1 training and 1 review of this version stay. Only cleaning from them has to wait until the version is accepted again."
+    page = client.get("/cleansings/1").text
+    assert f"<p>If you roll back, {stay}</p>" in page
+    assert f'data-question="Go back to version 1? {stay}"' in page
+    page = client.post("/cleansings/1/roll-back").text
+    assert f"<p>{stay}</p>" in page
+    assert "Accept it again" in page
+
+
+def test_one_training_alone_stays_and_none_is_no_sentence() -> None:
+    assert (
+        present.hangs_on(1, 0) == "1 training of this version stays. Only cleaning from it has to wait until the version is accepted again."
+    )
+    assert (present.hangs_on(0, 2) or "").startswith("2 reviews of this version stay. Only cleaning from them")
+    assert present.hangs_on(0, 0) is None
 
 
 def test_a_review_whose_result_was_accepted_says_so_and_leads_on(scenario: Scenario, client: TestClient) -> None:
