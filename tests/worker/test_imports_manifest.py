@@ -124,7 +124,10 @@ BAD_MANIFESTS = {
     "Latin-1": (manifest([*ROWS, "img/1.png,Käse"]).decode().encode("latin-1"), "is not UTF-8 text"),
     "UTF-16": (manifest().decode().encode("utf-16"), "is not UTF-8 text. Save it as CSV UTF-8, then import again."),
     "an open quote": (manifest([*ROWS, '"' + "x" * 200_000]), "cannot be read after line 9"),
-    "one class": (manifest([row.replace("cat", "dog") for row in ROWS]), "There is only one class, “dog”"),
+    "one class": (
+        manifest([row.replace("cat", "dog") for row in ROWS]),
+        "There is only one class with images, “dog”; telling classes apart takes two or more. Mend",
+    ),
 }
 
 
@@ -134,6 +137,24 @@ def test_a_manifest_that_cannot_be_used_gets_a_sentence(importer: Importer, name
     said = importer.failing("zip", write_zip(importer.folder / "bad.zip", {"manifest.csv": table, **PICTURES}))
     assert sentence in said
     assert said.endswith(".")
+
+
+def test_a_manifest_whose_other_classes_cannot_be_used_says_how_many_rows_and_why(importer: Importer) -> None:
+    rows = ["img/0.png,x", "missing.jpg,y", "../b.jpg,y"]
+    said = importer.failing("zip", write_zip(importer.folder / "bad.zip", {"manifest.csv": manifest(rows), "img/0.png": png(0)}))
+    assert said == (
+        "There is only one class with images, “x”; telling classes apart takes two or more. 2 rows of the manifest cannot be used: "
+        "“missing.jpg”: line 3 of the manifest names it, but it is not in the zip; "
+        "“../b.jpg”: line 4 of the manifest names it, but its name leads out of the archive (..). Mend the manifest, then import again."
+    )
+
+
+def test_of_many_rows_that_cannot_be_used_the_first_are_named_and_broken_images_count(importer: Importer) -> None:
+    rows = ["img/0.png,x", "broken.png,y", *(f"missing{number}.jpg,y" for number in range(4))]
+    files = {"manifest.csv": manifest(rows), "img/0.png": png(0), "broken.png": b"broken", "unnamed.png": png(1)}
+    said = importer.failing("zip", write_zip(importer.folder / "bad.zip", files))
+    assert "5 rows of the manifest cannot be used, first: “missing0.jpg”" in said
+    assert "unnamed" not in said
 
 
 def test_a_manifest_of_another_name_with_a_wrong_header_is_told_so_where_nothing_else_gives_classes(importer: Importer) -> None:

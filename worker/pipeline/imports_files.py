@@ -97,6 +97,7 @@ class Found:
     class_names: tuple[str, ...] = ()  # that the source names, with or without images
     split_words: str = ""  # where its splits come from; made up from `given` if left out
     sizes: frozenset[tuple[int, int]] = frozenset()  # (height, width) of all of its images, if they are grey and that is known beforehand
+    bad_rows: list[tuple[str, str]] | None = None  # of a manifest, each with its reason; None where there is none
 
 
 def cleaned(name: str) -> str:

@@ -1,7 +1,7 @@
 """Which of the files are images of which class and split: class folders, with or without split folders above them."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from worker.jobs import JobFailed
 from worker.pipeline.imports_files import (
@@ -39,13 +39,13 @@ def from_class_folders(files: Files) -> Found:
             found.refusals.add(file.path, reason)
     found.class_names, found.given = _named(files, found, top, has_splits)
     if len(found.class_names) == 1:
-        raise JobFailed(only_one_class(found.class_names[0]))
+        raise JobFailed(only_one_class(found.class_names[0], found.refusals.rows))
     return found
 
 
-def only_one_class(name: str) -> str:
-    """A sentence for the person."""
-    return f"There is only one class, “{name[:200]}”; telling classes apart takes two or more. {HOW}"
+def only_one_class(name: str, refused: Sequence[tuple[str, str]]) -> str:
+    """A sentence for the person; perhaps the other classes are among the refused."""
+    return f"There is only one class, “{name[:200]}”; telling classes apart takes two or more.{_refused(refused)} {HOW}"
 
 
 def _place(file: File, top: tuple[str, ...], has_splits: bool, found: Found) -> str | None:
@@ -101,9 +101,12 @@ def _nothing_there(files: Files) -> str:
     inner = next((file.path for file in files.files if file.parts[-1].lower().endswith(ARCHIVE_SUFFIXES)), None)
     if inner is not None:
         return f"There is an archive inside the {files.what} (“{inner[:200]}”), and no image. Unpack it, and import the class folders themselves."
-    refused = files.refusals.rows[:1]
-    count = len(files.refusals.rows)
-    reason = "".join(
-        f" {'1 file was' if count == 1 else f'{count:,} files were'} refused; the first is “{path[:200]}”: {why}." for path, why in refused
-    )
-    return f"There is no image in this {files.what}.{reason} {HOW}"
+    return f"There is no image in this {files.what}.{_refused(files.refusals.rows)} {HOW}"
+
+
+def _refused(rows: Sequence[tuple[str, str]]) -> str:
+    """How many files were refused, and the first of them; nothing where there is none."""
+    if not rows:
+        return ""
+    path, why = rows[0]
+    return f" {'1 file was' if len(rows) == 1 else f'{len(rows):,} files were'} refused; the first is “{path[:200]}”: {why}."

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from worker.jobs import JobFailed
@@ -25,6 +25,7 @@ from worker.pipeline.imports_files import (
 
 HEADER = "path,label or path,label,split"
 ALWAYS = "manifest.csv"  # a file of this name is a manifest, even if its header has to be mended first
+NAMED_ROWS = 3  # of those that cannot be used, in the sentence of a failed import
 DELIMITERS = (",", ";", "\t")
 
 
@@ -87,14 +88,25 @@ def why_no_manifest(files: Files, table: File) -> str:
 
 def from_manifest(files: Files, manifest: File) -> Found:
     """The images that the manifest names. Raises JobFailed where it cannot be read as a table."""
-    found = Found([], lambda entry: files.read(entry.key), files.refusals)
+    found = Found([], lambda entry: files.read(entry.key), files.refusals, bad_rows=[])
     reader = _Reader(files, manifest, found)
     for row in _rows(files, manifest):
         reason = reader.take(row)
         if reason is not None:
-            found.refusals.add(row.path or f"{manifest.path}, line {row.line}", reason)
+            reader.refuse(row.path or f"{manifest.path}, line {row.line}", reason)
     reader.settle()
     return found
+
+
+def only_one_class_in_table(name: str, bad_rows: Sequence[tuple[str, str]]) -> str:
+    """A sentence for the person, with the reasons of the first rows that cannot be used: perhaps the other classes are among them."""
+    count = len(bad_rows)
+    first = "; ".join(f"“{path[:200]}”: {why}" for path, why in bad_rows[:NAMED_ROWS])
+    rows = f" {count:,} {'row' if count == 1 else 'rows'} of the manifest cannot be used{', first' if count > NAMED_ROWS else ''}: {first}."
+    return (
+        f"There is only one class with images, “{name[:200]}”; telling classes apart takes two or more.{rows if bad_rows else ''} "
+        "Mend the manifest, then import again."
+    )
 
 
 class _Reader:
@@ -141,12 +153,18 @@ class _Reader:
             self.found.entries.append(Entry(file.path, row.label, split, file.size, file))
         return reason
 
+    def refuse(self, path: str, reason: str) -> None:
+        """Note that a row cannot be used."""
+        self.found.refusals.add(path, reason)
+        if self.found.bad_rows is not None:
+            self.found.bad_rows.append((path, reason))
+
     def settle(self) -> None:
         """After the last row: order, names, and the images that no row names."""
         found = self.found
         if self.given:
             for entry in (entry for entry in found.entries if entry.split is None):
-                found.refusals.add(entry.path, "the manifest gives a split to other images, but none to this one")
+                self.refuse(entry.path, "the manifest gives a split to other images, but none to this one")
             found.entries = [entry for entry in found.entries if entry.split is not None]
         for path, file in self.by_path.items():
             if file.suffix in IMAGE_SUFFIXES and path not in self.named:

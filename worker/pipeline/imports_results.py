@@ -12,6 +12,7 @@ from backend.models import DataSet, Image, Refusal, Version
 from worker.jobs import JobFailed
 from worker.pipeline.imports_files import Entry, Found, natural
 from worker.pipeline.imports_layout import only_one_class
+from worker.pipeline.imports_manifest import only_one_class_in_table
 from worker.pipeline.imports_messages import Decoded, Shape
 from worker.pipeline.imports_splits import SPLITS, assign
 
@@ -24,7 +25,7 @@ class Results:
 
     def __init__(self, found: Found, answers: list[Decoded | str], seed: int) -> None:
         self.good = [(entry, answer) for entry, answer in zip(found.entries, answers, strict=True) if isinstance(answer, Decoded)]
-        self.names = _class_names([entry for entry, _ in self.good])
+        self.names = _class_names(found, answers, [entry for entry, _ in self.good])
         numbers = {name: number for number, name in enumerate(self.names)}
         self.labels = [numbers[entry.label] for entry, _ in self.good]
         self.true_labels = [None if entry.true_label is None else numbers[entry.true_label] for entry, _ in self.good]
@@ -99,11 +100,14 @@ def refusal_lines(refusals: list[tuple[str, str]]) -> list[str]:
     return [*lines, f"{more:,} more {'file was' if more == 1 else 'files were'} refused."] if more > 0 else lines
 
 
-def _class_names(good: list[Entry]) -> list[str]:
+def _class_names(found: Found, answers: list[Decoded | str], good: list[Entry]) -> list[str]:
     """In natural order, so that 10 comes after 9. Raises JobFailed for fewer than two."""
     names = {entry.label for entry in good} | {entry.true_label for entry in good if entry.true_label}
     if len(names) == 1:
-        raise JobFailed(only_one_class(next(iter(names))))
+        broken = [(entry.path, answer) for entry, answer in zip(found.entries, answers, strict=True) if isinstance(answer, str)]
+        if found.bad_rows is not None:
+            raise JobFailed(only_one_class_in_table(next(iter(names)), [*found.bad_rows, *broken]))
+        raise JobFailed(only_one_class(next(iter(names)), [*found.refusals.rows, *broken]))
     return sorted(names, key=natural)
 
 

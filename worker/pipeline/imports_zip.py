@@ -31,7 +31,8 @@ def open_zip(path: Path, settings: Settings, stack: ExitStack) -> Files:
     folders = {_parts(_name(info)) for info in archive.infolist() if info.is_dir() and why_unsafe(_name(info)) is None}
     for info in infos:
         parts = _parts(_name(info))
-        if is_junk(parts):
+        # An unsafe name is told even where it begins with a dot: “..\x.png” is no hidden file.
+        if is_junk(parts) and why_unsafe(_name(info)) is None:
             continue
         reason = _why_not(info)
         if reason is None:
