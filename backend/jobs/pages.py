@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.addresses import own_path, path_of
 from backend.db import SessionDep
+from backend.errors import Conflict
 from backend.jobs import service
 from backend.jobs.schemas import State
 from backend.rendering import page
@@ -68,8 +69,12 @@ def cancel_job(session: SessionDep, user: OwnerDep, job_id: int, origin: Annotat
 
 @router.post("/{job_id}/retry")
 def retry_job(session: SessionDep, user: OwnerDep, job_id: int, origin: Annotated[str, Form()] = "") -> RedirectResponse:
-    """Queue the job again and return to the page where the button was."""
-    service.retry(session, user, job_id)
+    """Queue the job again and return to the page where the button was; also where another tab has done it already."""
+    try:
+        service.retry(session, user, job_id)
+    except Conflict:
+        if service.get(session, user, job_id).state not in service.ACTIVE:
+            raise
     return _back(origin, job_id)
 
 

@@ -120,6 +120,20 @@ def test_a_cancelled_job_can_be_tried_again(client: TestClient, add_job: AddJob,
     assert state_of(database, job_id) == "queued"
 
 
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_going_on_in_a_second_tab_leads_to_the_job_that_goes_on_already(client: TestClient, add_job: AddJob, state: str) -> None:
+    job_id = add_job(state=state)
+    answer = client.post(f"/jobs/{job_id}/retry", data={"origin": "/runs/7"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/runs/7")
+    assert client.post(f"/api/v1/jobs/{job_id}/retry").status_code == 409
+
+
+def test_a_job_that_is_done_is_not_tried_again(client: TestClient, add_job: AddJob) -> None:
+    answer = client.post(f"/jobs/{add_job(state='done')}/retry", follow_redirects=False)
+    assert answer.status_code == 409
+    assert "Only a job that failed or was cancelled" in answer.text
+
+
 @pytest.mark.parametrize(
     ("kind", "sentence", "button"),
     [
