@@ -30,7 +30,8 @@ def home(request: Request, token: str = "") -> Response:
     return _secretive(page(request, "login.html", token=token))
 
 
-@router.get("/login")
+# HEAD too: what watches over a server and what looks at a link before a person does ask so.
+@router.api_route("/login", methods=["GET", "HEAD"])
 def login(request: Request, user: VisitorDep, next: str = "") -> Response:  # noqa: A002 - the word in the address
     """Says how to get a login link, and remembers where to go afterwards."""
     back = own_path(next, "")

@@ -21,6 +21,8 @@ router = APIRouter(include_in_schema=False)
 # Images named on the page; the API names them all.
 MOST_NAMED = 60
 MOST_SHOWN = 24
+# Of a number in a form.
+MOST_DIGITS = 9
 # Fewer changed images than this share of all hardly move a model.
 FEW = 0.005
 # Images on the verdict's page; the page of all of them is one click away.
@@ -129,8 +131,10 @@ def number(text: str, what: str) -> int | None:
     stripped = text.strip()
     if not stripped:
         return None
-    if not (stripped.isascii() and stripped.isdigit() and len(stripped) < 10):
+    if not (stripped.isascii() and stripped.isdigit()):
         raise Invalid(f"The {what} must be a whole number, not “{stripped[:40]}”.")
+    if len(stripped.lstrip("0")) > MOST_DIGITS:
+        raise Invalid(f"The {what} is too large a number.")
     return int(stripped)
 
 

@@ -16,7 +16,7 @@ PROTOCOL_WORDS = {
     ),
     "same_seed": (
         "Same training repeated",
-        "Your training once more, with every roll of the dice the same, only without these images. This shows what they did to this one model.",
+        "Your training once more, with every roll of the dice the same, only with these corrections. This shows what they did to this one model.",
     ),
 }
 JUDGEMENT_WORDS = {"improved": "Improved", "no_measurable_change": "No measurable change", "worse": "Worse"}

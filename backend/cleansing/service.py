@@ -118,7 +118,8 @@ def start(session: Session, user: User, review: Review, floor: int | None = None
     )
     session.add(cleansing)
     session.flush()
-    title = f"Clean and retrain: {found.removed} removed, {found.relabelled} relabelled"
+    name = datasets.get(session, user, review.data_set_id).name[:200]
+    title = f"Clean {name} and retrain: {found.removed} removed, {found.relabelled} relabelled"
     job = jobs.create(session, user, kind="cleanse", title=title, subject_id=cleansing.id, data_set_id=review.data_set_id)
     cleansing.job_id = job.id
     _add_trainings(session, cleansing, run, job)

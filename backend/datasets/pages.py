@@ -61,6 +61,7 @@ def show_data_set(request: Request, data_set_id: int, session: SessionDep, user:
     """What the import found, and the next step."""
     data_set = service.get(session, user, data_set_id)
     refused, more = service.refusals(session, data_set, limit=20)
+    steps = versions.history(session, data_set)
     return page(
         request,
         "datasets/show.html",
@@ -70,7 +71,8 @@ def show_data_set(request: Request, data_set_id: int, session: SessionDep, user:
         examples=service.examples(session, data_set),
         refused=refused,
         more_refused=more is not None,
-        versions=versions.history(session, data_set),
+        versions=steps,
+        numbers={step.version.id: step.version.number for step in steps},
         runs=runs.page(session, data_set)[0],
         latest=runs.to_go_on_with(session, data_set),
     )

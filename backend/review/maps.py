@@ -88,7 +88,7 @@ def ask(session: Session, user: User, review: Review) -> Coming:
         raise Conflict("There is no map of this review. Find the harmful images again to get one.")
     found = coming(session, review)
     if found.state == "none":
-        title = f"Arrange the map of review {review.id}"
+        title = f"Arrange the map of {service.data_set_of(session, user, review).name[:200]}, review {review.id}"
         jobs.create(session, user, kind="map", title=title, subject_id=review.id, data_set_id=review.data_set_id)
         session.flush()
         return coming(session, review)

@@ -12,7 +12,8 @@ from backend.methods import METHODS, MethodName
 from backend.models import Review, Score, Scoring, Suggestion
 
 Own = Literal["queue", "accuracy", "label"]
-Order = Own | MethodName
+# One list, not a union of two: what is wrong with a value is then said once, in plain words.
+Order = Literal[Own, MethodName]
 RANKS: dict[Order, InstrumentedAttribute[int]] = {
     "queue": Suggestion.position,
     "accuracy": Suggestion.accuracy_rank,

@@ -72,7 +72,7 @@ def ask(session: Session, user: User, review: Review, image_id: int) -> Why:
         return look(session, review, image_id)
     job = _job(session, review)
     if job is None or job.state not in jobs.ACTIVE:
-        title = f"Look at why, for review {review.id}"
+        title = f"Look at why, for {service.data_set_of(session, user, review).name[:200]}, review {review.id}"
         payload = {"image_id": image_id}
         jobs.create(session, user, kind="explain", title=title, subject_id=review.id, data_set_id=review.data_set_id, payload=payload)
     session.flush()

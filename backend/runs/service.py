@@ -35,7 +35,7 @@ def get(session: Session, user: User, run_id: int) -> Run:  # noqa: ARG001 - eve
     """The run. Raises NotFound."""
     run = session.get(Run, run_id)
     if run is None:
-        raise NotFound("There is no such run.")
+        raise NotFound("There is no such training.")
     return run
 
 
@@ -174,7 +174,7 @@ def latest_review(session: Session, run: Run) -> Review:
     ready = select(Review).where(Review.run_id == run.id, Review.state == "ready")
     review = session.scalar(ready.order_by(Review.id.desc()).limit(1))
     if review is None:
-        raise NotFound("This run has no scores yet. Find its harmful images first.")
+        raise NotFound("This training has no scores yet. Find its harmful images first.")
     return review
 
 

@@ -126,6 +126,10 @@ def test_looking_with_head_changes_nothing(app: FastAPI, owner: User, link: Link
     assert open_link(TestClient(app), secret).status_code == 303
 
 
+def test_the_login_page_can_be_looked_at_with_head(anonymous_client: TestClient) -> None:
+    assert anonymous_client.head("/login").status_code == 200
+
+
 def test_the_button_refuses_another_site_and_an_empty_form(anonymous_client: TestClient, owner: User, link: Link) -> None:
     foreign = anonymous_client.post("/login", data={"token": link(owner)}, headers={"Sec-Fetch-Site": "cross-site"})
     assert foreign.status_code == 403

@@ -455,7 +455,7 @@ def test_a_class_name_is_text_on_every_page_and_never_markup(scenario: Scenario,
         assert "&lt;b&gt;two&lt;/b&gt;" in page
 
 
-@pytest.mark.parametrize("floor", ["-1", "many", "1.5", "٣", "9" * 30, "<script>"])
+@pytest.mark.parametrize("floor", ["-1", "many", "1.5", "٣", "<script>"])
 def test_a_floor_that_is_no_number_is_said_beside_the_form(scenario: Scenario, client: TestClient, floor: str) -> None:
     scenario.decide(of_class(scenario, 0)[:3])
     page = client.get(f"/reviews/{scenario.review_id}/clean", params={"floor": floor})

@@ -243,7 +243,7 @@ def test_the_manifest_of_a_version_leaves_out_what_was_removed_and_shows_new_lab
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("scores", "99"), "There is no such run."),
+        (("scores", "99"), "There is no such training."),
         (("scores", "1", "--format", "xlsx"), "There is no format 'xlsx'; there are csv and parquet."),
         (("scores", "one"), "as an integer"),
         (("scores", "1", "--output", "{folder}/absent/scores.csv"), "cannot be written: No such file or directory."),
@@ -267,7 +267,7 @@ def test_a_run_without_scores_and_a_data_set_without_versions_say_what_is_missin
         importing = DataSet(name="Importing")
         session.add(importing)
         session.flush()
-    assert "This run has no scores yet. Find its harmful images first." in winnow("scores", run.id).stderr
+    assert "This training has no scores yet. Find its harmful images first." in winnow("scores", run.id).stderr
     result = winnow("export-version", importing.id)
     assert result.exit_code == 1
     assert "its import is not done" in result.stderr

@@ -1,5 +1,6 @@
 """Data sets as pages: the ways to import, what was found, and the pictures."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,18 @@ def test_after_an_accepted_cleansing_the_next_step_is_a_second_round(client: Tes
         session.flush()
         session.get_one(DataSet, blocks.id).current_version_id = version.id
     assert f'href="/datasets/{blocks.id}/runs/new">Train a model' in client.get(f"/datasets/{blocks.id}").text
+
+
+def test_trainings_name_their_version_and_the_first_version_is_as_imported(client: TestClient, database: Database, blocks: DataSet) -> None:
+    with database.transaction() as session:
+        run = a_run(session, blocks)
+        version = Version(data_set_id=blocks.id, number=2, parent_id=blocks.current_version_id, state="accepted")
+        session.add(version)
+        session.flush()
+        session.get_one(DataSet, blocks.id).current_version_id = version.id
+    text = client.get(f"/datasets/{blocks.id}").text
+    assert f"Training {run.id}</a> on version 1 " in text
+    assert re.findall(r'Version (\d)(?:</a>)? <span class="badge[^>]*>([^<]+)<', text) == [("2", "current"), ("1", "as imported")]
 
 
 def test_refused_files_are_shown_with_reasons_and_the_rest_can_be_downloaded(

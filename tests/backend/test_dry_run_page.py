@@ -4,8 +4,9 @@ import re
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
-from backend.models import Run, User
+from backend.models import DataSet, Job, Run, User
 from backend.settings import Settings
 from tests.cleansing_scenario import Scenario
 
@@ -34,6 +35,30 @@ def test_the_pictures_that_change_are_shown_the_most_suspicious_first(scenario: 
     page = client.get(f"/reviews/{scenario.review_id}/clean").text
     assert len(pictures(page)) == 24
     assert re.search(r"The first 24 of \d+, the most suspicious first\.", page)
+
+
+def test_removals_and_new_labels_together_are_corrections(scenario: Scenario, client: TestClient) -> None:
+    images = scenario.training_images()
+    scenario.decide([images[0].id])
+    scenario.decide([images[1].id], "relabel", label=(images[1].label + 1) % 4)
+    page = client.get(f"/reviews/{scenario.review_id}/clean").text
+    assert "The model is trained again with these corrections, and for comparison without them and with the same number removed" in page
+
+
+def test_a_floor_that_is_a_number_but_too_large_is_told_so(scenario: Scenario, client: TestClient) -> None:
+    address = f"/reviews/{scenario.review_id}/clean"
+    assert "The floor is too large a number." in client.get(address, params={"floor": "9" * 21}).text
+    assert "The floor must be a whole number, not “two”." in client.get(address, params={"floor": "two"}).text
+    assert "The floor" not in client.get(address, params={"floor": "0000000000003"}).text
+
+
+def test_the_job_names_its_data_set(scenario: Scenario, client: TestClient) -> None:
+    images = scenario.training_images()
+    scenario.decide([image.id for image in images[:3]])
+    client.post(f"/reviews/{scenario.review_id}/clean", data={"floor": "", "fresh_seeds": "3"})
+    with scenario.database.transaction(write=False) as session:
+        name = session.get_one(DataSet, scenario.data_set_id).name
+        assert session.scalar(select(Job.title).where(Job.kind == "cleanse")) == f"Clean {name} and retrain: 3 removed, 0 relabelled"
 
 
 def test_too_few_images_to_be_measured_are_said_to_be_that(scenario: Scenario, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,16 @@ def test_each_wrong_field_is_named(client: TestClient) -> None:
     assert "source.kind: must be 'sample', 'folder', 'zip' or 'idx'." in problem["detail"]
 
 
+def test_half_a_character_is_refused_in_plain_words(client: TestClient) -> None:
+    answer = client.post("/api/v1/tokens", content=b'{"name": "\\ud800"}', headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "name: must be a text, and holds half of a character."
+
+
+def test_a_number_of_thousands_of_digits_is_too_large(client: TestClient) -> None:
+    assert client.get("/api/v1/data-sets", params={"limit": "9" * 5000}).json()["detail"] == "limit: is too large a number."
+
+
 @pytest.mark.parametrize("body", ["{", '{"name": "x",}', "name=x", "[", '"\\ud800'])
 def test_a_body_that_is_not_json_is_said_to_be_so(client: TestClient, body: str) -> None:
     answer = client.post("/api/v1/tokens", content=body, headers={"Content-Type": "application/json"})

@@ -104,6 +104,12 @@ def test_a_query_that_makes_no_sense_is_a_problem_with_a_sentence(
     assert words in answer.json()["detail"]
 
 
+def test_an_order_that_there_is_not_is_told_once_with_those_that_there_are(api_client: TestClient, base: str) -> None:
+    problem = api_client.get(f"{base}/suggestions", params={"order": "zzz"}).json()
+    assert problem["detail"].startswith("order: must be 'queue', 'accuracy', 'label', 'sgd_influence',")
+    assert [one["field"] for one in problem["errors"]] == ["order"]
+
+
 def test_a_decision_comes_back_as_it_stands_now(api_client: TestClient, base: str, owner: User) -> None:
     item = page(api_client, base, limit=1)["items"][0]
     to = (item["label"] + 1) % 3

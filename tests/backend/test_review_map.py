@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
 
 from backend.db import Database
-from backend.models import Job, MapPoint, Review, Selection, SelectionImage, Suggestion, User
+from backend.models import DataSet, Job, MapPoint, Review, Selection, SelectionImage, Suggestion, User
 from backend.review import maps
 from tests.reviewing import a_map, a_ready_review, decide, queue_of
 
@@ -74,6 +74,7 @@ def test_asking_for_the_second_layout_makes_one_job_and_is_ready_when_it_is_writ
     with database.transaction() as session:
         (job,) = session.scalars(select(Job).where(Job.kind == "map")).all()
         assert (job.subject_id, job.state) == (review.id, "queued")
+        assert job.title == f"Arrange the map of {session.get_one(DataSet, review.data_set_id).name}, review {review.id}"
         job.state = "done"
         for place, point in enumerate(session.scalars(select(MapPoint).order_by(MapPoint.image_id))):
             point.near_x, point.near_y = float(-place), 1.0

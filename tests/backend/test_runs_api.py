@@ -328,7 +328,7 @@ def test_the_newest_scoring_that_is_ready_counts(client: TestClient, run: Run, r
 def test_a_run_without_scores_says_what_to_do(client: TestClient, run: Run) -> None:
     for kind in ("csv", "parquet"):
         answer = client.get(f"/api/v1/runs/{run.id}/scores.{kind}")
-        assert (answer.status_code, answer.json()["detail"]) == (404, "This run has no scores yet. Find its harmful images first.")
+        assert (answer.status_code, answer.json()["detail"]) == (404, "This training has no scores yet. Find its harmful images first.")
 
 
 # ── what can be chosen ──────────────────────────────────────────────────────────────────────────────────────────────
