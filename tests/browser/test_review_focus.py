@@ -1,12 +1,14 @@
 """One image large in a real Chromium: what each key does, and that nothing moves or fires unasked."""
 
 import re
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from backend.db import Database
 from backend.models import Review, User
+from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import Server, at_rank, open_focus, press, status
 from tests.reviewing import decide, queue_of
 
@@ -117,3 +119,56 @@ def test_in_focus_nothing_moves_from_one_image_to_the_next(page: Page, review: R
         press(page, key)
         at_rank(page, rank)
         assert page.evaluate(places, parts) == before
+
+
+# What is asked for lies on the screen, whole, and nothing lies on it.
+IN_SIGHT = """(nodes) => nodes.filter((node) => {
+  const { left, right, top, bottom } = node.getBoundingClientRect();
+  const there = [[left + 4, top + 4], [right - 4, bottom - 4]].every(([x, y]) => node.contains(document.elementFromPoint(x, y)));
+  return top >= 0 && bottom <= innerHeight && there;
+}).length"""
+SCREENS = [(1366, 657), (1280, 720), (1920, 1080), (360, 640)]
+
+
+def in_sight(page: Page, *parts: str) -> bool:
+    return int(page.locator(", ".join(parts)).evaluate_all(IN_SIGHT)) == len(parts)
+
+
+def a_screen(visit: Callable[..., Page], owner: User, width: int, height: int) -> Page:
+    telephone = {"has_touch": True, "is_mobile": True} if width < 500 else {}
+    return visit(owner, viewport={"width": width, "height": height}, **telephone)
+
+
+@pytest.mark.parametrize(("width", "height"), SCREENS)
+def test_undo_and_whether_all_is_saved_are_in_sight_beside_the_buttons(
+    visit: Callable[..., Page], owner: User, review: Review, page_errors: PageErrors, width: int, height: int
+) -> None:
+    page_errors.expect("ERR_INTERNET_DISCONNECTED")
+    page = a_screen(visit, owner, width, height)
+    open_focus(page, review)
+    press(page, "k")
+    expect(status(page)).to_have_text("All saved")
+    assert in_sight(page, "[data-part=status]", "button[form=undo]", ".focus__decide", "[data-part=window]")
+    page.wait_for_load_state("networkidle")
+    page.context.set_offline(True)
+    press(page, "e")
+    expect(status(page)).to_have_attribute("data-state", "offline")
+    assert in_sight(page, "[data-part=status]", "button[form=undo]", ".focus__decide")
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    assert in_sight(page, "[data-part=status]", "button[form=undo]")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1366, 657), (360, 640)])
+def test_that_there_is_no_such_review_any_more_is_in_sight(
+    visit: Callable[..., Page], owner: User, review: Review, page_errors: PageErrors, width: int, height: int
+) -> None:
+    page_errors.expect(r"404 \(Not Found\)")
+    page = a_screen(visit, owner, width, height)
+    open_focus(page, review)
+    page.wait_for_load_state("networkidle")
+    gone = {"status": 404, "title": "Not found", "detail": "There is no such review."}
+    page.route(re.compile(f"/api/v1/reviews/{review.id}/"), lambda route: route.fulfill(status=404, json=gone))
+    for _ in range(14):  # more than are at hand
+        press(page, "k")
+        expect(status(page)).to_have_text("There is no such review.")
+        assert in_sight(page, "[data-part=status]")

@@ -150,9 +150,10 @@ export default class {
       const item = await find();
       if (item) this.#paint(item);
       else announce(this.#root, none);
-    } catch {
+    } catch (error) {
       this.#missing = () => this.#show(find, none);
-      announce(this.#root, "The next image cannot be loaded. It comes when the connection is back.");
+      // What is gone does not come back with the connection.
+      announce(this.#root, error.message === "404" ? "There is no such review." : "The next image cannot be loaded. It comes when the connection is back.");
     } finally { this.#busy = false; }
   }
 

@@ -41,13 +41,16 @@ export function showStatus(root, store) {
       "signed-out": `You are signed out. ${kept(count)} you are back. `,
     };
     status.dataset.state = state;
-    if (state === "saved" && status.dataset.announced === "yes") return;
+    if (state === "saved" && status.dataset.announced) return;
     // That all goes well is to be seen, but not to be read aloud after every key.
     say(status, words[state], state === "saved" || state === "saving" ? "off" : "polite");
     status.dataset.announced = "";
     if (state === "signed-out") status.append(signIn());
   });
-  store.addEventListener("refused", ({ detail }) => announce(root, detail.outcome));
+  store.addEventListener("refused", ({ detail }) => {
+    announce(root, detail.outcome);
+    status.dataset.announced = "refused";
+  });
 }
 
 /** Say something in the status line that stays until the next act. */
