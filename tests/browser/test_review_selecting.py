@@ -39,6 +39,25 @@ def test_shift_and_click_select_from_the_last_tile_touched(page: Page, review: R
     server.wait_for(dict.fromkeys((2, 3, 4), "keep"))
 
 
+@pytest.mark.parametrize(("first", "last"), [(2, 6), (6, 2)])
+@pytest.mark.parametrize("place", ["input", "label"])
+def test_shift_and_click_on_a_box_tick_every_tile_of_the_range(
+    page: Page, review: Review, server: Server, first: int, last: int, place: str
+) -> None:
+    open_grid(page, review)
+    tile(page, first).locator("input").click()
+    spot = {"x": 3, "y": 40} if place == "label" else None  # beside the box
+    tile(page, last).locator(place).click(modifiers=["Shift"], position=spot)
+    expect(said(page)).to_have_text("5 images selected")
+    assert selected(page) == [2, 3, 4, 5, 6]
+    # The range still begins where it began.
+    tile(page, 4).locator("input").click(modifiers=["Shift"])
+    assert selected(page) == list(range(min(first, 4), max(first, 4) + 1))
+    tile(page, last).locator("input").click(modifiers=["Shift"])
+    press(page, "k")
+    server.wait_for(dict.fromkeys(range(2, 7), "keep"))
+
+
 def test_a_band_selects_what_it_touches_and_opens_nothing(page: Page, review: Review, server: Server) -> None:
     page.set_viewport_size({"width": 1280, "height": 1000})  # two rows of tiles, away from the edges where the page scrolls along
     open_grid(page, review)

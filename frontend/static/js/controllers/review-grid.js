@@ -128,10 +128,10 @@ export default class {
 
   #click(event) {
     const tile = event.target.closest(".tile");
-    if (!tile || !event.shiftKey) return;
-    // The label's click comes again as its box's own; one of the two is enough.
-    event.preventDefault();
-    if (event.target.closest(".tile__link") || event.target.matches("input")) this.#tiles.rangeTo(tile);
+    if (!tile || !event.shiftKey || !event.target.closest("a, label")) return;
+    // A cancelled click on the box itself would set it back once all is done.
+    if (!event.target.matches("input")) event.preventDefault();
+    this.#tiles.rangeTo(tile);
   }
 
   #change(event) {

@@ -90,6 +90,8 @@ export default class Tiles extends EventTarget {
 
   /** A box was ticked or cleared: ranges begin here, and so does the cursor. */
   touched(tile) {
+    // The end of a range was ticked already, before its box says that it changed.
+    if (boxOf(tile).checked === this.#selected.has(tile)) return;
     if (boxOf(tile).checked) this.#selected.add(tile);
     else this.#selected.delete(tile);
     this.#anchor = tile;
