@@ -55,6 +55,18 @@ def test_s_keeps_an_image_whose_label_the_model_sees_too(page: Page, review: Rev
     server.wait_for({rank: "keep"})
 
 
+@pytest.mark.parametrize("view", ["grid", "focus"])
+def test_esc_leaves_the_menu_of_labels_and_gives_the_keys_back(page: Page, review: Review, server: Server, view: str) -> None:
+    (open_grid if view == "grid" else open_focus)(page, review)
+    press(page, "l")
+    expect(page.get_by_label(re.compile("New label|It is really"))).to_be_focused()
+    press(page, "ArrowDown", "Escape")
+    expect(page.locator("[data-part=label]")).to_have_value("")
+    assert page.url.endswith("/focus" if view == "focus" else f"/reviews/{review.id}"), "Esc leaves the menu, not the page"
+    press(page, "u")
+    server.wait_for({1: "unsure"})
+
+
 def test_the_button_says_what_the_model_sees_of_this_image(page: Page, review: Review, server: Server) -> None:
     open_focus(page, review)
     names = ("left", "middle", "right")

@@ -6,7 +6,7 @@ const MOST_SHOWN = 50;
 const MOST_RECENT = 5;
 
 export default class Labels {
-  #select; #names; #give; #seen; #input; #list; #found = []; #at = 0; #recent = [];
+  #select; #names; #give; #seen; #input; #list; #found = []; #at = 0; #recent = []; #before = null;
 
   /** `give` takes the number of the label that was chosen; `seen` says which one the model sees, or null. */
   constructor(root, give, seen) {
@@ -15,7 +15,8 @@ export default class Labels {
     this.#give = give;
     this.#seen = seen;
     if (this.#names.length > FEW) this.#search();
-    else this.#select.addEventListener("keydown", (event) => this.#enter(event));
+    else this.#select.addEventListener("keydown", (event) => this.#plain(event));
+    (this.#input ?? this.#select).addEventListener("focus", ({ relatedTarget }) => { this.#before = relatedTarget; });
   }
 
   /** The chosen label's number, as text; empty when none is chosen. */
@@ -30,10 +31,19 @@ export default class Labels {
     this.#input?.blur();
   }
 
-  #enter(event) {
-    if (event.key !== "Enter" || event.target.value === "") return;
+  #plain(event) {
+    const label = event.target.value;
+    const acts = { Enter: () => this.#give(label), Escape: () => this.#leave() };
+    if (!acts[event.key] || (event.key === "Enter" && label === "")) return;
     event.preventDefault();
-    this.#give(event.target.value);
+    event.stopPropagation(); // here Esc leaves the menu, not the page
+    acts[event.key]();
+  }
+
+  /** Choose nothing: the keys are again whose they were. */
+  #leave() {
+    this.clear();
+    this.#before?.focus({ preventScroll: true });
   }
 
   #search() {
@@ -69,7 +79,7 @@ export default class Labels {
       ArrowDown: () => this.#mark(this.#at + 1),
       ArrowUp: () => this.#mark(this.#at - 1),
       Enter: () => this.#choose(this.#found[this.#at]),
-      Escape: () => this.#input.blur(),
+      Escape: () => this.#leave(),
     };
     if (event.isComposing || !acts[event.key]) return;
     event.preventDefault();
