@@ -47,12 +47,15 @@ def test_s_gives_the_label_that_the_model_sees(page: Page, review: Review, serve
     assert server.queue()[rank - 1].decision_label == predicted
 
 
-def test_s_keeps_an_image_whose_label_the_model_sees_too(page: Page, review: Review, server: Server) -> None:
+def test_s_does_nothing_where_its_button_is_greyed_out(page: Page, review: Review, server: Server) -> None:
     rank = next(row.position for row in server.queue() if row.predicted == row.label)
     open_focus(page, review, f"?at={rank}")
     expect(page.locator("[data-part=suggested]")).to_be_disabled()
     press(page, "s")
-    server.wait_for({rank: "keep"})
+    at_rank(page, rank)
+    expect(page.locator("[data-part=decision]")).to_have_text("Not yet decided")
+    press(page, "u")
+    server.wait_for({rank: "unsure"})
 
 
 @pytest.mark.parametrize("view", ["grid", "focus"])

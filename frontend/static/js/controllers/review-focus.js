@@ -75,7 +75,8 @@ export default class {
       keep: () => this.#decide("keep"),
       unsure: () => this.#decide("unsure"),
       relabel: () => Number(this.#root.dataset.classes) <= 10 && this.#relabel(found.digit),
-      suggested: () => this.#relabel(this.#item.predicted),
+      // As its button: nothing where the model agrees.
+      suggested: () => part(this.#root, "suggested").disabled || this.#relabel(this.#item.predicted),
       label: () => this.#labels.open(),
       undo: () => this.#store.undo(),
       redo: () => this.#store.redo(),
