@@ -231,6 +231,7 @@ def test_when_all_are_decided_the_next_step_is_shown(
     decide_all(database, owner, review)
     text = client.get(f"{here}/focus").text
     assert "Every image is decided" in text
+    assert f'action="{here}/undo"' in text
     assert f"{here}/clean" in text
     assert "one by one" not in client.get(here).text
 

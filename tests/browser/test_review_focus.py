@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from backend.db import Database
 from backend.models import Review, User
 from tests.browser.conftest import PageErrors
-from tests.browser.reviewing import Server, at_rank, open_focus, press, status
+from tests.browser.reviewing import Server, at_rank, open_focus, open_grid, press, said, status
 from tests.reviewing import decide, queue_of
 
 pytestmark = pytest.mark.browser
@@ -106,6 +106,38 @@ def test_when_everything_is_decided_focus_says_so(page: Page, review: Review, se
     press(page, "e")
     expect(status(page)).to_have_text(re.compile("Every image in this view is decided"))
     server.wait_for(dict.fromkeys(range(1, 42), "keep") | {42: "remove"})
+
+
+@pytest.mark.parametrize("by", ["z", "Control+z", "button"])
+def test_where_everything_is_decided_the_last_act_is_taken_back(
+    page: Page, review: Review, server: Server, database: Database, owner: User, by: str
+) -> None:
+    with database.transaction() as session:
+        for row in queue_of(session, review):
+            decide(session, owner, review, row.image_id, "keep")
+    page.goto(f"/reviews/{review.id}/focus")
+    expect(page.get_by_role("heading", name="Every image is decided")).to_be_visible()
+    expect(status(page)).to_have_text("All saved")  # its script listens
+    if by == "button":
+        page.get_by_role("button", name="Undo").click()
+    else:
+        press(page, by)
+    at_rank(page, 42)
+    expect(page.locator("[data-part=decision]")).to_have_text("Not yet decided")
+    assert server.decisions() == dict.fromkeys(range(1, 42), "keep")
+
+
+def test_where_everything_is_decided_what_was_taken_together_comes_back_together(page: Page, review: Review, server: Server) -> None:
+    open_grid(page, review)
+    press(page, "a")
+    expect(said(page)).to_contain_text("All 42 images")
+    press(page, "e")
+    expect(page.locator("[data-count=decided]")).to_have_text("42")
+    page.goto(f"/reviews/{review.id}/focus")
+    expect(status(page)).to_have_text("All saved")
+    press(page, "z")
+    expect(page.locator(".tile--here")).to_have_count(1)
+    assert server.decisions() == {}
 
 
 def test_in_focus_nothing_moves_from_one_image_to_the_next(page: Page, review: Review) -> None:
