@@ -135,3 +135,23 @@ def test_every_error_page_has_the_menu_and_a_way_out(
     page.goto("/jobs?state=asleep")
     page.get_by_role("link", name="The same page as it usually is").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+
+
+# How far a button is from the edges of the box around it, and by how much its words are off its middle.
+ROOM = """(button) => {
+  const words = document.createRange();
+  words.selectNodeContents(button);
+  const [inner, outer, text] = [button, button.closest("details"), words].map((one) => one.getBoundingClientRect());
+  const off = (text.top + text.bottom - inner.top - inner.bottom) / 2;
+  return [inner.left - outer.left, outer.bottom - inner.bottom, Math.abs(off)];
+}"""
+
+
+def test_the_floor_is_explained_and_its_button_has_room_around_it(page: Page, world: World) -> None:
+    page.goto(f"/reviews/{world.ids['review_id'][-1]}/clean")
+    expect(page.get_by_text("The floor is the fewest training images that a class keeps")).to_be_visible()
+    page.get_by_text("Change the floor").click()
+    left, below, off = page.get_by_role("button", name="Show what this does").evaluate(ROOM)
+    assert left >= 12
+    assert below >= 12
+    assert off <= 2
