@@ -1,13 +1,14 @@
 """Small things that make pages calm: nothing jumps while they load, an error has a way out, and what is shown alone is shown well."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Page, expect
 
 from backend.db import Database
-from backend.models import DataSet, User
+from backend.models import Cleansing, DataSet, User
 from backend.storage import Storage
 from tests.browser.conftest import PageErrors
 from tests.factories import a_data_set, a_job, a_run
@@ -155,3 +156,36 @@ def test_the_floor_is_explained_and_its_button_has_room_around_it(page: Page, wo
     assert left >= 12
     assert below >= 12
     assert off <= 2
+
+
+# The marks of the fresh starts, and the plot's edges, in pixels.
+MARKS = """(canvas) => {
+  const chart = globalThis.Chart?.getChart(canvas);
+  if (!chart) return null;
+  const { left, right, top, bottom } = chart.chartArea;
+  const marks = chart.data.datasets.flatMap((_, at) => chart.getDatasetMeta(at).data.map(({ x, y }) => [x, y]));
+  return { marks, left, right, top, bottom, names: chart.scales.x.ticks.map((tick) => tick.label) };
+}"""
+
+
+def test_fresh_starts_with_equal_values_do_not_hide_each_other(
+    visit: Callable[..., Page], owner: User, database: Database, world: World
+) -> None:
+    number = world.ids["cleansing_id"][-5]
+    with database.transaction() as session:
+        cleansing = session.get_one(Cleansing, number)
+        runs = [{"seed": seed, "arm": arm, "accuracy": 0.9, "loss": 0.1} for seed in (4, 5, 6) for arm in ("before", "cleaned", "random")]
+        fresh = cleansing.verdict["fresh_seeds"] | {"seeds": [4, 5, 6], "runs": runs}
+        cleansing.verdict = cleansing.verdict | {"fresh_seeds": fresh}
+    page = visit(owner, viewport={"width": 360, "height": 740})
+    page.goto(f"/cleansings/{number}")
+    page.wait_for_load_state("networkidle")
+    found = page.locator("canvas[data-part=dots]").evaluate(MARKS)
+    marks = sorted(found["marks"])
+    assert len(marks) == 9
+    assert found["names"] == ["Seed 4", "Seed 5", "Seed 6"]
+    # A mark is twelve pixels wide.
+    assert all(other - one >= 12 for (one, _), (other, _) in pairwise(marks))
+    assert marks[0][0] - found["left"] >= 12
+    assert found["right"] - marks[-1][0] >= 12
+    assert all(found["top"] + 6 <= y <= found["bottom"] - 6 for _, y in marks)

@@ -2,6 +2,8 @@
 // The numbers come from the JSON script block inside, and the canvases wait there too; the page's tables say the same in words.
 const LIBRARY = "/static/js/vendor/chart-4.6.1.umd.min.js";
 const ARMS = ["before", "cleaned", "random"];
+// From one arm's mark to the next, where the way from seed to seed is 1.
+const BESIDE = 0.25;
 
 export default class VerdictChart {
   #element; #data; #charts = []; #gone = false;
@@ -66,11 +68,26 @@ export default class VerdictChart {
     const seeds = [...new Set(panel.dots.map((dot) => dot.seed))];
     const datasets = panel.arms.map(({ arm, label }) => {
       const colour = this.ink(`arm-${arm}`);
-      const data = seeds.map((seed) => panel.dots.find((dot) => dot.seed === seed && dot.arm === arm)?.accuracy);
+      const mine = panel.dots.filter((dot) => dot.arm === arm);
+      // Each arm has its place beside the middle of its seed, so that equal values do not hide each other.
+      const data = mine.map(({ seed, accuracy }) => ({ x: seeds.indexOf(seed) + BESIDE * (ARMS.indexOf(arm) - 1), y: accuracy }));
       // Seeds have no order: no line joins them.
       return { label, data, showLine: false, borderColor: colour, backgroundColor: colour, pointStyle: this.#mark(arm), pointRadius: 6 };
     });
-    return { type: "line", data: { labels: seeds.map((seed) => `Seed ${seed}`), datasets }, options: this.#legend() };
+    return { type: "line", data: { datasets }, options: this.#seeds(seeds) };
+  }
+
+  /** An axis of seeds with room for the marks at both ends, above and below. */
+  #seeds(seeds) {
+    const name = (x) => `Seed ${seeds[Math.round(x)]}`;
+    const options = this.#legend();
+    const middles = (axis) => { axis.ticks = seeds.map((_, value) => ({ value })); };
+    options.scales = {
+      x: { type: "linear", min: -0.5, max: seeds.length - 0.5, afterBuildTicks: middles, ticks: { callback: name } },
+      y: { grace: "10%" },
+    };
+    options.plugins.tooltip = { callbacks: { title: ([point]) => name(point.parsed.x) } };
+    return options;
   }
 
   #curves(curves) {
