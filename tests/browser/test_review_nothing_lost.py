@@ -185,6 +185,22 @@ def test_a_busy_server_is_asked_again(page: Page, review: Review, server: Server
     assert (server.decisions(), answers, kept(page)) == ({1: "remove"}, [], 0)
 
 
+@pytest.mark.parametrize("view", ["grid", "focus"])
+def test_a_server_with_a_problem_is_not_called_offline(
+    page: Page, review: Review, server: Server, page_errors: PageErrors, view: str
+) -> None:
+    page_errors.expect("500")
+    (open_grid if view == "grid" else open_focus)(page, review)
+    page.route(re.compile("/decisions"), lambda route: route.fulfill(status=500))
+    press(page, "e")
+    expect(status(page)).to_have_text("The server has a problem. 1 decision is kept in this browser and tried again.")
+    press(page, "k")
+    expect(status(page)).to_have_text("The server has a problem. 2 decisions are kept in this browser and tried again.")
+    assert (kept(page), server.decisions()) == (2, {})
+    page.unroute_all()
+    server.wait_for({1: "remove", 2: "keep"})
+
+
 # ── no session ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

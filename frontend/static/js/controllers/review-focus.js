@@ -15,6 +15,10 @@ import Why from "./review-why.js";
 import Zoom from "./review-zoom.js";
 
 const SOON = 100;
+const WHY_NOT = {
+  404: "There is no such review.",
+  "no network": "The next image cannot be loaded. It comes when the connection is back.",
+};
 
 export default class {
   #root; #store; #changes; #conflicts; #history; #ahead; #why; #zoom; #item; #view; #here; #busy = false; #missing = null; #telling; #keys; #labels; #listening = new AbortController();
@@ -153,8 +157,8 @@ export default class {
       else announce(this.#root, none);
     } catch (error) {
       this.#missing = () => this.#show(find, none);
-      // What is gone does not come back with the connection.
-      announce(this.#root, error.message === "404" ? "There is no such review." : "The next image cannot be loaded. It comes when the connection is back.");
+      // That one is signed out, the store says already.
+      if (error.message !== "401") announce(this.#root, WHY_NOT[error.message] ?? "The next image cannot be loaded. It comes when the server is well again.");
     } finally { this.#busy = false; }
   }
 

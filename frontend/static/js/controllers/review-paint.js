@@ -27,18 +27,18 @@ export function expected(root, action, label) {
 
 function kept(count) {
   const what = count ? `${number.format(count)} ${count === 1 ? "decision is" : "decisions are"}` : "What you decide is";
-  return `${what} kept in this browser and sent when`;
+  return `${what} kept in this browser and`;
 }
 
 /** Show how the store is doing, and what it had to refuse. */
 export function showStatus(root, store) {
   const status = part(root, "status");
-  store.addEventListener("state", ({ detail: { state, count } }) => {
+  store.addEventListener("state", ({ detail: { state, answered, count } }) => {
     const words = {
       saved: "All saved",
       saving: "Saving…",
-      offline: `Offline. ${kept(count)} the connection is back.`,
-      "signed-out": `You are signed out. ${kept(count)} you are back. `,
+      offline: answered ? `The server has a problem. ${kept(count)} tried again.` : `Offline. ${kept(count)} sent when the connection is back.`,
+      "signed-out": `You are signed out. ${kept(count)} sent when you are back. `,
     };
     status.dataset.state = state;
     if (state === "saved" && status.dataset.announced) return;

@@ -112,7 +112,7 @@ export default class DecisionStore extends EventTarget {
       if (ready) return this.#post(entry, true);
     }
     if (reply.status === 401) { this.#say("signed-out"); return false; }
-    if (reply.status === 408 || reply.status === 429 || reply.status >= 500) { this.#say("offline"); return false; }
+    if (reply.status === 408 || reply.status === 429 || reply.status >= 500) { this.#say("offline", { answered: true }); return false; }
     const problem = await reply.json().catch(() => ({}));
     if (problem.image) return this.#conflict(entry, problem);
     return this.#finish(entry, "refused", problem.detail ?? problem.title ?? "That did not work.");
@@ -155,8 +155,9 @@ export default class DecisionStore extends EventTarget {
   #offline = () => this.#say("offline");
   #retry = () => { if (this.state !== "saved") this.send(); };
 
-  #say(state) {
+  /** answered: what cannot take the acts now is the server, not the network. */
+  #say(state, { answered = false } = {}) {
     this.state = state;
-    this.dispatchEvent(new CustomEvent("state", { detail: { state, count: this.pending.length } }));
+    this.dispatchEvent(new CustomEvent("state", { detail: { state, answered, count: this.pending.length } }));
   }
 }
