@@ -115,8 +115,8 @@ def test_the_filters_stand_in_every_link_of_the_page_and_in_the_form(client: Tes
     assert f'data-view="by={owner.id}&amp;accuracy_max=100&amp;label_min=12.5"' in text
     assert re.search(r'name="label_min"[^>]* value="12.5"', text)
     assert f'<option value="{owner.id}" selected>you</option>' in text
-    assert "of this view</option>" in text
-    assert "undecided of this view" not in text
+    assert "“All” are all images of this view" in text
+    assert "undecided images of this view" not in text
 
 
 def test_only_people_who_decided_something_are_offered(client: TestClient, database: Database, review: Review) -> None:

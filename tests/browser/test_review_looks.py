@@ -69,6 +69,34 @@ def test_a_finger_finds_every_button_on_a_small_screen(visit: Callable[..., Page
     server.wait_for({1: "keep", 2: "remove"})
 
 
+# The width of a menu, and the width that its longest choice needs.
+WIDTHS = """(menu) => {
+  const free = menu.cloneNode(true);
+  free.style.cssText = "position: absolute; width: max-content; min-width: 0; max-width: none";
+  menu.after(free);
+  const widths = [menu.offsetWidth, free.offsetWidth];
+  free.remove();
+  return widths;
+}"""
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_what_is_decided_on_is_read_in_full_and_a_box_is_large_enough(
+    visit: Callable[..., Page], owner: User, review: Review, width: int
+) -> None:
+    page = visit(owner, viewport={"width": width, "height": 740})
+    open_grid(page, review)
+    menu = page.get_by_label("Which images")
+    expect(menu.get_by_role("option", name="all 42")).to_have_count(1)
+    menu.evaluate("menu => menu.add(new Option('all 123,456'))")
+    there, needed = menu.evaluate(WIDTHS)
+    assert there >= needed
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    box = tile(page, 1).locator("input").bounding_box()
+    assert box is not None
+    assert min(box["width"], box["height"]) >= (24 if width < 768 else 20)
+
+
 # Selector → contrast between its words and the ground behind them (WCAG 2).
 CONTRAST = """(selectors) => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
