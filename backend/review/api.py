@@ -87,11 +87,7 @@ def _review(session: Session, user: User, review: Review) -> schemas.ReviewOut:
     )
 
 
-def _page_size(size: Annotated[str | None, Query(include_in_schema=False)] = None) -> None:
-    """The focus view asks with its page's whole address, which may name how many images the grid shows; here `limit` says that."""
-
-
-@router.get("/{review_id}/suggestions", summary="List suggestions", dependencies=[Depends(_page_size)])
+@router.get("/{review_id}/suggestions", summary="List suggestions")
 def suggestions(
     review_id: int,
     session: SessionDep,

@@ -140,6 +140,7 @@ export default class {
 
   async #move(side) {
     const query = new URLSearchParams(this.#view);
+    query.delete("size");
     query.set("limit", 1);
     query.set(side === "previous" ? "before" : "after", this.#item.rank);
     const say = side === "previous" ? "This is the first one." : "This is the last one.";
