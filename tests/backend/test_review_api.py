@@ -224,10 +224,6 @@ def test_a_misspelt_filter_in_the_address_of_an_act_decides_nothing(api_client: 
     assert api_client.get(base).json()["progress"]["decided"] == 0
 
 
-def test_the_focus_views_whole_address_can_be_asked_with(api_client: TestClient, base: str) -> None:
-    assert len(page(api_client, base, size="all", order="label", limit=1)["items"]) == 1
-
-
 def test_a_misspelt_filter_decides_nothing(api_client: TestClient, base: str) -> None:
     misspelt = {"client_key": "k", "action": "remove", "filter": {"labell": 2}}
     answer = api_client.post(f"{base}/decisions/bulk", json=misspelt)

@@ -50,6 +50,16 @@ def test_in_focus_arrows_look_without_deciding(page: Page, review: Review, serve
     assert server.decisions() == {}
 
 
+def test_in_focus_arrows_look_whatever_the_grids_size_is(page: Page, review: Review, server: Server) -> None:
+    open_focus(page, review, "?size=50")
+    at_rank(page, 1)
+    press(page, "ArrowRight")
+    at_rank(page, 2)
+    press(page, "k")
+    at_rank(page, 3)
+    server.wait_for({2: "keep"})
+
+
 def test_in_focus_undo_shows_the_image_again(page: Page, review: Review, server: Server) -> None:
     open_focus(page, review)
     press(page, "e")
