@@ -58,7 +58,7 @@ def pretending(monkeypatch):
 def on_device(mode, network) -> Network:
     """A network on the pretended device; `Module.to` cannot swap pretended tensors in."""
     for part in network.module.modules():
-        for tensors, wrap in ((part._parameters, lambda t: nn.Parameter(t, requires_grad=False)), (part._buffers, lambda t: t)):
+        for tensors, wrap in ((part._parameters, nn.Parameter), (part._buffers, lambda t: t)):
             for name, tensor in tensors.items():
                 if tensor is not None:
                     tensors[name] = wrap(mode.from_tensor(tensor.detach()).to(PRETENDED))
