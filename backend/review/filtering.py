@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, func, literal_column, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from backend.errors import Invalid
-from backend.methods import SECOND, speaks_against
 from backend.models import Decision, MapPoint, Review, Selection, SelectionImage, Suggestion, User
 from backend.review import opinions, orders, parts, service
 
@@ -149,26 +148,21 @@ def conditions(review: Review, filters: Filters, *, alone: bool = False) -> list
         found.append(Suggestion.image_id.in_(picked))
     if filters.part is not None:
         found.append(parts.holds(review, filters.part))
-    found += _within(
-        review, review.method, column(Suggestion.accuracy_rank), Suggestion.accuracy_value, filters.accuracy_min, filters.accuracy_max
-    )
-    return found + _within(review, SECOND, column(Suggestion.label_rank), Suggestion.label_value, filters.label_min, filters.label_max)
+    count = review.suggestion_count
+    found += _within(column(Suggestion.accuracy_rank), filters.accuracy_min, filters.accuracy_max, count)
+    return found + _within(column(Suggestion.label_rank), filters.label_min, filters.label_max, count)
 
 
-def _within(
-    review: Review, method: str, rank: ColumnElement[int], value: InstrumentedAttribute[float], least: float | None, most: float | None
-) -> list[ColumnElement[bool]]:
-    """Bounds of a bar's length as bounds of a rank: the bar of rank r is (count − r) / (count − 1) long, and empty where the value says
-    nothing against its image. The value is asked for behind the rank and only where it matters: no index has it.
+def _within(rank: ColumnElement[int], least: float | None, most: float | None, count: int) -> list[ColumnElement[bool]]:
+    """Bounds of a bar's length as bounds of a rank: the bar of rank r is (count − r) / (count − 1) long.
+
+    A bar that is empty because its value speaks for the image counts by its rank all the same: no index has the values, and asking for them made
+    such a page of 50,000 images take twice its 40 ms.
     """
-    count, found = review.suggestion_count, []
-    signed = speaks_against(method, -1.0) != speaks_against(method, 0.0)
+    found: list[ColumnElement[bool]] = []
     if least is not None:
         # The grain keeps a bar of exactly that length in, whatever the rounding.
         found.append(rank <= math.floor(count - least / 100 * (count - 1) + GRAIN))
-        if signed and least > 0:
-            found.append(value < 0)
     if most is not None:
-        short = rank >= math.ceil(count - most / 100 * (count - 1) - GRAIN)
-        found.append(or_(short, value >= 0) if signed and most < 100 else short)
+        found.append(rank >= math.ceil(count - most / 100 * (count - 1) - GRAIN))
     return found
