@@ -89,7 +89,7 @@ class RunRecord:
         values: dict[str, Any] = json.loads(text)
         values["recipe"] = Recipe.from_json(json.dumps(values["recipe"]))
         values["history"] = [EpochReport(**report) for report in values["history"]]
-        int(values["environment"]["threads"])
+        int(values["environment"]["threads"])  # refuses a damaged file here, not hours later in a replay
         return cls(**values)
 
 
