@@ -49,6 +49,11 @@ class Yard:
         with self.database.transaction(write=False) as session:
             return session.get_one(Job, job_id)
 
+    def attempts(self) -> int:
+        """How often any job was begun."""
+        with self.database.transaction(write=False) as session:
+            return session.scalar(select(func.sum(Job.attempts))) or 0
+
     def results(self) -> list[str]:
         with self.database.transaction(write=False) as session:
             query = select(JobLogLine.message).where(JobLogLine.message.startswith("result ")).order_by(JobLogLine.job_id)
@@ -56,6 +61,9 @@ class Yard:
 
     def wait_for_progress(self, job_id: int) -> None:
         wait_until(lambda: self.job(job_id).progress_done > 0, 15, f"progress of job {job_id}")
+
+    def wait_for_another_attempt(self, attempts: int) -> None:
+        wait_until(lambda: self.attempts() > attempts, 15, "a job to be begun")
 
     def wait_for_all(self, seconds: float = 30) -> None:
         wait_until(lambda: set(self.states()) == {"done"}, seconds, f"all jobs to be done; they are {self.states()}")
@@ -77,14 +85,17 @@ def test_killed_workers_and_brokers_lose_no_job_and_double_none(yard: Yard) -> N
     print(f"seed {seed}")  # pytest shows it when the test fails
     dice = random.Random(seed)
     yard.sweep.start()
-    jobs = yard.add_jobs(8)
-    for _ in range(8):
-        time.sleep(dice.uniform(0.0, 1.2))
-        victim = dice.choice(["worker", "worker", "broker"])
+    jobs, attempts = yard.add_jobs(12), 0
+    for victim in dice.sample(["worker", "worker", "worker", "worker", "broker", "broker"], 6):
+        yard.wait_for_another_attempt(attempts)
+        time.sleep(dice.uniform(0.0, 0.5))
+        attempts = yard.attempts()
         yard.machine.kill(victim)
+        assert set(yard.states()) != {"done"}
         yard.machine.start(victim)
     yard.wait_for_all()
     yard.sweep.stop()
+    assert yard.attempts() > len(jobs)
     assert yard.results() == [expected(subject) for subject in range(1, len(jobs) + 1)]
 
 
