@@ -21,8 +21,8 @@ from backend.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "backend.cli")
-# How a process is known by its command line.
-MARKS = {"worker": "worker.app", "web": "serve", "broker": "valkey-server"}
+# How a process is known by its command line. The web not by its command: "serve" is in "valkey-server" too.
+MARKS = {"worker": "worker.app", "web": "--socket", "broker": "valkey-server"}
 
 
 def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
