@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "backend.cli")
 # How a process is known by its command line. The web not by its command: "serve" is in "valkey-server" too.
 MARKS = {"worker": "worker.app", "web": "--socket", "broker": "valkey-server"}
+DRAWS = 12
 
 
 def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
@@ -31,6 +32,24 @@ def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
     while not true():
         assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
         time.sleep(0.02)
+
+
+def until_it_hits(disturb: Callable[[], bool]) -> None:
+    """Disturb something at moments drawn anew, until one hits: what is disturbed may have ended before its moment comes.
+
+    disturb: starts it, disturbs it, checks what came out, and says whether it was hit.
+    """
+    assert any(disturb() for _ in range(DRAWS)), f"none of {DRAWS} disturbances hit"
+
+
+def seconds_of_a_job(database: Database, kind: str) -> float:
+    """How long the newest job of this kind took of those that were done at the first attempt: where to draw the moment for the next one."""
+    with database.transaction(write=False) as session:
+        of_kind = (Job.kind == kind, Job.state == "done", Job.attempts == 1)
+        job = session.scalars(select(Job).where(*of_kind).order_by(Job.id.desc()).limit(1)).one()
+        assert job.started_at is not None
+        assert job.finished_at is not None
+        return (job.finished_at - job.started_at).total_seconds()
 
 
 class Winnow:
@@ -102,8 +121,12 @@ class Winnow:
         with self.database.transaction(write=False) as session:
             return session.get_one(Job, job_id)
 
+    def is_on(self, job_id: int) -> bool:
+        """Whether the job has not ended. Asked after a kill, it says whether that hit: a dead worker ends no job."""
+        return self.job(job_id).state in ("queued", "running")
+
     def wait_for_share(self, job_id: int, share: float) -> None:
-        """Wait until the job has done this share of its work in its newest attempt, or has ended."""
+        """Wait until the job has done this share of its work, or has ended: whoever kills then must ask whether it was on."""
 
         def reached() -> bool:
             job = self.job(job_id)
@@ -113,7 +136,7 @@ class Winnow:
         wait_until(reached, 60, f"{share:.0%} of job {job_id}")
 
     def wait_for_end(self, job_id: int) -> Job:
-        wait_until(lambda: self.job(job_id).state not in ("queued", "running"), 90, f"job {job_id} to end")
+        wait_until(lambda: not self.is_on(job_id), 90, f"job {job_id} to end")
         job = self.job(job_id)
         assert job.state == "done", job.error
         return job
