@@ -4,6 +4,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -68,6 +69,12 @@ def test_the_engine_loads_none_of_the_application() -> None:
     foreign = ("backend", "sqlalchemy", "alembic", "celery", "kombu", "fastapi", "starlette", "pydantic", "redis", "jinja2")
     loaded = f"print(*[name for name in {foreign} if name in sys.modules])"
     assert run_python(f"import sys, worker.engine; {loaded}").strip() == ""
+
+
+def test_the_rule_between_features_names_every_feature() -> None:
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (named,) = [rule["modules"] for rule in rules if rule["type"] == "independence"]
+    assert set(named) == {feature.__name__ for feature in FEATURES}
 
 
 def test_what_the_form_offers_is_what_the_engine_knows() -> None:
