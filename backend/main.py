@@ -6,7 +6,7 @@ from functools import partial
 from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from itsdangerous import URLSafeSerializer
 from sqlalchemy import text
@@ -87,7 +87,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 class VersionedFiles(StaticFiles):
     """Static files; an address with the version in it is good for ever."""
 
-    async def get_response(self, path: str, scope: Scope):  # type: ignore[no-untyped-def]
+    async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         lasting = b"v=" in scope.get("query_string", b"") or "/vendor/" in f"/{path}"
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if lasting else "no-cache"

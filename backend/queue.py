@@ -30,7 +30,7 @@ celery_app = Celery("winnow")
 def configure(broker: str) -> None:
     """Point the Celery app at a broker. Called once by the web, the worker and the command line."""
     # A process that moves to another broker, as tests do, must not go on with the connections to the old one.
-    pools.reset()  # type: ignore[no-untyped-call]
+    pools.reset()  # type: ignore[no-untyped-call]  # kombu types only some of its functions
     celery_app._after_fork()
     celery_app.conf.update(
         broker_url=broker,

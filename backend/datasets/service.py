@@ -191,8 +191,8 @@ def forget_uploads(session: Session, storage: Storage, older_than: timedelta = t
 
 def describe(data_set: DataSet, job: Job | None) -> dict[str, Any]:
     """What the API says of a data set."""
-    columns = {name: getattr(data_set, name) for name in DataSet.__table__.columns.keys() if name not in ("source", "created_by")}  # noqa: SIM118
-    return columns | {"job": job}
+    names = [column.name for column in DataSet.__table__.columns if column.name not in ("source", "created_by")]
+    return {name: getattr(data_set, name) for name in names} | {"job": job}
 
 
 def _name_of(source: Source) -> str:

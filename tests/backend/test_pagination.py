@@ -110,7 +110,7 @@ def test_rows_that_are_deleted_while_one_reads_hide_no_others(client: TestClient
 
     def delete_one_that_was_read() -> None:
         with database.transaction() as session:
-            session.execute(delete(listing.table).where(listing.table.id == seen_first[1]))  # type: ignore[attr-defined]
+            session.execute(delete(listing.table).where(listing.table.id == seen_first[1]))  # type: ignore[attr-defined] # as above
 
     assert read(client, listing, 2, delete_one_that_was_read) == seen_first
 

@@ -82,7 +82,7 @@ def step_vjp(
     The gradient g is held fixed as an input of its own: its dependence on θ is the Hessian term, which the fused pass adds.
     """
     # torch types vjp and jvp as if they always returned auxiliary output.
-    _, pull_back = torch.func.vjp(lambda p, s, g: step(p, s, g, rate), params, state, gradient)  # type: ignore[misc]
+    _, pull_back = torch.func.vjp(lambda p, s, g: step(p, s, g, rate), params, state, gradient)  # type: ignore[misc]  # as said above
     carried: tuple[torch.Tensor, State, torch.Tensor] = pull_back((adjoint, state_adjoint))
     return carried
 
