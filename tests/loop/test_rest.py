@@ -323,8 +323,8 @@ def test_decisions_stand_on_the_cards_and_in_the_downloads(api: Api, watched: Wa
     assert {int(row["image_id"]): row["decision"] for row in rows if row["decision"]} == expected
 
 
-def test_a_decision_on_an_image_of_another_review_is_refused(api: Api, review: Json, decided: Decided) -> None:
-    body = {"client_key": "elsewhere", "action": "remove", "image_id": 10**9}
+def test_a_decision_on_an_image_that_does_not_exist_is_refused(api: Api, review: Json, decided: Decided) -> None:
+    body = {"client_key": "nowhere", "action": "remove", "image_id": 10**9}
     assert "no such image" in api.post(f"/reviews/{review['id']}/decisions", body, status=404)["detail"]
 
 
