@@ -33,6 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--postgres", action="store_true", help="give every test's application a PostgreSQL database in place of SQLite")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The engine's tests first: what everything else stands on, and the quickest to say that something is wrong."""
+    items.sort(key=lambda item: Path(__file__).parent / "engine" not in item.path.parents)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     with servers.postgres() as url:
