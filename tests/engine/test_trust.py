@@ -9,6 +9,7 @@ from worker.engine import EngineError, Images, ReplayDrift, ensemble, leave_out,
 from worker.engine.scores import trust
 from worker.engine.scores.cost import deltas
 from worker.engine.scores.damping import error
+from worker.engine.scores.scores import Scores
 from worker.engine.scores.trust import measured_change, top_group
 from worker.engine.training import Runner, runner
 from worker.engine.trajectory import stored_bytes
@@ -115,6 +116,41 @@ def test_the_average_of_runs_is_less_of_one_runs_luck(noisy, validation, tmp_pat
     assert average.report["seconds"] == pytest.approx(sum(one.report["seconds"] for one in scores))
     assert "The 3 runs agree" in average.report["trust"][-1]
     assert ensemble(scores[:1]).report["agreement"] is None
+
+
+def an_average(*reports):
+    """Of runs whose own scorings had these to say besides."""
+    base = {"predicted_change": -0.02, "top_group": 20, "seconds": 1.0, "stored_bytes": 1, "span": "last_epoch"}
+    values = np.arange(60.0) - 30
+    return ensemble([Scores(values, "sgd_influence", True, base | report, "a list", str(run)) for run, report in enumerate(reports)]).report
+
+
+@pytest.mark.parametrize(
+    ("doubt", "sentence"),
+    [
+        ({"adjoint_growth": 50.0}, "the estimate grew 50-fold"),
+        ({"finite_difference_error": 0.2}, "derivatives is off by 20%"),
+        ({"drifted": True}, "came out otherwise here"),
+        ({"converged": False, "residual": 0.3, "iterations": 40}, "solved to 30.0% only, after 40 iterations"),
+        ({"damping": 0.5, "damping_errors": {"0.5": 1.0}}, "In 1 of the 3 runs no damping predicted"),
+    ],
+)
+def test_what_puts_one_run_in_doubt_is_said_of_the_average(doubt, sentence):
+    good = {"adjoint_growth": 1.5, "finite_difference_error": 0.001}
+    sound = an_average(good, good, good)
+    assert not sound["warns"]
+    assert (sound["adjoint_growth"], sound["finite_difference_error"]) == (1.5, 0.001)
+    report = an_average(good, good | doubt, good)
+    assert report["warns"]
+    assert sentence in " ".join(report["trust"])
+
+
+@pytest.mark.parametrize(("measured", "held", "warning"), [((-0.02, -0.015, 0.03), 2, False), ((-0.02, 0.01, 0.03), 1, True)])
+def test_an_average_says_in_how_many_runs_the_prediction_held(measured, held, warning):
+    report = an_average(*({"measured_change": change} for change in measured))
+    assert (report["runs_measured"], report["runs_held"], report["warns"]) == (3, held, warning)
+    assert f"was measured, and held in {held} of 3 runs" in report["trust"][0]
+    assert ("do not remove them unseen" in report["trust"][0]) == warning
 
 
 def test_scores_that_do_not_belong_together_are_not_averaged(noisy, images, validation, tmp_path):

@@ -10,14 +10,16 @@ from worker.engine import checks
 from worker.engine.errors import EngineError
 from worker.engine.scores import trust
 from worker.engine.scores.scores import Scores
-from worker.engine.scores.words import trust_words, warns
+from worker.engine.scores.words import prediction_off, trust_words, undamped, warns
 
 
 def ensemble(scores: Sequence[Scores]) -> Scores:
     """The average of one method's scores over several runs on the same images, (N,).
 
     The report has `runs`, `agreement` (the mean rank correlation of two runs' scores: how much of one run's ranking is luck), the change
-    predicted for the average's own top group, and the sums of seconds and bytes.
+    predicted for the average's own top group, the sums of seconds and bytes, and of the runs' own checks the worst: `adjoint_growth`,
+    `finite_difference_error`, `drifted`, `converged`; in how many runs the prediction was measured (`runs_measured`) and held (`runs_held`), and
+    in how many no damping helped (`undamped_runs`).
 
     Raises EngineError for no scores, or what is none, several methods, image lists, spans or lists of validation images, or the same run twice.
     """
@@ -45,9 +47,28 @@ def _report(scores: Sequence[Scores], values: np.ndarray) -> dict[str, Any]:
     report: dict[str, Any] = {"runs": len(scores), "agreement": agreement(scores)}
     if all("predicted_change" in one for one in reports):
         report |= trust.predicted(values)
+    report |= _checks(reports)
     report["seconds"] = sum(one["seconds"] for one in reports)
     report["stored_bytes"] = sum(one["stored_bytes"] for one in reports)
     return report | {"trust": trust_words(report), "warns": warns(report)}
+
+
+def _checks(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the runs' own checks found: an average is no better founded than its runs."""
+    found: dict[str, Any] = {}
+    for key in ("adjoint_growth", "finite_difference_error"):
+        if values := [one[key] for one in reports if key in one]:
+            found[key] = max(values)
+    if any(one.get("drifted") for one in reports):
+        found["drifted"] = True
+    if unsolved := [one for one in reports if not one.get("converged", True)]:
+        worst = max(unsolved, key=lambda one: one["residual"])
+        found |= {key: worst[key] for key in ("converged", "residual", "iterations")}
+    if outcomes := [off for off in map(prediction_off, reports) if off is not None]:
+        found |= {"runs_measured": len(outcomes), "runs_held": outcomes.count("")}
+    if without := sum(map(undamped, reports)):
+        found["undamped_runs"] = without
+    return found
 
 
 def agreement(scores: Sequence[Scores]) -> float | None:

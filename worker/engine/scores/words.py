@@ -30,10 +30,10 @@ def trust_words(report: dict[str, Any]) -> list[str]:
 
 def warns(report: dict[str, Any]) -> bool:
     """Whether one of the sentences says not to trust the scoring."""
-    return bool(_drift(report) or _growth(report) or _derivative(report) or _solution(report) or _undamped(report)) or _off(report) not in (
-        None,
-        "",
+    doubts = (
+        _drift(report) or _growth(report) or _derivative(report) or _solution(report) or undamped(report) or report.get("undamped_runs")
     )
+    return bool(doubts) or prediction_off(report) not in (None, "") or _most_fail(report)
 
 
 def _drift(report: dict[str, Any]) -> list[str]:
@@ -45,7 +45,7 @@ def _drift(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _off(report: dict[str, Any]) -> str | None:
+def prediction_off(report: dict[str, Any]) -> str | None:
     """In which way the measured change is not the predicted one: "", or a word; None where it was not measured."""
     predicted, measured = report.get("predicted_change"), report.get("measured_change")
     if predicted is not None and report.get("diverged_without"):
@@ -58,12 +58,21 @@ def _off(report: dict[str, Any]) -> str | None:
     return "" if 1 / FACTOR <= ratio <= FACTOR else "size"
 
 
+def _most_fail(report: dict[str, Any]) -> bool:
+    """Whether the predictions of most runs of an average were measured not to hold."""
+    return 2 * report.get("runs_held", 0) < report.get("runs_measured", 0)
+
+
 def _measured(report: dict[str, Any]) -> list[str]:
     if "predicted_change" not in report:
         return []
-    count, predicted, off = report.get("top_group", 1), report["predicted_change"], _off(report)
+    count, predicted, off = report.get("top_group", 1), report["predicted_change"], prediction_off(report)
     images = "the first image" if count == 1 else f"the first {count:,} images"
     start = f"Without {images} the validation loss was predicted to change by {predicted:+.4f}"
+    if off is None and report.get("runs_measured"):
+        held = f"{report['runs_held']} of {report['runs_measured']}"
+        advice = " Look at these images, but do not remove them unseen." if _most_fail(report) else ""
+        return [f"{start}. Each run's own prediction was measured, and held in {held} runs.{advice}"]
     if off is None:
         return [f"{start}; whether it does was not measured."]
     if off == "diverged":
@@ -89,18 +98,23 @@ def _growth(report: dict[str, Any]) -> list[str]:
 
 def _damping(report: dict[str, Any]) -> list[str]:
     """What was found where the damping was chosen by measuring."""
+    if report.get("undamped_runs"):
+        return [
+            f"In {report['undamped_runs']} of the {report['runs']} runs no damping predicted what leaving images out changed: at this learning "
+            "rate these scores say little about single images."
+        ]
     errors, damping = report.get("damping_errors"), report.get("damping")
     if not errors or damping is None:
         return []
     groups = f"{report['damping_groups']} groups of images were really left out"
-    if _undamped(report):
+    if undamped(report):
         return [f"{groups}, and no damping predicted what that changed: at this learning rate these scores say little about single images."]
     chosen = "the exact recursion" if damping == 1 else f"damping {damping:g}"
     return [f"{groups}; {chosen} predicted the changes best, with {1 - errors[f'{damping:g}']:.0%} of their square explained."]
 
 
-def _undamped(report: dict[str, Any]) -> bool:
-    """Whether no damping helped."""
+def undamped(report: dict[str, Any]) -> bool:
+    """Whether the damping was chosen by measuring, and none helped."""
     errors = report.get("damping_errors", {})
     return bool(errors) and errors[f"{report['damping']:g}"] >= NOTHING
 
