@@ -20,6 +20,8 @@ from worker.engine.scores.trust import validation_gradient
 from worker.engine.steps import StepsReader
 from worker.engine.training import runner
 
+ADAM = {"optimizer": "adam", "learning_rate": 0.002}
+
 
 @pytest.fixture
 def noisy(images) -> tuple[Images, np.ndarray]:
@@ -29,9 +31,18 @@ def noisy(images) -> tuple[Images, np.ndarray]:
 
 
 @pytest.mark.parametrize("span", ["last_epoch", "all_epochs"])
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_the_three_exact_stores_give_the_same_bits(images, validation, tmp_path, span, momentum):
-    recipe = a_recipe(momentum=momentum, augmentation="shift")
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"momentum": 0.0},
+        {"momentum": 0.9, "nesterov": True},
+        ADAM,
+        ADAM | {"optimizer": "adamw", "weight_decay": 0.1, "schedule": "cosine"},
+    ],
+    ids=["sgd", "nesterov", "adam", "adamw"],
+)
+def test_the_three_exact_stores_give_the_same_bits(images, validation, tmp_path, span, optimizer):
+    recipe = a_recipe(**optimizer, augmentation="shift")
     values = []
     for store in ("every_step", "epoch_starts", "recipe"):
         training = train(recipe, images, None, tmp_path / store, store=store)
@@ -141,7 +152,7 @@ def test_the_readme_says_what_works(images, validation, tmp_path, monkeypatch):
     example = text.split("```python\n")[1].split("```")[0].replace("classes=10", "classes=3").replace("[:30]", "[:5]")
     names = {"pixels": images.pixels, "labels": images.labels, "ids": images.ids, "validation": validation}
     names["module"] = nn.Sequential(nn.Conv2d(1, 4, 5, stride=3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 3))
-    assert len([line for line in example.splitlines() if line]) <= 11
+    assert len([line for line in example.splitlines() if line]) == 10
     exec(example, names)
     assert len(names["worst"]) == 5
     assert np.isfinite(names["truth"].measured_change)
