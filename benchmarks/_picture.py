@@ -1,4 +1,4 @@
-"""Curves as an SVG file: a few panels side by side, lines over a logarithmic axis, one legend."""
+"""Curves as an SVG file: a few panels side by side, lines with their intervals over a logarithmic axis, one legend."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,15 +12,16 @@ DASHES = ("", "6 3", "2 2")
 
 # From data to places on the page.
 Place = Callable[[float, float], tuple[float, float]]
-Line = Sequence[tuple[float, float]]
+# (x, y, half the width of the interval of y)
+Line = Sequence[tuple[float, float, float]]
 
 
 def curves(path: Path, panels: Mapping[str, Mapping[str, Line]], x_title: str, y_title: str) -> None:
-    """Write panels {title: {line's name: [(x, y), …]}}; all share both axes. x is drawn as log(1 + x)."""
+    """Write panels {title: {line's name: [(x, y, half the width of y's interval), …]}}; all share both axes. x is drawn as log(1 + x)."""
     points = [point for lines in panels.values() for line in lines.values() for point in line]
-    low, high = min(y for _, y in points), max(y for _, y in points)
+    low, high = min(y - half for _, y, half in points), max(y + half for _, y, half in points)
     high = high if high > low else low + 1.0
-    marks = sorted({x for x, _ in points})
+    marks = sorted({x for x, _, _ in points})
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     width = len(panels) * (WIDTH + GAP) + LEGEND
     height = HEIGHT + 2 * GAP
@@ -35,7 +36,7 @@ def curves(path: Path, panels: Mapping[str, Mapping[str, Line]], x_title: str, y
         parts.append(f'<g transform="translate({GAP + number * (WIDTH + GAP)} {GAP})">')
         parts.append(f'<text x="{WIDTH / 2}" y="-14" text-anchor="middle" font-weight="bold">{escape(title)}</text>')
         parts += _axes(marks, low, high, place)
-        parts += [_line(line, *_look(names.index(name)), place) for name, line in lines.items()]
+        parts += [_line(line, *_look(names.index(name)), place, 2.0 * names.index(name) - len(names)) for name, line in lines.items()]
         parts.append("</g>")
     parts.append(f'<text x="{GAP}" y="{height - 12}">{escape(x_title)}</text><text x="6" y="16">{escape(y_title)}</text>')
     parts += _legend(names, width - LEGEND + 16)
@@ -48,9 +49,15 @@ def _look(number: int) -> tuple[str, str]:
     return COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
 
 
-def _line(line: Line, colour: str, dashes: str, place: Place) -> str:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in sorted(line)))
-    return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6" stroke-dasharray="{dashes}"/>'
+def _line(line: Line, colour: str, dashes: str, place: Place, aside: float) -> str:
+    """aside: how far beside its points, in pixels, the intervals stand, so that they do not cover those of other lines."""
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(x, y) for x, y, _ in sorted(line)))
+    ends = [(place(x, y + half), place(x, y - half)) for x, y, half in line if half]
+    bars = "".join(f"M{x + aside:.1f} {top:.1f}V{bottom:.1f}" for (x, top), (_, bottom) in ends)
+    return (
+        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6" stroke-dasharray="{dashes}"/>'
+        f'<path d="{bars}" stroke="{colour}" stroke-opacity=".45"/>'
+    )
 
 
 def _axes(marks: Sequence[float], low: float, high: float, place: Place) -> list[str]:

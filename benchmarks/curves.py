@@ -1,7 +1,7 @@
 """Cleansing curves, as both papers have them: the test error after removing the first 10, 30, 100, … images of each ranking.
 
     python -m benchmarks.curves [--dataset mnist|cifar10] [--images 1000] [--epochs 8] [--counts 10 30 100 300] [--flip 0]
-                                [--methods sgd_influence …] [--seeds 4] [--jobs 2] [--picture FOLDER]
+                                [--methods sgd_influence …] [--seeds 4] [--jobs 2] [--device cpu|cuda] [--picture FOLDER]
 
 Three ways to go on without them: "last", the last epoch of the same run repeated, and "all", the same run repeated from its start (both papers'
 protocols: same order, same start), and "fresh", another start and another order on the images that are left. A seed draws images, start and order;
@@ -11,6 +11,8 @@ confidence interval of Student's t. Scores are of the last epoch, with the metho
 
 The papers train on 50,000 images for 20 epochs, 30 times. The default is a small part of that which takes two cores about ten minutes; CIFAR-10 costs
 about twenty times as much an image: `--dataset cifar10 --images 500 --epochs 5 --seeds 2 --counts 30 100 --methods sgd_influence margin random`.
+The papers' size is for a GPU: `--images 50000 --epochs 20 --seeds 30 --counts 10 100 1000 5000 --jobs 1 --device cuda`, and once more
+with `--dataset cifar10`.
 """
 
 import argparse
@@ -24,11 +26,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import _data, _picture
-from worker.engine import METHODS, Images, Training, evaluate, score, train
+from worker.engine import METHODS, Images, Training, devices, evaluate, score, train
 from worker.engine.data import batches
 from worker.engine.evaluation import evaluate_params
 from worker.engine.training import runner
-from worker.engine.trajectory import epoch_file, read_point
+from worker.engine.trajectory import epoch_file, placed, read_point
 
 VALIDATION, TEST = 1000, 2000
 WAYS = ("last", "all", "fresh")
@@ -45,22 +47,25 @@ def ranking(training: Training, images: Images, validation: Images, name: str) -
 
 def last_epoch_without(training: Training, images: Images, removed: np.ndarray, test: Images) -> float:
     """The test error, in percent, after the run's last epoch without the images at `removed`."""
-    recipe = training.recipe
-    run, _ = runner(recipe, images, np.isin(np.arange(len(images)), removed))
+    recipe, record = training.recipe, training.record
+    device = devices.choose("auto", record.environment)
+    run, _ = runner(recipe, images, np.isin(np.arange(len(images)), removed), device)
     epoch = recipe.epochs - 1
-    point = read_point(epoch_file(training.folder, epoch), training.record.run)
-    for t, positions in enumerate(batches(recipe, images, epoch)):
-        point = run.advance(point, *run.batch(epoch, positions), positions, run.rate(epoch, t))[0]
-    return 100 - 100 * evaluate_params(run.network, recipe, point[0], test)[0]
+    point = placed(read_point(epoch_file(training.folder, epoch), record.run), device)
+    with devices.exact(device, int(record.environment["threads"])):
+        for t, positions in enumerate(batches(recipe, images, epoch)):
+            point = run.advance(point, *run.batch(epoch, positions), positions, run.rate(epoch, t))[0]
+        return 100 - 100 * evaluate_params(run.network, recipe, point[0], test)[0]
 
 
 def errors_without(training: Training, images: Images, removed: np.ndarray, test: Images) -> dict[str, float]:
     """The test error, in percent, by each of WAYS."""
     recipe, mask = training.recipe, np.isin(np.arange(len(images)), removed)
+    device = training.record.environment["device"]
     fresh = dataclasses.replace(recipe, seed=recipe.seed + FRESH)
     with tempfile.TemporaryDirectory() as folder:
-        again = train(recipe, images, None, Path(folder) / "all", leave_out=mask, store="final_params", device="cpu")
-        anew = train(fresh, images.subset(np.flatnonzero(~mask)), None, Path(folder) / "fresh", store="final_params", device="cpu")
+        again = train(recipe, images, None, Path(folder) / "all", leave_out=mask, store="final_params", device=device)
+        anew = train(fresh, images.subset(np.flatnonzero(~mask)), None, Path(folder) / "fresh", store="final_params", device=device)
         accuracies = {"all": evaluate(again, test)[0], "fresh": evaluate(anew, test)[0]}
     return {"last": last_epoch_without(training, images, removed, test)} | {way: 100 - 100 * found for way, found in accuracies.items()}
 
@@ -70,7 +75,7 @@ def one_seed(asked: argparse.Namespace, seed: int) -> dict[str, dict[int, dict[s
     parts = _data.subset(asked.dataset, {"train": asked.images, "validation": VALIDATION, "test": TEST}, seed)
     images, _ = _data.with_flips(parts["train"], asked.flip, "symmetric", seed)
     with tempfile.TemporaryDirectory() as folder:
-        training = train(_data.recipe_for(images, seed, asked.epochs), images, None, Path(folder), device="cpu")
+        training = train(_data.recipe_for(images, seed, asked.epochs), images, None, Path(folder), device=asked.device)
         nothing = errors_without(training, images, np.array([], dtype=np.int64), parts["test"])
         found = {}
         for name in asked.methods:
@@ -108,6 +113,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=[WHOLE_RUN, *METHODS], default=[WHOLE_RUN, *METHODS])
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--jobs", type=int, default=_data.CORES)
+    parser.add_argument("--device", choices=devices.DEVICES, default="cpu")
     parser.add_argument("--picture", type=Path, metavar="FOLDER")
     asked = parser.parse_args()
     started = time.perf_counter()
@@ -117,8 +123,10 @@ def main() -> None:
     for way, lines in by_way.items():
         print(f"{report(way, lines)}\n", flush=True)
     if asked.picture is not None:
-        panels = {way: {name: [(k, of[k][0]) for k in of] for name, of in lines.items()} for way, lines in by_way.items()}
-        _picture.curves(asked.picture / f"curves-{asked.dataset}.svg", panels, "images removed", "test error, %")
+        panels = {way: {name: [(k, of[k][0], of[k][2]) for k in of] for name, of in lines.items()} for way, lines in by_way.items()}
+        _picture.curves(
+            asked.picture / f"curves-{asked.dataset}.svg", panels, "images removed", "test error, %; bars: 95 % interval of its change"
+        )
     settings = {name: getattr(asked, name) for name in ("dataset", "images", "epochs", "flip", "seeds")}
     _data.end({**settings, "seconds": round(time.perf_counter() - started), **by_way})
 

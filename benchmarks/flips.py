@@ -1,7 +1,7 @@
 """Do low scores find labels that were made wrong on purpose? Every method of the engine, and averages over three runs.
 
     python -m benchmarks.flips [--dataset mnist|cifar10] [--images 2000] [--epochs 10] [--shares 0.05 0.1 0.2 0.4]
-                               [--kinds symmetric class_dependent] [--seeds 1] [--jobs 2]
+                               [--kinds symmetric class_dependent] [--seeds 1] [--jobs 2] [--device cpu|cuda]
 
 Training labels of a random subset are made wrong: symmetric, any other class, or class-dependent, the class after the right one. Validation labels
 stay right. The recipe is the default one of the images except for the epochs; scores are of the last epoch, with every method's own defaults.
@@ -21,7 +21,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from benchmarks import _data
-from worker.engine import METHODS, Images, ensemble, score, train
+from worker.engine import METHODS, Images, devices, ensemble, score, train
 
 KINDS = ("symmetric", "class_dependent")
 SHARES = (0.05, 0.1, 0.2, 0.4)
@@ -41,11 +41,11 @@ def found_by(values: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
     }
 
 
-def scored(images: Images, validation: Images, seed: int, epochs: int) -> dict[str, np.ndarray]:
+def scored(images: Images, validation: Images, seed: int, epochs: int, device: str = "cpu") -> dict[str, np.ndarray]:
     """The values (N,) of every method on the first run, and of the averages over all runs, called `method × runs`."""
     with tempfile.TemporaryDirectory() as folder:
         recipes = [_data.recipe_for(images, RUNS * seed + run, epochs) for run in range(RUNS)]
-        runs = [train(recipe, images, None, Path(folder) / str(run), device="cpu") for run, recipe in enumerate(recipes)]
+        runs = [train(recipe, images, None, Path(folder) / str(run), device=device) for run, recipe in enumerate(recipes)]
         single = {method: score(runs[0], images, validation, method) for method in METHODS}
         averages = {
             method: ensemble([single[method], *(score(run, images, validation, method) for run in runs[1:])]) for method in ENSEMBLES
@@ -53,12 +53,12 @@ def scored(images: Images, validation: Images, seed: int, epochs: int) -> dict[s
     return {name: one.values for name, one in single.items()} | {f"{name} × {RUNS}": one.values for name, one in averages.items()}
 
 
-def measure(dataset: str, count: int, epochs: int, case: tuple[str, float, int]) -> dict[str, dict[str, float]]:
+def measure(dataset: str, count: int, epochs: int, device: str, case: tuple[str, float, int]) -> dict[str, dict[str, float]]:
     """Every method's measures in one case: (kind, share, seed)."""
     kind, share, seed = case
     parts = _data.subset(dataset, {"train": count, "validation": VALIDATION}, seed)
     images, wrong = _data.with_flips(parts["train"], share, kind, seed)
-    return {name: found_by(values, wrong) for name, values in scored(images, parts["validation"], seed, epochs).items()}
+    return {name: found_by(values, wrong) for name, values in scored(images, parts["validation"], seed, epochs, device).items()}
 
 
 def mean_of(found: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
@@ -83,11 +83,12 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=_data.CORES)
+    parser.add_argument("--device", choices=devices.DEVICES, default="cpu")
     asked = parser.parse_args()
     cases = [*itertools.product(asked.kinds, asked.shares, range(asked.seeds))]
     started = time.perf_counter()
     with _data.workers(asked.jobs) as pool:
-        found = pool.map(functools.partial(measure, asked.dataset, asked.images, asked.epochs), cases, chunksize=1)
+        found = pool.map(functools.partial(measure, asked.dataset, asked.images, asked.epochs, asked.device), cases, chunksize=1)
     figures = {
         f"{kind} {share:.0%}": mean_of([one for case, one in zip(cases, found, strict=True) if case[:2] == (kind, share)])
         for kind, share in itertools.product(asked.kinds, asked.shares)

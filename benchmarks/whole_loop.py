@@ -4,10 +4,12 @@
 
 mnist: 10,000 training images (and 1,765 for validation, all 10,000 for testing), the first 100 suggestions removed unseen. mnist-flips: the same
 with 8 % of the training labels made wrong, the first 20 % of the queue looked at. clothing: photographs at 48 × 48, the first 50 removed unseen.
-Data is read from the folder WINNOW_REAL_DATA (default ../shared/data). The last line is one JSON object: the verdict's figures.
+Data is read from the folder WINNOW_REAL_DATA (default ../shared/data). With WINNOW_HOME set, everything is kept there and can be opened (`make up`).
+The last line is one JSON object: the verdict's figures, and the bytes of all that the loop has left on the disk.
 """
 
 import gzip
+import json
 import os
 import subprocess
 import sys
@@ -34,7 +36,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         data = mnist(source / "mnist", Path(scratch)) if which.startswith("mnist") else source / "clothing.zip"
         command = [sys.executable, "-m", "backend.cli", "demo", "--auto", "--data", str(data), "--name", which, *LOOPS[which], *options]
-        sys.exit(subprocess.run(command, check=False).returncode)
+        home = Path(os.environ.get("WINNOW_HOME") or Path(scratch) / "home")
+        done = subprocess.run(command, check=False, env=os.environ | {"WINNOW_HOME": str(home)}, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(done.returncode)
+        print(json.dumps(json.loads(done.stdout.splitlines()[-1]) | {"bytes": kept(home)}))
+
+
+def kept(home: Path) -> dict[str, int]:
+    """Bytes on the disk: the data set's files (pixels as a memory map, originals, thumbnails), all runs together, and the database."""
+    sizes = {
+        name: sum(file.stat().st_size for file in (home / "files" / name).rglob("*") if file.is_file()) for name in ("datasets", "runs")
+    }
+    return sizes | {"database": (home / "winnow.db").stat().st_size}
 
 
 def mnist(source: Path, scratch: Path) -> Path:

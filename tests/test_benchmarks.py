@@ -132,14 +132,17 @@ def test_a_change_is_against_removing_nothing_of_the_same_seed() -> None:
 
 
 def test_the_picture_has_a_line_a_ranking_and_a_panel_a_way(tmp_path: Path) -> None:
-    lines = {"margin": [(0, 5.0), (10, 4.0)], "a < b": [(0, 5.0), (10, 6.0)]}
+    lines = {"margin": [(0, 5.0, 0.0), (10, 4.5, 0.5)], "a < b": [(0, 5.0, 0.0), (10, 6.0, 0.0)]}
     _picture.curves(tmp_path / "new" / "curves.svg", {"last": lines, "all": lines}, "removed", "error")
     picture = ElementTree.parse(tmp_path / "new" / "curves.svg").getroot()
     drawn = picture.findall(".//{http://www.w3.org/2000/svg}polyline")
     assert len(drawn) == 4
-    # (0, 5) is at the left in the middle, (10, 4) at the right and lowest, (10, 6) at the right and highest.
-    assert drawn[0].get("points") == f"0.0,{_picture.HEIGHT / 2:.1f} {_picture.WIDTH:.1f},{_picture.HEIGHT:.1f}"
+    # The axis goes from 4, the end of the only interval, to 6. (0, 5) is at the left in the middle, (10, 6) at the right and highest.
+    assert drawn[0].get("points") == f"0.0,{_picture.HEIGHT / 2:.1f} {_picture.WIDTH:.1f},{_picture.HEIGHT * 0.75:.1f}"
     assert drawn[1].get("points") == f"0.0,{_picture.HEIGHT / 2:.1f} {_picture.WIDTH:.1f},0.0"
+    bars = [path.get("d") for path in picture.iter("{http://www.w3.org/2000/svg}path") if path.get("stroke-opacity")]
+    assert bars[0].endswith(f" {_picture.HEIGHT / 2:.1f}V{_picture.HEIGHT:.1f}")
+    assert bars[1] == ""
 
 
 # ── storage, and the published procedure ────────────────────────────────────────────────────────────────────────────
