@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from sqlalchemy import insert, literal, select
+from sqlalchemy.orm import Session
 
+from backend.models import MapPoint, Review
 from worker import engine
 from worker.engine import EngineError, Images, Training
 from worker.jobs import JobContext
@@ -49,6 +52,19 @@ def rows(context: JobContext, training: Training, images: Images, predicted: np.
     ]
 
 
+def known(session: Session, review: Review) -> int | None:
+    """Another review of the same run whose images have their places already; its rows would be this one's."""
+    others = select(Review.id).where(Review.run_id == review.run_id, Review.id != review.id, Review.state == "ready")
+    return session.scalar(others.where(select(MapPoint.image_id).where(MapPoint.review_id == Review.id).exists()).limit(1))
+
+
+def copy(session: Session, source: int, review_id: int) -> None:
+    """Give a review the rows of another one of its run, the second layout included."""
+    columns = [column.name for column in MapPoint.__table__.columns if column.name != "review_id"]
+    rows = select(literal(review_id), *(MapPoint.__table__.c[name] for name in columns)).where(MapPoint.review_id == source)
+    session.execute(insert(MapPoint).from_select(["review_id", *columns], rows))
+
+
 def ids(images: Images, places: np.ndarray) -> list[int]:
     """Ids of the images at these places; a place below 0 is none."""
     return [int(number) for number in images.ids[places[places >= 0]]]
@@ -63,20 +79,24 @@ def compact(training: Training, images: Images, progress: Callable[[int], None])
     from sklearn.decomposition import PCA
 
     sample = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int64))
-    seen = np.concatenate(list(_parts(training, images, sample)))
+    all_of_them = len(sample) == len(images)
+    seen = np.concatenate(list(_parts(training, images, sample, progress if all_of_them else lambda _done: progress(0))))
     # Many features are taken apart by random directions: in full, 8,192 of them take minutes and gigabytes.
     directions = PCA(min(KEPT, *seen.shape), svd_solver="auto", random_state=0).fit(seen)
     kept = np.empty((len(images), directions.n_components_), dtype=np.float32)
+    if all_of_them:
+        kept[:] = directions.transform(seen)
+        return kept
     done = 0
-    for part in _parts(training, images, np.arange(len(images))):
-        progress(done)
+    for part in _parts(training, images, np.arange(len(images)), progress):
         kept[done : done + len(part)] = directions.transform(part)
         done += len(part)
     return kept
 
 
-def _parts(training: Training, images: Images, places: np.ndarray) -> Iterator[np.ndarray]:
+def _parts(training: Training, images: Images, places: np.ndarray, progress: Callable[[int], None]) -> Iterator[np.ndarray]:
     for start in range(0, len(places), PART):
+        progress(start)
         features = engine.features(training, images.subset(places[start : start + PART]))
         yield features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 

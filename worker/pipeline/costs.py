@@ -10,8 +10,8 @@ from worker.engine.scores.cost import GRADIENT, Sizes
 from worker.engine.trajectory import LEAST_ROOM
 from worker.jobs import JobFailed
 
-# Beside the method's own passes a scoring looks once at what the model sees in each image.
-LOOKING = 1
+# Beside the method's own passes a run's first scoring looks at what the model sees in each image, and at which are alike.
+LOOKING = 2
 
 Costs = dict[str, dict[str, dict[str, Any]]]
 

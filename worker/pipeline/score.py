@@ -20,7 +20,7 @@ from worker.pipeline.ranking import Ranking, insert, rank, score, write
 class Asked:
     """A review whose queue is asked for, and what its run was trained on. members: of an average; none for a single run's review.
 
-    options: of the first ranking's scoring. described: image id → (hash, path).
+    options: of the first ranking's scoring. described: image id → (hash, path). placed: another review of the run that knows what looks alike.
     """
 
     review: Review
@@ -29,6 +29,7 @@ class Asked:
     images: Images
     validation: Images
     described: dict[int, tuple[str, str]]
+    placed: int | None
 
     @property
     def single(self) -> bool:
@@ -51,7 +52,7 @@ def score_run(context: JobContext) -> None:
     in_order = images.ids[np.argsort([row["position"] for row in rows])]
     explainer = why.Explainer.of(training, images, asked.validation, asked.options)
     explained = why.first(context, explainer, in_order, time.monotonic() - began)
-    points = alike.rows(context, training, images, probabilities.argmax(1))
+    points = [] if asked.placed else alike.rows(context, training, images, probabilities.argmax(1))
     context.log(f"Writing {len(images):,} suggestions.")
     with context.finish() as session:
         written = {review.accuracy_scoring_id: (chosen, accuracy), review.label_scoring_id: (wrong, label)}  # one where both are one
@@ -59,6 +60,8 @@ def score_run(context: JobContext) -> None:
             write(session, scoring_id, images, scores, ranked)
         _replace(session, Suggestion, review.id, rows)
         _replace(session, MapPoint, review.id, points)
+        if asked.placed:
+            alike.copy(session, asked.placed, review.id)
         _replace(session, Explanation, review.id, explained)
         ready = session.get_one(Review, review.id)
         ready.state, ready.suggestion_count = "ready", len(images)
@@ -78,6 +81,7 @@ def _asked(context: JobContext) -> Asked:
             arrays.load(session, context.storage, run.version_id, "train"),
             arrays.load(session, context.storage, run.version_id, "validation"),
             {image_id: (content_hash, path) for image_id, content_hash, path in rows},
+            alike.known(session, review),
         )
 
 
