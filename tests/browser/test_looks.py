@@ -6,9 +6,10 @@ from itertools import pairwise
 import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Page, expect
+from sqlalchemy import update
 
 from backend.db import Database
-from backend.models import Cleansing, DataSet, User
+from backend.models import Cleansing, DataSet, RunEpoch, User
 from backend.storage import Storage
 from tests.browser.conftest import PageErrors
 from tests.factories import a_data_set, a_job, a_run
@@ -31,6 +32,7 @@ EDGES = """(button) => {
   return [words.getBoundingClientRect().left, button.closest("section").getBoundingClientRect().left];
 }"""
 POINTS = "(canvas) => globalThis.Chart?.getChart(canvas)?.getDatasetMeta(1).data.map((point) => point.options.radius) ?? []"
+TICKS = "(canvas) => globalThis.Chart?.getChart(canvas)?.scales.y.ticks.map((tick) => tick.label) ?? []"
 
 
 @pytest.fixture
@@ -67,6 +69,23 @@ def test_a_training_of_one_epoch_is_a_dot_one_can_see(page: Page, database: Data
             break
         page.wait_for_timeout(50)
     assert [radius >= 2 for radius in radii] == [True]
+
+
+def test_the_axes_of_a_curve_have_short_numbers(page: Page, database: Database, data_set: DataSet) -> None:
+    with database.transaction() as session:
+        run = a_run(session, session.merge(data_set))
+        an_epoch(session, run, 1, validation=1.699)
+        session.flush()
+        session.execute(update(RunEpoch).values(train_loss=1.922))  # between the two, steps of 0.05 are 1.7500000000000002 and the like
+    page.goto(f"/runs/{run.id}")
+    for name, longest in (("loss", 4), ("accuracy", 5)):
+        canvas = page.locator(f"canvas[data-part={name}]")
+        for _ in range(100):
+            if words := canvas.evaluate(TICKS):
+                break
+            page.wait_for_timeout(50)
+        assert len(words) > 2
+        assert max(map(len, words)) <= longest, words
 
 
 def test_while_a_training_runs_its_epochs_come_as_curves_and_as_rows(page: Page, database: Database, data_set: DataSet) -> None:

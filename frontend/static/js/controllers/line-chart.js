@@ -95,7 +95,7 @@ export default class {
         animation: false,
         maintainAspectRatio: false,
         plugins: { title: { display: true, text: title, color: colour("--ink") }, legend: { labels: { color: colour("--ink"), usePointStyle: true, pointStyle: "line", pointStyleWidth: 28 } } },
-        scales: { x: { ...axis, ticks: { ...axis.ticks, maxRotation: 0 }, title: { display: true, text: "Epoch", color: colour("--ink-soft") } }, y: { ...axis, ticks: { ...axis.ticks, callback: (value) => `${value}${suffix}` } } },
+        scales: { x: { ...axis, ticks: { ...axis.ticks, maxRotation: 0 }, title: { display: true, text: "Epoch", color: colour("--ink-soft") } }, y: { ...axis, ticks: { ...axis.ticks, callback: (value) => `${number(value)}${suffix}` } } },
       },
     });
   }
