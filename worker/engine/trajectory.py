@@ -31,6 +31,8 @@ from worker.engine.recipe import Recipe
 
 # Sets of parameters that walking an epoch backwards holds at least: the start, a later point, and the one that is being made.
 LEAST_ROOM = 3
+# What memory of torch's own begins at multiples of, on every device.
+ALIGNED_BYTES = 512
 
 STORES = ("epoch_starts", "every_step", "recipe", "final_params")
 
@@ -217,28 +219,70 @@ def backwards(start: Point, steps: int, room: int, advance: Advance, arrived: Ar
     fewest steps (Griewank and Walther 2000, Algorithm 799: Revolve). advance(point, t) makes step t. arrived(point) is called once with the
     epoch's end, to be checked.
     """
-    kept = [(0, start)]
+    points = _Points(start, min(steps, room - 1))
+    points.push(start)
     del start
+    kept = [0]  # where the points before the last stretch are
     last = steps
     while kept:
-        first, point = kept[-1]
+        first = kept[-1]
         # One of the room is for the point that is being made.
         while last - first > (free := room - len(kept)):
             ahead = _ahead(last - first, free)
-            for t in range(first, first + ahead):
-                point = advance(point, t)
+            points.push(advance(points.last(), first))
+            for t in range(first + 1, first + ahead):
+                points.replace(advance(points.last(), t))
             first += ahead
-            kept.append((first, point))
+            kept.append(first)
         kept.pop()
-        points = [point]
-        del point
         for t in range(first, last - 1):
-            points.append(advance(points[-1], t))
+            points.push(advance(points.last(), t))
         if last == steps:
-            arrived(advance(points[-1], last - 1))
+            arrived(advance(points.last(), last - 1))
+        for t in reversed(range(first, last)):
+            yield t, points.pop()
         last = first
-        while points:
-            yield first + len(points) - 1, points.pop()
+
+
+class _Points:
+    """θ's and optimizer states, last in, first out, in memory that is taken once.
+
+    One by one they would lie in the heap between the activations of each step, and tear it into pieces that the next step's do not fit into:
+    for 400,000 images that once came to a gigabyte.
+    """
+
+    def __init__(self, like: Point, most: int) -> None:
+        self._rows = [self._empty(tensor, most) for tensor in (like[0], *like[1].values())]
+        self._names = list(like[1])
+        self._count = 0
+
+    @staticmethod
+    def _empty(like: torch.Tensor, most: int) -> torch.Tensor:
+        """Room for `most` tensors of a kind, each aligned as one that is made alone: products of matrices round by that."""
+        width = -(-like.numel() * like.element_size() // ALIGNED_BYTES) * ALIGNED_BYTES // like.element_size()
+        rows = torch.empty(most, width, dtype=like.dtype, device=like.device)
+        return rows[:, : like.numel()].unflatten(1, like.shape) if like.dim() else rows[:, 0]
+
+    def push(self, point: Point) -> None:
+        """Keep a copy of one more."""
+        self._count += 1
+        self.replace(point)
+
+    def replace(self, point: Point) -> None:
+        """Keep a copy in the place of the last one."""
+        for rows, tensor in zip(self._rows, (point[0], *point[1].values()), strict=True):
+            rows[self._count - 1] = tensor
+
+    def last(self) -> Point:
+        """The last one, to be read only: until it is popped."""
+        params, *state = (rows[self._count - 1] for rows in self._rows)
+        return params, dict(zip(self._names, state, strict=True))
+
+    def pop(self) -> Point:
+        """The last one, which is no longer kept here."""
+        params, state = self.last()
+        self._count -= 1
+        return params.clone(), {name: tensor.clone() for name, tensor in state.items()}
 
 
 def _ahead(steps: int, free: int) -> int:
