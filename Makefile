@@ -77,7 +77,9 @@ LARGE_BENCHMARKS := table1 flips curves peers whole_loop
 
 .PHONY: bench
 bench: $(TESTING) $(BROWSER) ## The small benchmarks in turn (minutes; data: WINNOW_REAL_DATA). Left out: table1 flips curves peers whole_loop
-	@export WINNOW_CHROMIUM="$$(cat $(BROWSER))"; for name in $(SMALL_BENCHMARKS); do echo "── $$name"; $(BIN)/python -m "benchmarks.$$name"; done
+	@export WINNOW_CHROMIUM="$$(cat $(BROWSER))"; failed=
+	for name in $(SMALL_BENCHMARKS); do echo "── $$name"; $(BIN)/python -m "benchmarks.$$name" || failed+=" $$name"; done
+	[ -z "$$failed" ] || { echo "make bench: no figures from$$failed, see above" >&2; exit 1; }
 
 .PHONY: migration
 migration: $(RUNTIME) ## Write the next Alembic revision from backend/models. Option: MESSAGE

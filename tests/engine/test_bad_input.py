@@ -57,7 +57,7 @@ class Shaped(nn.Module):
 
 def test_before_training_a_model_without_parameters_is_refused(images, tmp_path, monkeypatch):
     use(monkeypatch, nn.Flatten())
-    with pytest.raises(EngineError, match="no parameters to train"):
+    with pytest.raises(EngineError, match="no parameters to train; use one that has some"):
         train(a_recipe(), images, None, tmp_path)
 
 
@@ -91,12 +91,14 @@ def test_before_training_a_single_image_is_refused(images, tmp_path):
 
 @pytest.mark.parametrize("labels", [[0] * 44 + [3], [-1] + [0] * 44])
 def test_before_training_labels_out_of_range_are_refused(images, validation, tmp_path, labels):
-    with pytest.raises(EngineError, match="training split must lie between 0 and 2"):
+    with pytest.raises(
+        EngineError, match=r"training split must lie between 0 and 2; there are .* Correct the labels, or make the recipe for more classes"
+    ):
         train(a_recipe(), Images(images.pixels, np.array(labels), images.ids), validation, tmp_path)
 
 
 def test_before_training_an_empty_validation_split_is_refused(images, tmp_path):
-    with pytest.raises(EngineError, match="validation split has no images"):
+    with pytest.raises(EngineError, match="validation split has no images; give it one at least"):
         train(a_recipe(), images, images.subset(np.array([], dtype=np.int64)), tmp_path)
 
 
@@ -104,7 +106,10 @@ def test_before_training_an_empty_validation_split_is_refused(images, tmp_path):
     "pixels", [np.full((45, 16, 16, 1), np.nan), np.zeros((45, 16, 16), np.uint8), np.zeros((45, 16, 16, 4), np.uint8)]
 )
 def test_pixels_that_are_no_bytes_of_grey_or_colour_are_refused(images, pixels):
-    with pytest.raises(EngineError, match="Pixels must be uint8 of shape"):
+    with pytest.raises(
+        EngineError,
+        match=r"Pixels must be uint8 of shape .* convert them to whole numbers from 0 to 255, and give those that are NaN a value",
+    ):
         Images(pixels, images.labels, images.ids)
 
 
@@ -188,7 +193,7 @@ def test_scoring_refuses_images_that_do_not_fit_before_it_looks_at_one(images, v
     no_look()
     with pytest.raises(EngineError, match="not the images that the run was trained on"):
         score(training, some_images(44), validation)
-    with pytest.raises(EngineError, match="validation split has no images"):
+    with pytest.raises(EngineError, match="validation split has no images; give it one at least"):
         score(training, images, validation.subset(np.array([], dtype=np.int64)))
     with pytest.raises(EngineError, match="validation images are"):
         score(training, images, some_images(5, side=20))

@@ -42,6 +42,14 @@ def test_numpys_numbers_and_lists_make_the_same_recipe():
     assert a_recipe(mean=(0,)).to_json() != a_recipe(mean=(0.0,)).to_json()  # runs know their files by it: it must not change
 
 
+def test_momentum_for_adam_is_refused_and_not_left_out_in_silence(images):
+    with pytest.raises(
+        EngineError, match="adamw keeps averages of its own and takes no momentum; leave it out, or choose the optimizer sgd"
+    ):
+        default_recipe(images, 3, optimizer="adamw", momentum=0.9)
+    assert default_recipe(images, 3, optimizer="adamw", momentum=0).momentum == 0
+
+
 def test_a_setting_that_there_is_not_is_refused_with_those_that_there_are():
     with pytest.raises(EngineError, match="no setting called 'bogus'; there are network, classes"):
         default_recipe(some_images(5), 3, bogus=1)

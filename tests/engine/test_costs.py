@@ -1,13 +1,15 @@
 """What a method says that it costs, against the products that it really makes."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import METHODS, SPANS, features, score, stored_bytes, train
+from worker.engine import METHODS, SPANS, features, register_network, score, stored_bytes, train
 from worker.engine.models import build
 from worker.engine.scores.cost import Sizes, deltas
 
@@ -125,8 +127,34 @@ def test_seconds_follow_from_those_of_an_epoch_and_memory_from_the_budget():
     assert cost.passes == 10 * (3 + 8)
     assert cost.seconds(6.0) == pytest.approx(10 * 11 / 3 * 6)
     sizes = Sizes(recipe, 10_000, "last_epoch")
-    assert cost.memory_bytes == min(2**30, 1251 * sizes.params_bytes) + 6 * sizes.params_bytes + 80_000
+    assert cost.memory_bytes == min(2**30, 1251 * sizes.params_bytes) + 17 * sizes.params_bytes + 80_000
     assert METHODS["margin"].cost(recipe, 10_000).passes == 0
+
+
+@pytest.mark.parametrize("optimizer", [{}, {"momentum": 0.9}, {"optimizer": "adam", "learning_rate": 0.001}])
+@pytest.mark.parametrize("method", ["sgd_influence", "final_params", "influence_function", "tracin"])
+@pytest.mark.usefixtures("forget_own_networks")
+def test_no_more_memory_is_taken_than_was_declared(tmp_path, optimizer, method):
+    """Of a network whose activations are next to nothing. The least budget leaves what is held beside it the most of the whole."""
+    torch.manual_seed(0)
+    register_network("wide", nn.Sequential(nn.Flatten(), nn.Linear(64, 1000), nn.Tanh(), nn.Linear(1000, 3)))
+    images, validation = some_images(12, side=8), some_images(4, side=8, seed=1, first_id=1000)
+    recipe = a_recipe(network="wide", height=8, width=8, epochs=2, batch_size=1, **optimizer)
+    training = train(recipe, images, None, tmp_path)
+    sizes = Sizes(recipe, len(images), "last_epoch")
+    cost = METHODS[method].cost(recipe, len(images), validation=len(validation), budget=4 * sizes.point_bytes)
+    taken = most_bytes(lambda: score(training, images, validation, method, memory_budget=4 * sizes.point_bytes))
+    with_theta = taken + sizes.params_bytes  # θ_T was there before
+    assert with_theta <= cost.memory_bytes
+    assert with_theta > (0.7 if method == "sgd_influence" else 0.2) * cost.memory_bytes
+
+
+def most_bytes(work):
+    """The most bytes that torch held at once of what it allocated in `work`."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        work()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
 
 def test_outlier_declares_the_features_that_it_holds(setting):

@@ -16,7 +16,6 @@ from tests.engine.conftest import a_recipe, some_images
 from tests.engine.pretended_machine import other_arithmetic
 from worker.engine import EngineError, Images, ReplayDrift, leave_out, load_training, score, train, trajectory
 from worker.engine.data import batches
-from worker.engine.replay import Replay
 from worker.engine.steps import StepsReader
 from worker.engine.training import Runner, runner
 
@@ -39,35 +38,39 @@ class Counter:
 @pytest.fixture
 def places(monkeypatch):
     """For how many points each replay took memory."""
-    taken, points = [], trajectory._Points
+    taken, begin = [], trajectory._Points.__init__
 
-    def counted(like, most):
+    def counted(self, like, most):
         taken.append(most)
-        return points(like, most)
+        begin(self, like, most)
 
-    monkeypatch.setattr(trajectory, "_Points", counted)
+    monkeypatch.setattr(trajectory._Points, "__init__", counted)
     return taken
 
 
 @pytest.mark.parametrize("store", ["epoch_starts", "recipe", "every_step"])
+@pytest.mark.parametrize("method", ["sgd_influence", "marginal_influence"])
 @pytest.mark.parametrize("room", [5, 7, 10, 14, 30])
-def test_no_more_sets_of_parameters_are_held_than_the_budget_allows(images, tmp_path, monkeypatch, places, store, room):
+def test_scoring_holds_no_more_sets_of_parameters_than_the_budget_allows(
+    images, validation, tmp_path, monkeypatch, places, store, method, room
+):
     recipe = a_recipe(batch_size=4)  # 12 steps an epoch
     training = train(recipe, images, None, tmp_path, store=store)
-    run, initial = runner(recipe, images)
-    counter, real = Counter(), Runner.advance
+    counter, advance, pop = Counter(), Runner.advance, trajectory._Points.pop
 
-    def advance(self, *arguments):
-        result = real(self, *arguments)
+    def advanced(self, *arguments):
+        result = advance(self, *arguments)
         counter.watch(result[0][0])
         return result
 
-    monkeypatch.setattr(Runner, "advance", advance)
-    replay = Replay(training, run, room * initial.numel() * 4)
-    for epoch in (2, 1, 0):
-        for step in replay.epoch(epoch):
-            assert step.params.shape == initial.shape
-            del step
+    def popped(self):
+        point = pop(self)
+        counter.watch(point[0])
+        return point
+
+    monkeypatch.setattr(Runner, "advance", advanced)
+    monkeypatch.setattr(trajectory._Points, "pop", popped)
+    score(training, images, validation, method, span="all_epochs", memory_budget=room * 4 * training_size(training, images))
     if store == "every_step":
         assert not places
     else:

@@ -48,7 +48,10 @@ class Images:
         if not isinstance(self.pixels, np.ndarray):
             raise EngineError(f"Pixels must be a NumPy array or memory map of uint8, not a {type(self.pixels).__name__}.")
         if self.pixels.ndim != 4 or self.pixels.dtype != np.uint8 or self.pixels.shape[3] not in (1, 3):
-            raise EngineError(f"Pixels must be uint8 of shape (N, H, W, 1 or 3), not {self.pixels.dtype} {self.pixels.shape}.")
+            raise EngineError(
+                f"Pixels must be uint8 of shape (N, H, W, 1 or 3), not {self.pixels.dtype} {self.pixels.shape}; "
+                "convert them to whole numbers from 0 to 255, and give those that are NaN a value."
+            )
         for name in ("labels", "ids") if self.rows is None else ("labels", "ids", "rows"):
             object.__setattr__(self, name, _whole_numbers(getattr(self, name), name))
         count = len(self.labels)
@@ -108,7 +111,7 @@ def check(images: Images, recipe: Recipe, what: str) -> None:
     if not isinstance(images, Images):
         raise EngineError(f"The {what} images must be given as worker.engine.Images, not as {type(images).__name__}.")
     if len(images) == 0:
-        raise EngineError(f"The {what} split has no images.")
+        raise EngineError(f"The {what} split has no images; give it one at least.")
     if images.pixels.shape[1:] != (recipe.height, recipe.width, recipe.channels):
         raise EngineError(
             f"The {what} images are {images.pixels.shape[1:]} (height, width, channels), "
@@ -116,7 +119,10 @@ def check(images: Images, recipe: Recipe, what: str) -> None:
         )
     low, high = int(images.labels.min()), int(images.labels.max())
     if low < 0 or high >= recipe.classes:
-        raise EngineError(f"Labels of the {what} split must lie between 0 and {recipe.classes - 1}; there are {low} to {high}.")
+        raise EngineError(
+            f"Labels of the {what} split must lie between 0 and {recipe.classes - 1}; there are {low} to {high}. "
+            "Correct the labels, or make the recipe for more classes."
+        )
 
 
 def pixel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -27,6 +27,10 @@ def default_recipe(images: Images, classes: int, *, seed: int = 0, **asked: obje
     mean, std = pixel_statistics(images)
     simple = channels == 1 and max(height, width) <= 32
     adam = asked.get("optimizer") in ("adam", "adamw")
+    if adam and asked.get("momentum"):
+        raise EngineError(
+            f"{asked['optimizer']} keeps averages of its own and takes no momentum; leave it out, or choose the optimizer sgd."
+        )
     settings: dict[str, object] = {
         "network": "mnist" if simple else "cifar",
         "classes": classes,

@@ -46,7 +46,9 @@ class Network:
         chosen = [(name, p) for name, p in module.named_parameters() if id(p) in wanted]
         if not chosen:
             frozen = any(True for _ in part.parameters())
-            raise EngineError(f"The network has no parameters to train{': all of them have requires_grad=False' if frozen else ''}.")
+            raise EngineError(
+                f"The network has no parameters to train{': all of them have requires_grad=False' if frozen else ''}; use one that has some."
+            )
         for p in module.parameters():
             p.requires_grad_(id(p) in wanted)
         first: dict[int, str] = {}

@@ -101,6 +101,8 @@ def retrace(
         total.index_add_(0, step.positions, inner.to(total.dtype), alpha=-1.0 / len(step.y))
         # a_t = ā + H_t v
         adjoint = carried + (damping(step) if callable(damping) else damping) * hessian_product
+        # Not to be held while the next is made.
+        del step
     influence.copy_(total)
     return adjoint, state_adjoint
 

@@ -31,8 +31,8 @@ from worker.engine.recipe import Recipe
 
 # Sets of parameters that walking an epoch backwards holds at least: the start, a later point, and the one that is being made.
 LEAST_ROOM = 3
-# What memory of torch's own begins at multiples of, on every device.
-ALIGNED_BYTES = 512
+# What torch's own memory begins at multiples of. A budget does not count what this leaves empty.
+ALIGNED_BYTES = {"cpu": 64, "cuda": 512}
 
 STORES = ("epoch_starts", "every_step", "recipe", "final_params")
 
@@ -215,6 +215,7 @@ def point_bytes(point: Point) -> int:
 def backwards(start: Point, steps: int, room: int, advance: Advance, arrived: Arrived) -> Iterator[tuple[int, Point]]:
     """The points (t, (θ_t, s_t)) of an epoch, last first, replayed from its start with at most `room` of them in memory, three or more.
 
+    That is as long as nobody holds a point while asking for the next.
     Where not all fit, some are kept on the way and what lies between them is replayed when its turn comes, by the schedule that repeats the
     fewest steps (Griewank and Walther 2000, Algorithm 799: Revolve). advance(point, t) makes step t. arrived(point) is called once with the
     epoch's end, to be checked.
@@ -252,16 +253,9 @@ class _Points:
     """
 
     def __init__(self, like: Point, most: int) -> None:
-        self._rows = [self._empty(tensor, most) for tensor in (like[0], *like[1].values())]
-        self._names = list(like[1])
+        self._params = _rows(like[0], most)
+        self._state = {name: _rows(tensor, most) for name, tensor in like[1].items()}
         self._count = 0
-
-    @staticmethod
-    def _empty(like: torch.Tensor, most: int) -> torch.Tensor:
-        """Room for `most` tensors of a kind, each aligned as one that is made alone: products of matrices round by that."""
-        width = -(-like.numel() * like.element_size() // ALIGNED_BYTES) * ALIGNED_BYTES // like.element_size()
-        rows = torch.empty(most, width, dtype=like.dtype, device=like.device)
-        return rows[:, : like.numel()].unflatten(1, like.shape) if like.dim() else rows[:, 0]
 
     def push(self, point: Point) -> None:
         """Keep a copy of one more."""
@@ -270,19 +264,27 @@ class _Points:
 
     def replace(self, point: Point) -> None:
         """Keep a copy in the place of the last one."""
-        for rows, tensor in zip(self._rows, (point[0], *point[1].values()), strict=True):
-            rows[self._count - 1] = tensor
+        params, state = point
+        self._params[self._count - 1] = params
+        for name, rows in self._state.items():
+            rows[self._count - 1] = state[name]
 
     def last(self) -> Point:
-        """The last one, to be read only: until it is popped."""
-        params, *state = (rows[self._count - 1] for rows in self._rows)
-        return params, dict(zip(self._names, state, strict=True))
+        """The last one, to be read only, until it is popped."""
+        return self._params[self._count - 1], {name: rows[self._count - 1] for name, rows in self._state.items()}
 
     def pop(self) -> Point:
-        """The last one, which is no longer kept here."""
+        """The last one. A copy: for a tangent of a view, torch takes as much memory as for all that it is a view of."""
         params, state = self.last()
         self._count -= 1
         return params.clone(), {name: tensor.clone() for name, tensor in state.items()}
+
+
+def _rows(like: torch.Tensor, most: int) -> torch.Tensor:
+    """Memory for `most` tensors of a kind, each aligned as one that is made alone: products of matrices round by that."""
+    aligned = ALIGNED_BYTES[like.device.type] // like.element_size()
+    rows = torch.empty(most, -(-like.numel() // aligned) * aligned, dtype=like.dtype, device=like.device)
+    return rows[:, : like.numel()].unflatten(1, like.shape) if like.dim() else rows[:, 0]
 
 
 def _ahead(steps: int, free: int) -> int:

@@ -24,8 +24,9 @@ CURVATURE = 5  # a Gauss–Newton product: forward, tangent, backward from the l
 FUSED = 8  # the fused pass: inner products and a Hessian product
 # Groups that are really left out to choose a damping.
 GROUPS = 12
-# Sets of parameters that a retracing holds besides the replayed ones: u, v, the gradient, H v and what torch needs between them.
-HELD = 6
+# Sets of parameters that a method holds at most besides the replayed ones: θ_T, u, v, the gradient, H v, what torch needs between them, and the
+# check against finite differences in float64, which is the most of it. And how many of the optimizer's states: their adjoints, and torch's needs.
+HELD, STATES_HELD = 17, 5
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ def cost_of(looks: Callable[[Sizes], Looks], needs: str, predicts: str, sizes: S
         if sizes.store == "final_params":
             images += GRADIENT * sizes.count * (sizes.recipe.epochs - epochs)  # there is no start to train from but the seed
     replayed = min(sizes.budget, (sizes.steps + 1) * sizes.point_bytes) if needs == "steps" else 0
-    working = HELD * sizes.params_bytes if needs in ("steps", "end", "epochs") else 0
+    states = sizes.point_bytes - sizes.params_bytes
+    working = HELD * sizes.params_bytes + STATES_HELD * states if needs in ("steps", "end", "epochs") else 0
     return Cost(images / sizes.count, _stored(needs, sizes) + own.stored, replayed + working + own.held + 8 * sizes.count)
 
 

@@ -11,7 +11,7 @@ from worker.engine.evaluation import walk
 from worker.engine.models import Network
 from worker.engine.scores import trust
 from worker.engine.scores.asked import Asked, Method, Scored
-from worker.engine.scores.cost import HELD, Looks, Sizes, from_seed
+from worker.engine.scores.cost import Looks, Sizes, from_seed
 from worker.engine.scores.retracing import products_of_all
 from worker.engine.training import Runner
 
@@ -115,7 +115,6 @@ def _looks(sizes: Sizes) -> Looks:
         gradient=sizes.validation + from_seed(sizes),
         curvature=sizes.options["iterations"] * sizes.count,
         directional=sizes.count,
-        held=HELD * sizes.params_bytes,
     )
 
 

@@ -1,5 +1,6 @@
 """One retracing of a span, shared by the methods that differ in where the parameters come from and in the recursion."""
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -38,9 +39,12 @@ def retraced(asked: Asked, steps: Iterator[TrainingStep], *, damping: Damping | 
             look(step, direction)
 
     def counted() -> Iterator[TrainingStep]:
-        for done, step in enumerate(steps):
-            asked.progress(done, total)
+        done = itertools.count()
+        for step in steps:
+            asked.progress(next(done), total)
             yield step
+            # Not to be held while the next is made, as enumerate would.
+            del step
 
     adjoint, _ = retrace(
         run.network,
