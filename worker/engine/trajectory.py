@@ -248,8 +248,7 @@ def backwards(start: Point, steps: int, room: int, advance: Advance, arrived: Ar
 class _Points:
     """θ's and optimizer states, last in, first out, in memory that is taken once.
 
-    One by one they would lie in the heap between the activations of each step, and tear it into pieces that the next step's do not fit into:
-    for 400,000 images that once came to a gigabyte.
+    One by one they would lie in the heap between the batches, and tear it into pieces that the next ones do not fit into (docs/decisions/0022).
     """
 
     def __init__(self, like: Point, most: int) -> None:
@@ -281,7 +280,7 @@ class _Points:
 
 
 def _rows(like: torch.Tensor, most: int) -> torch.Tensor:
-    """Memory for `most` tensors of a kind, each aligned as one that is made alone: products of matrices round by that."""
+    """Memory for `most` tensors of a kind, each aligned as one that is made alone: libraries of matrix products may round by that."""
     aligned = ALIGNED_BYTES[like.device.type] // like.element_size()
     rows = torch.empty(most, -(-like.numel() // aligned) * aligned, dtype=like.dtype, device=like.device)
     return rows[:, : like.numel()].unflatten(1, like.shape) if like.dim() else rows[:, 0]

@@ -88,7 +88,7 @@ def score(
     own = chosen.with_defaults(options)
     checks.before_scoring(training.record, images, validation)
     where = devices.choose(device, training.record.environment)
-    run = runner(training.recipe, images, device=where)[0]
+    run = runner(training.recipe, images, device=where)[0]  # θ_0 is not to be held meanwhile
     replay = Replay(training, run, memory_budget, allow_drift)
     told = progress or (lambda _done, _total: None)
     replay.check(chosen.needs, span, lambda: told(0, 1))
