@@ -172,11 +172,18 @@ def links_of(path: Path) -> Iterator[str]:
             yield link.partition("#")[0]
 
 
-def test_decisions_are_numbered_without_a_gap() -> None:
-    files = sorted((ROOT / "docs" / "decisions").glob("*.md"))
-    assert [int(path.name[:4]) for path in files] == list(range(1, len(files) + 1))
+def test_decisions_are_numbered_without_a_gap_and_listed_with_title_status_and_date() -> None:
+    folder = ROOT / "docs" / "decisions"
+    rows = re.findall(r"^\| (\d+) \| (.+) \| (.+) \| ([\d-]+) \|$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert [int(number) for number, *_ in rows] == list(range(1, len(rows) + 1))
+    listed = {number: row for number, *row in rows if "../notes/" not in row[0]}
+    files = sorted(folder.glob("[0-9]*.md"))
+    assert [int(path.name[:4]) for path in files] == [int(number) for number in listed]
     for path in files:
-        assert path.read_text().startswith(f"# {int(path.name[:4])}. "), name_of(path)
+        number, title, status, date = re.match(
+            r"# (\d+)\. (.+)\n\nStatus: (.+) · Date: (\d{4}-\d\d-\d\d)\n\n## Context\n", path.read_text()
+        ).groups()  # type: ignore[union-attr]  # the shape is the test
+        assert listed[number] == [f"[{title}]({path.name})", status, date], name_of(path)
 
 
 # ── the API ─────────────────────────────────────────────────────────────────────────────────────────────────────────
