@@ -16,7 +16,7 @@ class Body(BaseModel):
     def _storable(cls, value: Any, info: ValidationInfo) -> Any:
         """No NUL, which PostgreSQL keeps in no text; and true is not the number 1 (no field here is a yes or no)."""
         for one in value if isinstance(value, list) else [value]:
-            # Names are tidied (backend/names.py) instead.
+            # Names are tidied (backend/core/text.py) instead.
             if isinstance(one, str) and "\0" in one and info.field_name != "name":
                 raise PydanticCustomError("nul", "must not contain the character NUL")
             if isinstance(one, bool):

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 
-from backend.errors import AppError
+from backend.core.errors import AppError
 
 Json = dict[str, Any]
 Progress = Callable[[Json], None]  # is shown the job, again and again, until it has ended

@@ -15,11 +15,11 @@ from sqlalchemy import select, update
 
 from backend.accounts import service as accounts
 from backend.client import Client, Json, Refused
-from backend.command import winnow
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.invocation import winnow
+from backend.core.settings import Settings
 from backend.models import DataSet, Image
 from backend.processes import address
-from backend.settings import Settings
 from backend.terminal import bar, say
 
 TOKEN_NAME = "winnow demo"  # noqa: S105 - the name of a token, not a secret

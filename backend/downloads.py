@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 from fastapi.responses import Response, StreamingResponse
 
-from backend.db import Database
+from backend.core.db import Database
 
 # A cell that begins with one of these is a formula to a spreadsheet; an apostrophe before it makes it text (OWASP, "CSV Injection").
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")

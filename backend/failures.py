@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from backend.accounts.dependencies import perhaps_signed_in
 from backend.addresses import login_address, path_of
-from backend.errors import AppError, DiskFull, Invalid, NotFound, Unauthenticated, Unavailable
+from backend.core.errors import AppError, DiskFull, Invalid, NotFound, Unauthenticated, Unavailable
 from backend.refusals import wrong
 from backend.rendering import page
 

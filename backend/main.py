@@ -24,18 +24,18 @@ import backend.review.api
 import backend.review.pages
 import backend.runs.api
 import backend.runs.pages
-from backend import queue
 from backend.accounts.dependencies import perhaps_signed_in
+from backend.core import queue
+from backend.core.db import Database, SessionDep
+from backend.core.settings import Settings
+from backend.core.storage import Storage
 from backend.datasets.service import forget_uploads
-from backend.db import Database, SessionDep
 from backend.failures import register_handlers
 from backend.jobs.sweep import Sweep
 from backend.protection import protect
 from backend.queries import refuse_unknown
 from backend.reference import REFUSALS, TAGS, Application, bearer, shape_of
 from backend.rendering import STATIC, page
-from backend.settings import Settings
-from backend.storage import Storage
 
 FEATURES = (backend.accounts, backend.datasets, backend.runs, backend.review, backend.cleansing, backend.jobs)
 site = APIRouter(include_in_schema=False)

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import IO
 
 from backend import migrations
-from backend.errors import Conflict
-from backend.settings import Settings
+from backend.core.errors import Conflict
+from backend.core.settings import Settings
 
 Say = Callable[[str], None]
 

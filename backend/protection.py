@@ -7,8 +7,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend import failures
-from backend.errors import AppError
-from backend.settings import Settings
+from backend.core.errors import AppError
+from backend.core.settings import Settings
 
 # A request that carries no upload stays small, whatever it is.
 ORDINARY_BYTES = 2 * 2**20

@@ -23,11 +23,11 @@ from pathlib import Path
 
 import psutil
 
-from backend import queue
-from backend.db import Database
+from backend.core import queue
+from backend.core.db import Database
+from backend.core.settings import Settings
+from backend.core.storage import Storage
 from backend.models import Base, DataSet, Job
-from backend.settings import Settings
-from backend.storage import Storage
 from worker.jobs import perform
 
 LOOK_SECONDS = 0.05

@@ -27,10 +27,10 @@ from sqlalchemy import select
 from backend import migrations
 from backend.accounts import service as accounts
 from backend.accounts.dependencies import COOKIE
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.settings import Settings
+from backend.core.storage import Storage
 from backend.models import Review, Suggestion
-from backend.settings import Settings
-from backend.storage import Storage
 from benchmarks.review_page import fill, served, write_pictures
 
 SIDE = 640  # of a full picture

@@ -35,10 +35,10 @@ from sqlalchemy.orm import Session
 from backend import migrations
 from backend.accounts import service as accounts
 from backend.accounts.dependencies import COOKIE
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.settings import Settings
+from backend.core.storage import Storage
 from backend.models import DataSet, Decision, Image, Review, Run, Score, Scoring, Suggestion, User, Version, now
-from backend.settings import Settings
-from backend.storage import Storage
 
 CLASSES = 10
 SIDE = 160  # a thumbnail's

@@ -8,10 +8,10 @@ from numpy.lib.format import open_memmap
 from sklearn.datasets import load_digits
 from sqlalchemy import select
 
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.settings import Settings
+from backend.core.storage import Storage
 from backend.models import Base, DataSet, Image, Review, Run, Suggestion, User, Version, images_of, now
-from backend.settings import Settings
-from backend.storage import Storage
 
 CLASSES = ["zero", "one", "<b>two</b>", "three"]
 TRAIN, VALIDATION = 160, 40

@@ -12,13 +12,13 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from backend import queue
 from backend.accounts import service as accounts
-from backend.db import Database
+from backend.core import queue
+from backend.core.db import Database
+from backend.core.settings import Settings
+from backend.core.storage import Storage
 from backend.main import create_app
 from backend.models import Base, User
-from backend.settings import Settings
-from backend.storage import Storage
 from tests import servers
 from tests.factories import a_user
 

@@ -11,8 +11,8 @@ import typer
 from pydantic import SecretStr
 
 from backend.cli import app
+from backend.core.settings import Settings
 from backend.main import create_app
-from backend.settings import Settings
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -7,10 +7,10 @@ from uuid import uuid4
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.core.storage import Storage
 from backend.models import Decision, MapPoint, Review, Suggestion, User
 from backend.review import decisions, undoing
 from backend.review.acts import Act, Choice
-from backend.storage import Storage
 from tests.factories import a_data_set, a_review, a_run
 
 

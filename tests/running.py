@@ -14,10 +14,10 @@ import psutil
 from sqlalchemy import func, select
 
 from backend.accounts import service as accounts
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.settings import Settings
 from backend.models import Job, JobLogLine, User
 from backend.processes import running_address
-from backend.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "backend.cli")

@@ -13,10 +13,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from backend import methods, queue
+from backend.core import catalogue, queue
+from backend.core.settings import Settings
 from backend.main import FEATURES
 from backend.runs import schemas
-from backend.settings import Settings
 from tests import documented
 from tests.packages import EVERYTHING, brought_by
 
@@ -88,15 +88,15 @@ def test_what_the_form_offers_is_what_the_engine_knows() -> None:
     assert set(schemas.PRECISIONS) == set(recipe.PRECISIONS)
     assert set(schemas.SCHEDULES) == set(recipe.SCHEDULES)
     assert set(schemas.AUGMENTATIONS) == set(recipe.AUGMENTATIONS)
-    assert set(methods.SPANS) == set(engine.SPANS)
-    assert set(methods.METHODS) == set(engine.METHODS)
+    assert set(catalogue.SPANS) == set(engine.SPANS)
+    assert set(catalogue.METHODS) == set(engine.METHODS)
 
 
-@pytest.mark.parametrize("name", methods.METHODS)
+@pytest.mark.parametrize("name", catalogue.METHODS)
 def test_what_the_web_says_of_a_method_is_what_the_engine_says(name: str) -> None:
     from worker import engine
 
-    said, real = methods.METHODS[name], engine.METHODS[name]
+    said, real = catalogue.METHODS[name], engine.METHODS[name]
     assert (said.meaning, said.needs, said.spans, said.damps) == (real.meaning, real.needs, real.spans, real.damps)
     assert said.harm == bool(real.predicts)
 
@@ -110,8 +110,8 @@ def test_what_the_web_says_of_a_method_is_what_the_engine_says(name: str) -> Non
         (schemas.RunOptions, "precision", schemas.PRECISIONS),
         (schemas.RunOptions, "schedule", schemas.SCHEDULES),
         (schemas.RunOptions, "augmentation", schemas.AUGMENTATIONS),
-        (schemas.ScoringOptions, "method", methods.METHODS),
-        (schemas.ScoringOptions, "span", methods.SPANS),
+        (schemas.ScoringOptions, "method", catalogue.METHODS),
+        (schemas.ScoringOptions, "span", catalogue.SPANS),
     ],
 )
 def test_the_api_takes_exactly_what_the_form_offers(shape: Any, field: str, choices: dict[str, str]) -> None:

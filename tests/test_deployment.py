@@ -15,7 +15,7 @@ import yaml
 from packaging.utils import canonicalize_name
 
 from backend.cli import app
-from backend.settings import Settings
+from backend.core.settings import Settings
 from tests.packages import WEB, brought_by
 
 ROOT = Path(__file__).parents[1]
@@ -147,7 +147,7 @@ class Hidden:
 sys.meta_path.insert(0, Hidden())
 import backend.main, backend.cli, backend.downloads, backend.migrations.revise, kombu.transport.redis, psycopg
 from pathlib import Path
-from backend.settings import Settings
+from backend.core.settings import Settings
 from tests.packages import WEB, brought_by
 backend.main.create_app(Settings(home=Path(sys.argv[2])))
 print("all there")

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.core.storage import Storage
 from backend.jobs.service import STATES
 from backend.models import (
     Cleansing,
@@ -27,7 +28,6 @@ from backend.models import (
     VersionChange,
     now,
 )
-from backend.storage import Storage
 from tests.factories import a_data_set, a_job, a_review, a_run
 from tests.reviewing import a_map
 

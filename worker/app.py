@@ -7,7 +7,7 @@ from typing import Any
 from celery import signals
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.queue import QUEUE, celery_app, configure
+from backend.core.queue import QUEUE, celery_app, configure
 from worker import jobs
 from worker.tasks import environment
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from backend.db import Database
+from backend.core.db import Database
 from backend.models import Job, now
 
 logger = logging.getLogger(__name__)

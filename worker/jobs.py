@@ -15,11 +15,11 @@ from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from backend import queue
-from backend.db import Database
+from backend.core import queue
+from backend.core.db import Database
+from backend.core.settings import Settings
+from backend.core.storage import Storage
 from backend.models import Job, JobLogLine, now, release_jobs
-from backend.settings import Settings
-from backend.storage import Storage
 from worker import claims
 from worker.heartbeat import Heartbeat
 

@@ -2,10 +2,10 @@
 
 from functools import cache
 
-from backend.db import Database
-from backend.queue import TASKS, celery_app
-from backend.settings import Settings
-from backend.storage import Storage
+from backend.core.db import Database
+from backend.core.queue import TASKS, celery_app
+from backend.core.settings import Settings
+from backend.core.storage import Storage
 from worker.jobs import perform
 
 

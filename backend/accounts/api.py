@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from backend.accounts import service
 from backend.accounts.dependencies import UserDep
 from backend.accounts.schemas import NewToken, Person, Token
-from backend.db import SessionDep
+from backend.core.db import SessionDep
 
 router = APIRouter(tags=["accounts"])
 

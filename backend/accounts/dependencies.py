@@ -9,9 +9,9 @@ from fastapi import Depends, Request
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from backend.accounts import service
-from backend.command import winnow
-from backend.db import SessionDep
-from backend.errors import Forbidden, Unauthenticated
+from backend.core.db import SessionDep
+from backend.core.errors import Forbidden, Unauthenticated
+from backend.core.invocation import winnow
 from backend.models import User
 
 COOKIE = "winnow_session"

@@ -7,10 +7,10 @@ from datetime import timedelta
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from backend.command import winnow
-from backend.errors import Conflict, Invalid, NotFound, Unauthenticated
+from backend.core.errors import Conflict, Invalid, NotFound, Unauthenticated
+from backend.core.invocation import winnow
+from backend.core.text import tidy
 from backend.models import Credential, User, now
-from backend.names import tidy
 
 ROLES = ("owner", "reviewer")
 LINK_LIFETIME = timedelta(hours=24)

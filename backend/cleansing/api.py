@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.cleansing import changed, schemas, service
+from backend.core.db import SessionDep
 from backend.datasets import service as datasets
-from backend.db import SessionDep
 from backend.jobs.schemas import JobOut
 from backend.models import Cleansing, Job
 from backend.review import service as reviews

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.cleansing import changed, present, service
 from backend.cleansing.api import After, Kind
+from backend.core.db import SessionDep
+from backend.core.errors import AppError, Invalid
 from backend.datasets import service as datasets
-from backend.db import SessionDep
-from backend.errors import AppError, Invalid
 from backend.models import Cleansing, Job, Review, User, Version
 from backend.rendering import page
 from backend.review import service as reviews

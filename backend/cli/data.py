@@ -11,14 +11,14 @@ from sqlalchemy.orm import Session
 from backend import processes
 from backend.cli import jobs
 from backend.cli.opening import acting, is_running, make_settings, opened, serving, transaction
-from backend.command import winnow
+from backend.core.db import Database
+from backend.core.errors import Invalid, NotFound
+from backend.core.invocation import winnow
+from backend.core.settings import Settings
 from backend.datasets import service as datasets
 from backend.datasets.schemas import Source
-from backend.db import Database
-from backend.errors import Invalid, NotFound
 from backend.models import DataSet
 from backend.runs import service as runs
-from backend.settings import Settings
 from backend.terminal import say, show
 
 FORMATS = ("csv", "parquet")

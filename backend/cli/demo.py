@@ -16,8 +16,8 @@ from backend import processes
 from backend.cli.opening import make_settings, opened
 from backend.cli.serving import Host, Port
 from backend.client import Json
-from backend.db import Database
-from backend.settings import Settings
+from backend.core.db import Database
+from backend.core.settings import Settings
 from backend.terminal import console, say
 
 INTERRUPTED = 130

@@ -9,9 +9,9 @@ import typer
 
 from backend.cli.opening import acting, is_running, make_settings, transaction
 from backend.client import ENDED, JobEnded
-from backend.command import winnow
-from backend.db import Database
-from backend.errors import Invalid
+from backend.core.db import Database
+from backend.core.errors import Invalid
+from backend.core.invocation import winnow
 from backend.jobs import service
 from backend.models import Job
 from backend.terminal import bar, say, show

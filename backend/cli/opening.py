@@ -7,11 +7,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from backend import migrations, processes, queue
+from backend import migrations, processes
 from backend.accounts import service as accounts
-from backend.db import Database
+from backend.core import queue
+from backend.core.db import Database
+from backend.core.settings import Settings
 from backend.models import User
-from backend.settings import Settings
 
 
 def make_settings(**given: Any) -> Settings:

@@ -9,14 +9,14 @@ from pydantic import ValidationError
 
 from backend.cli import jobs
 from backend.cli.opening import acting, is_running, make_settings, opened, transaction
-from backend.db import Database
-from backend.errors import Invalid, NotFound
+from backend.core.db import Database
+from backend.core.errors import Invalid, NotFound
+from backend.core.settings import Settings
 from backend.models import Review, Scoring
 from backend.rendering import duration
 from backend.runs import averages
 from backend.runs import service as runs
 from backend.runs.schemas import MOST_RUNS, CostOut, MethodOut, ScoringOptions
-from backend.settings import Settings
 from backend.terminal import say, show
 
 RunId = Annotated[int, typer.Argument(metavar="RUN", help="The run's number, as its address shows it: /runs/3 is 3.")]

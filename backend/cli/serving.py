@@ -12,11 +12,12 @@ import typer
 import uvicorn
 from kombu.exceptions import OperationalError
 
-from backend import migrations, processes, queue
+from backend import migrations, processes
 from backend.cli.opening import make_settings
-from backend.command import winnow
-from backend.errors import Conflict
-from backend.settings import Settings
+from backend.core import queue
+from backend.core.errors import Conflict
+from backend.core.invocation import winnow
+from backend.core.settings import Settings
 from backend.terminal import say
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 unless set (WINNOW_HOST).")]

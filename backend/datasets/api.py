@@ -10,6 +10,9 @@ from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.core.db import SessionDep
+from backend.core.errors import Invalid
+from backend.core.text import tidy
 from backend.datasets import service, versions
 from backend.datasets.schemas import (
     DataSetOut,
@@ -27,12 +30,9 @@ from backend.datasets.schemas import (
     VersionOut,
 )
 from backend.datasets.uploads import UploadDep, UploadedForm
-from backend.db import SessionDep
 from backend.downloads import CHUNK, csv_download, in_chunks
-from backend.errors import Invalid
 from backend.forms import read_form
 from backend.models import DataSet, User, Version
-from backend.names import tidy
 from backend.reference import table
 
 router = APIRouter(prefix="/data-sets", tags=["data sets"])

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from backend.accounts.dependencies import OwnerDep, UserDep, require_sign_in
+from backend.core.db import SessionDep
+from backend.core.errors import NotFound
 from backend.datasets import api, service, versions
 from backend.datasets.api import After, Kind
 from backend.datasets.schemas import ImportPageForm, Source
 from backend.datasets.uploads import UploadDep
-from backend.db import SessionDep
-from backend.errors import NotFound
 from backend.forms import read_form
 from backend.rendering import page
 from backend.runs import service as runs

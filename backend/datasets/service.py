@@ -8,14 +8,14 @@ from typing import Any
 from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.orm import Session
 
+from backend.core.db import after_commit
+from backend.core.errors import Conflict, Forbidden, Invalid, NotFound
+from backend.core.settings import Settings
+from backend.core.storage import Storage
+from backend.core.text import tidy
 from backend.datasets.schemas import Source
-from backend.db import after_commit
-from backend.errors import Conflict, Forbidden, Invalid, NotFound
 from backend.jobs import service as jobs
 from backend.models import DataSet, Image, Job, Refusal, Run, User, Version, images_of, now
-from backend.names import tidy
-from backend.settings import Settings
-from backend.storage import Storage
 
 SPLITS = ("train", "validation", "test")
 EXAMPLES = 8

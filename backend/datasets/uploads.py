@@ -13,8 +13,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from backend.accounts.dependencies import identify, refuse_foreign, require_owner
-from backend.errors import DiskFull, Invalid
-from backend.storage import Storage
+from backend.core.errors import DiskFull, Invalid
+from backend.core.storage import Storage
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks

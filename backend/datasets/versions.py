@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from sqlalchemy import Row, Select, Subquery, and_, case, func, select, union
 from sqlalchemy.orm import Session, aliased
 
-from backend.errors import NotFound
+from backend.core.errors import NotFound
 from backend.models import SMALL_PIXELS, Cleansing, DataSet, Decision, Image, User, Version, VersionChange
 
 # It leaves, it gets another label, or it is back after the version before left it out.

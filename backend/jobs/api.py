@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from backend.accounts.dependencies import OwnerDep, UserDep
-from backend.db import SessionDep
+from backend.core.db import SessionDep
 from backend.jobs import service
 from backend.jobs.schemas import JobOut, JobPage, LogLineOut, LogPage, State
 

@@ -7,8 +7,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.addresses import own_path, path_of
-from backend.db import SessionDep
-from backend.errors import Conflict
+from backend.core.db import SessionDep
+from backend.core.errors import Conflict
 from backend.jobs import service
 from backend.jobs.schemas import State
 from backend.rendering import page

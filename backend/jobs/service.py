@@ -5,8 +5,8 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from backend import queue
-from backend.errors import Conflict, NotFound
+from backend.core import queue
+from backend.core.errors import Conflict, NotFound
 from backend.models import Job, JobLogLine, User, now
 
 ACTIVE = ("queued", "running")
@@ -23,7 +23,7 @@ def create(
     data_set_id: int | None,
     payload: dict[str, Any] | None = None,
 ) -> Job:
-    """A queued job of a kind in `backend.queue.TASKS`; its message leaves after the commit."""
+    """A queued job of a kind in `backend.core.queue.TASKS`; its message leaves after the commit."""
     job = Job(
         kind=kind,
         title=title[:300],

@@ -8,10 +8,10 @@ from datetime import timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from backend import queue
-from backend.db import Database
+from backend.core import queue
+from backend.core.db import Database
+from backend.core.settings import Settings
 from backend.models import Job, now
-from backend.settings import Settings
 
 logger = logging.getLogger(__name__)
 

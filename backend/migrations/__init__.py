@@ -11,9 +11,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
-from backend.db import make_engine
-from backend.errors import Conflict
-from backend.settings import Settings
+from backend.core.db import make_engine
+from backend.core.errors import Conflict
+from backend.core.settings import Settings
 
 FOLDER = Path(__file__).parent
 OUTDATED = (

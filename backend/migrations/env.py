@@ -3,9 +3,9 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from backend.db import make_engine
+from backend.core.db import make_engine
+from backend.core.settings import Settings
 from backend.models import Base
-from backend.settings import Settings
 
 
 def run(connection: Connection) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import command
 
 from backend import migrations
-from backend.db import make_engine
+from backend.core.db import make_engine
 
 
 def revise(message: str) -> None:

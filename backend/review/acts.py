@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, String, and_, cast, func, insert, literal, null, or_, select, update
 from sqlalchemy.orm import Session
 
-from backend.errors import Conflict, Invalid
+from backend.core.errors import Conflict, Invalid
 from backend.models import DataSet, Decision, Review, Suggestion, User, now
 from backend.review import listing, service
 

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Depends, Query
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import OwnerDep, UserDep
-from backend.db import SessionDep
-from backend.errors import Invalid
+from backend.core.db import SessionDep
+from backend.core.errors import Invalid
 from backend.jobs.schemas import JobOut
 from backend.models import Job, Review, User
 from backend.review import counting, decisions, filtering, listing, maps, parts, people, schemas, service, undoing, why

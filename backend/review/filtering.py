@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, literal_column, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from backend.errors import Invalid
+from backend.core.errors import Invalid
 from backend.models import Decision, MapPoint, Review, Selection, SelectionImage, Suggestion, User
 from backend.review import opinions, orders, parts, service
 

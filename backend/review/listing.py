@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, Select, SQLColumnExpression, func, select
 from sqlalchemy.orm import Session
 
-from backend.errors import NotFound
+from backend.core.errors import NotFound
 from backend.models import Image, Review, Suggestion, User
 from backend.review import counting, orders
 from backend.review.filtering import Filters, conditions

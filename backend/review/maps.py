@@ -7,7 +7,7 @@ from typing import Any, Literal
 from sqlalchemy import Row, delete, func, insert, literal, select
 from sqlalchemy.orm import Session
 
-from backend.errors import Conflict, Invalid, NotFound
+from backend.core.errors import Conflict, Invalid, NotFound
 from backend.jobs import service as jobs
 from backend.models import Job, MapPoint, Review, Selection, SelectionImage, Suggestion, User
 from backend.review import service

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from sqlalchemy import Row, Select, SQLColumnExpression, and_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from backend.errors import Invalid
-from backend.methods import METHODS, MethodName
+from backend.core.catalogue import METHODS, MethodName
+from backend.core.errors import Invalid
 from backend.models import Review, Score, Scoring, Suggestion
 
 Own = Literal["queue", "accuracy", "label"]

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.cleansing import service as cleansing
-from backend.db import SessionDep
-from backend.errors import Invalid
-from backend.methods import METHODS, SECOND
+from backend.core.catalogue import METHODS, SECOND
+from backend.core.db import SessionDep
+from backend.core.errors import Invalid
 from backend.models import SMALL_PIXELS, DataSet, Job, Review, User
 from backend.rendering import page
 from backend.review import counting, decisions, filtering, listing, orders, parts, people, present, service, undoing, why, wording

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, delete, func, select
 from sqlalchemy.orm import Session
 
-from backend.errors import Forbidden
+from backend.core.errors import Forbidden
 from backend.models import Review, ReviewPart, Suggestion, User
 
 PAIR = (Suggestion.position - 1) // 2

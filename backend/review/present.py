@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from backend.methods import SECOND
+from backend.core.catalogue import SECOND
 from backend.models import DataSet, Review, User
 from backend.review import counting, history, listing, maps, opinions, orders, parts, service, stopping, why, wording
 from backend.review.acts import Act

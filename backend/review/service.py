@@ -6,8 +6,8 @@ Its suggestions are in listing.py and filtering.py, what is counted of them in c
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from backend.core.errors import Conflict, NotFound
 from backend.datasets import service as datasets
-from backend.errors import Conflict, NotFound
 from backend.models import DataSet, Review, Scoring, Suggestion, User
 from backend.review import opinions
 

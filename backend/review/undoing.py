@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Update, and_, case, false, func, insert, literal, null, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from backend.errors import NotFound
+from backend.core.errors import NotFound
 from backend.models import Decision, Review, Suggestion, User, now
 from backend.review.acts import Act, Choice, changed, locked, next_change, of_act, record, repeated, row_key
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlencode
 
-from backend.errors import Invalid
-from backend.methods import METHODS
+from backend.core.catalogue import METHODS
+from backend.core.errors import Invalid
 from backend.review import filtering
 from backend.review.filtering import Filters, Known
 from backend.review.orders import RANKS, Order

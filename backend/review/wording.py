@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from backend.methods import METHODS, SECOND, speaks_against
+from backend.core.catalogue import METHODS, SECOND, speaks_against
 
 
 def share(rank: int, count: int) -> float:

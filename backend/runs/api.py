@@ -9,8 +9,8 @@ from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.core.db import SessionDep
 from backend.datasets import service as datasets
-from backend.db import SessionDep
 from backend.downloads import CHUNK, csv_download, in_chunks, parquet_download
 from backend.jobs.schemas import JobOut
 from backend.models import Job, Review, Run, Scoring, User

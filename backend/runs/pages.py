@@ -9,16 +9,16 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.core.catalogue import METHODS, SECOND, SPANS
+from backend.core.db import SessionDep
+from backend.core.storage import Storage
 from backend.datasets import service as datasets
-from backend.db import SessionDep
 from backend.forms import read_form
-from backend.methods import METHODS, SECOND, SPANS
 from backend.models import DataSet, Run, User, Version
 from backend.refusals import wrong
 from backend.rendering import page
 from backend.runs import api, averages, schemas, service
 from backend.runs.schemas import EpochOut, RunOptions, ScoringOptions
-from backend.storage import Storage
 
 router = APIRouter(include_in_schema=False)
 

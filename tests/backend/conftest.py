@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from backend import queue
-from backend.db import Database
+from backend.core import queue
+from backend.core.db import Database
 from backend.models import Review, User
 from tests.cleansing_scenario import Scenario
 from tests.reviewing import a_ready_review

@@ -6,10 +6,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from backend.accounts.dependencies import owner as owner_check
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.datasets.uploads import receive
-from backend.db import Database
 from backend.models import Base, User
-from backend.storage import Storage
 from tests.routes import UNSAFE, addresses
 from tests.world import a_world
 

@@ -13,11 +13,11 @@ from sqlalchemy import select, update
 from backend.accounts import service
 from backend.accounts.dependencies import COOKIE
 from backend.cli.serving import without_secrets
-from backend.command import winnow
-from backend.db import Database
-from backend.errors import Conflict, Invalid, NotFound, Unauthenticated
+from backend.core.db import Database
+from backend.core.errors import Conflict, Invalid, NotFound, Unauthenticated
+from backend.core.invocation import winnow
+from backend.core.settings import Settings
 from backend.models import Credential, User, now
-from backend.settings import Settings
 from tests.conftest import NAVIGATION
 from tests.factories import a_user
 

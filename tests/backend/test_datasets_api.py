@@ -13,11 +13,11 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
 
 from backend.accounts.dependencies import COOKIE
+from backend.core.db import Database
+from backend.core.settings import Settings
+from backend.core.storage import Storage
 from backend.datasets import service
-from backend.db import Database
 from backend.models import Base, DataSet, Decision, Image, Job, Refusal, Score, Suggestion, Version, VersionChange
-from backend.settings import Settings
-from backend.storage import Storage
 from tests import servers
 from tests.asgi import form, send_in_pieces
 from tests.factories import a_data_set, a_job, a_review, a_run

@@ -8,9 +8,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import DataSet, Image, Job, Refusal, Run, Version
-from backend.storage import Storage
 from tests.factories import a_data_set, a_job, a_review, a_run
 
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.db import Database
+from backend.core.db import Database
 from backend.downloads import CHUNK, FORMULA_STARTS, csv_download, csv_text, in_chunks, parquet_bytes, parquet_download, safe_cell
 from backend.models import Refusal
 from tests.factories import a_data_set

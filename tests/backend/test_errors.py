@@ -10,11 +10,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import DataError
 
 from backend.accounts import service as accounts
-from backend.db import Database, SessionDep, make_engine
-from backend.errors import AppError
+from backend.core.db import Database, SessionDep, make_engine
+from backend.core.errors import AppError
+from backend.core.settings import Settings
 from backend.main import create_app
 from backend.models import User
-from backend.settings import Settings
 
 SECRET = "postgresql://winnow:hunter2@db/winnow"
 BIG = 2**63

@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import User
-from backend.storage import Storage
 from tests.world import SCRIPT, World, a_world
 
 # Where else than to a page of its own a page may lead.

@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from backend.db import Database
+from backend.core.db import Database
 from backend.jobs import service
 from backend.models import Job, JobLogLine, now
 

@@ -11,13 +11,13 @@ import pytest
 from kombu.exceptions import OperationalError
 from sqlalchemy import select, update
 
-from backend import queue
-from backend.db import Database
-from backend.errors import Conflict, NotFound
+from backend.core import queue
+from backend.core.db import Database
+from backend.core.errors import Conflict, NotFound
+from backend.core.settings import Settings
 from backend.jobs import service
 from backend.jobs.sweep import Sweep, expire, send_again
 from backend.models import Base, Job, JobLogLine, User, now
-from backend.settings import Settings
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from backend import migrations
-from backend.db import make_engine
-from backend.errors import Conflict
+from backend.core.db import make_engine
+from backend.core.errors import Conflict
+from backend.core.settings import Settings
 from backend.models import Base
-from backend.settings import Settings
 from tests import servers
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.settings import Settings
+from backend.core.settings import Settings
 from tests.backend import test_errors, test_review_decisions, test_review_service
 
 pytestmark = pytest.mark.postgres

@@ -9,10 +9,10 @@ from fastapi import FastAPI
 from fastapi.openapi.models import OpenAPI
 from fastapi.testclient import TestClient
 
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import User
 from backend.reference import Problem, shape_of
-from backend.storage import Storage
 from tests.routes import UNSAFE, addresses
 from tests.world import World, a_world
 

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from backend.db import Database
+from backend.core.db import Database
 from backend.models import DataSet, Job, JobLogLine, Refusal, Review, Run
 from tests.factories import a_data_set, a_job, a_review, a_run
 

@@ -7,9 +7,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import delete
 
 from backend.accounts import dependencies
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import Credential, User
-from backend.storage import Storage
 from tests.factories import a_data_set
 
 

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from backend import processes
-from backend.errors import Conflict
-from backend.settings import Settings
+from backend.core.errors import Conflict
+from backend.core.settings import Settings
 
 # A supervisor of two children, one of which has started a child of its own; each writes its pid.
 SUPERVISE = """

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from fastapi.testclient import TestClient
 
-from backend.db import Database
+from backend.core.db import Database
 from backend.models import Review, User
 from backend.review import listing
 from tests.reviewing import a_ready_review

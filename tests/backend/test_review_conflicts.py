@@ -6,8 +6,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
-from backend.db import Database
-from backend.errors import Conflict
+from backend.core.db import Database
+from backend.core.errors import Conflict
 from backend.models import Review, User
 from backend.review import decisions
 from backend.review.acts import Act, Choice

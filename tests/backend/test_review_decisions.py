@@ -6,8 +6,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.orm import Session
 
-from backend.db import Database
-from backend.errors import Conflict, Invalid, NotFound
+from backend.core.db import Database
+from backend.core.errors import Conflict, Invalid, NotFound
 from backend.models import Review, Suggestion, User
 from backend.review import decisions, listing, undoing
 from backend.review.acts import Choice

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
-from backend.db import Database
+from backend.core.db import Database
 from backend.models import Review, Score, Scoring, User
 from backend.review import listing, wording
 from backend.review.filtering import Filters

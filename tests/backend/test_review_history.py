@@ -3,7 +3,7 @@
 import pytest
 from fastapi.testclient import TestClient
 
-from backend.db import Database
+from backend.core.db import Database
 from backend.models import Review, User
 from backend.review import decisions, history
 from backend.review.acts import Choice

@@ -5,7 +5,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
 from backend.cleansing import service as cleansing
-from backend.db import Database
+from backend.core.db import Database
 from backend.models import Review, User
 from backend.review import counting, decisions, listing, opinions, service
 from backend.review.acts import Choice

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from backend.db import Database
+from backend.core.db import Database
 from backend.models import Review, Suggestion, User
 from tests.reviewing import a_ready_review, decide, queue_of
 

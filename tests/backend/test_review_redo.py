@@ -4,8 +4,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
-from backend.db import Database
-from backend.errors import NotFound
+from backend.core.db import Database
+from backend.core.errors import NotFound
 from backend.models import Review, User
 from backend.review import decisions, filtering, listing, undoing
 from backend.review.acts import Choice

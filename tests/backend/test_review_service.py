@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.errors import Conflict, Invalid, NotFound
+from backend.core.errors import Conflict, Invalid, NotFound
 from backend.models import Review, Suggestion, User
 from backend.review import counting, filtering, listing, orders, service, wording
 from backend.review.filtering import Filters, Known

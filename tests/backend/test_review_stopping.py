@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from scipy.stats import binomtest
 
-from backend.db import Database
+from backend.core.db import Database
 from backend.models import Review, User
 from backend.review import decisions, stopping
 from backend.review.acts import Choice

@@ -9,8 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import delete, select, update
 
-from backend.db import Database
-from backend.methods import METHODS, SPANS
+from backend.core.catalogue import METHODS, SPANS
+from backend.core.db import Database
 from backend.models import Cleansing, DataSet, Job, Review, Run, Score, Scoring, Suggestion, Version
 from backend.runs import service
 from backend.runs.schemas import AUGMENTATIONS, NETWORKS, SCHEDULES, RunOptions, ScoringOptions

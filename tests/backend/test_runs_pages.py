@@ -4,11 +4,11 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from backend.db import Database
-from backend.methods import METHODS
+from backend.core.catalogue import METHODS
+from backend.core.db import Database
+from backend.core.settings import Settings
+from backend.core.storage import Storage
 from backend.models import Cleansing, DataSet, Job, Review, Run, Scoring
-from backend.settings import Settings
-from backend.storage import Storage
 from tests.factories import a_data_set, a_job, a_review, a_run
 from tests.world import an_epoch
 

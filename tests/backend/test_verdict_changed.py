@@ -7,9 +7,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import Cleansing, Image, Job, Version
-from backend.storage import Storage
 from tests.factories import a_data_set, a_job, a_review, a_run
 from tests.world import a_verdict
 

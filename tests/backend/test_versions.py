@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import Cleansing, DataSet, Decision, Image, User, Version, VersionChange
-from backend.storage import Storage
 from tests.factories import a_data_set, a_review, a_run
 
 

@@ -17,9 +17,9 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from backend.accounts import service as accounts
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import Review, User
-from backend.storage import Storage
 from tests.browser.reviewing import Server
 from tests.reviewing import a_ready_review
 

@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from playwright.sync_api import Page, expect
 
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import User
-from backend.storage import Storage
 from tests.backend.test_every_page import filled, pages
 from tests.browser.conftest import PageErrors
 from tests.world import World, a_world

@@ -7,9 +7,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import Review, User
-from backend.storage import Storage
 from tests.browser.firefox import Firefox, firefox_path
 from tests.browser.reviewing import Server, once
 from tests.browser.test_accessible import TELEPHONE, worth_a_look

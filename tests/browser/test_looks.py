@@ -8,9 +8,9 @@ from fastapi import FastAPI
 from playwright.sync_api import Page, expect
 from sqlalchemy import update
 
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import Cleansing, DataSet, RunEpoch, User
-from backend.storage import Storage
 from tests.browser.conftest import PageErrors
 from tests.factories import a_data_set, a_job, a_run
 from tests.world import World, a_world, an_epoch

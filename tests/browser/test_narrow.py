@@ -6,9 +6,9 @@ import pytest
 from playwright.sync_api import Page
 from sqlalchemy import select
 
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import Review, Suggestion, User, now
-from backend.storage import Storage
 from tests.browser.reviewing import open_focus
 from tests.factories import a_data_set, a_job, a_review, a_run
 from tests.reviewing import a_map, a_ready_review

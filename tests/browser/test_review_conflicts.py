@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import Review, User
 from backend.review import decisions
 from backend.review.acts import Choice
-from backend.storage import Storage
 from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import Server, open_focus, open_grid, press, status, tile
 from tests.reviewing import a_ready_review, decide, queue_of

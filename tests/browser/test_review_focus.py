@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from backend.db import Database
+from backend.core.db import Database
 from backend.models import Review, User
 from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import Server, at_rank, open_focus, open_grid, press, said, status

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from backend.db import Database
+from backend.core.db import Database
 from backend.models import Review, User
 from tests.browser.reviewing import Server, here, open_grid, press, said, selected, status, tile
 from tests.reviewing import decide

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import Review, User
-from backend.storage import Storage
 from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import Server, here, open_grid, press, said, status, tile, until
 from tests.reviewing import a_ready_review

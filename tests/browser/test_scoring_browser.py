@@ -4,10 +4,10 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
-from backend.db import Database
-from backend.methods import METHODS
+from backend.core.catalogue import METHODS
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import Explanation, Image, Job, Review, Run, Scoring
-from backend.storage import Storage
 from tests.browser.reviewing import Server, open_focus, press
 from tests.reviewing import a_ready_review, queue_of
 

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import delete
 
-from backend.db import Database
+from backend.core.db import Database
 from backend.models import Credential, User
 from tests.browser.conftest import PageErrors
 from tests.factories import a_data_set, a_job, a_run

@@ -8,9 +8,9 @@ from fastapi import FastAPI
 from playwright.sync_api import Locator, Page, expect
 from sqlalchemy import select
 
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import DataSet, User
-from backend.storage import Storage
 from tests.browser.conftest import PageErrors
 
 pytestmark = pytest.mark.browser

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backend import queue
+from backend.core import queue
 from backend.models import Job, Run
 from backend.runs.schemas import RunOptions
 from tests.cleansing_scenario import Scenario

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image as Picture
 from sqlalchemy import func, select, update
 
-from backend import queue
-from backend.db import Database
+from backend.core import queue
+from backend.core.db import Database
+from backend.core.settings import Settings
+from backend.core.storage import Storage
 from backend.models import Base, DataSet, Image, Job, JobLogLine, Refusal, Version
-from backend.settings import Settings
-from backend.storage import Storage
 from worker import jobs
 from worker.pipeline.imports import arranged
 from worker.pipeline.imports_files import Found

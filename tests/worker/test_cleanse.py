@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 from sqlalchemy import select, update
 
-from backend import queue
 from backend.cleansing import service
+from backend.core import queue
 from backend.models import Cleansing, Job, Review, Run, RunEpoch, Version
 from tests.cleansing_scenario import Scenario
 from worker import engine, jobs

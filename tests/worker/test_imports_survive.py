@@ -209,9 +209,9 @@ WORKER = """
 import sys
 from pathlib import Path
 from backend import queue
-from backend.db import Database
-from backend.settings import Settings
-from backend.storage import Storage
+from backend.core.db import Database
+from backend.core.settings import Settings
+from backend.core.storage import Storage
 from worker import jobs
 queue.send = lambda task, job_id: None
 settings = Settings(home=Path(sys.argv[1]))

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import create_engine, select, update
 from sqlalchemy.exc import OperationalError
 
-from backend import queue
-from backend.db import Database
+from backend.core import queue
+from backend.core.db import Database
+from backend.core.settings import Settings
+from backend.core.storage import Storage
 from backend.models import Base, Job, JobLogLine, User, now
-from backend.settings import Settings
-from backend.storage import Storage
 from worker import claims, jobs
 from worker.engine.errors import Diverged
 from worker.jobs import JobContext, perform

@@ -5,8 +5,8 @@ import sys
 import pytest
 import torch
 
-from backend.settings import Settings
-from backend.storage import Storage
+from backend.core.settings import Settings
+from backend.core.storage import Storage
 from tests.engine.conftest import a_recipe, some_images
 from worker import engine
 from worker.engine.models import NETWORKS

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select
 
-from backend.methods import METHODS
+from backend.core.catalogue import METHODS
 from backend.models import Job, Review, Run, Score, Scoring
 from tests.cleansing_scenario import Scenario
 from tests.engine import pretended_machine

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.settings import Settings
+from backend.core.storage import Storage
 from backend.jobs import service as jobs
 from backend.models import Job, JobLogLine, RunEpoch, User
-from backend.settings import Settings
-from backend.storage import Storage
 from tests.factories import a_data_set, a_job, a_run
 from worker.jobs import JobCancelled, JobContext, perform
 from worker.pipeline.train import guessing

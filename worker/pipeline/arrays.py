@@ -4,8 +4,8 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.core.storage import Storage
 from backend.models import DataSet, Version, images_of
-from backend.storage import Storage
 from worker.engine import Images
 from worker.jobs import JobFailed
 

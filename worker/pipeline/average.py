@@ -8,9 +8,9 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from backend import queue
+from backend.core import queue
+from backend.core.storage import Storage
 from backend.models import DataSet, Job, Review, Run, Score, Scoring
-from backend.storage import Storage
 from worker import engine
 from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import select
 
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import Cleansing, DataSet, Image, Run
-from backend.storage import Storage
 from worker.engine import Images
 from worker.pipeline import arrays
 

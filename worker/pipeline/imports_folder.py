@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from backend.settings import Settings
+from backend.core.settings import Settings
 from worker.jobs import JobFailed
 from worker.pipeline.imports_files import File, Files, Refusals, cleaned, is_junk
 

@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from backend.settings import Settings
+from backend.core.settings import Settings
 from worker.jobs import JobFailed
 from worker.pipeline.imports_decoding import Pixels, Refused
 from worker.pipeline.imports_files import SPLIT_NAMES, Entry, File, Files, Found, natural

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from backend.settings import Settings
+from backend.core.settings import Settings
 from worker.jobs import JobFailed
 from worker.pipeline.imports_decoding import Refused
 from worker.pipeline.imports_files import File, Files, Refusals, cleaned, is_junk, why_unsafe

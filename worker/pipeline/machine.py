@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from backend.settings import Settings
-from backend.storage import Storage
+from backend.core.settings import Settings
+from backend.core.storage import Storage
 from worker import engine
 from worker.engine import CannotGoOn, Images, Recipe, Training
 

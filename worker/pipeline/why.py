@@ -14,7 +14,7 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from backend import queue
+from backend.core import queue
 from backend.models import Explanation, Job, Review, Scoring, Suggestion
 from worker import engine
 from worker.engine import EngineError, Images, Readout, Training

@@ -8,9 +8,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import event, select
 
 from backend.accounts import service as accounts
-from backend.db import Database
+from backend.core.db import Database
+from backend.core.storage import Storage
 from backend.models import Cleansing, DataSet, Image, JobLogLine, Refusal, Run, User, Version
-from backend.storage import Storage
 from tests.factories import a_data_set, a_job, a_review, a_run
 from tests.world import a_verdict, an_epoch, job_in
 

@@ -14,13 +14,13 @@ from redis import Redis
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
-from backend import queue
 from backend.accounts import service as accounts
-from backend.db import Database, after_commit
+from backend.core import queue
+from backend.core.db import Database, after_commit
+from backend.core.settings import Settings
 from backend.jobs import sweep
 from backend.main import create_app
 from backend.models import Base, Job, User
-from backend.settings import Settings
 from tests import servers
 from tests.factories import a_job, a_user
 

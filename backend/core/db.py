@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
-from backend import queue
+from backend.core import queue
 
 # A short wait for another writer is normal on SQLite; longer than this means something is stuck.
 SQLITE_BUSY_MILLISECONDS = 30_000

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from backend.settings import LONGEST_SOCKET_PATH, Settings
+from backend.core.settings import LONGEST_SOCKET_PATH, Settings
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from backend.command import winnow
+from backend.core.invocation import winnow
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from backend.core.storage import Storage
 from backend.models import now
-from backend.storage import Storage
 
 HASH = "ab" * 32
 

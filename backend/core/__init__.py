@@ -1,0 +1,1 @@
+"""Everything the web and the worker share."""
