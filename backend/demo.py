@@ -17,8 +17,8 @@ from backend.accounts import service as accounts
 from backend.client import Client, Json, Refused
 from backend.core.db import Database
 from backend.core.invocation import winnow
+from backend.core.models import DataSet, Image
 from backend.core.settings import Settings
-from backend.models import DataSet, Image
 from backend.processes import address
 from backend.terminal import bar, say
 

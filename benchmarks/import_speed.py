@@ -25,9 +25,9 @@ import psutil
 
 from backend.core import queue
 from backend.core.db import Database
+from backend.core.models import Base, DataSet, Job
 from backend.core.settings import Settings
 from backend.core.storage import Storage
-from backend.models import Base, DataSet, Job
 from worker.jobs import perform
 
 LOOK_SECONDS = 0.05

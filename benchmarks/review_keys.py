@@ -28,9 +28,9 @@ from backend import migrations
 from backend.accounts import service as accounts
 from backend.accounts.dependencies import COOKIE
 from backend.core.db import Database
+from backend.core.models import Review, Suggestion
 from backend.core.settings import Settings
 from backend.core.storage import Storage
-from backend.models import Review, Suggestion
 from benchmarks.review_page import fill, served, write_pictures
 
 SIDE = 640  # of a full picture

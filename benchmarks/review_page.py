@@ -36,9 +36,9 @@ from backend import migrations
 from backend.accounts import service as accounts
 from backend.accounts.dependencies import COOKIE
 from backend.core.db import Database
+from backend.core.models import DataSet, Decision, Image, Review, Run, Score, Scoring, Suggestion, User, Version, now
 from backend.core.settings import Settings
 from backend.core.storage import Storage
-from backend.models import DataSet, Decision, Image, Review, Run, Score, Scoring, Suggestion, User, Version, now
 
 CLASSES = 10
 SIDE = 160  # a thumbnail's

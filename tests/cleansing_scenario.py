@@ -9,9 +9,9 @@ from sklearn.datasets import load_digits
 from sqlalchemy import select
 
 from backend.core.db import Database
+from backend.core.models import Base, DataSet, Image, Review, Run, Suggestion, User, Version, images_of, now
 from backend.core.settings import Settings
 from backend.core.storage import Storage
-from backend.models import Base, DataSet, Image, Review, Run, Suggestion, User, Version, images_of, now
 
 CLASSES = ["zero", "one", "<b>two</b>", "three"]
 TRAIN, VALIDATION = 160, 40

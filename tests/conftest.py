@@ -15,10 +15,10 @@ from fastapi.testclient import TestClient
 from backend.accounts import service as accounts
 from backend.core import queue
 from backend.core.db import Database
+from backend.core.models import Base, User
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from backend.main import create_app
-from backend.models import Base, User
 from tests import servers
 from tests.factories import a_user
 

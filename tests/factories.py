@@ -10,8 +10,8 @@ from PIL import Image as Picture
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.core.models import DataSet, Image, Job, Review, Run, Score, Scoring, Suggestion, User, Version
 from backend.core.storage import Storage
-from backend.models import DataSet, Image, Job, Review, Run, Score, Scoring, Suggestion, User, Version
 
 SPLITS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 

@@ -7,8 +7,8 @@ from uuid import uuid4
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.core.models import Decision, MapPoint, Review, Suggestion, User
 from backend.core.storage import Storage
-from backend.models import Decision, MapPoint, Review, Suggestion, User
 from backend.review import decisions, undoing
 from backend.review.acts import Act, Choice
 from tests.factories import a_data_set, a_review, a_run

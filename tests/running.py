@@ -15,8 +15,8 @@ from sqlalchemy import func, select
 
 from backend.accounts import service as accounts
 from backend.core.db import Database
+from backend.core.models import Job, JobLogLine, User
 from backend.core.settings import Settings
-from backend.models import Job, JobLogLine, User
 from backend.processes import running_address
 
 ROOT = Path(__file__).parents[1]

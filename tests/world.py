@@ -7,9 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.core.storage import Storage
-from backend.jobs.service import STATES
-from backend.models import (
+from backend.core.models import (
     Cleansing,
     DataSet,
     Decision,
@@ -28,6 +26,8 @@ from backend.models import (
     VersionChange,
     now,
 )
+from backend.core.storage import Storage
+from backend.jobs.service import STATES
 from tests.factories import a_data_set, a_job, a_review, a_run
 from tests.reviewing import a_map
 

@@ -9,7 +9,7 @@ import psutil
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.models import Job
+from backend.core.models import Job
 
 # Start times come from the clock, which may be set meanwhile.
 START_TOLERANCE_SECONDS = 2.0

@@ -9,7 +9,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from backend.core.db import Database
-from backend.models import Job, now
+from backend.core.models import Job, now
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 
 from backend.core import queue
 from backend.core.db import Database
+from backend.core.models import Job, JobLogLine, now, release_jobs
 from backend.core.settings import Settings
 from backend.core.storage import Storage
-from backend.models import Job, JobLogLine, now, release_jobs
 from worker import claims
 from worker.heartbeat import Heartbeat
 

@@ -12,7 +12,7 @@ from backend.accounts import service
 from backend.core.db import SessionDep
 from backend.core.errors import Forbidden, Unauthenticated
 from backend.core.invocation import winnow
-from backend.models import User
+from backend.core.models import User
 
 COOKIE = "winnow_session"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")

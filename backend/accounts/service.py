@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, Invalid, NotFound, Unauthenticated
 from backend.core.invocation import winnow
+from backend.core.models import Credential, User, now
 from backend.core.text import tidy
-from backend.models import Credential, User, now
 
 ROLES = ("owner", "reviewer")
 LINK_LIFETIME = timedelta(hours=24)

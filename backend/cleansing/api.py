@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.cleansing import changed, schemas, service
 from backend.core.db import SessionDep
+from backend.core.models import Cleansing, Job
 from backend.datasets import service as datasets
 from backend.jobs.schemas import JobOut
-from backend.models import Cleansing, Job
 from backend.review import service as reviews
 
 router = APIRouter(tags=["cleansing"])

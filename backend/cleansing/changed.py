@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.models import SMALL_PIXELS, DataSet, Image
+from backend.core.models import SMALL_PIXELS, DataSet, Image
 
 # What became of the model's answer: it is right now, it is wrong now, or it was wrong and is wrong in another way.
 Became = Literal["right", "wrong", "other"]

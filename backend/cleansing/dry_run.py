@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from backend.models import DataSet, Image, Review, Suggestion, images_of
+from backend.core.models import DataSet, Image, Review, Suggestion, images_of
 from backend.review import service as reviews
 
 # A class keeps at least this share of its training images, and never fewer than LEAST, unless a person asks for another floor.

@@ -11,8 +11,8 @@ from backend.cleansing import changed, present, service
 from backend.cleansing.api import After, Kind
 from backend.core.db import SessionDep
 from backend.core.errors import AppError, Invalid
+from backend.core.models import Cleansing, Job, Review, User, Version
 from backend.datasets import service as datasets
-from backend.models import Cleansing, Job, Review, User, Version
 from backend.rendering import page
 from backend.review import service as reviews
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.models import Cleansing, Run, RunEpoch
+from backend.core.models import Cleansing, Run, RunEpoch
 
 ARM_WORDS = {"before": "Nothing removed", "cleaned": "Cleaned", "random": "Same number removed at random"}
 PROTOCOL_WORDS = {

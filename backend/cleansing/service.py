@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 from backend.cleansing import dry_run as dry_runs
 from backend.cleansing.dry_run import Change, DryRun
 from backend.core.errors import Conflict, Invalid, NotFound
+from backend.core.models import Cleansing, DataSet, Image, Job, Review, Run, User, Version, VersionChange
 from backend.datasets import service as datasets
 from backend.jobs import service as jobs
-from backend.models import Cleansing, DataSet, Image, Job, Review, Run, User, Version, VersionChange
 from backend.review import service as reviews
 
 PROTOCOLS = ("same_seed", "fresh_seeds")

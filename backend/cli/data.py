@@ -14,10 +14,10 @@ from backend.cli.opening import acting, is_running, make_settings, opened, servi
 from backend.core.db import Database
 from backend.core.errors import Invalid, NotFound
 from backend.core.invocation import winnow
+from backend.core.models import DataSet
 from backend.core.settings import Settings
 from backend.datasets import service as datasets
 from backend.datasets.schemas import Source
-from backend.models import DataSet
 from backend.runs import service as runs
 from backend.terminal import say, show
 

@@ -12,8 +12,8 @@ from backend.client import ENDED, JobEnded
 from backend.core.db import Database
 from backend.core.errors import Invalid
 from backend.core.invocation import winnow
+from backend.core.models import Job
 from backend.jobs import service
-from backend.models import Job
 from backend.terminal import bar, say, show
 
 app = typer.Typer(no_args_is_help=True, help="Queued and running work.")

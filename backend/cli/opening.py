@@ -11,8 +11,8 @@ from backend import migrations, processes
 from backend.accounts import service as accounts
 from backend.core import queue
 from backend.core.db import Database
+from backend.core.models import User
 from backend.core.settings import Settings
-from backend.models import User
 
 
 def make_settings(**given: Any) -> Settings:

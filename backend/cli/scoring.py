@@ -11,8 +11,8 @@ from backend.cli import jobs
 from backend.cli.opening import acting, is_running, make_settings, opened, transaction
 from backend.core.db import Database
 from backend.core.errors import Invalid, NotFound
+from backend.core.models import Review, Scoring
 from backend.core.settings import Settings
-from backend.models import Review, Scoring
 from backend.rendering import duration
 from backend.runs import averages
 from backend.runs import service as runs

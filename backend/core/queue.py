@@ -8,7 +8,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
-from backend.models import Job, JobLogLine, release_jobs
+from backend.core.models import Job, JobLogLine, release_jobs
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.core.db import SessionDep
 from backend.core.errors import Invalid
+from backend.core.models import DataSet, User, Version
 from backend.core.text import tidy
 from backend.datasets import service, versions
 from backend.datasets.schemas import (
@@ -32,7 +33,6 @@ from backend.datasets.schemas import (
 from backend.datasets.uploads import UploadDep, UploadedForm
 from backend.downloads import CHUNK, csv_download, in_chunks
 from backend.forms import read_form
-from backend.models import DataSet, User, Version
 from backend.reference import table
 
 router = APIRouter(prefix="/data-sets", tags=["data sets"])

@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 
 from backend.core.db import after_commit
 from backend.core.errors import Conflict, Forbidden, Invalid, NotFound
+from backend.core.models import DataSet, Image, Job, Refusal, Run, User, Version, images_of, now
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from backend.core.text import tidy
 from backend.datasets.schemas import Source
 from backend.jobs import service as jobs
-from backend.models import DataSet, Image, Job, Refusal, Run, User, Version, images_of, now
 
 SPLITS = ("train", "validation", "test")
 EXAMPLES = 8

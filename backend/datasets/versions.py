@@ -9,7 +9,7 @@ from sqlalchemy import Row, Select, Subquery, and_, case, func, select, union
 from sqlalchemy.orm import Session, aliased
 
 from backend.core.errors import NotFound
-from backend.models import SMALL_PIXELS, Cleansing, DataSet, Decision, Image, User, Version, VersionChange
+from backend.core.models import SMALL_PIXELS, Cleansing, DataSet, Decision, Image, User, Version, VersionChange
 
 # It leaves, it gets another label, or it is back after the version before left it out.
 Kind = Literal["removed", "relabelled", "returned"]

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from backend.core import queue
 from backend.core.errors import Conflict, NotFound
-from backend.models import Job, JobLogLine, User, now
+from backend.core.models import Job, JobLogLine, User, now
 
 ACTIVE = ("queued", "running")
 STATES = ("queued", "running", "done", "failed", "cancelled")

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from backend.core import queue
 from backend.core.db import Database
+from backend.core.models import Job, now
 from backend.core.settings import Settings
-from backend.models import Job, now
 
 logger = logging.getLogger(__name__)
 

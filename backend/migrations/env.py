@@ -4,8 +4,8 @@ from alembic import context
 from sqlalchemy import Connection
 
 from backend.core.db import make_engine
+from backend.core.models import Base
 from backend.core.settings import Settings
-from backend.models import Base
 
 
 def run(connection: Connection) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Row, String, and_, cast, func, insert, lit
 from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, Invalid
-from backend.models import DataSet, Decision, Review, Suggestion, User, now
+from backend.core.models import DataSet, Decision, Review, Suggestion, User, now
 from backend.review import listing, service
 
 

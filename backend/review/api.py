@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.core.db import SessionDep
 from backend.core.errors import Invalid
+from backend.core.models import Job, Review, User
 from backend.jobs.schemas import JobOut
-from backend.models import Job, Review, User
 from backend.review import counting, decisions, filtering, listing, maps, parts, people, schemas, service, undoing, why
 from backend.review.acts import Choice
 from backend.review.filtering import Filters

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from backend.models import Review, Suggestion, User
+from backend.core.models import Review, Suggestion, User
 from backend.review import filtering
 from backend.review.filtering import Filters
 from backend.review.service import DECISIONS

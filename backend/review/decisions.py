@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Row, and_, func, not_, or_, select
 from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, Invalid
-from backend.models import Review, Suggestion, User
+from backend.core.models import Review, Suggestion, User
 from backend.review import filtering, listing, service, wording
 from backend.review.acts import Act, Choice, changed, locked, record, repeated
 from backend.review.filtering import Filters

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, func, literal_column, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from backend.core.errors import Invalid
-from backend.models import Decision, MapPoint, Review, Selection, SelectionImage, Suggestion, User
+from backend.core.models import Decision, MapPoint, Review, Selection, SelectionImage, Suggestion, User
 from backend.review import opinions, orders, parts, service
 
 DECISION_FILTERS = ("undecided", "decided", *service.DECISIONS, *opinions.FILTERS)

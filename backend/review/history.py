@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session, aliased
 
-from backend.models import Decision, Review, User
+from backend.core.models import Decision, Review, User
 
 # Of an image that people quarrel about there may be many more; these are the ones that a page shows.
 MOST = 50

@@ -8,7 +8,7 @@ from sqlalchemy import Row, Select, SQLColumnExpression, func, select
 from sqlalchemy.orm import Session
 
 from backend.core.errors import NotFound
-from backend.models import Image, Review, Suggestion, User
+from backend.core.models import Image, Review, Suggestion, User
 from backend.review import counting, orders
 from backend.review.filtering import Filters, conditions
 from backend.review.orders import Order

@@ -8,8 +8,8 @@ from sqlalchemy import Row, delete, func, insert, literal, select
 from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, Invalid, NotFound
+from backend.core.models import Job, MapPoint, Review, Selection, SelectionImage, Suggestion, User
 from backend.jobs import service as jobs
-from backend.models import Job, MapPoint, Review, Selection, SelectionImage, Suggestion, User
 from backend.review import service
 
 Layout = Literal["overview", "neighbours"]

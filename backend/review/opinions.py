@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from backend.models import Decision, Review, Suggestion, User
+from backend.core.models import Decision, Review, Suggestion, User
 
 CHANGES = ("remove", "relabel")
 

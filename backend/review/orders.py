@@ -9,7 +9,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from backend.core.catalogue import METHODS, MethodName
 from backend.core.errors import Invalid
-from backend.models import Review, Score, Scoring, Suggestion
+from backend.core.models import Review, Score, Scoring, Suggestion
 
 Own = Literal["queue", "accuracy", "label"]
 # One list, not a union of two: what is wrong with a value is then said once, in plain words.

@@ -15,7 +15,7 @@ from backend.cleansing import service as cleansing
 from backend.core.catalogue import METHODS, SECOND
 from backend.core.db import SessionDep
 from backend.core.errors import Invalid
-from backend.models import SMALL_PIXELS, DataSet, Job, Review, User
+from backend.core.models import SMALL_PIXELS, DataSet, Job, Review, User
 from backend.rendering import page
 from backend.review import counting, decisions, filtering, listing, orders, parts, people, present, service, undoing, why, wording
 from backend.review.acts import Act, Choice

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Row, and_, delete, func, select
 from sqlalchemy.orm import Session
 
 from backend.core.errors import Forbidden
-from backend.models import Review, ReviewPart, Suggestion, User
+from backend.core.models import Review, ReviewPart, Suggestion, User
 
 PAIR = (Suggestion.position - 1) // 2
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Row, func, select
 from sqlalchemy.orm import Session
 
-from backend.models import Review, Suggestion, User
+from backend.core.models import Review, Suggestion, User
 from backend.review import service
 
 MOST = 500

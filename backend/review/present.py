@@ -7,7 +7,7 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from backend.core.catalogue import SECOND
-from backend.models import DataSet, Review, User
+from backend.core.models import DataSet, Review, User
 from backend.review import counting, history, listing, maps, opinions, orders, parts, service, stopping, why, wording
 from backend.review.acts import Act
 from backend.review.orders import Order

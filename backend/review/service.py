@@ -7,8 +7,8 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, NotFound
+from backend.core.models import DataSet, Review, Scoring, Suggestion, User
 from backend.datasets import service as datasets
-from backend.models import DataSet, Review, Scoring, Suggestion, User
 from backend.review import opinions
 
 DECISIONS = ("remove", "keep", "relabel", "unsure")

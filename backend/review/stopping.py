@@ -8,7 +8,7 @@ from statistics import NormalDist
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from backend.models import Review, Suggestion
+from backend.core.models import Review, Suggestion
 from backend.review import counting
 
 CONFIRMED = ("remove", "relabel")

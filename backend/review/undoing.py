@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, Update, and_, case, false, func, insert, l
 from sqlalchemy.orm import Session, aliased
 
 from backend.core.errors import NotFound
-from backend.models import Decision, Review, Suggestion, User, now
+from backend.core.models import Decision, Review, Suggestion, User, now
 from backend.review.acts import Act, Choice, changed, locked, next_change, of_act, record, repeated, row_key
 
 

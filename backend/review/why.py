@@ -10,8 +10,8 @@ from typing import Any, Literal
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
+from backend.core.models import Explanation, Image, Job, MapPoint, Review, User, VersionChange, now
 from backend.jobs import service as jobs
-from backend.models import Explanation, Image, Job, MapPoint, Review, User, VersionChange, now
 from backend.review import listing, service
 
 State = Literal["ready", "waiting", "none"]

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.core.db import SessionDep
+from backend.core.models import Job, Review, Run, Scoring, User
 from backend.datasets import service as datasets
 from backend.downloads import CHUNK, csv_download, in_chunks, parquet_download
 from backend.jobs.schemas import JobOut
-from backend.models import Job, Review, Run, Scoring, User
 from backend.reference import table
 from backend.runs import averages, service
 from backend.runs.schemas import (

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.core.models import DataSet, Job, Review, Run, Scoring, User
 from backend.jobs import service as jobs
 from backend.jobs.schemas import JobOut
-from backend.models import DataSet, Job, Review, Run, Scoring, User
 from backend.runs.schemas import MemberOut
 
 # A seed lies below this.

@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.core.catalogue import METHODS, SECOND, SPANS
 from backend.core.db import SessionDep
+from backend.core.models import DataSet, Run, User, Version
 from backend.core.storage import Storage
 from backend.datasets import service as datasets
 from backend.forms import read_form
-from backend.models import DataSet, Run, User, Version
 from backend.refusals import wrong
 from backend.rendering import page
 from backend.runs import api, averages, schemas, service

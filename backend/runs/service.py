@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session, aliased
 
 from backend.core.catalogue import METHODS, SECOND
 from backend.core.errors import Conflict, Invalid, NotFound
+from backend.core.models import DataSet, Job, Review, Run, RunEpoch, Score, Scoring, Suggestion, User, Version
 from backend.datasets import service as datasets
 from backend.jobs import service as jobs
-from backend.models import DataSet, Job, Review, Run, RunEpoch, Score, Scoring, Suggestion, User, Version
 from backend.runs import averages
 from backend.runs.schemas import CostOut, MethodOut, RunOptions, ScoringOptions
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from backend.core import queue
 from backend.core.db import Database
-from backend.models import Review, User
+from backend.core.models import Review, User
 from tests.cleansing_scenario import Scenario
 from tests.reviewing import a_ready_review
 

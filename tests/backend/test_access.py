@@ -7,9 +7,9 @@ from sqlalchemy import func, select
 
 from backend.accounts.dependencies import owner as owner_check
 from backend.core.db import Database
+from backend.core.models import Base, User
 from backend.core.storage import Storage
 from backend.datasets.uploads import receive
-from backend.models import Base, User
 from tests.routes import UNSAFE, addresses
 from tests.world import a_world
 

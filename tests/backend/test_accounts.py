@@ -16,8 +16,8 @@ from backend.cli.serving import without_secrets
 from backend.core.db import Database
 from backend.core.errors import Conflict, Invalid, NotFound, Unauthenticated
 from backend.core.invocation import winnow
+from backend.core.models import Credential, User, now
 from backend.core.settings import Settings
-from backend.models import Credential, User, now
 from tests.conftest import NAVIGATION
 from tests.factories import a_user
 

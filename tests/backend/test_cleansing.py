@@ -9,9 +9,9 @@ from sqlalchemy import func, select, update
 from backend.cleansing import present, service
 from backend.cleansing.dry_run import DryRun, default_floor
 from backend.core.errors import Conflict, Invalid, NotFound
+from backend.core.models import Cleansing, DataSet, Job, Review, Run, User, Version, VersionChange, images_of
 from backend.core.settings import Settings
 from backend.jobs import service as jobs
-from backend.models import Cleansing, DataSet, Job, Review, Run, User, Version, VersionChange, images_of
 from tests.cleansing_scenario import Scenario
 
 

@@ -20,8 +20,8 @@ from typer.testing import CliRunner, Result
 from backend import processes
 from backend.cli import app
 from backend.core.db import Database
+from backend.core.models import Credential, DataSet, Image, Job, JobLogLine, Refusal, Review, Run, User, Version, VersionChange
 from backend.core.settings import Settings
-from backend.models import Credential, DataSet, Image, Job, JobLogLine, Refusal, Review, Run, User, Version, VersionChange
 from tests.factories import a_data_set, a_job, a_review, a_run, a_user
 
 Winnow = Callable[..., Result]

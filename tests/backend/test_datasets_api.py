@@ -14,10 +14,10 @@ from sqlalchemy import func, select, update
 
 from backend.accounts.dependencies import COOKIE
 from backend.core.db import Database
+from backend.core.models import Base, DataSet, Decision, Image, Job, Refusal, Score, Suggestion, Version, VersionChange
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from backend.datasets import service
-from backend.models import Base, DataSet, Decision, Image, Job, Refusal, Score, Suggestion, Version, VersionChange
 from tests import servers
 from tests.asgi import form, send_in_pieces
 from tests.factories import a_data_set, a_job, a_review, a_run

@@ -9,8 +9,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from backend.core.db import Database
+from backend.core.models import DataSet, Image, Job, Refusal, Run, Version
 from backend.core.storage import Storage
-from backend.models import DataSet, Image, Job, Refusal, Run, Version
 from tests.factories import a_data_set, a_job, a_review, a_run
 
 

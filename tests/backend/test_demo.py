@@ -11,8 +11,8 @@ from backend import demo
 from backend.cli.demo import _source
 from backend.client import Client, JobEnded, Refused
 from backend.core.db import Database
+from backend.core.models import DataSet, Image, Job, Suggestion, User
 from backend.core.settings import Settings
-from backend.models import DataSet, Image, Job, Suggestion, User
 from tests.factories import a_data_set, a_job, a_review, a_run
 
 

@@ -12,8 +12,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.core.db import Database
+from backend.core.models import Refusal
 from backend.downloads import CHUNK, FORMULA_STARTS, csv_download, csv_text, in_chunks, parquet_bytes, parquet_download, safe_cell
-from backend.models import Refusal
 from tests.factories import a_data_set
 from tests.world import HOSTILE
 

@@ -6,8 +6,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
+from backend.core.models import DataSet, Job, Run, User
 from backend.core.settings import Settings
-from backend.models import DataSet, Job, Run, User
 from tests.cleansing_scenario import Scenario
 
 

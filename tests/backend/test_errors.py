@@ -12,9 +12,9 @@ from sqlalchemy.exc import DataError
 from backend.accounts import service as accounts
 from backend.core.db import Database, SessionDep, make_engine
 from backend.core.errors import AppError
+from backend.core.models import User
 from backend.core.settings import Settings
 from backend.main import create_app
-from backend.models import User
 
 SECRET = "postgresql://winnow:hunter2@db/winnow"
 BIG = 2**63

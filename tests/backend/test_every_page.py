@@ -11,8 +11,8 @@ from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
 from backend.core.db import Database
+from backend.core.models import User
 from backend.core.storage import Storage
-from backend.models import User
 from tests.world import SCRIPT, World, a_world
 
 # Where else than to a page of its own a page may lead.

@@ -7,8 +7,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from backend.core.db import Database
+from backend.core.models import Job, JobLogLine, now
 from backend.jobs import service
-from backend.models import Job, JobLogLine, now
 
 POLL = {"HX-Request": "true", "HX-Current-URL": "http://testserver/runs/7"}
 

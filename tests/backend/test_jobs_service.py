@@ -14,10 +14,10 @@ from sqlalchemy import select, update
 from backend.core import queue
 from backend.core.db import Database
 from backend.core.errors import Conflict, NotFound
+from backend.core.models import Base, Job, JobLogLine, User, now
 from backend.core.settings import Settings
 from backend.jobs import service
 from backend.jobs.sweep import Sweep, expire, send_again
-from backend.models import Base, Job, JobLogLine, User, now
 
 
 @pytest.fixture

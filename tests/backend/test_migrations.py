@@ -11,8 +11,8 @@ from sqlalchemy import inspect, text
 from backend import migrations
 from backend.core.db import make_engine
 from backend.core.errors import Conflict
+from backend.core.models import Base
 from backend.core.settings import Settings
-from backend.models import Base
 from tests import servers
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from backend.core.db import Database
-from backend.models import DataSet, Job, JobLogLine, Refusal, Review, Run
+from backend.core.models import DataSet, Job, JobLogLine, Refusal, Review, Run
 from tests.factories import a_data_set, a_job, a_review, a_run
 
 AddRow = Callable[[Session], object]

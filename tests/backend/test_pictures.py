@@ -8,8 +8,8 @@ from sqlalchemy import delete
 
 from backend.accounts import dependencies
 from backend.core.db import Database
+from backend.core.models import Credential, User
 from backend.core.storage import Storage
-from backend.models import Credential, User
 from tests.factories import a_data_set
 
 

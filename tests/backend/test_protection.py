@@ -12,9 +12,9 @@ from fastapi.testclient import TestClient
 from backend import protection
 from backend.accounts.dependencies import COOKIE
 from backend.core.db import Database
+from backend.core.models import User
 from backend.core.settings import Settings
 from backend.core.storage import Storage
-from backend.models import User
 from tests.asgi import form, send_in_pieces
 from tests.factories import a_data_set
 from tests.routes import PUBLIC, UNSAFE, addresses

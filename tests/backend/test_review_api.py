@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from backend.core.db import Database
-from backend.models import Review, User
+from backend.core.models import Review, User
 from backend.review import listing
 from tests.reviewing import a_ready_review
 

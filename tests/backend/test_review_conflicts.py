@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from backend.core.db import Database
 from backend.core.errors import Conflict
-from backend.models import Review, User
+from backend.core.models import Review, User
 from backend.review import decisions
 from backend.review.acts import Act, Choice
 from backend.review.decisions import Overtaken

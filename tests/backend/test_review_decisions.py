@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from backend.core.db import Database
 from backend.core.errors import Conflict, Invalid, NotFound
-from backend.models import Review, Suggestion, User
+from backend.core.models import Review, Suggestion, User
 from backend.review import decisions, listing, undoing
 from backend.review.acts import Choice
 from backend.review.filtering import Filters

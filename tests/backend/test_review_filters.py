@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
 from backend.core.db import Database
-from backend.models import Review, Score, Scoring, User
+from backend.core.models import Review, Score, Scoring, User
 from backend.review import listing, wording
 from backend.review.filtering import Filters
 from tests.reviewing import a_ready_review, decide, queue_of

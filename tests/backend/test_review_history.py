@@ -4,7 +4,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from backend.core.db import Database
-from backend.models import Review, User
+from backend.core.models import Review, User
 from backend.review import decisions, history
 from backend.review.acts import Choice
 from tests.reviewing import a_ready_review, decide, queue_of, redo, undo

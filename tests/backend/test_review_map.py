@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
 
 from backend.core.db import Database
-from backend.models import DataSet, Job, MapPoint, Review, Selection, SelectionImage, Suggestion, User
+from backend.core.models import DataSet, Job, MapPoint, Review, Selection, SelectionImage, Suggestion, User
 from backend.review import maps
 from tests.reviewing import a_map, a_ready_review, decide, queue_of
 

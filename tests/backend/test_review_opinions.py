@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from backend.cleansing import service as cleansing
 from backend.core.db import Database
-from backend.models import Review, User
+from backend.core.models import Review, User
 from backend.review import counting, decisions, listing, opinions, service
 from backend.review.acts import Choice
 from backend.review.filtering import Filters

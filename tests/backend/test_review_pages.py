@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from backend.core.db import Database
-from backend.models import Review, Suggestion, User
+from backend.core.models import Review, Suggestion, User
 from tests.reviewing import a_ready_review, decide, queue_of
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "🦊" * 3, "=1+1")

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from backend.core.db import Database
 from backend.core.errors import Forbidden
-from backend.models import Review, User
+from backend.core.models import Review, User
 from backend.review import decisions, listing, parts
 from backend.review.acts import Choice
 from backend.review.filtering import Filters

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from backend.core.db import Database
 from backend.core.errors import NotFound
-from backend.models import Review, User
+from backend.core.models import Review, User
 from backend.review import decisions, filtering, listing, undoing
 from backend.review.acts import Choice
 from tests.reviewing import a_ready_review, decide, decisions_of, images_of, queue_of, redo, standing, undo

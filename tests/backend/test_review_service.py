@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, Invalid, NotFound
-from backend.models import Review, Suggestion, User
+from backend.core.models import Review, Suggestion, User
 from backend.review import counting, filtering, listing, orders, service, wording
 from backend.review.filtering import Filters, Known
 from backend.review.orders import Order

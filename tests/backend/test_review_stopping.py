@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from scipy.stats import binomtest
 
 from backend.core.db import Database
-from backend.models import Review, User
+from backend.core.models import Review, User
 from backend.review import decisions, stopping
 from backend.review.acts import Choice
 from backend.review.stopping import Outlook, Stretch

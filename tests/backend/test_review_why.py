@@ -5,8 +5,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
 from backend.core.db import Database
+from backend.core.models import Explanation, Image, Job, MapPoint, Review, User, VersionChange
 from backend.core.storage import Storage
-from backend.models import Explanation, Image, Job, MapPoint, Review, User, VersionChange
 from tests.backend.core.test_statements import counted
 from tests.factories import a_job
 from tests.reviewing import a_map, a_ready_review, decide, queue_of

@@ -11,7 +11,7 @@ from sqlalchemy import delete, select, update
 
 from backend.core.catalogue import METHODS, SPANS
 from backend.core.db import Database
-from backend.models import Cleansing, DataSet, Job, Review, Run, Score, Scoring, Suggestion, Version
+from backend.core.models import Cleansing, DataSet, Job, Review, Run, Score, Scoring, Suggestion, Version
 from backend.runs import service
 from backend.runs.schemas import AUGMENTATIONS, NETWORKS, SCHEDULES, RunOptions, ScoringOptions
 from tests.factories import a_data_set, a_job, a_review, a_run

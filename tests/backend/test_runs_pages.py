@@ -6,9 +6,9 @@ from sqlalchemy import select
 
 from backend.core.catalogue import METHODS
 from backend.core.db import Database
+from backend.core.models import Cleansing, DataSet, Job, Review, Run, Scoring
 from backend.core.settings import Settings
 from backend.core.storage import Storage
-from backend.models import Cleansing, DataSet, Job, Review, Run, Scoring
 from tests.factories import a_data_set, a_job, a_review, a_run
 from tests.world import an_epoch
 

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.core.db import Database
+from backend.core.models import Cleansing, DataSet, Decision, Image, User, Version, VersionChange
 from backend.core.storage import Storage
-from backend.models import Cleansing, DataSet, Decision, Image, User, Version, VersionChange
 from tests.factories import a_data_set, a_review, a_run
 
 

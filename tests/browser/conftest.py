@@ -18,8 +18,8 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 
 from backend.accounts import service as accounts
 from backend.core.db import Database
+from backend.core.models import Review, User
 from backend.core.storage import Storage
-from backend.models import Review, User
 from tests.browser.reviewing import Server
 from tests.reviewing import a_ready_review
 

@@ -8,7 +8,7 @@ from typing import Any
 from playwright.sync_api import Locator, Page, expect
 
 from backend.core.db import Database
-from backend.models import Review, Suggestion
+from backend.core.models import Review, Suggestion
 from tests.reviewing import queue_of
 
 

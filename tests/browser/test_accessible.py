@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from playwright.sync_api import Page, expect
 
 from backend.core.db import Database
+from backend.core.models import User
 from backend.core.storage import Storage
-from backend.models import User
 from tests.backend.test_every_page import filled, pages
 from tests.browser.conftest import PageErrors
 from tests.world import World, a_world

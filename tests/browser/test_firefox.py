@@ -8,8 +8,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from backend.core.db import Database
+from backend.core.models import Review, User
 from backend.core.storage import Storage
-from backend.models import Review, User
 from tests.browser.firefox import Firefox, firefox_path
 from tests.browser.reviewing import Server, once
 from tests.browser.test_accessible import TELEPHONE, worth_a_look

@@ -7,8 +7,8 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
 from backend.core.db import Database
+from backend.core.models import Explanation, Image, Review
 from backend.core.storage import Storage
-from backend.models import Explanation, Image, Review
 from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import open_focus, press
 from tests.reviewing import a_map, a_ready_review, queue_of

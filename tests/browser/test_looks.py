@@ -9,8 +9,8 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import update
 
 from backend.core.db import Database
+from backend.core.models import Cleansing, DataSet, RunEpoch, User
 from backend.core.storage import Storage
-from backend.models import Cleansing, DataSet, RunEpoch, User
 from tests.browser.conftest import PageErrors
 from tests.factories import a_data_set, a_job, a_run
 from tests.world import World, a_world, an_epoch

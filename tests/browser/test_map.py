@@ -7,8 +7,8 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import select
 
 from backend.core.db import Database
+from backend.core.models import Job, MapPoint, Review
 from backend.core.storage import Storage
-from backend.models import Job, MapPoint, Review
 from tests.browser.reviewing import Server, press, said, selected
 from tests.reviewing import a_map, a_ready_review, queue_of
 

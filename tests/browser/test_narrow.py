@@ -7,8 +7,8 @@ from playwright.sync_api import Page
 from sqlalchemy import select
 
 from backend.core.db import Database
+from backend.core.models import Review, Suggestion, User, now
 from backend.core.storage import Storage
-from backend.models import Review, Suggestion, User, now
 from tests.browser.reviewing import open_focus
 from tests.factories import a_data_set, a_job, a_review, a_run
 from tests.reviewing import a_map, a_ready_review

@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from backend.core.db import Database
+from backend.core.models import DataSet, Review, User, Version
 from backend.core.storage import Storage
-from backend.models import DataSet, Review, User, Version
 from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import Server, at_rank, here, open_focus, open_grid, press, tile
 from tests.reviewing import a_ready_review, decide

@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from backend.core.db import Database
+from backend.core.models import Review, User
 from backend.core.storage import Storage
-from backend.models import Review, User
 from backend.review import decisions
 from backend.review.acts import Choice
 from tests.browser.conftest import PageErrors

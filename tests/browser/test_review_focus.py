@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from backend.core.db import Database
-from backend.models import Review, User
+from backend.core.models import Review, User
 from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import Server, at_rank, open_focus, open_grid, press, said, status
 from tests.reviewing import decide, queue_of

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from backend.core.db import Database
-from backend.models import Review, User
+from backend.core.models import Review, User
 from tests.browser.reviewing import Server, here, open_grid, press, said, selected, status, tile
 from tests.reviewing import decide
 

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, Request, Route, expect
 from sqlalchemy import delete
 
 from backend.core.db import Database
-from backend.models import Credential, Review, User
+from backend.core.models import Credential, Review, User
 from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import Server, at_rank, here, open_focus, open_grid, press, status, tile, until
 from tests.reviewing import decide, queue_of

@@ -4,8 +4,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from backend.core.db import Database
+from backend.core.models import Review
 from backend.core.storage import Storage
-from backend.models import Review
 from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import Server, at_rank, here, open_focus, open_grid, press, status, tile
 from tests.reviewing import a_ready_review

@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from backend.core.db import Database
+from backend.core.models import Review, User
 from backend.core.storage import Storage
-from backend.models import Review, User
 from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import Server, here, open_grid, press, said, status, tile, until
 from tests.reviewing import a_ready_review

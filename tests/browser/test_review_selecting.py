@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from backend.models import Review
+from backend.core.models import Review
 from tests.browser.reviewing import Server, open_grid, press, said, selected, tile
 
 pytestmark = pytest.mark.browser

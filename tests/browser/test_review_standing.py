@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from backend.core.db import Database
+from backend.core.models import Review, User
 from backend.core.storage import Storage
-from backend.models import Review, User
 from backend.review import parts, service
 from tests.browser.reviewing import open_focus, open_grid
 from tests.reviewing import a_ready_review, decide, queue_of

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import CDPSession, Page, expect
 
-from backend.models import Review, User
+from backend.core.models import Review, User
 from tests.browser.reviewing import Server, at_rank, open_focus, open_grid, until
 
 pytestmark = pytest.mark.browser

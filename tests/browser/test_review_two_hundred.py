@@ -8,8 +8,8 @@ from playwright.sync_api import Page, Route, expect
 from sqlalchemy import delete, select
 
 from backend.core.db import Database
+from backend.core.models import Credential, Decision, Review, User
 from backend.core.storage import Storage
-from backend.models import Credential, Decision, Review, User
 from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import Server, at_rank, open_focus, open_grid, press, status
 from tests.reviewing import a_ready_review

@@ -6,8 +6,8 @@ from sqlalchemy import select
 
 from backend.core.catalogue import METHODS
 from backend.core.db import Database
+from backend.core.models import Explanation, Image, Job, Review, Run, Scoring
 from backend.core.storage import Storage
-from backend.models import Explanation, Image, Job, Review, Run, Scoring
 from tests.browser.reviewing import Server, open_focus, press
 from tests.reviewing import a_ready_review, queue_of
 

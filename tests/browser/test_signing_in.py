@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import delete
 
 from backend.core.db import Database
-from backend.models import Credential, User
+from backend.core.models import Credential, User
 from tests.browser.conftest import PageErrors
 from tests.factories import a_data_set, a_job, a_run
 

@@ -9,8 +9,8 @@ from playwright.sync_api import Locator, Page, expect
 from sqlalchemy import select
 
 from backend.core.db import Database
+from backend.core.models import DataSet, User
 from backend.core.storage import Storage
-from backend.models import DataSet, User
 from tests.browser.conftest import PageErrors
 
 pytestmark = pytest.mark.browser

@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 
-from backend.models import JobLogLine
+from backend.core.models import JobLogLine
 from worker import app, jobs
 from worker.jobs import JobContext
 

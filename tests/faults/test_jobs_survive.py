@@ -10,10 +10,10 @@ from sqlalchemy import func, select
 
 from backend.core import queue
 from backend.core.db import Database
+from backend.core.models import Base, Job, JobLogLine
 from backend.core.settings import Settings
 from backend.jobs import service
 from backend.jobs.sweep import Sweep
-from backend.models import Base, Job, JobLogLine
 from tests.faults.counting import STEPS, expected
 from tests.faults.machine import Machine, python
 from tests.running import wait_until

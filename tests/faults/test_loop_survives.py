@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from sqlalchemy import func, select
 
-from backend.models import Decision, Image, Job, Review, Run, RunEpoch, Score, Scoring, Suggestion
+from backend.core.models import Decision, Image, Job, Review, Run, RunEpoch, Score, Scoring, Suggestion
 from tests.running import Winnow, seconds_of_a_job, until_it_hits, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 from sqlalchemy import select
 
-from backend.models import Image
+from backend.core.models import Image
 from tests.loop.api import Api, Json
 from tests.running import Winnow
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backend.core import queue
-from backend.models import Job, Run
+from backend.core.models import Job, Run
 from backend.runs.schemas import RunOptions
 from tests.cleansing_scenario import Scenario
 from tests.worker.scoring import work

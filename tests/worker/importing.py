@@ -14,9 +14,9 @@ from sqlalchemy import func, select, update
 
 from backend.core import queue
 from backend.core.db import Database
+from backend.core.models import Base, DataSet, Image, Job, JobLogLine, Refusal, Version
 from backend.core.settings import Settings
 from backend.core.storage import Storage
-from backend.models import Base, DataSet, Image, Job, JobLogLine, Refusal, Version
 from worker import jobs
 from worker.pipeline.imports import arranged
 from worker.pipeline.imports_files import Found

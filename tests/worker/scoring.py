@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from backend.models import Job, Review, Run, Suggestion
+from backend.core.models import Job, Review, Run, Suggestion
 from backend.runs import service
 from backend.runs.schemas import ScoringOptions
 from tests.cleansing_scenario import Scenario

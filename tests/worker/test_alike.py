@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select, update
 
-from backend.models import MapPoint
+from backend.core.models import MapPoint
 from tests.cleansing_scenario import Scenario
 from tests.worker.scoring import queue_of, start, work
 from worker import engine

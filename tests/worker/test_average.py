@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import rankdata
 from sqlalchemy import select, update
 
+from backend.core.models import Job, JobLogLine, Review, Run, Score, Scoring
 from backend.core.queue import requeue
 from backend.jobs import service as jobs
-from backend.models import Job, JobLogLine, Review, Run, Score, Scoring
 from tests.cleansing_scenario import Scenario
 from tests.worker.scoring import queue_of, start, work
 from worker.jobs import claim

@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 
 from backend.cleansing import service
 from backend.core import queue
-from backend.models import Cleansing, Job, Review, Run, RunEpoch, Version
+from backend.core.models import Cleansing, Job, Review, Run, RunEpoch, Version
 from tests.cleansing_scenario import Scenario
 from worker import engine, jobs
 from worker.engine import data

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
-from backend.models import DataSet, Job
+from backend.core.models import DataSet, Job
 from tests.running import ROOT, seconds_of_a_job, until_it_hits, wait_until
 from tests.worker.importing import Imported, Importer, class_folders, importer, write_zip
 from worker import jobs

@@ -13,9 +13,9 @@ from sqlalchemy.exc import OperationalError
 
 from backend.core import queue
 from backend.core.db import Database
+from backend.core.models import Base, Job, JobLogLine, User, now
 from backend.core.settings import Settings
 from backend.core.storage import Storage
-from backend.models import Base, Job, JobLogLine, User, now
 from worker import claims, jobs
 from worker.engine.errors import Diverged
 from worker.jobs import JobContext, perform

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from backend.models import MapPoint, Review, User
+from backend.core.models import MapPoint, Review, User
 from backend.review import maps as service
 from tests.cleansing_scenario import Scenario
 from tests.worker.scoring import start, work

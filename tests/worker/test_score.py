@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select
 
 from backend.core.catalogue import METHODS
-from backend.models import Job, Review, Run, Score, Scoring
+from backend.core.models import Job, Review, Run, Score, Scoring
 from tests.cleansing_scenario import Scenario
 from tests.engine import pretended_machine
 from tests.worker.scoring import queue_of, start, work

@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import select
 
 from backend.core.db import Database
+from backend.core.models import Job, JobLogLine, RunEpoch, User
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from backend.jobs import service as jobs
-from backend.models import Job, JobLogLine, RunEpoch, User
 from tests.factories import a_data_set, a_job, a_run
 from worker.jobs import JobCancelled, JobContext, perform
 from worker.pipeline.train import guessing

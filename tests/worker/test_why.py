@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, select, update
 
-from backend.models import Explanation, Job, Review, Suggestion
+from backend.core.models import Explanation, Job, Review, Suggestion
 from backend.review import why as asking
 from tests.cleansing_scenario import Scenario
 from tests.worker.scoring import queue_of, start, work

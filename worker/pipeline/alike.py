@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import insert, literal, select
 from sqlalchemy.orm import Session
 
-from backend.models import MapPoint, Review
+from backend.core.models import MapPoint, Review
 from worker import engine
 from worker.engine import EngineError, Images, Training
 from worker.jobs import JobContext

@@ -4,8 +4,8 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.core.models import DataSet, Version, images_of
 from backend.core.storage import Storage
-from backend.models import DataSet, Version, images_of
 from worker.engine import Images
 from worker.jobs import JobFailed
 

@@ -9,8 +9,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from backend.core import queue
+from backend.core.models import DataSet, Job, Review, Run, Score, Scoring
 from backend.core.storage import Storage
-from backend.models import DataSet, Job, Review, Run, Score, Scoring
 from worker import engine
 from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import delete
 
-from backend.models import Cleansing, Run, RunEpoch, Version
+from backend.core.models import Cleansing, Run, RunEpoch, Version
 from worker import engine
 from worker.engine import Recipe, Training
 from worker.engine.trajectory import write_whole

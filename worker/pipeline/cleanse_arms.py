@@ -8,8 +8,8 @@ import numpy.typing as npt
 from sqlalchemy import select
 
 from backend.core.db import Database
+from backend.core.models import Cleansing, DataSet, Image, Run
 from backend.core.storage import Storage
-from backend.models import Cleansing, DataSet, Image, Run
 from worker.engine import Images
 from worker.pipeline import arrays
 

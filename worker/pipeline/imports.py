@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import exists, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from backend.core.models import DataSet, Job
 from backend.core.settings import Settings
-from backend.models import DataSet, Job
 from worker.jobs import ClaimLost, JobContext, JobFailed, JobInterrupted
 from worker.pipeline.imports_files import Files, Found
 from worker.pipeline.imports_folder import open_folder

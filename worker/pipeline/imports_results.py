@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from backend.models import DataSet, Image, Refusal, Version
+from backend.core.models import DataSet, Image, Refusal, Version
 from worker.jobs import JobFailed
 from worker.pipeline.imports_files import Entry, Found, natural
 from worker.pipeline.imports_layout import only_one_class

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import bindparam, update
 
-from backend.models import MapPoint, Review
+from backend.core.models import MapPoint, Review
 from worker import engine
 from worker.jobs import JobContext, JobFailed
 from worker.pipeline import alike, arrays, machine

@@ -8,7 +8,7 @@ from sqlalchemy import delete
 from sqlalchemy import insert as insert_into
 from sqlalchemy.orm import Session
 
-from backend.models import Score, Scoring
+from backend.core.models import Score, Scoring
 from worker import engine
 from worker.engine import Images, ReplayDrift, Scores, Training
 from worker.jobs import JobContext, JobFailed

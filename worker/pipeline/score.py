@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from backend.models import Explanation, Image, MapPoint, Review, Run, Scoring, Suggestion
+from backend.core.models import Explanation, Image, MapPoint, Review, Run, Scoring, Suggestion
 from worker import engine
 from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext, JobFailed

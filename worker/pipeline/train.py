@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import delete
 
-from backend.models import Run, RunEpoch
+from backend.core.models import Run, RunEpoch
 from worker import engine
 from worker.engine import EpochReport, Images, Recipe
 from worker.jobs import JobContext, JobFailed

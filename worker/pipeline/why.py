@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from backend.core import queue
-from backend.models import Explanation, Job, Review, Scoring, Suggestion
+from backend.core.models import Explanation, Job, Review, Scoring, Suggestion
 from worker import engine
 from worker.engine import EngineError, Images, Readout, Training
 from worker.jobs import JobContext

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from backend import models
+from backend.core import models
 
 revision = "0001"
 down_revision = None

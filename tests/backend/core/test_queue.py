@@ -17,10 +17,10 @@ from sqlalchemy.exc import IntegrityError
 from backend.accounts import service as accounts
 from backend.core import queue
 from backend.core.db import Database, after_commit
+from backend.core.models import Base, Job, User
 from backend.core.settings import Settings
 from backend.jobs import sweep
 from backend.main import create_app
-from backend.models import Base, Job, User
 from tests import servers
 from tests.factories import a_job, a_user
 

@@ -9,8 +9,8 @@ from sqlalchemy import event, select
 
 from backend.accounts import service as accounts
 from backend.core.db import Database
+from backend.core.models import Cleansing, DataSet, Image, JobLogLine, Refusal, Run, User, Version
 from backend.core.storage import Storage
-from backend.models import Cleansing, DataSet, Image, JobLogLine, Refusal, Run, User, Version
 from tests.factories import a_data_set, a_job, a_review, a_run
 from tests.world import a_verdict, an_epoch, job_in
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from backend.core.models import now
 from backend.core.storage import Storage
-from backend.models import now
 
 HASH = "ab" * 32
 

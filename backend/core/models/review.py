@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
-from backend.models.base import Base, BigId, now
+from backend.core.models.base import Base, BigId, now
 
 
 class Review(Base):

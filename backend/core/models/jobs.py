@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, ColumnElement, ForeignKey, Index, Integer, St
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from backend.models.base import Base, BigId, now
+from backend.core.models.base import Base, BigId, now
 
 
 class Job(Base):

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, Integer, Select, String, Text, UniqueConstraint, and_, func, or_, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from backend.models.base import Base, BigId, now
+from backend.core.models.base import Base, BigId, now
 
 
 class DataSet(Base):
