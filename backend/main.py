@@ -30,12 +30,12 @@ from backend.core.db import Database, SessionDep
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from backend.datasets.service import forget_uploads
-from backend.failures import register_handlers
 from backend.jobs.sweep import Sweep
-from backend.protection import protect
-from backend.queries import refuse_unknown
-from backend.reference import REFUSALS, TAGS, Application, bearer, shape_of
-from backend.rendering import STATIC, page
+from backend.web.error_handlers import register_handlers
+from backend.web.middleware import protect
+from backend.web.openapi import REFUSALS, TAGS, Application, bearer, shape_of
+from backend.web.query_guard import refuse_unknown
+from backend.web.rendering import STATIC, page
 
 FEATURES = (backend.accounts, backend.datasets, backend.runs, backend.review, backend.cleansing, backend.jobs)
 site = APIRouter(include_in_schema=False)

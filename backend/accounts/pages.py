@@ -7,11 +7,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from backend.accounts import service
 from backend.accounts.dependencies import COOKIE, SignedInDep, UserDep, VisitorDep, refuse_foreign
-from backend.addresses import own_path
 from backend.core.db import SessionDep
 from backend.core.errors import Unauthenticated
 from backend.core.invocation import winnow
-from backend.rendering import page
+from backend.web.redirects import own_path
+from backend.web.rendering import page
 
 router = APIRouter(include_in_schema=False)
 

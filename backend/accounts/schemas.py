@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.bodies import Body
+from backend.web.request_body import Body
 
 
 class Person(BaseModel):

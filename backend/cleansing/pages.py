@@ -13,8 +13,8 @@ from backend.core.db import SessionDep
 from backend.core.errors import AppError, Invalid
 from backend.core.models import Cleansing, Job, Review, User, Version
 from backend.datasets import service as datasets
-from backend.rendering import page
 from backend.review import service as reviews
+from backend.web.rendering import page
 
 router = APIRouter(include_in_schema=False)
 

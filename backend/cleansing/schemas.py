@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.bodies import Body
 from backend.cleansing.service import FEWEST_SEEDS, MOST_SEEDS, USUAL_SEEDS
 from backend.jobs.schemas import JobOut
+from backend.web.request_body import Body
 
 
 class ClassCountOut(BaseModel):

@@ -62,7 +62,7 @@ def scores(
     format: Annotated[str | None, typer.Option(help="csv or parquet; as the output's name says, else csv.")] = None,  # noqa: A002 - the option's name
 ) -> None:
     """Write the scores of a run's training images as CSV or Parquet."""
-    from backend import downloads  # Parquet's library takes a moment to load
+    from backend.web import exports  # Parquet's library takes a moment to load
 
     chosen = format or (output.suffix.lstrip(".") if output and output.suffix.lstrip(".") in FORMATS else "csv")
     if chosen not in FORMATS:
@@ -71,9 +71,9 @@ def scores(
         review = runs.latest_review(session, runs.get(session, acting(session), run_id))
         rows = runs.score_rows(session, review)
         if chosen == "csv":
-            _write(output, (part.encode() for part in downloads.csv_text(runs.DOWNLOAD_COLUMNS, rows)))
+            _write(output, (part.encode() for part in exports.csv_text(runs.DOWNLOAD_COLUMNS, rows)))
         else:
-            _write(output, [downloads.parquet_bytes(runs.DOWNLOAD_COLUMNS, rows)])
+            _write(output, [exports.parquet_bytes(runs.DOWNLOAD_COLUMNS, rows)])
 
 
 def export_version(
@@ -82,12 +82,12 @@ def export_version(
     output: Output = None,
 ) -> None:
     """Write a version as a CSV manifest (path, label, split): what a training outside of Winnow needs."""
-    from backend import downloads
+    from backend.web import exports
 
     with transaction(write=False) as session:
         data_set = datasets.get(session, acting(session), data_set_id)
         rows = datasets.manifest(session, data_set, datasets.version(session, data_set, version))
-        _write(output, (part.encode() for part in downloads.csv_text(("path", "label", "split"), rows)))
+        _write(output, (part.encode() for part in exports.csv_text(("path", "label", "split"), rows)))
 
 
 def _source(path: Path | None, *, sample: bool, idx: bool) -> Source:

@@ -13,11 +13,11 @@ from backend.core.db import Database
 from backend.core.errors import Invalid, NotFound
 from backend.core.models import Review, Scoring
 from backend.core.settings import Settings
-from backend.rendering import duration
 from backend.runs import averages
 from backend.runs import service as runs
 from backend.runs.schemas import MOST_RUNS, CostOut, MethodOut, ScoringOptions
 from backend.terminal import say, show
+from backend.web.rendering import duration
 
 RunId = Annotated[int, typer.Argument(metavar="RUN", help="The run's number, as its address shows it: /runs/3 is 3.")]
 

@@ -31,9 +31,9 @@ from backend.datasets.schemas import (
     VersionOut,
 )
 from backend.datasets.uploads import UploadDep, UploadedForm
-from backend.downloads import CHUNK, csv_download, in_chunks
-from backend.forms import read_form
-from backend.reference import table
+from backend.web.exports import CHUNK, csv_download, in_chunks
+from backend.web.forms import read_form
+from backend.web.openapi import table
 
 router = APIRouter(prefix="/data-sets", tags=["data sets"])
 After = Annotated[int | None, Query(description="Cursor: `next` of the page before.")]

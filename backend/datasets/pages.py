@@ -14,9 +14,9 @@ from backend.datasets import api, service, versions
 from backend.datasets.api import After, Kind
 from backend.datasets.schemas import ImportPageForm, Source
 from backend.datasets.uploads import UploadDep
-from backend.forms import read_form
-from backend.rendering import page
 from backend.runs import service as runs
+from backend.web.forms import read_form
+from backend.web.rendering import page
 
 router = APIRouter(include_in_schema=False)
 HASH = re.compile(r"[0-9a-f]{64}")

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.bodies import Body
 from backend.jobs.schemas import JobOut
+from backend.web.request_body import Body
 
 
 class Source(Body):

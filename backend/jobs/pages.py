@@ -6,12 +6,12 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from backend.accounts.dependencies import OwnerDep, UserDep
-from backend.addresses import own_path, path_of
 from backend.core.db import SessionDep
 from backend.core.errors import Conflict
 from backend.jobs import service
 from backend.jobs.schemas import State
-from backend.rendering import page
+from backend.web.redirects import own_path, path_of
+from backend.web.rendering import page
 
 router = APIRouter(prefix="/jobs", include_in_schema=False)
 

@@ -16,13 +16,13 @@ from backend.core.catalogue import METHODS, SECOND
 from backend.core.db import SessionDep
 from backend.core.errors import Invalid
 from backend.core.models import SMALL_PIXELS, DataSet, Job, Review, User
-from backend.rendering import page
 from backend.review import counting, decisions, filtering, listing, orders, parts, people, present, service, undoing, why, wording
 from backend.review.acts import Act, Choice
 from backend.review.filtering import Known
 from backend.review.schemas import ProgressOut, WhyOut
 from backend.review.view import PAGE_SIZES, SCROLLING, View
 from backend.runs import averages
+from backend.web.rendering import page
 
 router = APIRouter(prefix="/reviews", include_in_schema=False)
 

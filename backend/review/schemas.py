@@ -5,9 +5,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from backend.bodies import Body
 from backend.jobs.schemas import JobOut
 from backend.runs.schemas import MemberOut
+from backend.web.request_body import Body
 
 ClientKey = Field(min_length=1, max_length=36, description="Made by the client, best a random UUID: the same key again changes nothing.")
 Seen = Field(

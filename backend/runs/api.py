@@ -12,9 +12,7 @@ from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.core.db import SessionDep
 from backend.core.models import Job, Review, Run, Scoring, User
 from backend.datasets import service as datasets
-from backend.downloads import CHUNK, csv_download, in_chunks, parquet_download
 from backend.jobs.schemas import JobOut
-from backend.reference import table
 from backend.runs import averages, service
 from backend.runs.schemas import (
     EpochOut,
@@ -28,6 +26,8 @@ from backend.runs.schemas import (
     ScoringOptions,
     ScoringOut,
 )
+from backend.web.exports import CHUNK, csv_download, in_chunks, parquet_download
+from backend.web.openapi import table
 
 router = APIRouter(tags=["runs"])
 After = Annotated[int | None, Query(description="Cursor: `next` of the page before.")]

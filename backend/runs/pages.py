@@ -14,11 +14,11 @@ from backend.core.db import SessionDep
 from backend.core.models import DataSet, Run, User, Version
 from backend.core.storage import Storage
 from backend.datasets import service as datasets
-from backend.forms import read_form
-from backend.refusals import wrong
-from backend.rendering import page
 from backend.runs import api, averages, schemas, service
 from backend.runs.schemas import EpochOut, RunOptions, ScoringOptions
+from backend.web.forms import read_form
+from backend.web.rendering import page
+from backend.web.validation_messages import wrong
 
 router = APIRouter(include_in_schema=False)
 

@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from backend.bodies import Body
 from backend.core.catalogue import METHODS, MethodName
 from backend.jobs.schemas import JobOut
+from backend.web.request_body import Body
 
 # Name → what a person reads. The engine has the same names; the web must not import it (torch).
 NETWORKS = {

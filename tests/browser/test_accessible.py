@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from backend.core.db import Database
 from backend.core.models import User
 from backend.core.storage import Storage
-from tests.backend.test_every_page import filled, pages
+from tests.backend.web.test_every_page import filled, pages
 from tests.browser.conftest import PageErrors
 from tests.world import World, a_world
 

@@ -9,12 +9,12 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from backend import protection
 from backend.accounts.dependencies import COOKIE
 from backend.core.db import Database
 from backend.core.models import User
 from backend.core.settings import Settings
 from backend.core.storage import Storage
+from backend.web import middleware
 from tests.asgi import form, send_in_pieces
 from tests.factories import a_data_set
 from tests.routes import PUBLIC, UNSAFE, addresses
@@ -139,16 +139,16 @@ def test_every_kind_of_answer_carries_the_security_headers(app: FastAPI, client:
         ("DELETE", "/api/v1/data-sets/1"): 204,
     }
     answers = [(client.request(*kind, follow_redirects=False), status) for kind, status in kinds.items()]
-    answers.append((client.post("/account/tokens", content=b"x" * (protection.ORDINARY_BYTES + 1)), 413))
+    answers.append((client.post("/account/tokens", content=b"x" * (middleware.ORDINARY_BYTES + 1)), 413))
     for answer, status in answers:
         assert answer.status_code == status, answer.request.url
-        for name, value in protection.HEADERS.items():
+        for name, value in middleware.HEADERS.items():
             expected = answer.headers[name] if name == "Cache-Control" else value
             assert answer.headers[name] == expected, (answer.request.url, name)
 
 
 def test_the_policy_allows_no_inline_script_or_style_and_no_other_host() -> None:
-    policy = protection.HEADERS["Content-Security-Policy"]
+    policy = middleware.HEADERS["Content-Security-Policy"]
     assert "unsafe" not in policy
     assert "http" not in policy
     assert "*" not in policy
@@ -181,7 +181,7 @@ def test_no_static_address_leads_out_of_the_static_files(client: TestClient) -> 
 
 # ── bodies ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-TOO_MUCH = b"x" * (protection.ORDINARY_BYTES + 1)
+TOO_MUCH = b"x" * (middleware.ORDINARY_BYTES + 1)
 
 
 def test_a_body_that_announces_too_much_is_refused_unread(app: FastAPI, client: TestClient) -> None:
@@ -219,7 +219,7 @@ def test_only_the_two_addresses_that_take_uploads_take_large_bodies(app: FastAPI
     assert (answer.status, answer.pieces_read) == (413, 3)
 
 
-@pytest.mark.parametrize("path", protection.UPLOADS)
+@pytest.mark.parametrize("path", middleware.UPLOADS)
 def test_an_upload_that_announces_too_much_is_refused_unread(app: FastAPI, client: TestClient, path: str) -> None:
     headers = {**cookie_of(client), **FORM, "Content-Length": str(UPLOAD_BYTES + 1)}
     answer = send_in_pieces(app, path, headers, [b"x"])
@@ -227,7 +227,7 @@ def test_an_upload_that_announces_too_much_is_refused_unread(app: FastAPI, clien
     assert b"WINNOW_MAX_UPLOAD_BYTES" in answer.body
 
 
-@pytest.mark.parametrize("path", protection.UPLOADS)
+@pytest.mark.parametrize("path", middleware.UPLOADS)
 def test_an_upload_that_announces_nothing_is_counted_and_leaves_no_file(
     app: FastAPI, client: TestClient, storage: Storage, path: str
 ) -> None:
@@ -241,7 +241,7 @@ def test_an_upload_that_announces_nothing_is_counted_and_leaves_no_file(
     assert uploads(storage) == []
 
 
-@pytest.mark.parametrize("path", protection.UPLOADS)
+@pytest.mark.parametrize("path", middleware.UPLOADS)
 def test_an_upload_is_not_read_before_it_is_clear_who_sends_it(
     app: FastAPI, reviewer_client: TestClient, storage: Storage, path: str
 ) -> None:
@@ -267,7 +267,7 @@ def writer_gets_in(settings: Settings) -> Callable[[int], None]:
     return try_to_write
 
 
-@pytest.mark.parametrize("path", protection.UPLOADS)
+@pytest.mark.parametrize("path", middleware.UPLOADS)
 def test_a_slow_upload_keeps_nobody_from_writing(app: FastAPI, client: TestClient, settings: Settings, path: str) -> None:
     body = form(("csrf_token", None, client.headers["X-CSRF-Token"].encode()), ("file", "a.zip", b"PK" * 10_000))
     pieces = [body[start : start + 5_000] for start in range(0, len(body), 5_000)]

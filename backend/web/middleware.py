@@ -6,9 +6,9 @@ from secure import ContentSecurityPolicy, ReferrerPolicy, Secure, XContentTypeOp
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backend import failures
 from backend.core.errors import AppError
 from backend.core.settings import Settings
+from backend.web import error_handlers
 
 # A request that carries no upload stays small, whatever it is.
 ORDINARY_BYTES = 2 * 2**20
@@ -49,7 +49,7 @@ def protect(app: FastAPI, settings: Settings) -> None:
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
-    response = failures.unexpected(request, error)
+    response = error_handlers.unexpected(request, error)
     _add(response.headers)
     return response
 
@@ -99,7 +99,7 @@ class LimitBody:
                 _check(_announced(request), ORDINARY_BYTES, TOO_LARGE)
                 replay = await _whole(receive)
         except TooLarge as error:
-            await failures.respond(request, error)(scope, receive, send)
+            await error_handlers.respond(request, error)(scope, receive, send)
             return
         if replay is not None:
             await self.app(scope, replay, send)

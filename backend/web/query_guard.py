@@ -8,7 +8,7 @@ from fastapi.dependencies.utils import get_flat_params, get_validation_alias
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
-from backend.refusals import unknown
+from backend.web.validation_messages import unknown
 
 
 # Async, because FastAPI would send a plain function to another thread.

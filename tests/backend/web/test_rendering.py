@@ -8,10 +8,10 @@ from fastapi.testclient import TestClient
 from jinja2 import UndefinedError
 from markupsafe import escape
 
-from backend import rendering
 from backend.core.db import Database
 from backend.core.text import tidy
-from backend.rendering import about, counted, duration, environment, localtime, number, percent, points, static_version
+from backend.web import rendering
+from backend.web.rendering import about, counted, duration, environment, localtime, number, percent, points, static_version
 from tests.factories import a_data_set
 from tests.world import HOSTILE
 

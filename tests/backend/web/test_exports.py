@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from backend.core.db import Database
 from backend.core.models import Refusal
-from backend.downloads import CHUNK, FORMULA_STARTS, csv_download, csv_text, in_chunks, parquet_bytes, parquet_download, safe_cell
+from backend.web.exports import CHUNK, FORMULA_STARTS, csv_download, csv_text, in_chunks, parquet_bytes, parquet_download, safe_cell
 from tests.factories import a_data_set
 from tests.world import HOSTILE
 
@@ -92,7 +92,7 @@ def test_parquet_without_rows_has_its_columns() -> None:
 
 
 def test_parquet_of_many_rows_is_written_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.downloads.ROW_GROUP", 10)
+    monkeypatch.setattr("backend.web.exports.ROW_GROUP", 10)
     file = pyarrow.parquet.ParquetFile(io.BytesIO(parquet_bytes({"id": "int64"}, ((number,) for number in range(25)))))
     assert file.num_row_groups == 3
     assert file.read()["id"].to_pylist() == list(range(25))

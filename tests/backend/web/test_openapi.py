@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from backend.core.db import Database
 from backend.core.models import User
 from backend.core.storage import Storage
-from backend.reference import Problem, shape_of
+from backend.web.openapi import Problem, shape_of
 from tests.routes import UNSAFE, addresses
 from tests.world import World, a_world
 

@@ -12,10 +12,10 @@ from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 
 from backend.accounts.dependencies import perhaps_signed_in
-from backend.addresses import login_address, path_of
 from backend.core.errors import AppError, DiskFull, Invalid, NotFound, Unauthenticated, Unavailable
-from backend.refusals import wrong
-from backend.rendering import page
+from backend.web.redirects import login_address, path_of
+from backend.web.rendering import page
+from backend.web.validation_messages import wrong
 
 logger = logging.getLogger(__name__)
 NOTHING_HERE = "There is nothing at this address."
@@ -27,7 +27,7 @@ NO_ANSWER = "The database does not answer. Nothing was changed; try again in a m
 
 
 def register_handlers(app: FastAPI) -> None:
-    """Every failure ends in `respond`. What nobody foresaw is registered by backend.protection."""
+    """Every failure ends in `respond`. What nobody foresaw is registered by backend.web.middleware."""
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -113,7 +113,7 @@ def _database(request: Request, error: Exception) -> Response:
 
 
 def _unstorable(request: Request, error: Exception) -> Response:
-    """What PostgreSQL refuses to keep; bodies are checked before (backend/bodies.py), addresses are not."""
+    """What PostgreSQL refuses to keep; bodies are checked before (backend/web/request_body.py), addresses are not."""
     if isinstance(error, DataError) and getattr(error.orig, "sqlstate", "") == OUT_OF_RANGE:
         return respond(request, NotFound(TOO_LARGE))
     logger.warning("%s %s: the database refused a value: %s", request.method, request.url.path, error)
