@@ -27,9 +27,9 @@ from PIL import Image as Picture
 from playwright.sync_api import Page, sync_playwright
 
 from backend.accounts import service as accounts
+from backend.cli.supervisor import running_address
 from backend.core.db import Database
 from backend.core.settings import Settings
-from backend.processes import running_address
 from benchmarks import _data
 
 GOAL = 2.0

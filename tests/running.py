@@ -14,10 +14,10 @@ import psutil
 from sqlalchemy import func, select
 
 from backend.accounts import service as accounts
+from backend.cli.supervisor import running_address
 from backend.core.db import Database
 from backend.core.models import Job, JobLogLine, User
 from backend.core.settings import Settings
-from backend.processes import running_address
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "backend.cli")

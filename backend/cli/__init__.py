@@ -9,8 +9,8 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from typer.core import TyperGroup
 
 from backend.cli import data, demo, jobs, people, scoring, serving
+from backend.cli.console import say
 from backend.core.errors import AppError
-from backend.terminal import say
 
 ABOUT = "Find the training images that hurt an image classifier. Settings are environment variables: docs/operations.md."
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.orm import Session
 
-from backend import processes
-from backend.cli import jobs
+from backend.cli import jobs, supervisor
+from backend.cli.console import say, show
 from backend.cli.opening import acting, is_running, make_settings, opened, serving, transaction
 from backend.core.db import Database
 from backend.core.errors import Invalid, NotFound
@@ -19,7 +19,6 @@ from backend.core.settings import Settings
 from backend.datasets import service as datasets
 from backend.datasets.schemas import Source
 from backend.runs import service as runs
-from backend.terminal import say, show
 
 FORMATS = ("csv", "parquet")
 FIRST_REFUSALS = 5
@@ -115,7 +114,7 @@ def _follow(settings: Settings, database: Database, data_set_id: int, job_id: in
             raise NotFound("The data set was deleted meanwhile.")
         _say_refusals(session, data_set)
         show(("", ""), _found(session, data_set))
-    say(f"The next step, training, is there: {processes.address(serving(settings))}/datasets/{data_set_id}")
+    say(f"The next step, training, is there: {supervisor.address(serving(settings))}/datasets/{data_set_id}")
 
 
 def _found(session: Session, data_set: DataSet) -> list[tuple[str, Any]]:

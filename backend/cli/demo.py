@@ -11,14 +11,14 @@ from typing import Annotated, Any
 
 import typer
 
-from backend import demo as journey
-from backend import processes
+from backend.cli import journey
+from backend.cli import supervisor as processes
+from backend.cli.client import Json
+from backend.cli.console import console, say
 from backend.cli.opening import make_settings, opened
 from backend.cli.serving import Host, Port
-from backend.client import Json
 from backend.core.db import Database
 from backend.core.settings import Settings
-from backend.terminal import console, say
 
 INTERRUPTED = 130
 

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
+from backend.cli.client import ENDED, JobEnded
+from backend.cli.console import bar, say, show
 from backend.cli.opening import acting, is_running, make_settings, transaction
-from backend.client import ENDED, JobEnded
 from backend.core.db import Database
 from backend.core.errors import Invalid
 from backend.core.invocation import winnow
 from backend.core.models import Job
 from backend.jobs import service
-from backend.terminal import bar, say, show
 
 app = typer.Typer(no_args_is_help=True, help="Queued and running work.")
 POLL_SECONDS = 0.3

@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from backend import migrations, processes
+from backend import migrations
 from backend.accounts import service as accounts
+from backend.cli import supervisor
 from backend.core import queue
 from backend.core.db import Database
 from backend.core.models import User
@@ -48,10 +49,10 @@ def acting(session: Session) -> User:
 
 def serving(settings: Settings) -> Settings:
     """The settings with the address where this folder is served right now, if it is."""
-    where = processes.running_address(settings)
+    where = supervisor.running_address(settings)
     return settings.model_copy(update={"public_url": where}) if where else settings
 
 
 def is_running(settings: Settings) -> bool:
     """Whether somebody is there to do a job. Where the broker is a server of its own, workers are too, and not ours to look for."""
-    return bool(settings.broker_url) or processes.running_address(settings) is not None
+    return bool(settings.broker_url) or supervisor.running_address(settings) is not None

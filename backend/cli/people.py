@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from backend.accounts import service as accounts
+from backend.cli.console import say, show
+from backend.cli.journey import login_link as make_link
 from backend.cli.opening import acting, make_settings, opened, serving, transaction
-from backend.demo import login_link as make_link
-from backend.terminal import say, show
 
 users = typer.Typer(no_args_is_help=True, help="The people who may sign in.")
 tokens = typer.Typer(no_args_is_help=True, help="Tokens for programs that use the API.")

@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from backend.cli import jobs
+from backend.cli.console import say, show
 from backend.cli.opening import acting, is_running, make_settings, opened, transaction
 from backend.core.db import Database
 from backend.core.errors import Invalid, NotFound
@@ -16,7 +17,6 @@ from backend.core.settings import Settings
 from backend.runs import averages
 from backend.runs import service as runs
 from backend.runs.schemas import MOST_RUNS, CostOut, MethodOut, ScoringOptions
-from backend.terminal import say, show
 from backend.web.rendering import duration
 
 RunId = Annotated[int, typer.Argument(metavar="RUN", help="The run's number, as its address shows it: /runs/3 is 3.")]

@@ -12,13 +12,14 @@ import typer
 import uvicorn
 from kombu.exceptions import OperationalError
 
-from backend import migrations, processes
+from backend import migrations
+from backend.cli import supervisor
+from backend.cli.console import say
 from backend.cli.opening import make_settings
 from backend.core import queue
 from backend.core.errors import Conflict
 from backend.core.invocation import winnow
 from backend.core.settings import Settings
-from backend.terminal import say
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 unless set (WINNOW_HOST).")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 8000 unless set (WINNOW_PORT); 0 is any free one.")]
@@ -27,10 +28,10 @@ Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen
 def up(host: Host = None, port: Port = None) -> None:
     """Start broker, worker and web together; Ctrl-C stops all three."""
 
-    def started(_: processes.Supervisor, serving: Settings) -> None:
-        say(f"Winnow listens at {processes.address(serving)} (logs: {serving.home / 'logs'}). A login link: {winnow()} login-link")
+    def started(_: supervisor.Supervisor, serving: Settings) -> None:
+        say(f"Winnow listens at {supervisor.address(serving)} (logs: {serving.home / 'logs'}). A login link: {winnow()} login-link")
 
-    processes.up(make_settings(host=host, port=port), say, started)
+    supervisor.up(make_settings(host=host, port=port), say, started)
 
 
 def serve(
@@ -48,8 +49,8 @@ def serve(
     if door is not None:
         uvicorn.Server(made).run(sockets=[socket.socket(fileno=door)])
         return
-    with processes.listen(settings.host, settings.port) as listening:
-        say(f"Winnow's web listens at {processes.address(settings)}.")
+    with supervisor.listen(settings.host, settings.port) as listening:
+        say(f"Winnow's web listens at {supervisor.address(settings)}.")
         uvicorn.Server(made).run(sockets=[listening])
 
 
@@ -90,7 +91,7 @@ def health(web: Annotated[bool, typer.Option("--web", help="Ask the web, not the
 
 
 def _ask_web(settings: Settings) -> None:
-    where = processes.running_address(settings) or processes.address(settings.model_copy(update={"public_url": ""}))
+    where = supervisor.running_address(settings) or supervisor.address(settings.model_copy(update={"public_url": ""}))
     try:
         httpx2.get(f"{where}/health", timeout=10, trust_env=False).raise_for_status()
     except httpx2.HTTPError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backend import processes
+from backend.cli import supervisor as processes
 from backend.core.errors import Conflict
 from backend.core.settings import Settings
 
@@ -21,7 +21,7 @@ from backend.core.settings import Settings
 SUPERVISE = """
 import sys
 from pathlib import Path
-from backend.processes import Child, Supervisor
+from backend.cli.supervisor import Child, Supervisor
 home = Path(sys.argv[1])
 sleeper = "import os, subprocess, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()} '); "
 parent = sleeper + "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); time.sleep(600)"

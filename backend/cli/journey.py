@@ -14,13 +14,13 @@ from typing import Any
 from sqlalchemy import select, update
 
 from backend.accounts import service as accounts
-from backend.client import Client, Json, Refused
+from backend.cli.client import Client, Json, Refused
+from backend.cli.console import bar, say
+from backend.cli.supervisor import address
 from backend.core.db import Database
 from backend.core.invocation import winnow
 from backend.core.models import DataSet, Image
 from backend.core.settings import Settings
-from backend.processes import address
-from backend.terminal import bar, say
 
 TOKEN_NAME = "winnow demo"  # noqa: S105 - the name of a token, not a secret
 STEPS = ("data_set", "run", "review")

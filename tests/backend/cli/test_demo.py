@@ -7,9 +7,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from backend import demo
+from backend.cli import journey as demo
+from backend.cli.client import Client, JobEnded, Refused
 from backend.cli.demo import _source
-from backend.client import Client, JobEnded, Refused
 from backend.core.db import Database
 from backend.core.models import DataSet, Image, Job, Suggestion, User
 from backend.core.settings import Settings

@@ -17,8 +17,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner, Result
 
-from backend import processes
-from backend.cli import app
+from backend.cli import app, supervisor
 from backend.core.db import Database
 from backend.core.models import Credential, DataSet, Image, Job, JobLogLine, Refusal, Review, Run, User, Version, VersionChange
 from backend.core.settings import Settings
@@ -66,8 +65,8 @@ def a_running_winnow(home: Path, database: Database, end: Callable[[Session, Job
                     end(session, job)
                     return
 
-    with processes._only_one(Settings(home=home)):
-        processes._note_address(Settings(home=home, port=8123))
+    with supervisor._only_one(Settings(home=home)):
+        supervisor._note_address(Settings(home=home, port=8123))
         worker = threading.Thread(target=work)
         worker.start()
         yield
@@ -330,8 +329,8 @@ def test_a_job_that_has_ended_can_not_be_cancelled(winnow: Winnow, database: Dat
 
 def test_a_login_link_leads_to_where_this_folder_is_served(winnow: Winnow, database: Database, home: Path) -> None:
     assert winnow("login-link").stdout.startswith("http://127.0.0.1:8000/?token=")
-    with processes._only_one(Settings(home=home)):
-        processes._note_address(Settings(home=home, port=8123))
+    with supervisor._only_one(Settings(home=home)):
+        supervisor._note_address(Settings(home=home, port=8123))
         assert winnow("login-link").stdout.startswith("http://127.0.0.1:8123/?token=")
 
 
@@ -407,7 +406,7 @@ def test_health_says_when_the_broker_or_the_schema_is_missing(winnow: Winnow, ho
 
 def test_health_is_well_with_a_database_and_a_broker(winnow: Winnow, database: Database, home: Path) -> None:
     settings = Settings(home=home)
-    broker = processes.Child("broker", processes.broker_command(settings), home / "broker.log", {})
+    broker = supervisor.Child("broker", supervisor.broker_command(settings), home / "broker.log", {})
     broker.start()
     try:
         deadline = time.monotonic() + 10
