@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, Invalid
 from backend.core.models import DataSet, Decision, Review, Suggestion, User, now
-from backend.review import listing, service
+from backend.review import service
+from backend.review.queue import queue_pages
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def repeated(session: Session, review: Review, user: User, client_key: str) -> A
     user_id, count = first
     if user_id != user.id:
         raise Conflict("This key was used for another person's decision. Nothing was changed.")
-    ids = session.scalars(select(Decision.image_id).where(mine).limit(listing.MOST_CHANGES)).all()
-    return Act(listing.of_images(session, review, ids), count)
+    ids = session.scalars(select(Decision.image_id).where(mine).limit(queue_pages.MOST_CHANGES)).all()
+    return Act(queue_pages.of_images(session, review, ids), count)
 
 
 def row_key(image_id: Any) -> ColumnElement[str]:
@@ -129,4 +130,4 @@ def _put_in_force(
 def changed(session: Session, review: Review, change: int) -> list[Row[Any]]:
     """The suggestions that this change touched; none of them when they are many."""
     session.flush()
-    return (listing.changes_since(session, review, change - 1) or [])[: listing.MOST_CHANGES]
+    return (queue_pages.changes_since(session, review, change - 1) or [])[: queue_pages.MOST_CHANGES]

@@ -10,12 +10,15 @@ from backend.core.db import SessionDep
 from backend.core.errors import Invalid
 from backend.core.models import Job, Review, User
 from backend.jobs.schemas import JobOut
-from backend.review import counting, decisions, filtering, listing, maps, parts, people, schemas, service, undoing, why
+from backend.review import decisions, maps, people, schemas, service, undoing, why
 from backend.review.acts import Choice
-from backend.review.filtering import Filters
 from backend.review.maps import Layout
-from backend.review.orders import Order
 from backend.review.present import cards, groups_out, history_out, outcome, parts_out, progress, stopping_out, why_out
+from backend.review.queue import counts as counting
+from backend.review.queue import filters as filtering
+from backend.review.queue import queue_pages, shares
+from backend.review.queue.filters import Filters
+from backend.review.queue.orderings import Order
 from backend.runs import averages
 
 router = APIRouter(prefix="/reviews", tags=["review"])
@@ -96,7 +99,7 @@ def suggestions(
     order: Order = "queue",
     after: Annotated[int, Query(ge=0)] = 0,
     before: Annotated[int | None, Query(ge=1)] = None,
-    limit: Annotated[int, Query(ge=1, le=listing.LARGEST_PAGE)] = 100,
+    limit: Annotated[int, Query(ge=1, le=queue_pages.LARGEST_PAGE)] = 100,
 ) -> schemas.SuggestionsOut:
     """Suggestions behind rank `after` (or ahead of rank `before`) in the chosen order, through filters.
 
@@ -104,7 +107,7 @@ def suggestions(
     """
     review = service.get(session, user, review_id)
     filtering.check(filters, filtering.known(session, user, review))
-    page = listing.page(session, review, order=order, filters=filters, after=after, before=before, limit=limit)
+    page = queue_pages.page(session, review, order=order, filters=filters, after=after, before=before, limit=limit)
     items = cards(session, user, review, page.items, order)
     return schemas.SuggestionsOut.model_construct(
         items=items,
@@ -118,12 +121,12 @@ def images(
     review_id: int,
     session: SessionDep,
     user: UserDep,
-    image_id: Annotated[list[int], Query(min_length=1, max_length=listing.LARGEST_PAGE)],
+    image_id: Annotated[list[int], Query(min_length=1, max_length=queue_pages.LARGEST_PAGE)],
     order: Order = "queue",
 ) -> schemas.SuggestionsByImage:
     """How these images stand now, in order of the queue."""
     review = service.get(session, user, review_id)
-    rows = listing.of_images(session, review, image_id)
+    rows = queue_pages.of_images(session, review, image_id)
     return schemas.SuggestionsByImage.model_construct(items=cards(session, user, review, rows, order))
 
 
@@ -131,7 +134,7 @@ def images(
 def show_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
     """Which validation images it makes worse and better, if that is worked out, and which training images look like it."""
     review = service.get(session, user, review_id)
-    listing.of_images(session, review, [image_id])
+    queue_pages.of_images(session, review, [image_id])
     return why_out(session, user, review, image_id, why.look(session, review, image_id))
 
 
@@ -146,7 +149,7 @@ def ask_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -
 def show_history(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.HistoryOut:
     """Who decided what, and when, the latest first; also what was replaced or taken back."""
     review = service.get(session, user, review_id)
-    listing.of_images(session, review, [image_id])
+    queue_pages.of_images(session, review, [image_id])
     return history_out(session, user, review, image_id)
 
 
@@ -227,7 +230,7 @@ def show_parts(review_id: int, session: SessionDep, user: UserDep) -> list[schem
 def take_part(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.PartOut]:
     """Share the queue with the others who take a part; then look at `part=<your id>`. Repeating it changes nothing."""
     review = service.get(session, user, review_id)
-    parts.take(session, user, review)
+    shares.take(session, user, review)
     return parts_out(session, review)
 
 
@@ -235,7 +238,7 @@ def take_part(review_id: int, session: SessionDep, user: UserDep) -> list[schema
 def leave_part(review_id: int, user_id: int, session: SessionDep, user: UserDep) -> list[schemas.PartOut]:
     """The others share it; decisions stay. Another person's part: owners only."""
     review = service.get(session, user, review_id)
-    parts.leave(session, user, review, user_id)
+    shares.leave(session, user, review, user_id)
     return parts_out(session, review)
 
 
@@ -245,7 +248,7 @@ def changes(
 ) -> schemas.ChangesOut:
     """What anybody decided after change number `since`."""
     review = service.get(session, user, review_id)
-    rows = listing.changes_since(session, review, since)
+    rows = queue_pages.changes_since(session, review, since)
     return schemas.ChangesOut(
         items=cards(session, user, review, rows or [], order),
         reload=rows is None,

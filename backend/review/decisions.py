@@ -9,9 +9,11 @@ from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, Invalid
 from backend.core.models import Review, Suggestion, User
-from backend.review import filtering, listing, service, wording
+from backend.review import service, wording
 from backend.review.acts import Act, Choice, changed, locked, record, repeated
-from backend.review.filtering import Filters
+from backend.review.queue import filters as filtering
+from backend.review.queue import queue_pages
+from backend.review.queue.filters import Filters
 
 MOST_IMAGES = 5_000
 
@@ -32,7 +34,7 @@ def decide(session: Session, user: User, review: Review, image_id: int, choice: 
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
         return again
-    suggestion = listing.of_images(session, review, [image_id])[0]
+    suggestion = queue_pages.of_images(session, review, [image_id])[0]
     if choice.action == "relabel" and choice.label == suggestion.label:
         raise Invalid("The image already has this label. Keep it, or choose another class.")
     this = [Suggestion.review_id == review.id, Suggestion.image_id == image_id]
@@ -44,7 +46,7 @@ def decide(session: Session, user: User, review: Review, image_id: int, choice: 
     ):
         raise Overtaken(_overtaken(session, user, review, suggestion), suggestion)
     record(session, user, review, this, choice, client_key, batch=False)
-    return Act(listing.of_images(session, review, [image_id]), 1)
+    return Act(queue_pages.of_images(session, review, [image_id]), 1)
 
 
 def _unseen(user: User, choice: Choice, seen: int) -> ColumnElement[bool]:
@@ -58,7 +60,7 @@ def _unseen(user: User, choice: Choice, seen: int) -> ColumnElement[bool]:
 
 
 def _overtaken(session: Session, user: User, review: Review, suggestion: Row[Any]) -> str:
-    name = listing.names_of(session, [suggestion]).get(suggestion.decided_by)
+    name = queue_pages.names_of(session, [suggestion]).get(suggestion.decided_by)
     label = suggestion.decision_label
     class_name = None if label is None else service.data_set_of(session, user, review).class_names[label]
     return wording.overtaken(name, suggestion.decision, class_name)
@@ -76,7 +78,7 @@ def decide_many(
         return again
     if not 0 < len(image_ids) <= MOST_IMAGES:
         raise Invalid(f"Select at least one image, and at most {MOST_IMAGES:,}.")
-    listing.of_images(session, review, image_ids)
+    queue_pages.of_images(session, review, image_ids)
     where = [Suggestion.review_id == review.id, Suggestion.image_id.in_(set(image_ids))]
     return _record_batch(session, user, review, where, choice, client_key, seen)
 

@@ -16,11 +16,12 @@ from backend.core.catalogue import METHODS, SECOND
 from backend.core.db import SessionDep
 from backend.core.errors import Invalid
 from backend.core.models import SMALL_PIXELS, DataSet, Job, Review, User
-from backend.review import counting, decisions, filtering, listing, orders, parts, people, present, service, undoing, why, wording
+from backend.review import decisions, people, present, service, undoing, why, wording
 from backend.review.acts import Act, Choice
-from backend.review.filtering import Known
+from backend.review.queue import counts, filters, orderings, queue_pages, shares
+from backend.review.queue.filters import Known
+from backend.review.queue.view_state import PAGE_SIZES, SCROLLING, View
 from backend.review.schemas import ProgressOut, WhyOut
-from backend.review.view import PAGE_SIZES, SCROLLING, View
 from backend.runs import averages
 from backend.web.rendering import page
 
@@ -37,11 +38,11 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
     if review.state != "ready":
         return _waiting(request, session, user, review)
     data_set = service.data_set_of(session, user, review)
-    known = filtering.known(session, user, review)
+    known = filters.known(session, user, review)
     view = View.read(request.query_params, known)
     progress = present.progress(session, user, review)
     in_view, bulk_count = _counts(session, review, view, progress)
-    found = listing.page(
+    found = queue_pages.page(
         session, review, order=view.order, filters=view.filters, after=view.after, before=view.before, limit=view.size, matching=in_view
     )
     if not found.items and (view.after or view.before):
@@ -74,11 +75,11 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
     if review.state != "ready":
         return _waiting(request, session, user, review)
     data_set = service.data_set_of(session, user, review)
-    known = filtering.known(session, user, review)
+    known = filters.known(session, user, review)
     view = View.read(request.query_params, known)
-    row = listing.at_rank(session, review, view.order, view.at) if view.at else None
+    row = queue_pages.at_rank(session, review, view.order, view.at) if view.at else None
     if row is None:
-        row = listing.next_undecided(session, review, view.order, view.filters, 0)
+        row = queue_pages.next_undecided(session, review, view.order, view.filters, 0)
         if row is not None and view.at:
             view.note("There is no suggestion at that rank; this is the next one to decide.")
     _say_if_outdated(session, user, review, view)
@@ -87,8 +88,8 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
         return page(request, "review/finished.html", **context)
     item = present.cards(session, user, review, [row], view.order)[0]
     around = {
-        "after": listing.page(session, review, order=view.order, filters=view.filters, after=item.rank, limit=1).items,
-        "before": listing.page(session, review, order=view.order, filters=view.filters, before=item.rank, limit=1).items,
+        "after": queue_pages.page(session, review, order=view.order, filters=view.filters, after=item.rank, limit=1).items,
+        "before": queue_pages.page(session, review, order=view.order, filters=view.filters, before=item.rank, limit=1).items,
     }
     ranks = {side: _rank(session, review, view, rows[0]) if rows else None for side, rows in around.items()}
     return page(
@@ -108,7 +109,7 @@ def confusion(review_id: int, request: Request, session: SessionDep, user: UserD
     """Which classes are taken for which, each pair a link to its images."""
     review = service.get(session, user, review_id)
     data_set = service.data_set_of(session, user, review)
-    mixed = [row for row in counting.confusion(session, review) if row[0] != row[1]]
+    mixed = [row for row in counts.confusion(session, review) if row[0] != row[1]]
     return page(request, "review/confusion.html", review=review, data_set=data_set, rows=mixed[:MOST_PAIRS], pairs=len(mixed))
 
 
@@ -160,9 +161,9 @@ def share(
     """Take a part of the queue and go to it; or give one back: `leaves` says whose."""
     review = service.get(session, user, review_id)
     if leaves is None:
-        parts.take(session, user, review)
+        shares.take(session, user, review)
         return RedirectResponse(f"/reviews/{review.id}?part={user.id}", 303)
-    parts.leave(session, user, review, leaves)
+    shares.leave(session, user, review, leaves)
     return RedirectResponse(f"/reviews/{review.id}/standing", 303)
 
 
@@ -182,7 +183,7 @@ def decide(
 ) -> RedirectResponse:
     """Decide without JavaScript, on one image, on the ticked ones, or on the whole view; then back to where the form stood."""
     review = service.get(session, user, review_id)
-    known = filtering.known(session, user, review)
+    known = filters.known(session, user, review)
     if action == "suggested" and image_id:
         choice = _suggested(session, review, image_id[0])
     else:
@@ -226,7 +227,7 @@ def redo(
 
 
 def _to_images(session: Session, user: User, review: Review, back: str, act: Act) -> RedirectResponse:
-    view = View.parse(urlsplit(back).query, filtering.known(session, user, review))
+    view = View.parse(urlsplit(back).query, filters.known(session, user, review))
     if view.at and len(act.items) == 1:
         rank = _rank(session, review, view, act.items[0])
         return RedirectResponse(f"/reviews/{review.id}/focus?{urlencode(view.address(at=rank))}", 303)
@@ -260,7 +261,7 @@ def _counts(session: Session, review: Review, view: View, progress: ProgressOut)
     """How many images a view holds, and how many an act on all of it would touch."""
     if not view.filters:
         return progress.total, progress.undecided
-    found = counting.by_decision(session, review, view.filters)
+    found = counts.by_decision(session, review, view.filters)
     total = sum(found.values())
     return total, total if view.filters.decided else found[None]
 
@@ -273,13 +274,13 @@ def _waiting(request: Request, session: Session, user: User, review: Review) -> 
 
 
 def _to_next(session: Session, review: Review, view: View) -> RedirectResponse:
-    row = listing.next_undecided(session, review, view.order, view.filters, view.at)
+    row = queue_pages.next_undecided(session, review, view.order, view.filters, view.at)
     address = view.address(at=_rank(session, review, view, row) if row else None)
     return RedirectResponse(f"/reviews/{review.id}/focus?{urlencode(address)}", 303)
 
 
 def _rank(session: Session, review: Review, view: View, row: Row[Any]) -> int:
-    return orders.ranks(session, review, view.order, [row])[row.image_id]
+    return orderings.ranks(session, review, view.order, [row])[row.image_id]
 
 
 def _grid_address(review: Review, view: View) -> str:
@@ -291,12 +292,12 @@ def _why(session: Session, user: User, review: Review, row: Row[Any]) -> WhyOut:
 
 
 def _small(session: Session, row: Row[Any]) -> bool:
-    return max(listing.original_size(session, row.image_id)) <= SMALL_PIXELS
+    return max(queue_pages.original_size(session, row.image_id)) <= SMALL_PIXELS
 
 
 def _suggested(session: Session, review: Review, image_id: int) -> Choice:
     """The label that the model sees; where the image has it already, to keep it."""
-    row = listing.of_images(session, review, [image_id])[0]
+    row = queue_pages.of_images(session, review, [image_id])[0]
     return Choice("keep") if row.predicted == row.label else Choice("relabel", row.predicted)
 
 

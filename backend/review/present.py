@@ -8,9 +8,10 @@ from sqlalchemy.orm import Session
 
 from backend.core.catalogue import SECOND
 from backend.core.models import DataSet, Review, User
-from backend.review import counting, history, listing, maps, opinions, orders, parts, service, stopping, why, wording
+from backend.review import history, maps, opinions, service, stopping, why, wording
 from backend.review.acts import Act
-from backend.review.orders import Order
+from backend.review.queue import counts, orderings, queue_pages, shares
+from backend.review.queue.orderings import Order
 from backend.review.schemas import (
     ActOut,
     DecisionOut,
@@ -48,14 +49,14 @@ class Tile(NamedTuple):
 def cards(session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order) -> list[SuggestionOut]:
     """The suggestions of these rows, with the names of those who decided."""
     data_set = service.data_set_of(session, user, review)
-    return Card(review, data_set, orders.ranks(session, review, order, rows), listing.names_of(session, rows)).all(rows)
+    return Card(review, data_set, orderings.ranks(session, review, order, rows), queue_pages.names_of(session, rows)).all(rows)
 
 
 def tiles(session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order) -> list[Tile]:
     """The same for the grid, which has no room for sentences: a third of the time."""
     data_set = service.data_set_of(session, user, review)
     names, folder = data_set.class_names, f"/images/{data_set.id}/thumbnails"
-    ranks, people = orders.ranks(session, review, order, rows), listing.names_of(session, rows)
+    ranks, people = orderings.ranks(session, review, order, rows), queue_pages.names_of(session, rows)
     return [
         Tile(
             image_id=row.image_id,
@@ -80,7 +81,7 @@ def _decided(row: Row[Any], class_names: Sequence[str]) -> str:
 
 def progress(session: Session, user: User, review: Review) -> ProgressOut:
     """Counts and stop advice."""
-    done, advice = counting.progress(session, review, user), counting.advice(session, review)
+    done, advice = counts.progress(session, review, user), counts.advice(session, review)
     waiting, disagreement, for_you = opinions.counts(session, review, user) if review.second_opinion else (None, None, None)
     return ProgressOut(
         total=done.total,
@@ -139,7 +140,7 @@ def why_out(session: Session, user: User, review: Review, image_id: int, found: 
 
 def stopping_out(session: Session, review: Review) -> StoppingOut:
     """Whether going on pays, and on what grounds."""
-    advice, stretches = counting.advice(session, review), stopping.confirm_rate(session, review)
+    advice, stretches = counts.advice(session, review), stopping.confirm_rate(session, review)
     ahead = stopping.outlook(review, stretches)
     return StoppingOut(
         stop=advice.stop,
@@ -162,8 +163,8 @@ def _stretch(one: Stretch) -> StretchOut:
 
 def parts_out(session: Session, review: Review) -> list[PartOut]:
     """Who takes a part of the queue, and how far each is."""
-    rows = parts.of_review(session, review)
-    sizes = parts.sizes(session, review, len(rows))
+    rows = shares.of_review(session, review)
+    sizes = shares.sizes(session, review, len(rows))
     return [
         PartOut(user_id=row.user_id, name=row.name, taken_at=row.taken_at, total=total, undecided=undecided)
         for row, (total, undecided) in zip(rows, sizes, strict=True)

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from backend.core.models import Review, Suggestion
-from backend.review import counting
+from backend.review.queue import counts
 
 CONFIRMED = ("remove", "relabel")
 MOST_STRETCHES = 12
@@ -79,7 +79,7 @@ def outlook(review: Review, stretches: Sequence[Stretch]) -> Outlook:
     undecided = review.suggestion_count - decided
     if not undecided:
         return Outlook(0, "Every image is decided.", 0, 0, 0)
-    if decided < counting.ADVICE_LEAST:
+    if decided < counts.ADVICE_LEAST:
         return Outlook(undecided, "Too few decisions to say how many harmful images are left.")
     found = _extrapolate(stretches, _ahead(stretches, review.suggestion_count))
     if found is None:

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from backend.core.models import Explanation, Image, Job, MapPoint, Review, User, VersionChange, now
 from backend.jobs import service as jobs
-from backend.review import listing, service
+from backend.review import service
+from backend.review.queue import queue_pages
 
 State = Literal["ready", "waiting", "none"]
 
@@ -51,7 +52,7 @@ def alike(session: Session, review: Review, image_id: int) -> tuple[list[Row[Any
     point = session.get(MapPoint, (review.id, image_id))
     if point is None:
         return [], []
-    rows = {row.image_id: row for row in listing.of_images(session, review, [*point.like_given, *point.like_predicted])}
+    rows = {row.image_id: row for row in queue_pages.of_images(session, review, [*point.like_given, *point.like_predicted])}
     return [rows[near] for near in point.like_given], [rows[near] for near in point.like_predicted]
 
 
@@ -60,7 +61,7 @@ def ask(session: Session, user: User, review: Review, image_id: int) -> Why:
     the review is ready.
     """
     service.check_ready(review)
-    listing.of_images(session, review, [image_id])
+    queue_pages.of_images(session, review, [image_id])
     # The lock under which the job ends: it sees what is asked here, or we see that it has ended.
     session.get_one(Review, review.id, with_for_update=True, populate_existing=True)
     found = session.get(Explanation, (review.id, image_id))

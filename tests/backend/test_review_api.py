@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from backend.core.db import Database
 from backend.core.models import Review, User
-from backend.review import listing
+from backend.review.queue import queue_pages
 from tests.reviewing import a_ready_review
 
 
@@ -260,7 +260,7 @@ def test_two_people_read_each_others_decisions(api_client: TestClient, reviewer_
 
 
 def test_too_many_changes_ask_for_a_reload(api_client: TestClient, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "MOST_CHANGES", 5)
+    monkeypatch.setattr(queue_pages, "MOST_CHANGES", 5)
     api_client.post(f"{base}/decisions/bulk", json={"client_key": "b", "action": "keep", "filter": {}})
     news = api_client.get(f"{base}/changes").json()
     assert (news["items"], news["reload"]) == ([], True)

@@ -12,7 +12,7 @@ from backend.core.models import Review, User
 from backend.review import decisions
 from backend.review.acts import Act, Choice
 from backend.review.decisions import Overtaken
-from backend.review.filtering import Filters
+from backend.review.queue.filters import Filters
 from tests.reviewing import a_ready_review, decide, decisions_of, images_of, queue_of, standing, undo
 
 

@@ -9,9 +9,10 @@ from sqlalchemy.orm import Session
 from backend.core.db import Database
 from backend.core.errors import Conflict, Invalid, NotFound
 from backend.core.models import Review, Suggestion, User
-from backend.review import decisions, listing, undoing
+from backend.review import decisions, undoing
 from backend.review.acts import Choice
-from backend.review.filtering import Filters
+from backend.review.queue import queue_pages
+from backend.review.queue.filters import Filters
 from tests.reviewing import a_ready_review, decide, decisions_of, queue_of, undo
 
 
@@ -237,7 +238,7 @@ def test_repeating_a_whole_view_does_not_trip_over_the_count_that_it_changed(ses
 def test_a_view_too_large_to_send_back_is_decided_all_the_same(
     session: Session, review: Review, owner: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "MOST_CHANGES", 10)
+    monkeypatch.setattr(queue_pages, "MOST_CHANGES", 10)
     act = decisions.decide_all(session, owner, review, Filters(), Choice("remove"), "key")
     assert (act.count, act.items) == (42, [])
     assert undo(session, owner, review).count == 42

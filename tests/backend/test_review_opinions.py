@@ -7,9 +7,10 @@ from sqlalchemy.orm import Session
 from backend.cleansing import service as cleansing
 from backend.core.db import Database
 from backend.core.models import Review, User
-from backend.review import counting, decisions, listing, opinions, service
+from backend.review import decisions, opinions, service
 from backend.review.acts import Choice
-from backend.review.filtering import Filters
+from backend.review.queue import counts, queue_pages
+from backend.review.queue.filters import Filters
 from tests.factories import a_user
 from tests.reviewing import a_ready_review, decide, images_of, queue_of, redo, undo
 
@@ -24,7 +25,7 @@ def review(session: Session) -> Review:
 
 def those(session: Session, review: Review, decision: str) -> list[int]:
     """The positions that a value of the filter `decision` shows."""
-    return [row.position for row in listing.page(session, review, filters=Filters(decision=decision)).items]
+    return [row.position for row in queue_pages.page(session, review, filters=Filters(decision=decision)).items]
 
 
 def effect(session: Session, review: Review, user: User) -> list[int]:
@@ -57,7 +58,7 @@ def test_what_waits_for_ones_own_opinion_leaves_out_what_one_decided_oneself(
     decide(session, reviewer, review, second, "remove")
     decide(session, reviewer, review, third, "keep")
     for user, positions in ((owner, [2]), (reviewer, [1])):
-        page = listing.page(session, review, filters=Filters(decision="waiting", not_by=user.id))
+        page = queue_pages.page(session, review, filters=Filters(decision="waiting", not_by=user.id))
         assert [row.position for row in page.items] == positions
         assert opinions.counts(session, review, user) == (2, 0, 1)
     assert opinions.counts(session, review, a_user(session, "tom", "reviewer")) == (2, 0, 2)
@@ -72,8 +73,8 @@ def test_decided_by_another_means_decided_and_people_who_left_are_others(
     session.delete(session.get_one(User, reviewer.id))
     session.flush()
     for filters in (Filters(not_by=owner.id), Filters(not_by=owner.id, accuracy_min=0)):
-        assert [row.position for row in listing.page(session, review, filters=filters).items] == [2]
-        assert sum(counting.by_decision(session, review, filters).values()) == 1
+        assert [row.position for row in queue_pages.page(session, review, filters=filters).items] == [2]
+        assert sum(counts.by_decision(session, review, filters).values()) == 1
     assert Filters(not_by=owner.id).decided
 
 

@@ -7,8 +7,9 @@ from sqlalchemy.orm import Session
 from backend.core.db import Database
 from backend.core.errors import NotFound
 from backend.core.models import Review, User
-from backend.review import decisions, filtering, listing, undoing
+from backend.review import decisions, undoing
 from backend.review.acts import Choice
+from backend.review.queue import filters, queue_pages
 from tests.reviewing import a_ready_review, decide, decisions_of, images_of, queue_of, redo, standing, undo
 
 
@@ -147,8 +148,8 @@ def test_the_same_redo_twice_is_one_redo(session: Session, review: Review, owner
 def test_a_view_too_large_to_send_back_is_done_again(
     session: Session, review: Review, owner: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "MOST_CHANGES", 10)
-    decisions.decide_all(session, owner, review, filtering.Filters(), Choice("remove"), "key")
+    monkeypatch.setattr(queue_pages, "MOST_CHANGES", 10)
+    decisions.decide_all(session, owner, review, filters.Filters(), Choice("remove"), "key")
     undo(session, owner, review)
     act = redo(session, owner, review)
     assert (act.count, act.items) == (42, [])

@@ -7,9 +7,11 @@ from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, Invalid, NotFound
 from backend.core.models import Review, Suggestion, User
-from backend.review import counting, filtering, listing, orders, service, wording
-from backend.review.filtering import Filters, Known
-from backend.review.orders import Order
+from backend.review import service, wording
+from backend.review.queue import counts, orderings, queue_pages
+from backend.review.queue import filters as filtering
+from backend.review.queue.filters import Filters, Known
+from backend.review.queue.orderings import Order
 from tests.reviewing import a_ready_review, decide, queue_of, undo
 from worker.pipeline.score import brought_by, in_turn
 
@@ -47,7 +49,7 @@ def matches(row: Suggestion, filters: Filters) -> bool:
 
 def expected_ids(session: Session, review: Review, order: Order, filters: Filters) -> list[int]:
     rows = [row for row in queue_of(session, review) if matches(row, filters)]
-    return [row.image_id for row in sorted(rows, key=lambda row: getattr(row, orders.RANKS[order].key))]
+    return [row.image_id for row in sorted(rows, key=lambda row: getattr(row, orderings.RANKS[order].key))]
 
 
 # ── pages ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -58,11 +60,11 @@ def forwards(session: Session, review: Review, order: Order, filters: Filters) -
     met: list[int] = []
     after, more = 0, True
     while more:
-        page = listing.page(session, review, order=order, filters=filters, after=after, limit=4)
+        page = queue_pages.page(session, review, order=order, filters=filters, after=after, limit=4)
         assert page.has_before == bool(met)
         met += [row.image_id for row in page.items]
         more = page.has_after
-        after = getattr(page.items[-1], orders.RANKS[order].key) if page.items else 0
+        after = getattr(page.items[-1], orderings.RANKS[order].key) if page.items else 0
     return met
 
 
@@ -71,11 +73,11 @@ def backwards(session: Session, review: Review, order: Order, filters: Filters) 
     met: list[int] = []
     before, more = 2**31 - 1, True
     while more:
-        page = listing.page(session, review, order=order, filters=filters, before=before, limit=4)
+        page = queue_pages.page(session, review, order=order, filters=filters, before=before, limit=4)
         assert page.has_after == bool(met)
         met = [row.image_id for row in page.items] + met
         more = page.has_before
-        before = getattr(page.items[0], orders.RANKS[order].key) if page.items else 1
+        before = getattr(page.items[0], orderings.RANKS[order].key) if page.items else 1
     return met
 
 
@@ -90,20 +92,20 @@ def test_walking_page_by_page_in_either_direction_meets_every_match_once_and_in_
 
 
 def test_a_page_behind_the_last_rank_is_empty_and_knows_that_there_is_something_before(session: Session, begun: Review) -> None:
-    page = listing.page(session, begun, after=42)
+    page = queue_pages.page(session, begun, after=42)
     assert (page.items, page.has_before, page.has_after) == ([], True, False)
 
 
 def test_each_order_numbers_the_images_from_1_without_gaps(session: Session, begun: Review) -> None:
     for order in ORDERS:
-        rows = listing.page(session, begun, order=order, limit=100).items
-        assert [getattr(row, orders.RANKS[order].key) for row in rows] == list(range(1, 43))
+        rows = queue_pages.page(session, begun, order=order, limit=100).items
+        assert [getattr(row, orderings.RANKS[order].key) for row in rows] == list(range(1, 43))
 
 
 def test_another_review_of_the_same_run_is_not_mixed_in(session: Session, begun: Review) -> None:
     other = a_ready_review(session, name="Others")
-    assert {row.review_id for row in listing.page(session, other, limit=100).items} == {other.id}
-    assert counting.by_decision(session, other, Filters())[None] == 42
+    assert {row.review_id for row in queue_pages.page(session, other, limit=100).items} == {other.id}
+    assert counts.by_decision(session, other, Filters())[None] == 42
 
 
 def test_the_default_queue_takes_both_rankings_in_turn_and_each_image_once() -> None:
@@ -133,7 +135,7 @@ def test_a_filter_for_something_that_does_not_exist_is_refused_in_words(filters:
 def test_counts_agree_with_counting_by_hand(session: Session, begun: Review) -> None:
     for filters in SOME_FILTERS:
         rows = [row for row in queue_of(session, begun) if matches(row, filters)]
-        counted = counting.by_decision(session, begun, filters)
+        counted = counts.by_decision(session, begun, filters)
         assert counted == {kind: sum(row.decision == kind for row in rows) for kind in (None, *service.DECISIONS)}, filters
 
 
@@ -147,16 +149,16 @@ def test_only_what_narrows_the_view_counts_as_a_filter() -> None:
 
 
 def test_the_next_one_is_the_first_undecided_behind_a_rank(session: Session, begun: Review) -> None:
-    assert listing.next_undecided(session, begun, "queue", Filters(), 0).position == 11
-    assert listing.next_undecided(session, begun, "queue", Filters(), 20).position == 21
+    assert queue_pages.next_undecided(session, begun, "queue", Filters(), 0).position == 11
+    assert queue_pages.next_undecided(session, begun, "queue", Filters(), 20).position == 21
 
 
 def test_after_the_last_one_the_search_begins_at_the_start(session: Session, begun: Review) -> None:
-    assert listing.next_undecided(session, begun, "queue", Filters(), 42).position == 11
+    assert queue_pages.next_undecided(session, begun, "queue", Filters(), 42).position == 11
 
 
 def test_in_a_view_of_decided_images_the_next_one_is_a_decided_one(session: Session, begun: Review) -> None:
-    found = listing.next_undecided(session, begun, "queue", Filters(decision="keep"), 0)
+    found = queue_pages.next_undecided(session, begun, "queue", Filters(decision="keep"), 0)
     assert found.decision == "keep"
 
 
@@ -164,44 +166,44 @@ def test_when_all_are_decided_there_is_no_next_one(session: Session, begun: Revi
     for suggestion in queue_of(session, begun):
         if suggestion.decision is None:
             decide(session, owner, begun, suggestion.image_id, "keep")
-    assert listing.next_undecided(session, begun, "queue", Filters(), 0) is None
+    assert queue_pages.next_undecided(session, begun, "queue", Filters(), 0) is None
 
 
 def test_an_address_keeps_its_image_whatever_the_filters_say(session: Session, begun: Review) -> None:
-    assert listing.at_rank(session, begun, "queue", 3).position == 3
-    assert listing.at_rank(session, begun, "queue", 43) is None
+    assert queue_pages.at_rank(session, begun, "queue", 3).position == 3
+    assert queue_pages.at_rank(session, begun, "queue", 43) is None
 
 
 # ── progress, changes ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_progress_counts_everybody_and_oneself(session: Session, begun: Review, owner: User, reviewer: User) -> None:
-    seen = counting.progress(session, begun, owner)
+    seen = counts.progress(session, begun, owner)
     assert (seen.total, seen.decided, seen.undecided) == (42, 10, 32)
     assert (seen.remove, seen.keep, seen.unsure, seen.relabel) == (4, 4, 2, 0)
-    assert seen.mine == counting.progress(session, begun, reviewer).mine == 5
+    assert seen.mine == counts.progress(session, begun, reviewer).mine == 5
 
 
 def test_changes_come_in_the_order_they_were_made(session: Session, begun: Review, owner: User) -> None:
     seen = begun.last_change
-    assert listing.changes_since(session, begun, seen) == []
+    assert queue_pages.changes_since(session, begun, seen) == []
     latest = queue_of(session, begun)[30], queue_of(session, begun)[20]
     for suggestion in latest:
         decide(session, owner, begun, suggestion.image_id, "keep")
-    assert [row.image_id for row in listing.changes_since(session, begun, seen)] == [row.image_id for row in latest]
+    assert [row.image_id for row in queue_pages.changes_since(session, begun, seen)] == [row.image_id for row in latest]
     undo(session, owner, begun)
-    assert [row.decision for row in listing.changes_since(session, begun, seen)] == ["keep", None]
+    assert [row.decision for row in queue_pages.changes_since(session, begun, seen)] == ["keep", None]
 
 
 def test_too_many_changes_are_not_told_one_by_one(session: Session, begun: Review, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "MOST_CHANGES", 9)
-    assert listing.changes_since(session, begun, 0) is None
-    monkeypatch.setattr(listing, "MOST_CHANGES", 10)
-    assert len(listing.changes_since(session, begun, 0)) == 10
+    monkeypatch.setattr(queue_pages, "MOST_CHANGES", 9)
+    assert queue_pages.changes_since(session, begun, 0) is None
+    monkeypatch.setattr(queue_pages, "MOST_CHANGES", 10)
+    assert len(queue_pages.changes_since(session, begun, 0)) == 10
 
 
 def test_confusion_holds_every_image_once_the_most_frequent_pair_first(session: Session, begun: Review) -> None:
-    pairs = counting.confusion(session, begun)
+    pairs = counts.confusion(session, begun)
     assert sum(count for _, _, count, _ in pairs) == 42
     assert sum(decided for _, _, _, decided in pairs) == 10
     assert [count for _, _, count, _ in pairs] == sorted((count for _, _, count, _ in pairs), reverse=True)
@@ -224,7 +226,7 @@ def test_confusion_holds_every_image_once_the_most_frequent_pair_first(session: 
     ],
 )
 def test_the_advice_follows_the_share_of_confirmed_suggestions(window: int, confirmed: int, stop: bool, words: str) -> None:
-    advice = counting._advice(window, confirmed)
+    advice = counts._advice(window, confirmed)
     assert advice.stop == stop
     assert words in advice.sentence
 
@@ -234,10 +236,10 @@ def test_the_advice_looks_at_the_latest_fifty_in_force(session: Session, owner: 
     queue = queue_of(session, review)
     for place, suggestion in enumerate(queue[:60]):
         decide(session, owner, review, suggestion.image_id, "remove" if place < 12 else "keep")
-    advice = counting.advice(session, review)
+    advice = counts.advice(session, review)
     assert (advice.window, advice.confirmed, advice.stop) == (50, 2, True)
     undo(session, owner, review)
-    assert counting.advice(session, review).confirmed == 3
+    assert counts.advice(session, review).confirmed == 3
 
 
 # ── who may look ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -252,7 +254,7 @@ def test_images_of_another_review_are_not_found(session: Session, begun: Review)
     foreign = queue_of(session, a_ready_review(session, name="Others"))[0].image_id
     own = queue_of(session, begun)[0].image_id
     with pytest.raises(NotFound, match="no such image in this review"):
-        listing.of_images(session, begun, [own, foreign])
+        queue_pages.of_images(session, begun, [own, foreign])
 
 
 def test_until_the_scoring_is_done_nothing_can_be_decided(session: Session, begun: Review) -> None:
@@ -265,8 +267,8 @@ def test_the_name_of_somebody_who_left_is_left_out(session: Session, begun: Revi
     session.delete(session.get_one(User, reviewer.id))
     session.flush()
     session.expire_all()
-    rows = listing.page(session, begun, limit=10).items
-    assert listing.names_of(session, rows) == {owner.id: "olga"}
+    rows = queue_pages.page(session, begun, limit=10).items
+    assert queue_pages.names_of(session, rows) == {owner.id: "olga"}
     assert session.scalar(select(Suggestion.decision).where(Suggestion.review_id == begun.id, Suggestion.position == 1)) == "remove"
 
 

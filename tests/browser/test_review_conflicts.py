@@ -152,7 +152,7 @@ def test_where_all_of_a_selection_was_decided_meanwhile_no_undo_is_promised(
 def test_a_stale_page_after_a_large_act_of_another_overwrites_nothing(
     page: Page, review: Review, server: Server, database: Database, reviewer: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.review.listing.MOST_CHANGES", 5)
+    monkeypatch.setattr("backend.review.queue.queue_pages.MOST_CHANGES", 5)
     open_focus(page, review)
     page.wait_for_load_state("networkidle")
     no_news(page)

@@ -69,7 +69,7 @@ def test_focus_passes_over_what_somebody_else_decides_meanwhile(
 def test_a_large_act_of_somebody_else_reaches_every_tile(
     page: Page, reviewer: User, review: Review, database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.review.listing.MOST_CHANGES", 5)
+    monkeypatch.setattr("backend.review.queue.queue_pages.MOST_CHANGES", 5)
     open_grid(page, review)
     with database.transaction() as session:
         for row in queue_of(session, review)[:30]:

@@ -29,7 +29,7 @@ FIRST_IN_SIGHT = """(() => {
 @pytest.fixture
 def review(database: Database, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Review:
     """210 suggestions, fetched forty at a time."""
-    monkeypatch.setattr("backend.review.view.STEP", 40)
+    monkeypatch.setattr("backend.review.queue.view_state.STEP", 40)
     with database.transaction() as session:
         review = a_ready_review(session, storage, per_class=100)
         assert review.suggestion_count == COUNT

@@ -8,7 +8,8 @@ from playwright.sync_api import Page, expect
 from backend.core.db import Database
 from backend.core.models import Review, User
 from backend.core.storage import Storage
-from backend.review import parts, service
+from backend.review import service
+from backend.review.queue import shares
 from tests.browser.reviewing import open_focus, open_grid
 from tests.reviewing import a_ready_review, decide, queue_of
 
@@ -52,7 +53,7 @@ def test_a_part_is_taken_where_one_reviews_and_the_next_image_stays_in_it(
     page: Page, review: Review, database: Database, reviewer: User, owner: User
 ) -> None:
     with database.transaction() as session:
-        parts.take(session, reviewer, review)
+        shares.take(session, reviewer, review)
     open_focus(page, review)
     page.locator("[data-part=standing] summary").click()
     page.get_by_role("button", name="Take a part").click()

@@ -10,7 +10,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from backend.core.errors import Invalid
 from backend.core.models import Decision, MapPoint, Review, Selection, SelectionImage, Suggestion, User
-from backend.review import opinions, orders, parts, service
+from backend.review import opinions, service
+from backend.review.queue import orderings, shares
 
 DECISION_FILTERS = ("undecided", "decided", *service.DECISIONS, *opinions.FILTERS)
 MOST_PEOPLE = 500
@@ -25,7 +26,7 @@ class Filters:
     not_by: the decision in force is another person's; with `decision=waiting`, the images on which this person's opinion is wanted.
     accuracy_min and so on bound the length of a card's bars, in percent: of how many of the other images it hurts more, or looks more wrong.
     group: of like images. selection: of images that somebody picked out on the map.
-    part: whose part of a queue that is shared out (backend/review/parts.py).
+    part: whose part of a queue that is shared out (backend/review/queue/shares.py).
     """
 
     label: int | None = None
@@ -89,9 +90,9 @@ def known(session: Session, user: User, review: Review) -> Known:
         class_names=service.data_set_of(session, user, review).class_names,
         people={user_id: name for user_id, name, _ in people},
         deciders=[user_id for user_id, _, decides in people if decides],
-        methods=orders.scored(session, review),
+        methods=orderings.scored(session, review),
         selections=session.scalars(select(Selection.id).where(Selection.review_id == review.id)).all(),
-        sharers=[one.user_id for one in parts.of_review(session, review)],
+        sharers=[one.user_id for one in shares.of_review(session, review)],
     )
 
 
@@ -147,7 +148,7 @@ def conditions(review: Review, filters: Filters, *, alone: bool = False) -> list
         picked = select(SelectionImage.image_id).where(SelectionImage.selection_id == filters.selection)
         found.append(Suggestion.image_id.in_(picked))
     if filters.part is not None:
-        found.append(parts.holds(review, filters.part))
+        found.append(shares.holds(review, filters.part))
     count = review.suggestion_count
     found += _within(column(Suggestion.accuracy_rank), filters.accuracy_min, filters.accuracy_max, count)
     return found + _within(column(Suggestion.label_rank), filters.label_min, filters.label_max, count)

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from backend.core.db import Database
 from backend.core.models import Review, Score, Scoring, User
-from backend.review import listing, wording
-from backend.review.filtering import Filters
+from backend.review import wording
+from backend.review.queue import queue_pages
+from backend.review.queue.filters import Filters
 from tests.reviewing import a_ready_review, decide, queue_of
 
 
@@ -67,7 +68,7 @@ def test_a_bound_at_an_images_own_bar_keeps_that_image(database: Database, revie
     with database.transaction(write=False) as session:
         for rank in range(1, 21):  # behind them the margin agrees with the label, and every bar is empty
             share = 100 * wording.share(rank, 42)
-            page = listing.page(session, review, filters=Filters(label_min=share, label_max=share))
+            page = queue_pages.page(session, review, filters=Filters(label_min=share, label_max=share))
             assert [row.label_rank for row in page.items] == [rank]
 
 

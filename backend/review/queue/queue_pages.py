@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from backend.core.errors import NotFound
 from backend.core.models import Image, Review, Suggestion, User
-from backend.review import counting, orders
-from backend.review.filtering import Filters, conditions
-from backend.review.orders import Order
+from backend.review.queue import counts, orderings
+from backend.review.queue.filters import Filters, conditions
+from backend.review.queue.orderings import Order
 
 LARGEST_PAGE = 500
 # What a browser repaints at once; after a bigger act it loads its page anew.
@@ -72,7 +72,7 @@ class _Matches:
 
 
 def _view(session: Session, review: Review, order: Order, filters: Filters, matching: int | None) -> _Matches:
-    ordering = orders.find(session, review, order)
+    ordering = orderings.find(session, review, order)
     if ordering.scoring_id is None and not filters.ranged:
         return _Matches(_rows().where(*conditions(review, filters)), ordering.rank, ids=False)
     ids = select(Suggestion.image_id)
@@ -81,7 +81,7 @@ def _view(session: Session, review: Review, order: Order, filters: Filters, matc
         rank = ordering.rank if order == "queue" else func.coalesce(ordering.rank, 0)
         return _Matches(ids.where(*conditions(review, filters, alone=True)), rank, ids=True)
     if matching is None and filters:
-        matching = sum(counting.by_decision(session, review, filters).values())
+        matching = sum(counts.by_decision(session, review, filters).values())
     if filters and (matching or 0) <= FEW:
         return _Matches(*ordering.gather(ids.where(*conditions(review, filters, alone=filters.ranged))), ids=True)
     return _Matches(*ordering.walk(ids.where(*conditions(review, filters, alone=True))), ids=True)
@@ -98,7 +98,7 @@ def _rows() -> Select[Any]:
 
 def at_rank(session: Session, review: Review, order: Order, rank: int) -> Row[Any] | None:
     """The suggestion that stands at a rank, whatever the filters say: an address keeps its image after the decision."""
-    rows, own = orders.find(session, review, order).walk(_rows())
+    rows, own = orderings.find(session, review, order).walk(_rows())
     return session.execute(rows.where(Suggestion.review_id == review.id, own == rank)).first()
 
 

@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl, urlencode
 
 from backend.core.catalogue import METHODS
 from backend.core.errors import Invalid
-from backend.review import filtering
-from backend.review.filtering import Filters, Known
-from backend.review.orders import RANKS, Order
+from backend.review.queue import filters as filtering
+from backend.review.queue.filters import Filters, Known
+from backend.review.queue.orderings import RANKS, Order
 
 PAGE_SIZES = (25, 50, 100)
 # A view that scrolls is read on in pages of this many.

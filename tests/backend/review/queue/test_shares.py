@@ -7,21 +7,22 @@ from sqlalchemy.orm import Session
 from backend.core.db import Database
 from backend.core.errors import Forbidden
 from backend.core.models import Review, User
-from backend.review import decisions, listing, parts
+from backend.review import decisions
 from backend.review.acts import Choice
-from backend.review.filtering import Filters
+from backend.review.queue import queue_pages, shares
+from backend.review.queue.filters import Filters
 from tests.factories import a_user
 from tests.reviewing import a_ready_review, decide, queue_of
 
 
 def part_of(session: Session, review: Review, user: User) -> list[int]:
     """The positions in somebody's part."""
-    return [row.position for row in listing.page(session, review, filters=Filters(part=user.id)).items]
+    return [row.position for row in queue_pages.page(session, review, filters=Filters(part=user.id)).items]
 
 
 def test_two_people_share_the_queue_without_overlap_or_gap(session: Session, review: Review, owner: User, reviewer: User) -> None:
     for user in (owner, reviewer):
-        parts.take(session, user, review)
+        shares.take(session, user, review)
     mine, hers = part_of(session, review, owner), part_of(session, review, reviewer)
     assert sorted(mine + hers) == list(range(1, 43))
     assert (mine[:4], hers[:4]) == ([1, 2, 5, 6], [3, 4, 7, 8])
@@ -29,23 +30,23 @@ def test_two_people_share_the_queue_without_overlap_or_gap(session: Session, rev
 
 def test_each_part_has_images_of_both_rankings(session: Session, review: Review, owner: User, reviewer: User) -> None:
     for user in (owner, reviewer):
-        parts.take(session, user, review)
+        shares.take(session, user, review)
     for user in (owner, reviewer):
         assert {position % 2 for position in part_of(session, review, user)} == {0, 1}
 
 
 def test_whoever_comes_or_goes_changes_the_parts_and_no_decision(session: Session, review: Review, owner: User, reviewer: User) -> None:
     third = a_user(session, "tom", "reviewer")
-    parts.take(session, owner, review)
+    shares.take(session, owner, review)
     assert len(part_of(session, review, owner)) == 42
     for row in queue_of(session, review)[:10]:
         decide(session, owner, review, row.image_id, "keep")
     for user in (reviewer, third):
-        parts.take(session, user, review)
+        shares.take(session, user, review)
     everybody = [part_of(session, review, user) for user in (owner, reviewer, third)]
     assert sorted(position for part in everybody for position in part) == list(range(1, 43))
     assert {len(part) for part in everybody} == {14}
-    parts.leave(session, reviewer, review, reviewer.id)
+    shares.leave(session, reviewer, review, reviewer.id)
     assert part_of(session, review, reviewer) == []
     assert sorted(part_of(session, review, owner) + part_of(session, review, third)) == list(range(1, 43))
     assert sum(row.decision == "keep" for row in queue_of(session, review)) == 10
@@ -53,26 +54,26 @@ def test_whoever_comes_or_goes_changes_the_parts_and_no_decision(session: Sessio
 
 def test_taking_twice_is_taking_once_and_only_owners_take_others_out(session: Session, review: Review, owner: User, reviewer: User) -> None:
     for _ in range(2):
-        parts.take(session, owner, review)
-    assert [row.name for row in parts.of_review(session, review)] == [owner.name]
+        shares.take(session, owner, review)
+    assert [row.name for row in shares.of_review(session, review)] == [owner.name]
     with pytest.raises(Forbidden, match="another person's part"):
-        parts.leave(session, reviewer, review, owner.id)
-    parts.take(session, reviewer, review)
-    parts.leave(session, owner, review, reviewer.id)
-    assert [row.user_id for row in parts.of_review(session, review)] == [owner.id]
+        shares.leave(session, reviewer, review, owner.id)
+    shares.take(session, reviewer, review)
+    shares.leave(session, owner, review, reviewer.id)
+    assert [row.user_id for row in shares.of_review(session, review)] == [owner.id]
 
 
 def test_the_next_one_and_acts_on_a_whole_view_keep_to_the_part(session: Session, review: Review, owner: User, reviewer: User) -> None:
     for user in (owner, reviewer):
-        parts.take(session, user, review)
+        shares.take(session, user, review)
     hers = Filters(part=reviewer.id)
-    following = listing.next_undecided(session, review, "queue", hers, 4)
+    following = queue_pages.next_undecided(session, review, "queue", hers, 4)
     assert following is not None
     assert following.position == 7
     act = decisions.decide_all(session, reviewer, review, hers, Choice("keep"), "key", expected=20)
     assert act.count == 20
     assert {row.position for row in queue_of(session, review) if row.decision} == set(part_of(session, review, reviewer))
-    assert parts.sizes(session, review, 2) == [(22, 22), (20, 0)]
+    assert shares.sizes(session, review, 2) == [(22, 22), (20, 0)]
 
 
 def test_the_api_shares_and_says_how_far_each_is(client: TestClient, database: Database, owner: User) -> None:

@@ -6,8 +6,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from backend.core.models import Review, Suggestion, User
-from backend.review import filtering
-from backend.review.filtering import Filters
+from backend.review.queue import filters as filtering
+from backend.review.queue.filters import Filters
 from backend.review.service import DECISIONS
 
 Counts = dict[str | None, int]

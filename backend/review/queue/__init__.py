@@ -1,0 +1,1 @@
+"""The ranked queue: filters, orderings, pages, shares and counts."""
