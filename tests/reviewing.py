@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from backend.core.models import Decision, MapPoint, Review, Suggestion, User
 from backend.core.storage import Storage
-from backend.review import decisions, undoing
-from backend.review.acts import Act, Choice
+from backend.review.deciding import decisions
+from backend.review.deciding import undo as undoing
+from backend.review.deciding.decision_log import Act, Choice
 from tests.factories import a_data_set, a_review, a_run
 
 

@@ -10,8 +10,10 @@ from backend.core.db import SessionDep
 from backend.core.errors import Invalid
 from backend.core.models import Job, Review, User
 from backend.jobs.schemas import JobOut
-from backend.review import decisions, maps, people, schemas, service, undoing, why
-from backend.review.acts import Choice
+from backend.review import maps, schemas, service, why
+from backend.review.deciding import contributors, decisions
+from backend.review.deciding import undo as undoing
+from backend.review.deciding.decision_log import Choice
 from backend.review.maps import Layout
 from backend.review.present import cards, groups_out, history_out, outcome, parts_out, progress, stopping_out, why_out
 from backend.review.queue import counts as counting
@@ -216,7 +218,7 @@ def show_stopping(review_id: int, session: SessionDep, user: UserDep) -> schemas
 @router.get("/{review_id}/people", summary="Who did what")
 def show_people(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.PersonOut]:
     """Everybody with decisions in force, the most first."""
-    rows = people.of_review(session, service.get(session, user, review_id))
+    rows = contributors.of_review(session, service.get(session, user, review_id))
     return [schemas.PersonOut.model_validate(row) for row in rows]
 
 

@@ -16,8 +16,10 @@ from backend.core.catalogue import METHODS, SECOND
 from backend.core.db import SessionDep
 from backend.core.errors import Invalid
 from backend.core.models import SMALL_PIXELS, DataSet, Job, Review, User
-from backend.review import decisions, people, present, service, undoing, why, wording
-from backend.review.acts import Act, Choice
+from backend.review import present, service, why, wording
+from backend.review.deciding import contributors, decisions
+from backend.review.deciding import undo as undoing
+from backend.review.deciding.decision_log import Act, Choice
 from backend.review.queue import counts, filters, orderings, queue_pages, shares
 from backend.review.queue.filters import Known
 from backend.review.queue.view_state import PAGE_SIZES, SCROLLING, View
@@ -126,7 +128,7 @@ def standing(review_id: int, request: Request, session: SessionDep, user: UserDe
         review=review,
         data_set=service.data_set_of(session, user, review),
         stopping=present.stopping_out(session, review),
-        people=people.of_review(session, review),
+        people=contributors.of_review(session, review),
         parts=present.parts_out(session, review),
         progress=present.progress(session, user, review),
     )

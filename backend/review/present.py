@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 
 from backend.core.catalogue import SECOND
 from backend.core.models import DataSet, Review, User
-from backend.review import history, maps, opinions, service, stopping, why, wording
-from backend.review.acts import Act
+from backend.review import maps, service, stopping, why, wording
+from backend.review.deciding import history, second_opinions
+from backend.review.deciding.decision_log import Act
 from backend.review.queue import counts, orderings, queue_pages, shares
 from backend.review.queue.orderings import Order
 from backend.review.schemas import (
@@ -82,7 +83,7 @@ def _decided(row: Row[Any], class_names: Sequence[str]) -> str:
 def progress(session: Session, user: User, review: Review) -> ProgressOut:
     """Counts and stop advice."""
     done, advice = counts.progress(session, review, user), counts.advice(session, review)
-    waiting, disagreement, for_you = opinions.counts(session, review, user) if review.second_opinion else (None, None, None)
+    waiting, disagreement, for_you = second_opinions.counts(session, review, user) if review.second_opinion else (None, None, None)
     return ProgressOut(
         total=done.total,
         decided=done.decided,

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from backend.core.errors import Conflict, NotFound
 from backend.core.models import DataSet, Review, Scoring, Suggestion, User
 from backend.datasets import service as datasets
-from backend.review import opinions
+from backend.review.deciding import second_opinions
 
 DECISIONS = ("remove", "keep", "relabel", "unsure")
 
@@ -45,8 +45,8 @@ def doubt(session: Session, review: Review) -> str | None:
 
 def in_effect(review: Review) -> list[ColumnElement[bool]]:
     """The SQL conditions of the suggestions that a cleansing removes or relabels: where two must agree, those on which two do."""
-    found: list[ColumnElement[bool]] = [Suggestion.review_id == review.id, Suggestion.decision.in_(opinions.CHANGES)]
-    return [*found, opinions.agreed()] if review.second_opinion else found
+    found: list[ColumnElement[bool]] = [Suggestion.review_id == review.id, Suggestion.decision.in_(second_opinions.CHANGES)]
+    return [*found, second_opinions.agreed()] if review.second_opinion else found
 
 
 def ask_for_second_opinions(session: Session, review: Review, asked: bool) -> None:
@@ -63,7 +63,7 @@ def unsettled(session: Session, review: Review) -> int:
         session.scalar(
             select(func.count())
             .select_from(Suggestion)
-            .where(Suggestion.review_id == review.id, Suggestion.decision.in_(opinions.CHANGES), ~opinions.agreed())
+            .where(Suggestion.review_id == review.id, Suggestion.decision.in_(second_opinions.CHANGES), ~second_opinions.agreed())
         )
         or 0
     )

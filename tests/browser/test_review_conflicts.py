@@ -9,8 +9,8 @@ from playwright.sync_api import Locator, Page, expect
 from backend.core.db import Database
 from backend.core.models import Review, User
 from backend.core.storage import Storage
-from backend.review import decisions
-from backend.review.acts import Choice
+from backend.review.deciding import decisions
+from backend.review.deciding.decision_log import Choice
 from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import Server, open_focus, open_grid, press, status, tile
 from tests.reviewing import a_ready_review, decide, queue_of

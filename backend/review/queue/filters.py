@@ -10,10 +10,11 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from backend.core.errors import Invalid
 from backend.core.models import Decision, MapPoint, Review, Selection, SelectionImage, Suggestion, User
-from backend.review import opinions, service
+from backend.review import service
+from backend.review.deciding import second_opinions
 from backend.review.queue import orderings, shares
 
-DECISION_FILTERS = ("undecided", "decided", *service.DECISIONS, *opinions.FILTERS)
+DECISION_FILTERS = ("undecided", "decided", *service.DECISIONS, *second_opinions.FILTERS)
 MOST_PEOPLE = 500
 GRAIN = 1e-6
 
@@ -133,12 +134,12 @@ def conditions(review: Review, filters: Filters, *, alone: bool = False) -> list
         if wanted is not None:
             found.append(column(given) == wanted)
     if filters.not_by is not None:
-        found.append(opinions.of_another(filters.not_by))
+        found.append(second_opinions.of_another(filters.not_by))
     if filters.decision in ("undecided", "decided"):
         none = column(Suggestion.decision) == "" if alone else Suggestion.decision.is_(None)
         found.append(none if filters.decision == "undecided" else ~none)
-    elif filters.decision in opinions.FILTERS:
-        found.append(opinions.FILTERS[filters.decision]())
+    elif filters.decision in second_opinions.FILTERS:
+        found.append(second_opinions.FILTERS[filters.decision]())
     elif filters.decision is not None:
         found.append(column(Suggestion.decision) == filters.decision)
     if filters.group is not None:

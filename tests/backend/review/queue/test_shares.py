@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 from backend.core.db import Database
 from backend.core.errors import Forbidden
 from backend.core.models import Review, User
-from backend.review import decisions
-from backend.review.acts import Choice
+from backend.review.deciding import decisions
+from backend.review.deciding.decision_log import Choice
 from backend.review.queue import queue_pages, shares
 from backend.review.queue.filters import Filters
 from tests.factories import a_user

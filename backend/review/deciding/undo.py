@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session, aliased
 
 from backend.core.errors import NotFound
 from backend.core.models import Decision, Review, Suggestion, User, now
-from backend.review.acts import Act, Choice, changed, locked, next_change, of_act, record, repeated, row_key
+from backend.review.deciding.decision_log import Act, Choice, changed, locked, next_change, of_act, record, repeated, row_key
 
 
 def undo(session: Session, user: User, review: Review, client_key: str) -> Act:

@@ -7,8 +7,9 @@ from sqlalchemy.orm import Session
 from backend.cleansing import service as cleansing
 from backend.core.db import Database
 from backend.core.models import Review, User
-from backend.review import decisions, opinions, service
-from backend.review.acts import Choice
+from backend.review import service
+from backend.review.deciding import decisions, second_opinions
+from backend.review.deciding.decision_log import Choice
 from backend.review.queue import counts, queue_pages
 from backend.review.queue.filters import Filters
 from tests.factories import a_user
@@ -60,8 +61,8 @@ def test_what_waits_for_ones_own_opinion_leaves_out_what_one_decided_oneself(
     for user, positions in ((owner, [2]), (reviewer, [1])):
         page = queue_pages.page(session, review, filters=Filters(decision="waiting", not_by=user.id))
         assert [row.position for row in page.items] == positions
-        assert opinions.counts(session, review, user) == (2, 0, 1)
-    assert opinions.counts(session, review, a_user(session, "tom", "reviewer")) == (2, 0, 2)
+        assert second_opinions.counts(session, review, user) == (2, 0, 1)
+    assert second_opinions.counts(session, review, a_user(session, "tom", "reviewer")) == (2, 0, 2)
 
 
 def test_decided_by_another_means_decided_and_people_who_left_are_others(

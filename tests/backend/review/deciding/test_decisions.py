@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 from backend.core.db import Database
 from backend.core.errors import Conflict, Invalid, NotFound
 from backend.core.models import Review, Suggestion, User
-from backend.review import decisions, undoing
-from backend.review.acts import Choice
+from backend.review.deciding import decisions
+from backend.review.deciding import undo as undoing
+from backend.review.deciding.decision_log import Choice
 from backend.review.queue import queue_pages
 from backend.review.queue.filters import Filters
 from tests.reviewing import a_ready_review, decide, decisions_of, queue_of, undo

@@ -7,8 +7,9 @@ from sqlalchemy.orm import Session
 from backend.core.db import Database
 from backend.core.errors import NotFound
 from backend.core.models import Review, User
-from backend.review import decisions, undoing
-from backend.review.acts import Choice
+from backend.review.deciding import decisions
+from backend.review.deciding import undo as undoing
+from backend.review.deciding.decision_log import Choice
 from backend.review.queue import filters, queue_pages
 from tests.reviewing import a_ready_review, decide, decisions_of, images_of, queue_of, redo, standing, undo
 

@@ -5,8 +5,8 @@ from fastapi.testclient import TestClient
 
 from backend.core.db import Database
 from backend.core.models import Review, User
-from backend.review import decisions, history
-from backend.review.acts import Choice
+from backend.review.deciding import decisions, history
+from backend.review.deciding.decision_log import Choice
 from tests.reviewing import a_ready_review, decide, queue_of, redo, undo
 
 

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 from backend.core.db import Database
 from backend.core.errors import Conflict
 from backend.core.models import Review, User
-from backend.review import decisions
-from backend.review.acts import Act, Choice
-from backend.review.decisions import Overtaken
+from backend.review.deciding import decisions
+from backend.review.deciding.decision_log import Act, Choice
+from backend.review.deciding.decisions import Overtaken
 from backend.review.queue.filters import Filters
 from tests.reviewing import a_ready_review, decide, decisions_of, images_of, queue_of, standing, undo
 

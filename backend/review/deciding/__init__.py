@@ -1,0 +1,1 @@
+"""Decisions: recording, undoing, second opinions and history."""
