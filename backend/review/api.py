@@ -10,12 +10,13 @@ from backend.core.db import SessionDep
 from backend.core.errors import Invalid
 from backend.core.models import Job, Review, User
 from backend.jobs.schemas import JobOut
-from backend.review import maps, schemas, service, why
+from backend.review import schemas, service
 from backend.review.deciding import contributors, decisions
 from backend.review.deciding import undo as undoing
 from backend.review.deciding.decision_log import Choice
-from backend.review.maps import Layout
-from backend.review.present import cards, groups_out, history_out, outcome, parts_out, progress, stopping_out, why_out
+from backend.review.insight import explanations, maps
+from backend.review.insight.maps import Layout
+from backend.review.insight.serializers import cards, groups_out, history_out, outcome, parts_out, progress, stopping_out, why_out
 from backend.review.queue import counts as counting
 from backend.review.queue import filters as filtering
 from backend.review.queue import queue_pages, shares
@@ -137,14 +138,14 @@ def show_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) 
     """Which validation images it makes worse and better, if that is worked out, and which training images look like it."""
     review = service.get(session, user, review_id)
     queue_pages.of_images(session, review, [image_id])
-    return why_out(session, user, review, image_id, why.look(session, review, image_id))
+    return why_out(session, user, review, image_id, explanations.look(session, review, image_id))
 
 
 @router.post("/{review_id}/images/{image_id}/why", status_code=202, summary="Ask why an image is suggested")
 def ask_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
     """Has a worker work it out, and what comes next in the queue; ask again until the state is ready. Repeating it changes nothing."""
     review = service.get(session, user, review_id)
-    return why_out(session, user, review, image_id, why.ask(session, user, review, image_id))
+    return why_out(session, user, review, image_id, explanations.ask(session, user, review, image_id))
 
 
 @router.get("/{review_id}/images/{image_id}/history", summary="What was decided on an image")

@@ -16,10 +16,11 @@ from backend.core.catalogue import METHODS, SECOND
 from backend.core.db import SessionDep
 from backend.core.errors import Invalid
 from backend.core.models import SMALL_PIXELS, DataSet, Job, Review, User
-from backend.review import present, service, why, wording
+from backend.review import service
 from backend.review.deciding import contributors, decisions
 from backend.review.deciding import undo as undoing
 from backend.review.deciding.decision_log import Act, Choice
+from backend.review.insight import explanations, serializers, wording
 from backend.review.queue import counts, filters, orderings, queue_pages, shares
 from backend.review.queue.filters import Known
 from backend.review.queue.view_state import PAGE_SIZES, SCROLLING, View
@@ -42,7 +43,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
     data_set = service.data_set_of(session, user, review)
     known = filters.known(session, user, review)
     view = View.read(request.query_params, known)
-    progress = present.progress(session, user, review)
+    progress = serializers.progress(session, user, review)
     in_view, bulk_count = _counts(session, review, view, progress)
     found = queue_pages.page(
         session, review, order=view.order, filters=view.filters, after=view.after, before=view.before, limit=view.size, matching=in_view
@@ -54,7 +55,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
     if accepted is None:
         _say_if_outdated(session, user, review, view)
     context = _context(user, review, data_set, view, known, progress)
-    items = present.tiles(session, user, review, found.items, view.order)
+    items = serializers.tiles(session, user, review, found.items, view.order)
     return page(
         request,
         "review/grid.html",
@@ -85,10 +86,10 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
         if row is not None and view.at:
             view.note("There is no suggestion at that rank; this is the next one to decide.")
     _say_if_outdated(session, user, review, view)
-    context = _context(user, review, data_set, view, known, present.progress(session, user, review))
+    context = _context(user, review, data_set, view, known, serializers.progress(session, user, review))
     if row is None:
         return page(request, "review/finished.html", **context)
-    item = present.cards(session, user, review, [row], view.order)[0]
+    item = serializers.cards(session, user, review, [row], view.order)[0]
     around = {
         "after": queue_pages.page(session, review, order=view.order, filters=view.filters, after=item.rank, limit=1).items,
         "before": queue_pages.page(session, review, order=view.order, filters=view.filters, before=item.rank, limit=1).items,
@@ -102,7 +103,7 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
         around=ranks,
         small=_small(session, row),
         why=_why(session, user, review, row),
-        history=present.history_out(session, user, review, row.image_id),
+        history=serializers.history_out(session, user, review, row.image_id),
     )
 
 
@@ -127,10 +128,10 @@ def standing(review_id: int, request: Request, session: SessionDep, user: UserDe
         template,
         review=review,
         data_set=service.data_set_of(session, user, review),
-        stopping=present.stopping_out(session, review),
+        stopping=serializers.stopping_out(session, review),
         people=contributors.of_review(session, review),
-        parts=present.parts_out(session, review),
-        progress=present.progress(session, user, review),
+        parts=serializers.parts_out(session, review),
+        progress=serializers.progress(session, user, review),
     )
 
 
@@ -141,7 +142,7 @@ def show_map(review_id: int, request: Request, session: SessionDep, user: UserDe
     if review.state != "ready":
         return _waiting(request, session, user, review)
     data_set = service.data_set_of(session, user, review)
-    groups = present.groups_out(session, user, review)
+    groups = serializers.groups_out(session, user, review)
     return page(request, "review/map.html", review=review, data_set=data_set, groups=groups)
 
 
@@ -290,7 +291,7 @@ def _grid_address(review: Review, view: View) -> str:
 
 
 def _why(session: Session, user: User, review: Review, row: Row[Any]) -> WhyOut:
-    return present.why_out(session, user, review, row.image_id, why.look(session, review, row.image_id))
+    return serializers.why_out(session, user, review, row.image_id, explanations.look(session, review, row.image_id))
 
 
 def _small(session: Session, row: Row[Any]) -> bool:

@@ -7,7 +7,8 @@ from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, Invalid, NotFound
 from backend.core.models import Review, Suggestion, User
-from backend.review import service, wording
+from backend.review import service
+from backend.review.insight import wording
 from backend.review.queue import counts, orderings, queue_pages
 from backend.review.queue import filters as filtering
 from backend.review.queue.filters import Filters, Known

@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import select
 
 from backend.core.models import MapPoint, Review, User
-from backend.review import maps as service
+from backend.review.insight import maps as service
 from tests.cleansing_scenario import Scenario
 from tests.worker.scoring import start, work
 from worker.pipeline import maps

@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from backend.core.models import Explanation, Job, Review, Suggestion
-from backend.review import why as asking
+from backend.review.insight import explanations as asking
 from tests.cleansing_scenario import Scenario
 from tests.worker.scoring import queue_of, start, work
 from worker import engine

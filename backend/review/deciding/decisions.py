@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, Invalid
 from backend.core.models import Review, Suggestion, User
-from backend.review import service, wording
+from backend.review import service
 from backend.review.deciding.decision_log import Act, Choice, changed, locked, record, repeated
+from backend.review.insight import wording
 from backend.review.queue import filters as filtering
 from backend.review.queue import queue_pages
 from backend.review.queue.filters import Filters

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from backend.core.db import Database
 from backend.core.models import Review, Score, Scoring, User
-from backend.review import wording
+from backend.review.insight import wording
 from backend.review.queue import queue_pages
 from backend.review.queue.filters import Filters
 from tests.reviewing import a_ready_review, decide, queue_of

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 
 from backend.core.db import Database
 from backend.core.models import DataSet, Job, MapPoint, Review, Selection, SelectionImage, Suggestion, User
-from backend.review import maps
+from backend.review.insight import maps
 from tests.reviewing import a_map, a_ready_review, decide, queue_of
 
 

@@ -8,9 +8,12 @@ from sqlalchemy.orm import Session
 
 from backend.core.catalogue import SECOND
 from backend.core.models import DataSet, Review, User
-from backend.review import maps, service, stopping, why, wording
+from backend.review import service
 from backend.review.deciding import history, second_opinions
 from backend.review.deciding.decision_log import Act
+from backend.review.insight import explanations, maps, stopping, wording
+from backend.review.insight.explanations import Why
+from backend.review.insight.stopping import Stretch
 from backend.review.queue import counts, orderings, queue_pages, shares
 from backend.review.queue.orderings import Order
 from backend.review.schemas import (
@@ -27,8 +30,6 @@ from backend.review.schemas import (
     WhyImage,
     WhyOut,
 )
-from backend.review.stopping import Stretch
-from backend.review.why import Why
 
 
 class Tile(NamedTuple):
@@ -128,7 +129,7 @@ def why_out(session: Session, user: User, review: Review, image_id: int, found: 
     def like(rows: Sequence[Row[Any]]) -> list[WhyImage]:
         return [shown(row, row.label, wording.neighbour(row, names), row.image_id) for row in rows]
 
-    given, predicted = why.alike(session, review, image_id)
+    given, predicted = explanations.alike(session, review, image_id)
     return WhyOut(
         state=found.state,
         sentence=found.sentence,

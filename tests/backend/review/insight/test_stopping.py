@@ -10,10 +10,10 @@ from scipy.stats import binomtest
 
 from backend.core.db import Database
 from backend.core.models import Review, User
-from backend.review import stopping
 from backend.review.deciding import decisions
 from backend.review.deciding.decision_log import Choice
-from backend.review.stopping import Outlook, Stretch
+from backend.review.insight import stopping
+from backend.review.insight.stopping import Outlook, Stretch
 from tests.reviewing import a_ready_review, decide, queue_of
 
 

@@ -1,0 +1,1 @@
+"""Explanations, maps, wording and stop advice for a review."""
