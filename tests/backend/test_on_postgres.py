@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from backend.core.settings import Settings
-from tests.backend import test_review_service
+from tests.backend.review import test_service
 from tests.backend.review.deciding import test_decisions
 from tests.backend.web import test_error_handlers
 
 pytestmark = pytest.mark.postgres
 
 # pytest collects what it finds under these names here too; each test then gets this file's `settings`.
-for module in (test_error_handlers, test_review_service, test_decisions):
+for module in (test_error_handlers, test_service, test_decisions):
     globals().update({name: value for name, value in vars(module).items() if name.startswith("test_")})
-begun = test_review_service.begun
+begun = test_service.begun
 
 
 @pytest.fixture
