@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 
 from worker.engine import Recipe
-from worker.engine.models import Network, build
+from worker.engine.networks.registry import Network, build
 from worker.engine.retrace import fused_pass, mean_gradient_of
 
 # name: (channels, side, batch). ResNet-18's batch is smaller so that the slow variants end in a minute on two cores.

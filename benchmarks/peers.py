@@ -39,7 +39,7 @@ from benchmarks.large_data import Watch
 from worker.engine import METHODS as OURS
 from worker.engine import Images, Training, load_training, score, train
 from worker.engine.data import plain
-from worker.engine.models import build, named_tensors
+from worker.engine.networks.registry import build, named_tensors
 from worker.engine.trajectory import epoch_file, read_point
 
 VALIDATION, BATCH = 500, 100

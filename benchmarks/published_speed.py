@@ -26,7 +26,7 @@ from benchmarks import _data
 from benchmarks.storage import DATASETS, plain_sgd
 from worker.engine import Images, Recipe, Training, score, train
 from worker.engine.data import batch, batches
-from worker.engine.models import build
+from worker.engine.networks.registry import build
 from worker.engine.scores.trust import validation_gradient
 from worker.engine.steps import StepsReader
 from worker.engine.trajectory import steps_file

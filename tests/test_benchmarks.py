@@ -13,7 +13,7 @@ import torch
 from benchmarks import _data, _picture, curves, flips, published_speed, storage, table1
 from tests.engine.conftest import a_recipe, some_images
 from worker.engine import Images, Training, evaluate, leave_out, score, train
-from worker.engine.models import build
+from worker.engine.networks.registry import build
 
 ROOT = Path(__file__).parents[1]
 

@@ -25,7 +25,7 @@ from worker.engine import (
     train,
     with_params,
 )
-from worker.engine.models import Network
+from worker.engine.networks.registry import Network
 from worker.engine.training import Runner
 
 

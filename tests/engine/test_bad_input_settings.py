@@ -8,7 +8,7 @@ import torch
 
 from tests.engine.conftest import a_recipe, some_images
 from worker.engine import EngineError, Recipe, default_recipe, leave_out, load_training, paired_difference, register_weights, train
-from worker.engine.weights import keep_weights
+from worker.engine.networks.weights import keep_weights
 
 
 @pytest.mark.parametrize(

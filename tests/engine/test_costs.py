@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from tests.engine.conftest import a_recipe, some_images
 from worker.engine import METHODS, SPANS, features, register_network, score, stored_bytes, train
-from worker.engine.models import build
+from worker.engine.networks.registry import build
 from worker.engine.scores.cost import Sizes, deltas
 
 COUNT, VALIDATION = 20, 6

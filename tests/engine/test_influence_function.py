@@ -7,7 +7,7 @@ from torch import nn
 
 from tests.engine.conftest import a_recipe, some_images
 from worker.engine import Images, score, train
-from worker.engine.models import Network
+from worker.engine.networks.registry import Network
 from worker.engine.optimizers import optimizer
 from worker.engine.replay import Replay
 from worker.engine.scores.asked import Asked

@@ -153,7 +153,7 @@ def test_methods_that_look_at_labels_find_wrong_ones(noisy, validation, tmp_path
 @pytest.mark.parametrize("method", ["marginal_influence", "tracin", "influence_function", "self_influence", "sgd_influence"])
 def test_a_scoring_can_be_stopped_within_a_pass(images, validation, tmp_path, monkeypatch, method):
     """However many images a pass has: a job that is cancelled must not go on for minutes."""
-    monkeypatch.setattr("worker.engine.network.LARGEST_PASS", 8)
+    monkeypatch.setattr("worker.engine.networks.flat_network.LARGEST_PASS", 8)
     training = train(a_recipe(epochs=1), images, None, tmp_path)
     seen = []
     score(training, images, validation, method, progress=lambda done, total: seen.append((done, total)))

@@ -26,8 +26,8 @@ from worker.engine import (
     score,
     train,
 )
-from worker.engine.models import NETWORKS, build
-from worker.engine.network import PASS_BYTES, Network
+from worker.engine.networks.flat_network import PASS_BYTES, Network
+from worker.engine.networks.registry import NETWORKS, build
 from worker.engine.retrace import fused_pass, mean_gradient_of, products
 
 QUICK = ["mnist", "cifar", "resnet18", "mobilenet_v3"]

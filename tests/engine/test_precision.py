@@ -6,7 +6,7 @@ import torch
 
 from tests.engine.conftest import a_recipe
 from worker.engine import EngineError, score, train
-from worker.engine.network import Network
+from worker.engine.networks.flat_network import Network
 from worker.engine.training import runner
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from tests.engine.conftest import a_recipe, some_images
 from worker.engine import EngineError, explain, explain_most, load_readout, read_out, register_network, train
 from worker.engine.explain import quick_effect
-from worker.engine.models import NETWORKS
+from worker.engine.networks.registry import NETWORKS
 from worker.engine.replay import Replay
 from worker.engine.training import runner
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from tests.engine.conftest import SGD, a_recipe
-from worker.engine.models import Network
+from worker.engine.networks.registry import Network
 from worker.engine.optimizers import initial_state, optimizer
 from worker.engine.recipe import SCHEDULES
 from worker.engine.retrace import TrainingStep, fused_pass, fused_pass_in_parts, mean_gradient_of, products, retrace

@@ -9,7 +9,7 @@ from backend.core.settings import Settings
 from backend.core.storage import Storage
 from tests.engine.conftest import a_recipe, some_images
 from worker import engine
-from worker.engine.models import NETWORKS
+from worker.engine.networks.registry import NETWORKS
 from worker.pipeline import machine
 
 OWN = "tests.engine.test_networks:Attentive"
@@ -18,7 +18,7 @@ OWN = "tests.engine.test_networks:Attentive"
 @pytest.fixture(autouse=True)
 def forget(monkeypatch):
     known = dict(NETWORKS)
-    monkeypatch.setattr("worker.engine.weights._folders", [])
+    monkeypatch.setattr("worker.engine.networks.weights._folders", [])
     yield
     NETWORKS.clear()
     NETWORKS.update(known)

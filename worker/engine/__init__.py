@@ -6,17 +6,17 @@ from worker.engine.devices import choose as choose_device
 from worker.engine.errors import CannotGoOn, Diverged, EngineError, ReplayDrift
 from worker.engine.evaluation import evaluate, export_weights, features, predict
 from worker.engine.explain import explain, explain_most
-from worker.engine.models import NETWORKS, import_network, register_network
+from worker.engine.networks.registry import NETWORKS, import_network, register_network
+from worker.engine.networks.torchvision import download_weights
+from worker.engine.networks.weights import register_weights, use_weights_folder
 from worker.engine.readout import Readout, load_readout, read_out
 from worker.engine.recipe import Recipe
 from worker.engine.removal import Removal, leave_out
 from worker.engine.replay import with_params
 from worker.engine.scores import METHODS, SPANS, Cost, Scores, Sizes, ensemble, score, trust_words, warns
-from worker.engine.torchvision_networks import download_weights
 from worker.engine.training import Training, load_training, train
 from worker.engine.trajectory import EpochReport, stored_bytes
 from worker.engine.verdict import Difference, paired_difference
-from worker.engine.weights import register_weights, use_weights_folder
 
 __all__ = [
     "METHODS",

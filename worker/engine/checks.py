@@ -10,7 +10,7 @@ import torch
 from worker.engine import data
 from worker.engine.data import Images
 from worker.engine.errors import EngineError
-from worker.engine.models import Network
+from worker.engine.networks.registry import Network
 from worker.engine.recipe import Recipe
 from worker.engine.trajectory import RunRecord
 

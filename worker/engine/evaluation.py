@@ -15,10 +15,10 @@ from worker.engine.ahead import Ahead
 from worker.engine.data import Images
 from worker.engine.errors import EngineError
 from worker.engine.examine import check_same
-from worker.engine.models import Network, build, named_tensors
+from worker.engine.networks.registry import Network, build, named_tensors
+from worker.engine.networks.weights import keep_weights
 from worker.engine.recipe import Recipe
 from worker.engine.trajectory import Progress
-from worker.engine.weights import keep_weights
 
 if TYPE_CHECKING:
     from worker.engine.training import Training

@@ -7,7 +7,7 @@ import torch
 
 from worker.engine.checks import in_words
 from worker.engine.errors import EngineError
-from worker.engine.network import Network
+from worker.engine.networks.flat_network import Network
 from worker.engine.recipe import Recipe
 from worker.engine.retrace import fused_pass, mean_gradient_of
 

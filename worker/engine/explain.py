@@ -23,7 +23,7 @@ from worker.engine import checks, data, devices
 from worker.engine.data import Images, Integers
 from worker.engine.errors import EngineError
 from worker.engine.evaluation import Floats, walk
-from worker.engine.models import Network
+from worker.engine.networks.registry import Network
 from worker.engine.optimizers import Step, felt, step_jvp
 from worker.engine.readout import Readout
 from worker.engine.replay import BUDGET, Replay

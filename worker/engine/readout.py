@@ -23,7 +23,7 @@ from worker.engine import checks, data, devices
 from worker.engine.data import Images, Integers
 from worker.engine.errors import EngineError
 from worker.engine.evaluation import walk
-from worker.engine.network import Network
+from worker.engine.networks.flat_network import Network
 from worker.engine.replay import BUDGET, Replay
 from worker.engine.training import MAKERS, Training, runner_of
 from worker.engine.trajectory import write_whole

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from worker.engine.along import Along
-from worker.engine.models import Network
+from worker.engine.networks.registry import Network
 from worker.engine.optimizers import State, Step, step_vjp
 
 # δ in u − δ η H u: one number, or one for each step.

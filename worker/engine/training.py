@@ -17,7 +17,7 @@ from worker.engine.data import Images, Integers
 from worker.engine.errors import CannotGoOn, Diverged, EngineError
 from worker.engine.evaluation import evaluate_params
 from worker.engine.examine import answers, check_same, examine
-from worker.engine.models import NETWORKS, Network, build
+from worker.engine.networks.registry import NETWORKS, Network, build
 from worker.engine.optimizers import Step, initial_state, optimizer
 from worker.engine.recipe import Recipe
 from worker.engine.signals import Seen, Signals, read_signals, signals_file, write_signals

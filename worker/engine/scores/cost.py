@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from worker.engine import trajectory
-from worker.engine.models import build
+from worker.engine.networks.registry import build
 from worker.engine.optimizers import initial_state
 from worker.engine.recipe import Recipe
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from worker.engine import data
-from worker.engine.models import Network
+from worker.engine.networks.registry import Network
 from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks, Sizes, from_seed
 from worker.engine.scores.tracin import checkpoint_weight

@@ -11,7 +11,7 @@ from torch.nn import functional
 from worker.engine import data
 from worker.engine.data import Images
 from worker.engine.evaluation import evaluate_params, walk
-from worker.engine.models import Network
+from worker.engine.networks.registry import Network
 from worker.engine.recipe import Recipe
 from worker.engine.replay import Replay
 from worker.engine.retrace import TrainingStep, products

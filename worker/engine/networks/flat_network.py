@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from worker.engine.errors import EngineError
-from worker.engine.plain import Plain
+from worker.engine.networks.torch_fixes import Plain
 
 # Bytes that one pass over a part of a data set may take, and the fused pass over a part of a batch. Constants, because another part may
 # round otherwise. On a processor small parts are the faster ones too: they stay in its caches.

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from worker.engine import torchvision_networks
 from worker.engine.errors import EngineError
-from worker.engine.network import Network, last_linear
-from worker.engine.papers import CifarNet, MnistNet
+from worker.engine.networks import torchvision
+from worker.engine.networks.flat_network import Network, last_linear
+from worker.engine.networks.paper_networks import CifarNet, MnistNet
+from worker.engine.networks.weights import load_weights, read_weights
 from worker.engine.recipe import Recipe
-from worker.engine.weights import load_weights, read_weights
 
 __all__ = ["NETWORKS", "Network", "NetworkChoice", "build", "import_network", "named_tensors", "register_network"]
 
@@ -45,7 +45,7 @@ _TORCHVISION = {
 NETWORKS: dict[str, NetworkChoice] = {
     "mnist": NetworkChoice(MnistNet, "Small and fast; for digits, letters and other simple grey images.", MnistNet.smallest),
     "cifar": NetworkChoice(CifarNet, "Middle-sized; for small colour images.", CifarNet.smallest),
-} | {name: NetworkChoice(torchvision_networks.BUILDERS[name], meaning, smallest) for name, (meaning, smallest) in _TORCHVISION.items()}
+} | {name: NetworkChoice(torchvision.BUILDERS[name], meaning, smallest) for name, (meaning, smallest) in _TORCHVISION.items()}
 
 
 def register_network(name: str, source: nn.Module | Callable[[Recipe], nn.Module], meaning: str = "One's own network.") -> None:
@@ -104,7 +104,7 @@ def build(recipe: Recipe, dtype: torch.dtype = torch.float32, device: torch.devi
         torch.manual_seed(recipe.seed)
         module = _own(choice, recipe) if choice.own else choice.build(recipe)
     if recipe.weights:
-        prefix = torchvision_networks.prefix(module)
+        prefix = torchvision.prefix(module)
         load_weights(module, {prefix + name: value for name, value in read_weights(recipe.weights).items()}, last_linear(module))
     network = Network(module.to(device=device, dtype=dtype), recipe.trained)
     return network, network.initial
@@ -134,7 +134,7 @@ def _own(choice: NetworkChoice, recipe: Recipe) -> nn.Module:
 
 def named_tensors(network: Network, params: torch.Tensor) -> dict[str, torch.Tensor]:
     """All tensors of a network with its trained parameters at θ (P,), under the names of a file of weights."""
-    prefix = torchvision_networks.prefix(network.module)
+    prefix = torchvision.prefix(network.module)
     trained = network.split(params)
     # A parameter that several layers share stands in the file under each of its names.
     tensors = network.module.state_dict() | {name: trained[first] for name, first in network.aliases.items() if first in trained}

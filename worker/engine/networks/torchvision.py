@@ -20,9 +20,9 @@ import worker.engine.torchvision_ops  # noqa: F401 - makes the next import work 
 from torchvision import models  # isort: skip
 
 from worker.engine.errors import EngineError
-from worker.engine.papers import group_norm
+from worker.engine.networks.paper_networks import group_norm
+from worker.engine.networks.weights import keep_weights
 from worker.engine.recipe import Recipe
-from worker.engine.weights import keep_weights
 
 # Images of up to this many pixels a side get the small stem.
 SMALL = 64

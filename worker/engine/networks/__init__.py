@@ -1,0 +1,1 @@
+"""Networks: the registry, published and paper networks, and weights."""
