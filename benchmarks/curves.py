@@ -27,8 +27,8 @@ import numpy as np
 
 from benchmarks import _data, _picture
 from worker.engine import METHODS, Images, Training, devices, evaluate, score, train
-from worker.engine.data import batches
-from worker.engine.evaluation import evaluate_params
+from worker.engine.images import batches
+from worker.engine.inference import evaluate_params
 from worker.engine.training import runner
 from worker.engine.trajectory import epoch_file, placed, read_point
 

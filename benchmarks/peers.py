@@ -38,7 +38,7 @@ from benchmarks.flips import found_by
 from benchmarks.large_data import Watch
 from worker.engine import METHODS as OURS
 from worker.engine import Images, Training, load_training, score, train
-from worker.engine.data import plain
+from worker.engine.images import plain
 from worker.engine.networks.registry import build, named_tensors
 from worker.engine.trajectory import epoch_file, read_point
 

@@ -25,7 +25,7 @@ from torch.nn.utils import vector_to_parameters
 from benchmarks import _data
 from benchmarks.storage import DATASETS, plain_sgd
 from worker.engine import Images, Recipe, Training, score, train
-from worker.engine.data import batch, batches
+from worker.engine.images import batch, batches
 from worker.engine.networks.registry import build
 from worker.engine.scores.trust import validation_gradient
 from worker.engine.steps import StepsReader

@@ -34,7 +34,7 @@ from torch.nn import functional
 
 from benchmarks import _data
 from worker.engine import Images, Recipe, Training, leave_out, register_network, score, train
-from worker.engine.data import batch, batches, plain
+from worker.engine.images import batch, batches, plain
 from worker.engine.networks.registry import build
 from worker.engine.optimizers import initial_state, optimizer
 

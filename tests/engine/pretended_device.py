@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import data
+from worker.engine import images as data
 from worker.engine.networks.flat_network import Network
 from worker.engine.networks.registry import build
 from worker.engine.optimizers import initial_state, optimizer
@@ -48,7 +48,7 @@ class AtOnce:
 
 @pytest.fixture
 def pretending(monkeypatch):
-    monkeypatch.setattr("worker.engine.ahead.ThreadPoolExecutor", AtOnce)
+    monkeypatch.setattr("worker.engine.prefetch.ThreadPoolExecutor", AtOnce)
     data._statistics.cache_clear()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         yield mode

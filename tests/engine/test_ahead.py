@@ -9,7 +9,7 @@ import torch
 
 from tests.engine.conftest import a_recipe, some_images
 from worker.engine import Images, score, train
-from worker.engine.ahead import Ahead
+from worker.engine.prefetch import Ahead
 
 
 @pytest.mark.parametrize("asked", [[0, 1, 2, 3], [3, 2, 1, 0], [0, 3, 1, 1, 2], [2]])

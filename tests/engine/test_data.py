@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import EngineError, Images, data, default_recipe
-from worker.engine.data import batches, draws, pixel_statistics
+from worker.engine import EngineError, Images, default_recipe
+from worker.engine import images as data
+from worker.engine.images import batches, draws, pixel_statistics
 
 
 def augment(recipe, pixels, ids, epoch):

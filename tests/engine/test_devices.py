@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from tests.engine.conftest import a_recipe
-from worker.engine import EngineError, data, devices, score, train, trajectory
+from worker.engine import EngineError, devices, score, train, trajectory
+from worker.engine import images as data
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ class AtOnce:
 
 @pytest.fixture(autouse=True)
 def no_threads(monkeypatch):
-    monkeypatch.setattr("worker.engine.ahead.ThreadPoolExecutor", AtOnce)
+    monkeypatch.setattr("worker.engine.prefetch.ThreadPoolExecutor", AtOnce)
 
 
 def calls(work) -> int:

@@ -24,7 +24,7 @@ from worker.engine import (
     score,
     train,
 )
-from worker.engine.data import plain
+from worker.engine.images import plain
 
 pytestmark = pytest.mark.usefixtures("forget_own_networks")
 

@@ -15,7 +15,7 @@ import torch
 from tests.engine.conftest import a_recipe, some_images
 from tests.engine.pretended_machine import other_arithmetic
 from worker.engine import EngineError, Images, ReplayDrift, leave_out, load_training, score, train, trajectory
-from worker.engine.data import batches
+from worker.engine.images import batches
 from worker.engine.steps import StepsReader
 from worker.engine.training import Runner, runner
 

@@ -15,7 +15,7 @@ from backend.core import queue
 from backend.core.models import Cleansing, Job, Review, Run, RunEpoch, Version
 from tests.cleansing_scenario import Scenario
 from worker import engine, jobs
-from worker.engine import data
+from worker.engine import images as data
 from worker.jobs import JobContext, perform
 from worker.pipeline import arrays, cleanse, cleanse_arms, cleanse_verdict
 

@@ -1,11 +1,11 @@
 """The library: exact influence of training images on a model trained with SGD. See README.md for the symbols and an example."""
 
-from worker.engine.data import Images
 from worker.engine.defaults import default_recipe
 from worker.engine.devices import choose as choose_device
 from worker.engine.errors import CannotGoOn, Diverged, EngineError, ReplayDrift
-from worker.engine.evaluation import evaluate, export_weights, features, predict
 from worker.engine.explain import explain, explain_most
+from worker.engine.images import Images
+from worker.engine.inference import evaluate, export_weights, features, predict
 from worker.engine.networks.registry import NETWORKS, import_network, register_network
 from worker.engine.networks.torchvision import download_weights
 from worker.engine.networks.weights import register_weights, use_weights_folder

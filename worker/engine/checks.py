@@ -7,9 +7,9 @@ from typing import TypeGuard
 import numpy as np
 import torch
 
-from worker.engine import data
-from worker.engine.data import Images
+from worker.engine import images as data
 from worker.engine.errors import EngineError
+from worker.engine.images import Images
 from worker.engine.networks.registry import Network
 from worker.engine.recipe import Recipe
 from worker.engine.trajectory import RunRecord

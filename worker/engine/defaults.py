@@ -3,8 +3,8 @@
 import dataclasses
 
 from worker.engine import checks
-from worker.engine.data import Images, pixel_statistics
 from worker.engine.errors import EngineError
+from worker.engine.images import Images, pixel_statistics
 from worker.engine.recipe import Recipe
 
 FEW_IMAGES = 5_000

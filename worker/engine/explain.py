@@ -19,10 +19,11 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from worker.engine import checks, data, devices
-from worker.engine.data import Images, Integers
+from worker.engine import checks, devices
+from worker.engine import images as data
 from worker.engine.errors import EngineError
-from worker.engine.evaluation import Floats, walk
+from worker.engine.images import Images, Integers
+from worker.engine.inference import Floats, walk
 from worker.engine.networks.registry import Network
 from worker.engine.optimizers import Step, felt, step_jvp
 from worker.engine.readout import Readout

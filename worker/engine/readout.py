@@ -19,10 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch.nn import functional
 
-from worker.engine import checks, data, devices
-from worker.engine.data import Images, Integers
+from worker.engine import checks, devices
+from worker.engine import images as data
 from worker.engine.errors import EngineError
-from worker.engine.evaluation import walk
+from worker.engine.images import Images, Integers
+from worker.engine.inference import walk
 from worker.engine.networks.flat_network import Network
 from worker.engine.replay import BUDGET, Replay
 from worker.engine.training import MAKERS, Training, runner_of

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from worker.engine import checks, devices
-from worker.engine.data import Images, Integers
 from worker.engine.errors import EngineError, ReplayDrift
-from worker.engine.evaluation import evaluate
+from worker.engine.images import Images, Integers
+from worker.engine.inference import evaluate
 from worker.engine.optimizers import initial_state
 from worker.engine.replay import with_params
 from worker.engine.training import MAKERS, Training, repeats, runner, train

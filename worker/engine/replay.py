@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from worker.engine import checks, data, devices, trajectory
-from worker.engine.data import Images
+from worker.engine import checks, devices, trajectory
+from worker.engine import images as data
 from worker.engine.errors import EngineError, ReplayDrift
+from worker.engine.images import Images
 from worker.engine.optimizers import initial_state
 from worker.engine.retrace import TrainingStep
 from worker.engine.steps import StepsReader

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from worker.engine.data import Integers
 from worker.engine.errors import EngineError
+from worker.engine.images import Integers
 from worker.engine.trajectory import damaged, read_tensors, write_tensors
 
 # The forgetting count of an image that was never classified as its label says.

@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from worker.engine import checks, data, devices, trajectory
-from worker.engine.ahead import Ahead
-from worker.engine.data import Images, Integers
+from worker.engine import checks, devices, trajectory
+from worker.engine import images as data
 from worker.engine.errors import CannotGoOn, Diverged, EngineError
-from worker.engine.evaluation import evaluate_params
 from worker.engine.examine import answers, check_same, examine
+from worker.engine.images import Images, Integers
+from worker.engine.inference import evaluate_params
 from worker.engine.networks.registry import NETWORKS, Network, build
 from worker.engine.optimizers import Step, initial_state, optimizer
+from worker.engine.prefetch import Ahead
 from worker.engine.recipe import Recipe
 from worker.engine.signals import Seen, Signals, read_signals, signals_file, write_signals
 from worker.engine.steps import StepsWriter

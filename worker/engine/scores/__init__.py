@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from worker.engine import checks, devices, trajectory
-from worker.engine.data import Images
 from worker.engine.errors import EngineError
+from worker.engine.images import Images
 from worker.engine.replay import Replay
 from worker.engine.scores import (
     by_chance,

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from worker.engine.data import Images
 from worker.engine.errors import EngineError
+from worker.engine.images import Images
 from worker.engine.recipe import Recipe
 from worker.engine.replay import Replay
 from worker.engine.scores.cost import Cost, Looks, Sizes, cost_of

@@ -1,6 +1,6 @@
 """A control: chance."""
 
-from worker.engine import data
+from worker.engine import images
 from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks
 
@@ -11,7 +11,7 @@ _RANDOM = 5
 def by_chance(asked: Asked) -> Scored:
     """One draw an image from the recipe's seed, in 0…1, (N,)."""
     run = asked.replay.run
-    return data.draws(run.recipe.seed, 0, run.images.ids, _RANDOM) / 2.0**64, {}
+    return images.draws(run.recipe.seed, 0, run.images.ids, _RANDOM) / 2.0**64, {}
 
 
 METHOD = Method(by_chance, "Picked by chance, for comparison.", lambda _sizes: Looks(), needs="nothing")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from worker.engine import data
-from worker.engine.data import Images
+from worker.engine import images as data
 from worker.engine.errors import EngineError
-from worker.engine.evaluation import predict
+from worker.engine.images import Images
+from worker.engine.inference import predict
 from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks, Sizes
 from worker.engine.training import train

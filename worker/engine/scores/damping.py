@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from worker.engine import data
+from worker.engine import images as data
 from worker.engine.scores import trust
 from worker.engine.scores.asked import Asked, Scored
 from worker.engine.scores.cost import GROUPS, deltas

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from worker.engine import data
+from worker.engine import images
 from worker.engine.retrace import TrainingStep
 from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.retracing import retraced, retracing_looks
@@ -20,7 +20,7 @@ def _steps(asked: Asked) -> Iterator[TrainingStep]:
     run = asked.replay.run
     params, state = asked.replay.start(run.recipe.epochs)
     for epoch in asked.epochs:
-        order = data.batches(run.recipe, run.images, epoch)
+        order = images.batches(run.recipe, run.images, epoch)
         with run.batches(epoch, order, towards=-1) as batch:
             for t in reversed(range(len(order))):
                 yield TrainingStep(params, state, *batch(t), torch.from_numpy(order[t]).to(run.device), run.rate(epoch, t))

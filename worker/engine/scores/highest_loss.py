@@ -1,6 +1,6 @@
 """A control: the loss of the finished model."""
 
-from worker.engine.evaluation import losses_of
+from worker.engine.inference import losses_of
 from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks
 

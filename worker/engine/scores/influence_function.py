@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.engine.evaluation import walk
+from worker.engine.inference import walk
 from worker.engine.networks.registry import Network
 from worker.engine.scores import trust
 from worker.engine.scores.asked import Asked, Method, Scored

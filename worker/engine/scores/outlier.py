@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from worker.engine import data
-from worker.engine.evaluation import walk
+from worker.engine import images as data
+from worker.engine.inference import walk
 from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks, Sizes, from_seed
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from worker.engine.evaluation import walk
+from worker.engine.inference import walk
 from worker.engine.optimizers import initial_state
 from worker.engine.retrace import Damping, TrainingStep, products, retrace
 from worker.engine.scores import trust

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from worker.engine import data
+from worker.engine import images
 from worker.engine.networks.registry import Network
 from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks, Sizes, from_seed
@@ -18,13 +18,13 @@ def self_influence(asked: Asked) -> Scored:
     run = asked.replay.run
     values = np.zeros(len(run.images))
     room = min(asked.replay.budget // (2 * 4 * run.network.size), run.network.images_a_pass(run.recipe.shape, "fused"))
-    chunks = list(data.chunks(len(values), max(1, min(AT_ONCE, room))))
+    chunks = list(images.chunks(len(values), max(1, min(AT_ONCE, room))))
     total = len(asked.epochs) * len(chunks)
     for done, epoch in enumerate(asked.epochs):
         params = asked.replay.start(epoch + 1)[0]
         for part, positions in enumerate(chunks):
             asked.progress(done * len(chunks) + part, total)
-            x, y = data.plain(run.recipe, run.images, positions, params.dtype, run.device)
+            x, y = images.plain(run.recipe, run.images, positions, params.dtype, run.device)
             values[positions] -= checkpoint_weight(asked, epoch) * squared_norms(run.network, params, x, y).double().cpu().numpy()
     asked.progress(total, total)
     return values, {"span": asked.span, "checkpoints": len(asked.epochs)}

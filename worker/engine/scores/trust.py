@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from worker.engine import data
-from worker.engine.data import Images
-from worker.engine.evaluation import evaluate_params, walk
+from worker.engine import images
+from worker.engine.images import Images
+from worker.engine.inference import evaluate_params, walk
 from worker.engine.networks.registry import Network
 from worker.engine.recipe import Recipe
 from worker.engine.replay import Replay
@@ -72,7 +72,7 @@ def measured_change(replay: Replay, validation: Images, positions: np.ndarray, e
     counterfactual = dataclasses.replace(run, keep=keep)
     point, total = replay.start(epochs[0]), len(epochs) * run.steps
     for epoch in epochs:
-        order = data.batches(run.recipe, run.images, epoch)
+        order = images.batches(run.recipe, run.images, epoch)
         with run.batches(epoch, order) as batch:
             for t, left in enumerate(order):
                 point = counterfactual.advance(point, *batch(t), left, run.rate(epoch, t))[0]

@@ -10,13 +10,14 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from worker.engine import checks, data, devices
-from worker.engine.ahead import Ahead
-from worker.engine.data import Images
+from worker.engine import checks, devices
+from worker.engine import images as data
 from worker.engine.errors import EngineError
 from worker.engine.examine import check_same
+from worker.engine.images import Images
 from worker.engine.networks.registry import Network, build, named_tensors
 from worker.engine.networks.weights import keep_weights
+from worker.engine.prefetch import Ahead
 from worker.engine.recipe import Recipe
 from worker.engine.trajectory import Progress
 
