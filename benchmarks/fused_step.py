@@ -15,8 +15,8 @@ from collections.abc import Callable
 import torch
 
 from worker.engine import Recipe
+from worker.engine.derivatives.retrace import fused_pass, mean_gradient_of
 from worker.engine.networks.registry import Network, build
-from worker.engine.retrace import fused_pass, mean_gradient_of
 
 # name: (channels, side, batch). ResNet-18's batch is smaller so that the slow variants end in a minute on two cores.
 SHAPES = {"mnist": (1, 28, 64), "cifar": (3, 32, 64), "resnet18": (3, 32, 16)}

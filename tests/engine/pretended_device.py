@@ -15,10 +15,10 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 from tests.engine.conftest import a_recipe, some_images
 from worker.engine import images as data
+from worker.engine.derivatives.retrace import TrainingStep, retrace
 from worker.engine.networks.flat_network import Network
 from worker.engine.networks.registry import build
 from worker.engine.optimizers import initial_state, optimizer
-from worker.engine.retrace import TrainingStep, retrace
 from worker.engine.scores.trust import validation_gradient
 from worker.engine.signals import Seen
 from worker.engine.training import Runner

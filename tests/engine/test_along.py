@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from worker.engine.along import Along
+from worker.engine.derivatives.fast_tangents import Along
 
 
 def second_derivatives(module, x, direction, x_along, within):

@@ -8,9 +8,9 @@ from sklearn.metrics import roc_auc_score
 
 from tests.engine.conftest import a_recipe
 from worker.engine import EngineError, Images, features, predict, score, train, trajectory
+from worker.engine.derivatives.retrace import mean_gradient_of
 from worker.engine.images import batches, plain
 from worker.engine.inference import evaluate_params
-from worker.engine.retrace import mean_gradient_of
 from worker.engine.scores.confident_learning import deal
 from worker.engine.scores.self_influence import squared_norms
 from worker.engine.scores.trust import validation_gradient

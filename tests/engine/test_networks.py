@@ -26,9 +26,9 @@ from worker.engine import (
     score,
     train,
 )
+from worker.engine.derivatives.retrace import fused_pass, mean_gradient_of, products
 from worker.engine.networks.flat_network import PASS_BYTES, Network
 from worker.engine.networks.registry import NETWORKS, build
-from worker.engine.retrace import fused_pass, mean_gradient_of, products
 
 QUICK = ["mnist", "cifar", "resnet18", "mobilenet_v3"]
 SLOW = ["resnet34", "resnet50", "convnext_tiny", "vit_b_16"]

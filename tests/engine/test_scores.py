@@ -14,8 +14,8 @@ from torch import nn
 import worker.engine
 from tests.engine.conftest import a_recipe, some_images
 from worker.engine import METHODS, EngineError, Images, explain, score, train
+from worker.engine.derivatives.retrace import mean_gradient_of
 from worker.engine.images import batches
-from worker.engine.retrace import mean_gradient_of
 from worker.engine.scores.trust import validation_gradient
 from worker.engine.steps import StepsReader
 from worker.engine.training import runner

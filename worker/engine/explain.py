@@ -21,6 +21,14 @@ import torch
 
 from worker.engine import checks, devices
 from worker.engine import images as data
+from worker.engine.derivatives.retrace import (
+    TrainingStep,
+    fused_pass_in_parts,
+    mean_gradient,
+    mean_gradient_of,
+    products,
+    update_needs_gradient,
+)
 from worker.engine.errors import EngineError
 from worker.engine.images import Images, Integers
 from worker.engine.inference import Floats, walk
@@ -28,7 +36,6 @@ from worker.engine.networks.registry import Network
 from worker.engine.optimizers import Step, felt, step_jvp
 from worker.engine.readout import Readout
 from worker.engine.replay import BUDGET, Replay
-from worker.engine.retrace import TrainingStep, fused_pass_in_parts, mean_gradient, mean_gradient_of, products, update_needs_gradient
 from worker.engine.scores.asked import check_span
 from worker.engine.training import MAKERS, Training, runner_of
 from worker.engine.trajectory import Point, epoch_file

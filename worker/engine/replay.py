@@ -7,10 +7,10 @@ import torch
 
 from worker.engine import checks, devices, trajectory
 from worker.engine import images as data
+from worker.engine.derivatives.retrace import TrainingStep
 from worker.engine.errors import EngineError, ReplayDrift
 from worker.engine.images import Images
 from worker.engine.optimizers import initial_state
-from worker.engine.retrace import TrainingStep
 from worker.engine.steps import StepsReader
 from worker.engine.training import MAKERS, Runner, Training, repeats, runner, runner_of
 from worker.engine.trajectory import Point

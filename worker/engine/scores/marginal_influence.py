@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import torch
 
+from worker.engine.derivatives.retrace import TrainingStep
 from worker.engine.optimizers import felt
-from worker.engine.retrace import TrainingStep
 from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks, Sizes
 from worker.engine.scores.retracing import products_of_all, replayed, retraced, retracing_looks

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
+from worker.engine.derivatives.retrace import Damping, TrainingStep, products, retrace
 from worker.engine.inference import walk
 from worker.engine.optimizers import initial_state
-from worker.engine.retrace import Damping, TrainingStep, products, retrace
 from worker.engine.scores import trust
 from worker.engine.scores.asked import Asked, Scored
 from worker.engine.scores.cost import Looks, Sizes, from_seed, replaying

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.engine.along import Along
+from worker.engine.derivatives.fast_tangents import Along
 from worker.engine.networks.registry import Network
 from worker.engine.optimizers import State, Step, step_vjp
 
