@@ -30,7 +30,7 @@ from worker.engine import METHODS, Images, Training, devices, evaluate, score, t
 from worker.engine.images import batches
 from worker.engine.inference import evaluate_params
 from worker.engine.training import runner
-from worker.engine.trajectory import epoch_file, placed, read_point
+from worker.engine.trajectory.files import epoch_file, placed, read_point
 
 VALIDATION, TEST = 1000, 2000
 WAYS = ("last", "all", "fresh")

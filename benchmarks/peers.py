@@ -40,7 +40,7 @@ from worker.engine import METHODS as OURS
 from worker.engine import Images, Training, load_training, score, train
 from worker.engine.images import plain
 from worker.engine.networks.registry import build, named_tensors
-from worker.engine.trajectory import epoch_file, read_point
+from worker.engine.trajectory.files import epoch_file, read_point
 
 VALIDATION, BATCH = 500, 100
 Compute = Callable[[Training, Images, Images], np.ndarray]

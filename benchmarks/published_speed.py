@@ -28,8 +28,8 @@ from worker.engine import Images, Recipe, Training, score, train
 from worker.engine.images import batch, batches
 from worker.engine.networks.registry import build
 from worker.engine.scores.trust import validation_gradient
-from worker.engine.steps import StepsReader
-from worker.engine.trajectory import steps_file
+from worker.engine.trajectory.files import steps_file
+from worker.engine.trajectory.step_store import StepsReader
 
 VALIDATION = 500
 # How far the two may be apart, relative to the largest value: float32 in another order of sums, carried along by the recursion.

@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 
 from benchmarks import _data
 from worker.engine import SPANS, Images, Recipe, score, stored_bytes, train
-from worker.engine.trajectory import STORES
+from worker.engine.trajectory.files import STORES
 
 DATASETS = {"mnist": "mnist", "cifar": "cifar10"}
 EXACT = ("every_step", "epoch_starts", "recipe")

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from tests.engine.conftest import a_recipe
-from worker.engine import EngineError, devices, score, train, trajectory
+from worker.engine import EngineError, devices, score, train
 from worker.engine import images as data
+from worker.engine.trajectory import files
 
 
 @pytest.mark.slow
@@ -41,7 +42,7 @@ def test_the_record_names_the_device_and_its_name(images, tmp_path):
 
 def test_a_run_that_was_begun_elsewhere_does_not_go_on_here(images, validation, tmp_path):
     train(a_recipe(epochs=2), images, None, tmp_path)
-    record = trajectory.read_record(tmp_path)
+    record = files.read_record(tmp_path)
     record.environment |= {"device": "cuda", "device_name": "Some GPU"}
     (tmp_path / "run.json").write_text(record.to_json())
     if not torch.cuda.is_available():
@@ -49,7 +50,7 @@ def test_a_run_that_was_begun_elsewhere_does_not_go_on_here(images, validation, 
         assert score(train(a_recipe(epochs=2), images, None, tmp_path), images, validation).exact
     record.history.pop()
     (tmp_path / "run.json").write_text(record.to_json())
-    trajectory.epoch_file(tmp_path, 2).unlink()
+    files.epoch_file(tmp_path, 2).unlink()
     with pytest.raises(EngineError, match=r"begun on cuda and would go on on cpu"):
         train(a_recipe(epochs=2), images, None, tmp_path, device="cpu")
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from tests.engine.conftest import a_recipe, some_images
-from worker.engine import EngineError, leave_out, load_training, score, signals, train, trajectory
+from worker.engine import EngineError, leave_out, load_training, score, train
+from worker.engine.trajectory import files as trajectory
+from worker.engine.trajectory import training_dynamics
 
 
 class Killed(BaseException):
@@ -115,7 +117,7 @@ def test_parameters_are_read_to_where_torch_would_put_them(tmp_path):
 
 def test_a_flipped_bit_of_what_the_training_saw_is_noticed(images, validation, tmp_path):
     train(a_recipe(), images, validation, tmp_path)
-    flip_a_bit(signals.signals_file(tmp_path, 3), "margins")
+    flip_a_bit(training_dynamics.signals_file(tmp_path, 3), "margins")
     with pytest.raises(EngineError, match=r"signals-0003\.safetensors is missing or damaged"):
         load_training(tmp_path)
 

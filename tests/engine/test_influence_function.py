@@ -12,9 +12,9 @@ from worker.engine.optimizers import optimizer
 from worker.engine.replay import Replay
 from worker.engine.scores.asked import Asked
 from worker.engine.scores.influence_function import METHOD, conjugate_gradients, gauss_newton, gauss_newton_sum, influence_function
-from worker.engine.signals import Signals
 from worker.engine.training import Runner, Training, data
-from worker.engine.trajectory import RunRecord
+from worker.engine.trajectory.files import RunRecord
+from worker.engine.trajectory.training_dynamics import Signals
 
 COUNT, SIDE, CLASSES, DECAY = 24, 3, 3, 1.0
 

@@ -7,16 +7,17 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 
 from tests.engine.conftest import a_recipe
-from worker.engine import EngineError, Images, features, predict, score, train, trajectory
+from worker.engine import EngineError, Images, features, predict, score, train
 from worker.engine.derivatives.retrace import mean_gradient_of
 from worker.engine.images import batches, plain
 from worker.engine.inference import evaluate_params
 from worker.engine.scores.confident_learning import deal
 from worker.engine.scores.self_influence import squared_norms
 from worker.engine.scores.trust import validation_gradient
-from worker.engine.signals import NEVER, Signals
-from worker.engine.steps import StepsReader
 from worker.engine.training import runner
+from worker.engine.trajectory import files
+from worker.engine.trajectory.step_store import StepsReader
+from worker.engine.trajectory.training_dynamics import NEVER, Signals
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_retraced_methods_equal_algorithm_one_by_hand(images, validation, tmp_pa
     recipe = a_recipe(epochs=2, batch_size=14, augmentation="shift")  # 45 images do not divide into batches of 14
     training = train(recipe, images, None, tmp_path, store="every_step")
     run, _ = runner(recipe, images)
-    stored = StepsReader(trajectory.steps_file(tmp_path, 1), training.record.run)
+    stored = StepsReader(files.steps_file(tmp_path, 1), training.record.run)
     points = [training.params if frozen else stored.point(t)[0] for t in range(run.steps)]
     expected = by_hand(training, run, validation, points=points, hessian_weight=weight)
     scores = score(training, images, validation, method)
@@ -89,7 +90,7 @@ def test_tracin_is_the_sum_of_gradient_products_at_the_ends_of_epochs(images, va
     x, y = plain(recipe, images, np.arange(45), torch.float32)
     expected = np.zeros(45)
     for epoch in [2] if span == "last_epoch" else [0, 1, 2]:
-        params = trajectory.read_point(trajectory.epoch_file(tmp_path, epoch + 1), training.record.run)[0]
+        params = files.read_point(files.epoch_file(tmp_path, epoch + 1), training.record.run)[0]
         u = validation_gradient(run.network, recipe, params, validation)
         rate = np.mean([run.rate(epoch, t) for t in range(6)])
         expected += [rate * 6 / 45 * float(gradient_of(run, params, x, y, i) @ u) for i in range(45)]
@@ -128,7 +129,7 @@ def test_forgetting_is_counted_over_the_logits_that_training_saw(noisy, validati
     run, _ = runner(recipe, images)
     right = np.zeros((6, 45), dtype=bool)
     for epoch in range(6):
-        stored = StepsReader(trajectory.steps_file(tmp_path, epoch), training.record.run)
+        stored = StepsReader(files.steps_file(tmp_path, epoch), training.record.run)
         for t, positions in enumerate(batches(recipe, images, epoch)):
             x, y = run.batch(epoch, positions)
             right[epoch, positions] = (run.network.logits(stored.point(t)[0], x).argmax(1) == y).numpy()
@@ -257,7 +258,7 @@ def test_folds_that_make_no_sense_are_sentences(images, validation, tmp_path):
 
 def test_signals_of_another_number_of_images_are_refused(images, tmp_path):
     from worker.engine import load_training
-    from worker.engine.signals import signals_file, write_signals
+    from worker.engine.trajectory.training_dynamics import signals_file, write_signals
 
     training = train(a_recipe(epochs=1), images, None, tmp_path)
     write_signals(signals_file(tmp_path, 1), Signals.none(44), training.record.run)

@@ -14,10 +14,11 @@ import torch
 
 from tests.engine.conftest import a_recipe, some_images
 from tests.engine.pretended_machine import other_arithmetic
-from worker.engine import EngineError, Images, ReplayDrift, leave_out, load_training, score, train, trajectory
+from worker.engine import EngineError, Images, ReplayDrift, leave_out, load_training, score, train
 from worker.engine.images import batches
-from worker.engine.steps import StepsReader
 from worker.engine.training import Runner, runner
+from worker.engine.trajectory import files
+from worker.engine.trajectory.step_store import StepsReader
 
 
 class Counter:
@@ -38,13 +39,13 @@ class Counter:
 @pytest.fixture
 def places(monkeypatch):
     """For how many points each replay took memory."""
-    taken, begin = [], trajectory._Points.__init__
+    taken, begin = [], files._Points.__init__
 
     def counted(self, like, most):
         taken.append(most)
         begin(self, like, most)
 
-    monkeypatch.setattr(trajectory._Points, "__init__", counted)
+    monkeypatch.setattr(files._Points, "__init__", counted)
     return taken
 
 
@@ -56,7 +57,7 @@ def test_scoring_holds_no_more_sets_of_parameters_than_the_budget_allows(
 ):
     recipe = a_recipe(batch_size=4)  # 12 steps an epoch
     training = train(recipe, images, None, tmp_path, store=store)
-    counter, advance, pop = Counter(), Runner.advance, trajectory._Points.pop
+    counter, advance, pop = Counter(), Runner.advance, files._Points.pop
 
     def advanced(self, *arguments):
         result = advance(self, *arguments)
@@ -69,7 +70,7 @@ def test_scoring_holds_no_more_sets_of_parameters_than_the_budget_allows(
         return point
 
     monkeypatch.setattr(Runner, "advance", advanced)
-    monkeypatch.setattr(trajectory._Points, "pop", popped)
+    monkeypatch.setattr(files._Points, "pop", popped)
     score(training, images, validation, method, span="all_epochs", memory_budget=room * 4 * training_size(training, images))
     if store == "every_step":
         assert not places
@@ -91,14 +92,14 @@ def test_an_epoch_is_walked_backwards_in_any_room_of_three(places, steps, room):
         return following, {}
 
     walked = []
-    for t, point in trajectory.backwards((torch.zeros(()), {}), steps, room, advance, lambda point: ends.append(int(point[0]))):
+    for t, point in files.backwards((torch.zeros(()), {}), steps, room, advance, lambda point: ends.append(int(point[0]))):
         walked.append((t, int(point[0])))
         del point
     assert walked == [(t, t) for t in reversed(range(steps))]
     assert ends == [steps]
     assert places == [min(steps, room - 1)]
     assert places[0] + counter.peak <= room
-    assert len(made) == trajectory.replayed_steps(steps, room)
+    assert len(made) == files.replayed_steps(steps, room)
     if room > steps:
         assert len(made) == steps
     elif room >= 2 * steps**0.5 + 2:
@@ -118,7 +119,7 @@ def test_batches_leave_no_holes_in_the_heap_while_points_are_kept():
         return psutil.Process().memory_full_info().uss
 
     before = own_memory()
-    walk = trajectory.backwards((torch.zeros(500), {}), 1000, 1001, advance, lambda _end: None)
+    walk = files.backwards((torch.zeros(500), {}), 1000, 1001, advance, lambda _end: None)
     next(walk)  # all points are made
     assert own_memory() - before < 2**26
 
@@ -161,9 +162,9 @@ def test_the_process_grows_by_what_the_budget_allows_and_no_more():
 def test_steps_are_read_back_as_they_were(images, tmp_path):
     recipe = a_recipe(optimizer="adam", learning_rate=0.01, epochs=2)
     training = train(recipe, images, None, tmp_path, store="every_step")
-    stored = StepsReader(trajectory.steps_file(tmp_path, 1), training.record.run)
+    stored = StepsReader(files.steps_file(tmp_path, 1), training.record.run)
     params, state = stored.point(0)
-    start, start_state = trajectory.read_point(trajectory.epoch_file(tmp_path, 1), training.record.run)
+    start, start_state = files.read_point(files.epoch_file(tmp_path, 1), training.record.run)
     assert torch.equal(params, start)
     assert {name: tensor.shape for name, tensor in state.items()} == {name: tensor.shape for name, tensor in start_state.items()}
     assert all(torch.equal(state[name], start_state[name]) for name in state)
@@ -198,7 +199,7 @@ def test_a_record_without_its_first_steps_repeats_nothing(images, validation, tm
 @pytest.mark.parametrize("store", ["every_step", "epoch_starts"])
 def test_a_damaged_store_is_a_sentence(images, validation, tmp_path, store, damage):
     training = train(a_recipe(epochs=2), images, None, tmp_path, store=store)
-    path = trajectory.steps_file(tmp_path, 1) if store == "every_step" else trajectory.epoch_file(tmp_path, 1)
+    path = files.steps_file(tmp_path, 1) if store == "every_step" else files.epoch_file(tmp_path, 1)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content[: len(content) // 2] if damage == "cut" else content)
@@ -211,7 +212,7 @@ def test_a_damaged_store_is_a_sentence(images, validation, tmp_path, store, dama
 )
 def test_a_damaged_file_of_the_epoch_read_last_is_found_before_the_work(images, validation, tmp_path, store, method):
     training = train(a_recipe(epochs=4), images, None, tmp_path, store=store)
-    path = trajectory.steps_file(tmp_path, 0) if store == "every_step" else trajectory.epoch_file(tmp_path, int(method == "tracin"))
+    path = files.steps_file(tmp_path, 0) if store == "every_step" else files.epoch_file(tmp_path, int(method == "tracin"))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -225,7 +226,7 @@ def test_a_damaged_file_of_the_epoch_read_last_is_found_before_the_work(images, 
 
 def test_steps_of_another_epoch_are_found_before_the_work(images, validation, tmp_path):
     training = train(a_recipe(), images, None, tmp_path, store="every_step")
-    shutil.copy(trajectory.steps_file(tmp_path, 1), trajectory.steps_file(tmp_path, 0))
+    shutil.copy(files.steps_file(tmp_path, 1), files.steps_file(tmp_path, 0))
     done = []
     with pytest.raises(EngineError, match=r"steps-0000\.safetensors.*damaged"):
         score(training, images, validation, span="all_epochs", progress=lambda steps, _total: done.append(steps))

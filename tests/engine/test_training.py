@@ -14,7 +14,7 @@ from torch import nn
 from tests.engine.conftest import a_recipe, some_images
 from worker.engine import CannotGoOn, Diverged, EngineError, evaluate, features, load_training, predict, register_network, train
 from worker.engine.recipe import SCHEDULES
-from worker.engine.signals import NEVER, Seen, Signals, margin
+from worker.engine.trajectory.training_dynamics import NEVER, Seen, Signals, margin
 
 
 class Stop(Exception):

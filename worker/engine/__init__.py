@@ -15,7 +15,7 @@ from worker.engine.removal import Removal, leave_out
 from worker.engine.replay import with_params
 from worker.engine.scores import METHODS, SPANS, Cost, Scores, Sizes, ensemble, score, trust_words, warns
 from worker.engine.training import Training, load_training, train
-from worker.engine.trajectory import EpochReport, stored_bytes
+from worker.engine.trajectory.files import EpochReport, stored_bytes
 from worker.engine.verdict import Difference, paired_difference
 
 __all__ = [

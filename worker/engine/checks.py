@@ -12,7 +12,7 @@ from worker.engine.errors import EngineError
 from worker.engine.images import Images
 from worker.engine.networks.registry import Network
 from worker.engine.recipe import Recipe
-from worker.engine.trajectory import RunRecord
+from worker.engine.trajectory.files import RunRecord
 
 
 def before_training(network: Network, recipe: Recipe, images: Images, params: torch.Tensor) -> None:

@@ -38,7 +38,7 @@ from worker.engine.readout import Readout
 from worker.engine.replay import BUDGET, Replay
 from worker.engine.scores.asked import check_span
 from worker.engine.training import MAKERS, Training, runner_of
-from worker.engine.trajectory import Point, epoch_file
+from worker.engine.trajectory.files import Point, epoch_file
 
 # Steps over which the optimizer's state carries an effect on: momentum 0.9 has spent 97 % of it by then.
 CARRIED = 32

@@ -19,7 +19,7 @@ from worker.engine.networks.registry import Network, build, named_tensors
 from worker.engine.networks.weights import keep_weights
 from worker.engine.prefetch import Ahead
 from worker.engine.recipe import Recipe
-from worker.engine.trajectory import Progress
+from worker.engine.trajectory.files import Progress
 
 if TYPE_CHECKING:
     from worker.engine.training import Training

@@ -27,7 +27,7 @@ from worker.engine.inference import walk
 from worker.engine.networks.flat_network import Network
 from worker.engine.replay import BUDGET, Replay
 from worker.engine.training import MAKERS, Training, runner_of
-from worker.engine.trajectory import write_whole
+from worker.engine.trajectory.files import write_whole
 
 # How far f may be from W a + b, as a share of the largest: float32 in another order of sums. A layer further off does not make the logits.
 TOLERANCE = 1e-3

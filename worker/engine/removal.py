@@ -13,7 +13,7 @@ from worker.engine.inference import evaluate
 from worker.engine.optimizers import initial_state
 from worker.engine.replay import with_params
 from worker.engine.training import MAKERS, Training, repeats, runner, train
-from worker.engine.trajectory import Progress
+from worker.engine.trajectory.files import Progress
 
 
 @dataclass(frozen=True)

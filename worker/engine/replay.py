@@ -5,15 +5,16 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from worker.engine import checks, devices, trajectory
+from worker.engine import checks, devices
 from worker.engine import images as data
 from worker.engine.derivatives.retrace import TrainingStep
 from worker.engine.errors import EngineError, ReplayDrift
 from worker.engine.images import Images
 from worker.engine.optimizers import initial_state
-from worker.engine.steps import StepsReader
 from worker.engine.training import MAKERS, Runner, Training, repeats, runner, runner_of
-from worker.engine.trajectory import Point
+from worker.engine.trajectory import files
+from worker.engine.trajectory.files import Point
+from worker.engine.trajectory.step_store import StepsReader
 
 # Bytes for replayed parameters where nobody said how many: enough for every network but the largest.
 BUDGET = 2**30
@@ -57,10 +58,10 @@ class Replay:
         if steps or epochs:
             self.check_steps()
         if steps and store != "every_step":
-            trajectory.room_for(self.run.steps, self.budget, self._point_bytes(), self._starts_in_memory())
+            files.room_for(self.run.steps, self.budget, self._point_bytes(), self._starts_in_memory())
         elif self.budget < 2 * self._point_bytes():
             # Also raised for what needs no steps: two sets of parameters are the least that any retracing holds.
-            trajectory.room_for(1, self.budget, self._point_bytes())
+            files.room_for(1, self.budget, self._point_bytes())
         if needs in ("steps", "epochs") and self._keeps_starts():
             last = self.run.recipe.epochs
             self._check_files(needs, range(last - 1 if span == "last_epoch" else 0, last), beat)
@@ -106,16 +107,16 @@ class Replay:
 
         Raises EngineError where the file is missing, damaged or another run's, ReplayDrift where the replay is not the run.
         """
-        path = trajectory.epoch_file(self.training.folder, epoch)
+        path = files.epoch_file(self.training.folder, epoch)
         if not path.exists() and not self._keeps_starts():
             return self._from_seed(epoch)
-        return trajectory.placed(self._read_start(epoch), self.run.device)
+        return files.placed(self._read_start(epoch), self.run.device)
 
     def _read_start(self, epoch: int) -> Point:
         """θ and s from the file of an epoch's start. Raises EngineError where it is missing, damaged or another run's."""
-        path = trajectory.epoch_file(self.training.folder, epoch)
-        point = trajectory.read_point(path, self.training.record.run)
-        if epoch and trajectory.params_hash(point[0]) != self.training.history[epoch - 1].params_hash:
+        path = files.epoch_file(self.training.folder, epoch)
+        point = files.read_point(path, self.training.record.run)
+        if epoch and files.params_hash(point[0]) != self.training.history[epoch - 1].params_hash:
             raise EngineError(
                 f"The run's file {path.name} is damaged: it does not hold what the run recorded; train again in another folder."
             )
@@ -130,11 +131,11 @@ class Replay:
         steps = len(order)
         if self.training.record.store == "every_step":
             for t, point in self._read_steps(epoch, reversed(range(steps))):
-                yield t, trajectory.placed(point, self.run.device)
+                yield t, files.placed(point, self.run.device)
             return
-        room = trajectory.room_for(steps, self.budget, self._point_bytes(), self._starts_in_memory())
+        room = files.room_for(steps, self.budget, self._point_bytes(), self._starts_in_memory())
         with self.run.batches(epoch, order) as batch:
-            yield from trajectory.backwards(
+            yield from files.backwards(
                 self.start(epoch),
                 steps,
                 room,
@@ -144,13 +145,13 @@ class Replay:
 
     def _read_steps(self, epoch: int, steps: Iterable[int]) -> Iterator[tuple[int, Point]]:
         """Points of an epoch from its file, one at a time. Raises EngineError where it is missing, damaged, another run's or epoch's."""
-        path = trajectory.steps_file(self.training.folder, epoch)
+        path = files.steps_file(self.training.folder, epoch)
         stored = StepsReader(path, self.training.record.run)
         for t in steps:
             point = stored.point(t)
             # Another epoch's file would have its place in the run wrong; after its first step it shows.
-            if t == 1 and trajectory.params_hash(point[0]) != self.training.record.first_steps[epoch]:
-                raise trajectory.damaged(path)
+            if t == 1 and files.params_hash(point[0]) != self.training.record.first_steps[epoch]:
+                raise files.damaged(path)
             yield t, point
             # Not to be held while the next is read.
             del point
@@ -195,24 +196,24 @@ class Replay:
 
     def _point_bytes(self) -> int:
         params = torch.empty(self.run.network.size, device="meta")
-        return trajectory.point_bytes((params, initial_state(self.run.recipe, params)))
+        return files.point_bytes((params, initial_state(self.run.recipe, params)))
 
     def _stride(self) -> int:
         """Every how many epochs a start that was replayed from the seed is kept: at most half the budget, and never what the steps need."""
         points = self.budget // self._point_bytes()
-        room = max(1, min(points // 2, points - trajectory.LEAST_ROOM))
+        room = max(1, min(points // 2, points - files.LEAST_ROOM))
         return self.run.recipe.epochs // room + 1
 
     def _starts_in_memory(self) -> int:
         """How many epoch starts stay in memory beside the steps of one epoch."""
         return 0 if self._keeps_starts() else self.run.recipe.epochs // self._stride() + 1
 
-    def _arrived(self, epoch: int) -> trajectory.Arrived:
+    def _arrived(self, epoch: int) -> files.Arrived:
         """Checks that a replay of `epoch` ended where the run did."""
         return lambda point: self._check(epoch, point, self.training.history[epoch].params_hash)
 
     def _check(self, epoch: int, point: Point, recorded: str) -> None:
-        if trajectory.params_hash(point[0]) != recorded:
+        if files.params_hash(point[0]) != recorded:
             self._drift(epoch)
 
     def _drift(self, epoch: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from worker.engine import checks, devices, trajectory
+from worker.engine import checks, devices
 from worker.engine import images as data
 from worker.engine.errors import CannotGoOn, Diverged, EngineError
 from worker.engine.examine import answers, check_same, examine
@@ -21,9 +21,10 @@ from worker.engine.networks.registry import NETWORKS, Network, build
 from worker.engine.optimizers import Step, initial_state, optimizer
 from worker.engine.prefetch import Ahead
 from worker.engine.recipe import Recipe
-from worker.engine.signals import Seen, Signals, read_signals, signals_file, write_signals
-from worker.engine.steps import StepsWriter
-from worker.engine.trajectory import EpochReport, Point, Progress, RunRecord
+from worker.engine.trajectory import files
+from worker.engine.trajectory.files import EpochReport, Point, Progress, RunRecord
+from worker.engine.trajectory.step_store import StepsWriter
+from worker.engine.trajectory.training_dynamics import Seen, Signals, read_signals, signals_file, write_signals
 
 # Every how many steps a training looks whether its loss is still a number: looking makes a GPU wait.
 LOOK = 50
@@ -174,7 +175,7 @@ def train(
     """Run a recipe into `folder`, resuming whatever is there.
 
     images: the N training images. validation: evaluated after each epoch, or None. leave_out: (N,) bool, images whose terms are dropped
-    while divisor, order, augmentation and seeds stay (the papers' counterfactual run). store: see worker.engine.trajectory.
+    while divisor, order, augmentation and seeds stay (the papers' counterfactual run). store: see worker.engine.trajectory.files.
     on_epoch: called once for each epoch that ends (again for epochs ended before a resume). progress: may raise to stop; the folder resumes.
     device: "cpu", "cuda", or "auto" for a GPU where there is one.
 
@@ -183,11 +184,11 @@ def train(
     """
     folder = checks.folder(folder)
     checks.given(recipe, Recipe, "recipe", "default_recipe makes one for a list of images")
-    if store not in trajectory.STORES:
-        raise EngineError(f"There is no store called {store!r}; there are {', '.join(trajectory.STORES)}.")
+    if store not in files.STORES:
+        raise EngineError(f"There is no store called {store!r}; there are {', '.join(files.STORES)}.")
     if validation is not None:
         data.check(validation, recipe, "validation")
-    begun = trajectory.read_record(folder)
+    begun = files.read_record(folder)
     where = devices.choose(device, None if begun is None else begun.environment)
     data.check(images, recipe, "training")
     mask = _mask(leave_out, len(images))
@@ -199,7 +200,7 @@ def train(
     record = _begin(folder, run, store, mask, initial)
     if _complete(folder, record):
         # Killed before it could.
-        trajectory.prune(folder, record.store, recipe.epochs)
+        files.prune(folder, record.store, recipe.epochs)
         _forget_signals(folder, recipe.epochs)
         training = load_training(folder)
         check_network(run, training)
@@ -209,7 +210,7 @@ def train(
         return training
     with devices.exact(where, int(record.environment["threads"])):
         _run(run, record, folder, initial, validation, on_epoch, progress)
-    trajectory.prune(folder, record.store, recipe.epochs)
+    files.prune(folder, record.store, recipe.epochs)
     return load_training(folder)
 
 
@@ -217,19 +218,19 @@ def _complete(folder: Path, record: RunRecord) -> bool:
     """Whether nothing is left to train. The last epoch's file says so, which is written after run.json; or that a `recipe` was pruned."""
     if len(record.history) < record.recipe.epochs:
         return False
-    pruned = record.store == "recipe" and not trajectory.epoch_file(folder, 0).exists()
-    return pruned or trajectory.epoch_file(folder, record.recipe.epochs).exists()
+    pruned = record.store == "recipe" and not files.epoch_file(folder, 0).exists()
+    return pruned or files.epoch_file(folder, record.recipe.epochs).exists()
 
 
 def _begin(folder: Path, run: Runner, store: str, leave_out: np.ndarray | None, initial: torch.Tensor) -> RunRecord:
     """The record of a new run, or of the one to resume. Raises EngineError where the folder holds another run, or one of another device."""
     recipe, images = run.recipe, run.images
     left_out = "" if leave_out is None or not leave_out.any() else images.subset(np.flatnonzero(leave_out)).digest()
-    record = trajectory.read_record(folder)
-    here, start = devices.environment(run.device), trajectory.params_hash(initial)
+    record = files.read_record(folder)
+    here, start = devices.environment(run.device), files.params_hash(initial)
     if record is None:
         record = RunRecord(recipe, store, images.digest(), left_out, len(images), here, start=start)
-        trajectory.write_whole(folder / "run.json", record.to_json().encode())
+        files.write_whole(folder / "run.json", record.to_json().encode())
         return record
     if (record.recipe, record.images, record.left_out) != (recipe, images.digest(), left_out):
         raise EngineError("This folder holds the run of another recipe or image list; choose another folder.")
@@ -265,7 +266,7 @@ def _run(
             on_epoch(report)
     for epoch in range(first, run.recipe.epochs):
         started = time.perf_counter()
-        with StepsWriter(trajectory.steps_file(folder, epoch), run.steps, record.run) as writer:
+        with StepsWriter(files.steps_file(folder, epoch), run.steps, record.run) as writer:
             point, loss, accuracy = _epoch(run, epoch, point, signals, _keeping(record, writer), progress)
         evaluated = (None, None) if validation is None else evaluate_params(run.network, run.recipe, point[0], validation)
         if NETWORKS[run.recipe.network].own:
@@ -280,7 +281,7 @@ def _run(
                 validation_loss=evaluated[1],
                 learning_rate=run.rate(epoch, run.steps - 1),
                 seconds=time.perf_counter() - started,
-                params_hash=trajectory.params_hash(point[0]),
+                params_hash=files.params_hash(point[0]),
             )
         )
         _save_epoch(folder, record, epoch, point, signals)
@@ -295,7 +296,7 @@ def _keeping(record: RunRecord, writer: StepsWriter) -> Callable[[int, Point], N
         if record.store == "every_step":
             writer.append(point)
         if t == 1:
-            record.first_steps.append(trajectory.params_hash(point[0]))
+            record.first_steps.append(files.params_hash(point[0]))
 
     return keep
 
@@ -304,30 +305,30 @@ def _resume(run: Runner, record: RunRecord, folder: Path, initial: torch.Tensor)
     """The first epoch to run, where it starts, and the signals so far."""
     signals = Signals.none(len(run.images))
     start: Point = (initial, initial_state(run.recipe, initial))
-    if not trajectory.epoch_file(folder, 0).exists():
+    if not files.epoch_file(folder, 0).exists():
         record.history.clear()
         record.first_steps.clear()
-        trajectory.write_point(trajectory.epoch_file(folder, 0), start, record.run)
+        files.write_point(files.epoch_file(folder, 0), start, record.run)
         return 0, start, signals
     # run.json is written before the epoch's file: the file decides.
-    while record.history and not trajectory.epoch_file(folder, len(record.history)).exists():
+    while record.history and not files.epoch_file(folder, len(record.history)).exists():
         record.history.pop()
     first = len(record.history)
     del record.first_steps[first:]
     if first == 0:
         return 0, start, signals
     _forget_signals(folder, first)
-    point = trajectory.read_point(trajectory.epoch_file(folder, first), record.run)
-    if trajectory.params_hash(point[0]) != record.history[-1].params_hash:
+    point = files.read_point(files.epoch_file(folder, first), record.run)
+    if files.params_hash(point[0]) != record.history[-1].params_hash:
         raise EngineError(f"The run's parameters after epoch {first} are damaged; train again in another folder.")
     _check_goes_on(run, record, folder)
-    return first, trajectory.placed(point, run.device), read_signals(signals_file(folder, first), len(run.images), record.run)
+    return first, files.placed(point, run.device), read_signals(signals_file(folder, first), len(run.images), record.run)
 
 
 def _check_goes_on(run: Runner, record: RunRecord, folder: Path) -> None:
     """Raises CannotGoOn unless a step comes out as it did: another machine rounds differently, and a network's name may mean another now."""
     epoch = len(record.history) - 1
-    start = trajectory.placed(trajectory.read_point(trajectory.epoch_file(folder, epoch), record.run), run.device)
+    start = files.placed(files.read_point(files.epoch_file(folder, epoch), record.run), run.device)
     if not repeats(run, record, epoch, start):
         raise CannotGoOn(record.environment, devices.environment(run.device))
 
@@ -337,7 +338,7 @@ def repeats(run: Runner, record: RunRecord, epoch: int, start: Point) -> bool:
     positions = data.batches(run.recipe, run.images, epoch)[0]
     point = run.advance(start, *run.batch(epoch, positions), positions, run.rate(epoch, 0))[0]
     recorded = record.first_steps if run.steps > 1 else [report.params_hash for report in record.history]
-    return recorded[epoch : epoch + 1] == [trajectory.params_hash(point[0])]
+    return recorded[epoch : epoch + 1] == [files.params_hash(point[0])]
 
 
 def _epoch(
@@ -365,9 +366,9 @@ def _epoch(
 
 def _save_epoch(folder: Path, record: RunRecord, epoch: int, point: Point, signals: Signals) -> None:
     write_signals(signals_file(folder, epoch + 1), signals, record.run)
-    trajectory.write_whole(folder / "run.json", record.to_json().encode())
+    files.write_whole(folder / "run.json", record.to_json().encode())
     # Last: this file says that the epoch is complete.
-    trajectory.write_point(trajectory.epoch_file(folder, epoch + 1), point, record.run)
+    files.write_point(files.epoch_file(folder, epoch + 1), point, record.run)
     _forget_signals(folder, epoch + 1)
 
 
@@ -381,7 +382,7 @@ def _forget_signals(folder: Path, epoch: int) -> None:
 def load_training(folder: Path | str) -> Training:
     """A finished run from its folder. Raises EngineError where it is not finished or damaged."""
     folder = Path(folder)
-    record = trajectory.read_record(folder)
+    record = files.read_record(folder)
     if record is None:
         raise EngineError(f"This run is not there: the folder {folder.name} holds none; train it first.")
     if len(record.history) < record.recipe.epochs:
@@ -390,7 +391,7 @@ def load_training(folder: Path | str) -> Training:
     signals = read_signals(signals_file(folder, epochs), record.count, record.run)
     if record.store == "recipe":
         return Training(folder, record, torch.empty(0), signals)
-    params, _ = trajectory.read_point(trajectory.epoch_file(folder, epochs), record.run)
-    if trajectory.params_hash(params) != record.history[-1].params_hash:
+    params, _ = files.read_point(files.epoch_file(folder, epochs), record.run)
+    if files.params_hash(params) != record.history[-1].params_hash:
         raise EngineError("The run's last parameters are damaged; train again in another folder.")
     return Training(folder, record, params, signals)

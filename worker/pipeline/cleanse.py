@@ -15,7 +15,7 @@ from sqlalchemy import delete
 from backend.core.models import Cleansing, Run, RunEpoch, Version
 from worker import engine
 from worker.engine import Recipe, Training
-from worker.engine.trajectory import write_whole
+from worker.engine.trajectory.files import write_whole
 from worker.jobs import JobContext
 from worker.pipeline import cleanse_arms, machine
 from worker.pipeline.cleanse_arms import Plan, Task

@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from worker.engine.errors import EngineError
-from worker.engine.trajectory import write_whole
+from worker.engine.trajectory.files import write_whole
 
 Tensors = dict[str, torch.Tensor]
 

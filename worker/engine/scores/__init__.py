@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from worker.engine import checks, devices, trajectory
+from worker.engine import checks, devices
 from worker.engine.errors import EngineError
 from worker.engine.images import Images
 from worker.engine.replay import Replay
@@ -34,7 +34,8 @@ from worker.engine.scores.ensemble import ensemble
 from worker.engine.scores.scores import Scores
 from worker.engine.scores.words import trust_words, warns
 from worker.engine.training import MAKERS, Training, check_network, runner
-from worker.engine.trajectory import Progress
+from worker.engine.trajectory import files
+from worker.engine.trajectory.files import Progress
 
 __all__ = ["METHODS", "SPANS", "Asked", "Cost", "Method", "Scores", "Sizes", "ensemble", "score", "trust_words", "warns"]
 
@@ -102,7 +103,7 @@ def score(
         report |= {"validation": validation.digest()}
     if replay.drifted:
         report |= {"drifted": True}
-    report |= {"seconds": time.perf_counter() - started, "stored_bytes": trajectory.stored_bytes(training.folder)}
+    report |= {"seconds": time.perf_counter() - started, "stored_bytes": files.stored_bytes(training.folder)}
     report |= {"trust": trust_words(report), "warns": warns(report)}
     exact = chosen.exact and report.get("damping", 1.0) == 1.0 and report.get("converged", True) and not replay.drifted
     # Rounded steps are replayed as they were, but the derivative is of the function that they round.

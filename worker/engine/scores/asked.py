@@ -13,7 +13,7 @@ from worker.engine.images import Images
 from worker.engine.recipe import Recipe
 from worker.engine.replay import Replay
 from worker.engine.scores.cost import Cost, Looks, Sizes, cost_of
-from worker.engine.trajectory import Progress
+from worker.engine.trajectory.files import Progress
 
 SPANS = ("last_epoch", "all_epochs")
 

@@ -11,10 +11,10 @@ from typing import Literal
 
 import torch
 
-from worker.engine import trajectory
 from worker.engine.networks.registry import build
 from worker.engine.optimizers import initial_state
 from worker.engine.recipe import Recipe
+from worker.engine.trajectory import files
 
 # Forward passes that one look of each kind takes.
 FORWARD = 1
@@ -61,7 +61,7 @@ class Sizes:
     def point_bytes(self) -> int:
         """Bytes of θ and the optimizer's state together."""
         params = torch.empty(self.params_bytes // 4, device="meta")
-        return trajectory.point_bytes((params, initial_state(self.recipe, params)))
+        return files.point_bytes((params, initial_state(self.recipe, params)))
 
     @property
     def params_bytes(self) -> int:
@@ -151,8 +151,8 @@ def replaying(sizes: Sizes) -> float:
     if sizes.store == "every_step":
         return 0
     # Where the budget has no room at all, the scoring is refused; the least is as good an answer as any.
-    room = max(trajectory.LEAST_ROOM, sizes.budget // sizes.point_bytes)
-    again = trajectory.replayed_steps(sizes.steps, room) / sizes.steps
+    room = max(files.LEAST_ROOM, sizes.budget // sizes.point_bytes)
+    again = files.replayed_steps(sizes.steps, room) / sizes.steps
     return sizes.count * again * sizes.epochs + from_seed(sizes)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks
-from worker.engine.signals import NEVER
+from worker.engine.trajectory.training_dynamics import NEVER
 
 
 def forgetting(asked: Asked) -> Scored:

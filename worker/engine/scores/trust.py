@@ -15,7 +15,7 @@ from worker.engine.inference import evaluate_params, walk
 from worker.engine.networks.registry import Network
 from worker.engine.recipe import Recipe
 from worker.engine.replay import Replay
-from worker.engine.trajectory import Progress
+from worker.engine.trajectory.files import Progress
 
 # The part of the images whose joint effect is predicted and measured.
 TOP = 0.02

@@ -8,7 +8,7 @@ import torch
 
 from worker.engine.errors import EngineError
 from worker.engine.images import Integers
-from worker.engine.trajectory import damaged, read_tensors, write_tensors
+from worker.engine.trajectory.files import damaged, read_tensors, write_tensors
 
 # The forgetting count of an image that was never classified as its label says.
 NEVER = -1

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from worker.engine.trajectory import Point, check_run, damaged
+from worker.engine.trajectory.files import Point, check_run, damaged
 
 _TYPES = {torch.float32: "F32", torch.float64: "F64"}
 

@@ -1,0 +1,1 @@
+"""Trajectories: files, the step store and recorded training dynamics."""
