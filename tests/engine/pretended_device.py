@@ -20,7 +20,7 @@ from worker.engine.networks.flat_network import Network
 from worker.engine.networks.registry import build
 from worker.engine.optimizers import initial_state, optimizer
 from worker.engine.scores.trust import validation_gradient
-from worker.engine.training import Runner
+from worker.engine.training.loop import Runner
 from worker.engine.trajectory.training_dynamics import Seen
 
 PRETENDED = "pretended"

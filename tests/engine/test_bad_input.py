@@ -26,7 +26,7 @@ from worker.engine import (
     with_params,
 )
 from worker.engine.networks.registry import Network
-from worker.engine.training import Runner
+from worker.engine.training.loop import Runner
 
 
 @pytest.fixture(autouse=True)

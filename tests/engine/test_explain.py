@@ -11,7 +11,7 @@ from worker.engine import Images, explain, leave_out, score, train
 from worker.engine.explain import carry
 from worker.engine.inference import losses_of
 from worker.engine.optimizers import optimizer
-from worker.engine.training import runner
+from worker.engine.training.loop import runner
 
 
 @pytest.mark.parametrize("settings", OPTIMIZERS.values(), ids=OPTIMIZERS)

@@ -31,7 +31,7 @@ def killed_at(count: int, monkeypatch, *, after: bool):
             raise Killed
 
     monkeypatch.setattr(trajectory, "write_whole", write)
-    monkeypatch.setattr("worker.engine.training.trajectory.write_whole", write)
+    monkeypatch.setattr("worker.engine.training.loop.trajectory.write_whole", write)
 
 
 def files(folder):

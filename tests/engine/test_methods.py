@@ -14,7 +14,7 @@ from worker.engine.inference import evaluate_params
 from worker.engine.scores.confident_learning import deal
 from worker.engine.scores.self_influence import squared_norms
 from worker.engine.scores.trust import validation_gradient
-from worker.engine.training import runner
+from worker.engine.training.loop import runner
 from worker.engine.trajectory import files
 from worker.engine.trajectory.step_store import StepsReader
 from worker.engine.trajectory.training_dynamics import NEVER, Signals

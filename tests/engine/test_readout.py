@@ -12,7 +12,7 @@ from worker.engine import EngineError, explain, explain_most, load_readout, read
 from worker.engine.explain import quick_effect
 from worker.engine.networks.registry import NETWORKS
 from worker.engine.replay import Replay
-from worker.engine.training import runner
+from worker.engine.training.loop import runner
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from worker.engine import METHODS, EngineError, Images, explain, score, train
 from worker.engine.derivatives.retrace import mean_gradient_of
 from worker.engine.images import batches
 from worker.engine.scores.trust import validation_gradient
-from worker.engine.training import runner
+from worker.engine.training.loop import runner
 from worker.engine.trajectory.step_store import StepsReader
 
 ADAM = {"optimizer": "adam", "learning_rate": 0.002}

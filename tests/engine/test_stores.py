@@ -16,7 +16,7 @@ from tests.engine.conftest import a_recipe, some_images
 from tests.engine.pretended_machine import other_arithmetic
 from worker.engine import EngineError, Images, ReplayDrift, leave_out, load_training, score, train
 from worker.engine.images import batches
-from worker.engine.training import Runner, runner
+from worker.engine.training.loop import Runner, runner
 from worker.engine.trajectory import files
 from worker.engine.trajectory.step_store import StepsReader
 

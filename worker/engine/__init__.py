@@ -1,6 +1,5 @@
 """The library: exact influence of training images on a model trained with SGD. See README.md for the symbols and an example."""
 
-from worker.engine.defaults import default_recipe
 from worker.engine.devices import choose as choose_device
 from worker.engine.errors import CannotGoOn, Diverged, EngineError, ReplayDrift
 from worker.engine.explain import explain, explain_most
@@ -14,7 +13,8 @@ from worker.engine.recipe import Recipe
 from worker.engine.removal import Removal, leave_out
 from worker.engine.replay import with_params
 from worker.engine.scores import METHODS, SPANS, Cost, Scores, Sizes, ensemble, score, trust_words, warns
-from worker.engine.training import Training, load_training, train
+from worker.engine.training.defaults import default_recipe
+from worker.engine.training.loop import Training, load_training, train
 from worker.engine.trajectory.files import EpochReport, stored_bytes
 from worker.engine.verdict import Difference, paired_difference
 

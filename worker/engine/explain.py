@@ -19,7 +19,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from worker.engine import checks, devices
+from worker.engine import devices
 from worker.engine import images as data
 from worker.engine.derivatives.retrace import (
     TrainingStep,
@@ -37,7 +37,8 @@ from worker.engine.optimizers import Step, felt, step_jvp
 from worker.engine.readout import Readout
 from worker.engine.replay import BUDGET, Replay
 from worker.engine.scores.asked import check_span
-from worker.engine.training import MAKERS, Training, runner_of
+from worker.engine.training import checks
+from worker.engine.training.loop import MAKERS, Training, runner_of
 from worker.engine.trajectory.files import Point, epoch_file
 
 # Steps over which the optimizer's state carries an effect on: momentum 0.9 has spent 97 % of it by then.

@@ -10,19 +10,20 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from worker.engine import checks, devices
+from worker.engine import devices
 from worker.engine import images as data
 from worker.engine.errors import EngineError
-from worker.engine.examine import check_same
 from worker.engine.images import Images
 from worker.engine.networks.registry import Network, build, named_tensors
 from worker.engine.networks.weights import keep_weights
 from worker.engine.prefetch import Ahead
 from worker.engine.recipe import Recipe
+from worker.engine.training import checks
+from worker.engine.training.validate_network import check_same
 from worker.engine.trajectory.files import Progress
 
 if TYPE_CHECKING:
-    from worker.engine.training import Training
+    from worker.engine.training.loop import Training
 
 Floats = npt.NDArray[np.float64]
 
@@ -110,7 +111,7 @@ def evaluate_params(network: Network, recipe: Recipe, params: torch.Tensor, imag
 
 def _check_given(training: object) -> None:
     """Raises EngineError unless it is a run."""
-    from worker.engine.training import MAKERS, Training  # which imports this file
+    from worker.engine.training.loop import MAKERS, Training  # which imports this file
 
     checks.given(training, Training, "run", MAKERS)
 

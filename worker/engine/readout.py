@@ -19,14 +19,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch.nn import functional
 
-from worker.engine import checks, devices
+from worker.engine import devices
 from worker.engine import images as data
 from worker.engine.errors import EngineError
 from worker.engine.images import Images, Integers
 from worker.engine.inference import walk
 from worker.engine.networks.flat_network import Network
 from worker.engine.replay import BUDGET, Replay
-from worker.engine.training import MAKERS, Training, runner_of
+from worker.engine.training import checks
+from worker.engine.training.loop import MAKERS, Training, runner_of
 from worker.engine.trajectory.files import write_whole
 
 # How far f may be from W a + b, as a share of the largest: float32 in another order of sums. A layer further off does not make the logits.

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from worker.engine import checks, devices
+from worker.engine import devices
 from worker.engine import images as data
 from worker.engine.derivatives.retrace import TrainingStep
 from worker.engine.errors import EngineError, ReplayDrift
 from worker.engine.images import Images
 from worker.engine.optimizers import initial_state
-from worker.engine.training import MAKERS, Runner, Training, repeats, runner, runner_of
+from worker.engine.training import checks
+from worker.engine.training.loop import MAKERS, Runner, Training, repeats, runner, runner_of
 from worker.engine.trajectory import files
 from worker.engine.trajectory.files import Point
 from worker.engine.trajectory.step_store import StepsReader

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from worker.engine import checks, devices
+from worker.engine import devices
 from worker.engine.errors import EngineError
 from worker.engine.images import Images
 from worker.engine.replay import Replay
@@ -33,7 +33,8 @@ from worker.engine.scores.damping import choose_damping
 from worker.engine.scores.ensemble import ensemble
 from worker.engine.scores.scores import Scores
 from worker.engine.scores.words import trust_words, warns
-from worker.engine.training import MAKERS, Training, check_network, runner
+from worker.engine.training import checks
+from worker.engine.training.loop import MAKERS, Training, check_network, runner
 from worker.engine.trajectory import files
 from worker.engine.trajectory.files import Progress
 

@@ -10,7 +10,7 @@ from worker.engine.images import Images
 from worker.engine.inference import predict
 from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks, Sizes
-from worker.engine.training import train
+from worker.engine.training.loop import train
 from worker.engine.trajectory.files import Progress
 
 # The stream of draws that deals images to folds.

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from worker.engine import checks
 from worker.engine.errors import EngineError
 from worker.engine.scores import trust
 from worker.engine.scores.scores import Scores
 from worker.engine.scores.words import prediction_off, trust_words, undamped, warns
+from worker.engine.training import checks
 
 
 def ensemble(scores: Sequence[Scores]) -> Scores:

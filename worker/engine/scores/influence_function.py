@@ -13,7 +13,7 @@ from worker.engine.scores import trust
 from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks, Sizes, from_seed
 from worker.engine.scores.retracing import products_of_all
-from worker.engine.training import Runner
+from worker.engine.training.loop import Runner
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 

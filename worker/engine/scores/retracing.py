@@ -12,7 +12,7 @@ from worker.engine.optimizers import initial_state
 from worker.engine.scores import trust
 from worker.engine.scores.asked import Asked, Scored
 from worker.engine.scores.cost import Looks, Sizes, from_seed, replaying
-from worker.engine.training import Runner
+from worker.engine.training.loop import Runner
 
 Look = Callable[[TrainingStep, torch.Tensor], None]
 

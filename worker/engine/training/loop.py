@@ -11,16 +11,17 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from worker.engine import checks, devices
+from worker.engine import devices
 from worker.engine import images as data
 from worker.engine.errors import CannotGoOn, Diverged, EngineError
-from worker.engine.examine import answers, check_same, examine
 from worker.engine.images import Images, Integers
 from worker.engine.inference import evaluate_params
 from worker.engine.networks.registry import NETWORKS, Network, build
 from worker.engine.optimizers import Step, initial_state, optimizer
 from worker.engine.prefetch import Ahead
 from worker.engine.recipe import Recipe
+from worker.engine.training import checks
+from worker.engine.training.validate_network import answers, check_same, examine
 from worker.engine.trajectory import files
 from worker.engine.trajectory.files import EpochReport, Point, Progress, RunRecord
 from worker.engine.trajectory.step_store import StepsWriter

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from worker.engine import checks
 from worker.engine.errors import EngineError
 from worker.engine.images import Images, pixel_statistics
 from worker.engine.recipe import Recipe
+from worker.engine.training import checks
 
 FEW_IMAGES = 5_000
 # Of the pixels that torchvision's weights were trained on.

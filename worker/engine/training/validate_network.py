@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 import torch
 
-from worker.engine.checks import in_words
 from worker.engine.derivatives.retrace import fused_pass, mean_gradient_of
 from worker.engine.errors import EngineError
 from worker.engine.networks.flat_network import Network
 from worker.engine.recipe import Recipe
+from worker.engine.training.checks import in_words
 
 # How many images are tried, and by how much the same image's logits may differ in different company (rounding, relative to the largest).
 COUNT = 4
