@@ -7,9 +7,10 @@ from scipy.stats import spearmanr
 
 from tests.engine.conftest import a_recipe, some_images
 from tests.engine.test_retrace import OPTIMIZERS, network, run, sample, start  # noqa: F401 - fixtures
-from worker.engine import Images, explain, leave_out, score, train
-from worker.engine.explain import carry
+from worker.engine import Images, leave_out, score, train
 from worker.engine.inference import losses_of
+from worker.engine.influence import explain
+from worker.engine.influence.explain import carry
 from worker.engine.optimizers import optimizer
 from worker.engine.training.loop import runner
 

@@ -7,9 +7,9 @@ from torch import nn
 
 from tests.engine.conftest import a_recipe, some_images
 from worker.engine import Images, score, train
+from worker.engine.influence.replay import Replay
 from worker.engine.networks.registry import Network
 from worker.engine.optimizers import optimizer
-from worker.engine.replay import Replay
 from worker.engine.scores.asked import Asked
 from worker.engine.scores.influence_function import METHOD, conjugate_gradients, gauss_newton, gauss_newton_sum, influence_function
 from worker.engine.training.loop import Runner, Training, data

@@ -94,7 +94,7 @@ def test_a_derivative_that_is_off_and_an_unsolved_equation_are_said():
 
 def test_a_training_that_diverges_without_a_group_says_nothing(images, validation, tmp_path):
     training = train(a_recipe(epochs=1), images, None, tmp_path)
-    from worker.engine.replay import Replay
+    from worker.engine.influence.replay import Replay
 
     run, _ = runner(training.recipe, images)
     replay = Replay(training, run, 2**30)

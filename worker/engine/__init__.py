@@ -2,16 +2,16 @@
 
 from worker.engine.devices import choose as choose_device
 from worker.engine.errors import CannotGoOn, Diverged, EngineError, ReplayDrift
-from worker.engine.explain import explain, explain_most
 from worker.engine.images import Images
 from worker.engine.inference import evaluate, export_weights, features, predict
+from worker.engine.influence.explain import explain, explain_most
+from worker.engine.influence.leave_out import Removal, leave_out
+from worker.engine.influence.readout import Readout, load_readout, read_out
+from worker.engine.influence.replay import with_params
 from worker.engine.networks.registry import NETWORKS, import_network, register_network
 from worker.engine.networks.torchvision import download_weights
 from worker.engine.networks.weights import register_weights, use_weights_folder
-from worker.engine.readout import Readout, load_readout, read_out
 from worker.engine.recipe import Recipe
-from worker.engine.removal import Removal, leave_out
-from worker.engine.replay import with_params
 from worker.engine.scores import METHODS, SPANS, Cost, Scores, Sizes, ensemble, score, trust_words, warns
 from worker.engine.training.defaults import default_recipe
 from worker.engine.training.loop import Training, load_training, train

@@ -10,7 +10,7 @@ import numpy as np
 from worker.engine import devices
 from worker.engine.errors import EngineError
 from worker.engine.images import Images
-from worker.engine.replay import Replay
+from worker.engine.influence.replay import Replay
 from worker.engine.scores import (
     by_chance,
     confident_learning,

@@ -10,8 +10,8 @@ import numpy as np
 
 from worker.engine.errors import EngineError
 from worker.engine.images import Images
+from worker.engine.influence.replay import Replay
 from worker.engine.recipe import Recipe
-from worker.engine.replay import Replay
 from worker.engine.scores.cost import Cost, Looks, Sizes, cost_of
 from worker.engine.trajectory.files import Progress
 

@@ -32,10 +32,10 @@ from worker.engine.derivatives.retrace import (
 from worker.engine.errors import EngineError
 from worker.engine.images import Images, Integers
 from worker.engine.inference import Floats, walk
+from worker.engine.influence.readout import Readout
+from worker.engine.influence.replay import BUDGET, Replay
 from worker.engine.networks.registry import Network
 from worker.engine.optimizers import Step, felt, step_jvp
-from worker.engine.readout import Readout
-from worker.engine.replay import BUDGET, Replay
 from worker.engine.scores.asked import check_span
 from worker.engine.training import checks
 from worker.engine.training.loop import MAKERS, Training, runner_of

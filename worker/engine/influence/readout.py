@@ -24,8 +24,8 @@ from worker.engine import images as data
 from worker.engine.errors import EngineError
 from worker.engine.images import Images, Integers
 from worker.engine.inference import walk
+from worker.engine.influence.replay import BUDGET, Replay
 from worker.engine.networks.flat_network import Network
-from worker.engine.replay import BUDGET, Replay
 from worker.engine.training import checks
 from worker.engine.training.loop import MAKERS, Training, runner_of
 from worker.engine.trajectory.files import write_whole

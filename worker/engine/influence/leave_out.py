@@ -10,8 +10,8 @@ from worker.engine import devices
 from worker.engine.errors import EngineError, ReplayDrift
 from worker.engine.images import Images, Integers
 from worker.engine.inference import evaluate
+from worker.engine.influence.replay import with_params
 from worker.engine.optimizers import initial_state
-from worker.engine.replay import with_params
 from worker.engine.training import checks
 from worker.engine.training.loop import MAKERS, Training, repeats, runner, train
 from worker.engine.trajectory.files import Progress

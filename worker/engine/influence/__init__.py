@@ -1,0 +1,1 @@
+"""Influence beyond a score: replay, explanations and leaving images out."""
