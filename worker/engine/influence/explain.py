@@ -36,7 +36,7 @@ from worker.engine.influence.readout import Readout
 from worker.engine.influence.replay import BUDGET, Replay
 from worker.engine.networks.registry import Network
 from worker.engine.optimizers import Step, felt, step_jvp
-from worker.engine.scores.asked import check_span
+from worker.engine.scores.method import check_span
 from worker.engine.training import checks
 from worker.engine.training.loop import MAKERS, Training, runner_of
 from worker.engine.trajectory.files import Point, epoch_file

@@ -27,12 +27,12 @@ from worker.engine.scores import (
     tracin,
     trust,
 )
-from worker.engine.scores.asked import SPANS, Asked, Method, Scored, check_span
 from worker.engine.scores.cost import Cost, Sizes
 from worker.engine.scores.damping import choose_damping
 from worker.engine.scores.ensemble import ensemble
+from worker.engine.scores.method import SPANS, Asked, Method, Scored, check_span
+from worker.engine.scores.report_text import trust_words, warns
 from worker.engine.scores.scores import Scores
-from worker.engine.scores.words import trust_words, warns
 from worker.engine.training import checks
 from worker.engine.training.loop import MAKERS, Training, check_network, runner
 from worker.engine.trajectory import files

@@ -1,8 +1,8 @@
 """A control: chance."""
 
 from worker.engine import images
-from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks
+from worker.engine.scores.method import Asked, Method, Scored
 
 # The stream of draws that this method has for itself.
 _RANDOM = 5

@@ -8,8 +8,8 @@ from worker.engine import images as data
 from worker.engine.errors import EngineError
 from worker.engine.images import Images
 from worker.engine.inference import predict
-from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks, Sizes
+from worker.engine.scores.method import Asked, Method, Scored
 from worker.engine.training.loop import train
 from worker.engine.trajectory.files import Progress
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from worker.engine import images as data
 from worker.engine.scores import trust
-from worker.engine.scores.asked import Asked, Scored
 from worker.engine.scores.cost import GROUPS, deltas
+from worker.engine.scores.method import Asked, Scored
 
 # The part of the images that each group has.
 PART = 0.05

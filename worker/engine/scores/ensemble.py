@@ -8,8 +8,8 @@ from scipy.stats import spearmanr
 
 from worker.engine.errors import EngineError
 from worker.engine.scores import trust
+from worker.engine.scores.report_text import prediction_off, trust_words, undamped, warns
 from worker.engine.scores.scores import Scores
-from worker.engine.scores.words import prediction_off, trust_words, undamped, warns
 from worker.engine.training import checks
 
 

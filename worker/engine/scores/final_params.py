@@ -6,7 +6,7 @@ import torch
 
 from worker.engine import images
 from worker.engine.derivatives.retrace import TrainingStep
-from worker.engine.scores.asked import Asked, Method, Scored
+from worker.engine.scores.method import Asked, Method, Scored
 from worker.engine.scores.retracing import retraced, retracing_looks
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks
+from worker.engine.scores.method import Asked, Method, Scored
 from worker.engine.trajectory.training_dynamics import NEVER
 
 

@@ -1,7 +1,7 @@
 """Area under the margin (Pleiss et al. 2020), recorded during training."""
 
-from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks
+from worker.engine.scores.method import Asked, Method, Scored
 
 
 def margin(asked: Asked) -> Scored:

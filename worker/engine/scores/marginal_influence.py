@@ -7,8 +7,8 @@ import torch
 
 from worker.engine.derivatives.retrace import TrainingStep
 from worker.engine.optimizers import felt
-from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks, Sizes
+from worker.engine.scores.method import Asked, Method, Scored
 from worker.engine.scores.retracing import products_of_all, replayed, retraced, retracing_looks
 
 # Steps of an epoch at which every image is looked at: M of section 5.

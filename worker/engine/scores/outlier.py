@@ -7,8 +7,8 @@ import torch
 
 from worker.engine import images as data
 from worker.engine.inference import walk
-from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks, Sizes, from_seed
+from worker.engine.scores.method import Asked, Method, Scored
 
 # Images from which the trees draw; each tree looks at 256 of them.
 SAMPLE = 10_000

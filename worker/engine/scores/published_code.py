@@ -1,6 +1,6 @@
 """The recursion as in the code that the first paper's authors published, for reproducing their figures only (influence.md, section 2)."""
 
-from worker.engine.scores.asked import Asked, Method, Scored
+from worker.engine.scores.method import Asked, Method, Scored
 from worker.engine.scores.retracing import replayed, retraced, retracing_looks
 
 

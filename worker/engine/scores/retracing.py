@@ -10,8 +10,8 @@ from worker.engine.derivatives.retrace import Damping, TrainingStep, products, r
 from worker.engine.inference import walk
 from worker.engine.optimizers import initial_state
 from worker.engine.scores import trust
-from worker.engine.scores.asked import Asked, Scored
 from worker.engine.scores.cost import Looks, Sizes, from_seed, replaying
+from worker.engine.scores.method import Asked, Scored
 from worker.engine.training.loop import Runner
 
 Look = Callable[[TrainingStep, torch.Tensor], None]

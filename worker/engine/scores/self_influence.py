@@ -5,8 +5,8 @@ import torch
 
 from worker.engine import images
 from worker.engine.networks.registry import Network
-from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks, Sizes, from_seed
+from worker.engine.scores.method import Asked, Method, Scored
 from worker.engine.scores.tracin import checkpoint_weight
 
 # Most gradients in memory at once.

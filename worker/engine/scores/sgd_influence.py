@@ -1,6 +1,6 @@
 """Influence along the run as it was (Hara, Nitanda and Maehara 2019, algorithm 1; influence.md, section 2)."""
 
-from worker.engine.scores.asked import Asked, Method, Scored
+from worker.engine.scores.method import Asked, Method, Scored
 from worker.engine.scores.retracing import replayed, retraced, retracing_looks
 
 

@@ -5,8 +5,8 @@ import functools
 import numpy as np
 
 from worker.engine.scores import trust
-from worker.engine.scores.asked import Asked, Method, Scored
 from worker.engine.scores.cost import Looks, Sizes, from_seed
+from worker.engine.scores.method import Asked, Method, Scored
 from worker.engine.scores.retracing import products_of_all
 
 
