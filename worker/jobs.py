@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 # Job kind → the function that does the work, imported when first needed: a worker is up before torch is loaded.
 PIPELINES = {
-    "import": "worker.pipeline.imports:import_data_set",
+    "import": "worker.pipeline.imports.job:import_data_set",
     "train": "worker.pipeline.train:train_run",
     "score": "worker.pipeline.score:score_run",
     "explain": "worker.pipeline.why:explain",

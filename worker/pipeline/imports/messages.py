@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from worker.pipeline.imports_decoding import Pixels
+from worker.pipeline.imports.decoding import Pixels
 
 # One image, as it is handed to a child: the file's bytes (from a zip), its path (from a folder), or its pixels (from IDX files, the sample).
 Payload = bytes | str | Pixels

@@ -18,9 +18,9 @@ from backend.core.models import Base, DataSet, Image, Job, JobLogLine, Refusal, 
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from worker import jobs
-from worker.pipeline.imports import arranged
-from worker.pipeline.imports_files import Found
-from worker.pipeline.imports_zip import open_zip
+from worker.pipeline.imports.files import Found
+from worker.pipeline.imports.job import arranged
+from worker.pipeline.imports.zip import open_zip
 
 Files = Mapping[str, bytes]
 

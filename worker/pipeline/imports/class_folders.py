@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from worker.jobs import JobFailed
-from worker.pipeline.imports_files import (
+from worker.pipeline.imports.files import (
     ARCHIVE_SUFFIXES,
     IMAGE_SUFFIXES,
     LONG_NAME,

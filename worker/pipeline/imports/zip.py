@@ -10,8 +10,8 @@ from typing import BinaryIO, cast
 
 from backend.core.settings import Settings
 from worker.jobs import JobFailed
-from worker.pipeline.imports_decoding import Refused
-from worker.pipeline.imports_files import File, Files, Refusals, cleaned, is_junk, why_unsafe
+from worker.pipeline.imports.decoding import Refused
+from worker.pipeline.imports.files import File, Files, Refusals, cleaned, is_junk, why_unsafe
 
 # Small entries may shrink to almost nothing (a black bitmap); only large ones can be bombs.
 SMALL = 1 << 20

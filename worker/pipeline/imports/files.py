@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from worker.pipeline.imports_messages import Payload
+from worker.pipeline.imports.messages import Payload
 
 LONGEST_CLASS_NAME = 300
 LONG_NAME = f"its class name is longer than {LONGEST_CLASS_NAME} characters"

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from worker.pipeline.imports_decoding import Refused, content_hash, decode, fit, from_array, thumbnail_and_full
-from worker.pipeline.imports_messages import Answer, Decoded, Payload, Work, receive_work, send_answer, send_error
+from worker.pipeline.imports.decoding import Refused, content_hash, decode, fit, from_array, thumbnail_and_full
+from worker.pipeline.imports.messages import Answer, Decoded, Payload, Work, receive_work, send_answer, send_error
 
 
 def answer(work: Work) -> Answer:

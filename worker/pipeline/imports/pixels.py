@@ -11,10 +11,10 @@ from typing import Self
 
 import numpy as np
 
-from worker.pipeline.imports_decoding import Pixels, Refused
-from worker.pipeline.imports_files import Entry, Found
-from worker.pipeline.imports_messages import Decoded, Payload, Shape, Work
-from worker.pipeline.imports_pool import Pool
+from worker.pipeline.imports.decoding import Pixels, Refused
+from worker.pipeline.imports.files import Entry, Found
+from worker.pipeline.imports.messages import Decoded, Payload, Shape, Work
+from worker.pipeline.imports.pool import Pool
 
 SURVEYED = 256
 MOST_IMAGES_A_CHUNK = 64

@@ -16,12 +16,12 @@ from sqlalchemy import select, text, update
 
 from backend.core.models import DataSet, Job
 from tests.running import ROOT, seconds_of_a_job, until_it_hits, wait_until
-from tests.worker.importing import Imported, Importer, class_folders, importer, write_zip
+from tests.worker.pipeline.imports.importing import Imported, Importer, class_folders, importer, write_zip
 from worker import jobs
 from worker.jobs import JobContext
-from worker.pipeline.imports_pixels import PixelFile
-from worker.pipeline.imports_results import Results
-from worker.pipeline.imports_workshop import Workshop
+from worker.pipeline.imports.attempt_folder import Workshop
+from worker.pipeline.imports.pixels import PixelFile
+from worker.pipeline.imports.results import Results
 
 __all__ = ["importer"]  # a fixture
 FILES = class_folders({"cat": 12, "dog": 12})
@@ -35,7 +35,7 @@ def archive(importer: Importer) -> Path:
 @pytest.fixture(autouse=True)
 def _many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small chunks that an import has many moments to be disturbed at, each of which is seen at once."""
-    monkeypatch.setattr("worker.pipeline.imports_pixels.MOST_IMAGES_A_CHUNK", 2)
+    monkeypatch.setattr("worker.pipeline.imports.pixels.MOST_IMAGES_A_CHUNK", 2)
     monkeypatch.setattr(jobs, "PROGRESS_SECONDS", 0.0)
 
 

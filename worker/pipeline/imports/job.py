@@ -12,16 +12,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.core.models import DataSet, Job
 from backend.core.settings import Settings
 from worker.jobs import ClaimLost, JobContext, JobFailed, JobInterrupted
-from worker.pipeline.imports_files import Files, Found
-from worker.pipeline.imports_folder import open_folder
-from worker.pipeline.imports_idx import find_pairs, from_idx
-from worker.pipeline.imports_layout import from_class_folders
-from worker.pipeline.imports_manifest import find_manifest, from_manifest, unfit_table, why_no_manifest
-from worker.pipeline.imports_pixels import Decoding
-from worker.pipeline.imports_pool import Pool
-from worker.pipeline.imports_results import Results, refusal_lines
-from worker.pipeline.imports_workshop import Workshop
-from worker.pipeline.imports_zip import open_zip
+from worker.pipeline.imports.attempt_folder import Workshop
+from worker.pipeline.imports.class_folders import from_class_folders
+from worker.pipeline.imports.files import Files, Found
+from worker.pipeline.imports.folder import open_folder
+from worker.pipeline.imports.idx import find_pairs, from_idx
+from worker.pipeline.imports.manifest import find_manifest, from_manifest, unfit_table, why_no_manifest
+from worker.pipeline.imports.pixels import Decoding
+from worker.pipeline.imports.pool import Pool
+from worker.pipeline.imports.results import Results, refusal_lines
+from worker.pipeline.imports.zip import open_zip
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
 def find(source: dict[str, Any], seed: int, context: JobContext, stack: ExitStack) -> Found:
     """The images of the source; `stack` closes its files. Raises JobFailed where it cannot be used."""
     if source["kind"] == "sample":
-        from worker.pipeline.imports_sample import sample  # scikit-learn takes a second to load, and only the sample needs it
+        from worker.pipeline.imports.sample import sample  # scikit-learn takes a second to load, and only the sample needs it
 
         return sample(seed)
     path = Path(source["path"])

@@ -10,9 +10,9 @@ from PIL import Image as Picture
 from sklearn.datasets import load_digits
 
 from tests.servers import postgres
-from tests.worker.importing import Importer, class_folders, encoded, importer, noise, png, write_folder, write_zip
-from worker.pipeline.imports_sample import enlarged, sample
-from worker.pipeline.imports_splits import assign
+from tests.worker.pipeline.imports.importing import Importer, class_folders, encoded, importer, noise, png, write_folder, write_zip
+from worker.pipeline.imports.sample import enlarged, sample
+from worker.pipeline.imports.splits import assign
 
 __all__ = ["importer"]  # a fixture
 TWO = {"cat": 10, "dog": 10}
@@ -210,7 +210,7 @@ def test_the_uploaded_file_is_deleted_once_it_is_imported_and_a_servers_own_is_k
 
 @pytest.mark.postgres
 def test_postgresql_gets_the_same_rows_as_sqlite(importer: Importer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("worker.pipeline.imports_results.ROWS_AN_INSERT", 7)
+    monkeypatch.setattr("worker.pipeline.imports.results.ROWS_AN_INSERT", 7)
     files = {**class_folders({"naïve 🐈": 10, "dog": 10}), "dog/bad\x07.png": b"broken", "dog/" + "x" * 250: b""}
     sqlite = importer.zip(files)
     with postgres() as url:
@@ -321,8 +321,8 @@ def test_grey_pictures_in_colour_files_count_as_grey(importer: Importer) -> None
 def test_an_odd_image_that_the_first_look_misses_changes_the_shape_all_the_same(
     importer: Importer, monkeypatch: pytest.MonkeyPatch, odd: bytes
 ) -> None:
-    monkeypatch.setattr("worker.pipeline.imports_pixels.SURVEYED", 2)
-    monkeypatch.setattr("worker.pipeline.imports_pixels.MOST_IMAGES_A_CHUNK", 3)
+    monkeypatch.setattr("worker.pipeline.imports.pixels.SURVEYED", 2)
+    monkeypatch.setattr("worker.pipeline.imports.pixels.MOST_IMAGES_A_CHUNK", 3)
     files = {**class_folders({"a": 6, "b": 6}, mode="L"), "a/03b.png": odd}
     unhurried = importer.zip(files)
     monkeypatch.undo()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.worker.importing import Importer, importer, noise, png, write_folder, write_zip
+from tests.worker.pipeline.imports.importing import Importer, importer, noise, png, write_folder, write_zip
 
 __all__ = ["importer"]  # a fixture
 PICTURES = {f"img/{number}.png": png(number) for number in range(8)}

@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from backend.core.models import DataSet, Image, Refusal, Version
 from worker.jobs import JobFailed
-from worker.pipeline.imports_files import Entry, Found, natural
-from worker.pipeline.imports_layout import only_one_class
-from worker.pipeline.imports_manifest import only_one_class_in_table
-from worker.pipeline.imports_messages import Decoded, Shape
-from worker.pipeline.imports_splits import SPLITS, assign
+from worker.pipeline.imports.class_folders import only_one_class
+from worker.pipeline.imports.files import Entry, Found, natural
+from worker.pipeline.imports.manifest import only_one_class_in_table
+from worker.pipeline.imports.messages import Decoded, Shape
+from worker.pipeline.imports.splits import SPLITS, assign
 
 ROWS_AN_INSERT = 5_000
 LOGGED_REFUSALS = 10

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.importing import Importer, class_folders, encoded, importer, noise, png, write_folder, write_zip
+from tests.worker.pipeline.imports.importing import Importer, class_folders, encoded, importer, noise, png, write_folder, write_zip
 
 __all__ = ["importer"]  # a fixture
 GOOD = class_folders({"cat": 3, "dog": 3})
@@ -330,15 +330,15 @@ def test_what_may_not_be_read_in_a_folder_is_refused(importer: Importer) -> None
 
 
 def test_a_file_that_vanishes_during_the_import_is_refused(importer: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
-    from worker.pipeline import imports
+    from worker.pipeline.imports import job
 
     folder = write_folder(importer.folder / "things", {**GOOD, "dog/brief.png": png(1)})
-    listed = imports.open_folder
+    listed = job.open_folder
 
     def list_then_lose(*arguments: object) -> object:
         files = listed(*arguments)  # type: ignore[arg-type]  # whatever the import passes
         (folder / "dog" / "brief.png").unlink()
         return files
 
-    monkeypatch.setattr(imports, "open_folder", list_then_lose)
+    monkeypatch.setattr(job, "open_folder", list_then_lose)
     assert importer.run("folder", folder).refusals == {"dog/brief.png": "the file could not be read (No such file or directory)"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from backend.core.settings import Settings
 from worker.jobs import JobFailed
-from worker.pipeline.imports_files import File, Files, Refusals, cleaned, is_junk
+from worker.pipeline.imports.files import File, Files, Refusals, cleaned, is_junk
 
 
 def open_folder(root: Path, settings: Settings, tick: Callable[[], None] = lambda: None) -> Files:

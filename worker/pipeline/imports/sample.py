@@ -4,9 +4,9 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from worker.pipeline.imports_decoding import Pixels
-from worker.pipeline.imports_files import Entry, Found, Refusals
-from worker.pipeline.imports_splits import SPLITS, assign
+from worker.pipeline.imports.decoding import Pixels
+from worker.pipeline.imports.files import Entry, Found, Refusals
+from worker.pipeline.imports.splits import SPLITS, assign
 
 SIDE = 28
 FLIPPED = 0.08  # of the training labels

@@ -13,8 +13,8 @@ import numpy as np
 
 from backend.core.settings import Settings
 from worker.jobs import JobFailed
-from worker.pipeline.imports_decoding import Pixels, Refused
-from worker.pipeline.imports_files import SPLIT_NAMES, Entry, File, Files, Found, natural
+from worker.pipeline.imports.decoding import Pixels, Refused
+from worker.pipeline.imports.files import SPLIT_NAMES, Entry, File, Files, Found, natural
 
 NAME = re.compile(
     r"(?:.*[-_])?(?P<part>train|t10k|test|validation|valid|val)[-_.](?P<what>images|labels)[-_.]idx[13][-_.]ubyte(?:\.gz)?", re.IGNORECASE

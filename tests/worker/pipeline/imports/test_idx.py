@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.worker.importing import Importer, importer, write_folder, write_zip
-from worker.pipeline.imports import arranged
-from worker.pipeline.imports_folder import open_folder
+from tests.worker.pipeline.imports.importing import Importer, importer, write_folder, write_zip
+from worker.pipeline.imports.folder import open_folder
+from worker.pipeline.imports.job import arranged
 
 __all__ = ["importer"]  # a fixture
 RANDOM = np.random.default_rng(0)

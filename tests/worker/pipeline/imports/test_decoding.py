@@ -11,10 +11,10 @@ import pytest
 from PIL import Image as Picture
 from PIL import ImageCms
 
-from tests.worker.importing import Importer, class_folders, encoded, importer, noise, png
-from worker.pipeline.imports_decoding import Refused, as_grey_or_rgb, content_hash, decode, fit, thumbnail_and_full
-from worker.pipeline.imports_messages import Work
-from worker.pipeline.imports_pool import CRASHED, Pool
+from tests.worker.pipeline.imports.importing import Importer, class_folders, encoded, importer, noise, png
+from worker.pipeline.imports.decoding import Refused, as_grey_or_rgb, content_hash, decode, fit, thumbnail_and_full
+from worker.pipeline.imports.messages import Work
+from worker.pipeline.imports.pool import CRASHED, Pool
 
 __all__ = ["importer"]  # a fixture
 LIMIT = 50_000_000

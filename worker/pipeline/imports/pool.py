@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from worker.pipeline.imports_messages import Answer, Work, receive_answer, send_work
+from worker.pipeline.imports.messages import Answer, Work, receive_answer, send_work
 
 MOST_CHILDREN = 16
 PROJECT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ class _Child:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         # A dying parent closes its end, which ends the child; nothing is left running after kill -9.
-        command = [sys.executable, "-m", "worker.pipeline.imports_child", str(theirs.fileno())]
+        command = [sys.executable, "-m", "worker.pipeline.imports.child", str(theirs.fileno())]
         paths = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from worker.jobs import JobFailed
-from worker.pipeline.imports_decoding import Refused
-from worker.pipeline.imports_files import (
+from worker.pipeline.imports.decoding import Refused
+from worker.pipeline.imports.files import (
     IMAGE_SUFFIXES,
     LONG_NAME,
     LONGEST_CLASS_NAME,
