@@ -29,10 +29,10 @@ logger = logging.getLogger(__name__)
 PIPELINES = {
     "import": "worker.pipeline.imports.job:import_data_set",
     "train": "worker.pipeline.train:train_run",
-    "score": "worker.pipeline.score:score_run",
-    "explain": "worker.pipeline.why:explain",
-    "map": "worker.pipeline.maps:arrange",
-    "member": "worker.pipeline.average:score_member",
+    "score": "worker.pipeline.scoring.job:score_run",
+    "explain": "worker.pipeline.scoring.explanations:explain",
+    "map": "worker.pipeline.scoring.umap_layout:arrange",
+    "member": "worker.pipeline.scoring.averages:score_member",
     "cleanse": "worker.pipeline.cleanse:cleanse",
 }
 PROGRESS_SECONDS = 0.25

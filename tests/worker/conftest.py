@@ -11,7 +11,7 @@ from backend.core import queue
 from backend.core.models import Job, Run
 from backend.runs.schemas import RunOptions
 from tests.cleansing_scenario import Scenario
-from tests.worker.scoring import work
+from tests.worker.pipeline.scoring.scoring import work
 
 SMALL: dict[str, Any] = {"network": "mnist", "epochs": 2, "learning_rate": 0.05, "batch_size": 32}
 

@@ -10,7 +10,8 @@ from backend.core.models import Run, RunEpoch
 from worker import engine
 from worker.engine import EpochReport, Images, Recipe
 from worker.jobs import JobContext, JobFailed
-from worker.pipeline import arrays, average, costs, machine
+from worker.pipeline import arrays, machine
+from worker.pipeline.scoring import averages, costs
 
 
 def train_run(context: JobContext) -> None:
@@ -48,7 +49,7 @@ def train_run(context: JobContext) -> None:
             "costs": priced,
         }
         run.state = "done"
-        average.queue_members(session, run)
+        averages.queue_members(session, run)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from backend.review.queue import filters as filtering
 from backend.review.queue.filters import Filters, Known
 from backend.review.queue.orderings import Order
 from tests.reviewing import a_ready_review, decide, queue_of, undo
-from worker.pipeline.score import brought_by, in_turn
+from worker.pipeline.scoring.job import brought_by, in_turn
 
 ORDERS: tuple[Order, ...] = ("queue", "accuracy", "label")
 SOME_FILTERS = (

@@ -7,10 +7,11 @@ from sqlalchemy import delete, select, update
 from backend.core.models import Explanation, Job, Review, Suggestion
 from backend.review.insight import explanations as asking
 from tests.cleansing_scenario import Scenario
-from tests.worker.scoring import queue_of, start, work
+from tests.worker.pipeline.scoring.scoring import queue_of, start, work
 from worker import engine
 from worker.engine.errors import EngineError
-from worker.pipeline import arrays, why
+from worker.pipeline import arrays
+from worker.pipeline.scoring import explanations as why
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from sqlalchemy import bindparam, update
 from backend.core.models import MapPoint, Review
 from worker import engine
 from worker.jobs import JobContext, JobFailed
-from worker.pipeline import alike, arrays, machine
+from worker.pipeline import arrays, machine
+from worker.pipeline.scoring import similarity
 
 # Neighbours that an image is kept together with. With fewer images than three times as many the overview is as good.
 NEIGHBOURS = 15
@@ -28,7 +29,7 @@ def arrange(context: JobContext) -> None:
         raise JobFailed(f"A map that keeps neighbours together can be made of {MOST:,} images at most; this review has {len(images):,}.")
     machine.ready(context.settings, context.storage)
     training = engine.load_training(context.storage.run(review.run_id))
-    points = alike.compact(training, images, lambda done: context.progress(done, len(images), "Looking at which images are alike"))
+    points = similarity.compact(training, images, lambda done: context.progress(done, len(images), "Looking at which images are alike"))
     context.log(f"Arranging {len(images):,} images; this cannot be interrupted.")
     _cache_at(context.storage.root / "cache" / "numba")
     at = layout(points)

@@ -7,8 +7,8 @@ from sqlalchemy import select
 from backend.core.models import MapPoint, Review, User
 from backend.review.insight import maps as service
 from tests.cleansing_scenario import Scenario
-from tests.worker.scoring import start, work
-from worker.pipeline import maps
+from tests.worker.pipeline.scoring.scoring import start, work
+from worker.pipeline.scoring import umap_layout
 
 pytestmark = pytest.mark.slow  # numba compiles
 
@@ -42,7 +42,7 @@ def test_neighbours_stay_together() -> None:
     generator = np.random.default_rng(0)
     middles = 4 * generator.normal(size=(4, 20))
     kinds = np.arange(240) % 4
-    at = maps.layout((middles[kinds] + generator.normal(size=(240, 20))).astype(np.float32))
+    at = umap_layout.layout((middles[kinds] + generator.normal(size=(240, 20))).astype(np.float32))
     apart = np.linalg.norm(at[:, None] - at[None], axis=2) + np.where(np.eye(240), np.inf, 0)
     assert (kinds[apart.argmin(1)] == kinds).mean() > 0.98
 
@@ -50,6 +50,6 @@ def test_neighbours_stay_together() -> None:
 @pytest.mark.parametrize("shape", [(3, 5), (44, 2), (60, 1)])
 def test_few_images_stay_where_the_overview_has_them(shape: tuple[int, int]) -> None:
     points = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    at = maps.layout(points)
+    at = umap_layout.layout(points)
     assert at.shape == (shape[0], 2)
     assert np.array_equal(at[:, 0].astype(np.float32), points[:, 0])

@@ -11,7 +11,7 @@ from backend.core.models import Job, JobLogLine, Review, Run, Score, Scoring
 from backend.core.queue import requeue
 from backend.jobs import service as jobs
 from tests.cleansing_scenario import Scenario
-from tests.worker.scoring import queue_of, start, work
+from tests.worker.pipeline.scoring.scoring import queue_of, start, work
 from worker.jobs import claim
 
 

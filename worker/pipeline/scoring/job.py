@@ -12,8 +12,9 @@ from backend.core.models import Explanation, Image, MapPoint, Review, Run, Scori
 from worker import engine
 from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext, JobFailed
-from worker.pipeline import alike, arrays, average, machine, why
-from worker.pipeline.ranking import Ranking, insert, rank, score, write
+from worker.pipeline import arrays, machine
+from worker.pipeline.scoring import averages, explanations, similarity
+from worker.pipeline.scoring.write_scores import Ranking, insert, rank, score, write
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ def score_run(context: JobContext) -> None:
     accuracy, label = rank(chosen.values), rank(wrong.values)
     rows = suggestions(images, accuracy, label, probabilities, asked.described, single=asked.single)
     in_order = images.ids[np.argsort([row["position"] for row in rows])]
-    explainer = why.Explainer.of(training, images, asked.validation, asked.options)
-    explained = why.first(context, explainer, in_order, time.monotonic() - began)
-    points = [] if asked.placed else alike.rows(context, training, images, probabilities.argmax(1))
+    explainer = explanations.Explainer.of(training, images, asked.validation, asked.options)
+    explained = explanations.first(context, explainer, in_order, time.monotonic() - began)
+    points = [] if asked.placed else similarity.rows(context, training, images, probabilities.argmax(1))
     context.log(f"Writing {len(images):,} suggestions.")
     with context.finish() as session:
         written = {review.accuracy_scoring_id: (chosen, accuracy), review.label_scoring_id: (wrong, label)}  # one where both are one
@@ -61,7 +62,7 @@ def score_run(context: JobContext) -> None:
         _replace(session, Suggestion, review.id, rows)
         _replace(session, MapPoint, review.id, points)
         if asked.placed:
-            alike.copy(session, asked.placed, review.id)
+            similarity.copy(session, asked.placed, review.id)
         _replace(session, Explanation, review.id, explained)
         ready = session.get_one(Review, review.id)
         ready.state, ready.suggestion_count = "ready", len(images)
@@ -77,18 +78,18 @@ def _asked(context: JobContext) -> Asked:
         return Asked(
             review,
             session.get_one(Scoring, review.accuracy_scoring_id).options,
-            average.members(session, review.id),
+            averages.members(session, review.id),
             arrays.load(session, context.storage, run.version_id, "train"),
             arrays.load(session, context.storage, run.version_id, "validation"),
             {image_id: (content_hash, path) for image_id, content_hash, path in rows},
-            alike.known(session, review),
+            similarity.known(session, review),
         )
 
 
 def _scores(context: JobContext, asked: Asked, training: Training) -> tuple[Scores, Scores]:
     """By the method asked for, and by margin; twice the same where both are one."""
     review, images, validation = asked.review, asked.images, asked.validation
-    runs = average.trainings(context.storage, asked.members) or [training]
+    runs = averages.trainings(context.storage, asked.members) or [training]
     if asked.members:
         chosen = _average(context, asked.members, runs, images)
     else:
@@ -159,7 +160,7 @@ def suggestions(
 def _average(context: JobContext, parts: list[Scoring], runs: list[Training], images: Images) -> Scores:
     context.log(f"Averaging the scores of {len(parts)} trainings.")
     with context.database.transaction(write=False) as session:
-        averaged = average.average(session, parts, runs, images)
+        averaged = averages.average(session, parts, runs, images)
     context.log(" ".join(averaged.report["trust"]))
     return averaged
 

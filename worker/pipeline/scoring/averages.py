@@ -14,7 +14,8 @@ from backend.core.storage import Storage
 from worker import engine
 from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext
-from worker.pipeline import arrays, machine, ranking
+from worker.pipeline import arrays, machine
+from worker.pipeline.scoring import write_scores
 
 
 def score_member(context: JobContext) -> None:
@@ -26,10 +27,10 @@ def score_member(context: JobContext) -> None:
         validation = arrays.load(session, context.storage, run.version_id, "validation")
     machine.ready(context.settings, context.storage)
     training = engine.load_training(context.storage.run(run.id))
-    scores = ranking.score(context, scoring.method, scoring.options, training, images, validation)
-    ranked = ranking.rank(scores.values)
+    scores = write_scores.score(context, scoring.method, scoring.options, training, images, validation)
+    ranked = write_scores.rank(scores.values)
     with context.finish() as session:
-        ranking.write(session, scoring.id, images, scores, ranked)
+        write_scores.write(session, scoring.id, images, scores, ranked)
         assert scoring.review_id is not None  # only a review's members are scored by this job
         queue_average(session, scoring.review_id)
 

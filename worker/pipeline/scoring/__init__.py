@@ -1,0 +1,1 @@
+"""Scorings: scores, averages, costs, similarity and explanations."""
