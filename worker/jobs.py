@@ -33,7 +33,7 @@ PIPELINES = {
     "explain": "worker.pipeline.scoring.explanations:explain",
     "map": "worker.pipeline.scoring.umap_layout:arrange",
     "member": "worker.pipeline.scoring.averages:score_member",
-    "cleanse": "worker.pipeline.cleanse:cleanse",
+    "cleanse": "worker.pipeline.cleansing.job:cleanse",
 }
 PROGRESS_SECONDS = 0.25
 PACE_SECONDS = 1.0  # shorter measurements are no base for an estimate

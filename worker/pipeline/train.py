@@ -10,23 +10,23 @@ from backend.core.models import Run, RunEpoch
 from worker import engine
 from worker.engine import EpochReport, Images, Recipe
 from worker.jobs import JobContext, JobFailed
-from worker.pipeline import arrays, machine
+from worker.pipeline import engine_setup, load_images
 from worker.pipeline.scoring import averages, costs
 
 
 def train_run(context: JobContext) -> None:
     """Train the run that this job is for; each epoch's figures are on the page as soon as it ends."""
-    device = machine.ready(context.settings, context.storage)
+    device = engine_setup.ready(context.settings, context.storage)
     with context.database.transaction(write=False) as session:
         run = session.get_one(Run, context.subject_id)
-        images = arrays.load(session, context.storage, run.version_id, "train")
-        validation = arrays.load(session, context.storage, run.version_id, "validation")
-        recipe = _recipe(run, images, arrays.class_names(session, run.data_set_id))
+        images = load_images.load(session, context.storage, run.version_id, "train")
+        validation = load_images.load(session, context.storage, run.version_id, "validation")
+        recipe = _recipe(run, images, load_images.class_names(session, run.data_set_id))
     costs.check_room(recipe, len(images), context.settings.scoring_memory_bytes)
     context.log(_words(recipe, images, validation))
     told = _Told(context, recipe.epochs)
     folder = context.storage.run(context.subject_id)
-    training = machine.train(
+    training = engine_setup.train(
         recipe, images, validation, folder, log=context.log, on_epoch=told.on_epoch, progress=told.progress, device=device
     )
     doubt = guessing(training.history[-1].validation_accuracy, validation.labels)

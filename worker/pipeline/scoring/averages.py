@@ -14,7 +14,7 @@ from backend.core.storage import Storage
 from worker import engine
 from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext
-from worker.pipeline import arrays, machine
+from worker.pipeline import engine_setup, load_images
 from worker.pipeline.scoring import write_scores
 
 
@@ -23,9 +23,9 @@ def score_member(context: JobContext) -> None:
     with context.database.transaction(write=False) as session:
         scoring = session.get_one(Scoring, context.payload["scoring_id"])
         run = session.get_one(Run, scoring.run_id)
-        images = arrays.load(session, context.storage, run.version_id, "train")
-        validation = arrays.load(session, context.storage, run.version_id, "validation")
-    machine.ready(context.settings, context.storage)
+        images = load_images.load(session, context.storage, run.version_id, "train")
+        validation = load_images.load(session, context.storage, run.version_id, "validation")
+    engine_setup.ready(context.settings, context.storage)
     training = engine.load_training(context.storage.run(run.id))
     scores = write_scores.score(context, scoring.method, scoring.options, training, images, validation)
     ranked = write_scores.rank(scores.values)

@@ -19,7 +19,7 @@ from backend.core.models import Explanation, Job, Review, Scoring, Suggestion
 from worker import engine
 from worker.engine import EngineError, Images, Readout, Training
 from worker.jobs import JobContext
-from worker.pipeline import arrays, machine
+from worker.pipeline import engine_setup, load_images
 
 # Images on either side of an explanation.
 SHOWN = 4
@@ -140,9 +140,9 @@ def _explainer(context: JobContext) -> Explainer:
     with context.database.transaction(write=False) as session:
         review = session.get_one(Review, context.subject_id)
         scoring = session.get_one(Scoring, review.accuracy_scoring_id)
-        images = arrays.load(session, context.storage, review.version_id, "train")
-        validation = arrays.load(session, context.storage, review.version_id, "validation")
-    machine.ready(context.settings, context.storage)
+        images = load_images.load(session, context.storage, review.version_id, "train")
+        validation = load_images.load(session, context.storage, review.version_id, "validation")
+    engine_setup.ready(context.settings, context.storage)
     training = engine.load_training(context.storage.run(review.run_id))
     return Explainer.of(training, images, validation, scoring.options)
 

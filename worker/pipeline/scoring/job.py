@@ -12,7 +12,7 @@ from backend.core.models import Explanation, Image, MapPoint, Review, Run, Scori
 from worker import engine
 from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext, JobFailed
-from worker.pipeline import arrays, machine
+from worker.pipeline import engine_setup, load_images
 from worker.pipeline.scoring import averages, explanations, similarity
 from worker.pipeline.scoring.write_scores import Ranking, insert, rank, score, write
 
@@ -43,7 +43,7 @@ def score_run(context: JobContext) -> None:
     asked = _asked(context)
     review, images = asked.review, asked.images
     began = time.monotonic()
-    machine.ready(context.settings, context.storage)
+    engine_setup.ready(context.settings, context.storage)
     training = engine.load_training(context.storage.run(review.run_id))
     chosen, wrong = _scores(context, asked, training)
     context.log("Looking at what the model sees in each training image.")
@@ -79,8 +79,8 @@ def _asked(context: JobContext) -> Asked:
             review,
             session.get_one(Scoring, review.accuracy_scoring_id).options,
             averages.members(session, review.id),
-            arrays.load(session, context.storage, run.version_id, "train"),
-            arrays.load(session, context.storage, run.version_id, "validation"),
+            load_images.load(session, context.storage, run.version_id, "train"),
+            load_images.load(session, context.storage, run.version_id, "validation"),
             {image_id: (content_hash, path) for image_id, content_hash, path in rows},
             similarity.known(session, review),
         )

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, update
 from backend.core.models import MapPoint, Review
 from worker import engine
 from worker.jobs import JobContext, JobFailed
-from worker.pipeline import arrays, machine
+from worker.pipeline import engine_setup, load_images
 from worker.pipeline.scoring import similarity
 
 # Neighbours that an image is kept together with. With fewer images than three times as many the overview is as good.
@@ -24,10 +24,10 @@ def arrange(context: JobContext) -> None:
     """Work out the second layout of the map of the review that this job is for."""
     with context.database.transaction(write=False) as session:
         review = session.get_one(Review, context.subject_id)
-        images = arrays.load(session, context.storage, review.version_id, "train")
+        images = load_images.load(session, context.storage, review.version_id, "train")
     if len(images) > MOST:
         raise JobFailed(f"A map that keeps neighbours together can be made of {MOST:,} images at most; this review has {len(images):,}.")
-    machine.ready(context.settings, context.storage)
+    engine_setup.ready(context.settings, context.storage)
     training = engine.load_training(context.storage.run(review.run_id))
     points = similarity.compact(training, images, lambda done: context.progress(done, len(images), "Looking at which images are alike"))
     context.log(f"Arranging {len(images):,} images; this cannot be interrupted.")

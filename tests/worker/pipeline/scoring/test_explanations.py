@@ -10,7 +10,7 @@ from tests.cleansing_scenario import Scenario
 from tests.worker.pipeline.scoring.scoring import queue_of, start, work
 from worker import engine
 from worker.engine.errors import EngineError
-from worker.pipeline import arrays
+from worker.pipeline import load_images
 from worker.pipeline.scoring import explanations as why
 
 
@@ -49,8 +49,8 @@ def test_an_explanation_is_what_the_engine_says(trained: Scenario, review: Revie
     image_id = queue_of(trained, review)[3].image_id
     work(trained, ask(trained, review, image_id))
     with trained.database.transaction(write=False) as session:
-        images = arrays.load(session, trained.storage, review.version_id, "train")
-        validation = arrays.load(session, trained.storage, review.version_id, "validation")
+        images = load_images.load(session, trained.storage, review.version_id, "train")
+        validation = load_images.load(session, trained.storage, review.version_id, "validation")
     training = engine.load_training(trained.storage.run(review.run_id))
     changes = engine.explain(training, images, validation, int(np.flatnonzero(images.ids == image_id)[0]))
     found = explanations(trained)[image_id]
@@ -112,7 +112,7 @@ def test_the_last_layer_chooses_among_all_validation_images_and_is_read_once(
     work(trained, ask(trained, review, image_id))
     found = explanations(trained)[image_id]
     with trained.database.transaction(write=False) as session:
-        validation = arrays.load(session, trained.storage, review.version_id, "validation")
+        validation = load_images.load(session, trained.storage, review.version_id, "validation")
     assert found.looked == len(validation) > 12
     assert len(found.worse) == len(found.better) == why.SHOWN
     assert engine.stored_bytes(folder) == stored  # what is kept to retrace the training is as it was
@@ -135,7 +135,7 @@ def test_where_the_last_layer_cannot_choose_as_many_are_looked_at_as_time_allows
     image_id = queue_of(trained, review)[0].image_id
     work(trained, ask(trained, review, image_id))
     with trained.database.transaction(write=False) as session:
-        validation = arrays.load(session, trained.storage, review.version_id, "validation")
+        validation = load_images.load(session, trained.storage, review.version_id, "validation")
     found, some = explanations(trained)[image_id], why.some_of(validation, 10)
     assert found.looked == len(some) == 10 < len(validation)
     assert set(found.worse + found.better) <= set(some.ids.tolist())

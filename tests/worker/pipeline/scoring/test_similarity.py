@@ -121,10 +121,10 @@ def test_neighbours_are_the_nearest_of_the_wanted_class_and_never_the_image_itse
 
 
 def test_parts_do_not_change_what_is_kept(trained: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
-    from worker.pipeline import arrays
+    from worker.pipeline import load_images
 
     with trained.database.transaction(write=False) as session:
-        images = arrays.load(session, trained.storage, trained.version_id, "train")
+        images = load_images.load(session, trained.storage, trained.version_id, "train")
     training = engine.load_training(trained.storage.run(trained.run_id))
     whole = similarity.compact(training, images, lambda _done: None)
     monkeypatch.setattr(similarity, "PART", 50)

@@ -11,7 +11,7 @@ from backend.core.db import Database
 from backend.core.models import Cleansing, DataSet, Image, Run
 from backend.core.storage import Storage
 from worker.engine import Images
-from worker.pipeline import arrays
+from worker.pipeline import load_images
 
 Mask = npt.NDArray[np.bool_]
 
@@ -81,8 +81,8 @@ def read(database: Database, storage: Storage, cleansing_id: int) -> Plan:
         cleansing = session.get_one(Cleansing, cleansing_id)
         data_set = session.get_one(DataSet, cleansing.data_set_id)
         runs = session.scalars(select(Run).where(Run.cleansing_id == cleansing_id).order_by(Run.id)).all()
-        parent = arrays.load(session, storage, cleansing.parent_version_id, "train")
-        cleaned = arrays.load(session, storage, cleansing.version_id, "train")
+        parent = load_images.load(session, storage, cleansing.parent_version_id, "train")
+        cleaned = load_images.load(session, storage, cleansing.version_id, "train")
         truth = select(Image.id, Image.true_label).where(Image.data_set_id == data_set.id, Image.true_label.is_not(None))
         true_labels = {row.id: row.true_label for row in session.execute(truth)}
         removed, labels = compare(parent, cleaned)
@@ -98,8 +98,8 @@ def read(database: Database, storage: Storage, cleansing_id: int) -> Plan:
             labels=labels,
             planted=planted_errors(parent, parent.labels, true_labels) if data_set.planted_count else None,
             left_wrong=planted_errors(parent, labels, true_labels) if data_set.planted_count else None,
-            validation=arrays.load(session, storage, cleansing.parent_version_id, "validation"),
-            test=arrays.load(session, storage, cleansing.parent_version_id, "test"),
+            validation=load_images.load(session, storage, cleansing.parent_version_id, "validation"),
+            test=load_images.load(session, storage, cleansing.parent_version_id, "test"),
         )
 
 

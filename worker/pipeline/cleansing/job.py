@@ -17,9 +17,10 @@ from worker import engine
 from worker.engine import Recipe, Training
 from worker.engine.trajectory.files import write_whole
 from worker.jobs import JobContext
-from worker.pipeline import cleanse_arms, machine
-from worker.pipeline.cleanse_arms import Plan, Task
-from worker.pipeline.cleanse_verdict import Outcome, verdict
+from worker.pipeline import engine_setup
+from worker.pipeline.cleansing import arms
+from worker.pipeline.cleansing.arms import Plan, Task
+from worker.pipeline.cleansing.verdict import Outcome, verdict
 
 OUTCOME = "outcome.npz"
 # What a finished training's folder keeps: its record with the learning curve, and what it said about the test images.
@@ -31,8 +32,8 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 def cleanse(context: JobContext) -> None:
     """Train, measure and judge the cleansing that this job is for."""
     started = time.monotonic()
-    machine.ready(context.settings, context.storage)
-    plan = cleanse_arms.read(context.database, context.storage, context.subject_id)
+    engine_setup.ready(context.settings, context.storage)
+    plan = arms.read(context.database, context.storage, context.subject_id)
     original = engine.load_training(context.storage.run(plan.run_id))
     context.log(
         f"{int(plan.removed.sum())} images leave, {int(plan.relabelled.sum())} get another label. "
@@ -46,7 +47,7 @@ def cleanse(context: JobContext) -> None:
         done, message = sum(steps[:number]), f"{number + 1} of {len(steps)}: {task.words}"
         context.progress(done, sum(steps), message)
         bar = _Bar(context, done, sum(steps), message)
-        if cleanse_arms.same_as_before(plan, task):
+        if arms.same_as_before(plan, task):
             outcomes[task.key] = outcomes[task.protocol, task.seed, "before"]
             _record_twin(context, plan, task)
         else:
@@ -80,9 +81,9 @@ def _repeats(task: Task) -> bool:
 
 
 def _steps(plan: Plan, task: Task, recipe: Recipe) -> int:
-    if _repeats(task) or cleanse_arms.same_as_before(plan, task):
+    if _repeats(task) or arms.same_as_before(plan, task):
         return 1
-    images, _ = cleanse_arms.image_list(plan, task)
+    images, _ = arms.image_list(plan, task)
     return recipe.epochs * recipe.steps_per_epoch(len(images))
 
 
@@ -102,13 +103,13 @@ def _measure(context: JobContext, plan: Plan, task: Task, original: Training, ba
 
 
 def _train(plan: Plan, task: Task, original: Training, folder: Path, bar: _Bar) -> Training:
-    images, leave_out = cleanse_arms.image_list(plan, task)
+    images, leave_out = arms.image_list(plan, task)
     # Fresh starts are many and only their last word counts; the repeated run's curve is shown beside the original's.
     validation = plan.validation if task.protocol == "same_seed" else None
     seeded = dataclasses.replace(original.recipe, seed=task.seed)
     # Where the run was made: another device rounds differently, and the arms must differ in their images alone.
     device = engine.choose_device("auto", original.record.environment).type
-    return machine.train(seeded, images, validation, folder, log=bar.context.log, leave_out=leave_out, progress=bar, device=device)
+    return engine_setup.train(seeded, images, validation, folder, log=bar.context.log, leave_out=leave_out, progress=bar, device=device)
 
 
 def examine(training: Training, images: engine.Images) -> Outcome:
@@ -143,7 +144,7 @@ def _record(context: JobContext, plan: Plan, task: Task, training: Training, out
         run.test_loss = float(outcome.losses.mean())
         run.report = {
             "seconds": 0.0 if _repeats(task) else round(training.seconds, 3),
-            "images_left_out": plan.parent.ids[cleanse_arms.removal(plan, task)].tolist(),
+            "images_left_out": plan.parent.ids[arms.removal(plan, task)].tolist(),
             **({"draw_seed": task.seed} if task.arm == "random" else {}),
         }
         session.execute(delete(RunEpoch).where(RunEpoch.run_id == run.id))

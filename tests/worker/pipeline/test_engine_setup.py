@@ -10,7 +10,7 @@ from backend.core.storage import Storage
 from tests.engine.conftest import a_recipe, some_images
 from worker import engine
 from worker.engine.networks.registry import NETWORKS
-from worker.pipeline import machine
+from worker.pipeline import engine_setup
 
 OWN = "tests.engine.test_networks:Attentive"
 
@@ -30,13 +30,13 @@ def storage(tmp_path) -> Storage:
 
 
 def test_a_network_that_the_administrator_allowed_can_be_trained(storage, tmp_path):
-    assert machine.ready(Settings(networks=f" {OWN} ,"), storage) == "auto"
+    assert engine_setup.ready(Settings(networks=f" {OWN} ,"), storage) == "auto"
     images = some_images(12)
     assert engine.train(a_recipe(network=OWN, epochs=1), images, None, tmp_path / "run").params.numel()
 
 
 def test_a_network_that_only_a_run_asks_for_is_never_imported(storage, tmp_path):
-    machine.ready(Settings(), storage)
+    engine_setup.ready(Settings(), storage)
     sys.modules.pop("this", None)
     with pytest.raises(engine.EngineError, match="no network called 'this:build'"):
         engine.train(a_recipe(network="this:build"), some_images(12), None, tmp_path / "run")
@@ -47,7 +47,7 @@ def test_weights_are_found_in_the_files_folder(storage, tmp_path):
     training = engine.train(a_recipe(epochs=1), some_images(12), None, tmp_path / "run")
     weights = engine.export_weights(training, tmp_path / "elsewhere")
     engine.weights._folders.clear()
-    machine.ready(Settings(), storage)
+    engine_setup.ready(Settings(), storage)
     with pytest.raises(engine.EngineError, match="are not here"):
         engine.train(a_recipe(weights=weights), some_images(12), None, tmp_path / "again")
     storage.weights.mkdir(parents=True)
@@ -57,13 +57,13 @@ def test_weights_are_found_in_the_files_folder(storage, tmp_path):
 
 def test_what_is_not_there_is_a_sentence(storage):
     with pytest.raises(engine.EngineError, match=r"write it as package\.module:function"):
-        machine.ready(Settings(networks="no.such:thing"), storage)
+        engine_setup.ready(Settings(networks="no.such:thing"), storage)
     if not torch.cuda.is_available():
         with pytest.raises(engine.EngineError, match="no GPU"):
-            machine.ready(Settings(device="cuda"), storage)
+            engine_setup.ready(Settings(device="cuda"), storage)
 
 
 def test_a_worker_that_is_kept_off_the_gpu_sees_none(storage, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert machine.ready(Settings(device="cpu"), storage) == "cpu"
+    assert engine_setup.ready(Settings(device="cpu"), storage) == "cpu"
     assert engine.choose_device("auto").type == "cpu"

@@ -17,7 +17,10 @@ from tests.cleansing_scenario import Scenario
 from worker import engine, jobs
 from worker.engine import images as data
 from worker.jobs import JobContext, perform
-from worker.pipeline import arrays, cleanse, cleanse_arms, cleanse_verdict
+from worker.pipeline import load_images
+from worker.pipeline.cleansing import arms as cleanse_arms
+from worker.pipeline.cleansing import job as cleanse
+from worker.pipeline.cleansing import verdict as cleanse_verdict
 
 SETTINGS: dict[str, Any] = {"network": "mnist", "epochs": 20, "learning_rate": 0.05, "batch_size": 32}
 
@@ -26,8 +29,8 @@ def train_original(scenario: Scenario, run_id: int | None = None, version_id: in
     """Train the run whose review is cleansed, as the training job does."""
     run_id, version_id = run_id or scenario.run_id, version_id or scenario.version_id
     with scenario.database.transaction(write=False) as session:
-        images = arrays.load(session, scenario.storage, version_id, "train")
-        validation = arrays.load(session, scenario.storage, version_id, "validation")
+        images = load_images.load(session, scenario.storage, version_id, "train")
+        validation = load_images.load(session, scenario.storage, version_id, "validation")
     recipe = engine.default_recipe(images, 4, seed=scenario.seed, **SETTINGS)
     training = engine.train(recipe, images, validation, scenario.storage.run(run_id))
     with scenario.database.transaction() as session:
@@ -132,7 +135,7 @@ def test_removing_planted_errors_is_judged_improved_and_every_number_can_be_reco
 
 def assert_the_changed_images_say_how_often_fresh_starts_are_right(scenario: Scenario, verdict: dict[str, Any], fresh: list[Run]) -> None:
     with scenario.database.transaction(write=False) as session:
-        ids = arrays.load(session, scenario.storage, scenario.version_id, "test").ids.tolist()
+        ids = load_images.load(session, scenario.storage, scenario.version_id, "test").ids.tolist()
     assert [one["image_id"] for one in verdict["changes"]] != []
     assert sorted(one["image_id"] for one in verdict["changes"]) == sorted(verdict["changed"])
     for arm in ("before", "cleaned"):
@@ -149,8 +152,8 @@ def test_the_repeated_run_is_the_original_and_its_arms_are_real_counterfactual_r
     before, cleaned, random = rows(noisy, cleansing)[:3]
     assert before.params_hash == original.params_hash
     with noisy.database.transaction(write=False) as session:
-        images = arrays.load(session, noisy.storage, noisy.version_id, "train")
-        test = arrays.load(session, noisy.storage, noisy.version_id, "test")
+        images = load_images.load(session, noisy.storage, noisy.version_id, "train")
+        test = load_images.load(session, noisy.storage, noisy.version_id, "test")
     assert (before.test_accuracy, before.test_loss) == pytest.approx(engine.evaluate(original, test), rel=1e-5)
     truth = {image.id: image for image in noisy.training_images()}
     labels = images.labels.copy()
@@ -202,7 +205,7 @@ def test_fresh_seeds_train_on_the_versions_own_list(noisy: Scenario) -> None:
     task = next(task for task in plan.tasks if task.key == ("fresh_seeds", 4, "cleaned"))
     images, leave_out = cleanse_arms.image_list(plan, task)
     with noisy.database.transaction(write=False) as session:
-        version = arrays.load(session, noisy.storage, cleansing.version_id, "train")
+        version = load_images.load(session, noisy.storage, cleansing.version_id, "train")
     assert not leave_out.any()
     assert len(images) == 160 - len(removed)
     assert images.digest() == version.digest()
@@ -350,7 +353,7 @@ def test_a_second_round_starts_from_the_accepted_version(noisy: Scenario) -> Non
     with noisy.database.transaction(write=False) as session:
         version = session.get_one(Version, second.version_id)
         assert (version.parent_id, version.removed_count) == (first.version_id, 42)
-        assert len(arrays.load(session, noisy.storage, version.id, "train")) == 118
+        assert len(load_images.load(session, noisy.storage, version.id, "train")) == 118
 
 
 def test_a_diverged_or_missing_run_is_a_sentence_and_no_verdict(noisy: Scenario) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.engine import Difference, paired_difference
-from worker.pipeline.cleanse_arms import Plan
+from worker.pipeline.cleansing.arms import Plan
 
 Floats = npt.NDArray[np.float64]
 # Images whose changed prediction is kept in detail: all but of the largest test splits.

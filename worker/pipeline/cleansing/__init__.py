@@ -1,0 +1,1 @@
+"""Cleansings: retraining in arms, and the verdict."""
