@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import _data, _picture, curves, flips, published_speed, storage, table1
-from tests.engine.conftest import a_recipe, some_images
+from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import Images, Training, evaluate, leave_out, score, train
 from worker.engine.networks.registry import build
 

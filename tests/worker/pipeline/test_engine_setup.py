@@ -7,12 +7,12 @@ import torch
 
 from backend.core.settings import Settings
 from backend.core.storage import Storage
-from tests.engine.conftest import a_recipe, some_images
+from tests.worker.engine.conftest import a_recipe, some_images
 from worker import engine
 from worker.engine.networks.registry import NETWORKS
 from worker.pipeline import engine_setup
 
-OWN = "tests.engine.test_networks:Attentive"
+OWN = "tests.worker.engine.networks.test_networks:Attentive"
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from backend.core.catalogue import METHODS
 from backend.core.models import Job, Review, Run, Score, Scoring
 from tests.cleansing_scenario import Scenario
-from tests.engine import pretended_machine
+from tests.worker.engine import pretended_machine
 from tests.worker.pipeline.scoring.scoring import queue_of, start, work
 from worker.jobs import perform
 

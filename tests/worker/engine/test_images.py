@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine.conftest import a_recipe, some_images
+from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import EngineError, Images, default_recipe
 from worker.engine import images as data
 from worker.engine.images import batches, draws, pixel_statistics

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine.conftest import a_recipe, some_images
+from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import EngineError, leave_out, load_training, score, train
 from worker.engine.trajectory import files as trajectory
 from worker.engine.trajectory import training_dynamics

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine.conftest import a_recipe
+from tests.worker.engine.conftest import a_recipe
 from worker.engine import EngineError, score, train
 from worker.engine.networks.flat_network import Network
 from worker.engine.training.loop import runner

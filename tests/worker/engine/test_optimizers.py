@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.engine.conftest import SGD, a_recipe
+from tests.worker.engine.conftest import SGD, a_recipe
 from worker.engine.optimizers import initial_state, optimizer
 
 # A rate for each step, as a schedule gives them.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine.conftest import a_recipe
+from tests.worker.engine.conftest import a_recipe
 from worker.engine import EngineError, devices, score, train
 from worker.engine import images as data
 from worker.engine.trajectory import files

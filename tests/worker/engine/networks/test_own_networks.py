@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
-from tests.engine.conftest import a_recipe
+from tests.worker.engine.conftest import a_recipe
 from worker.engine import EngineError, evaluate, explain_most, export_weights, leave_out, predict, read_out, register_network, score, train
 from worker.engine.images import plain
 from worker.engine.influence import explain

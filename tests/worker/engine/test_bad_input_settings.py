@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine.conftest import a_recipe, some_images
+from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import EngineError, Recipe, default_recipe, leave_out, load_training, paired_difference, register_weights, train
 from worker.engine.networks.weights import keep_weights
 

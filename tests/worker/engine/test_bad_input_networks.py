@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.engine.conftest import a_recipe
+from tests.worker.engine.conftest import a_recipe
 from worker.engine import EngineError, register_network, score, train
 
 pytestmark = pytest.mark.usefixtures("forget_own_networks")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.engine.conftest import a_recipe, some_images
+from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import Images, score, train
 from worker.engine.influence.replay import Replay
 from worker.engine.networks.registry import Network

@@ -12,8 +12,8 @@ import psutil
 import pytest
 import torch
 
-from tests.engine.conftest import a_recipe, some_images
-from tests.engine.pretended_machine import other_arithmetic
+from tests.worker.engine.conftest import a_recipe, some_images
+from tests.worker.engine.pretended_machine import other_arithmetic
 from worker.engine import EngineError, Images, ReplayDrift, leave_out, load_training, score, train
 from worker.engine.images import batches
 from worker.engine.training.loop import Runner, runner
@@ -129,7 +129,7 @@ import sys, tempfile
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from tests.engine.conftest import a_recipe, some_images
+from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import score, train
 
 def peak():

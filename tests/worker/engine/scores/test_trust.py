@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.engine.conftest import a_recipe
-from tests.engine.pretended_machine import other_arithmetic, other_rate
+from tests.worker.engine.conftest import a_recipe
+from tests.worker.engine.pretended_machine import other_arithmetic, other_rate
 from worker.engine import EngineError, Images, ReplayDrift, ensemble, leave_out, score, train, trust_words, warns
 from worker.engine.scores import trust
 from worker.engine.scores.cost import deltas

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision import models
 
-from tests.engine.conftest import a_recipe, some_images
+from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import (
     EngineError,
     default_recipe,
@@ -395,8 +395,8 @@ def test_names_that_are_taken_and_paths_that_lead_nowhere_are_sentences():
 
 
 def test_a_network_by_path_goes_by_that_name(images, tmp_path):
-    import_network("tests.engine.test_networks:Attentive")
-    training = train(a_recipe(network="tests.engine.test_networks:Attentive", epochs=1), images, None, tmp_path)
+    import_network("tests.worker.engine.networks.test_networks:Attentive")
+    training = train(a_recipe(network="tests.worker.engine.networks.test_networks:Attentive", epochs=1), images, None, tmp_path)
     assert predict(training, images).shape == (45, 3)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from tests.engine.conftest import a_recipe, some_images
+from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import METHODS, SPANS, features, register_network, score, stored_bytes, train
 from worker.engine.networks.registry import build
 from worker.engine.scores.cost import Sizes, deltas

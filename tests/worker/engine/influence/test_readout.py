@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.engine.conftest import a_recipe, some_images
+from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import EngineError, explain_most, load_readout, read_out, register_network, train
 from worker.engine.influence import explain
 from worker.engine.influence.explain import quick_effect

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.engine.conftest import SGD, a_recipe
+from tests.worker.engine.conftest import SGD, a_recipe
 from worker.engine.derivatives.retrace import TrainingStep, fused_pass, fused_pass_in_parts, mean_gradient_of, products, retrace
 from worker.engine.networks.registry import Network
 from worker.engine.optimizers import initial_state, optimizer

@@ -6,7 +6,7 @@ import torch
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 
-from tests.engine.conftest import a_recipe
+from tests.worker.engine.conftest import a_recipe
 from worker.engine import EngineError, Images, features, predict, score, train
 from worker.engine.derivatives.retrace import mean_gradient_of
 from worker.engine.images import batches, plain

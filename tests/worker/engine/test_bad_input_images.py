@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine.conftest import a_recipe, some_images
+from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import EngineError, Images, read_out, score, train
 
 

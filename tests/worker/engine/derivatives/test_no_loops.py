@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from tests.engine.conftest import a_recipe, some_images
+from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import METHODS, features, predict, score, train
 from worker.engine.influence import explain
 

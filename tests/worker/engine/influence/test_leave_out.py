@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine.conftest import a_recipe, some_images
-from tests.engine.pretended_machine import other_arithmetic, other_rate
+from tests.worker.engine.conftest import a_recipe, some_images
+from tests.worker.engine.pretended_machine import other_arithmetic, other_rate
 from worker.engine import (
     EngineError,
     Images,

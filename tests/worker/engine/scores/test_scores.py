@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import worker.engine
-from tests.engine.conftest import a_recipe, some_images
+from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import METHODS, EngineError, Images, score, train
 from worker.engine.derivatives.retrace import mean_gradient_of
 from worker.engine.images import batches

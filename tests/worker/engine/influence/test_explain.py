@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from tests.engine.conftest import a_recipe, some_images
-from tests.engine.test_retrace import OPTIMIZERS, network, run, sample, start  # noqa: F401 - fixtures
+from tests.worker.engine.conftest import a_recipe, some_images
+from tests.worker.engine.derivatives.test_retrace import OPTIMIZERS, network, run, sample, start  # noqa: F401 - fixtures
 from worker.engine import Images, leave_out, score, train
 from worker.engine.inference import losses_of
 from worker.engine.influence import explain

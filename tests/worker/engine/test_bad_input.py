@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.engine.conftest import a_recipe, some_images
+from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import (
     METHODS,
     NETWORKS,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.engine.conftest import a_recipe, some_images
+from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import CannotGoOn, Diverged, EngineError, evaluate, features, load_training, predict, register_network, train
 from worker.engine.recipe import SCHEDULES
 from worker.engine.trajectory.training_dynamics import NEVER, Seen, Signals, margin
@@ -91,7 +91,7 @@ def test_a_run_of_one_step_an_epoch_resumes(images, tmp_path):
 def test_a_killed_process_resumes_to_the_same_bits(images, tmp_path):
     program = (
         "import pathlib, torch; torch.set_num_threads(1)\n"
-        "from tests.engine.conftest import a_recipe, some_images\n"
+        "from tests.worker.engine.conftest import a_recipe, some_images\n"
         "from worker.engine import train\n"
         f"train(a_recipe(epochs=60, learning_rate=0.01), some_images(45), None, pathlib.Path({str(tmp_path / 'killed')!r}))\n"
     )
