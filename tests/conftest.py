@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The engine's tests first: what everything else stands on, and the quickest to say that something is wrong."""
-    items.sort(key=lambda item: Path(__file__).parent / "engine" not in item.path.parents)
+    items.sort(key=lambda item: Path(__file__).parent / "worker" / "engine" not in item.path.parents)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from worker.engine.trajectory import files
 @pytest.mark.slow
 def test_training_and_retracing_stay_on_the_device_that_they_were_given():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).with_name("pretended_device.py"))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
     assert done.returncode == 0, done.stdout[-3000:]
     assert "5 passed" in done.stdout
 

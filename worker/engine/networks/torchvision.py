@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-import worker.engine.torchvision_ops  # noqa: F401 - makes the next import work beside a CPU-only torch
+import worker.engine.networks.torchvision_ops  # noqa: F401 - makes the next import work beside a CPU-only torch
 
 from torchvision import models  # isort: skip
 

@@ -19,7 +19,7 @@ import numpy as np
 from worker.pipeline.imports.messages import Answer, Work, receive_answer, send_work
 
 MOST_CHILDREN = 16
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 CRASHED = "reading this image made the decoder crash"
 
 
