@@ -82,7 +82,7 @@ bench: $(TESTING) $(BROWSER) ## The small benchmarks in turn (minutes; data: WIN
 	[ -z "$$failed" ] || { echo "make bench: no figures from$$failed, see above" >&2; exit 1; }
 
 .PHONY: migration
-migration: $(RUNTIME) ## Write the next Alembic revision from backend/models. Option: MESSAGE
+migration: $(RUNTIME) ## Write the next Alembic revision from backend/core/models. Option: MESSAGE
 	@$(BIN)/python -m backend.migrations.revise "$(MESSAGE)"
 
 .PHONY: clean

@@ -68,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(feature.pages.router)
     app.include_router(site)
     app.mount("/static", VersionedFiles(directory=STATIC))
-    register_handlers(app)
+    register_handlers(app, perhaps_signed_in)
     protect(app, settings)
     return app
 

@@ -28,8 +28,8 @@ import numpy as np
 from benchmarks import _data, _picture
 from worker.engine import METHODS, Images, Training, devices, evaluate, score, train
 from worker.engine.images import batches
-from worker.engine.inference import evaluate_params
-from worker.engine.training.loop import runner
+from worker.engine.sweep import evaluate_params
+from worker.engine.training.runner import runner
 from worker.engine.trajectory.files import epoch_file, placed, read_point
 
 VALIDATION, TEST = 1000, 2000

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 
 from worker.engine import Recipe
-from worker.engine.derivatives.retrace import fused_pass, mean_gradient_of
+from worker.engine.derivatives.passes import fused_pass, mean_gradient_of
 from worker.engine.networks.registry import Network, build
 
 # name: (channels, side, batch). ResNet-18's batch is smaller so that the slow variants end in a minute on two cores.

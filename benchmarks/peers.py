@@ -38,7 +38,7 @@ from benchmarks.flips import found_by
 from benchmarks.large_data import Watch
 from worker.engine import METHODS as OURS
 from worker.engine import Images, Training, load_training, score, train
-from worker.engine.images import plain
+from worker.engine.images import unaugmented_batch
 from worker.engine.networks.registry import build, named_tensors
 from worker.engine.trajectory.files import epoch_file, read_point
 
@@ -64,7 +64,7 @@ def rates(training: Training) -> list[float]:
 
 def tensors(training: Training, images: Images) -> tuple[torch.Tensor, torch.Tensor]:
     """All images as one batch: x (N, C, H, W), y (N,)."""
-    return plain(training.recipe, images, np.arange(len(images)), torch.float32)
+    return unaugmented_batch(training.recipe, images, np.arange(len(images)), torch.float32)
 
 
 def captum_tracin(training: Training, images: Images, validation: Images) -> np.ndarray:

@@ -25,7 +25,7 @@ from torch.nn.utils import vector_to_parameters
 from benchmarks import _data
 from benchmarks.storage import DATASETS, plain_sgd
 from worker.engine import Images, Recipe, Training, score, train
-from worker.engine.images import batch, batches
+from worker.engine.images import augmented_batch, batches
 from worker.engine.networks.registry import build
 from worker.engine.scores.trust import validation_gradient
 from worker.engine.trajectory.files import steps_file
@@ -48,7 +48,7 @@ def published(training: Training, images: Images, validation: Images) -> np.ndar
     order = batches(recipe, images, epoch)
     for t in reversed(range(len(order))):
         vector_to_parameters(stored.point(t)[0], params)
-        x, y = batch(recipe, images, order[t], epoch, torch.float32)
+        x, y = augmented_batch(recipe, images, order[t], epoch, torch.float32)
         rate = recipe.rate(epoch * len(order) + t, recipe.epochs * len(order))
         for place, image in enumerate(order[t]):
             loss = functional.cross_entropy(module(x[place : place + 1]), y[place : place + 1])

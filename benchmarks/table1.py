@@ -34,7 +34,7 @@ from torch.nn import functional
 
 from benchmarks import _data
 from worker.engine import Images, Recipe, Training, leave_out, register_network, score, train
-from worker.engine.images import batch, batches, plain
+from worker.engine.images import augmented_batch, batches, unaugmented_batch
 from worker.engine.networks.registry import build
 from worker.engine.optimizers import initial_state, optimizer
 
@@ -176,12 +176,12 @@ def leave_each_out(recipe: Recipe, images: Images, validation: Images) -> np.nda
     gradients = torch.func.vmap(torch.func.grad(mean_loss), in_dims=(0, 0, None, None))
     order = [(epoch, positions) for epoch in range(recipe.epochs) for positions in batches(recipe, images, epoch)]
     for t, (epoch, positions) in enumerate(order):
-        x, y = batch(recipe, images, positions, epoch, torch.float64)
+        x, y = augmented_batch(recipe, images, positions, epoch, torch.float64)
         weights = torch.ones(count + 1, len(positions), dtype=torch.float64)
         weights[positions, np.arange(len(positions))] = 0.0
         with torch.no_grad():
             thetas, state = update(thetas, state, gradients(thetas, weights, x, y), recipe.rate(t, total))
-    x, y = plain(recipe, validation, np.arange(len(validation)), torch.float64)
+    x, y = unaugmented_batch(recipe, validation, np.arange(len(validation)), torch.float64)
     with torch.no_grad():
         logits = torch.func.vmap(network.logits, in_dims=(0, None))(thetas, x)
     losses = torch.stack([functional.cross_entropy(one, y) for one in logits])

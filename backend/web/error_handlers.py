@@ -1,6 +1,7 @@
 """Errors as a page for people and as problem details (RFC 9457) for programs."""
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -9,9 +10,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 
-from backend.accounts.dependencies import perhaps_signed_in
 from backend.core.errors import AppError, DiskFull, Invalid, NotFound, Unauthenticated, Unavailable
 from backend.web.redirects import login_address, path_of
 from backend.web.rendering import page
@@ -26,8 +27,9 @@ OUT_OF_RANGE = "22003"  # SQL's own code for a number that does not fit its colu
 NO_ANSWER = "The database does not answer. Nothing was changed; try again in a minute. The web's log says more."
 
 
-def register_handlers(app: FastAPI) -> None:
-    """Every failure ends in `respond`. What nobody foresaw is registered by backend.web.middleware."""
+def register_handlers(app: FastAPI, visitor: Callable[[Request, Session], object]) -> None:
+    """Send every failure to `respond`; `visitor` finds who is asking, for the error page's menu."""
+    app.state.visitor = visitor
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -103,7 +105,7 @@ def _http(request: Request, error: Exception) -> Response:
 def _recognise(request: Request) -> None:
     """Nothing looked who is asking, as no route was found; the page of the error shall have that person's menu all the same."""
     with suppress(OperationalError), request.app.state.database.transaction(write=False) as session:
-        perhaps_signed_in(request, session)
+        request.app.state.visitor(request, session)
 
 
 def _database(request: Request, error: Exception) -> Response:

@@ -12,13 +12,20 @@ from worker.engine.networks.registry import NETWORKS, import_network, register_n
 from worker.engine.networks.torchvision import download_weights
 from worker.engine.networks.weights import register_weights, use_weights_folder
 from worker.engine.recipe import Recipe
-from worker.engine.scores import METHODS, SPANS, Cost, Scores, Sizes, ensemble, score, trust_words, warns
+from worker.engine.scores import METHODS, SPANS, Cost, Method, Scores, Sizes, ensemble, score, trust_words, warns
+from worker.engine.scores.cost import GRADIENT
 from worker.engine.training.defaults import default_recipe
-from worker.engine.training.loop import Training, load_training, train
+from worker.engine.training.loop import train
+from worker.engine.training.resume import load_training
+from worker.engine.training.runner import Training
 from worker.engine.trajectory.files import EpochReport, stored_bytes
+from worker.engine.trajectory.revolve import LEAST_ROOM
 from worker.engine.verdict import Difference, paired_difference
+from worker.engine.whole_files import write_whole
 
 __all__ = [
+    "GRADIENT",
+    "LEAST_ROOM",
     "METHODS",
     "NETWORKS",
     "SPANS",
@@ -29,6 +36,7 @@ __all__ = [
     "EngineError",
     "EpochReport",
     "Images",
+    "Method",
     "Readout",
     "Recipe",
     "Removal",
@@ -61,4 +69,5 @@ __all__ = [
     "use_weights_folder",
     "warns",
     "with_params",
+    "write_whole",
 ]

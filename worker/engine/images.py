@@ -106,7 +106,7 @@ def _whole_numbers(values: object, name: str) -> Integers:
     return array.astype(np.int64, copy=False)
 
 
-def check(images: Images, recipe: Recipe, what: str) -> None:
+def check_images(images: Images, recipe: Recipe, what: str) -> None:
     """Raise EngineError unless the images fit the recipe."""
     if not isinstance(images, Images):
         raise EngineError(f"The {what} images must be given as worker.engine.Images, not as {type(images).__name__}.")
@@ -219,7 +219,7 @@ def _placed(values: npt.NDArray[np.generic], device: Device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def batch(
+def augmented_batch(
     recipe: Recipe, images: Images, positions: Integers, epoch: int, dtype: torch.dtype, device: Device = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What step t sees: (x (B, C, H, W), y (B,)), augmented for this epoch."""
@@ -227,7 +227,7 @@ def batch(
     return normalise(recipe, pixels, dtype), _placed(images.labels[positions], device)
 
 
-def plain(
+def unaugmented_batch(
     recipe: Recipe, images: Images, positions: Integers, dtype: torch.dtype, device: Device = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Images without augmentation, for evaluation: (x (B, C, H, W), y (B,))."""

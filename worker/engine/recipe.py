@@ -16,6 +16,7 @@ SCHEDULES = ("constant", "step", "cosine", "inverse_root")
 AUGMENTATIONS = ("none", "shift", "shift_flip")
 TRAINED = ("all", "head")
 PRECISIONS = ("float32", "bfloat16")
+SPANS = ("last_epoch", "all_epochs")
 # Settings that count something.
 COUNTS = ("classes", "epochs", "batch_size", "height", "width")
 # What torch takes for a seed.
@@ -144,3 +145,9 @@ def _number(value: Any, name: str) -> float:
     if not isinstance(value, Real):
         raise EngineError(f"{name} must be a number, not {value!r}.")
     return value if isinstance(value, int) else float(value)
+
+
+def check_span(span: str) -> None:
+    """Raises EngineError for a span that there is not."""
+    if span not in SPANS:
+        raise EngineError(f"There is no span called {span!r}; there are {', '.join(SPANS)}.")

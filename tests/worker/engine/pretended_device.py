@@ -14,13 +14,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from tests.worker.engine.conftest import a_recipe, some_images
-from worker.engine import images as data
-from worker.engine.derivatives.retrace import TrainingStep, retrace
+from worker.engine import images
+from worker.engine.derivatives.passes import TrainingStep
+from worker.engine.derivatives.retrace import retrace
+from worker.engine.images import batches
 from worker.engine.networks.flat_network import Network
 from worker.engine.networks.registry import build
 from worker.engine.optimizers import initial_state, optimizer
 from worker.engine.scores.trust import validation_gradient
-from worker.engine.training.loop import Runner
+from worker.engine.training.runner import Runner
 from worker.engine.trajectory.training_dynamics import Seen
 
 PRETENDED = "pretended"
@@ -49,10 +51,10 @@ class AtOnce:
 @pytest.fixture
 def pretending(monkeypatch):
     monkeypatch.setattr("worker.engine.prefetch.ThreadPoolExecutor", AtOnce)
-    data._statistics.cache_clear()
+    images._statistics.cache_clear()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         yield mode
-    data._statistics.cache_clear()
+    images._statistics.cache_clear()
 
 
 def on_device(mode, network) -> Network:
@@ -93,7 +95,7 @@ def test_a_step_and_its_retracing_stay_on_the_device(pretending, monkeypatch, se
     run = a_run(pretending, monkeypatch, **settings)
     params = run.network.initial
     point = (params, initial_state(run.recipe, params))
-    order = data.batches(run.recipe, run.images, 0)
+    order = batches(run.recipe, run.images, 0)
     seen, steps = Seen(len(run.images), run.device), []
     with run.batches(0, order) as batch:
         for t, positions in enumerate(order):
@@ -113,7 +115,7 @@ def test_a_step_and_its_retracing_stay_on_the_device(pretending, monkeypatch, se
 def test_images_reach_the_device_as_bytes_and_are_augmented_there(pretending, monkeypatch):
     run = a_run(pretending, monkeypatch)
     seen = []
-    monkeypatch.setattr(data, "normalise", lambda _recipe, pixels, _dtype: seen.append(pixels) or pixels)
+    monkeypatch.setattr(images, "normalise", lambda _recipe, pixels, _dtype: seen.append(pixels) or pixels)
     run.batch(0, np.arange(8))
     assert [(pixels.device.type, pixels.dtype) for pixels in seen] == [(PRETENDED, torch.uint8)]
 

@@ -1,6 +1,6 @@
 """Machines on which a step comes out otherwise than where the run was trained."""
 
-from worker.engine.training.loop import Runner
+from worker.engine.training.runner import Runner
 
 
 def other_arithmetic(monkeypatch):

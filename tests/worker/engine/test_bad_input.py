@@ -26,7 +26,7 @@ from worker.engine import (
 )
 from worker.engine.influence import explain
 from worker.engine.networks.registry import Network
-from worker.engine.training.loop import Runner
+from worker.engine.training.runner import Runner
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import torch
 
 from tests.worker.engine.conftest import a_recipe
 from worker.engine import EngineError, devices, score, train
-from worker.engine import images as data
+from worker.engine.images import augmented_batch
 from worker.engine.trajectory import files
 
 
@@ -85,5 +85,5 @@ def test_on_a_real_gpu_runs_repeat_and_all_exact_stores_give_the_same_bits(image
     assert all(one.exact for one in scores)
     for other in scores[1:]:
         np.testing.assert_array_equal(scores[0].values, other.values)
-    there, here = (data.batch(recipe, images, np.arange(8), 1, torch.float32, device)[0].cpu() for device in ("cuda", "cpu"))
+    there, here = (augmented_batch(recipe, images, np.arange(8), 1, torch.float32, device)[0].cpu() for device in ("cuda", "cpu"))
     torch.testing.assert_close(there, here, rtol=0, atol=0)

@@ -6,12 +6,12 @@ import torch
 
 from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import EngineError, Images, default_recipe
-from worker.engine import images as data
+from worker.engine import images as engine_images
 from worker.engine.images import batches, draws, pixel_statistics
 
 
 def augment(recipe, pixels, ids, epoch):
-    return data.augment(recipe, torch.from_numpy(pixels), ids, epoch).numpy()
+    return engine_images.augment(recipe, torch.from_numpy(pixels), ids, epoch).numpy()
 
 
 def test_every_epoch_sees_every_image_once_in_batches_of_nearly_one_size(images):

@@ -20,25 +20,18 @@ import numpy as np
 import torch
 
 from worker.engine import devices
-from worker.engine import images as data
-from worker.engine.derivatives.retrace import (
-    TrainingStep,
-    fused_pass_in_parts,
-    mean_gradient,
-    mean_gradient_of,
-    products,
-    update_needs_gradient,
-)
+from worker.engine.derivatives.passes import TrainingStep, fused_pass_in_parts, mean_gradient, mean_gradient_of, products
+from worker.engine.derivatives.retrace import update_needs_gradient
 from worker.engine.errors import EngineError
-from worker.engine.images import Images, Integers
-from worker.engine.inference import Floats, walk
+from worker.engine.images import Images, Integers, batches
 from worker.engine.influence.readout import Readout
 from worker.engine.influence.replay import BUDGET, Replay
 from worker.engine.networks.registry import Network
 from worker.engine.optimizers import Step, felt, step_jvp
-from worker.engine.scores.method import check_span
+from worker.engine.recipe import check_span
+from worker.engine.sweep import Floats, walk
 from worker.engine.training import checks
-from worker.engine.training.loop import MAKERS, Training, runner_of
+from worker.engine.training.runner import MAKERS, Training, runner_of
 from worker.engine.trajectory.files import Point, epoch_file
 
 # Steps over which the optimizer's state carries an effect on: momentum 0.9 has spent 97 % of it by then.
@@ -151,7 +144,7 @@ def quick_effect(replay: Replay, position: int, epochs: range) -> torch.Tensor:
     total = torch.zeros_like(replay.final_params())
     for epoch in epochs:
         params, state = _point_after(replay, epoch)
-        order = data.batches(run.recipe, run.images, epoch)
+        order = batches(run.recipe, run.images, epoch)
         t = next(t for t, positions in enumerate(order) if position in positions)
         x, y = run.batch(epoch, np.array([position]))
         bent = -mean_gradient_of(run.network, params, x, y) / len(order[t])

@@ -12,9 +12,11 @@ from worker.engine.images import Images, Integers
 from worker.engine.inference import evaluate
 from worker.engine.influence.replay import with_params
 from worker.engine.optimizers import initial_state
+from worker.engine.sweep import Progress
 from worker.engine.training import checks
-from worker.engine.training.loop import MAKERS, Training, repeats, runner, train
-from worker.engine.trajectory.files import Progress
+from worker.engine.training.loop import train
+from worker.engine.training.resume import repeats
+from worker.engine.training.runner import MAKERS, Training, runner
 
 
 @dataclass(frozen=True)

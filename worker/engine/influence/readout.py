@@ -19,16 +19,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch.nn import functional
 
-from worker.engine import devices
-from worker.engine import images as data
+from worker.engine import devices, whole_files
 from worker.engine.errors import EngineError
-from worker.engine.images import Images, Integers
-from worker.engine.inference import walk
+from worker.engine.images import Images, Integers, check_images, chunks, unaugmented_batch
 from worker.engine.influence.replay import BUDGET, Replay
 from worker.engine.networks.flat_network import Network
+from worker.engine.sweep import walk
 from worker.engine.training import checks
-from worker.engine.training.loop import MAKERS, Training, runner_of
-from worker.engine.trajectory.files import write_whole
+from worker.engine.training.runner import MAKERS, Training, runner_of
 
 # How far f may be from W a + b, as a share of the largest: float32 in another order of sums. A layer further off does not make the logits.
 TOLERANCE = 1e-3
@@ -70,12 +68,12 @@ class Readout:
 
     def write(self, path: Path) -> None:
         """Save it, whole or not at all."""
-        write_whole(path, save({"features": self.features, "residuals": self.residuals}, {"of": self.of}))
+        whole_files.write_whole(path, save({"features": self.features, "residuals": self.residuals}, {"of": self.of}))
 
     def _foretell(self, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32] | float) -> npt.NDArray[np.float32]:
         """The last layer's share of each image's change, (V,)."""
         result = np.empty(len(self.features), dtype=np.float32)
-        for part in data.chunks(len(result), PART):
+        for part in chunks(len(result), PART):
             # (p − 1_y) · (δW a + δb)
             result[part] = (self.residuals[part] * (self.features[part].astype(np.float32) @ weight.T + bias)).sum(1)
         return result
@@ -88,13 +86,13 @@ def read_out(training: Training, images: Images, validation: Images, *, device: 
     Raises EngineError where the network's logits do not come from a linear layer.
     """
     checks.given(training, Training, "run", MAKERS)
-    data.check(validation, training.recipe, "validation")
+    check_images(validation, training.recipe, "validation")
     where = devices.choose(device, training.record.environment)
     run = runner_of(training, images, where)
     with devices.exact(where, int(training.record.environment["threads"])):
         params = Replay(training, run, BUDGET).final_params()  # from a recipe alone, by training again
         with torch.no_grad():
-            _check_head(run.network, params, data.plain(training.recipe, validation, np.arange(1), params.dtype, where)[0])
+            _check_head(run.network, params, unaugmented_batch(training.recipe, validation, np.arange(1), params.dtype, where)[0])
             parts = [_part(run.network, params, x, y) for _, x, y in walk(run.network, training.recipe, params, validation)]
     features, residuals = (np.concatenate(one) for one in zip(*parts, strict=True))
     return Readout(features, residuals, _key(training, validation))

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from worker.engine import devices
-from worker.engine import images as data
-from worker.engine.derivatives.retrace import TrainingStep
+from worker.engine.derivatives.passes import TrainingStep
 from worker.engine.errors import EngineError, ReplayDrift
-from worker.engine.images import Images
+from worker.engine.images import Images, Integers, batches
 from worker.engine.optimizers import initial_state
 from worker.engine.training import checks
-from worker.engine.training.loop import MAKERS, Runner, Training, repeats, runner, runner_of
-from worker.engine.trajectory import files
+from worker.engine.training.resume import repeats
+from worker.engine.training.runner import MAKERS, Runner, Training, runner, runner_of
+from worker.engine.trajectory import files, revolve
 from worker.engine.trajectory.files import Point
 from worker.engine.trajectory.step_store import StepsReader
 
@@ -59,10 +59,10 @@ class Replay:
         if steps or epochs:
             self.check_steps()
         if steps and store != "every_step":
-            files.room_for(self.run.steps, self.budget, self._point_bytes(), self._starts_in_memory())
+            revolve.room_for(self.run.steps, self.budget, self._point_bytes(), self._starts_in_memory())
         elif self.budget < 2 * self._point_bytes():
             # Also raised for what needs no steps: two sets of parameters are the least that any retracing holds.
-            files.room_for(1, self.budget, self._point_bytes())
+            revolve.room_for(1, self.budget, self._point_bytes())
         if needs in ("steps", "epochs") and self._keeps_starts():
             last = self.run.recipe.epochs
             self._check_files(needs, range(last - 1 if span == "last_epoch" else 0, last), beat)
@@ -83,7 +83,7 @@ class Replay:
 
     def epoch(self, epoch: int) -> Iterator[TrainingStep]:
         """The steps of epoch `epoch` (from 0), last first. Raises ReplayDrift where the replay does not reach the recorded hash."""
-        order = data.batches(self.run.recipe, self.run.images, epoch)
+        order = batches(self.run.recipe, self.run.images, epoch)
         with self.run.batches(epoch, order, towards=-1) as batch:
             for t, (params, state) in self._points(epoch, order):
                 x, y = batch(t)
@@ -95,7 +95,7 @@ class Replay:
     def forwards(self, epoch: int) -> Iterator[TrainingStep]:
         """The steps of epoch `epoch` (from 0), first to last, from its start. Raises ReplayDrift where that does not end where the run did."""
         point = self.start(epoch)
-        order = data.batches(self.run.recipe, self.run.images, epoch)
+        order = batches(self.run.recipe, self.run.images, epoch)
         with self.run.batches(epoch, order) as batch:
             for t, positions in enumerate(order):
                 x, y = batch(t)
@@ -128,15 +128,15 @@ class Replay:
         params = self.training.params if self.training.params.numel() else self.start(self.run.recipe.epochs)[0]
         return params.to(self.run.device)
 
-    def _points(self, epoch: int, order: list[data.Integers]) -> Iterator[tuple[int, Point]]:
+    def _points(self, epoch: int, order: list[Integers]) -> Iterator[tuple[int, Point]]:
         steps = len(order)
         if self.training.record.store == "every_step":
             for t, point in self._read_steps(epoch, reversed(range(steps))):
                 yield t, files.placed(point, self.run.device)
             return
-        room = files.room_for(steps, self.budget, self._point_bytes(), self._starts_in_memory())
+        room = revolve.room_for(steps, self.budget, self._point_bytes(), self._starts_in_memory())
         with self.run.batches(epoch, order) as batch:
-            yield from files.backwards(
+            yield from revolve.backwards(
                 self.start(epoch),
                 steps,
                 room,
@@ -169,7 +169,7 @@ class Replay:
                 for _ in self._read_steps(epoch, range(self.run.steps)):
                     beat()
 
-    def _advance(self, point: Point, epoch: int, t: int, positions: data.Integers, x: torch.Tensor, y: torch.Tensor) -> Point:
+    def _advance(self, point: Point, epoch: int, t: int, positions: Integers, x: torch.Tensor, y: torch.Tensor) -> Point:
         point = self.run.advance(point, x, y, positions, self.run.rate(epoch, t))[0]
         if t == 0 and self.run.steps > 1 and epoch < len(self.training.record.first_steps):
             self._check(epoch, point, self.training.record.first_steps[epoch])
@@ -183,7 +183,7 @@ class Replay:
         nearest = max(start for start in self.starts if start <= epoch)
         point = self.starts[nearest]
         for before in range(nearest, epoch):
-            order = data.batches(self.run.recipe, self.run.images, before)
+            order = batches(self.run.recipe, self.run.images, before)
             with self.run.batches(before, order) as batch:
                 for t, positions in enumerate(order):
                     point = self._advance(point, before, t, positions, *batch(t))
@@ -202,14 +202,14 @@ class Replay:
     def _stride(self) -> int:
         """Every how many epochs a start that was replayed from the seed is kept: at most half the budget, and never what the steps need."""
         points = self.budget // self._point_bytes()
-        room = max(1, min(points // 2, points - files.LEAST_ROOM))
+        room = max(1, min(points // 2, points - revolve.LEAST_ROOM))
         return self.run.recipe.epochs // room + 1
 
     def _starts_in_memory(self) -> int:
         """How many epoch starts stay in memory beside the steps of one epoch."""
         return 0 if self._keeps_starts() else self.run.recipe.epochs // self._stride() + 1
 
-    def _arrived(self, epoch: int) -> files.Arrived:
+    def _arrived(self, epoch: int) -> revolve.Arrived:
         """Checks that a replay of `epoch` ended where the run did."""
         return lambda point: self._check(epoch, point, self.training.history[epoch].params_hash)
 

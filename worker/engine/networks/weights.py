@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
+from worker.engine import whole_files
 from worker.engine.errors import EngineError
-from worker.engine.trajectory.files import write_whole
 
 Tensors = dict[str, torch.Tensor]
 
@@ -47,7 +47,7 @@ def keep_weights(tensors: Tensors, folder: Path | str) -> str:
     content = save({name: tensors[name].detach().cpu().clone(memory_format=torch.contiguous_format) for name in sorted(tensors)})
     digest = hashlib.sha256(content).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / f"{digest}.safetensors", content)
+    whole_files.write_whole(folder / f"{digest}.safetensors", content)
     use_weights_folder(folder)
     return digest
 

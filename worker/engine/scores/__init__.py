@@ -11,6 +11,7 @@ from worker.engine import devices
 from worker.engine.errors import EngineError
 from worker.engine.images import Images
 from worker.engine.influence.replay import Replay
+from worker.engine.recipe import SPANS, check_span
 from worker.engine.scores import (
     by_chance,
     confident_learning,
@@ -30,13 +31,13 @@ from worker.engine.scores import (
 from worker.engine.scores.cost import Cost, Sizes
 from worker.engine.scores.damping import choose_damping
 from worker.engine.scores.ensemble import ensemble
-from worker.engine.scores.method import SPANS, Asked, Method, Scored, check_span
+from worker.engine.scores.method import Asked, Method, Scored
 from worker.engine.scores.report_text import trust_words, warns
 from worker.engine.scores.scores import Scores
+from worker.engine.sweep import Progress
 from worker.engine.training import checks
-from worker.engine.training.loop import MAKERS, Training, check_network, runner
+from worker.engine.training.runner import MAKERS, Training, check_network, runner
 from worker.engine.trajectory import files
-from worker.engine.trajectory.files import Progress
 
 __all__ = ["METHODS", "SPANS", "Asked", "Cost", "Method", "Scores", "Sizes", "ensemble", "score", "trust_words", "warns"]
 

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from worker.engine import images as data
 from worker.engine.errors import EngineError
-from worker.engine.images import Images
+from worker.engine.images import Images, draws
 from worker.engine.inference import predict
 from worker.engine.scores.cost import Looks, Sizes
 from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.sweep import Progress
 from worker.engine.training.loop import train
-from worker.engine.trajectory.files import Progress
 
 # The stream of draws that deals images to folds.
 _FOLDS = 7
@@ -53,7 +52,7 @@ def deal(images: Images, seed: int, folds: int) -> np.ndarray:
             f"Class {int(np.flatnonzero(counts == 1)[0])} has a single training image, so no model can know that class without it; "
             "add an image of the class, or leave the class out."
         )
-    order = np.lexsort((data.draws(seed, 0, images.ids, _FOLDS), images.labels))
+    order = np.lexsort((draws(seed, 0, images.ids, _FOLDS), images.labels))
     dealt = np.empty(len(images), dtype=np.int64)
     dealt[order] = np.arange(len(images)) % folds
     return dealt

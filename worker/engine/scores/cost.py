@@ -14,7 +14,7 @@ import torch
 from worker.engine.networks.registry import build
 from worker.engine.optimizers import initial_state
 from worker.engine.recipe import Recipe
-from worker.engine.trajectory import files
+from worker.engine.trajectory import files, revolve
 
 # Forward passes that one look of each kind takes.
 FORWARD = 1
@@ -151,8 +151,8 @@ def replaying(sizes: Sizes) -> float:
     if sizes.store == "every_step":
         return 0
     # Where the budget has no room at all, the scoring is refused; the least is as good an answer as any.
-    room = max(files.LEAST_ROOM, sizes.budget // sizes.point_bytes)
-    again = files.replayed_steps(sizes.steps, room) / sizes.steps
+    room = max(revolve.LEAST_ROOM, sizes.budget // sizes.point_bytes)
+    again = revolve.replayed_steps(sizes.steps, room) / sizes.steps
     return sizes.count * again * sizes.epochs + from_seed(sizes)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from worker.engine import images as data
+from worker.engine.images import draws
 from worker.engine.scores import trust
 from worker.engine.scores.cost import GROUPS, deltas
 from worker.engine.scores.method import Asked, Scored
@@ -61,7 +61,7 @@ def error(values: np.ndarray, told: list[tuple[np.ndarray, float]]) -> float:
 def _groups(asked: Asked) -> Iterator[np.ndarray]:
     """Disjoint groups of images, (K,) positions each."""
     images, seed = asked.replay.run.images, asked.replay.run.recipe.seed
-    order = np.argsort(data.draws(seed, 0, images.ids, _GROUPS), kind="stable")
+    order = np.argsort(draws(seed, 0, images.ids, _GROUPS), kind="stable")
     size = max(1, min(int(PART * len(images)), len(images) // GROUPS))
     for group in range(min(GROUPS, len(images))):
         yield np.sort(order[group * size : (group + 1) * size])

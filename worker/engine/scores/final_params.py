@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from worker.engine import images
-from worker.engine.derivatives.retrace import TrainingStep
+from worker.engine.derivatives.passes import TrainingStep
 from worker.engine.scores.method import Asked, Method, Scored
 from worker.engine.scores.retracing import retraced, retracing_looks
 

@@ -1,8 +1,8 @@
 """A control: the loss of the finished model."""
 
-from worker.engine.inference import losses_of
 from worker.engine.scores.cost import Looks
 from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.sweep import losses_of
 
 
 def highest_loss(asked: Asked) -> Scored:

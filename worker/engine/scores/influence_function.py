@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.engine.inference import walk
 from worker.engine.networks.registry import Network
 from worker.engine.scores import trust
 from worker.engine.scores.cost import Looks, Sizes, from_seed
 from worker.engine.scores.method import Asked, Method, Scored
 from worker.engine.scores.retracing import products_of_all
-from worker.engine.training.loop import Runner
+from worker.engine.sweep import walk
+from worker.engine.training.runner import Runner
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 

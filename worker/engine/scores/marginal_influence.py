@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from worker.engine.derivatives.retrace import TrainingStep
+from worker.engine.derivatives.passes import TrainingStep
 from worker.engine.optimizers import felt
 from worker.engine.scores.cost import Looks, Sizes
 from worker.engine.scores.method import Asked, Method, Scored

@@ -11,17 +11,9 @@ import numpy as np
 from worker.engine.errors import EngineError
 from worker.engine.images import Images
 from worker.engine.influence.replay import Replay
-from worker.engine.recipe import Recipe
+from worker.engine.recipe import Recipe, check_span
 from worker.engine.scores.cost import Cost, Looks, Sizes, cost_of
-from worker.engine.trajectory.files import Progress
-
-SPANS = ("last_epoch", "all_epochs")
-
-
-def check_span(span: str) -> None:
-    """Raises EngineError for a span that there is not."""
-    if span not in SPANS:
-        raise EngineError(f"There is no span called {span!r}; there are {', '.join(SPANS)}.")
+from worker.engine.sweep import Progress
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from worker.engine import images as data
-from worker.engine.inference import walk
+from worker.engine.images import draws
 from worker.engine.scores.cost import Looks, Sizes, from_seed
 from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.sweep import walk
 
 # Images from which the trees draw; each tree looks at 256 of them.
 SAMPLE = 10_000
@@ -38,8 +38,8 @@ def outlier(asked: Asked) -> Scored:
 
 def _sample(asked: Asked, count: int) -> np.ndarray:
     """All images, or as many as `SAMPLE` of them."""
-    draws = data.draws(asked.replay.run.recipe.seed, 0, asked.replay.run.images.ids, _SAMPLE)
-    return np.arange(count) if count <= SAMPLE else np.sort(np.argsort(draws, kind="stable")[:SAMPLE])
+    order = draws(asked.replay.run.recipe.seed, 0, asked.replay.run.images.ids, _SAMPLE)
+    return np.arange(count) if count <= SAMPLE else np.sort(np.argsort(order, kind="stable")[:SAMPLE])
 
 
 def _features(asked: Asked, positions: np.ndarray) -> Iterator[np.ndarray]:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from worker.engine.derivatives.retrace import Damping, TrainingStep, products, retrace
-from worker.engine.inference import walk
+from worker.engine.derivatives.passes import TrainingStep, products
+from worker.engine.derivatives.retrace import Damping, retrace
 from worker.engine.optimizers import initial_state
 from worker.engine.scores import trust
 from worker.engine.scores.cost import Looks, Sizes, from_seed, replaying
 from worker.engine.scores.method import Asked, Scored
-from worker.engine.training.loop import Runner
+from worker.engine.sweep import walk
+from worker.engine.training.runner import Runner
 
 Look = Callable[[TrainingStep, torch.Tensor], None]
 

@@ -24,7 +24,7 @@ def self_influence(asked: Asked) -> Scored:
         params = asked.replay.start(epoch + 1)[0]
         for part, positions in enumerate(chunks):
             asked.progress(done * len(chunks) + part, total)
-            x, y = images.plain(run.recipe, run.images, positions, params.dtype, run.device)
+            x, y = images.unaugmented_batch(run.recipe, run.images, positions, params.dtype, run.device)
             values[positions] -= checkpoint_weight(asked, epoch) * squared_norms(run.network, params, x, y).double().cpu().numpy()
     asked.progress(total, total)
     return values, {"span": asked.span, "checkpoints": len(asked.epochs)}

@@ -9,13 +9,12 @@ import torch
 from torch.nn import functional
 
 from worker.engine import images
-from worker.engine.derivatives.retrace import TrainingStep, products
+from worker.engine.derivatives.passes import TrainingStep, products
 from worker.engine.images import Images
-from worker.engine.inference import evaluate_params, walk
 from worker.engine.influence.replay import Replay
 from worker.engine.networks.registry import Network
 from worker.engine.recipe import Recipe
-from worker.engine.trajectory.files import Progress
+from worker.engine.sweep import Progress, evaluate_params, walk
 
 # The part of the images whose joint effect is predicted and measured.
 TOP = 0.02

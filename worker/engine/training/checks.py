@@ -7,9 +7,8 @@ from typing import TypeGuard
 import numpy as np
 import torch
 
-from worker.engine import images as data
 from worker.engine.errors import EngineError
-from worker.engine.images import Images
+from worker.engine.images import Images, check_images, unaugmented_batch
 from worker.engine.networks.registry import Network
 from worker.engine.recipe import Recipe
 from worker.engine.trajectory.files import RunRecord
@@ -19,7 +18,7 @@ def before_training(network: Network, recipe: Recipe, images: Images, params: to
     """Look at two images with θ_0 (P,). Raises EngineError where the network has no loss for each image, or its loss is no number."""
     if len(images) < 2:
         raise EngineError("There is a single training image: leaving it out would leave nothing to learn from. Give at least two.")
-    x, y = data.plain(recipe, images, np.arange(2), params.dtype, params.device)
+    x, y = unaugmented_batch(recipe, images, np.arange(2), params.dtype, params.device)
     with torch.no_grad():
         try:
             logits = network.logits(params, x)
@@ -33,13 +32,13 @@ def before_training(network: Network, recipe: Recipe, images: Images, params: to
 
 def before_scoring(record: RunRecord, images: Images, validation: Images) -> None:
     """Raises EngineError unless these are the run's images, all of them took part in it, and the validation images fit."""
-    data.check(validation, record.recipe, "validation")
+    check_images(validation, record.recipe, "validation")
     before_replaying(record, images)
 
 
 def before_replaying(record: RunRecord, images: Images) -> None:
     """Raises EngineError unless these are the run's images, and all of them took part in it."""
-    data.check(images, record.recipe, "training")
+    check_images(images, record.recipe, "training")
     if record.images != images.digest():
         raise EngineError("These are not the images that the run was trained on; give the same list, with the same labels and pixels.")
     if record.left_out:

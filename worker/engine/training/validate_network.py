@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from worker.engine.derivatives.retrace import fused_pass, mean_gradient_of
+from worker.engine.derivatives.passes import fused_pass, mean_gradient_of
 from worker.engine.errors import EngineError
 from worker.engine.networks.flat_network import Network
 from worker.engine.recipe import Recipe

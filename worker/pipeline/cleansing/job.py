@@ -14,8 +14,7 @@ from sqlalchemy import delete
 
 from backend.core.models import Cleansing, Run, RunEpoch, Version
 from worker import engine
-from worker.engine import Recipe, Training
-from worker.engine.trajectory.files import write_whole
+from worker.engine import Recipe, Training, write_whole
 from worker.jobs import JobContext
 from worker.pipeline import engine_setup
 from worker.pipeline.cleansing import arms

@@ -4,10 +4,7 @@ import statistics
 from typing import Any
 
 from worker import engine
-from worker.engine import Recipe, Training
-from worker.engine.scores import Method
-from worker.engine.scores.cost import GRADIENT, Sizes
-from worker.engine.trajectory.files import LEAST_ROOM
+from worker.engine import GRADIENT, LEAST_ROOM, Method, Recipe, Sizes, Training
 from worker.jobs import JobFailed
 
 # Beside the method's own passes a run's first scoring looks at what the model sees in each image, and at which are alike.

@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn import functional
 
 from tests.worker.engine.conftest import SGD, a_recipe
-from worker.engine.derivatives.retrace import TrainingStep, fused_pass, fused_pass_in_parts, mean_gradient_of, products, retrace
+from worker.engine.derivatives.passes import TrainingStep, fused_pass, fused_pass_in_parts, mean_gradient_of, products
+from worker.engine.derivatives.retrace import retrace
 from worker.engine.networks.registry import Network
 from worker.engine.optimizers import initial_state, optimizer
 from worker.engine.recipe import SCHEDULES
@@ -117,7 +118,7 @@ def test_the_fused_pass_in_parts_equals_the_whole_one(network, start, sample, mo
         return fused_pass(*arguments)
 
     monkeypatch.setattr(Network, "images_a_pass", lambda *_arguments: images_a_pass)
-    monkeypatch.setattr("worker.engine.derivatives.retrace.fused_pass", counted)
+    monkeypatch.setattr("worker.engine.derivatives.passes.fused_pass", counted)
     inner_in_parts, product_in_parts = fused_pass_in_parts(network, step, direction)
     assert seen == sizes
     torch.testing.assert_close(inner_in_parts, inner, rtol=1e-10, atol=1e-13)

@@ -8,11 +8,11 @@ from scipy.stats import spearmanr
 from tests.worker.engine.conftest import a_recipe, some_images
 from tests.worker.engine.derivatives.test_retrace import OPTIMIZERS, network, run, sample, start  # noqa: F401 - fixtures
 from worker.engine import Images, leave_out, score, train
-from worker.engine.inference import losses_of
 from worker.engine.influence import explain
 from worker.engine.influence.explain import carry
 from worker.engine.optimizers import optimizer
-from worker.engine.training.loop import runner
+from worker.engine.sweep import losses_of
+from worker.engine.training.runner import runner
 
 
 @pytest.mark.parametrize("settings", OPTIMIZERS.values(), ids=OPTIMIZERS)

@@ -13,7 +13,7 @@ from worker.engine.influence import explain
 from worker.engine.influence.explain import quick_effect
 from worker.engine.influence.replay import Replay
 from worker.engine.networks.registry import NETWORKS
-from worker.engine.training.loop import runner
+from worker.engine.training.runner import runner
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from worker.engine import (
     score,
     train,
 )
-from worker.engine.derivatives.retrace import fused_pass, mean_gradient_of, products
+from worker.engine.derivatives.passes import fused_pass, mean_gradient_of, products
 from worker.engine.networks.flat_network import PASS_BYTES, Network
 from worker.engine.networks.registry import NETWORKS, build
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tests.worker.engine.conftest import a_recipe
 from worker.engine import EngineError, evaluate, explain_most, export_weights, leave_out, predict, read_out, register_network, score, train
-from worker.engine.images import plain
+from worker.engine.images import unaugmented_batch
 from worker.engine.influence import explain
 
 pytestmark = pytest.mark.usefixtures("forget_own_networks")
@@ -53,7 +53,7 @@ def test_an_exported_network_with_shared_parameters_is_the_one_that_was_trained(
     training = train(RECIPE, images, None, tmp_path / "run")
     other = Tied()
     other.load_state_dict(load_file(tmp_path / f"{export_weights(training, tmp_path)}.safetensors"))
-    x, _ = plain(RECIPE, validation, np.arange(len(validation)), torch.float32, torch.device("cpu"))
+    x, _ = unaugmented_batch(RECIPE, validation, np.arange(len(validation)), torch.float32, torch.device("cpu"))
     np.testing.assert_allclose(other(x).softmax(1).detach().numpy(), predict(training, validation), atol=1e-6)
 
 

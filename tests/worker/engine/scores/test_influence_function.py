@@ -12,7 +12,8 @@ from worker.engine.networks.registry import Network
 from worker.engine.optimizers import optimizer
 from worker.engine.scores.influence_function import METHOD, conjugate_gradients, gauss_newton, gauss_newton_sum, influence_function
 from worker.engine.scores.method import Asked
-from worker.engine.training.loop import Runner, Training, data
+from worker.engine.training.loop import data
+from worker.engine.training.runner import Runner, Training
 from worker.engine.trajectory.files import RunRecord
 from worker.engine.trajectory.training_dynamics import Signals
 

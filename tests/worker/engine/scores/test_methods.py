@@ -8,13 +8,13 @@ from sklearn.metrics import roc_auc_score
 
 from tests.worker.engine.conftest import a_recipe
 from worker.engine import EngineError, Images, features, predict, score, train
-from worker.engine.derivatives.retrace import mean_gradient_of
-from worker.engine.images import batches, plain
-from worker.engine.inference import evaluate_params
+from worker.engine.derivatives.passes import mean_gradient_of
+from worker.engine.images import batches, unaugmented_batch
 from worker.engine.scores.confident_learning import deal
 from worker.engine.scores.self_influence import squared_norms
 from worker.engine.scores.trust import validation_gradient
-from worker.engine.training.loop import runner
+from worker.engine.sweep import evaluate_params
+from worker.engine.training.runner import runner
 from worker.engine.trajectory import files
 from worker.engine.trajectory.step_store import StepsReader
 from worker.engine.trajectory.training_dynamics import NEVER, Signals
@@ -87,7 +87,7 @@ def test_tracin_is_the_sum_of_gradient_products_at_the_ends_of_epochs(images, va
     recipe = a_recipe(schedule="cosine")
     training = train(recipe, images, None, tmp_path)
     run, _ = runner(recipe, images)
-    x, y = plain(recipe, images, np.arange(45), torch.float32)
+    x, y = unaugmented_batch(recipe, images, np.arange(45), torch.float32)
     expected = np.zeros(45)
     for epoch in [2] if span == "last_epoch" else [0, 1, 2]:
         params = files.read_point(files.epoch_file(tmp_path, epoch + 1), training.record.run)[0]
@@ -112,7 +112,7 @@ def test_self_influence_is_the_squared_length_of_each_images_gradient(images, va
     recipe = a_recipe(epochs=1)
     training = train(recipe, images, None, tmp_path)
     run, _ = runner(recipe, images)
-    x, y = plain(recipe, images, np.arange(45), torch.float32)
+    x, y = unaugmented_batch(recipe, images, np.arange(45), torch.float32)
     norms = torch.stack([gradient_of(run, training.params, x, y, i).square().sum() for i in range(45)])
     torch.testing.assert_close(squared_norms(run.network, training.params, x, y), norms, rtol=1e-4, atol=1e-7)
     values = score(training, images, validation, "self_influence").values

@@ -11,7 +11,7 @@ from worker.engine.scores.cost import deltas
 from worker.engine.scores.damping import error
 from worker.engine.scores.scores import Scores
 from worker.engine.scores.trust import measured_change, top_group
-from worker.engine.training.loop import Runner, runner
+from worker.engine.training.runner import Runner, runner
 from worker.engine.trajectory.files import stored_bytes
 
 

@@ -7,7 +7,7 @@ import torch
 from tests.worker.engine.conftest import a_recipe
 from worker.engine import EngineError, score, train
 from worker.engine.networks.flat_network import Network
-from worker.engine.training.loop import runner
+from worker.engine.training.runner import runner
 
 
 def test_training_in_bfloat16_repeats_and_is_replayed_bit_for_bit(images, validation, tmp_path):

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.worker.engine.conftest import a_recipe, some_images
-from worker.engine import EngineError, leave_out, load_training, score, train
-from worker.engine.trajectory import files as trajectory
+from worker.engine import EngineError, leave_out, load_training, score, train, whole_files
+from worker.engine.trajectory import files as run_files
 from worker.engine.trajectory import training_dynamics
 
 
@@ -20,7 +20,7 @@ class Killed(BaseException):
 
 def killed_at(count: int, monkeypatch, *, after: bool):
     """Let the process die at its `count`-th write of a file: before it, or right after."""
-    whole, written = trajectory.write_whole, []
+    whole, written = whole_files.write_whole, []
 
     def write(path, content):
         written.append(path)
@@ -30,15 +30,14 @@ def killed_at(count: int, monkeypatch, *, after: bool):
         if len(written) == count:
             raise Killed
 
-    monkeypatch.setattr(trajectory, "write_whole", write)
-    monkeypatch.setattr("worker.engine.training.loop.trajectory.write_whole", write)
+    monkeypatch.setattr(whole_files, "write_whole", write)
 
 
 def files(folder):
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("store", trajectory.STORES)
+@pytest.mark.parametrize("store", run_files.STORES)
 def test_killed_at_any_write_a_run_ends_in_the_same_files(store, images, validation, tmp_path):
     recipe, method = a_recipe(momentum=0.9, epochs=2), "final_params" if store == "final_params" else "sgd_influence"
     whole = train(recipe, images, validation, tmp_path / "whole", store=store)
@@ -81,10 +80,10 @@ def test_a_run_goes_on_only_with_the_store_it_was_begun_with(images, validation,
 def test_steps_of_another_run_or_epoch_are_refused(images, validation, tmp_path):
     run = train(a_recipe(), images, validation, tmp_path / "run", store="every_step")
     other = train(a_recipe(seed=8), images, validation, tmp_path / "other", store="every_step")
-    shutil.copy(trajectory.steps_file(other.folder, 2), trajectory.steps_file(run.folder, 2))
+    shutil.copy(run_files.steps_file(other.folder, 2), run_files.steps_file(run.folder, 2))
     with pytest.raises(EngineError, match=r"steps-0002\.safetensors belongs to a run of another recipe"):
         score(run, images, validation)
-    shutil.copy(trajectory.steps_file(run.folder, 1), trajectory.steps_file(run.folder, 2))
+    shutil.copy(run_files.steps_file(run.folder, 1), run_files.steps_file(run.folder, 2))
     with pytest.raises(EngineError, match=r"steps-0002\.safetensors is missing or damaged"):
         score(run, images, validation)
 
@@ -101,7 +100,7 @@ def flip_a_bit(path, tensor: str) -> None:
 @pytest.mark.parametrize("tensor", ["state.first", "state.second", "params"])
 def test_a_flipped_bit_of_parameters_or_of_the_optimizers_state_is_noticed(tensor, images, validation, tmp_path):
     run = train(a_recipe(optimizer="adam", learning_rate=0.001), images, validation, tmp_path)
-    flip_a_bit(trajectory.epoch_file(tmp_path, 2), tensor)
+    flip_a_bit(run_files.epoch_file(tmp_path, 2), tensor)
     with pytest.raises(EngineError, match=r"epoch-0002\.safetensors is missing or damaged"):
         score(run, images, validation)
 
@@ -110,8 +109,8 @@ def test_parameters_are_read_to_where_torch_would_put_them(tmp_path):
     """Sums are split by where numbers begin in memory: a file whose head is some bytes longer must not make a replay drift."""
     path = tmp_path / "epoch-0000.safetensors"
     for length in range(8):
-        trajectory.write_point(path, (torch.arange(1001.0), {"momentum": torch.ones(1001)}), "r" * length)
-        params, state = trajectory.read_point(path, "r" * length)
+        run_files.write_point(path, (torch.arange(1001.0), {"momentum": torch.ones(1001)}), "r" * length)
+        params, state = run_files.read_point(path, "r" * length)
         assert [tensor.data_ptr() % 64 for tensor in (params, *state.values())] == [0, 0]
 
 

@@ -16,8 +16,8 @@ from tests.worker.engine.conftest import a_recipe, some_images
 from tests.worker.engine.pretended_machine import other_arithmetic
 from worker.engine import EngineError, Images, ReplayDrift, leave_out, load_training, score, train
 from worker.engine.images import batches
-from worker.engine.training.loop import Runner, runner
-from worker.engine.trajectory import files
+from worker.engine.training.runner import Runner, runner
+from worker.engine.trajectory import files, revolve
 from worker.engine.trajectory.step_store import StepsReader
 
 
@@ -39,13 +39,13 @@ class Counter:
 @pytest.fixture
 def places(monkeypatch):
     """For how many points each replay took memory."""
-    taken, begin = [], files._Points.__init__
+    taken, begin = [], revolve._Points.__init__
 
     def counted(self, like, most):
         taken.append(most)
         begin(self, like, most)
 
-    monkeypatch.setattr(files._Points, "__init__", counted)
+    monkeypatch.setattr(revolve._Points, "__init__", counted)
     return taken
 
 
@@ -57,7 +57,7 @@ def test_scoring_holds_no_more_sets_of_parameters_than_the_budget_allows(
 ):
     recipe = a_recipe(batch_size=4)  # 12 steps an epoch
     training = train(recipe, images, None, tmp_path, store=store)
-    counter, advance, pop = Counter(), Runner.advance, files._Points.pop
+    counter, advance, pop = Counter(), Runner.advance, revolve._Points.pop
 
     def advanced(self, *arguments):
         result = advance(self, *arguments)
@@ -70,7 +70,7 @@ def test_scoring_holds_no_more_sets_of_parameters_than_the_budget_allows(
         return point
 
     monkeypatch.setattr(Runner, "advance", advanced)
-    monkeypatch.setattr(files._Points, "pop", popped)
+    monkeypatch.setattr(revolve._Points, "pop", popped)
     score(training, images, validation, method, span="all_epochs", memory_budget=room * 4 * training_size(training, images))
     if store == "every_step":
         assert not places
@@ -92,14 +92,14 @@ def test_an_epoch_is_walked_backwards_in_any_room_of_three(places, steps, room):
         return following, {}
 
     walked = []
-    for t, point in files.backwards((torch.zeros(()), {}), steps, room, advance, lambda point: ends.append(int(point[0]))):
+    for t, point in revolve.backwards((torch.zeros(()), {}), steps, room, advance, lambda point: ends.append(int(point[0]))):
         walked.append((t, int(point[0])))
         del point
     assert walked == [(t, t) for t in reversed(range(steps))]
     assert ends == [steps]
     assert places == [min(steps, room - 1)]
     assert places[0] + counter.peak <= room
-    assert len(made) == files.replayed_steps(steps, room)
+    assert len(made) == revolve.replayed_steps(steps, room)
     if room > steps:
         assert len(made) == steps
     elif room >= 2 * steps**0.5 + 2:
@@ -119,7 +119,7 @@ def test_batches_leave_no_holes_in_the_heap_while_points_are_kept():
         return psutil.Process().memory_full_info().uss
 
     before = own_memory()
-    walk = files.backwards((torch.zeros(500), {}), 1000, 1001, advance, lambda _end: None)
+    walk = revolve.backwards((torch.zeros(500), {}), 1000, 1001, advance, lambda _end: None)
     next(walk)  # all points are made
     assert own_memory() - before < 2**26
 

@@ -15,7 +15,7 @@ from backend.core import queue
 from backend.core.models import Cleansing, Job, Review, Run, RunEpoch, Version
 from tests.cleansing_scenario import Scenario
 from worker import engine, jobs
-from worker.engine import images as data
+from worker.engine.images import batches
 from worker.jobs import JobContext, perform
 from worker.pipeline import load_images
 from worker.pipeline.cleansing import arms as cleanse_arms
@@ -193,7 +193,7 @@ def test_the_arms_of_the_same_seed_see_the_images_in_the_same_order(noisy: Scena
     orders = []
     for task in plan.tasks[:3]:
         images, leave_out = cleanse_arms.image_list(plan, task)
-        orders.append([images.ids[batch].tolist() for batch in data.batches(recipe, images, 2)])
+        orders.append([images.ids[batch].tolist() for batch in batches(recipe, images, 2)])
         assert leave_out.sum() == (0 if task.arm == "before" else 47)
     assert orders[0] == orders[1] == orders[2]
 
