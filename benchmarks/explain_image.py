@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import _data
-from worker.engine import Images, Readout, Training, explain_most, load_readout, read_out, train
-from worker.engine.influence import explain
+from worker.engine import Images, Readout, Training, explain, explain_most, load_readout, read_out, train
 
 SHOWN, WRONG = 4, 0.1
 

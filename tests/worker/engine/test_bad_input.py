@@ -14,6 +14,7 @@ from worker.engine import (
     default_recipe,
     ensemble,
     evaluate,
+    explain,
     explain_most,
     export_weights,
     features,
@@ -24,7 +25,6 @@ from worker.engine import (
     train,
     with_params,
 )
-from worker.engine.influence import explain
 from worker.engine.networks.registry import Network
 from worker.engine.training.runner import Runner
 

@@ -8,8 +8,7 @@ from functools import partial
 import pytest
 
 from tests.worker.engine.conftest import a_recipe, some_images
-from worker.engine import METHODS, features, predict, score, train
-from worker.engine.influence import explain
+from worker.engine import METHODS, explain, features, predict, score, train
 
 
 class AtOnce:

@@ -7,8 +7,7 @@ from scipy.stats import spearmanr
 
 from tests.worker.engine.conftest import a_recipe, some_images
 from tests.worker.engine.derivatives.test_retrace import OPTIMIZERS, network, run, sample, start  # noqa: F401 - fixtures
-from worker.engine import Images, leave_out, score, train
-from worker.engine.influence import explain
+from worker.engine import Images, explain, leave_out, score, train
 from worker.engine.influence.explain import carry
 from worker.engine.optimizers import optimizer
 from worker.engine.sweep import losses_of

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from tests.worker.engine.conftest import a_recipe, some_images
-from worker.engine import EngineError, explain_most, load_readout, read_out, register_network, train
-from worker.engine.influence import explain
+from worker.engine import EngineError, explain, explain_most, load_readout, read_out, register_network, train
 from worker.engine.influence.explain import quick_effect
 from worker.engine.influence.replay import Replay
 from worker.engine.networks.registry import NETWORKS

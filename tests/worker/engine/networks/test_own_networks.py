@@ -11,9 +11,20 @@ from torch import nn
 from torch.nn import functional
 
 from tests.worker.engine.conftest import a_recipe
-from worker.engine import EngineError, evaluate, explain_most, export_weights, leave_out, predict, read_out, register_network, score, train
+from worker.engine import (
+    EngineError,
+    evaluate,
+    explain,
+    explain_most,
+    export_weights,
+    leave_out,
+    predict,
+    read_out,
+    register_network,
+    score,
+    train,
+)
 from worker.engine.images import unaugmented_batch
-from worker.engine.influence import explain
 
 pytestmark = pytest.mark.usefixtures("forget_own_networks")
 

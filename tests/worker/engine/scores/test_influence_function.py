@@ -7,12 +7,12 @@ from torch import nn
 
 from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import Images, score, train
+from worker.engine.images import unaugmented_batch
 from worker.engine.influence.replay import Replay
 from worker.engine.networks.registry import Network
 from worker.engine.optimizers import optimizer
 from worker.engine.scores.influence_function import METHOD, conjugate_gradients, gauss_newton, gauss_newton_sum, influence_function
 from worker.engine.scores.method import Asked
-from worker.engine.training.loop import data
 from worker.engine.training.runner import Runner, Training
 from worker.engine.trajectory.files import RunRecord
 from worker.engine.trajectory.training_dynamics import Signals
@@ -52,7 +52,7 @@ def network() -> Network:
 
 
 def losses(network, recipe, params, images):
-    x, y = data.plain(recipe, images, np.arange(len(images)), torch.float64)
+    x, y = unaugmented_batch(recipe, images, np.arange(len(images)), torch.float64)
     return network.losses(params, x, y)
 
 

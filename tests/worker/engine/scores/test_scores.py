@@ -13,10 +13,9 @@ from torch import nn
 
 import worker.engine
 from tests.worker.engine.conftest import a_recipe, some_images
-from worker.engine import METHODS, EngineError, Images, score, train
+from worker.engine import METHODS, EngineError, Images, explain, score, train
 from worker.engine.derivatives.passes import mean_gradient_of
 from worker.engine.images import batches
-from worker.engine.influence import explain
 from worker.engine.scores.trust import validation_gradient
 from worker.engine.training.runner import runner
 from worker.engine.trajectory.step_store import StepsReader
