@@ -37,7 +37,14 @@ from backend.web.openapi import REFUSALS, TAGS, Application, bearer, shape_of
 from backend.web.query_guard import refuse_unknown
 from backend.web.rendering import STATIC, page
 
-FEATURES = (backend.accounts, backend.datasets, backend.runs, backend.review, backend.cleansing, backend.jobs)
+FEATURES = (
+    backend.accounts,
+    backend.datasets,
+    backend.runs,
+    backend.review,
+    backend.cleansing,
+    backend.jobs,
+)
 site = APIRouter(include_in_schema=False)
 
 
@@ -51,7 +58,9 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Find the training images that hurt an image classifier, review them, remove them, and measure whether it helped.",
         openapi_url="/api/openapi.json",
         openapi_tags=TAGS,
-        generate_unique_id_function=lambda route: "_".join((*map(str, route.tags), route.name)).replace(" ", "_"),
+        generate_unique_id_function=lambda route: "_".join(
+            (*map(str, route.tags), route.name)
+        ).replace(" ", "_"),
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan,
@@ -63,7 +72,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.recent_sign_ins = {}
     for feature in FEATURES:
         app.include_router(
-            feature.api.router, prefix="/api/v1", dependencies=[Depends(bearer), Depends(refuse_unknown)], responses=REFUSALS
+            feature.api.router,
+            prefix="/api/v1",
+            dependencies=[Depends(bearer), Depends(refuse_unknown)],
+            responses=REFUSALS,
         )
         app.include_router(feature.pages.router)
     app.include_router(site)
@@ -90,7 +102,9 @@ class VersionedFiles(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         lasting = b"v=" in scope.get("query_string", b"") or "/vendor/" in f"/{path}"
-        response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if lasting else "no-cache"
+        response.headers["Cache-Control"] = (
+            "public, max-age=31536000, immutable" if lasting else "no-cache"
+        )
         return response
 
 

@@ -27,18 +27,35 @@ CLASSES = 10
 CORES = os.cpu_count() or 1
 # Adult's columns that are numbers; the logarithm is taken of "weight", as the first paper does.
 _NUMBERS = {"age": 0, "weight": 2, "education": 4, "gain": 10, "loss": 11, "hours": 12}
-_WORDS = {"workclass": 1, "degree": 3, "marital": 5, "occupation": 6, "relationship": 7, "race": 8, "sex": 9, "country": 13}
+_WORDS = {
+    "workclass": 1,
+    "degree": 3,
+    "marital": 5,
+    "occupation": 6,
+    "relationship": 7,
+    "race": 8,
+    "sex": 9,
+    "country": 13,
+}
 _INCOME = 14
 # Words that the first paper's experiment takes for one (influence.md, section 8.3); countries become the region they lie in.
 _SAME = {
     "workclass": {"?": "none", "Without-pay": "none", "Never-worked": "none"},
-    "degree": dict.fromkeys(("1st-4th", "5th-6th", "7th-8th", "9th", "10th", "11th", "12th"), "below"),
+    "degree": dict.fromkeys(
+        ("1st-4th", "5th-6th", "7th-8th", "9th", "10th", "11th", "12th"), "below"
+    ),
     "marital": {"Married-AF-spouse": "Married-civ-spouse"},
     "occupation": {"?": "none", "Armed-Forces": "none"},
     "country": dict.fromkeys(("United-States", "Cuba", "?"), "north")
-    | dict.fromkeys(("England", "Germany", "Canada", "Italy", "France", "Greece", "Philippines"), "west")
-    | dict.fromkeys(("India", "Iran", "Cambodia", "Taiwan", "Japan", "Yugoslavia", "China", "Hong"), "east")
-    | dict.fromkeys(("South", "Poland", "Ireland", "Hungary", "Scotland", "Thailand", "Ecuador"), "other"),
+    | dict.fromkeys(
+        ("England", "Germany", "Canada", "Italy", "France", "Greece", "Philippines"), "west"
+    )
+    | dict.fromkeys(
+        ("India", "Iran", "Cambodia", "Taiwan", "Japan", "Yugoslavia", "China", "Hong"), "east"
+    )
+    | dict.fromkeys(
+        ("South", "Poland", "Ireland", "Hungary", "Scotland", "Thailand", "Ecuador"), "other"
+    ),
 }
 
 
@@ -46,7 +63,9 @@ def real_data() -> Path:
     """The folder of real data. Ends the program with a sentence where there is none."""
     folder = Path(os.environ.get("WINNOW_REAL_DATA", "../shared/data"))
     if not folder.is_dir():
-        sys.exit(f"There is no folder {folder}. Set WINNOW_REAL_DATA to the one with mnist/, cifar10.zip and adult/.")
+        sys.exit(
+            f"There is no folder {folder}. Set WINNOW_REAL_DATA to the one with mnist/, cifar10.zip and adult/."
+        )
     return folder
 
 
@@ -63,12 +82,20 @@ def mnist(part: str = "train") -> tuple[np.ndarray, np.ndarray]:
 def cifar10(part: str, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The images at `positions` of CIFAR-10's "train" or "test" part in order of their names: (n, 32, 32, 3) uint8, labels (n,)."""
     with zipfile.ZipFile(real_data() / "cifar10.zip") as archive:
-        names = sorted(name for name in archive.namelist() if name.startswith(f"{part}/") and name.endswith(".jpg"))
+        names = sorted(
+            name
+            for name in archive.namelist()
+            if name.startswith(f"{part}/") and name.endswith(".jpg")
+        )
         classes = sorted({name.split("/")[1] for name in names})
         pixels = np.empty((len(positions), 32, 32, 3), dtype=np.uint8)
         for row, position in enumerate(positions):
-            pixels[row] = np.asarray(Image.open(io.BytesIO(archive.read(names[position]))).convert("RGB"))
-    return pixels, np.array([classes.index(names[position].split("/")[1]) for position in positions], dtype=np.int64)
+            pixels[row] = np.asarray(
+                Image.open(io.BytesIO(archive.read(names[position]))).convert("RGB")
+            )
+    return pixels, np.array(
+        [classes.index(names[position].split("/")[1]) for position in positions], dtype=np.int64
+    )
 
 
 def adult() -> tuple[np.ndarray, np.ndarray]:
@@ -76,15 +103,21 @@ def adult() -> tuple[np.ndarray, np.ndarray]:
     lines: list[list[str]] = []
     for part in ("training", "test"):
         with gzip.open(real_data() / "adult" / f"adult-{part}.csv.gz", "rt") as file:
-            lines += [line for line in csv.reader(file, skipinitialspace=True) if len(line) == _INCOME + 1]
+            lines += [
+                line for line in csv.reader(file, skipinitialspace=True) if len(line) == _INCOME + 1
+            ]
     columns = [np.array([float(line[place]) for line in lines]) for place in _NUMBERS.values()]
     columns[list(_NUMBERS).index("weight")] = np.log1p(columns[list(_NUMBERS).index("weight")])
     for name, place in _WORDS.items():
         same = _SAME.get(name, {})
         # Countries that are in no list above are the first paper's remaining region.
-        words = np.array([same.get(line[place], "south" if name == "country" else line[place]) for line in lines])
+        words = np.array(
+            [same.get(line[place], "south" if name == "country" else line[place]) for line in lines]
+        )
         columns += [(words == word).astype(float) for word in np.unique(words)]
-    return np.stack(columns, 1), np.array([line[_INCOME].startswith(">50K") for line in lines], dtype=np.int64)
+    return np.stack(columns, 1), np.array(
+        [line[_INCOME].startswith(">50K") for line in lines], dtype=np.int64
+    )
 
 
 def subset(dataset: str, counts: Mapping[str, int], seed: int) -> dict[str, Images]:
@@ -94,8 +127,12 @@ def subset(dataset: str, counts: Mapping[str, int], seed: int) -> dict[str, Imag
     """
     draw = np.random.default_rng(seed)
     inner = [name for name in counts if name != "test"]
-    places = draw.permutation(60_000 if dataset == "mnist" else 50_000)[: sum(counts[name] for name in inner)]
-    chosen = dict(zip(inner, np.split(places, np.cumsum([counts[name] for name in inner])[:-1]), strict=True))
+    places = draw.permutation(60_000 if dataset == "mnist" else 50_000)[
+        : sum(counts[name] for name in inner)
+    ]
+    chosen = dict(
+        zip(inner, np.split(places, np.cumsum([counts[name] for name in inner])[:-1]), strict=True)
+    )
     if "test" in counts:
         chosen["test"] = draw.permutation(10_000)[: counts["test"]]
     return {name: _images(dataset, name == "test", positions) for name, positions in chosen.items()}
@@ -110,7 +147,9 @@ def _images(dataset: str, testing: bool, positions: np.ndarray) -> Images:
     return Images(*cifar10("test" if testing else "train", positions), ids)
 
 
-def with_flips(images: Images, share: float, kind: str, seed: int, classes: int = CLASSES) -> tuple[Images, np.ndarray]:
+def with_flips(
+    images: Images, share: float, kind: str, seed: int, classes: int = CLASSES
+) -> tuple[Images, np.ndarray]:
     """The images with round(share · N) wrong labels, and which they are, (N,) bool.
 
     kind: "symmetric" for any other class, each as likely; "class_dependent" for the class after the right one.
@@ -118,7 +157,11 @@ def with_flips(images: Images, share: float, kind: str, seed: int, classes: int 
     draw = np.random.default_rng(seed)
     wrong = np.zeros(len(images), dtype=bool)
     wrong[draw.permutation(len(images))[: round(share * len(images))]] = True
-    moves = draw.integers(1, classes, len(images)) if kind == "symmetric" else np.ones(len(images), dtype=np.int64)
+    moves = (
+        draw.integers(1, classes, len(images))
+        if kind == "symmetric"
+        else np.ones(len(images), dtype=np.int64)
+    )
     labels = np.where(wrong, (images.labels + moves) % classes, images.labels)
     return Images(images.pixels, labels, images.ids, images.rows), wrong
 
@@ -139,7 +182,9 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     count = len(values)
     if count < 2:
         return float(np.mean(values)), 0.0
-    return float(np.mean(values)), float(stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5)
+    return float(np.mean(values)), float(
+        stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5
+    )
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -150,5 +195,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def end(figures: Mapping[str, object]) -> None:
     """Print the figures as the last line, with the machine that gave them."""
-    machine = {"threads": torch.get_num_threads(), "torch": torch.__version__, "machine": platform.machine(), "cores": CORES}
+    machine = {
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "cores": CORES,
+    }
     print(json.dumps({**figures, **machine}))

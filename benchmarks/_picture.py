@@ -16,7 +16,9 @@ Place = Callable[[float, float], tuple[float, float]]
 Line = Sequence[tuple[float, float, float]]
 
 
-def curves(path: Path, panels: Mapping[str, Mapping[str, Line]], x_title: str, y_title: str) -> None:
+def curves(
+    path: Path, panels: Mapping[str, Mapping[str, Line]], x_title: str, y_title: str
+) -> None:
     """Write panels {title: {line's name: [(x, y, half the width of y's interval), …]}}; all share both axes. x is drawn as log(1 + x)."""
     points = [point for lines in panels.values() for line in lines.values() for point in line]
     low, high = min(y - half for _, y, half in points), max(y + half for _, y, half in points)
@@ -27,18 +29,29 @@ def curves(path: Path, panels: Mapping[str, Mapping[str, Line]], x_title: str, y
     height = HEIGHT + 2 * GAP
 
     def place(x: float, y: float) -> tuple[float, float]:
-        across = (math.log1p(x) - math.log1p(marks[0])) / (math.log1p(marks[-1]) - math.log1p(marks[0]) or 1.0)
+        across = (math.log1p(x) - math.log1p(marks[0])) / (
+            math.log1p(marks[-1]) - math.log1p(marks[0]) or 1.0
+        )
         return across * WIDTH, (high - y) / (high - low) * HEIGHT
 
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="11">']
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="11">'
+    ]
     parts.append(f'<rect width="{width}" height="{height}" fill="#fff"/>')
     for number, (title, lines) in enumerate(panels.items()):
         parts.append(f'<g transform="translate({GAP + number * (WIDTH + GAP)} {GAP})">')
-        parts.append(f'<text x="{WIDTH / 2}" y="-14" text-anchor="middle" font-weight="bold">{escape(title)}</text>')
+        parts.append(
+            f'<text x="{WIDTH / 2}" y="-14" text-anchor="middle" font-weight="bold">{escape(title)}</text>'
+        )
         parts += _axes(marks, low, high, place)
-        parts += [_line(line, *_look(names.index(name)), place, 2.0 * names.index(name) - len(names)) for name, line in lines.items()]
+        parts += [
+            _line(line, *_look(names.index(name)), place, 2.0 * names.index(name) - len(names))
+            for name, line in lines.items()
+        ]
         parts.append("</g>")
-    parts.append(f'<text x="{GAP}" y="{height - 12}">{escape(x_title)}</text><text x="6" y="16">{escape(y_title)}</text>')
+    parts.append(
+        f'<text x="{GAP}" y="{height - 12}">{escape(x_title)}</text><text x="6" y="16">{escape(y_title)}</text>'
+    )
     parts += _legend(names, width - LEGEND + 16)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([*parts, "</svg>\n"]))
@@ -68,7 +81,9 @@ def _axes(marks: Sequence[float], low: float, high: float, place: Place) -> list
     for part in range(5):
         value = low + (high - low) * part / 4
         _, y = place(marks[0], value)
-        parts.append(f'<path d="M0 {y:.1f}H{WIDTH}" stroke="#ddd"/><text x="-5" y="{y + 4:.1f}" text-anchor="end">{value:.2f}</text>')
+        parts.append(
+            f'<path d="M0 {y:.1f}H{WIDTH}" stroke="#ddd"/><text x="-5" y="{y + 4:.1f}" text-anchor="end">{value:.2f}</text>'
+        )
     return parts
 
 
@@ -76,6 +91,8 @@ def _legend(names: Sequence[str], left: float) -> list[str]:
     parts = []
     for number, name in enumerate(names):
         (colour, dashes), y = _look(number), GAP + 16 * number
-        parts.append(f'<path d="M{left} {y}h22" stroke="{colour}" stroke-width="1.6" stroke-dasharray="{dashes}"/>')
+        parts.append(
+            f'<path d="M{left} {y}h22" stroke="{colour}" stroke-width="1.6" stroke-dasharray="{dashes}"/>'
+        )
         parts.append(f'<text x="{left + 28}" y="{y + 4}">{escape(name)}</text>')
     return parts

@@ -42,10 +42,14 @@ FRESH = 1_000
 def ranking(training: Training, images: Images, validation: Images, name: str) -> np.ndarray:
     """Positions of the images, those to remove first in front, (N,)."""
     method, _, span = name.partition(" ")
-    return np.argsort(score(training, images, validation, method, span=span or "last_epoch").values, kind="stable")
+    return np.argsort(
+        score(training, images, validation, method, span=span or "last_epoch").values, kind="stable"
+    )
 
 
-def last_epoch_without(training: Training, images: Images, removed: np.ndarray, test: Images) -> float:
+def last_epoch_without(
+    training: Training, images: Images, removed: np.ndarray, test: Images
+) -> float:
     """The test error, in percent, after the run's last epoch without the images at `removed`."""
     recipe, record = training.recipe, training.record
     device = devices.choose("auto", record.environment)
@@ -54,63 +58,115 @@ def last_epoch_without(training: Training, images: Images, removed: np.ndarray, 
     point = placed(read_point(epoch_file(training.folder, epoch), record.run), device)
     with devices.exact(device, int(record.environment["threads"])):
         for t, positions in enumerate(batches(recipe, images, epoch)):
-            point = run.advance(point, *run.batch(epoch, positions), positions, run.rate(epoch, t))[0]
+            point = run.advance(point, *run.batch(epoch, positions), positions, run.rate(epoch, t))[
+                0
+            ]
         return 100 - 100 * evaluate_params(run.network, recipe, point[0], test)[0]
 
 
-def errors_without(training: Training, images: Images, removed: np.ndarray, test: Images) -> dict[str, float]:
+def errors_without(
+    training: Training, images: Images, removed: np.ndarray, test: Images
+) -> dict[str, float]:
     """The test error, in percent, by each of WAYS."""
     recipe, mask = training.recipe, np.isin(np.arange(len(images)), removed)
     device = training.record.environment["device"]
     fresh = dataclasses.replace(recipe, seed=recipe.seed + FRESH)
     with tempfile.TemporaryDirectory() as folder:
-        again = train(recipe, images, None, Path(folder) / "all", leave_out=mask, store="final_params", device=device)
-        anew = train(fresh, images.subset(np.flatnonzero(~mask)), None, Path(folder) / "fresh", store="final_params", device=device)
+        again = train(
+            recipe,
+            images,
+            None,
+            Path(folder) / "all",
+            leave_out=mask,
+            store="final_params",
+            device=device,
+        )
+        anew = train(
+            fresh,
+            images.subset(np.flatnonzero(~mask)),
+            None,
+            Path(folder) / "fresh",
+            store="final_params",
+            device=device,
+        )
         accuracies = {"all": evaluate(again, test)[0], "fresh": evaluate(anew, test)[0]}
-    return {"last": last_epoch_without(training, images, removed, test)} | {way: 100 - 100 * found for way, found in accuracies.items()}
+    return {"last": last_epoch_without(training, images, removed, test)} | {
+        way: 100 - 100 * found for way, found in accuracies.items()
+    }
 
 
 def one_seed(asked: argparse.Namespace, seed: int) -> dict[str, dict[int, dict[str, float]]]:
     """Test errors by ranking, number removed and way; nothing removed is 0 of every ranking."""
-    parts = _data.subset(asked.dataset, {"train": asked.images, "validation": VALIDATION, "test": TEST}, seed)
+    parts = _data.subset(
+        asked.dataset, {"train": asked.images, "validation": VALIDATION, "test": TEST}, seed
+    )
     images, _ = _data.with_flips(parts["train"], asked.flip, "symmetric", seed)
     with tempfile.TemporaryDirectory() as folder:
-        training = train(_data.recipe_for(images, seed, asked.epochs), images, None, Path(folder), device=asked.device)
+        training = train(
+            _data.recipe_for(images, seed, asked.epochs),
+            images,
+            None,
+            Path(folder),
+            device=asked.device,
+        )
         nothing = errors_without(training, images, np.array([], dtype=np.int64), parts["test"])
         found = {}
         for name in asked.methods:
             order = ranking(training, images, parts["validation"], name)
-            found[name] = {0: nothing} | {count: errors_without(training, images, order[:count], parts["test"]) for count in asked.counts}
+            found[name] = {0: nothing} | {
+                count: errors_without(training, images, order[:count], parts["test"])
+                for count in asked.counts
+            }
     return found
 
 
-def summary(found: Sequence[dict[str, dict[int, dict[str, float]]]], counts: Sequence[int]) -> dict[str, dict[str, dict[int, list[float]]]]:
+def summary(
+    found: Sequence[dict[str, dict[int, dict[str, float]]]], counts: Sequence[int]
+) -> dict[str, dict[str, dict[int, list[float]]]]:
     """By way, ranking and number removed: mean error, mean change against removing nothing, half the width of its interval."""
 
     def figures(name: str, count: int, way: str) -> list[float]:
         changes = [one[name][count][way] - one[name][0][way] for one in found]
-        return [round(value, 3) for value in (float(np.mean([one[name][count][way] for one in found])), *_data.interval(changes))]
+        return [
+            round(value, 3)
+            for value in (
+                float(np.mean([one[name][count][way] for one in found])),
+                *_data.interval(changes),
+            )
+        ]
 
-    return {way: {name: {count: figures(name, count, way) for count in (0, *counts)} for name in found[0]} for way in WAYS}
+    return {
+        way: {
+            name: {count: figures(name, count, way) for count in (0, *counts)} for name in found[0]
+        }
+        for way in WAYS
+    }
 
 
 def report(way: str, lines: dict[str, dict[int, list[float]]]) -> str:
     """One way as a table: a row a ranking, a column a number removed."""
     counts = [count for count in next(iter(lines.values())) if count]
     nothing = next(iter(lines.values()))[0][0]
-    cells = [(name, *(f"{of[k][0]:.2f} ({of[k][1]:+.2f} ± {of[k][2]:.2f})" for k in counts)) for name, of in lines.items()]
+    cells = [
+        (name, *(f"{of[k][0]:.2f} ({of[k][1]:+.2f} ± {of[k][2]:.2f})" for k in counts))
+        for name, of in lines.items()
+    ]
     return _data.table((f"{way}; nothing removed: {nothing:.2f} %", *map(str, counts)), cells)
 
 
 def main() -> None:
     """Measure, print, and draw where asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataset", choices=("mnist", "cifar10"), default="mnist")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--counts", type=int, nargs="+", default=[10, 30, 100, 300])
     parser.add_argument("--flip", type=float, default=0.0)
-    parser.add_argument("--methods", nargs="+", choices=[WHOLE_RUN, *METHODS], default=[WHOLE_RUN, *METHODS])
+    parser.add_argument(
+        "--methods", nargs="+", choices=[WHOLE_RUN, *METHODS], default=[WHOLE_RUN, *METHODS]
+    )
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--jobs", type=int, default=_data.CORES)
     parser.add_argument("--device", choices=devices.DEVICES, default="cpu")
@@ -123,11 +179,19 @@ def main() -> None:
     for way, lines in by_way.items():
         print(f"{report(way, lines)}\n", flush=True)
     if asked.picture is not None:
-        panels = {way: {name: [(k, of[k][0], of[k][2]) for k in of] for name, of in lines.items()} for way, lines in by_way.items()}
+        panels = {
+            way: {name: [(k, of[k][0], of[k][2]) for k in of] for name, of in lines.items()}
+            for way, lines in by_way.items()
+        }
         _picture.curves(
-            asked.picture / f"curves-{asked.dataset}.svg", panels, "images removed", "test error, %; bars: 95 % interval of its change"
+            asked.picture / f"curves-{asked.dataset}.svg",
+            panels,
+            "images removed",
+            "test error, %; bars: 95 % interval of its change",
         )
-    settings = {name: getattr(asked, name) for name in ("dataset", "images", "epochs", "flip", "seeds")}
+    settings = {
+        name: getattr(asked, name) for name in ("dataset", "images", "epochs", "flip", "seeds")
+    }
     _data.end({**settings, "seconds": round(time.perf_counter() - started), **by_way})
 
 

@@ -57,9 +57,18 @@ def write_data_set(folder: Path, dataset: str, counts: dict[str, int]) -> None:
 def running(home: Path) -> Iterator[str]:
     """`winnow up` on a free port: its address."""
     settings = Settings(home=home)
-    environment = {**os.environ, "WINNOW_HOME": str(home), "WINNOW_IMPORT_FOLDERS": str(home.parent)}
+    environment = {
+        **os.environ,
+        "WINNOW_HOME": str(home),
+        "WINNOW_IMPORT_FOLDERS": str(home.parent),
+    }
     with open(home / "up.log", "wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "backend.cli", "up", "--port", "0"], env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "backend.cli", "up", "--port", "0"],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
     try:
         deadline = time.monotonic() + 60
         while (address := running_address(settings)) is None:
@@ -96,13 +105,17 @@ def look(page: Page, rank: int) -> float:
     """Seconds from opening the image at this rank to the pictures of the answer."""
     page.goto(f"/reviews/1/focus?at={rank}")
     if page.locator("[data-part=why]").get_attribute("data-state") == "ready":
-        sys.exit(f"The image at rank {rank} was explained before it was opened: take more images, or fewer looks.")
+        sys.exit(
+            f"The image at rank {rank} was explained before it was opened: take more images, or fewer looks."
+        )
     return float(page.evaluate(ANSWERED))
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataset", choices=("mnist", "cifar10"), default="mnist")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--validation", type=int, default=10_000)
@@ -112,32 +125,55 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         home, data = Path(scratch) / "home", Path(scratch) / "data"
         home.mkdir()
-        write_data_set(data, asked.dataset, {"train": asked.images, "validation": asked.validation, "test": TEST})
+        write_data_set(
+            data,
+            asked.dataset,
+            {"train": asked.images, "validation": asked.validation, "test": TEST},
+        )
         with running(home) as address:
             database = Database(Settings(home=home).database)
             with database.transaction() as session:
                 user = accounts.create_user(session, "benchmark", "owner")
-                token, link = accounts.create_token(session, user, "benchmark"), accounts.issue_login_link(session, user)
+                token, link = (
+                    accounts.create_token(session, user, "benchmark"),
+                    accounts.issue_login_link(session, user),
+                )
             headers = {"Authorization": f"Bearer {token}"}
-            with httpx2.Client(base_url=f"{address}/api/v1", headers=headers, timeout=60, trust_env=False) as api:
-                start(api, "/data-sets", {"name": asked.dataset, "source": {"kind": "folder", "path": str(data)}})
+            with httpx2.Client(
+                base_url=f"{address}/api/v1", headers=headers, timeout=60, trust_env=False
+            ) as api:
+                start(
+                    api,
+                    "/data-sets",
+                    {"name": asked.dataset, "source": {"kind": "folder", "path": str(data)}},
+                )
                 start(api, "/data-sets/1/runs", {"epochs": asked.epochs, "seed": 0})
                 start(api, "/runs/1/reviews", {"method": "sgd_influence"})
                 with sync_playwright() as playwright:
                     path = os.environ.get("WINNOW_CHROMIUM", "/usr/bin/chromium")
-                    browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+                    browser = playwright.chromium.launch(
+                        executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+                    )
                     page = browser.new_page(base_url=address, bypass_csp=True)
                     page.goto(f"/?token={link}")
                     seconds = []
                     # The worker goes on with the images behind the one that was opened; the last comes first, so no answer is there too early.
-                    for rank in np.linspace(asked.images, asked.images // 4, asked.looks).astype(int):
+                    for rank in np.linspace(asked.images, asked.images // 4, asked.looks).astype(
+                        int
+                    ):
                         seconds.append(round(look(page, int(rank)), 2))
                         finish(api)
                     browser.close()
             database.close()
     worst = max(seconds)
     _data.end(
-        {**vars(asked), "seconds": seconds, "median_seconds": statistics.median(seconds), "worst_seconds": worst, "met": worst < GOAL}
+        {
+            **vars(asked),
+            "seconds": seconds,
+            "median_seconds": statistics.median(seconds),
+            "worst_seconds": worst,
+            "met": worst < GOAL,
+        }
     )
 
 

@@ -19,7 +19,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks import _data
-from worker.engine import Images, Readout, Training, explain, explain_most, load_readout, read_out, train
+from worker.engine import (
+    Images,
+    Readout,
+    Training,
+    explain,
+    explain_most,
+    load_readout,
+    read_out,
+    train,
+)
 
 SHOWN, WRONG = 4, 0.1
 
@@ -37,12 +46,24 @@ def found_of(changes: np.ndarray, looked: np.ndarray) -> tuple[float, float]:
     return len({*truly} & {*found}) / SHOWN, float(changes[found].sum() / changes[truly].sum())
 
 
-def one(training: Training, images: Images, validation: Images, readout: Readout, position: int, looked: int) -> dict[str, float]:
+def one(
+    training: Training,
+    images: Images,
+    validation: Images,
+    readout: Readout,
+    position: int,
+    looked: int,
+) -> dict[str, float]:
     """The figures of one image."""
     changes, _, all_cpu = timed(lambda: explain(training, images, validation, position))
-    (places, _), seconds, cpu = timed(lambda: explain_most(training, images, validation, position, readout, count=looked))
+    (places, _), seconds, cpu = timed(
+        lambda: explain_most(training, images, validation, position, readout, count=looked)
+    )
     even = np.linspace(0, len(validation) - 1, looked).astype(int)
-    (recall, change), (even_recall, even_change) = found_of(changes, places), found_of(changes, even)
+    (recall, change), (even_recall, even_change) = (
+        found_of(changes, places),
+        found_of(changes, even),
+    )
     return {
         "seconds": seconds,
         "cpu_seconds": cpu,
@@ -56,7 +77,9 @@ def one(training: Training, images: Images, validation: Images, readout: Readout
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataset", choices=("mnist", "cifar10"), default="mnist")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--validation", type=int, default=10_000)
@@ -70,16 +93,30 @@ def main() -> None:
     right = np.flatnonzero(~wrong)[:: max(1, 2 * asked.images // asked.explained)]
     positions = [*np.flatnonzero(wrong)[: asked.explained // 2], *right[: asked.explained // 2]]
     with tempfile.TemporaryDirectory() as folder:
-        training = train(_data.recipe_for(images, 0, asked.epochs), images, None, Path(folder) / "run", device="cpu")
+        training = train(
+            _data.recipe_for(images, 0, asked.epochs),
+            images,
+            None,
+            Path(folder) / "run",
+            device="cpu",
+        )
         readout, seconds, _ = timed(lambda: read_out(training, images, validation))
         readout.write(Path(folder) / "readout")
         size = (Path(folder) / "readout").stat().st_size
         _, loading, _ = timed(lambda: load_readout(Path(folder) / "readout", training, validation))
-        rows = [one(training, images, validation, readout, int(position), asked.looked) for position in positions]
+        rows = [
+            one(training, images, validation, readout, int(position), asked.looked)
+            for position in positions
+        ]
     means = {key: round(float(np.mean([row[key] for row in rows])), 3) for key in rows[0]}
     print(_data.table(tuple(means), [tuple(str(value) for value in means.values())]), flush=True)
     least = round(min(row["change"] for row in rows), 3)
-    read = {"read_out_seconds": round(seconds, 2), "read_out_bytes": size, "load_seconds": round(loading, 3), "least_change": least}
+    read = {
+        "read_out_seconds": round(seconds, 2),
+        "read_out_bytes": size,
+        "load_seconds": round(loading, 3),
+        "least_change": least,
+    }
     _data.end({**vars(asked), **means, **read})
 
 

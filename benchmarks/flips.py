@@ -28,7 +28,11 @@ SHARES = (0.05, 0.1, 0.2, 0.4)
 VALIDATION = 1000
 ENSEMBLES, RUNS = ("sgd_influence", "marginal_influence", "margin"), 3
 MEASURES = ("roc", "precision", "at_flips")
-TITLES = {"roc": "Area under ROC", "precision": "Average precision", "at_flips": "Precision at the number of flips"}
+TITLES = {
+    "roc": "Area under ROC",
+    "precision": "Average precision",
+    "at_flips": "Precision at the number of flips",
+}
 
 
 def found_by(values: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
@@ -41,29 +45,47 @@ def found_by(values: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
     }
 
 
-def scored(images: Images, validation: Images, seed: int, epochs: int, device: str = "cpu") -> dict[str, np.ndarray]:
+def scored(
+    images: Images, validation: Images, seed: int, epochs: int, device: str = "cpu"
+) -> dict[str, np.ndarray]:
     """The values (N,) of every method on the first run, and of the averages over all runs, called `method × runs`."""
     with tempfile.TemporaryDirectory() as folder:
         recipes = [_data.recipe_for(images, RUNS * seed + run, epochs) for run in range(RUNS)]
-        runs = [train(recipe, images, None, Path(folder) / str(run), device=device) for run, recipe in enumerate(recipes)]
+        runs = [
+            train(recipe, images, None, Path(folder) / str(run), device=device)
+            for run, recipe in enumerate(recipes)
+        ]
         single = {method: score(runs[0], images, validation, method) for method in METHODS}
         averages = {
-            method: ensemble([single[method], *(score(run, images, validation, method) for run in runs[1:])]) for method in ENSEMBLES
+            method: ensemble(
+                [single[method], *(score(run, images, validation, method) for run in runs[1:])]
+            )
+            for method in ENSEMBLES
         }
-    return {name: one.values for name, one in single.items()} | {f"{name} × {RUNS}": one.values for name, one in averages.items()}
+    return {name: one.values for name, one in single.items()} | {
+        f"{name} × {RUNS}": one.values for name, one in averages.items()
+    }
 
 
-def measure(dataset: str, count: int, epochs: int, device: str, case: tuple[str, float, int]) -> dict[str, dict[str, float]]:
+def measure(
+    dataset: str, count: int, epochs: int, device: str, case: tuple[str, float, int]
+) -> dict[str, dict[str, float]]:
     """Every method's measures in one case: (kind, share, seed)."""
     kind, share, seed = case
     parts = _data.subset(dataset, {"train": count, "validation": VALIDATION}, seed)
     images, wrong = _data.with_flips(parts["train"], share, kind, seed)
-    return {name: found_by(values, wrong) for name, values in scored(images, parts["validation"], seed, epochs, device).items()}
+    return {
+        name: found_by(values, wrong)
+        for name, values in scored(images, parts["validation"], seed, epochs, device).items()
+    }
 
 
 def mean_of(found: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
     """The mean over seeds of each method's measures."""
-    return {name: {key: round(float(np.mean([one[name][key] for one in found])), 3) for key in MEASURES} for name in found[0]}
+    return {
+        name: {key: round(float(np.mean([one[name][key] for one in found])), 3) for key in MEASURES}
+        for name in found[0]
+    }
 
 
 def report(figures: dict[str, dict[str, dict[str, float]]], key: str) -> str:
@@ -75,7 +97,9 @@ def report(figures: dict[str, dict[str, dict[str, float]]], key: str) -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataset", choices=("mnist", "cifar10"), default="mnist")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=10)
@@ -88,16 +112,29 @@ def main() -> None:
     cases = [*itertools.product(asked.kinds, asked.shares, range(asked.seeds))]
     started = time.perf_counter()
     with _data.workers(asked.jobs) as pool:
-        found = pool.map(functools.partial(measure, asked.dataset, asked.images, asked.epochs, asked.device), cases, chunksize=1)
+        found = pool.map(
+            functools.partial(measure, asked.dataset, asked.images, asked.epochs, asked.device),
+            cases,
+            chunksize=1,
+        )
     figures = {
-        f"{kind} {share:.0%}": mean_of([one for case, one in zip(cases, found, strict=True) if case[:2] == (kind, share)])
+        f"{kind} {share:.0%}": mean_of(
+            [one for case, one in zip(cases, found, strict=True) if case[:2] == (kind, share)]
+        )
         for kind, share in itertools.product(asked.kinds, asked.shares)
     }
     for key in MEASURES:
         print(f"{report(figures, key)}\n", flush=True)
     seconds = round(time.perf_counter() - started)
     _data.end(
-        {"dataset": asked.dataset, "images": asked.images, "epochs": asked.epochs, "seeds": asked.seeds, "seconds": seconds, **figures}
+        {
+            "dataset": asked.dataset,
+            "images": asked.images,
+            "epochs": asked.epochs,
+            "seeds": asked.seeds,
+            "seconds": seconds,
+            **figures,
+        }
     )
 
 

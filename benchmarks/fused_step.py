@@ -28,7 +28,9 @@ def variants(name: str) -> tuple[dict[str, Callable[[], object]], int]:
     """The computations to compare, by name, and the batch size."""
     channels, side, batch = SHAPES[name]
     mean, std = (0.5,) * channels, (0.25,) * channels
-    network, params = build(Recipe(name, classes=10, channels=channels, height=side, width=side, mean=mean, std=std))
+    network, params = build(
+        Recipe(name, classes=10, channels=channels, height=side, width=side, mean=mean, std=std)
+    )
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(batch, channels, side, side, generator=generator)
     y = torch.randint(10, (batch,), generator=generator)
@@ -36,25 +38,34 @@ def variants(name: str) -> tuple[dict[str, Callable[[], object]], int]:
     return {
         "step": lambda: training_step(network, params, x, y),
         "fused": lambda: fused_pass(network, params, direction, x, y),
-        "loop": lambda: [mean_gradient_of(network, params, x[i : i + 1], y[i : i + 1]) @ direction for i in range(batch)],
+        "loop": lambda: [
+            mean_gradient_of(network, params, x[i : i + 1], y[i : i + 1]) @ direction
+            for i in range(batch)
+        ],
         "vmap": lambda: per_image_gradients(network, params, x, y) @ direction,
     }, batch
 
 
-def training_step(network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def training_step(
+    network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor
+) -> torch.Tensor:
     """Forward and backward as training does it: the gradient (P,) of the batch's mean loss."""
     theta = params.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(network.losses(theta, x, y).mean(), theta)
     return gradient
 
 
-def per_image_gradients(network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def per_image_gradients(
+    network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor
+) -> torch.Tensor:
     """Every image's own gradient, (B, P): what the fused pass never forms."""
 
     def loss(theta: torch.Tensor, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         return network.losses(theta, image[None], label[None])[0]
 
-    gradients: torch.Tensor = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(params, x, y)
+    gradients: torch.Tensor = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(
+        params, x, y
+    )
     return gradients
 
 
@@ -72,13 +83,23 @@ def measure(name: str, repeats: int) -> dict[str, float]:
             if repeat:  # the first round warms up
                 seconds[label].append(time.perf_counter() - started)
     medians = {label: statistics.median(times) for label, times in seconds.items()}
-    ratios = {f"{label}_over_step": round(medians[label] / medians["step"], 2) for label in ("fused", "loop", "vmap")}
-    return {"batch": batch, "step_ms": round(medians["step"] * 1000, 2), **ratios, "goal": GOALS[name]}
+    ratios = {
+        f"{label}_over_step": round(medians[label] / medians["step"], 2)
+        for label in ("fused", "loop", "vmap")
+    }
+    return {
+        "batch": batch,
+        "step_ms": round(medians["step"] * 1000, 2),
+        **ratios,
+        "goal": GOALS[name],
+    }
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--networks", nargs="+", choices=SHAPES, default=list(SHAPES))
     asked = parser.parse_args()

@@ -67,7 +67,10 @@ def archive(asked: Path | None) -> Path:
     path = asked or Path(os.environ.get("WINNOW_REAL_DATA", "../shared/data")) / "cifar10.zip"
     if path.is_file():
         return path
-    print(f"There is no {path}. Name a zip of class folders, or set WINNOW_REAL_DATA to the folder that has cifar10.zip.", file=sys.stderr)
+    print(
+        f"There is no {path}. Name a zip of class folders, or set WINNOW_REAL_DATA to the folder that has cifar10.zip.",
+        file=sys.stderr,
+    )
     raise SystemExit(0 if asked is None else 1)
 
 
@@ -77,7 +80,9 @@ def measure(path: Path, home: Path) -> dict[str, object]:
     database = Database(settings.database)
     Base.metadata.create_all(database.engine)
     with database.transaction() as session:
-        data_set = DataSet(name=path.stem, source={"kind": "zip", "path": str(path), "upload": False})
+        data_set = DataSet(
+            name=path.stem, source={"kind": "zip", "path": str(path), "upload": False}
+        )
         session.add(data_set)
         session.flush()
         job = Job(kind="import", title="Import", subject_id=data_set.id, data_set_id=data_set.id)
@@ -113,7 +118,9 @@ def _cpu_seconds() -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("zip", type=Path, nargs="?")
     parser.add_argument("--cores", type=int, default=2, help="cores that the import may use")
     asked = parser.parse_args()
@@ -125,8 +132,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="winnow-import-") as home:
         figures = measure(path, Path(home))
     # A machine that does something else meanwhile is no measure; the load before shows it.
-    machine = {"cores": len(cores), "system": platform.platform(), "python": sys.version.split()[0], "load_before": round(load, 2)}
-    print(json.dumps({**figures, "goal_images_per_second": 1500, "goal_memory_bytes": 10**9, "machine": machine}))
+    machine = {
+        "cores": len(cores),
+        "system": platform.platform(),
+        "python": sys.version.split()[0],
+        "load_before": round(load, 2),
+    }
+    print(
+        json.dumps(
+            {
+                **figures,
+                "goal_images_per_second": 1500,
+                "goal_memory_bytes": 10**9,
+                "machine": machine,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

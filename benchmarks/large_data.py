@@ -39,7 +39,9 @@ WRITTEN = 20_000
 
 def one_layer(recipe: Recipe) -> nn.Module:
     """A network that is over at once: averages of 8 × 8 places, and a linear layer."""
-    return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(CHANNELS * (SIDE // 8) ** 2, recipe.classes))
+    return nn.Sequential(
+        nn.AvgPool2d(8), nn.Flatten(), nn.Linear(CHANNELS * (SIDE // 8) ** 2, recipe.classes)
+    )
 
 
 class Watch:
@@ -59,7 +61,9 @@ class Watch:
     @staticmethod
     def now() -> tuple[int, int]:
         """What it holds at this moment."""
-        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        lines = dict(
+            line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
+        )
         anonymous, whole = (1024 * int(lines[name].split()[0]) for name in ("RssAnon", "VmRSS"))
         return anonymous, whole
 
@@ -72,10 +76,14 @@ class Watch:
 
 def memory_map(path: Path, count: int) -> np.ndarray:
     """A read-only memory map of made-up pixels (count, 32, 32, 3)."""
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, SIDE, SIDE, CHANNELS))
+    array = np.lib.format.open_memmap(
+        path, mode="w+", dtype=np.uint8, shape=(count, SIDE, SIDE, CHANNELS)
+    )
     generator = np.random.default_rng(0)
     for start in range(0, min(count, WRITTEN), 1000):
-        array[start : start + 1000] = generator.integers(0, 256, array[start : start + 1000].shape, dtype=np.uint8)
+        array[start : start + 1000] = generator.integers(
+            0, 256, array[start : start + 1000].shape, dtype=np.uint8
+        )
     array.flush()
     del array
     mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -90,7 +98,10 @@ def measure(count: int, network: str) -> dict[str, float]:
         pixels = memory_map(Path(folder) / "pixels.npy", count + VALIDATION)
         labels = np.random.default_rng(1).integers(0, CLASSES, len(pixels))
         rows = np.arange(len(pixels))
-        images, validation = (Images(pixels, labels[part], rows[part], rows[part]) for part in (rows[:count], rows[count:]))
+        images, validation = (
+            Images(pixels, labels[part], rows[part], rows[part])
+            for part in (rows[:count], rows[count:])
+        )
         recipe = default_recipe(images, CLASSES, network=network, epochs=1, learning_rate=0.01)
         before = Watch.now()[0]
         watch, started = Watch(), time.perf_counter()
@@ -114,8 +125,20 @@ def measure(count: int, network: str) -> dict[str, float]:
 
 def measured(count: int, network: str) -> dict[str, float]:
     """`measure` in a process of its own, so that nothing is left from another size."""
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.large_data", "--measure", network, "--images", str(count)]
-    found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "benchmarks.large_data",
+        "--measure",
+        network,
+        "--images",
+        str(count),
+    ]
+    found: dict[str, float] = json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    )
     print(
         f"{network:9s} {count:9,d} images: {found['anonymous_bytes'] / 2**20:7,.0f} MiB of its own, {found['resident_bytes'] / 2**20:7,.0f} "
         f"with the pages of the memory map; training {found['train_seconds']:.0f} s, scoring {found['score_seconds']:.0f} s",
@@ -126,15 +149,23 @@ def measured(count: int, network: str) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=20_000)
-    parser.add_argument("--full", action="store_true", help="measure 1,000,000 images instead of extrapolating")
+    parser.add_argument(
+        "--full", action="store_true", help="measure 1,000,000 images instead of extrapolating"
+    )
     parser.add_argument("--measure", metavar="NETWORK", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.measure:
         print(json.dumps(measure(asked.images, asked.measure)))
         return
-    figures: dict[str, object] = {"threads": torch.get_num_threads(), "torch": torch.__version__, "goal_bytes": GOAL_BYTES}
+    figures: dict[str, object] = {
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "goal_bytes": GOAL_BYTES,
+    }
     if asked.full:
         figures["full"] = full = measured(GOAL_IMAGES, "mnist")
         figures |= {"extrapolated": False, "million_bytes": full["anonymous_bytes"]}
@@ -143,10 +174,20 @@ def main() -> None:
         sizes = [measured(count, "one_layer") for count in SIZES]
         each = (sizes[1]["anonymous_bytes"] - sizes[0]["anonymous_bytes"]) / (SIZES[1] - SIZES[0])
         million = int(small["anonymous_bytes"] + each * (GOAL_IMAGES - asked.images) + BUDGET)
-        hours = (small["train_seconds"] + small["score_seconds"]) / asked.images * GOAL_IMAGES / 3600
+        hours = (
+            (small["train_seconds"] + small["score_seconds"]) / asked.images * GOAL_IMAGES / 3600
+        )
         print(f"An image more costs {each:.0f} bytes.")
-        print(f"Extrapolated, not measured: 1,000,000 images take {million / 2**20:,.0f} MiB and {hours:.1f} h.")
-        figures |= {"small": small, "sizes": sizes, "bytes_an_image": round(each, 1), "extrapolated": True, "million_bytes": million}
+        print(
+            f"Extrapolated, not measured: 1,000,000 images take {million / 2**20:,.0f} MiB and {hours:.1f} h."
+        )
+        figures |= {
+            "small": small,
+            "sizes": sizes,
+            "bytes_an_image": round(each, 1),
+            "extrapolated": True,
+            "million_bytes": million,
+        }
     figures["within_goal"] = int(figures["million_bytes"]) <= GOAL_BYTES  # type: ignore[call-overload]  # it is an int, among other values
     print(json.dumps(figures))
 

@@ -49,7 +49,10 @@ Compute = Callable[[Training, Images, Images], np.ndarray]
 def model_of(training: Training) -> tuple[nn.Module, list[dict[str, torch.Tensor]]]:
     """The run's module, and its tensors at the end of each epoch."""
     network, _ = build(training.recipe)
-    points = [read_point(epoch_file(training.folder, epoch + 1), training.record.run)[0] for epoch in range(training.recipe.epochs)]
+    points = [
+        read_point(epoch_file(training.folder, epoch + 1), training.record.run)[0]
+        for epoch in range(training.recipe.epochs)
+    ]
     network.module.requires_grad_(True)
     return network.module, [named_tensors(network, params) for params in points]
 
@@ -58,7 +61,10 @@ def rates(training: Training) -> list[float]:
     """Each epoch's mean learning rate over the batch size: what one image's gradient is multiplied by."""
     recipe, count = training.recipe, training.record.count
     steps = recipe.steps_per_epoch(count)
-    means = [np.mean([recipe.rate(epoch * steps + t, recipe.epochs * steps) for t in range(steps)]) for epoch in range(recipe.epochs)]
+    means = [
+        np.mean([recipe.rate(epoch * steps + t, recipe.epochs * steps) for t in range(steps)])
+        for epoch in range(recipe.epochs)
+    ]
     return [float(mean) * steps / count for mean in means]
 
 
@@ -95,15 +101,21 @@ def _task(training: Training, states: list[dict[str, torch.Tensor]], module: nn.
     """dattri's description of the run: the mean loss of however many images one item holds."""
     from dattri.task import AttributionTask
 
-    def loss(params: dict[str, torch.Tensor], data: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    def loss(
+        params: dict[str, torch.Tensor], data: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
         x, y = data
-        logits = torch.func.functional_call(module, params, (x.reshape(-1, *training.recipe.shape),))
+        logits = torch.func.functional_call(
+            module, params, (x.reshape(-1, *training.recipe.shape),)
+        )
         return functional.cross_entropy(logits, y.reshape(-1))
 
     return AttributionTask(loss_func=loss, model=module, checkpoints=states)
 
 
-def _loaders(training: Training, images: Images, validation: Images) -> tuple[DataLoader, DataLoader]:
+def _loaders(
+    training: Training, images: Images, validation: Images
+) -> tuple[DataLoader, DataLoader]:
     """All training images in one batch, and one item that holds all validation images."""
     x, y = tensors(training, validation)
     inside = DataLoader(TensorDataset(*tensors(training, images)), batch_size=len(images))
@@ -115,7 +127,11 @@ def dattri_tracin(training: Training, images: Images, validation: Images) -> np.
     from dattri.algorithm import TracInAttributor
 
     module, states = model_of(training)
-    attributor = TracInAttributor(_task(training, states, module), weight_list=torch.tensor(rates(training)), normalized_grad=False)
+    attributor = TracInAttributor(
+        _task(training, states, module),
+        weight_list=torch.tensor(rates(training)),
+        normalized_grad=False,
+    )
     # Its constructor has a projection for None as well.
     attributor.projector_kwargs = None
     with torch.no_grad():
@@ -128,13 +144,17 @@ def dattri_influence(training: Training, images: Images, validation: Images) -> 
 
     module, states = model_of(training)
     damping = OURS["influence_function"].options["ridge"]
-    attributor = IFAttributorCG(_task(training, states[-1:], module), regularization=damping + training.recipe.weight_decay)
+    attributor = IFAttributorCG(
+        _task(training, states[-1:], module), regularization=damping + training.recipe.weight_decay
+    )
     inside, target = _loaders(training, images, validation)
     attributor.cache(inside)
     return attributor.attribute(inside, target)[:, 0].detach().double().numpy() / len(images)
 
 
-def ours(method: str, span: str, training: Training, images: Images, validation: Images) -> np.ndarray:
+def ours(
+    method: str, span: str, training: Training, images: Images, validation: Images
+) -> np.ndarray:
     """A method of this engine, (N,)."""
     return score(training, images, validation, method, span=span).values
 
@@ -152,7 +172,9 @@ METHODS: dict[str, Compute] = {
 }
 
 
-def measured(folder: Path, images: Images, validation: Images, name: str) -> tuple[np.ndarray, float, int]:
+def measured(
+    folder: Path, images: Images, validation: Images, name: str
+) -> tuple[np.ndarray, float, int]:
     """One method in this process: its values, seconds, and bytes on top of what was held before."""
     if name.startswith(("captum", "dattri")):
         importlib.import_module(name.split(maxsplit=1)[0])
@@ -172,10 +194,16 @@ def wrong_labels(count: int, epochs: int, flip: float) -> dict[str, dict[str, fl
     with tempfile.TemporaryDirectory() as folder:
         train(_data.recipe_for(images, 0, epochs), images, None, Path(folder), device="cpu")
         # A process for each, so that none finds memory that another has left.
-        with multiprocessing.get_context("spawn").Pool(1, _quiet, (torch.get_num_threads(),), maxtasksperchild=1) as pool:
+        with multiprocessing.get_context("spawn").Pool(
+            1, _quiet, (torch.get_num_threads(),), maxtasksperchild=1
+        ) as pool:
             for name in METHODS:
-                values, seconds, held = pool.apply(measured, (Path(folder), images, parts["validation"], name))
-                found = {measure: round(value, 3) for measure, value in found_by(values, wrong).items()}
+                values, seconds, held = pool.apply(
+                    measured, (Path(folder), images, parts["validation"], name)
+                )
+                found = {
+                    measure: round(value, 3) for measure, value in found_by(values, wrong).items()
+                }
                 figures[name] = {"seconds": round(seconds, 2), "mib": round(held / 2**20)} | found
     return figures
 
@@ -200,26 +228,33 @@ def against_truth(name: str, seeds: int) -> dict[str, dict[str, float]]:
                 found[method].append(table1.agreement(truth, compute(training, images, validation)))
     means = {method: np.mean(values, axis=0) for method, values in found.items()}
     return {
-        method: {f"tau_{name}": round(float(tau), 3), f"jaccard_{name}": round(float(index), 3)} for method, (tau, index) in means.items()
+        method: {f"tau_{name}": round(float(tau), 3), f"jaccard_{name}": round(float(index), 3)}
+        for method, (tau, index) in means.items()
     }
 
 
 def report(figures: dict[str, dict[str, float]]) -> str:
     """A table: a row a method, a column a figure."""
     keys = list(next(iter(figures.values())))
-    return _data.table(("", *keys), [(method, *(found[key] for key in keys)) for method, found in figures.items()])
+    return _data.table(
+        ("", *keys), [(method, *(found[key] for key in keys)) for method, found in figures.items()]
+    )
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--flip", type=float, default=0.1)
     parser.add_argument("--seeds", type=int, default=3)
     asked = parser.parse_args()
     try:
-        versions = {name: importlib.metadata.version(name) for name in ("captum", "dattri", "cleanlab")}
+        versions = {
+            name: importlib.metadata.version(name) for name in ("captum", "dattri", "cleanlab")
+        }
     except importlib.metadata.PackageNotFoundError as error:
         sys.exit(
             f"{error.name} is not installed: python -m pip install --no-deps -r benchmarks/peers.txt, best into an environment of its own."
@@ -228,10 +263,22 @@ def main() -> None:
     figures = wrong_labels(asked.images, asked.epochs, asked.flip)
     print(report(figures), "\n", flush=True)
     truths = [against_truth(name, asked.seeds) for name in table1.SETTINGS]
-    agreements = {method: {key: value for truth in truths for key, value in truth[method].items()} for method in METHODS}
+    agreements = {
+        method: {key: value for truth in truths for key, value in truth[method].items()}
+        for method in METHODS
+    }
     print(report(agreements))
     figures = {method: found | agreements[method] for method, found in figures.items()}
-    _data.end({"images": asked.images, "epochs": asked.epochs, "flip": asked.flip, "seeds": asked.seeds, "versions": versions, **figures})
+    _data.end(
+        {
+            "images": asked.images,
+            "epochs": asked.epochs,
+            "flip": asked.flip,
+            "seeds": asked.seeds,
+            "versions": versions,
+            **figures,
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -28,9 +28,15 @@ def mnist(count: int) -> tuple[np.ndarray, np.ndarray, str]:
     folder = Path(os.environ.get("WINNOW_REAL_DATA", "../shared/data")) / "mnist"
     if not folder.is_dir():
         generator = np.random.default_rng(0)
-        return generator.integers(0, 256, (count, 28, 28, 1), dtype=np.uint8), generator.integers(0, 10, count), "random pixels"
+        return (
+            generator.integers(0, 256, (count, 28, 28, 1), dtype=np.uint8),
+            generator.integers(0, 10, count),
+            "random pixels",
+        )
     with gzip.open(folder / "train-images-idx3-ubyte.gz") as file:
-        pixels = np.frombuffer(file.read(16 + count * 784), dtype=np.uint8, offset=16).reshape(count, 28, 28, 1)
+        pixels = np.frombuffer(file.read(16 + count * 784), dtype=np.uint8, offset=16).reshape(
+            count, 28, 28, 1
+        )
     with gzip.open(folder / "train-labels-idx1-ubyte.gz") as file:
         labels = np.frombuffer(file.read(8 + count), dtype=np.uint8, offset=8).astype(np.int64)
     return pixels, labels, "mnist"
@@ -46,12 +52,19 @@ def measure(images: Images, validation: Images, epochs: int, folder: Path) -> di
     scored = time.perf_counter()
     if not scores.exact:
         raise SystemExit("The scores are not exact; this benchmark measures exact ones.")
-    return {"train": trained - started, "score": scored - trained, "bytes": stored_bytes(folder), "params": training.params.numel()}
+    return {
+        "train": trained - started,
+        "score": scored - trained,
+        "bytes": stored_bytes(folder),
+        "params": training.params.numel(),
+    }
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3)
@@ -59,13 +72,18 @@ def main() -> None:
     pixels, labels, source = mnist(asked.images + VALIDATION)
     ids = np.arange(len(labels))
     everything = Images(pixels, labels, ids)
-    images, validation = everything.subset(ids[: asked.images]), everything.subset(ids[asked.images :])
+    images, validation = (
+        everything.subset(ids[: asked.images]),
+        everything.subset(ids[asked.images :]),
+    )
     rounds = []
     for repeat in range(asked.repeats):
         with tempfile.TemporaryDirectory() as folder:
             rounds.append(measure(images, validation, asked.epochs, Path(folder)))
         ratio = 1 + rounds[-1]["score"] / rounds[-1]["train"]
-        print(f"round {repeat + 1}: train {rounds[-1]['train']:.2f} s, score {rounds[-1]['score']:.2f} s, ratio {ratio:.3f}")
+        print(
+            f"round {repeat + 1}: train {rounds[-1]['train']:.2f} s, score {rounds[-1]['score']:.2f} s, ratio {ratio:.3f}"
+        )
     ratios = [1 + found["score"] / found["train"] for found in rounds]
     first, steps = rounds[0], -(-asked.images // 64)
     figures = {

@@ -40,7 +40,9 @@ def published(training: Training, images: Images, validation: Images) -> np.ndar
     """Influence over the last epoch (N,), by a loop over steps and over the images of each, parameter by parameter."""
     recipe, epoch = training.recipe, training.recipe.epochs - 1
     network, _ = build(recipe)
-    adjoint = [*network.split(validation_gradient(network, recipe, training.params, validation)).values()]
+    adjoint = [
+        *network.split(validation_gradient(network, recipe, training.params, validation)).values()
+    ]
     module = network.module.requires_grad_(True)
     params = [*module.parameters()]
     influence = np.zeros(len(images))
@@ -53,10 +55,19 @@ def published(training: Training, images: Images, validation: Images) -> np.ndar
         for place, image in enumerate(order[t]):
             loss = functional.cross_entropy(module(x[place : place + 1]), y[place : place + 1])
             # I_i += (η/|S|) ⟨u, ∇ℓ(z_i; θ_t)⟩
-            influence[image] += rate / len(y) * inner(adjoint, torch.autograd.grad(loss, params)).item()
-        gradient = torch.autograd.grad(functional.cross_entropy(module(x), y), params, create_graph=True)
+            influence[image] += (
+                rate / len(y) * inner(adjoint, torch.autograd.grad(loss, params)).item()
+            )
+        gradient = torch.autograd.grad(
+            functional.cross_entropy(module(x), y), params, create_graph=True
+        )
         # u ← u − η H u
-        adjoint = [u - rate * hu for u, hu in zip(adjoint, torch.autograd.grad(inner(adjoint, gradient), params), strict=True)]
+        adjoint = [
+            u - rate * hu
+            for u, hu in zip(
+                adjoint, torch.autograd.grad(inner(adjoint, gradient), params), strict=True
+            )
+        ]
     return influence
 
 
@@ -73,11 +84,20 @@ def one_round(recipe: Recipe, images: Images, validation: Images, folder: Path) 
         started = time.perf_counter()
         training = train(recipe, images, None, folder / name, store=store, device="cpu")
         trained = time.perf_counter()
-        values.append(published(training, images, validation) if name == "published" else score(training, images, validation).values)
-        seconds |= {f"{name}_train": trained - started, f"{name}_score": time.perf_counter() - trained}
+        values.append(
+            published(training, images, validation)
+            if name == "published"
+            else score(training, images, validation).values
+        )
+        seconds |= {
+            f"{name}_train": trained - started,
+            f"{name}_score": time.perf_counter() - trained,
+        }
     apart = float(np.abs(values[0] - values[1]).max() / np.abs(values[0]).max())
     if not apart < TOLERANCE:
-        raise SystemExit(f"The two differ by {apart:.1e} of the largest value, so they did not do the same work.")
+        raise SystemExit(
+            f"The two differ by {apart:.1e} of the largest value, so they did not do the same work."
+        )
     return seconds | {"apart": apart}
 
 
@@ -86,11 +106,23 @@ def measure(name: str, count: int, epochs: int, repeats: int) -> dict[str, float
     parts = _data.subset(DATASETS[name], {"train": count, "validation": VALIDATION}, 0)
     recipe = plain_sgd(name, parts["train"], epochs)
     with tempfile.TemporaryDirectory() as folder:
-        rounds = [one_round(recipe, parts["train"], parts["validation"], Path(folder) / str(repeat)) for repeat in range(repeats)]
-    figures = {key: round(statistics.median(one[key] for one in rounds), 3) for key in rounds[0] if key != "apart"}
-    whole = [(one["published_train"] + one["published_score"]) / (one["ours_train"] + one["ours_score"]) for one in rounds]
+        rounds = [
+            one_round(recipe, parts["train"], parts["validation"], Path(folder) / str(repeat))
+            for repeat in range(repeats)
+        ]
+    figures = {
+        key: round(statistics.median(one[key] for one in rounds), 3)
+        for key in rounds[0]
+        if key != "apart"
+    }
+    whole = [
+        (one["published_train"] + one["published_score"]) / (one["ours_train"] + one["ours_score"])
+        for one in rounds
+    ]
     return figures | {
-        "score_ratio": round(statistics.median(one["published_score"] / one["ours_score"] for one in rounds), 2),
+        "score_ratio": round(
+            statistics.median(one["published_score"] / one["ours_score"] for one in rounds), 2
+        ),
         "whole_ratio": round(statistics.median(whole), 2),
         "apart": max(one["apart"] for one in rounds),
     }
@@ -98,10 +130,16 @@ def measure(name: str, count: int, epochs: int, repeats: int) -> dict[str, float
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--networks", nargs="+", choices=DATASETS, default=list(DATASETS))
-    parser.add_argument("--images", type=int, nargs="+", default=[5000, 1280], help="one number for each network")
-    parser.add_argument("--epochs", type=int, nargs="+", default=[2, 2], help="one number for each network")
+    parser.add_argument(
+        "--images", type=int, nargs="+", default=[5000, 1280], help="one number for each network"
+    )
+    parser.add_argument(
+        "--epochs", type=int, nargs="+", default=[2, 2], help="one number for each network"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     asked = parser.parse_args()
@@ -112,9 +150,29 @@ def main() -> None:
     lines = []
     for name, count, epochs in zip(asked.networks, asked.images, asked.epochs, strict=True):
         figures[name] = found = measure(name, count, epochs, asked.repeats)
-        timed = [f"{found[f'published_{part}']:.2f} / {found[f'ours_{part}']:.2f}" for part in ("train", "score")]
-        lines.append((name, f"{count:,}", epochs, *timed, f"{found['score_ratio']:.1f}", f"{found['whole_ratio']:.1f}"))
-    header = ("network", "images", "epochs", "train, s (published / ours)", "score, s", "times faster: score", "train and score")
+        timed = [
+            f"{found[f'published_{part}']:.2f} / {found[f'ours_{part}']:.2f}"
+            for part in ("train", "score")
+        ]
+        lines.append(
+            (
+                name,
+                f"{count:,}",
+                epochs,
+                *timed,
+                f"{found['score_ratio']:.1f}",
+                f"{found['whole_ratio']:.1f}",
+            )
+        )
+    header = (
+        "network",
+        "images",
+        "epochs",
+        "train, s (published / ours)",
+        "score, s",
+        "times faster: score",
+        "train and score",
+    )
     print(_data.table(header, lines))
     _data.end(figures)
 

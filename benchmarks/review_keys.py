@@ -94,7 +94,9 @@ def link_pictures(storage: Storage, review: Review, hashes: list[str]) -> None:
         sizes = []
         for side in (SIDE, 160):
             encoded = io.BytesIO()
-            coarse.resize((side, side), Picture.Resampling.BICUBIC).save(encoded, "WEBP", quality=80)
+            coarse.resize((side, side), Picture.Resampling.BICUBIC).save(
+                encoded, "WEBP", quality=80
+            )
             path = storage.data_set(review.data_set_id) / f"picture-{number}-{side}.webp"
             path.write_bytes(encoded.getvalue())
             sizes.append(path)
@@ -115,8 +117,12 @@ def a_page(address: str, cookie: str) -> Iterator[Page]:
     """A signed-in page of a headless Chromium."""
     with sync_playwright() as playwright:
         path = os.environ.get("WINNOW_CHROMIUM", "/usr/bin/chromium")
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        context = chromium.new_context(base_url=address, viewport={"width": 1280, "height": 800}, bypass_csp=True)
+        chromium = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+        )
+        context = chromium.new_context(
+            base_url=address, viewport={"width": 1280, "height": 800}, bypass_csp=True
+        )
         context.add_cookies([{"name": COOKIE, "value": cookie, "url": address}])
         yield context.new_page()
         chromium.close()
@@ -158,7 +164,9 @@ def press_keys(page: Page, path: str, taken: str, effect: str, count: int) -> di
     for number in range(count):
         page.keyboard.press("ek"[number % 2])
         page.wait_for_function("wanted => keys.length === wanted", arg=number + 1)
-    page.wait_for_function("!Object.keys(localStorage).some(name => name.startsWith('winnow:outbox:'))")
+    page.wait_for_function(
+        "!Object.keys(localStorage).some(name => name.startsWith('winnow:outbox:'))"
+    )
     return {**spread(page.evaluate("keys")), "main_thread": working.milliseconds(count)}
 
 
@@ -169,7 +177,11 @@ def open_page(page: Page, path: str, taken: str) -> dict[str, float]:
         page.goto("about:blank")
         page.goto(path, wait_until="commit")
         times.append(page.evaluate(USABLE, taken))
-    return {"first": round(times[0], 1), "p50": round(statistics.median(times), 1), "most": round(max(times), 1)}
+    return {
+        "first": round(times[0], 1),
+        "p50": round(statistics.median(times), 1),
+        "most": round(max(times), 1),
+    }
 
 
 def scripts(page: Page, paths: list[str]) -> dict[str, float]:
@@ -185,14 +197,19 @@ def scripts(page: Page, paths: list[str]) -> dict[str, float]:
         page.goto(path)
         page.wait_for_load_state("networkidle")
     page.remove_listener("response", note)
-    return {"files": len(found), "kib": round(sum(len(gzip.compress(body)) for body in found.values()) / 1024, 1)}
+    return {
+        "files": len(found),
+        "kib": round(sum(len(gzip.compress(body)) for body in found.values()) / 1024, 1),
+    }
 
 
 def scroll(page: Page, path: str, wanted: int) -> dict[str, float]:
     """Load this many tiles by scrolling, then scroll through all of them: milliseconds a frame, and what the page's main thread worked for one."""
     page.goto(path)
     page.wait_for_selector(".tile--here")
-    last_rank = "Number(document.querySelector('[data-part=last-rank]').textContent.replaceAll(',', ''))"
+    last_rank = (
+        "Number(document.querySelector('[data-part=last-rank]').textContent.replaceAll(',', ''))"
+    )
     while (loaded := int(page.evaluate(last_rank))) < wanted:
         page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
         page.wait_for_function(f"{last_rank} > {loaded}")
@@ -201,7 +218,13 @@ def scroll(page: Page, path: str, wanted: int) -> dict[str, float]:
     frames = page.evaluate(SCROLL, STEP)
     busy = working.milliseconds(len(frames))
     late = round(sum(frame > 33.4 for frame in frames) / len(frames), 4)
-    return {"tiles": loaded, "frames": len(frames), **spread(frames), "over_33": late, "main_thread": busy}
+    return {
+        "tiles": loaded,
+        "frames": len(frames),
+        **spread(frames),
+        "over_33": late,
+        "main_thread": busy,
+    }
 
 
 def measure(page: Page, review_id: int, asked: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -215,7 +238,9 @@ def measure(page: Page, review_id: int, asked: argparse.Namespace) -> dict[str, 
         "open grid": lambda: open_page(page, grid, ".tile--here"),
         "open focus": lambda: open_page(page, focus, ready),
         "key, focus": lambda: press_keys(page, focus, ready, PICTURE, asked.decisions),
-        "key, grid": lambda: press_keys(page, f"{grid}&decision=undecided", ".tile--here", TILE, 99),
+        "key, grid": lambda: press_keys(
+            page, f"{grid}&decision=undecided", ".tile--here", TILE, 99
+        ),
         "scroll": lambda: scroll(page, f"{own}?size=all", asked.tiles),
     }
     for name, step in steps.items():
@@ -231,7 +256,11 @@ def prepare(settings: Settings, asked: argparse.Namespace) -> tuple[Review, str]
     with database.transaction() as session:
         review, user = fill(session, asked.images, 0.1)
         cookie = accounts.sign_in(session, accounts.issue_login_link(session, user), 1)
-        seen = select(Suggestion.content_hash).where(Suggestion.review_id == review.id).order_by(Suggestion.position)
+        seen = (
+            select(Suggestion.content_hash)
+            .where(Suggestion.review_id == review.id)
+            .order_by(Suggestion.position)
+        )
         hashes = list(session.scalars(seen.limit(asked.tiles + asked.decisions + 200)))
     database.close()
     storage = Storage(settings.files)
@@ -242,7 +271,9 @@ def prepare(settings: Settings, asked: argparse.Namespace) -> tuple[Review, str]
 
 def main() -> None:
     """Fill, serve, measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--decisions", type=int, default=200)
     parser.add_argument("--tiles", type=int, default=5_000)
@@ -250,11 +281,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="winnow-bench-") as folder:
         settings = Settings(home=Path(folder))
         review, cookie = prepare(settings, asked)
-        with served(settings) as (connection, _), a_page(f"http://127.0.0.1:{connection.port}", cookie) as page:
+        with (
+            served(settings) as (connection, _),
+            a_page(f"http://127.0.0.1:{connection.port}", cookie) as page,
+        ):
             found = measure(page, review.id, asked)
     key = max(found["key, focus"]["p95"], found["key, grid"]["p95"])
     usable = max(found["open grid"]["p50"], found["open focus"]["p50"])
-    met = {"key": key <= GOALS["key"], "usable": usable <= GOALS["usable"], "scripts_kib": found["scripts"]["kib"] <= GOALS["scripts_kib"]}
+    met = {
+        "key": key <= GOALS["key"],
+        "usable": usable <= GOALS["usable"],
+        "scripts_kib": found["scripts"]["kib"] <= GOALS["scripts_kib"],
+    }
     print(json.dumps({"images": asked.images, "found": found, "goals": GOALS, "met": met}))
 
 

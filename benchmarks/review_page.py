@@ -36,7 +36,19 @@ from backend import migrations
 from backend.accounts import service as accounts
 from backend.accounts.dependencies import COOKIE
 from backend.core.db import Database
-from backend.core.models import DataSet, Decision, Image, Review, Run, Score, Scoring, Suggestion, User, Version, now
+from backend.core.models import (
+    DataSet,
+    Decision,
+    Image,
+    Review,
+    Run,
+    Score,
+    Scoring,
+    Suggestion,
+    User,
+    Version,
+    now,
+)
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 
@@ -68,7 +80,15 @@ def fill(session: Session, count: int, decided: float) -> tuple[Review, User]:
     """A review of `count` images in random orders; a share of the queue's first half is decided."""
     user = accounts.create_user(session, "olga", "owner")
     names = [f"class {number}" for number in range(CLASSES)]
-    data_set = DataSet(name="Benchmark", state="ready", class_names=names, height=32, width=32, channels=3, image_count=count)
+    data_set = DataSet(
+        name="Benchmark",
+        state="ready",
+        class_names=names,
+        height=32,
+        width=32,
+        channels=3,
+        image_count=count,
+    )
     session.add(data_set)
     session.flush()
     version = Version(data_set_id=data_set.id, number=1)
@@ -78,7 +98,13 @@ def fill(session: Session, count: int, decided: float) -> tuple[Review, User]:
     run = Run(data_set_id=data_set.id, version_id=version.id, state="done")
     session.add(run)
     session.flush()
-    review = Review(data_set_id=data_set.id, version_id=version.id, run_id=run.id, state="ready", suggestion_count=count)
+    review = Review(
+        data_set_id=data_set.id,
+        version_id=version.id,
+        run_id=run.id,
+        state="ready",
+        suggestion_count=count,
+    )
     session.add(review)
     session.flush()
     session.execute(insert(Image), list(images(data_set.id, count)))
@@ -94,7 +120,10 @@ def score(session: Session, run: Run, count: int) -> None:
     session.add(scoring)
     session.flush()
     ranks = random.Random(2).sample(range(1, count + 1), count)
-    rows = [{"scoring_id": scoring.id, "image_id": row + 1, "value": float(rank), "rank": rank} for row, rank in enumerate(ranks)]
+    rows = [
+        {"scoring_id": scoring.id, "image_id": row + 1, "value": float(rank), "rank": rank}
+        for row, rank in enumerate(ranks)
+    ]
     session.execute(insert(Score), rows)
 
 
@@ -102,11 +131,24 @@ def images(data_set_id: int, count: int) -> Iterator[dict[str, Any]]:
     """Rows of the table of images; ids count from 1."""
     for row in range(count):
         label = row % CLASSES
-        values = {"id": row + 1, "data_set_id": data_set_id, "row": row, "label": label, "split": "train"}
-        yield values | {"path": f"class {label}/{row:06d}.jpg", "content_hash": hash_of(row), "width": 32, "height": 32}
+        values = {
+            "id": row + 1,
+            "data_set_id": data_set_id,
+            "row": row,
+            "label": label,
+            "split": "train",
+        }
+        yield values | {
+            "path": f"class {label}/{row:06d}.jpg",
+            "content_hash": hash_of(row),
+            "width": 32,
+            "height": 32,
+        }
 
 
-def suggestions(review_id: int, user_id: int, count: int, decided: float) -> Iterator[dict[str, Any]]:
+def suggestions(
+    review_id: int, user_id: int, count: int, decided: float
+) -> Iterator[dict[str, Any]]:
     """Rows of the table of suggestions."""
     chance = random.Random(0)
     orders = [chance.sample(range(1, count + 1), count) for _ in range(3)]
@@ -139,9 +181,17 @@ def suggestions(review_id: int, user_id: int, count: int, decided: float) -> Ite
 
 def decide(session: Session, review: Review, user: User) -> None:
     """The acts behind the decisions that the suggestions show."""
-    rows = session.query(Suggestion.image_id, Suggestion.decision, Suggestion.change).where(Suggestion.decision.is_not(None)).all()
+    rows = (
+        session.query(Suggestion.image_id, Suggestion.decision, Suggestion.change)
+        .where(Suggestion.decision.is_not(None))
+        .all()
+    )
     shared = {"review_id": review.id, "user_id": user.id}
-    acts = [shared | {"image_id": row.image_id, "client_key": f"key-{row.image_id}", "action": row.decision} for row in rows]
+    acts = [
+        shared
+        | {"image_id": row.image_id, "client_key": f"key-{row.image_id}", "action": row.decision}
+        for row in rows
+    ]
     if acts:
         session.execute(insert(Decision), acts)
     review.last_change = max((row.change for row in rows), default=0)
@@ -154,9 +204,13 @@ def served(settings: Settings) -> Iterator[tuple[http.client.HTTPConnection, psu
         command = [sys.executable, "-m", "backend.cli", "serve", "--socket", str(listener.fileno())]
         environment = {**os.environ, "WINNOW_HOME": str(settings.home)}
         with open(settings.home / "web.log", "wb") as log:
-            process = subprocess.Popen(command, pass_fds=[listener.fileno()], env=environment, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                command, pass_fds=[listener.fileno()], env=environment, stdout=log, stderr=log
+            )
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", listener.getsockname()[1], timeout=60)
+            connection = http.client.HTTPConnection(
+                "127.0.0.1", listener.getsockname()[1], timeout=60
+            )
             connection.request("GET", "/health")
             connection.getresponse().read()
             yield connection, psutil.Process(process.pid)
@@ -177,7 +231,9 @@ def ask(connection: http.client.HTTPConnection, cookie: str, path: str) -> tuple
     return 1000 * (time.perf_counter() - started), len(body)
 
 
-def kinds(count: int, review_id: int, data_set_id: int) -> dict[str, Callable[[random.Random], str]]:
+def kinds(
+    count: int, review_id: int, data_set_id: int
+) -> dict[str, Callable[[random.Random], str]]:
     """What to ask for, by name."""
     page = f"/reviews/{review_id}?size={PAGE}"
 
@@ -189,26 +245,46 @@ def kinds(count: int, review_id: int, data_set_id: int) -> dict[str, Callable[[r
         "deep": lambda chance: f"{page}&after={after(chance)}",
         "deep, backwards": lambda chance: f"{page}&before={after(chance)}",
         "deep, by accuracy": lambda chance: f"{page}&order=accuracy&after={after(chance)}",
-        "a class, undecided": lambda chance: f"{page}&label={chance.randrange(CLASSES)}&decision=undecided",
-        "a class, deep, by label": lambda chance: f"{page}&order=label&label={chance.randrange(CLASSES)}&after={after(chance)}",
-        "a pair of classes, deep": lambda chance: f"{page}&label={chance.randrange(CLASSES)}&predicted=3&after={count // 2}",
+        "a class, undecided": lambda chance: (
+            f"{page}&label={chance.randrange(CLASSES)}&decision=undecided"
+        ),
+        "a class, deep, by label": lambda chance: (
+            f"{page}&order=label&label={chance.randrange(CLASSES)}&after={after(chance)}"
+        ),
+        "a pair of classes, deep": lambda chance: (
+            f"{page}&label={chance.randrange(CLASSES)}&predicted=3&after={count // 2}"
+        ),
         "decided": lambda _: f"{page}&decision=decided",
         "removed": lambda _: f"{page}&decision=remove",
         "removed, by accuracy": lambda _: f"{page}&decision=remove&order=accuracy",
         "by a method, deep": lambda chance: f"{page}&order=forgetting&after={after(chance)}",
         "by a method, removed": lambda _: f"{page}&order=forgetting&decision=remove",
-        "by a method, a pair": lambda chance: f"{page}&order=forgetting&label={chance.randrange(CLASSES)}&predicted=3",
+        "by a method, a pair": lambda chance: (
+            f"{page}&order=forgetting&label={chance.randrange(CLASSES)}&predicted=3"
+        ),
         "by one person": lambda _: f"{page}&by=1",
         "hurts most": lambda chance: f"{page}&accuracy_min={99 + chance.random():.2f}",
-        "hurts most, by label": lambda chance: f"{page}&accuracy_min={99 + chance.random():.2f}&order=label",
-        "hurts most, by a method": lambda chance: f"{page}&accuracy_min={99 + chance.random():.2f}&order=forgetting",
-        "hurts and looks right": lambda chance: f"{page}&accuracy_min={80 + 10 * chance.random():.2f}&label_max=50",
-        "in the middle, undecided": lambda _: f"{page}&label_min=20&label_max=80&decision=undecided",
-        "thumbnail": lambda chance: f"/images/{data_set_id}/thumbnails/{hash_of(chance.randrange(PICTURES))}.webp",
+        "hurts most, by label": lambda chance: (
+            f"{page}&accuracy_min={99 + chance.random():.2f}&order=label"
+        ),
+        "hurts most, by a method": lambda chance: (
+            f"{page}&accuracy_min={99 + chance.random():.2f}&order=forgetting"
+        ),
+        "hurts and looks right": lambda chance: (
+            f"{page}&accuracy_min={80 + 10 * chance.random():.2f}&label_max=50"
+        ),
+        "in the middle, undecided": lambda _: (
+            f"{page}&label_min=20&label_max=80&decision=undecided"
+        ),
+        "thumbnail": lambda chance: (
+            f"/images/{data_set_id}/thumbnails/{hash_of(chance.randrange(PICTURES))}.webp"
+        ),
     }
 
 
-def measure(asking: Callable[[str], tuple[float, int]], server: psutil.Process, paths: list[str]) -> dict[str, float]:
+def measure(
+    asking: Callable[[str], tuple[float, int]], server: psutil.Process, paths: list[str]
+) -> dict[str, float]:
     """p50 and p95 in milliseconds, the server's CPU milliseconds an answer, and the mean size in KiB."""
     for warming in paths[:10]:
         asking(warming)
@@ -232,10 +308,17 @@ def line(name: str, found: dict[str, float]) -> str:
 
 def main() -> None:
     """Fill, serve, measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--requests", type=int, default=200)
-    parser.add_argument("--decided", type=float, default=0.1, help="share of all images that are decided, at most 0.5")
+    parser.add_argument(
+        "--decided",
+        type=float,
+        default=0.1,
+        help="share of all images that are decided, at most 0.5",
+    )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="winnow-bench-") as folder:
         settings = Settings(home=Path(folder))
@@ -254,8 +337,21 @@ def main() -> None:
                 found[name] = measure(lambda one: ask(connection, cookie, one), server, paths)
                 print(line(name, found[name]), flush=True)
     worst = max(result["p95"] for name, result in found.items() if name != "thumbnail")
-    met = {"page": worst <= GOALS["page"], "thumbnail": found["thumbnail"]["p95"] <= GOALS["thumbnail"]}
-    print(json.dumps({"images": asked.images, "milliseconds": found, "worst_page_p95": worst, "goals": GOALS, "met": met}))
+    met = {
+        "page": worst <= GOALS["page"],
+        "thumbnail": found["thumbnail"]["p95"] <= GOALS["thumbnail"],
+    }
+    print(
+        json.dumps(
+            {
+                "images": asked.images,
+                "milliseconds": found,
+                "worst_page_p95": worst,
+                "goals": GOALS,
+                "met": met,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ def one_store(
     for span in SPANS:
         scores = score(training, images, validation, method, span=span)
         if scores.exact != (store in EXACT):
-            raise SystemExit(f"Scores of the store {store} call themselves {'exact' if scores.exact else 'approximate'}; that is wrong.")
+            raise SystemExit(
+                f"Scores of the store {store} call themselves {'exact' if scores.exact else 'approximate'}; that is wrong."
+            )
         values[span] = scores.values
         figures[f"{span}_seconds"] = round(scores.report["seconds"], 2)
     return figures, values
@@ -54,7 +56,13 @@ def one_store(
 
 def plain_sgd(name: str, images: Images, epochs: int) -> Recipe:
     """Plain SGD, as both papers have it: with momentum a store would also keep the optimizer's state."""
-    settings = {"network": name, "batch_size": 64, "learning_rate": 0.05, "momentum": 0.0, "schedule": "constant"}
+    settings = {
+        "network": name,
+        "batch_size": 64,
+        "learning_rate": 0.05,
+        "momentum": 0.0,
+        "schedule": "constant",
+    }
     return _data.recipe_for(images, 0, epochs, **settings)
 
 
@@ -67,9 +75,18 @@ def measure(name: str, count: int, epochs: int) -> dict[str, object]:
     values: dict[str, dict[str, np.ndarray]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for store in STORES:
-            figures[store], values[store] = one_store(store, recipe, images, validation, Path(folder) / store)
-    equal = {span: all(np.array_equal(values[store][span], values[EXACT[0]][span]) for store in EXACT) for span in SPANS}
-    correlation = float(spearmanr(values["final_params"]["last_epoch"], values["every_step"]["last_epoch"]).statistic)
+            figures[store], values[store] = one_store(
+                store, recipe, images, validation, Path(folder) / store
+            )
+    equal = {
+        span: all(np.array_equal(values[store][span], values[EXACT[0]][span]) for store in EXACT)
+        for span in SPANS
+    }
+    correlation = float(
+        spearmanr(
+            values["final_params"]["last_epoch"], values["every_step"]["last_epoch"]
+        ).statistic
+    )
     bytes_of = {store: figures[store]["parameter_bytes"] for store in STORES}
     return {
         "images": count,
@@ -79,15 +96,23 @@ def measure(name: str, count: int, epochs: int) -> dict[str, object]:
         "bit_for_bit": equal,
         "final_params_rank_correlation": round(correlation, 3),
         "every_step_over_epoch_starts": round(bytes_of["every_step"] / bytes_of["epoch_starts"], 1),
-        "epoch_starts_over_final_params": round(bytes_of["epoch_starts"] / bytes_of["final_params"], 1),
+        "epoch_starts_over_final_params": round(
+            bytes_of["epoch_starts"] / bytes_of["final_params"], 1
+        ),
     }
 
 
 def report(name: str, found: dict) -> str:
     """One network's stores as a table."""
     keys = ("parameter_bytes", "bytes", "train_seconds", *(f"{span}_seconds" for span in SPANS))
-    lines = [(store, *(f"{stored[key]:,}" for key in keys)) for store, stored in found["stores"].items()]
-    header = (f"{name}: {found['images']:,} images, {found['epochs']} epochs, {found['steps']} steps", "bytes of parameters", "all bytes")
+    lines = [
+        (store, *(f"{stored[key]:,}" for key in keys)) for store, stored in found["stores"].items()
+    ]
+    header = (
+        f"{name}: {found['images']:,} images, {found['epochs']} epochs, {found['steps']} steps",
+        "bytes of parameters",
+        "all bytes",
+    )
     said = (
         f"Equal bit for bit between {', '.join(EXACT)}: {found['bit_for_bit']}. "
         f"every_step takes {found['every_step_over_epoch_starts']} times as much as epoch_starts, epoch_starts "
@@ -99,14 +124,22 @@ def report(name: str, found: dict) -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--networks", nargs="+", choices=DATASETS, default=list(DATASETS))
-    parser.add_argument("--images", type=int, nargs="+", default=[4000, 640], help="one number for each network")
-    parser.add_argument("--epochs", type=int, nargs="+", default=[5, 2], help="one number for each network")
+    parser.add_argument(
+        "--images", type=int, nargs="+", default=[4000, 640], help="one number for each network"
+    )
+    parser.add_argument(
+        "--epochs", type=int, nargs="+", default=[5, 2], help="one number for each network"
+    )
     asked = parser.parse_args()
     if not len(asked.networks) == len(asked.images) == len(asked.epochs):
         parser.error("--images and --epochs need one number for each network.")
-    figures: dict[str, object] = {"paper_size_every_step_over_epoch_starts": round(PAPER_STEPS / (PAPER_EPOCHS + 1))}
+    figures: dict[str, object] = {
+        "paper_size_every_step_over_epoch_starts": round(PAPER_STEPS / (PAPER_EPOCHS + 1))
+    }
     for name, count, epochs in zip(asked.networks, asked.images, asked.epochs, strict=True):
         figures[name] = found = measure(name, count, epochs)
         print(report(name, found), flush=True)

@@ -66,7 +66,11 @@ PAPER = {
     "mnist_logreg": {"sgd_influence": (0.95, None), "influence_function": (0.70, None)},
     "adult_logreg": {"sgd_influence": (0.93, None), "influence_function": (0.85, None)},
     "mnist_network": {"sgd_influence": (0.45, 0.37), "influence_function": (0.27, None)},
-    "adult_network": {"sgd_influence": (0.75, 0.59), "no_hessian": (0.60, 0.40), "influence_function": (0.54, 0.32)},
+    "adult_network": {
+        "sgd_influence": (0.75, 0.59),
+        "no_hessian": (0.60, 0.40),
+        "influence_function": (0.54, 0.32),
+    },
 }
 # Name in the table: method and options of `score`. Next to no Hessian is left with such a damping. The paper's code takes λ = 1 for the
 # influence function of the networks, and for logistic regression the L2 alone, with an inversion that stops early.
@@ -117,7 +121,9 @@ def draw(features: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarra
     chosen = np.random.default_rng(seed).permutation(len(features))[: 2 * COUNT]
     inside = features[chosen[:COUNT]]
     deviation = inside.std(0)
-    return (features[chosen] - inside.mean(0)) / np.where(deviation > 0, deviation, 1.0), labels[chosen]
+    return (features[chosen] - inside.mean(0)) / np.where(deviation > 0, deviation, 1.0), labels[
+        chosen
+    ]
 
 
 def as_images(features: np.ndarray, labels: np.ndarray) -> tuple[Images, np.ndarray, np.ndarray]:
@@ -132,18 +138,28 @@ def as_images(features: np.ndarray, labels: np.ndarray) -> tuple[Images, np.ndar
 def chosen_decay(features: np.ndarray, labels: np.ndarray) -> float:
     """The L2 of logistic regression with the best accuracy in five-fold cross-validation, as the factor of ½ θ² beside the mean loss."""
     strengths = np.logspace(-4, 4, 10)
-    models = [LogisticRegression(C=strength, fit_intercept=False, max_iter=1000) for strength in strengths]
-    best = strengths[int(np.argmax([cross_val_score(model, features, labels, cv=5).mean() for model in models]))]
+    models = [
+        LogisticRegression(C=strength, fit_intercept=False, max_iter=1000) for strength in strengths
+    ]
+    best = strengths[
+        int(np.argmax([cross_val_score(model, features, labels, cv=5).mean() for model in models]))
+    ]
     return float(1 / (best * len(labels)))
 
 
-def prepared(name: str, features: np.ndarray, labels: np.ndarray, seed: int) -> tuple[Recipe, Images, Images]:
+def prepared(
+    name: str, features: np.ndarray, labels: np.ndarray, seed: int
+) -> tuple[Recipe, Images, Images]:
     """Recipe, training rows and validation rows of one seed."""
     setting = SETTINGS[name]
     drawn, drawn_labels = draw(features, labels, seed)
     everything, low, step = as_images(drawn, drawn_labels)
     register_network(name, lambda _recipe: Table(low, step, setting.hidden))
-    decay = chosen_decay(drawn[:COUNT], drawn_labels[:COUNT]) if setting.decay is None else setting.decay
+    decay = (
+        chosen_decay(drawn[:COUNT], drawn_labels[:COUNT])
+        if setting.decay is None
+        else setting.decay
+    )
     recipe = Recipe(
         name,
         classes=2,
@@ -159,7 +175,11 @@ def prepared(name: str, features: np.ndarray, labels: np.ndarray, seed: int) -> 
         weight_decay=decay,
         seed=seed,
     )
-    return recipe, everything.subset(np.arange(COUNT)), everything.subset(np.arange(COUNT, 2 * COUNT))
+    return (
+        recipe,
+        everything.subset(np.arange(COUNT)),
+        everything.subset(np.arange(COUNT, 2 * COUNT)),
+    )
 
 
 def leave_each_out(recipe: Recipe, images: Images, validation: Images) -> np.ndarray:
@@ -170,17 +190,25 @@ def leave_each_out(recipe: Recipe, images: Images, validation: Images) -> np.nda
     state = initial_state(recipe, thetas)
     total = recipe.epochs * recipe.steps_per_epoch(count)
 
-    def mean_loss(theta: torch.Tensor, weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def mean_loss(
+        theta: torch.Tensor, weights: torch.Tensor, x: torch.Tensor, y: torch.Tensor
+    ) -> torch.Tensor:
         return (network.losses(theta, x, y) * weights).mean()
 
     gradients = torch.func.vmap(torch.func.grad(mean_loss), in_dims=(0, 0, None, None))
-    order = [(epoch, positions) for epoch in range(recipe.epochs) for positions in batches(recipe, images, epoch)]
+    order = [
+        (epoch, positions)
+        for epoch in range(recipe.epochs)
+        for positions in batches(recipe, images, epoch)
+    ]
     for t, (epoch, positions) in enumerate(order):
         x, y = augmented_batch(recipe, images, positions, epoch, torch.float64)
         weights = torch.ones(count + 1, len(positions), dtype=torch.float64)
         weights[positions, np.arange(len(positions))] = 0.0
         with torch.no_grad():
-            thetas, state = update(thetas, state, gradients(thetas, weights, x, y), recipe.rate(t, total))
+            thetas, state = update(
+                thetas, state, gradients(thetas, weights, x, y), recipe.rate(t, total)
+            )
     x, y = unaugmented_batch(recipe, validation, np.arange(len(validation)), torch.float64)
     with torch.no_grad():
         logits = torch.func.vmap(network.logits, in_dims=(0, None))(thetas, x)
@@ -190,30 +218,51 @@ def leave_each_out(recipe: Recipe, images: Images, validation: Images) -> np.nda
 
 def agreement(truth: np.ndarray, estimate: np.ndarray) -> tuple[float, float]:
     """Kendall's tau, and Jaccard's index of the ten lowest and ten highest taken together."""
-    ends = [set(np.r_[order[:TAIL], order[-TAIL:]].tolist()) for order in (np.argsort(truth), np.argsort(estimate))]
-    return float(kendalltau(truth, estimate).statistic), len(ends[0] & ends[1]) / len(ends[0] | ends[1])
+    ends = [
+        set(np.r_[order[:TAIL], order[-TAIL:]].tolist())
+        for order in (np.argsort(truth), np.argsort(estimate))
+    ]
+    return float(kendalltau(truth, estimate).statistic), len(ends[0] & ends[1]) / len(
+        ends[0] | ends[1]
+    )
 
 
-def one_seed(name: str, estimates: Sequence[str], features: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, tuple[float, float]]:
+def one_seed(
+    name: str, estimates: Sequence[str], features: np.ndarray, labels: np.ndarray, seed: int
+) -> dict[str, tuple[float, float]]:
     """Each estimate's agreement with the truth; "check": the largest difference between `leave_out` and the vectorised runs, twice."""
     recipe, images, validation = prepared(name, features, labels, seed)
     truth = leave_each_out(recipe, images, validation)
     with tempfile.TemporaryDirectory() as folder:
         # Six retracings of one run: what is stored is not replayed, and gives the same bits.
-        training = train(recipe, images, None, Path(folder) / "run", store="every_step", device="cpu")
+        training = train(
+            recipe, images, None, Path(folder) / "run", store="every_step", device="cpu"
+        )
         found = {
-            label: agreement(truth, score(training, images, validation, method, span="all_epochs", **options).values)  # type: ignore[arg-type]  # options are floats
+            label: agreement(
+                truth,
+                score(training, images, validation, method, span="all_epochs", **options).values,
+            )  # type: ignore[arg-type]  # options are floats
             for label, (method, options) in ((label, ESTIMATES[label]) for label in estimates)
         }
         if seed == 0:
-            found["check"] = (largest_difference(training, images, validation, truth, Path(folder)),) * 2
+            found["check"] = (
+                largest_difference(training, images, validation, truth, Path(folder)),
+            ) * 2
     return found
 
 
-def largest_difference(training: Training, images: Images, validation: Images, truth: np.ndarray, folder: Path) -> float:
+def largest_difference(
+    training: Training, images: Images, validation: Images, truth: np.ndarray, folder: Path
+) -> float:
     """How far `leave_out` of the most harmful and the most useful images is from the truth, relative to it."""
     chosen = np.argsort(truth)[[*range(CHECKED), *range(-CHECKED, 0)]]
-    measured = [leave_out(training, images, validation, np.array([place]), folder / str(place)).measured_change for place in chosen]
+    measured = [
+        leave_out(
+            training, images, validation, np.array([place]), folder / str(place)
+        ).measured_change
+        for place in chosen
+    ]
     return float(np.max(np.abs(np.array(measured) / truth[chosen] - 1)))
 
 
@@ -222,15 +271,26 @@ def measure(name: str, estimates: Sequence[str], seeds: int, jobs: int) -> dict[
     features, labels = rows(SETTINGS[name].dataset)
     started = time.perf_counter()
     with _data.workers(jobs) as pool:
-        found = pool.map(functools.partial(one_seed, name, estimates, features, labels), range(seeds), chunksize=1)
+        found = pool.map(
+            functools.partial(one_seed, name, estimates, features, labels),
+            range(seeds),
+            chunksize=1,
+        )
     figures: dict[str, object] = {
         label: {
-            key: [round(float(statistic([one[label][place] for one in found])), 3) for statistic in (np.mean, np.std)]
+            key: [
+                round(float(statistic([one[label][place] for one in found])), 3)
+                for statistic in (np.mean, np.std)
+            ]
             for place, key in enumerate(("tau", "jaccard"))
         }
         for label in estimates
     }
-    return figures | {"paper": PAPER[name], "leave_out_differs": found[0]["check"][0], "seconds": round(time.perf_counter() - started)}
+    return figures | {
+        "paper": PAPER[name],
+        "leave_out_differs": found[0]["check"][0],
+        "seconds": round(time.perf_counter() - started),
+    }
 
 
 def report(name: str, found: dict) -> str:
@@ -244,7 +304,9 @@ def report(name: str, found: dict) -> str:
         return "" if value is None else f"{value:.2f}"
 
     lines = [
-        (label, cell(label, "tau"), theirs(label, 0), cell(label, "jaccard"), theirs(label, 1)) for label in ESTIMATES if label in found
+        (label, cell(label, "tau"), theirs(label, 0), cell(label, "jaccard"), theirs(label, 1))
+        for label in ESTIMATES
+        if label in found
     ]
     header = (name, "Kendall's tau", "the paper's", "Jaccard, 10 + 10", "the paper's")
     check = f"`leave_out` differs from the vectorised runs by at most {found['leave_out_differs']:.1e} of the change."
@@ -253,7 +315,9 @@ def report(name: str, found: dict) -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--jobs", type=int, default=_data.CORES)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))

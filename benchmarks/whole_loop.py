@@ -32,12 +32,36 @@ def main() -> None:
     which, options = sys.argv[1], sys.argv[2:]
     source = Path(os.environ.get("WINNOW_REAL_DATA", "../shared/data"))
     if not source.is_dir():
-        sys.exit(f"There is no folder {source}. Set WINNOW_REAL_DATA to the one with mnist/ and clothing.zip.")
+        sys.exit(
+            f"There is no folder {source}. Set WINNOW_REAL_DATA to the one with mnist/ and clothing.zip."
+        )
     with tempfile.TemporaryDirectory() as scratch:
-        data = mnist(source / "mnist", Path(scratch)) if which.startswith("mnist") else source / "clothing.zip"
-        command = [sys.executable, "-m", "backend.cli", "demo", "--auto", "--data", str(data), "--name", which, *LOOPS[which], *options]
+        data = (
+            mnist(source / "mnist", Path(scratch))
+            if which.startswith("mnist")
+            else source / "clothing.zip"
+        )
+        command = [
+            sys.executable,
+            "-m",
+            "backend.cli",
+            "demo",
+            "--auto",
+            "--data",
+            str(data),
+            "--name",
+            which,
+            *LOOPS[which],
+            *options,
+        ]
         home = Path(os.environ.get("WINNOW_HOME") or Path(scratch) / "home")
-        done = subprocess.run(command, check=False, env=os.environ | {"WINNOW_HOME": str(home)}, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            command,
+            check=False,
+            env=os.environ | {"WINNOW_HOME": str(home)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         if done.returncode:
             sys.exit(done.returncode)
         print(json.dumps(json.loads(done.stdout.splitlines()[-1]) | {"bytes": kept(home)}))
@@ -46,7 +70,10 @@ def main() -> None:
 def kept(home: Path) -> dict[str, int]:
     """Bytes on the disk: the data set's files (pixels as a memory map, originals, thumbnails), all runs together, and the database."""
     sizes = {
-        name: sum(file.stat().st_size for file in (home / "files" / name).rglob("*") if file.is_file()) for name in ("datasets", "runs")
+        name: sum(
+            file.stat().st_size for file in (home / "files" / name).rglob("*") if file.is_file()
+        )
+        for name in ("datasets", "runs")
     }
     return sizes | {"database": (home / "winnow.db").stat().st_size}
 
@@ -59,8 +86,12 @@ def mnist(source: Path, scratch: Path) -> Path:
         with gzip.open(source / f"train-{kind}-ubyte.gz") as file:
             header = bytearray(file.read(16 if size > 1 else 8))
             header[4:8] = np.array(MNIST_IMAGES, dtype=">u4").tobytes()
-            (folder / f"train-{kind}-ubyte").write_bytes(bytes(header) + file.read(MNIST_IMAGES * size))
-        (folder / f"t10k-{kind}-ubyte.gz").write_bytes((source / f"t10k-{kind}-ubyte.gz").read_bytes())
+            (folder / f"train-{kind}-ubyte").write_bytes(
+                bytes(header) + file.read(MNIST_IMAGES * size)
+            )
+        (folder / f"t10k-{kind}-ubyte.gz").write_bytes(
+            (source / f"t10k-{kind}-ubyte.gz").read_bytes()
+        )
     return folder
 
 

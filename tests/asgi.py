@@ -54,8 +54,12 @@ def send_in_pieces(
         "server": ("testserver", 80),
     }
     asyncio.run(app(scope, receive, send))
-    status = next((message["status"] for message in sent if message["type"] == "http.response.start"), 0)
-    return Answer(status, b"".join(message.get("body", b"") for message in sent), total - len(waiting))
+    status = next(
+        (message["status"] for message in sent if message["type"] == "http.response.start"), 0
+    )
+    return Answer(
+        status, b"".join(message.get("body", b"") for message in sent), total - len(waiting)
+    )
 
 
 def form(*parts: tuple[str, str | None, bytes], boundary: str = "xyz") -> bytes:
@@ -63,5 +67,9 @@ def form(*parts: tuple[str, str | None, bytes], boundary: str = "xyz") -> bytes:
     body = b""
     for name, file_name, content in parts:
         file = f'; filename="{file_name}"' if file_name is not None else ""
-        body += f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + content + b"\r\n"
+        body += (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode()
+            + content
+            + b"\r\n"
+        )
     return body + f"--{boundary}--\r\n".encode()

@@ -9,7 +9,18 @@ from sklearn.datasets import load_digits
 from sqlalchemy import select
 
 from backend.core.db import Database
-from backend.core.models import Base, DataSet, Image, Review, Run, Suggestion, User, Version, images_of, now
+from backend.core.models import (
+    Base,
+    DataSet,
+    Image,
+    Review,
+    Run,
+    Suggestion,
+    User,
+    Version,
+    images_of,
+    now,
+)
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 
@@ -31,7 +42,15 @@ class Scenario:
             self.reviewer = User(name="Rita", role="reviewer")
             session.add_all([self.owner, self.reviewer])
             session.flush()
-            data_set = DataSet(name="Digits", state="ready", class_names=CLASSES, height=20, width=20, channels=1, created_by=self.owner.id)
+            data_set = DataSet(
+                name="Digits",
+                state="ready",
+                class_names=CLASSES,
+                height=20,
+                width=20,
+                channels=1,
+                created_by=self.owner.id,
+            )
             session.add(data_set)
             session.flush()
             version = Version(data_set_id=data_set.id, parent_id=None, number=1)
@@ -41,7 +60,13 @@ class Scenario:
             images = self._images(data_set, flips)
             session.add_all(images)
             session.flush()
-            run = Run(data_set_id=data_set.id, version_id=version.id, seed=seed, recipe={}, created_by=self.owner.id)
+            run = Run(
+                data_set_id=data_set.id,
+                version_id=version.id,
+                seed=seed,
+                recipe={},
+                created_by=self.owner.id,
+            )
             session.add(run)
             session.flush()
             self.data_set_id, self.version_id, self.run_id = data_set.id, version.id, run.id
@@ -56,7 +81,11 @@ class Scenario:
             scenario.owner, scenario.reviewer = session.scalars(select(User).order_by(User.id))
             run = session.scalars(select(Run).order_by(Run.id)).first()
             assert run is not None
-            scenario.data_set_id, scenario.version_id, scenario.run_id = run.data_set_id, run.version_id, run.id
+            scenario.data_set_id, scenario.version_id, scenario.run_id = (
+                run.data_set_id,
+                run.version_id,
+                run.id,
+            )
             scenario.review_id = session.scalars(select(Review.id).order_by(Review.id)).first() or 0
         return scenario
 
@@ -71,7 +100,9 @@ class Scenario:
         digits = load_digits(n_class=len(CLASSES))
         generator = np.random.default_rng(self.seed)
         order = generator.permutation(len(digits.target))
-        pixels = np.pad(np.kron(digits.images[order], np.ones((1, 2, 2))) * 15.9, ((0, 0), (2, 2), (2, 2)))
+        pixels = np.pad(
+            np.kron(digits.images[order], np.ones((1, 2, 2))) * 15.9, ((0, 0), (2, 2), (2, 2))
+        )
         path = self.storage.pixels(data_set.id)
         path.parent.mkdir(parents=True)
         stored = open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(order), 20, 20, 1))
@@ -80,7 +111,9 @@ class Scenario:
         truth = digits.target[order].astype(int)
         labels = truth.copy()
         flipped = generator.choice(TRAIN, int(flips * TRAIN), replace=False)
-        labels[flipped] = (truth[flipped] + generator.integers(1, len(CLASSES), len(flipped))) % len(CLASSES)
+        labels[flipped] = (
+            truth[flipped] + generator.integers(1, len(CLASSES), len(flipped))
+        ) % len(CLASSES)
         data_set.image_count, data_set.planted_count = len(order), len(flipped)
         return [
             Image(
@@ -88,7 +121,11 @@ class Scenario:
                 row=row,
                 path=f"{row}.png",
                 content_hash=f"{row:064x}",
-                split="train" if row < TRAIN else "validation" if row < TRAIN + VALIDATION else "test",
+                split="train"
+                if row < TRAIN
+                else "validation"
+                if row < TRAIN + VALIDATION
+                else "test",
                 label=int(labels[row]),
                 true_label=int(truth[row]) if labels[row] != truth[row] else None,
                 width=20,
@@ -100,7 +137,9 @@ class Scenario:
     def add_review(self, version_id: int, run_id: int) -> int:
         """A review of a version's training images, in order of their ids."""
         with self.database.transaction() as session:
-            review = Review(data_set_id=self.data_set_id, version_id=version_id, run_id=run_id, state="ready")
+            review = Review(
+                data_set_id=self.data_set_id, version_id=version_id, run_id=run_id, state="ready"
+            )
             session.add(review)
             session.flush()
             rows = [row for row in session.execute(images_of(version_id)) if row.split == "train"]
@@ -130,14 +169,26 @@ class Scenario:
     def training_images(self) -> list[Image]:
         """The training images as imported, in order of id."""
         with self.database.transaction(write=False) as session:
-            return list(session.scalars(select(Image).where(Image.split == "train").order_by(Image.id)))
+            return list(
+                session.scalars(select(Image).where(Image.split == "train").order_by(Image.id))
+            )
 
-    def decide(self, image_ids: Iterable[int], action: str = "remove", label: int | None = None, review_id: int | None = None) -> None:
+    def decide(
+        self,
+        image_ids: Iterable[int],
+        action: str = "remove",
+        label: int | None = None,
+        review_id: int | None = None,
+    ) -> None:
         """Put a decision in force on images of the review."""
         with self.database.transaction() as session:
             for image_id in image_ids:
                 suggestion = session.get_one(Suggestion, (review_id or self.review_id, image_id))
-                suggestion.decision, suggestion.decision_label, suggestion.decided_at = action, label, now()
+                suggestion.decision, suggestion.decision_label, suggestion.decided_at = (
+                    action,
+                    label,
+                    now(),
+                )
 
     def close(self) -> None:
         self.database.close()

@@ -30,12 +30,18 @@ NAVIGATION = {"Sec-Fetch-Mode": "navigate"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--postgres", action="store_true", help="give every test's application a PostgreSQL database in place of SQLite")
+    parser.addoption(
+        "--postgres",
+        action="store_true",
+        help="give every test's application a PostgreSQL database in place of SQLite",
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The engine's tests first: what everything else stands on, and the quickest to say that something is wrong."""
-    items.sort(key=lambda item: Path(__file__).parent / "worker" / "engine" not in item.path.parents)
+    items.sort(
+        key=lambda item: Path(__file__).parent / "worker" / "engine" not in item.path.parents
+    )
 
 
 @pytest.fixture(scope="session")
@@ -47,8 +53,12 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     """Of an application with a database of its own: SQLite, or with --postgres one of PostgreSQL's."""
-    url = request.getfixturevalue("postgres_database") if request.config.getoption("postgres") else ""
-    return Settings(home=tmp_path / "home", import_folders=str(tmp_path / "import"), database_url=url)
+    url = (
+        request.getfixturevalue("postgres_database") if request.config.getoption("postgres") else ""
+    )
+    return Settings(
+        home=tmp_path / "home", import_folders=str(tmp_path / "import"), database_url=url
+    )
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +67,9 @@ def postgres_template(postgres_server: str) -> sa.Engine:
     orders = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with orders.connect() as connection:
         connection.execute(sa.text("CREATE DATABASE empty_winnow"))
-    template = Database(str(orders.url.set(database="empty_winnow").render_as_string(hide_password=False)))
+    template = Database(
+        str(orders.url.set(database="empty_winnow").render_as_string(hide_password=False))
+    )
     Base.metadata.create_all(template.engine)
     template.close()
     return orders
@@ -67,7 +79,9 @@ def postgres_template(postgres_server: str) -> sa.Engine:
 def postgres_database(postgres_template: sa.Engine) -> Iterator[str]:
     name = f"winnow_{uuid.uuid4().hex}"
     with postgres_template.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE empty_winnow STRATEGY file_copy"))
+        connection.execute(
+            sa.text(f"CREATE DATABASE {name} TEMPLATE empty_winnow STRATEGY file_copy")
+        )
     yield postgres_template.url.set(database=name).render_as_string(hide_password=False)
     with postgres_template.connect() as connection:
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
@@ -84,7 +98,9 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def app(settings: Settings, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FastAPI]:
+def app(
+    settings: Settings, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FastAPI]:
     """The application without a broker: messages are dropped, the job row is the truth."""
     monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
     app = create_app(settings)
@@ -155,4 +171,6 @@ def api_client(app: FastAPI, database: Database, owner: User) -> TestClient:
     """A program with the owner's API token."""
     with database.transaction() as session:
         token = accounts.create_token(session, owner, "tests")
-    return TestClient(app, raise_server_exceptions=False, headers={"Authorization": f"Bearer {token}"})
+    return TestClient(
+        app, raise_server_exceptions=False, headers={"Authorization": f"Bearer {token}"}
+    )

@@ -19,18 +19,26 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 def settings_table() -> str:
     """Every setting with its default."""
-    rows = [(f"`WINNOW_{name.upper()}`", _default(field.default), field.description or "") for name, field in Settings.model_fields.items()]
+    rows = [
+        (f"`WINNOW_{name.upper()}`", _default(field.default), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
     return _table(("variable", "default", "what it does"), rows)
 
 
 def commands_table() -> str:
     """Every command with the first sentence of its help."""
-    return _table(("command", "what it does"), [(f"`{usage}`", help_) for usage, help_ in commands()])
+    return _table(
+        ("command", "what it does"), [(f"`{usage}`", help_) for usage, help_ in commands()]
+    )
 
 
 def routes_table() -> str:
     """Every route of the API, in the order of the journey."""
-    rows = [(f"`{method.upper()}`", f"`{path}`", operation["summary"]) for path, method, operation in routes()]
+    rows = [
+        (f"`{method.upper()}`", f"`{path}`", operation["summary"])
+        for path, method, operation in routes()
+    ]
     return _table(("method", "path", "what it does"), rows)
 
 
@@ -74,7 +82,12 @@ def write() -> None:
     for (file, mark), table in TABLES.items():
         path, text = DOCS / file, table()
         path.write_text(
-            re.sub(_marked(mark), lambda found, text=text: f"{found[1]}\n{text}\n\n{found[3]}", path.read_text(), flags=re.DOTALL)
+            re.sub(
+                _marked(mark),
+                lambda found, text=text: f"{found[1]}\n{text}\n\n{found[3]}",
+                path.read_text(),
+                flags=re.DOTALL,
+            )
         )
 
 
@@ -87,7 +100,9 @@ def _commands(command: Any, words: str) -> Iterator[tuple[str, str]]:
         for name, inner in command.commands.items():
             yield from _commands(inner, f"{words} {name}")
         return
-    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    arguments = [
+        parameter for parameter in command.params if parameter.param_type_name == "argument"
+    ]
     usage = " ".join([words, *(_argument(argument) for argument in arguments)])
     yield usage, " ".join(command.help.split())
 

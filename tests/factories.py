@@ -10,7 +10,18 @@ from PIL import Image as Picture
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from backend.core.models import DataSet, Image, Job, Review, Run, Score, Scoring, Suggestion, User, Version
+from backend.core.models import (
+    DataSet,
+    Image,
+    Job,
+    Review,
+    Run,
+    Score,
+    Scoring,
+    Suggestion,
+    User,
+    Version,
+)
 from backend.core.storage import Storage
 
 SPLITS = {"train": 0.7, "validation": 0.15, "test": 0.15}
@@ -23,8 +34,17 @@ def a_user(session: Session, name: str = "olga", role: str = "owner") -> User:
     return user
 
 
-def a_job(session: Session, *, kind: str = "train", subject_id: int = 1, data_set_id: int | None = None, **values: object) -> Job:
-    job = Job(kind=kind, title=f"A {kind} job", subject_id=subject_id, data_set_id=data_set_id, **values)
+def a_job(
+    session: Session,
+    *,
+    kind: str = "train",
+    subject_id: int = 1,
+    data_set_id: int | None = None,
+    **values: object,
+) -> Job:
+    job = Job(
+        kind=kind, title=f"A {kind} job", subject_id=subject_id, data_set_id=data_set_id, **values
+    )
     session.add(job)
     session.flush()
     return job
@@ -67,7 +87,9 @@ def a_data_set(
     )
     session.add(data_set)
     session.flush()
-    hashes = [uuid.uuid5(uuid.NAMESPACE_OID, f"{data_set.id}/{row}").hex * 2 for row in range(count)]
+    hashes = [
+        uuid.uuid5(uuid.NAMESPACE_OID, f"{data_set.id}/{row}").hex * 2 for row in range(count)
+    ]
     for row in range(count):
         session.add(
             Image(
@@ -99,11 +121,17 @@ def _splits(labels: np.ndarray, classes: int) -> np.ndarray:
         rows = np.flatnonzero(labels == label)
         train = round(len(rows) * SPLITS["train"])
         validation = train + round(len(rows) * SPLITS["validation"])
-        splits[rows[:train]], splits[rows[train:validation]], splits[rows[validation:]] = "train", "validation", "test"
+        splits[rows[:train]], splits[rows[train:validation]], splits[rows[validation:]] = (
+            "train",
+            "validation",
+            "test",
+        )
     return splits
 
 
-def _write_files(storage: Storage, data_set_id: int, pixels: np.ndarray, hashes: Sequence[str]) -> None:
+def _write_files(
+    storage: Storage, data_set_id: int, pixels: np.ndarray, hashes: Sequence[str]
+) -> None:
     storage.data_set(data_set_id).mkdir(parents=True, exist_ok=True)
     np.save(storage.pixels(data_set_id), pixels, allow_pickle=False)
     for row, content_hash in enumerate(hashes):
@@ -113,14 +141,24 @@ def _write_files(storage: Storage, data_set_id: int, pixels: np.ndarray, hashes:
 def _write_webp(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     encoded = io.BytesIO()
-    Picture.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(encoded, "WEBP", lossless=True)
+    Picture.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(
+        encoded, "WEBP", lossless=True
+    )
     path.write_bytes(encoded.getvalue())
 
 
-def a_run(session: Session, data_set: DataSet, *, state: str = "done", seed: int = 0, **recipe: object) -> Run:
+def a_run(
+    session: Session, data_set: DataSet, *, state: str = "done", seed: int = 0, **recipe: object
+) -> Run:
     """A run on the current version."""
     assert data_set.current_version_id is not None
-    run = Run(data_set_id=data_set.id, version_id=data_set.current_version_id, state=state, seed=seed, recipe=recipe)
+    run = Run(
+        data_set_id=data_set.id,
+        version_id=data_set.current_version_id,
+        state=state,
+        seed=seed,
+        recipe=recipe,
+    )
     run.report = {"seconds": 1.0, "stored_bytes": 1000} if state == "done" else {}
     session.add(run)
     session.flush()
@@ -130,7 +168,11 @@ def a_run(session: Session, data_set: DataSet, *, state: str = "done", seed: int
 def a_review(session: Session, run: Run, *, seed: int = 0) -> Review:
     """A review that is ready: each training image once, in random orders."""
     generator = np.random.default_rng(seed)
-    rows = session.scalars(select(Image).where(Image.data_set_id == run.data_set_id, Image.split == "train").order_by(Image.id)).all()
+    rows = session.scalars(
+        select(Image)
+        .where(Image.data_set_id == run.data_set_id, Image.split == "train")
+        .order_by(Image.id)
+    ).all()
     classes = len(session.get_one(DataSet, run.data_set_id).class_names)
     done = {"run_id": run.id, "state": "done", "report": {"seconds": 1.0, "stored_bytes": 1000}}
     harm, wrong = Scoring(method="sgd_influence", **done), Scoring(method="margin", **done)
@@ -149,7 +191,12 @@ def a_review(session: Session, run: Run, *, seed: int = 0) -> Review:
     session.flush()
     positions, first, second = (generator.permutation(len(rows)) + 1 for _ in range(3))
     for place, image in enumerate(rows):
-        values = {"review_id": review.id, "image_id": image.id, "label": image.label, "predicted": int(generator.integers(classes))}
+        values = {
+            "review_id": review.id,
+            "image_id": image.id,
+            "label": image.label,
+            "predicted": int(generator.integers(classes)),
+        }
         session.add(
             Suggestion(
                 position=int(positions[place]),
@@ -168,6 +215,8 @@ def a_review(session: Session, run: Run, *, seed: int = 0) -> Review:
         )
         for scoring, ranks in ((harm, first), (wrong, second)):
             value = float(ranks[place]) - len(rows) / 2
-            session.add(Score(scoring_id=scoring.id, image_id=image.id, value=value, rank=int(ranks[place])))
+            session.add(
+                Score(scoring_id=scoring.id, image_id=image.id, value=value, rank=int(ranks[place]))
+            )
     session.flush()
     return review

@@ -11,7 +11,9 @@ from packaging.utils import canonicalize_name
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 # What an install without extras asks for: the web's image.
 WEB = [Requirement(line) for line in PROJECT["dependencies"]]
-EVERYTHING = WEB + [Requirement(line) for lines in PROJECT["optional-dependencies"].values() for line in lines]
+EVERYTHING = WEB + [
+    Requirement(line) for lines in PROJECT["optional-dependencies"].values() for line in lines
+]
 
 
 def brought_by(asked: Iterable[Requirement]) -> set[str]:
@@ -28,4 +30,6 @@ def brought_by(asked: Iterable[Requirement]) -> set[str]:
 
 
 def _applies(wanted: Requirement, extras: set[str]) -> bool:
-    return wanted.marker is None or any(wanted.marker.evaluate({"extra": extra}) for extra in ("", *extras))
+    return wanted.marker is None or any(
+        wanted.marker.evaluate({"extra": extra}) for extra in ("", *extras)
+    )

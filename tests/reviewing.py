@@ -15,14 +15,18 @@ from backend.review.deciding.decision_log import Act, Choice
 from tests.factories import a_data_set, a_review, a_run
 
 
-def a_ready_review(session: Session, storage: Storage | None = None, *, seed: int = 0, **data_set: Any) -> Review:
+def a_ready_review(
+    session: Session, storage: Storage | None = None, *, seed: int = 0, **data_set: Any
+) -> Review:
     """42 suggestions of three classes unless keywords for the data set say otherwise."""
     return a_review(session, a_run(session, a_data_set(session, storage, **data_set)), seed=seed)
 
 
 def queue_of(session: Session, review: Review) -> Sequence[Suggestion]:
     """The review's suggestions by position, as they are in the database now."""
-    wanted = select(Suggestion).where(Suggestion.review_id == review.id).order_by(Suggestion.position)
+    wanted = (
+        select(Suggestion).where(Suggestion.review_id == review.id).order_by(Suggestion.position)
+    )
     return session.scalars(wanted.execution_options(populate_existing=True)).all()
 
 
@@ -38,10 +42,21 @@ def standing(session: Session, review: Review, count: int = 1) -> list[str | Non
 
 def decisions_of(session: Session, review: Review) -> list[Decision]:
     """Every act on the review, in order."""
-    return list(session.scalars(select(Decision).where(Decision.review_id == review.id).order_by(Decision.id)))
+    return list(
+        session.scalars(
+            select(Decision).where(Decision.review_id == review.id).order_by(Decision.id)
+        )
+    )
 
 
-def decide(session: Session, user: User, review: Review, image_id: int, action: str, label: int | None = None) -> Act:
+def decide(
+    session: Session,
+    user: User,
+    review: Review,
+    image_id: int,
+    action: str,
+    label: int | None = None,
+) -> Act:
     """One decision under a fresh key."""
     return decisions.decide(session, user, review, image_id, Choice(action, label), str(uuid4()))
 
@@ -56,16 +71,29 @@ def redo(session: Session, user: User, review: Review) -> Act:
     return undoing.redo(session, user, review, str(uuid4()))
 
 
-def a_map(session: Session, review: Review, *, groups: int = 3, near: int = 6) -> Sequence[Suggestion]:
+def a_map(
+    session: Session, review: Review, *, groups: int = 3, near: int = 6
+) -> Sequence[Suggestion]:
     """A place on the map, a group and neighbours for every image of the review; returns its queue."""
     queue = queue_of(session, review)
     for place, row in enumerate(queue):
         like = {
-            label: [other.image_id for other in queue if other.label == label and other is not row][:near]
+            label: [other.image_id for other in queue if other.label == label and other is not row][
+                :near
+            ]
             for label in (row.label, row.predicted)
         }
-        point = MapPoint(review_id=review.id, image_id=row.image_id, x=place / 10, y=(place % 7) / 10, in_group=1 + place % groups)
-        point.like_given, point.like_predicted = like[row.label], like[row.predicted] if row.predicted != row.label else []
+        point = MapPoint(
+            review_id=review.id,
+            image_id=row.image_id,
+            x=place / 10,
+            y=(place % 7) / 10,
+            in_group=1 + place % groups,
+        )
+        point.like_given, point.like_predicted = (
+            like[row.label],
+            like[row.predicted] if row.predicted != row.label else [],
+        )
         session.add(point)
     session.flush()
     return queue

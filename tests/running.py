@@ -69,9 +69,17 @@ class Winnow:
             self.run("migrate")
         self.output = (home / "up.log").open("wb")
         self.supervisor = subprocess.Popen(
-            [*COMMAND, "up", "--port", "0"], cwd=ROOT, env=self.environment, stdout=self.output, stderr=self.output
+            [*COMMAND, "up", "--port", "0"],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=self.output,
+            stderr=self.output,
         )
-        wait_until(lambda: running_address(self.settings) is not None, 30, f"winnow up; it says {(home / 'up.log').read_text()}")
+        wait_until(
+            lambda: running_address(self.settings) is not None,
+            30,
+            f"winnow up; it says {(home / 'up.log').read_text()}",
+        )
         self.address = running_address(self.settings) or ""
         self.database = Database(self.settings.database)
         wait_until(lambda: self.find("worker") is not None, 30, "the worker to start")
@@ -79,12 +87,22 @@ class Winnow:
             owner = accounts.create_user(session, "Olga", "owner")
             token = accounts.create_token(session, owner, "tests")
         self.client = httpx2.Client(
-            base_url=f"{self.address}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False
+            base_url=f"{self.address}/api/v1",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=30,
+            trust_env=False,
         )
 
     def run(self, *arguments: str) -> str:
         """A command of `winnow` on this very folder; what it printed."""
-        done = subprocess.run([*COMMAND, *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -98,7 +116,9 @@ class Winnow:
         """The process of this name that is alive now."""
         for child in psutil.Process(self.supervisor.pid).children():
             try:
-                if child.status() != psutil.STATUS_ZOMBIE and any(MARKS[name] in part for part in child.cmdline()):
+                if child.status() != psutil.STATUS_ZOMBIE and any(
+                    MARKS[name] in part for part in child.cmdline()
+                ):
                     return child
             except psutil.NoSuchProcess:
                 continue
@@ -130,7 +150,11 @@ class Winnow:
 
         def reached() -> bool:
             job = self.job(job_id)
-            running = job.state == "running" and job.progress_total > 0 and job.progress_done >= share * job.progress_total
+            running = (
+                job.state == "running"
+                and job.progress_total > 0
+                and job.progress_done >= share * job.progress_total
+            )
             return running or job.state in ("done", "failed")
 
         wait_until(reached, 60, f"{share:.0%} of job {job_id}")
@@ -143,7 +167,9 @@ class Winnow:
 
     def times_finished(self, job_id: int) -> int:
         with self.database.transaction(write=False) as session:
-            lines = select(func.count()).where(JobLogLine.job_id == job_id, JobLogLine.message == "Done.")
+            lines = select(func.count()).where(
+                JobLogLine.job_id == job_id, JobLogLine.message == "Done."
+            )
             return session.scalar(lines) or 0
 
     def rows(self, query: Any) -> list[tuple[Any, ...]]:

@@ -28,5 +28,8 @@ def postgres() -> Iterator[str]:
 @contextmanager
 def redis() -> Iterator[str]:
     """A fresh Valkey of our own on a port of 127.0.0.1; its URL."""
-    with tempfile.TemporaryDirectory(prefix="winnow-redis-") as folder, ValkeyServer(data_dir=folder, save="") as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="winnow-redis-") as folder,
+        ValkeyServer(data_dir=folder, save="") as server,
+    ):
         yield f"redis://127.0.0.1:{server.port}/0"

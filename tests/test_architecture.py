@@ -21,9 +21,17 @@ from tests import documented
 from tests.packages import EVERYTHING, brought_by
 
 ROOT = Path(__file__).parents[1]
-PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "worker" / "engine" / "README.md"]
+PROSE = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "worker" / "engine" / "README.md",
+]
 CODE = sorted(
-    path for part in ("backend", "worker", "frontend") for path in (ROOT / part).rglob("*") if path.suffix in (".py", ".html", ".js")
+    path
+    for part in ("backend", "worker", "frontend")
+    for path in (ROOT / part).rglob("*")
+    if path.suffix in (".py", ".html", ".js")
 )
 # Read by the tests and the benchmarks, not by Winnow.
 NOT_SETTINGS = {"WINNOW_CHROMIUM", "WINNOW_REAL_DATA"}
@@ -34,7 +42,9 @@ def name_of(path: Path) -> str:
 
 
 def run_python(program: str) -> str:
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -66,13 +76,26 @@ def test_the_web_and_the_command_line_load_neither_torch_nor_the_worker() -> Non
 
 
 def test_the_engine_loads_none_of_the_application() -> None:
-    foreign = ("backend", "sqlalchemy", "alembic", "celery", "kombu", "fastapi", "starlette", "pydantic", "redis", "jinja2")
+    foreign = (
+        "backend",
+        "sqlalchemy",
+        "alembic",
+        "celery",
+        "kombu",
+        "fastapi",
+        "starlette",
+        "pydantic",
+        "redis",
+        "jinja2",
+    )
     loaded = f"print(*[name for name in {foreign} if name in sys.modules])"
     assert run_python(f"import sys, worker.engine; {loaded}").strip() == ""
 
 
 def test_the_rule_between_features_names_every_feature() -> None:
-    rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
     (named,) = [rule["modules"] for rule in rules if rule["type"] == "independence"]
     assert set(named) == {feature.__name__ for feature in FEATURES}
 
@@ -82,7 +105,9 @@ def test_what_the_form_offers_is_what_the_engine_knows() -> None:
     from worker.engine import recipe
 
     # Other tests bring networks of their own.
-    assert set(schemas.NETWORKS) == {name for name, choice in engine.NETWORKS.items() if not choice.own}
+    assert set(schemas.NETWORKS) == {
+        name for name, choice in engine.NETWORKS.items() if not choice.own
+    }
     assert set(schemas.OPTIMIZERS) == set(recipe.OPTIMIZERS)
     assert set(schemas.TRAINED) == set(recipe.TRAINED)
     assert set(schemas.PRECISIONS) == set(recipe.PRECISIONS)
@@ -97,7 +122,12 @@ def test_what_the_web_says_of_a_method_is_what_the_engine_says(name: str) -> Non
     from worker import engine
 
     said, real = catalogue.METHODS[name], engine.METHODS[name]
-    assert (said.meaning, said.needs, said.spans, said.damps) == (real.meaning, real.needs, real.spans, real.damps)
+    assert (said.meaning, said.needs, said.spans, said.damps) == (
+        real.meaning,
+        real.needs,
+        real.spans,
+        real.damps,
+    )
     assert said.harm == bool(real.predicts)
 
 
@@ -114,14 +144,18 @@ def test_what_the_web_says_of_a_method_is_what_the_engine_says(name: str) -> Non
         (schemas.ScoringOptions, "span", catalogue.SPANS),
     ],
 )
-def test_the_api_takes_exactly_what_the_form_offers(shape: Any, field: str, choices: dict[str, str]) -> None:
+def test_the_api_takes_exactly_what_the_form_offers(
+    shape: Any, field: str, choices: dict[str, str]
+) -> None:
     assert words_of(shape.model_fields[field].annotation) == set(choices)
 
 
 def words_of(annotation: Any) -> set[str]:
     """The strings of a Literal, wherever it stands in the annotation."""
     parts = get_args(annotation)
-    return {part for part in parts if isinstance(part, str)} | {word for part in parts for word in words_of(part)}
+    return {part for part in parts if isinstance(part, str)} | {
+        word for part in parts for word in words_of(part)
+    }
 
 
 # ── the docs ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -134,7 +168,13 @@ def test_a_table_in_the_docs_is_what_the_code_says(file: str, mark: str) -> None
 
 def test_every_setting_that_is_named_anywhere_exists() -> None:
     known = {f"WINNOW_{name.upper()}" for name in Settings.model_fields} | NOT_SETTINGS
-    for path in [*PROSE, *CODE, ROOT / "Makefile", ROOT / ".env.example", ROOT / "docker-compose.yml"]:
+    for path in [
+        *PROSE,
+        *CODE,
+        ROOT / "Makefile",
+        ROOT / ".env.example",
+        ROOT / "docker-compose.yml",
+    ]:
         named = set(re.findall(r"\bWINNOW_[A-Z][A-Z_]*[A-Z]\b", path.read_text()))
         assert named <= known, f"{name_of(path)} names {named - known}"
 
@@ -147,11 +187,14 @@ def test_every_command_that_the_docs_name_exists() -> None:
     known = [usage.split()[1:] for usage, _ in documented.commands()]
     words = {tuple(part for part in command if part.islower() or "-" in part) for command in known}
     for path in PROSE:
-        for line in re.findall(r"(?:`|\n|bin/|web |\()winnow ((?:[a-z-]+ ?){1,2})", path.read_text()):
+        for line in re.findall(
+            r"(?:`|\n|bin/|web |\()winnow ((?:[a-z-]+ ?){1,2})", path.read_text()
+        ):
             first, *second = line.split()
-            assert any(command[0] == first and (len(command) == 1 or command[1:] == tuple(second)) for command in words), (
-                f"{name_of(path)}: winnow {line}"
-            )
+            assert any(
+                command[0] == first and (len(command) == 1 or command[1:] == tuple(second))
+                for command in words
+            ), f"{name_of(path)}: winnow {line}"
 
 
 def test_every_make_target_that_the_docs_name_exists() -> None:
@@ -162,7 +205,12 @@ def test_every_make_target_that_the_docs_name_exists() -> None:
 
 
 def test_every_link_between_documents_leads_somewhere() -> None:
-    broken = [f"{name_of(path)} → {link}" for path in PROSE for link in links_of(path) if not (path.parent / link).exists()]
+    broken = [
+        f"{name_of(path)} → {link}"
+        for path in PROSE
+        for link in links_of(path)
+        if not (path.parent / link).exists()
+    ]
     assert broken == []
 
 
@@ -174,14 +222,19 @@ def links_of(path: Path) -> Iterator[str]:
 
 def test_decisions_are_numbered_without_a_gap_and_listed_with_title_status_and_date() -> None:
     folder = ROOT / "docs" / "decisions"
-    rows = re.findall(r"^\| (\d+) \| (.+) \| (.+) \| ([\d-]+) \|$", (folder / "README.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (\d+) \| (.+) \| (.+) \| ([\d-]+) \|$",
+        (folder / "README.md").read_text(),
+        re.MULTILINE,
+    )
     assert [int(number) for number, *_ in rows] == list(range(1, len(rows) + 1))
     listed = {number: row for number, *row in rows if "../notes/" not in row[0]}
     files = sorted(folder.glob("[0-9]*.md"))
     assert [int(path.name[:4]) for path in files] == [int(number) for number in listed]
     for path in files:
         number, title, status, date = re.match(
-            r"# (\d+)\. (.+)\n\nStatus: (.+) · Date: (\d{4}-\d\d-\d\d)\n\n## Context\n", path.read_text()
+            r"# (\d+)\. (.+)\n\nStatus: (.+) · Date: (\d{4}-\d\d-\d\d)\n\n## Context\n",
+            path.read_text(),
         ).groups()  # type: ignore[union-attr]  # the shape is the test
         assert listed[number] == [f"[{title}]({path.name})", status, date], name_of(path)
 
@@ -211,17 +264,26 @@ def test_every_api_route_belongs_to_a_feature_and_is_in_the_document() -> None:
 
 def pins() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines if line and line[0] != "#")}
+    return {
+        canonicalize_name(name): version
+        for name, _, version in (line.partition("==") for line in lines if line and line[0] != "#")
+    }
 
 
 def dependency_lines() -> dict[str, tuple[str, str, str]]:
     """Package → (version, licence, why), from docs/dependencies.md."""
-    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", (ROOT / "docs" / "dependencies.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$",
+        (ROOT / "docs" / "dependencies.md").read_text(),
+        re.MULTILINE,
+    )
     return {name: (version, licence, why) for name, version, licence, why in rows}
 
 
 @pytest.mark.parametrize("wanted", EVERYTHING, ids=lambda wanted: wanted.name)
-def test_a_dependency_is_pinned_and_documented_with_its_licence_and_a_reason(wanted: Requirement) -> None:
+def test_a_dependency_is_pinned_and_documented_with_its_licence_and_a_reason(
+    wanted: Requirement,
+) -> None:
     (exact,) = wanted.specifier
     assert exact.operator == "=="
     assert pins()[canonicalize_name(wanted.name)] == exact.version
@@ -230,9 +292,18 @@ def test_a_dependency_is_pinned_and_documented_with_its_licence_and_a_reason(wan
     assert version == exact.version
     assert why.endswith(".")
     metadata = importlib.metadata.metadata(wanted.name)
-    said = " ".join([metadata.get("License-Expression") or metadata.get("License") or "", *metadata.get_all("Classifier", [])])
+    said = " ".join(
+        [
+            metadata.get("License-Expression") or metadata.get("License") or "",
+            *metadata.get_all("Classifier", []),
+        ]
+    )
     # Some name their licence nowhere but in the file itself.
-    said += "".join(path.read_text()[:100] for path in importlib.metadata.files(wanted.name) or [] if path.name == "LICENSE")
+    said += "".join(
+        path.read_text()[:100]
+        for path in importlib.metadata.files(wanted.name) or []
+        if path.name == "LICENSE"
+    )
     assert re.match(r"[A-Z]+[a-z]*", licence)[0] in said, f"the package says {said[:200]}"  # type: ignore[index]  # a licence begins with letters
 
 
@@ -254,12 +325,20 @@ def test_vendored_scripts_carry_version_and_licence_and_are_documented() -> None
 # ── the pages ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "frontend" / "templates").rglob("*.html")), ids=name_of)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "frontend" / "templates").rglob("*.html")), ids=name_of
+)
 def test_a_template_has_nothing_inline_that_the_security_policy_forbids(path: Path) -> None:
     text = path.read_text()
     assert re.findall(r"<style\b|\sstyle\s*=|javascript:", text, re.IGNORECASE) == []
     assert re.findall(r"<[^>]*\son[a-z]+\s*=", text, re.IGNORECASE) == []
     scripts = re.findall(r"<script\b([^>]*)>", text, re.IGNORECASE)
-    assert [attributes for attributes in scripts if "src=" not in attributes and 'type="application/json"' not in attributes] == []
-    assert re.findall(r"""(?:src|href)=["'](?:https?:)?//""", text) == []  # nothing from another host
+    assert [
+        attributes
+        for attributes in scripts
+        if "src=" not in attributes and 'type="application/json"' not in attributes
+    ] == []
+    assert (
+        re.findall(r"""(?:src|href)=["'](?:https?:)?//""", text) == []
+    )  # nothing from another host
     assert "|safe" not in text.replace(" ", "")

@@ -36,13 +36,19 @@ def training(images: Images, tmp_path: Path) -> Training:
 # ── table1 ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("settings", [{}, {"weight_decay": 0.1, "schedule": "inverse_root"}, {"momentum": 0.9}])
-def test_runs_side_by_side_change_the_loss_as_leaving_an_image_out_does(images, validation, tmp_path, settings) -> None:
+@pytest.mark.parametrize(
+    "settings", [{}, {"weight_decay": 0.1, "schedule": "inverse_root"}, {"momentum": 0.9}]
+)
+def test_runs_side_by_side_change_the_loss_as_leaving_an_image_out_does(
+    images, validation, tmp_path, settings
+) -> None:
     recipe = a_recipe(epochs=2, **settings)
     training = train(recipe, images, None, tmp_path / "run", device="cpu")
     truth = table1.leave_each_out(recipe, images, validation)
     for place in (0, 7, 23):
-        measured = leave_out(training, images, validation, np.array([place]), tmp_path / str(place)).measured_change
+        measured = leave_out(
+            training, images, validation, np.array([place]), tmp_path / str(place)
+        ).measured_change
         assert truth[place] == pytest.approx(measured, rel=2e-3, abs=2e-8)
     assert len(np.unique(truth)) == len(images)
 
@@ -61,7 +67,9 @@ def test_a_row_of_features_survives_as_two_rows_of_pixels() -> None:
             linear.bias.zero_()
             odds = network.module(x)
         assert odds[:, 0].tolist() == [0.0] * 20
-        assert odds[:, 1].numpy() == pytest.approx(features[:, column], abs=float(np.ptp(features[:, column])) * 2e-5 + 1e-6)
+        assert odds[:, 1].numpy() == pytest.approx(
+            features[:, column], abs=float(np.ptp(features[:, column])) * 2e-5 + 1e-6
+        )
 
 
 def test_features_are_standardised_by_the_training_rows_alone() -> None:
@@ -103,44 +111,76 @@ def test_as_many_labels_are_wrong_as_asked_and_the_others_are_left(kind: str, sh
 
 def test_low_values_find() -> None:
     wrong = np.array([True, False, True, False])
-    assert flips.found_by(np.array([-2.0, 0.0, -1.0, 1.0]), wrong) == {"roc": 1.0, "precision": 1.0, "at_flips": 1.0}
-    assert flips.found_by(np.array([-2.0, -1.0, 0.0, 1.0]), wrong) == pytest.approx({"roc": 0.75, "precision": 5 / 6, "at_flips": 0.5})
+    assert flips.found_by(np.array([-2.0, 0.0, -1.0, 1.0]), wrong) == {
+        "roc": 1.0,
+        "precision": 1.0,
+        "at_flips": 1.0,
+    }
+    assert flips.found_by(np.array([-2.0, -1.0, 0.0, 1.0]), wrong) == pytest.approx(
+        {"roc": 0.75, "precision": 5 / 6, "at_flips": 0.5}
+    )
 
 
 # ── curves ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_last_epoch_again_with_all_images_is_the_run_itself(training: Training, images: Images, validation: Images) -> None:
+def test_the_last_epoch_again_with_all_images_is_the_run_itself(
+    training: Training, images: Images, validation: Images
+) -> None:
     nothing = np.array([], dtype=np.int64)
-    assert curves.last_epoch_without(training, images, nothing, validation) == 100 - 100 * evaluate(training, validation)[0]
+    assert (
+        curves.last_epoch_without(training, images, nothing, validation)
+        == 100 - 100 * evaluate(training, validation)[0]
+    )
     errors = curves.errors_without(training, images, nothing, validation)
     assert errors["last"] == errors["all"]
 
 
-def test_the_last_epoch_of_a_run_of_one_epoch_is_all_of_it(images: Images, validation: Images, tmp_path: Path) -> None:
+def test_the_last_epoch_of_a_run_of_one_epoch_is_all_of_it(
+    images: Images, validation: Images, tmp_path: Path
+) -> None:
     training = train(a_recipe(epochs=1, batch_size=2), images, None, tmp_path, device="cpu")
     removed = np.flatnonzero(images.labels == 0)
     errors = curves.errors_without(training, images, removed, validation)
     assert errors["last"] == errors["all"]
-    assert errors["last"] != curves.last_epoch_without(training, images, np.array([], dtype=np.int64), validation)
+    assert errors["last"] != curves.last_epoch_without(
+        training, images, np.array([], dtype=np.int64), validation
+    )
 
 
 def test_a_change_is_against_removing_nothing_of_the_same_seed() -> None:
-    found = [{"margin": {0: dict.fromkeys(curves.WAYS, base), 10: dict.fromkeys(curves.WAYS, base - 1.0)}} for base in (4.0, 8.0)]
+    found = [
+        {
+            "margin": {
+                0: dict.fromkeys(curves.WAYS, base),
+                10: dict.fromkeys(curves.WAYS, base - 1.0),
+            }
+        }
+        for base in (4.0, 8.0)
+    ]
     mean, change, half = curves.summary(found, [10])["fresh"]["margin"][10]
     assert (mean, change, half) == (5.0, -1.0, 0.0)
 
 
 def test_the_picture_has_a_line_a_ranking_and_a_panel_a_way(tmp_path: Path) -> None:
     lines = {"margin": [(0, 5.0, 0.0), (10, 4.5, 0.5)], "a < b": [(0, 5.0, 0.0), (10, 6.0, 0.0)]}
-    _picture.curves(tmp_path / "new" / "curves.svg", {"last": lines, "all": lines}, "removed", "error")
+    _picture.curves(
+        tmp_path / "new" / "curves.svg", {"last": lines, "all": lines}, "removed", "error"
+    )
     picture = ElementTree.parse(tmp_path / "new" / "curves.svg").getroot()
     drawn = picture.findall(".//{http://www.w3.org/2000/svg}polyline")
     assert len(drawn) == 4
     # The axis goes from 4, the end of the only interval, to 6. (0, 5) is at the left in the middle, (10, 6) at the right and highest.
-    assert drawn[0].get("points") == f"0.0,{_picture.HEIGHT / 2:.1f} {_picture.WIDTH:.1f},{_picture.HEIGHT * 0.75:.1f}"
+    assert (
+        drawn[0].get("points")
+        == f"0.0,{_picture.HEIGHT / 2:.1f} {_picture.WIDTH:.1f},{_picture.HEIGHT * 0.75:.1f}"
+    )
     assert drawn[1].get("points") == f"0.0,{_picture.HEIGHT / 2:.1f} {_picture.WIDTH:.1f},0.0"
-    bars = [path.get("d") for path in picture.iter("{http://www.w3.org/2000/svg}path") if path.get("stroke-opacity")]
+    bars = [
+        path.get("d")
+        for path in picture.iter("{http://www.w3.org/2000/svg}path")
+        if path.get("stroke-opacity")
+    ]
     assert bars[0].endswith(f" {_picture.HEIGHT / 2:.1f}V{_picture.HEIGHT:.1f}")
     assert bars[1] == ""
 
@@ -148,19 +188,33 @@ def test_the_picture_has_a_line_a_ranking_and_a_panel_a_way(tmp_path: Path) -> N
 # ── storage, and the published procedure ────────────────────────────────────────────────────────────────────────────
 
 
-def test_stores_keep_as_many_parameters_as_they_say_and_exact_ones_score_alike(images: Images, validation: Images, tmp_path: Path) -> None:
+def test_stores_keep_as_many_parameters_as_they_say_and_exact_ones_score_alike(
+    images: Images, validation: Images, tmp_path: Path
+) -> None:
     recipe = a_recipe(epochs=2)
-    found = {store: storage.one_store(store, recipe, images, validation, tmp_path / store) for store in storage.STORES}
+    found = {
+        store: storage.one_store(store, recipe, images, validation, tmp_path / store)
+        for store in storage.STORES
+    }
     size = 4 * build(recipe)[0].size
     kept = {store: figures["parameter_bytes"] / size for store, (figures, _) in found.items()}
     # Three steps an epoch; a file's head and checks are a few parts in a thousand.
-    assert kept == pytest.approx({"every_step": 2 * 3 + 3, "epoch_starts": 3, "recipe": 0, "final_params": 1}, rel=0.05)
+    assert kept == pytest.approx(
+        {"every_step": 2 * 3 + 3, "epoch_starts": 3, "recipe": 0, "final_params": 1}, rel=0.05
+    )
     for span in storage.SPANS:
-        assert all(np.array_equal(found[store][1][span], found["every_step"][1][span]) for store in storage.EXACT)
-    assert not np.array_equal(found["final_params"][1]["last_epoch"], found["every_step"][1]["last_epoch"])
+        assert all(
+            np.array_equal(found[store][1][span], found["every_step"][1][span])
+            for store in storage.EXACT
+        )
+    assert not np.array_equal(
+        found["final_params"][1]["last_epoch"], found["every_step"][1]["last_epoch"]
+    )
 
 
-def test_the_loop_over_single_images_gives_the_same_influence(images: Images, validation: Images, tmp_path: Path) -> None:
+def test_the_loop_over_single_images_gives_the_same_influence(
+    images: Images, validation: Images, tmp_path: Path
+) -> None:
     training = train(a_recipe(epochs=2), images, None, tmp_path, store="every_step", device="cpu")
     looped = published_speed.published(training, images, validation)
     fused = score(training, images, validation, "sgd_influence", span="last_epoch").values
@@ -170,12 +224,15 @@ def test_the_loop_over_single_images_gives_the_same_influence(images: Images, va
 # ── reading, and writing down ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_adult_becomes_numbers_and_a_column_for_each_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adult_becomes_numbers_and_a_column_for_each_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     line = "{age}, {work}, 100, 9th, 5, Divorced, Sales, Wife, White, Female, 0, 0, 40, {country}, {income}\n"
     (tmp_path / "adult").mkdir()
     parts = {
         "training": line.format(age=30, work="Private", country="Cuba", income="<=50K"),
-        "test": "|1x3 Cross validator\n" + line.format(age=40, work="?", country="Mexico", income=">50K."),
+        "test": "|1x3 Cross validator\n"
+        + line.format(age=40, work="?", country="Mexico", income=">50K."),
     }
     for name, text in parts.items():
         (tmp_path / "adult" / f"adult-{name}.csv.gz").write_bytes(gzip.compress(text.encode()))
@@ -188,22 +245,33 @@ def test_adult_becomes_numbers_and_a_column_for_each_word(tmp_path: Path, monkey
     assert set(features[:, 6:].sum(1)) == {8.0}
 
 
-def test_training_validation_and_test_images_of_mnist_are_different_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_validation_and_test_images_of_mnist_are_different_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mnist").mkdir()
     for part, count in (("train", 60_000), ("t10k", 10_000)):
-        for kind, head, body in (("images-idx3", 16, np.zeros(count * 784, np.uint8)), ("labels-idx1", 8, np.arange(count) % 10)):
+        for kind, head, body in (
+            ("images-idx3", 16, np.zeros(count * 784, np.uint8)),
+            ("labels-idx1", 8, np.arange(count) % 10),
+        ):
             content = bytes(head) + body.astype(np.uint8).tobytes()
             (tmp_path / "mnist" / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(content, 1))
     monkeypatch.setenv("WINNOW_REAL_DATA", str(tmp_path))
     parts = _data.subset("mnist", {"train": 50, "validation": 30, "test": 20}, seed=1)
-    assert {name: len(part) for name, part in parts.items()} == {"train": 50, "validation": 30, "test": 20}
+    assert {name: len(part) for name, part in parts.items()} == {
+        "train": 50,
+        "validation": 30,
+        "test": 20,
+    }
     ids = np.concatenate([part.ids for part in parts.values()])
     assert len(np.unique(ids)) == 100
     assert np.array_equal(parts["train"].labels, parts["train"].ids % 10)
     assert np.array_equal(parts["test"].labels, (parts["test"].ids - 100_000) % 10)
 
 
-def test_without_real_data_a_benchmark_ends_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_real_data_a_benchmark_ends_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WINNOW_REAL_DATA", str(tmp_path / "none"))
     with pytest.raises(SystemExit, match="Set WINNOW_REAL_DATA"):
         _data.mnist()
@@ -225,7 +293,12 @@ def test_figures_are_one_json_object_in_the_last_line(capsys: pytest.CaptureFixt
 
 def test_every_benchmark_is_run_by_make_or_named_as_left_out() -> None:
     text = (ROOT / "Makefile").read_text()
-    lists = {name: re.search(rf"^{name}_BENCHMARKS := (.*)$", text, re.MULTILINE)[1].split() for name in ("SMALL", "LARGE")}
-    assert sorted([*lists["SMALL"], *lists["LARGE"]]) == sorted(path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py"))
+    lists = {
+        name: re.search(rf"^{name}_BENCHMARKS := (.*)$", text, re.MULTILINE)[1].split()
+        for name in ("SMALL", "LARGE")
+    }
+    assert sorted([*lists["SMALL"], *lists["LARGE"]]) == sorted(
+        path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py")
+    )
     help_line = re.search(r"^bench: .*## .* Left out: (.*)$", text, re.MULTILINE)[1]
     assert help_line.split() == lists["LARGE"]

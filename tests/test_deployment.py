@@ -58,7 +58,10 @@ def lineage(stages: dict[str, Stage], name: str) -> list[Stage]:
     """The stage, and those it is made from or copies from."""
     stage = stages[name]
     sources = [stage.base, *re.findall(r"--from=(\S+)", " ".join(stage.all("COPY")))]
-    return [stage, *(one for source in sources if source in stages for one in lineage(stages, source))]
+    return [
+        stage,
+        *(one for source in sources if source in stages for one in lineage(stages, source)),
+    ]
 
 
 def is_a_command(words: list[str]) -> bool:
@@ -66,7 +69,9 @@ def is_a_command(words: list[str]) -> bool:
     command: Any = typer.main.get_command(app)
     for word in words[1:]:
         if word.startswith("--"):
-            assert any(word in parameter.opts for parameter in command.params), f"{' '.join(words)}: no option {word}"
+            assert any(word in parameter.opts for parameter in command.params), (
+                f"{' '.join(words)}: no option {word}"
+            )
         else:
             assert word in command.commands, f"winnow has no command {word}"
             command = command.commands[word]
@@ -76,7 +81,9 @@ def is_a_command(words: list[str]) -> bool:
 # ── Dockerfile ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_there_is_an_image_for_the_web_and_for_workers_with_and_without_a_gpu(stages: dict[str, Stage]) -> None:
+def test_there_is_an_image_for_the_web_and_for_workers_with_and_without_a_gpu(
+    stages: dict[str, Stage],
+) -> None:
     assert {"web", "worker", "worker-gpu"} <= set(stages)
     assert list(stages)[-1] == "web"  # what a plain `docker build .` makes
 
@@ -96,7 +103,10 @@ def test_the_webs_image_never_installs_the_workers_extra(stages: dict[str, Stage
     web = " ".join(rest for stage in lineage(stages, "web") for _, rest in stage.lines)
     assert "[worker]" not in web
     assert "torch" not in web
-    assert "COPY worker" not in (ROOT / "Dockerfile").read_text().split("AS web-code")[1].split("FROM")[0]
+    assert (
+        "COPY worker"
+        not in (ROOT / "Dockerfile").read_text().split("AS web-code")[1].split("FROM")[0]
+    )
 
 
 @pytest.mark.parametrize("image", ["worker", "worker-gpu"])
@@ -109,7 +119,9 @@ def test_a_workers_image_installs_the_workers_extra(stages: dict[str, Stage], im
 
 
 def test_every_package_is_pinned_by_the_constraints(stages: dict[str, Stage]) -> None:
-    installs = [rest for stage in stages.values() for rest in stage.all("RUN") if "pip install" in rest]
+    installs = [
+        rest for stage in stages.values() for rest in stage.all("RUN") if "pip install" in rest
+    ]
     assert len(installs) >= 6
     assert all("--constraint constraints.txt" in rest or "--no-deps" in rest for rest in installs)
 
@@ -117,11 +129,15 @@ def test_every_package_is_pinned_by_the_constraints(stages: dict[str, Stage]) ->
 def test_the_base_image_is_the_python_that_ci_runs_and_a_slim_one(stages: dict[str, Stage]) -> None:
     text = (ROOT / "Dockerfile").read_text()
     assert re.search(r"^ARG PYTHON=3\.\d+-slim-bookworm$", text, re.MULTILINE)
-    assert {stage.base for stage in stages.values() if stage.base not in stages} == {"python:${PYTHON}"}
+    assert {stage.base for stage in stages.values() if stage.base not in stages} == {
+        "python:${PYTHON}"
+    }
 
 
 @pytest.mark.parametrize("image", ["web", "worker", "worker-gpu"])
-def test_the_images_start_and_check_themselves_with_commands_that_exist(stages: dict[str, Stage], image: str) -> None:
+def test_the_images_start_and_check_themselves_with_commands_that_exist(
+    stages: dict[str, Stage], image: str
+) -> None:
     (start,) = stages[image].all("CMD")
     assert is_a_command(json.loads(start))
     (health,) = stages[image].all("HEALTHCHECK")
@@ -129,11 +145,23 @@ def test_the_images_start_and_check_themselves_with_commands_that_exist(stages: 
 
 
 def test_what_the_dockerfile_copies_exists_and_reaches_the_build(stages: dict[str, Stage]) -> None:
-    copied = {name for stage in stages.values() for rest in stage.all("COPY") if "--from" not in rest for name in rest.split()[:-1]}
-    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {
+        name
+        for stage in stages.values()
+        for rest in stage.all("COPY")
+        if "--from" not in rest
+        for name in rest.split()[:-1]
+    }
+    sent = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
     assert copied == sent
     assert all((ROOT / name).exists() for name in copied)
-    assert "*" in (ROOT / ".dockerignore").read_text().splitlines()  # nothing else does: no .git, no .env, no state
+    assert (
+        "*" in (ROOT / ".dockerignore").read_text().splitlines()
+    )  # nothing else does: no .git, no .env, no state
 
 
 # Hides packages as if they were not installed, then loads all that the web and its commands may load.
@@ -158,9 +186,19 @@ def test_the_web_needs_no_package_that_its_image_lacks(tmp_path: Path) -> None:
     """What the web and its commands load belongs to pyproject's own dependencies and theirs: neither the worker's nor a test's."""
     brought = brought_by(WEB) | {"winnow"}
     homes = importlib.metadata.packages_distributions()
-    hidden = [module for module, names in homes.items() if not {canonicalize_name(name) for name in names} & brought]
+    hidden = [
+        module
+        for module, names in homes.items()
+        if not {canonicalize_name(name) for name in names} & brought
+    ]
     assert {"torch", "numpy", "pytest"} <= set(hidden)
-    command = [sys.executable, "-c", AS_IN_THE_IMAGE, json.dumps([*hidden, "worker"]), str(tmp_path)]
+    command = [
+        sys.executable,
+        "-c",
+        AS_IN_THE_IMAGE,
+        json.dumps([*hidden, "worker"]),
+        str(tmp_path),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout == "all there\n", done.stderr
 
@@ -178,8 +216,14 @@ def test_the_services_are_those_that_the_readme_promises(compose: dict[str, Any]
     assert "gpu" in device["capabilities"]
 
 
-def test_only_the_webs_port_is_published_and_only_to_this_machine_unless_told_otherwise(compose: dict[str, Any]) -> None:
-    published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
+def test_only_the_webs_port_is_published_and_only_to_this_machine_unless_told_otherwise(
+    compose: dict[str, Any],
+) -> None:
+    published = {
+        name: service["ports"]
+        for name, service in compose["services"].items()
+        if "ports" in service
+    }
     assert published == {"web": ["${WEB_ADDRESS:-127.0.0.1}:${WEB_PORT:-8000}:8000"]}
     assert all(service.get("network_mode") is None for service in compose["services"].values())
 
@@ -187,23 +231,40 @@ def test_only_the_webs_port_is_published_and_only_to_this_machine_unless_told_ot
 def test_nothing_but_the_web_reaches_the_world(compose: dict[str, Any]) -> None:
     assert compose["networks"]["inside"] == {"internal": True}
     assert compose["services"]["web"]["networks"] == ["inside", "outside"]
-    assert all(service["networks"] == ["inside"] for name, service in compose["services"].items() if name != "web")
+    assert all(
+        service["networks"] == ["inside"]
+        for name, service in compose["services"].items()
+        if name != "web"
+    )
 
 
-def test_every_secret_is_required_with_a_sentence_and_none_has_a_default(compose: dict[str, Any]) -> None:
+def test_every_secret_is_required_with_a_sentence_and_none_has_a_default(
+    compose: dict[str, Any],
+) -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     required = REQUIRED.findall(text)
-    assert {name for name, _ in required} == {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "WINNOW_SECRET_KEY"}
+    assert {name for name, _ in required} == {
+        "POSTGRES_PASSWORD",
+        "REDIS_PASSWORD",
+        "WINNOW_SECRET_KEY",
+    }
     assert all(sentence.startswith(f"Set {name} in .env") for name, sentence in required)
     optional = set(re.findall(r"\$\{(\w+)", text)) - {name for name, _ in required}
     assert not [name for name in optional if re.search("SECRET|PASSWORD|TOKEN|KEY", name)]
 
 
-def test_the_example_names_every_variable_of_the_compose_file_and_no_secret(compose: dict[str, Any]) -> None:
+def test_the_example_names_every_variable_of_the_compose_file_and_no_secret(
+    compose: dict[str, Any],
+) -> None:
     used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
-    example = dict(re.findall(r"^#? ?([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    example = dict(
+        re.findall(r"^#? ?([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    )
     assert used <= set(example)
-    assert all(example[name] == "" for name, _ in REQUIRED.findall((ROOT / "docker-compose.yml").read_text()))
+    assert all(
+        example[name] == ""
+        for name, _ in REQUIRED.findall((ROOT / "docker-compose.yml").read_text())
+    )
     known = {f"WINNOW_{name.upper()}" for name in Settings.model_fields}
     assert {name for name in example if name.startswith("WINNOW_")} <= known
 
@@ -233,7 +294,9 @@ def test_every_server_has_a_health_check(compose: dict[str, Any]) -> None:
             assert is_a_command(words)
 
 
-def test_what_depends_waits_until_servers_are_healthy_and_the_schema_is_there(compose: dict[str, Any]) -> None:
+def test_what_depends_waits_until_servers_are_healthy_and_the_schema_is_there(
+    compose: dict[str, Any],
+) -> None:
     for name in ("web", "worker", "worker-gpu"):
         assert compose["services"][name]["depends_on"] == {
             "postgres": {"condition": "service_healthy"},
@@ -256,8 +319,13 @@ def test_state_lies_in_named_volumes(compose: dict[str, Any]) -> None:
 def test_the_addresses_of_the_servers_are_those_of_the_services(compose: dict[str, Any]) -> None:
     environment = compose["services"]["web"]["environment"]
     filled = {name: REQUIRED.sub("secret", value) for name, value in environment.items()}
-    assert filled["WINNOW_DATABASE_URL"] == "postgresql+psycopg://winnow:secret@postgres:5432/winnow"
+    assert (
+        filled["WINNOW_DATABASE_URL"] == "postgresql+psycopg://winnow:secret@postgres:5432/winnow"
+    )
     assert filled["WINNOW_BROKER_URL"] == "redis://:secret@redis:6379/0"
     postgres = compose["services"]["postgres"]["environment"]
     assert (postgres["POSTGRES_USER"], postgres["POSTGRES_DB"]) == ("winnow", "winnow")
-    assert all("build" in service or re.fullmatch(r"[a-z]+:[\w.]+-bookworm", service["image"]) for service in compose["services"].values())
+    assert all(
+        "build" in service or re.fullmatch(r"[a-z]+:[\w.]+-bookworm", service["image"])
+        for service in compose["services"].values()
+    )

@@ -52,7 +52,11 @@ NUMBERS = {
     "random_difference": 0.0,
     "random_ci95": [-0.1, 0.1],
 }
-JUDGEMENTS = {"improved": "better", "no_measurable_change": "no_measurable_change", "worse": "worse"}
+JUDGEMENTS = {
+    "improved": "better",
+    "no_measurable_change": "no_measurable_change",
+    "worse": "worse",
+}
 
 
 @dataclass
@@ -69,12 +73,33 @@ class World:
 def a_world(session: Session, storage: Storage, owner: User, reviewer: User) -> World:
     """Everything; needs a database without other rows than the two people."""
     world = World()
-    data_set = a_data_set(session, storage, name=SCRIPT[:200], class_names=HOSTILE, per_class=12, side=28, channels=3, planted=4)
-    data_set.report = {"split_words": SCRIPT, "conflicting_duplicates": 2, "notes": [SCRIPT], "duplicates_across_splits": 1}
+    data_set = a_data_set(
+        session,
+        storage,
+        name=SCRIPT[:200],
+        class_names=HOSTILE,
+        per_class=12,
+        side=28,
+        channels=3,
+        planted=4,
+    )
+    data_set.report = {
+        "split_words": SCRIPT,
+        "conflicting_duplicates": 2,
+        "notes": [SCRIPT],
+        "duplicates_across_splits": 1,
+    }
     data_set.refused_count, data_set.duplicate_count = 30, 3
-    session.add_all(Refusal(data_set_id=data_set.id, path=f"{number} {SCRIPT}", reason=SCRIPT) for number in range(30))
+    session.add_all(
+        Refusal(data_set_id=data_set.id, path=f"{number} {SCRIPT}", reason=SCRIPT)
+        for number in range(30)
+    )
     world.add("data_set_id", data_set.id)
-    for number in (1, 2, 11):  # of its versions: as imported, one with changes, and one that is not there
+    for number in (
+        1,
+        2,
+        11,
+    ):  # of its versions: as imported, one with changes, and one that is not there
         world.add("number", number)
     first = session.scalars(select(Image).where(Image.data_set_id == data_set.id)).first()
     assert first is not None
@@ -95,7 +120,12 @@ def job_in(session: Session, state: str, **values: Any) -> Job:
     """A job in that state, as a worker would have left it."""
     shared: dict[str, Any] = {"state": state, "title": f"Do {SCRIPT}", "progress_message": SCRIPT}
     if state in ("running", "done", "failed"):
-        shared |= {"started_at": now() - timedelta(minutes=5), "attempts": 2, "progress_done": 25, "progress_total": 100}
+        shared |= {
+            "started_at": now() - timedelta(minutes=5),
+            "attempts": 2,
+            "progress_done": 25,
+            "progress_total": 100,
+        }
     if state == "running":
         shared |= {"claim": "machine:1:x", "heartbeat_at": now(), "seconds_left": 125.0}
     if state in ("done", "failed", "cancelled"):
@@ -112,11 +142,20 @@ def job_in(session: Session, state: str, **values: Any) -> Job:
 
 def _imports(session: Session, world: World) -> None:
     for state in STATES:
-        data_set = DataSet(name=f"{state} {SCRIPT}"[:200], state="failed" if state == "failed" else "importing", source={"kind": "sample"})
+        data_set = DataSet(
+            name=f"{state} {SCRIPT}"[:200],
+            state="failed" if state == "failed" else "importing",
+            source={"kind": "sample"},
+        )
         session.add(data_set)
         session.flush()
         world.add("data_set_id", data_set.id)
-        world.add("job_id", job_in(session, state, kind="import", subject_id=data_set.id, data_set_id=data_set.id).id)
+        world.add(
+            "job_id",
+            job_in(
+                session, state, kind="import", subject_id=data_set.id, data_set_id=data_set.id
+            ).id,
+        )
     gone = DataSet(name="=import is gone", state="failed", source={"kind": "sample"})
     session.add(gone)
     session.flush()
@@ -142,7 +181,14 @@ def an_epoch(session: Session, run: Run, epoch: int, validation: float | None = 
 def _runs(session: Session, world: World, data_set: DataSet) -> Run:
     for state in STATES:
         for epochs in (0, 2):
-            run = a_run(session, data_set, state="done" if state == "done" else "queued", network="mnist", mean=[0.5], note=SCRIPT)
+            run = a_run(
+                session,
+                data_set,
+                state="done" if state == "done" else "queued",
+                network="mnist",
+                mean=[0.5],
+                note=SCRIPT,
+            )
             job = job_in(session, state, kind="train", subject_id=run.id, data_set_id=data_set.id)
             run.job_id = job.id
             world.add("run_id", run.id)
@@ -156,7 +202,11 @@ def _runs(session: Session, world: World, data_set: DataSet) -> Run:
 
 
 def _last_done(session: Session, data_set: DataSet) -> Run:
-    found = session.scalars(select(Run).where(Run.data_set_id == data_set.id, Run.state == "done").order_by(Run.id.desc())).first()
+    found = session.scalars(
+        select(Run)
+        .where(Run.data_set_id == data_set.id, Run.state == "done")
+        .order_by(Run.id.desc())
+    ).first()
     assert found is not None
     return found
 
@@ -166,10 +216,15 @@ def _reviews(session: Session, world: World, run: Run, owner: User, reviewer: Us
         if state == "done":
             continue
         job = job_in(session, state, kind="score", subject_id=1, data_set_id=run.data_set_id)
-        scorings = [Scoring(run_id=run.id, job_id=job.id, method=method) for method in ("sgd_influence", "margin")]
+        scorings = [
+            Scoring(run_id=run.id, job_id=job.id, method=method)
+            for method in ("sgd_influence", "margin")
+        ]
         session.add_all(scorings)
         session.flush()
-        waiting = Review(data_set_id=run.data_set_id, version_id=run.version_id, run_id=run.id, job_id=job.id)
+        waiting = Review(
+            data_set_id=run.data_set_id, version_id=run.version_id, run_id=run.id, job_id=job.id
+        )
         waiting.accuracy_scoring_id, waiting.label_scoring_id = (scoring.id for scoring in scorings)
         session.add(waiting)
         session.flush()
@@ -183,9 +238,20 @@ def _reviews(session: Session, world: World, run: Run, owner: User, reviewer: Us
     harm = session.get_one(Scoring, review.accuracy_scoring_id)
     harm.exact, harm.report = (
         False,
-        {"seconds": 0.4, "adjoint_growth": 12_345.6, "finite_difference_error": 1e-6, "top_group": 1, "predicted_change": -0.01},
+        {
+            "seconds": 0.4,
+            "adjoint_growth": 12_345.6,
+            "finite_difference_error": 1e-6,
+            "top_group": 1,
+            "predicted_change": -0.01,
+        },
     )
-    harm.report |= {"measured_change": 0.02, "stored_bytes": 10, "span": "last_epoch", "damping": None}
+    harm.report |= {
+        "measured_change": 0.02,
+        "stored_bytes": 10,
+        "span": "last_epoch",
+        "damping": None,
+    }
     world.add("review_id", review.id)
     _decide(session, review, owner, reviewer)
     bare = a_review(session, run, seed=1)
@@ -196,10 +262,24 @@ def _reviews(session: Session, world: World, run: Run, owner: User, reviewer: Us
 
 def _explanations(session: Session, world: World, review: Review) -> None:
     """One that is ready, one that says nothing, and one that somebody waits for."""
-    suggested = session.scalars(select(Suggestion.image_id).where(Suggestion.review_id == review.id).order_by(Suggestion.position)).all()
-    validation = session.scalars(select(Image.id).where(Image.data_set_id == review.data_set_id, Image.split == "validation")).all()
-    for image_id, state, ids in zip(suggested, ("done", "done", "asked"), (validation, [], []), strict=False):
-        made = Explanation(review_id=review.id, image_id=image_id, state=state, worse=list(ids[:4]), better=list(ids[4:6]))
+    suggested = session.scalars(
+        select(Suggestion.image_id)
+        .where(Suggestion.review_id == review.id)
+        .order_by(Suggestion.position)
+    ).all()
+    validation = session.scalars(
+        select(Image.id).where(Image.data_set_id == review.data_set_id, Image.split == "validation")
+    ).all()
+    for image_id, state, ids in zip(
+        suggested, ("done", "done", "asked"), (validation, [], []), strict=False
+    ):
+        made = Explanation(
+            review_id=review.id,
+            image_id=image_id,
+            state=state,
+            worse=list(ids[:4]),
+            better=list(ids[4:6]),
+        )
         session.add(made)
         world.add("image_id", image_id)
     session.flush()
@@ -207,18 +287,29 @@ def _explanations(session: Session, world: World, review: Review) -> None:
 
 def _average(session: Session, world: World, run: Run) -> None:
     """A review that waits for its members: one scored, the others' trainings in every state."""
-    waiting = Review(data_set_id=run.data_set_id, version_id=run.version_id, run_id=run.id, method="outlier")
+    waiting = Review(
+        data_set_id=run.data_set_id, version_id=run.version_id, run_id=run.id, method="outlier"
+    )
     session.add(waiting)
     session.flush()
     world.add("review_id", waiting.id)
     session.add(Scoring(run_id=run.id, review_id=waiting.id, method="outlier", state="done"))
     for number, state in enumerate(STATES, start=1):
-        repeat = a_run(session, session.get_one(DataSet, run.data_set_id), state="done" if state == "done" else "queued", seed=number)
+        repeat = a_run(
+            session,
+            session.get_one(DataSet, run.data_set_id),
+            state="done" if state == "done" else "queued",
+            seed=number,
+        )
         repeat.repeats_run_id = run.id
-        repeat.job_id = job_in(session, state, kind="train", subject_id=repeat.id, data_set_id=run.data_set_id).id
+        repeat.job_id = job_in(
+            session, state, kind="train", subject_id=repeat.id, data_set_id=run.data_set_id
+        ).id
         part = Scoring(run_id=repeat.id, review_id=waiting.id, method="outlier")
         if state == "done":
-            part.job_id = job_in(session, "running", kind="member", subject_id=repeat.id, data_set_id=run.data_set_id).id
+            part.job_id = job_in(
+                session, "running", kind="member", subject_id=repeat.id, data_set_id=run.data_set_id
+            ).id
             world.add("job_id", part.job_id)
         session.add(part)
         world.add("run_id", repeat.id)
@@ -227,14 +318,31 @@ def _average(session: Session, world: World, run: Run) -> None:
 
 def _decide(session: Session, review: Review, owner: User, reviewer: User) -> None:
     """Some of every action, by both, and one by somebody who has left."""
-    rows = session.scalars(select(Suggestion).where(Suggestion.review_id == review.id).order_by(Suggestion.position)).all()
-    for place, (row, action) in enumerate(zip(rows, ("remove", "keep", "relabel", "unsure") * 15, strict=False)):
+    rows = session.scalars(
+        select(Suggestion).where(Suggestion.review_id == review.id).order_by(Suggestion.position)
+    ).all()
+    for place, (row, action) in enumerate(
+        zip(rows, ("remove", "keep", "relabel", "unsure") * 15, strict=False)
+    ):
         by = (owner.id, reviewer.id, None)[place % 3]
         label = 0 if action == "relabel" else None
-        made = Decision(review_id=review.id, image_id=row.image_id, user_id=by, client_key=f"{place}", action=action, label=label)
+        made = Decision(
+            review_id=review.id,
+            image_id=row.image_id,
+            user_id=by,
+            client_key=f"{place}",
+            action=action,
+            label=label,
+        )
         session.add(made)
         session.flush()
-        row.decision, row.decision_label, row.decision_id, row.decided_by, row.decided_at = action, label, made.id, by, now()
+        row.decision, row.decision_label, row.decision_id, row.decided_by, row.decided_at = (
+            action,
+            label,
+            made.id,
+            by,
+            now(),
+        )
         review.last_change = row.change = place + 1
 
 
@@ -253,8 +361,21 @@ def a_verdict(judgement: str, image: Image) -> dict[str, Any]:
         "found": 3,
         "test_images": 27,
         "same_seed": {**block, "judgement": "no_measurable_change"},
-        "fresh_seeds": {**block, "seeds": [4], "runs": [{"seed": 4, "arm": "cleaned", "accuracy": 0.9, "loss": 0.1}]},
-        "per_class": [{"label": 0, "images": 3, "before": 0.8, "cleaned": None, "random": 0.8, "difference": -0.0}],
+        "fresh_seeds": {
+            **block,
+            "seeds": [4],
+            "runs": [{"seed": 4, "arm": "cleaned", "accuracy": 0.9, "loss": 0.1}],
+        },
+        "per_class": [
+            {
+                "label": 0,
+                "images": 3,
+                "before": 0.8,
+                "cleaned": None,
+                "random": 0.8,
+                "difference": -0.0,
+            }
+        ],
         "changed": [image.id],
         "became_right": 1,
         "became_wrong": 0,
@@ -266,21 +387,41 @@ def a_verdict(judgement: str, image: Image) -> dict[str, Any]:
 
 
 def _cleansings(session: Session, world: World, review: Review) -> None:
-    test = session.scalars(select(Image).where(Image.data_set_id == review.data_set_id, Image.split == "test")).first()
+    test = session.scalars(
+        select(Image).where(Image.data_set_id == review.data_set_id, Image.split == "test")
+    ).first()
     assert test is not None
-    kinds: list[tuple[str, str, str | None]] = [("queued", state, None) for state in STATES if state != "done"]
+    kinds: list[tuple[str, str, str | None]] = [
+        ("queued", state, None) for state in STATES if state != "done"
+    ]
     kinds += [("measured", "done", judgement) for judgement in JUDGEMENTS]
     kinds += [("rolled_back", "done", "worse"), ("accepted", "done", "improved")]
     for number, (state, job_state, judgement) in enumerate(kinds, start=2):
-        version = Version(data_set_id=review.data_set_id, parent_id=review.version_id, number=number, state="proposed", note=SCRIPT)
+        version = Version(
+            data_set_id=review.data_set_id,
+            parent_id=review.version_id,
+            number=number,
+            state="proposed",
+            note=SCRIPT,
+        )
         session.add(version)
         session.flush()
         session.add(VersionChange(version_id=version.id, image_id=test.id, label=None))
-        job = job_in(session, job_state, kind="cleanse", subject_id=1, data_set_id=review.data_set_id)
-        cleansing = Cleansing(
-            data_set_id=review.data_set_id, review_id=review.id, run_id=review.run_id, parent_version_id=review.version_id
+        job = job_in(
+            session, job_state, kind="cleanse", subject_id=1, data_set_id=review.data_set_id
         )
-        cleansing.version_id, cleansing.job_id, cleansing.state, cleansing.fresh_seeds = version.id, job.id, state, [1, 2, 3]
+        cleansing = Cleansing(
+            data_set_id=review.data_set_id,
+            review_id=review.id,
+            run_id=review.run_id,
+            parent_version_id=review.version_id,
+        )
+        cleansing.version_id, cleansing.job_id, cleansing.state, cleansing.fresh_seeds = (
+            version.id,
+            job.id,
+            state,
+            [1, 2, 3],
+        )
         cleansing.verdict = a_verdict(judgement, test) if judgement else {}
         session.add(cleansing)
         session.flush()
@@ -297,10 +438,23 @@ def _cleansings(session: Session, world: World, review: Review) -> None:
 def _trainings(session: Session, world: World, cleansing: Cleansing) -> None:
     for protocol, seed in (("same_seed", 0), ("fresh_seeds", 1)):
         for arm in ("before", "cleaned", "random"):
-            run = Run(data_set_id=cleansing.data_set_id, version_id=cleansing.version_id, seed=seed, protocol=protocol, arm=arm)
-            run.cleansing_id, run.state = cleansing.id, "queued" if cleansing.state == "queued" else "done"
+            run = Run(
+                data_set_id=cleansing.data_set_id,
+                version_id=cleansing.version_id,
+                seed=seed,
+                protocol=protocol,
+                arm=arm,
+            )
+            run.cleansing_id, run.state = (
+                cleansing.id,
+                "queued" if cleansing.state == "queued" else "done",
+            )
             if run.state == "done":
-                run.test_accuracy, run.test_loss, run.report = 0.9, 0.1, {"seconds": 1.0, "images_left_out": []}
+                run.test_accuracy, run.test_loss, run.report = (
+                    0.9,
+                    0.1,
+                    {"seconds": 1.0, "images_left_out": []},
+                )
             session.add(run)
             session.flush()
             world.add("run_id", run.id)

@@ -19,7 +19,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Solo: the job runs in this very process, so nothing is forked after torch has started its threads.
 # Gossip, mingle and remote control are how workers talk to each other; ours talk through the job rows.
-ARGUMENTS = ["--pool=solo", f"--queues={QUEUE}", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO"]
+ARGUMENTS = [
+    "--pool=solo",
+    f"--queues={QUEUE}",
+    "--without-gossip",
+    "--without-mingle",
+    "--without-heartbeat",
+    "--loglevel=INFO",
+]
 
 
 def main() -> None:

@@ -32,7 +32,10 @@ def is_dead(claim: str) -> bool:
         return False
     try:
         process = psutil.Process(number)
-        return bool(process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - began) > START_TOLERANCE_SECONDS)
+        return bool(
+            process.status() == psutil.STATUS_ZOMBIE
+            or abs(process.create_time() - began) > START_TOLERANCE_SECONDS
+        )
     except psutil.NoSuchProcess:
         return True
 

@@ -25,12 +25,19 @@ class Heartbeat:
         self._claim = claim
         self._seconds = seconds
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"heartbeat of job {job_id}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name=f"heartbeat of job {job_id}", daemon=True
+        )
 
     def __enter__(self) -> None:
         self._thread.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
     def stop(self) -> None:
@@ -40,7 +47,12 @@ class Heartbeat:
     def write(self, session: Session, **values: Any) -> None:
         """Write to the job's row, as long as the claim holds, and note what the row says."""
         mine = (Job.id == self._job_id, Job.claim == self._claim, Job.state == "running")
-        statement = update(Job).where(*mine).values(heartbeat_at=now(), **values).returning(Job.cancel_requested)
+        statement = (
+            update(Job)
+            .where(*mine)
+            .values(heartbeat_at=now(), **values)
+            .returning(Job.cancel_requested)
+        )
         cancel_requested = session.scalar(statement)
         self.lost = cancel_requested is None
         self.cancel_requested = bool(cancel_requested)

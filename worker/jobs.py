@@ -38,7 +38,9 @@ PIPELINES = {
 PROGRESS_SECONDS = 0.25
 PACE_SECONDS = 1.0  # shorter measurements are no base for an estimate
 LOG_CHARACTERS = 8_000
-DISK_FULL = "The disk is full. Nothing that was there before is harmed. Make room, then press “Try again”."
+DISK_FULL = (
+    "The disk is full. Nothing that was there before is harmed. Make room, then press “Try again”."
+)
 UNEXPECTED = "Something unexpected went wrong ({kind}). Trying again may help; if it does not, please report it with the log."
 
 # Set when this process is asked to end: running jobs go back into the queue at their next progress call.
@@ -89,7 +91,12 @@ class JobContext:
         if clock - self._written < PROGRESS_SECONDS:
             return
         self._written = clock
-        self._write_progress(progress_done=done, progress_total=total, progress_message=message[:300], seconds_left=seconds_left)
+        self._write_progress(
+            progress_done=done,
+            progress_total=total,
+            progress_message=message[:300],
+            seconds_left=seconds_left,
+        )
         self._stop_if_asked()
 
     def log(self, message: str) -> None:
@@ -103,7 +110,14 @@ class JobContext:
         self.heartbeat.stop()  # it would only wait for this transaction
         with self.database.transaction() as session:
             # First, so that the row is locked until the results are in, and an attempt without its claim writes nothing at all.
-            _end(session, self, "done", "Done.", progress_done=Job.progress_total, progress_message="")
+            _end(
+                session,
+                self,
+                "done",
+                "Done.",
+                progress_done=Job.progress_total,
+                progress_message="",
+            )
             yield session
         self.finished = True
 
@@ -171,14 +185,26 @@ def claim(job_id: int, database: Database, max_attempts: int) -> Job | None:
             "heartbeat_at": now(),
             "error": None,
         }
-        job: Job | None = session.scalar(update(Job).where(*queued, Job.attempts < max_attempts).values(**started).returning(Job))
+        job: Job | None = session.scalar(
+            update(Job).where(*queued, Job.attempts < max_attempts).values(**started).returning(Job)
+        )
         if job is not None:
             again = f" (attempt {job.attempts} of {max_attempts})" if job.attempts > 1 else ""
             session.add(JobLogLine(job_id=job_id, message=f"Started{again}."))
             return job
         sentence = f"Given up after {max_attempts} attempts: the worker died each time. The worker's own output may say why."
-        given_up = {"state": "failed", "error": sentence, "finished_at": now(), "seconds_left": None}
-        if session.scalar(update(Job).where(*queued, Job.attempts >= max_attempts).values(**given_up).returning(Job.id)):
+        given_up = {
+            "state": "failed",
+            "error": sentence,
+            "finished_at": now(),
+            "seconds_left": None,
+        }
+        if session.scalar(
+            update(Job)
+            .where(*queued, Job.attempts >= max_attempts)
+            .values(**given_up)
+            .returning(Job.id)
+        ):
             session.add(JobLogLine(job_id=job_id, message=sentence))
         return None
 
@@ -262,7 +288,11 @@ def _interrupt(context: JobContext) -> None:
     with context.database.transaction() as session:
         mine = (Job.id == context.job_id, Job.claim == context.claim)
         for job_id, kind, state in session.execute(release_jobs(*mine)).all():
-            line = "Stopped with the worker; it goes on when a worker is there." if state == "queued" else "Cancelled."
+            line = (
+                "Stopped with the worker; it goes on when a worker is there."
+                if state == "queued"
+                else "Cancelled."
+            )
             session.add(JobLogLine(job_id=job_id, message=line))
             # Being stopped is no failure of the job's.
             session.execute(update(Job).where(Job.id == job_id).values(attempts=Job.attempts - 1))

@@ -19,7 +19,10 @@ def me(user: UserDep) -> Person:
 @router.get("/tokens", summary="List your API tokens")
 def list_tokens(session: SessionDep, user: UserDep) -> list[Token]:
     """Without their secrets: those are shown once, when a token is made."""
-    return [Token.model_validate(token, from_attributes=True) for token in service.list_tokens(session, user)]
+    return [
+        Token.model_validate(token, from_attributes=True)
+        for token in service.list_tokens(session, user)
+    ]
 
 
 @router.post("/tokens", status_code=201, summary="Make an API token")

@@ -36,10 +36,16 @@ def identify(request: Request, session: SessionDep) -> SignedIn:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     by_cookie = scheme.lower() != "bearer"
     secret = request.cookies.get(COOKIE, "") if by_cookie else token.strip()
-    found = service.authenticate(session, "session" if by_cookie else "api_token", secret) if secret else None
+    found = (
+        service.authenticate(session, "session" if by_cookie else "api_token", secret)
+        if secret
+        else None
+    )
     if found is None:
         message = (
-            "Please sign in." if by_cookie else f"This API token is not valid; make a new one in Winnow's folder: {winnow()} token create"
+            "Please sign in."
+            if by_cookie
+            else f"This API token is not valid; make a new one in Winnow's folder: {winnow()} token create"
         )
         raise Unauthenticated(message)
     user, credential = found
@@ -115,7 +121,9 @@ async def owner(who: Annotated[SignedIn, Depends(verify)]) -> User:
 def require_owner(who: SignedIn) -> User:
     """The same for those who have found out by themselves who asks."""
     if who.user.role != "owner":
-        raise Forbidden("Only an owner may do this. You can look at everything and decide in reviews.")
+        raise Forbidden(
+            "Only an owner may do this. You can look at everything and decide in reviews."
+        )
     return who.user
 
 

@@ -52,7 +52,9 @@ def open_link(request: Request, token: Annotated[str, Form()] = "") -> Response:
 
 def _sign_in(request: Request, token: str) -> Response:
     settings = request.app.state.settings
-    response = _secretive(RedirectResponse(own_path(request.cookies.get(COME_BACK, ""), "/datasets"), 303))
+    response = _secretive(
+        RedirectResponse(own_path(request.cookies.get(COME_BACK, ""), "/datasets"), 303)
+    )
     with request.app.state.database.transaction() as session:
         try:
             secret = service.sign_in(session, token, settings.session_days)
@@ -93,7 +95,9 @@ def account(request: Request, session: SessionDep, user: UserDep) -> HTMLRespons
 
 
 @router.post("/account/tokens")
-def create_token(request: Request, session: SessionDep, user: UserDep, name: Annotated[str, Form()] = "") -> HTMLResponse:
+def create_token(
+    request: Request, session: SessionDep, user: UserDep, name: Annotated[str, Form()] = ""
+) -> HTMLResponse:
     """Make a token and show its secret, once."""
     secret = service.create_token(session, user, name)
     return page(request, "account.html", tokens=service.list_tokens(session, user), secret=secret)

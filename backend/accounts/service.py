@@ -95,7 +95,9 @@ def sign_in(session: Session, link_secret: str, session_days: int) -> str:
     if user_id is None:
         raise Unauthenticated(USED_LINK)
     _forget_old(session)
-    return _issue(session, session.get_one(User, user_id), "session", "", timedelta(days=session_days))
+    return _issue(
+        session, session.get_one(User, user_id), "session", "", timedelta(days=session_days)
+    )
 
 
 def sign_out(session: Session, credential_id: int) -> None:
@@ -117,7 +119,11 @@ def authenticate(session: Session, kind: str, secret: str) -> tuple[User, Creden
 def _issue(session: Session, user: User, kind: str, name: str, lifetime: timedelta | None) -> str:
     secret = secrets.token_urlsafe(32)
     expires_at = now() + lifetime if lifetime else None
-    session.add(Credential(user_id=user.id, kind=kind, name=name, secret_hash=_hash(secret), expires_at=expires_at))
+    session.add(
+        Credential(
+            user_id=user.id, kind=kind, name=name, secret_hash=_hash(secret), expires_at=expires_at
+        )
+    )
     session.flush()
     return secret
 

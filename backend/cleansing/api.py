@@ -16,18 +16,28 @@ from backend.review import service as reviews
 router = APIRouter(tags=["cleansing"])
 After = Annotated[int, Query(ge=0, description="Cursor: `next` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most items of the page.")]
-Kind = Annotated[changed.Became | None, Query(description="Only those that became right, that became wrong, or that stayed wrong.")]
+Kind = Annotated[
+    changed.Became | None,
+    Query(description="Only those that became right, that became wrong, or that stayed wrong."),
+]
 
 
 @router.get("/reviews/{review_id}/dry-run", summary="Dry run")
-def dry_run(review_id: int, session: SessionDep, user: UserDep, floor: Annotated[int | None, Query(ge=0)] = None) -> schemas.DryRunOut:
+def dry_run(
+    review_id: int,
+    session: SessionDep,
+    user: UserDep,
+    floor: Annotated[int | None, Query(ge=0)] = None,
+) -> schemas.DryRunOut:
     """What the review's decisions would do to each class. Nothing is changed."""
     review = reviews.get(session, user, review_id)
     return schemas.DryRunOut.model_validate(service.dry_run(session, user, review, floor))
 
 
 @router.post("/reviews/{review_id}/cleansings", status_code=202, summary="Clean and retrain")
-def start(review_id: int, session: SessionDep, user: OwnerDep, body: schemas.CleansingIn | None = None) -> schemas.CleansingOut:
+def start(
+    review_id: int, session: SessionDep, user: OwnerDep, body: schemas.CleansingIn | None = None
+) -> schemas.CleansingOut:
     """Make a new version from the decisions and measure it. 422 where the dry run refuses."""
     asked = body or schemas.CleansingIn()
     review = reviews.get(session, user, review_id)
@@ -42,13 +52,28 @@ def show(cleansing_id: int, session: SessionDep, user: UserDep) -> schemas.Clean
 
 @router.get("/cleansings/{cleansing_id}/changed", summary="Test images seen otherwise")
 def list_changed(
-    cleansing_id: int, session: SessionDep, user: UserDep, became: Kind = None, after: After = 0, limit: Limit = 100
+    cleansing_id: int,
+    session: SessionDep,
+    user: UserDep,
+    became: Kind = None,
+    after: After = 0,
+    limit: Limit = 100,
 ) -> schemas.ChangedPage:
     """The test images whose prediction changed when the same training was repeated on the cleaned version. 409 before the verdict."""
     cleansing = service.get(session, user, cleansing_id)
     data_set = datasets.get(session, user, cleansing.data_set_id)
-    found, following = changed.page(session, data_set, service.verdict(session, cleansing), kind=became, after=after, limit=limit)
-    return schemas.ChangedPage(items=[schemas.ChangedOut.model_validate(one) for one in found], next=str(following) if following else None)
+    found, following = changed.page(
+        session,
+        data_set,
+        service.verdict(session, cleansing),
+        kind=became,
+        after=after,
+        limit=limit,
+    )
+    return schemas.ChangedPage(
+        items=[schemas.ChangedOut.model_validate(one) for one in found],
+        next=str(following) if following else None,
+    )
 
 
 @router.post("/cleansings/{cleansing_id}/accept", summary="Accept the cleaned version")
@@ -75,7 +100,9 @@ def _out(session: Session, cleansing: Cleansing) -> schemas.CleansingOut:
         state=service.state(cleansing, job),
         fresh_seeds=cleansing.fresh_seeds,
         verdict=cleansing.verdict or None,
-        trainings=[schemas.TrainingOut.model_validate(run) for run in service.trainings(session, cleansing)],
+        trainings=[
+            schemas.TrainingOut.model_validate(run) for run in service.trainings(session, cleansing)
+        ],
         created_at=cleansing.created_at,
         job=JobOut.model_validate(job) if job else None,
     )

@@ -31,7 +31,9 @@ class Changed:
     cleaned: int
     cleaned_name: str
     became: Became
-    fresh_before: int | None  # in how many of the fresh starts it was right; None in verdicts that did not count that yet
+    fresh_before: (
+        int | None
+    )  # in how many of the fresh starts it was right; None in verdicts that did not count that yet
     fresh_cleaned: int | None
 
 
@@ -49,18 +51,35 @@ def counts(verdict: Mapping[str, Any]) -> dict[str, int]:
 
 
 def page(
-    session: Session, data_set: DataSet, verdict: Mapping[str, Any], *, kind: Became | None = None, after: int = 0, limit: int = 60
+    session: Session,
+    data_set: DataSet,
+    verdict: Mapping[str, Any],
+    *,
+    kind: Became | None = None,
+    after: int = 0,
+    limit: int = 60,
 ) -> tuple[list[Changed], int | None]:
     """Some of the images, those that became right first, and the place to go on after."""
     kept = enumerate(verdict.get("changes", []), start=1)
-    rows = [(place, row) for place, row in kept if place > after and (kind is None or became(row) == kind)]
+    rows = [
+        (place, row)
+        for place, row in kept
+        if place > after and (kind is None or became(row) == kind)
+    ]
     found = _images(session, data_set, rows[:limit])
     return found, rows[limit - 1][0] if len(rows) > limit else None
 
 
-def _images(session: Session, data_set: DataSet, rows: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Changed]:
+def _images(
+    session: Session, data_set: DataSet, rows: Sequence[tuple[int, Mapping[str, Any]]]
+) -> list[Changed]:
     wanted = select(Image.id, Image.content_hash, Image.path, Image.width, Image.height)
-    found = {image.id: image for image in session.execute(wanted.where(Image.id.in_([row["image_id"] for _, row in rows])))}
+    found = {
+        image.id: image
+        for image in session.execute(
+            wanted.where(Image.id.in_([row["image_id"] for _, row in rows]))
+        )
+    }
     names = data_set.class_names
     return [
         Changed(

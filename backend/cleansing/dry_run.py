@@ -97,16 +97,23 @@ def plan(session: Session, review: Review, data_set: DataSet, floor: int | None)
         else:
             held_back.append(change)
     classes = [
-        _class_count(label, name, before[label], floors[label], changes, held_back) for label, name in enumerate(data_set.class_names)
+        _class_count(label, name, before[label], floors[label], changes, held_back)
+        for label, name in enumerate(data_set.class_names)
     ]
     unsettled = reviews.unsettled(session, review)
-    return DryRun(classes, changes, held_back, _refusal(classes, changes, held_back, unsettled), unsettled)
+    return DryRun(
+        classes, changes, held_back, _refusal(classes, changes, held_back, unsettled), unsettled
+    )
 
 
 def _counts(session: Session, version_id: int, classes: int) -> list[int]:
     """Training images of each class in a version."""
     images = images_of(version_id).order_by(None).subquery()
-    rows = session.execute(select(images.c.label, func.count()).where(images.c.split == "train").group_by(images.c.label)).all()
+    rows = session.execute(
+        select(images.c.label, func.count())
+        .where(images.c.split == "train")
+        .group_by(images.c.label)
+    ).all()
     found = {int(label): int(count) for label, count in rows}
     return [found.get(label, 0) for label in range(classes)]
 
@@ -128,13 +135,22 @@ def _decided(session: Session, review: Review) -> list[Change]:
         .order_by(Suggestion.position)
     ).all()
     changes = [
-        Change(row.image_id, row.position, row.label, row.decision_label if row.decision == "relabel" else None, row.path, row.content_hash)
+        Change(
+            row.image_id,
+            row.position,
+            row.label,
+            row.decision_label if row.decision == "relabel" else None,
+            row.path,
+            row.content_hash,
+        )
         for row in rows
     ]
     return [change for change in changes if change.new_label != change.label]
 
 
-def _class_count(label: int, name: str, before: int, floor: int, changes: list[Change], held_back: list[Change]) -> ClassCount:
+def _class_count(
+    label: int, name: str, before: int, floor: int, changes: list[Change], held_back: list[Change]
+) -> ClassCount:
     leaving = [change for change in changes if change.label == label]
     removed = sum(change.new_label is None for change in leaving)
     return ClassCount(
@@ -149,7 +165,9 @@ def _class_count(label: int, name: str, before: int, floor: int, changes: list[C
     )
 
 
-def _refusal(classes: list[ClassCount], changes: list[Change], held_back: list[Change], unsettled: int) -> str | None:
+def _refusal(
+    classes: list[ClassCount], changes: list[Change], held_back: list[Change], unsettled: int
+) -> str | None:
     if not changes and not held_back and unsettled:
         return f"Two people must agree, and on none of {unsettled:,} images do two so far. Let somebody else look at them in the review."
     if not changes and not held_back:

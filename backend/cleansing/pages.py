@@ -30,7 +30,9 @@ FIRST_CHANGED = 12
 
 
 @router.get("/reviews/{review_id}/clean")
-def clean(review_id: int, request: Request, session: SessionDep, user: UserDep, floor: str = "") -> Response:
+def clean(
+    review_id: int, request: Request, session: SessionDep, user: UserDep, floor: str = ""
+) -> Response:
     """What the decisions would do, class by class, and the button that does it."""
     review = reviews.get(session, user, review_id)
     if review.state != "ready":
@@ -60,7 +62,9 @@ def start(
         seeds = number(fresh_seeds, "number of fresh starts") or service.USUAL_SEEDS
         cleansing = service.start(session, user, review, number(floor, "floor"), seeds)
     except AppError as error:
-        return _dry_run_page(request, session, user, review, None, floor, problem=error.message, status=error.status)
+        return _dry_run_page(
+            request, session, user, review, None, floor, problem=error.message, status=error.status
+        )
     return RedirectResponse(f"/cleansings/{cleansing.id}", 303)
 
 
@@ -89,7 +93,12 @@ def show(cleansing_id: int, request: Request, session: SessionDep, user: UserDep
 
 @router.get("/cleansings/{cleansing_id}/changed")
 def show_changed(
-    cleansing_id: int, request: Request, session: SessionDep, user: UserDep, became: Kind = None, after: After = 0
+    cleansing_id: int,
+    request: Request,
+    session: SessionDep,
+    user: UserDep,
+    became: Kind = None,
+    after: After = 0,
 ) -> Response:
     """The test images that the repeated training sees otherwise, all or those of a kind."""
     cleansing = service.get(session, user, cleansing_id)
@@ -150,7 +159,10 @@ def _dry_run_page(
     status: int = 200,
 ) -> HTMLResponse:
     found = service.dry_run(session, user, review, floor)
-    data_set, earlier = datasets.get(session, user, review.data_set_id), service.of_review(session, review)
+    data_set, earlier = (
+        datasets.get(session, user, review.data_set_id),
+        service.of_review(session, review),
+    )
     return page(
         request,
         "cleansing/dry_run.html",

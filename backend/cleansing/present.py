@@ -8,7 +8,11 @@ from sqlalchemy.orm import Session
 
 from backend.core.models import Cleansing, Run, RunEpoch
 
-ARM_WORDS = {"before": "Nothing removed", "cleaned": "Cleaned", "random": "Same number removed at random"}
+ARM_WORDS = {
+    "before": "Nothing removed",
+    "cleaned": "Cleaned",
+    "random": "Same number removed at random",
+}
 PROTOCOL_WORDS = {
     "fresh_seeds": (
         "Fresh starts",
@@ -19,7 +23,11 @@ PROTOCOL_WORDS = {
         "Your training once more, with every roll of the dice the same, only with these corrections. This shows what they did to this one model.",
     ),
 }
-JUDGEMENT_WORDS = {"improved": "Improved", "no_measurable_change": "No measurable change", "worse": "Worse"}
+JUDGEMENT_WORDS = {
+    "improved": "Improved",
+    "no_measurable_change": "No measurable change",
+    "worse": "Worse",
+}
 METRIC_WORDS = {
     "better": "better",
     "as_random": "better, but not surely beyond random removal",
@@ -54,7 +62,11 @@ def hangs_on(runs: int, reviews: int) -> str | None:
     """What becomes of the trainings and reviews of a version that is rolled back, in words that can follow "If you roll back, "; None where
     there are none. Trainings and scorings go on; what is refused is a cleansing (backend.cleansing.service.outdated).
     """
-    counted = [f"{count} {noun}{'s' if count > 1 else ''}" for count, noun in ((runs, "training"), (reviews, "review")) if count]
+    counted = [
+        f"{count} {noun}{'s' if count > 1 else ''}"
+        for count, noun in ((runs, "training"), (reviews, "review"))
+        if count
+    ]
     if not counted:
         return None
     stay, those = ("stays", "it") if runs + reviews == 1 else ("stay", "them")
@@ -66,15 +78,23 @@ def chart(verdict: Mapping[str, Any]) -> dict[str, Any]:
     panels = []
     for protocol, (title, _) in PROTOCOL_WORDS.items():
         accuracy = verdict[protocol]["accuracy"]
-        dots = [{"arm": run["arm"], "seed": run["seed"], "accuracy": 100 * run["accuracy"]} for run in verdict[protocol].get("runs", [])]
+        dots = [
+            {"arm": run["arm"], "seed": run["seed"], "accuracy": 100 * run["accuracy"]}
+            for run in verdict[protocol].get("runs", [])
+        ]
         panels.append(
             {
                 "title": title,
-                "arms": [{"arm": arm, "label": words, "accuracy": 100 * accuracy[arm]} for arm, words in ARM_WORDS.items()],
+                "arms": [
+                    {"arm": arm, "label": words, "accuracy": 100 * accuracy[arm]}
+                    for arm, words in ARM_WORDS.items()
+                ],
                 "dots": dots,
                 "gains": [
                     _gain("Cleaned", accuracy["difference"], accuracy["ci95"]),
-                    _gain("Removed at random", accuracy["random_difference"], accuracy["random_ci95"]),
+                    _gain(
+                        "Removed at random", accuracy["random_difference"], accuracy["random_ci95"]
+                    ),
                 ],
             }
         )
@@ -82,7 +102,12 @@ def chart(verdict: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _gain(label: str, difference: float, ci95: Sequence[float]) -> dict[str, Any]:
-    return {"label": label, "difference": 100 * difference, "low": 100 * ci95[0], "high": 100 * ci95[1]}
+    return {
+        "label": label,
+        "difference": 100 * difference,
+        "low": 100 * ci95[0],
+        "high": 100 * ci95[1],
+    }
 
 
 def per_class(verdict: Mapping[str, Any], class_names: Sequence[str]) -> list[dict[str, Any]]:
@@ -96,11 +121,17 @@ def curves(session: Session, cleansing: Cleansing) -> list[dict[str, Any]]:
     query = (
         select(Run.arm, RunEpoch.epoch, RunEpoch.validation_accuracy)
         .join(Run, Run.id == RunEpoch.run_id)
-        .where(Run.cleansing_id == cleansing.id, Run.protocol == "same_seed", RunEpoch.validation_accuracy.is_not(None))
+        .where(
+            Run.cleansing_id == cleansing.id,
+            Run.protocol == "same_seed",
+            RunEpoch.validation_accuracy.is_not(None),
+        )
         .order_by(Run.id, RunEpoch.epoch)
     )
     found: dict[str, list[list[float]]] = {}
     for arm, epoch, accuracy in session.execute(query):
         if arm is not None and accuracy is not None:
             found.setdefault(arm, []).append([epoch, 100 * accuracy])
-    return [{"arm": arm, "label": ARM_WORDS[arm], "points": points} for arm, points in found.items()]
+    return [
+        {"arm": arm, "label": ARM_WORDS[arm], "points": points} for arm, points in found.items()
+    ]

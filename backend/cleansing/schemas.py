@@ -50,7 +50,9 @@ class DryRunOut(BaseModel):
     changes: list[ChangeOut]
     held_back: list[ChangeOut]
     refusal: str | None
-    unsettled: int = Field(description="Removals and new labels that do not count, as two people must agree and do not.")
+    unsettled: int = Field(
+        description="Removals and new labels that do not count, as two people must agree and do not."
+    )
 
 
 class CleansingIn(Body):
@@ -58,7 +60,9 @@ class CleansingIn(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"floor": None, "fresh_seeds": 5}]})
 
-    floor: int | None = Field(None, ge=0, description="Null means a tenth of each class, and at least 2.")
+    floor: int | None = Field(
+        None, ge=0, description="Null means a tenth of each class, and at least 2."
+    )
     fresh_seeds: int = Field(USUAL_SEEDS, ge=FEWEST_SEEDS, le=MOST_SEEDS)
 
 
@@ -93,9 +97,15 @@ class ChangedOut(BaseModel):
     before_name: str
     cleaned: int
     cleaned_name: str
-    became: str = Field(description="right, wrong, or other: it was wrong, and is wrong in another way")
-    fresh_before: int | None = Field(description="In how many of the fresh starts it was right with nothing removed; null in old verdicts.")
-    fresh_cleaned: int | None = Field(description="In how many it was right when trained on the cleaned version.")
+    became: str = Field(
+        description="right, wrong, or other: it was wrong, and is wrong in another way"
+    )
+    fresh_before: int | None = Field(
+        description="In how many of the fresh starts it was right with nothing removed; null in old verdicts."
+    )
+    fresh_cleaned: int | None = Field(
+        description="In how many it was right when trained on the cleaned version."
+    )
 
 
 class ChangedPage(BaseModel):

@@ -8,7 +8,17 @@ from sqlalchemy.orm import Session
 from backend.cleansing import dry_run as dry_runs
 from backend.cleansing.dry_run import Change, DryRun
 from backend.core.errors import Conflict, Invalid, NotFound
-from backend.core.models import Cleansing, DataSet, Image, Job, Review, Run, User, Version, VersionChange
+from backend.core.models import (
+    Cleansing,
+    DataSet,
+    Image,
+    Job,
+    Review,
+    Run,
+    User,
+    Version,
+    VersionChange,
+)
 from backend.datasets import service as datasets
 from backend.jobs import service as jobs
 from backend.review import service as reviews
@@ -31,7 +41,11 @@ def get(session: Session, user: User, cleansing_id: int) -> Cleansing:
 
 def of_review(session: Session, review: Review) -> list[Cleansing]:
     """The cleansings made from a review, newest first."""
-    return list(session.scalars(select(Cleansing).where(Cleansing.review_id == review.id).order_by(Cleansing.id.desc())))
+    return list(
+        session.scalars(
+            select(Cleansing).where(Cleansing.review_id == review.id).order_by(Cleansing.id.desc())
+        )
+    )
 
 
 def accepted_of(session: Session, review: Review) -> Cleansing | None:
@@ -41,39 +55,61 @@ def accepted_of(session: Session, review: Review) -> Cleansing | None:
 
 def verdicts(session: Session, data_set: DataSet) -> dict[int, int]:
     """Version id → the cleansing that made it; the first version has none."""
-    rows = session.execute(select(Cleansing.version_id, Cleansing.id).where(Cleansing.data_set_id == data_set.id))
+    rows = session.execute(
+        select(Cleansing.version_id, Cleansing.id).where(Cleansing.data_set_id == data_set.id)
+    )
     return {row.version_id: row.id for row in rows}
 
 
 def built_on(session: Session, cleansing: Cleansing) -> tuple[int, int]:
     """How many trainings and reviews begin from the cleaned version. They stay when it is rolled back."""
-    runs = select(func.count()).select_from(Run).where(Run.version_id == cleansing.version_id, Run.cleansing_id.is_(None))
-    found = select(func.count()).select_from(Review).where(Review.version_id == cleansing.version_id)
+    runs = (
+        select(func.count())
+        .select_from(Run)
+        .where(Run.version_id == cleansing.version_id, Run.cleansing_id.is_(None))
+    )
+    found = (
+        select(func.count()).select_from(Review).where(Review.version_id == cleansing.version_id)
+    )
     return session.scalar(runs) or 0, session.scalar(found) or 0
 
 
 def trainings(session: Session, cleansing: Cleansing) -> list[Run]:
     """The cleansing's trainings, in the order in which they are made."""
-    return list(session.scalars(select(Run).where(Run.cleansing_id == cleansing.id).order_by(Run.id)))
+    return list(
+        session.scalars(select(Run).where(Run.cleansing_id == cleansing.id).order_by(Run.id))
+    )
 
 
 def outdated(session: Session, user: User, review: Review) -> str | None:
     """Why this review cannot be turned into a version now, and the way out; None where it can."""
-    return _elsewhere(session, datasets.get(session, user, review.data_set_id), review.version_id, "this review began from")
+    return _elsewhere(
+        session,
+        datasets.get(session, user, review.data_set_id),
+        review.version_id,
+        "this review began from",
+    )
 
 
 def _elsewhere(session: Session, data_set: DataSet, version_id: int, link: str) -> str | None:
     """What keeps work on a version from going on: it is not the current one, for one of three reasons. None where it is."""
     if data_set.current_version_id in (None, version_id):
         return None
-    base, current = session.get_one(Version, version_id), session.get_one(Version, data_set.current_version_id)
+    base, current = (
+        session.get_one(Version, version_id),
+        session.get_one(Version, data_set.current_version_id),
+    )
     if base.state == "accepted":
         return (
             f"Version {current.number} was accepted, and {link} version {base.number}. Roll version {current.number} back at its verdict, "
             "or train on it and review again."
         )
     what = "was rolled back" if base.state == "rolled_back" else "is not accepted"
-    before = "" if base.parent_id == current.id else f"roll version {current.number} back at its verdict, then "
+    before = (
+        ""
+        if base.parent_id == current.id
+        else f"roll version {current.number} back at its verdict, then "
+    )
     way = f"{before}accept it {'again ' if base.state == 'rolled_back' else ''}at its verdict, then go on"
     return f"Version {base.number}, which {link}, {what}. {way[0].upper()}{way[1:]}."
 
@@ -86,7 +122,9 @@ def dry_run(session: Session, user: User, review: Review, floor: int | None = No
     return dry_runs.plan(session, review, datasets.get(session, user, review.data_set_id), floor)
 
 
-def expected_seconds(session: Session, review: Review, found: DryRun, fresh_seeds: int = USUAL_SEEDS) -> float | None:
+def expected_seconds(
+    session: Session, review: Review, found: DryRun, fresh_seeds: int = USUAL_SEEDS
+) -> float | None:
     """How long the trainings will take at the pace of the review's run, whose own results are not made again. None where that is not known.
 
     Where nothing leaves there is nothing to draw, and no training for random removal.
@@ -96,7 +134,13 @@ def expected_seconds(session: Session, review: Review, found: DryRun, fresh_seed
     return None if seconds is None else seconds * (arms * (1 + fresh_seeds) - 1)
 
 
-def start(session: Session, user: User, review: Review, floor: int | None = None, fresh_seeds: int = USUAL_SEEDS) -> Cleansing:
+def start(
+    session: Session,
+    user: User,
+    review: Review,
+    floor: int | None = None,
+    fresh_seeds: int = USUAL_SEEDS,
+) -> Cleansing:
     """Make the proposed version and queue its measurement. Raises Invalid with the dry run's refusal, Conflict where the time is wrong."""
     if not FEWEST_SEEDS <= fresh_seeds <= MOST_SEEDS:
         raise Invalid(f"Choose between {FEWEST_SEEDS} and {MOST_SEEDS} fresh starts.")
@@ -120,7 +164,14 @@ def start(session: Session, user: User, review: Review, floor: int | None = None
     session.flush()
     name = datasets.get(session, user, review.data_set_id).name[:200]
     title = f"Clean {name} and retrain: {found.removed} removed, {found.relabelled} relabelled"
-    job = jobs.create(session, user, kind="cleanse", title=title, subject_id=cleansing.id, data_set_id=review.data_set_id)
+    job = jobs.create(
+        session,
+        user,
+        kind="cleanse",
+        title=title,
+        subject_id=cleansing.id,
+        data_set_id=review.data_set_id,
+    )
     cleansing.job_id = job.id
     _add_trainings(session, cleansing, run, job)
     return cleansing
@@ -133,7 +184,9 @@ def accept(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
     if cleansing.state == "accepted":
         return cleansing
     verdict(session, cleansing)
-    if reason := _elsewhere(session, data_set, cleansing.parent_version_id, "this one was made from"):
+    if reason := _elsewhere(
+        session, data_set, cleansing.parent_version_id, "this one was made from"
+    ):
         raise Conflict(reason)
     data_set.current_version_id = cleansing.version_id
     return _settle(session, cleansing, "accepted")
@@ -197,18 +250,27 @@ def _check_free(session: Session, user: User, review: Review) -> None:
     if reason := outdated(session, user, review):
         raise Conflict(reason)
     if running(session, review):
-        raise Conflict("This review is being measured already. Wait for its verdict, or cancel its job.")
+        raise Conflict(
+            "This review is being measured already. Wait for its verdict, or cancel its job."
+        )
 
 
 def running(session: Session, review: Review) -> Cleansing | None:
     """The review's cleansing whose job waits or runs, if there is one."""
     query = select(Cleansing).join(Job, Job.id == Cleansing.job_id)
-    return session.scalars(query.where(Cleansing.review_id == review.id, Job.state.in_(jobs.ACTIVE)).limit(1)).first()
+    return session.scalars(
+        query.where(Cleansing.review_id == review.id, Job.state.in_(jobs.ACTIVE)).limit(1)
+    ).first()
 
 
 def _new_version(session: Session, user: User, review: Review, found: DryRun) -> Version:
     """The proposed version: all of its parent's changes and the decided ones. Never changed afterwards."""
-    number = session.scalar(select(func.max(Version.number)).where(Version.data_set_id == review.data_set_id)) or 0
+    number = (
+        session.scalar(
+            select(func.max(Version.number)).where(Version.data_set_id == review.data_set_id)
+        )
+        or 0
+    )
     parent = session.get_one(Version, review.version_id)
     changes = _all_changes(session, parent, found.changes)
     removed = sum(label is None for label in changes.values())
@@ -224,14 +286,21 @@ def _new_version(session: Session, user: User, review: Review, found: DryRun) ->
     )
     session.add(version)
     session.flush()
-    session.add_all(VersionChange(version_id=version.id, image_id=image_id, label=label) for image_id, label in changes.items())
+    session.add_all(
+        VersionChange(version_id=version.id, image_id=image_id, label=label)
+        for image_id, label in changes.items()
+    )
     session.flush()
     return version
 
 
 def _all_changes(session: Session, parent: Version, decided: list[Change]) -> dict[int, int | None]:
     """Image id → label, or None for removed: what the new version holds otherwise than the import did."""
-    rows = session.execute(select(VersionChange.image_id, VersionChange.label).where(VersionChange.version_id == parent.id)).all()
+    rows = session.execute(
+        select(VersionChange.image_id, VersionChange.label).where(
+            VersionChange.version_id == parent.id
+        )
+    ).all()
     changes: dict[int, int | None] = {row.image_id: row.label for row in rows}
     changes.update({change.image_id: change.new_label for change in decided})
     # A label that goes back to the imported one is no change any more; only an image that the parent had relabelled can do that.
@@ -252,7 +321,9 @@ def _add_trainings(session: Session, cleansing: Cleansing, run: Run, job: Job) -
             session.add_all(
                 Run(
                     data_set_id=cleansing.data_set_id,
-                    version_id=cleansing.version_id if arm == "cleaned" else cleansing.parent_version_id,
+                    version_id=cleansing.version_id
+                    if arm == "cleaned"
+                    else cleansing.parent_version_id,
                     job_id=job.id,
                     recipe={**run.recipe, "seed": seed},
                     seed=seed,

@@ -24,7 +24,9 @@ class Sentences(TyperGroup):
         except AppError as error:
             sentence = error.message
         except ValidationError as error:
-            sentence = "\n".join(f"WINNOW_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+            sentence = "\n".join(
+                f"WINNOW_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
+            )
         except OperationalError as error:
             sentence = f"The database cannot be used: {error.orig}"
         except ArgumentError as error:

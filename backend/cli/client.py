@@ -34,7 +34,10 @@ class Client:
 
     def __init__(self, address: str, token: str) -> None:
         self._http = httpx2.Client(
-            base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_SECONDS, trust_env=False
+            base_url=address,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=PATIENCE_SECONDS,
+            trust_env=False,
         )
 
     def __enter__(self) -> "Client":
@@ -45,7 +48,9 @@ class Client:
 
     def get(self, path: str, **query: Any) -> Json:
         """GET /api/v1<path>."""
-        return self._send("GET", path, params={name: value for name, value in query.items() if value is not None})
+        return self._send(
+            "GET", path, params={name: value for name, value in query.items() if value is not None}
+        )
 
     def post(self, path: str, body: Json | None = None) -> Json:
         """POST /api/v1<path>. Repeated when the connection broke: callers send a client key where that matters."""
@@ -55,7 +60,9 @@ class Client:
         """POST a file as a form, with further fields."""
         with file.open("rb") as content:
             form = {name: str(value) for name, value in fields.items()}
-            return _answer(self._http.post(f"/api/v1{path}", files={"file": (file.name, content)}, data=form))
+            return _answer(
+                self._http.post(f"/api/v1{path}", files={"file": (file.name, content)}, data=form)
+            )
 
     def pages(self, path: str, **query: Any) -> Iterator[Json]:
         """Every item of a list, page after page."""
@@ -85,7 +92,9 @@ class Client:
                 return _answer(self._http.request(method, f"/api/v1{path}", **options))
             except httpx2.TransportError as error:
                 if time.monotonic() > deadline:
-                    raise Refused(f"Winnow does not answer at {self._http.base_url} ({error}).") from error
+                    raise Refused(
+                        f"Winnow does not answer at {self._http.base_url} ({error})."
+                    ) from error
                 time.sleep(POLL_SECONDS)
 
 
@@ -98,5 +107,7 @@ def _answer(response: httpx2.Response) -> Json:
         sentence = problem.get("detail") or problem.get("title")
     except ValueError:
         sentence = None
-    fallback = f"{response.request.method} {response.request.url.path} answered {response.status_code}."
+    fallback = (
+        f"{response.request.method} {response.request.url.path} answered {response.status_code}."
+    )
     raise Refused(sentence or fallback, response.status_code)

@@ -32,8 +32,17 @@ def show(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
     """A progress bar, moved by (done, total, message); where standard error is no terminal, one line when it is done."""
-    columns = (TextColumn("{task.description:<10}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[message]}", markup=False), console=console) as progress:
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, TextColumn("{task.fields[message]}", markup=False), console=console
+    ) as progress:
         task = progress.add_task(title, total=None, message="")
-        yield lambda done, total, message: progress.update(task, completed=done, total=total or None, message=message)
+        yield lambda done, total, message: progress.update(
+            task, completed=done, total=total or None, message=message
+        )
         progress.update(task, completed=1, total=1, message="")

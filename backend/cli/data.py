@@ -23,28 +23,51 @@ from backend.runs import service as runs
 FORMATS = ("csv", "parquet")
 FIRST_REFUSALS = 5
 
-Output = Annotated[Path | None, typer.Option(dir_okay=False, help="File to write; standard output unless named.")]
+Output = Annotated[
+    Path | None, typer.Option(dir_okay=False, help="File to write; standard output unless named.")
+]
 
 
 def import_(
     path: Annotated[
-        Path | None, typer.Argument(help="A folder of class folders, or a zip (of class folders, or with a CSV manifest).")
+        Path | None,
+        typer.Argument(
+            help="A folder of class folders, or a zip (of class folders, or with a CSV manifest)."
+        ),
     ] = None,
-    sample: Annotated[bool, typer.Option("--sample", help="The sample in place of a path.")] = False,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="The sample in place of a path.")
+    ] = False,
     idx: Annotated[bool, typer.Option("--idx", help="The folder holds MNIST's IDX files.")] = False,
     name: Annotated[str, typer.Option(help="Its name; the path's unless given.")] = "",
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the split into train, validation and test, where it has none.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=2**31 - 1,
+            help="Of the split into train, validation and test, where it has none.",
+        ),
+    ] = 0,
     side: Annotated[
-        int | None, typer.Option(min=8, max=224, help="Side of the square images that the model sees; chosen unless given.")
+        int | None,
+        typer.Option(
+            min=8,
+            max=224,
+            help="Side of the square images that the model sees; chosen unless given.",
+        ),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the import to end.")] = True,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for the import to end.")
+    ] = True,
 ) -> None:
     """Import a data set from this machine, and say what was found."""
     settings = make_settings()
     source = _source(path, sample=sample, idx=idx)
     with opened(settings) as database:
         with database.transaction() as session:
-            data_set = datasets.create_import(session, acting(session), name=name, source=source, seed=seed, side=side)
+            data_set = datasets.create_import(
+                session, acting(session), name=name, source=source, seed=seed, side=side
+            )
             job = datasets.import_job(session, data_set)
         assert job is not None  # create_import has just made it
         if wait and is_running(settings):
@@ -56,28 +79,44 @@ def import_(
 
 
 def scores(
-    run_id: Annotated[int, typer.Argument(metavar="RUN", help="The run's number, as its address shows it: /runs/3 is 3.")],
+    run_id: Annotated[
+        int,
+        typer.Argument(
+            metavar="RUN", help="The run's number, as its address shows it: /runs/3 is 3."
+        ),
+    ],
     output: Output = None,
-    format: Annotated[str | None, typer.Option(help="csv or parquet; as the output's name says, else csv.")] = None,  # noqa: A002 - the option's name
+    format: Annotated[
+        str | None, typer.Option(help="csv or parquet; as the output's name says, else csv.")
+    ] = None,  # noqa: A002 - the option's name
 ) -> None:
     """Write the scores of a run's training images as CSV or Parquet."""
     from backend.web import exports  # Parquet's library takes a moment to load
 
-    chosen = format or (output.suffix.lstrip(".") if output and output.suffix.lstrip(".") in FORMATS else "csv")
+    chosen = format or (
+        output.suffix.lstrip(".") if output and output.suffix.lstrip(".") in FORMATS else "csv"
+    )
     if chosen not in FORMATS:
         raise Invalid(f"There is no format {format!r}; there are {' and '.join(FORMATS)}.")
     with transaction(write=False) as session:
         review = runs.latest_review(session, runs.get(session, acting(session), run_id))
         rows = runs.score_rows(session, review)
         if chosen == "csv":
-            _write(output, (part.encode() for part in exports.csv_text(runs.DOWNLOAD_COLUMNS, rows)))
+            _write(
+                output, (part.encode() for part in exports.csv_text(runs.DOWNLOAD_COLUMNS, rows))
+            )
         else:
             _write(output, [exports.parquet_bytes(runs.DOWNLOAD_COLUMNS, rows)])
 
 
 def export_version(
-    data_set_id: Annotated[int, typer.Argument(metavar="DATA_SET", help="The data set's number, as its address shows it.")],
-    version: Annotated[int | None, typer.Option(min=1, help="The version's number; the current one unless given.")] = None,
+    data_set_id: Annotated[
+        int,
+        typer.Argument(metavar="DATA_SET", help="The data set's number, as its address shows it."),
+    ],
+    version: Annotated[
+        int | None, typer.Option(min=1, help="The version's number; the current one unless given.")
+    ] = None,
     output: Output = None,
 ) -> None:
     """Write a version as a CSV manifest (path, label, split): what a training outside of Winnow needs."""
@@ -86,7 +125,9 @@ def export_version(
     with transaction(write=False) as session:
         data_set = datasets.get(session, acting(session), data_set_id)
         rows = datasets.manifest(session, data_set, datasets.version(session, data_set, version))
-        _write(output, (part.encode() for part in exports.csv_text(("path", "label", "split"), rows)))
+        _write(
+            output, (part.encode() for part in exports.csv_text(("path", "label", "split"), rows))
+        )
 
 
 def _source(path: Path | None, *, sample: bool, idx: bool) -> Source:
@@ -97,7 +138,9 @@ def _source(path: Path | None, *, sample: bool, idx: bool) -> Source:
     if not path.exists():
         raise Invalid(f"There is nothing at {path}.")
     if idx and not path.is_dir():
-        raise Invalid("--idx wants the folder that holds the IDX files. A zip of them needs no --idx.")
+        raise Invalid(
+            "--idx wants the folder that holds the IDX files. A zip of them needs no --idx."
+        )
     kind = ("idx" if idx else "folder") if path.is_dir() else "zip"
     return Source(kind=kind, path=str(path.resolve()))
 
@@ -106,7 +149,9 @@ def _follow(settings: Settings, database: Database, data_set_id: int, job_id: in
     try:
         jobs.follow(database, job_id, "Import")
     except KeyboardInterrupt:
-        say(f"The import goes on. See: winnow jobs show {job_id}; stop it: winnow jobs cancel {job_id}")
+        say(
+            f"The import goes on. See: winnow jobs show {job_id}; stop it: winnow jobs cancel {job_id}"
+        )
         raise typer.Exit(130) from None
     with database.transaction(write=False) as session:
         data_set = session.get(DataSet, data_set_id)
@@ -114,14 +159,26 @@ def _follow(settings: Settings, database: Database, data_set_id: int, job_id: in
             raise NotFound("The data set was deleted meanwhile.")
         _say_refusals(session, data_set)
         show(("", ""), _found(session, data_set))
-    say(f"The next step, training, is there: {supervisor.address(serving(settings))}/datasets/{data_set_id}")
+    say(
+        f"The next step, training, is there: {supervisor.address(serving(settings))}/datasets/{data_set_id}"
+    )
 
 
 def _found(session: Session, data_set: DataSet) -> list[tuple[str, Any]]:
     counts = datasets.counts(session, data_set)
-    about = [("data set", data_set.id), ("name", data_set.name), ("classes", len(data_set.class_names)), ("images", data_set.image_count)]
+    about = [
+        ("data set", data_set.id),
+        ("name", data_set.name),
+        ("classes", len(data_set.class_names)),
+        ("images", data_set.image_count),
+    ]
     splits = [(split, sum(classes.values())) for split, classes in counts.items()]
-    return [*about, *splits, ("refused", data_set.refused_count), ("duplicates", data_set.duplicate_count)]
+    return [
+        *about,
+        *splits,
+        ("refused", data_set.refused_count),
+        ("duplicates", data_set.duplicate_count),
+    ]
 
 
 def _say_refusals(session: Session, data_set: DataSet) -> None:
@@ -129,7 +186,9 @@ def _say_refusals(session: Session, data_set: DataSet) -> None:
     for one in refused:
         say(f"Refused: {one.path}: {one.reason}")
     if more is not None:
-        say(f"… and {data_set.refused_count - len(refused)} more; the data set's page lists all of them.")
+        say(
+            f"… and {data_set.refused_count - len(refused)} more; the data set's page lists all of them."
+        )
 
 
 def _write(output: Path | None, parts: Iterable[bytes]) -> None:

@@ -26,29 +26,69 @@ INTERRUPTED = 130
 def demo(
     host: Host = None,
     port: Port = None,
-    auto: Annotated[bool, typer.Option("--auto", help="The whole loop unattended, in a scratch folder; the last line is JSON.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="With --auto: keep the scratch folder.")] = False,
-    data: Annotated[Path | None, typer.Option(exists=True, help="With --auto: a folder or zip in place of the sample.")] = None,
-    idx: Annotated[bool, typer.Option("--idx", help="With --data: the folder holds MNIST's IDX files.")] = False,
+    auto: Annotated[
+        bool,
+        typer.Option(
+            "--auto", help="The whole loop unattended, in a scratch folder; the last line is JSON."
+        ),
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="With --auto: keep the scratch folder.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="With --auto: a folder or zip in place of the sample."),
+    ] = None,
+    idx: Annotated[
+        bool, typer.Option("--idx", help="With --data: the folder holds MNIST's IDX files.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="With --data: the data set's name.")] = None,
-    side: Annotated[int | None, typer.Option(min=8, max=224, help="With --data: side of the images that the model sees.")] = None,
-    seed: Annotated[int, typer.Option(help="With --auto: of splits, training and planted errors.")] = 0,
-    flip: Annotated[float, typer.Option(min=0, max=1, help="With --auto: share of training labels to flip, as planted errors.")] = 0.0,
-    look: Annotated[float, typer.Option(min=0, max=1, help="With --auto: share of the queue that is looked at.")] = 0.2,
-    remove_top: Annotated[int | None, typer.Option(min=1, help="With --auto: remove the first so many suggestions, unseen.")] = None,
+    side: Annotated[
+        int | None,
+        typer.Option(min=8, max=224, help="With --data: side of the images that the model sees."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="With --auto: of splits, training and planted errors.")
+    ] = 0,
+    flip: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="With --auto: share of training labels to flip, as planted errors."
+        ),
+    ] = 0.0,
+    look: Annotated[
+        float, typer.Option(min=0, max=1, help="With --auto: share of the queue that is looked at.")
+    ] = 0.2,
+    remove_top: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --auto: remove the first so many suggestions, unseen."),
+    ] = None,
     network: Annotated[str | None, typer.Option(help="With --auto: as in the API.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="With --auto.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="With --auto.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="With --auto.")] = None,
-    method: Annotated[str | None, typer.Option(help="With --auto: the score that says what hurts accuracy.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="With --auto: the score that says what hurts accuracy.")
+    ] = None,
     span: Annotated[str | None, typer.Option(help="With --auto: last_epoch or all_epochs.")] = None,
-    fresh_seeds: Annotated[int, typer.Option(min=3, help="With --auto: fresh starts that the verdict measures.")] = 5,
+    fresh_seeds: Annotated[
+        int, typer.Option(min=3, help="With --auto: fresh starts that the verdict measures.")
+    ] = 5,
 ) -> None:
     """Start Winnow with the sample data set, trained and scored, and print a login link."""
     if not auto:
-        _drive(make_settings(host=host, port=port), lambda settings, database: journey.show_link(settings, database), stay=True)
+        _drive(
+            make_settings(host=host, port=port),
+            lambda settings, database: journey.show_link(settings, database),
+            stay=True,
+        )
         return
-    run = {"network": network, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+    run = {
+        "network": network,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+    }
     source, archive = _source(data, idx)
     plan = journey.Plan(
         source=source,
@@ -67,7 +107,11 @@ def demo(
     with _scratch(keep) as home:
         folders = str(data.resolve().parent) if data else None
         settings = make_settings(home=home, host=host, port=port or 0, import_folders=folders)
-        _drive(settings, lambda serving, database: found.append(journey.whole_loop(serving, database, plan)), stay=False)
+        _drive(
+            settings,
+            lambda serving, database: found.append(journey.whole_loop(serving, database, plan)),
+            stay=False,
+        )
     print(json.dumps(found[0]), flush=True)
 
 

@@ -19,12 +19,16 @@ from backend.jobs import service
 app = typer.Typer(no_args_is_help=True, help="Queued and running work.")
 POLL_SECONDS = 0.3
 
-JobId = Annotated[int, typer.Argument(metavar="JOB", help="The job's number, as `winnow jobs list` shows it.")]
+JobId = Annotated[
+    int, typer.Argument(metavar="JOB", help="The job's number, as `winnow jobs list` shows it.")
+]
 
 
 @app.command("list")
 def list_jobs(
-    state: Annotated[str | None, typer.Option(help=f"Only those that are {', '.join(service.STATES)}.")] = None,
+    state: Annotated[
+        str | None, typer.Option(help=f"Only those that are {', '.join(service.STATES)}.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
 ) -> None:
     """List jobs, newest first: number, kind, state, progress, title."""
@@ -32,16 +36,28 @@ def list_jobs(
         raise Invalid(f"There is no state {state!r}; there are {', '.join(service.STATES)}.")
     with transaction(write=False) as session:
         found, _ = service.page(session, state=state, limit=limit)
-    show(("job", "kind", "state", "progress", "title"), [(job.id, job.kind, job.state, _progress(job), job.title) for job in found])
+    show(
+        ("job", "kind", "state", "progress", "title"),
+        [(job.id, job.kind, job.state, _progress(job), job.title) for job in found],
+    )
 
 
 @app.command("show")
-def show_job(job_id: JobId, lines: Annotated[int, typer.Option(min=0, help="How many lines of its log.")] = 20) -> None:
+def show_job(
+    job_id: JobId,
+    lines: Annotated[int, typer.Option(min=0, help="How many lines of its log.")] = 20,
+) -> None:
     """Show one job: how far it is, how it ended, and the end of its log."""
     with transaction(write=False) as session:
         job = service.get(session, acting(session), job_id)
         log = service.log_tail(session, job, lines)
-    about = [("job", job.id), ("title", job.title), ("state", job.state), ("progress", _progress(job)), ("attempts", job.attempts)]
+    about = [
+        ("job", job.id),
+        ("title", job.title),
+        ("state", job.state),
+        ("progress", _progress(job)),
+        ("attempts", job.attempts),
+    ]
     moments = [("created", job.created_at), ("started", job.started_at), ("ended", job.finished_at)]
     about += [(name, _local(moment)) for name, moment in moments if moment]
     show(("", ""), about + ([("error", job.error)] if job.error else []))
@@ -53,7 +69,11 @@ def cancel_job(job_id: JobId) -> None:
     """Stop a job: a queued one at once, a running one at its next step."""
     with transaction() as session:
         job = service.cancel(session, acting(session), job_id)
-    say(f"Job {job.id} is cancelled." if job.state == "cancelled" else f"Job {job.id} stops at its next step.")
+    say(
+        f"Job {job.id} is cancelled."
+        if job.state == "cancelled"
+        else f"Job {job.id} stops at its next step."
+    )
 
 
 @app.command("retry")
@@ -61,7 +81,9 @@ def retry_job(job_id: JobId) -> None:
     """Queue a failed or cancelled job again."""
     with transaction() as session:
         job = service.retry(session, acting(session), job_id)
-    later = "" if is_running(make_settings()) else f"; it starts as soon as Winnow runs ({winnow()} up)"
+    later = (
+        "" if is_running(make_settings()) else f"; it starts as soon as Winnow runs ({winnow()} up)"
+    )
     say(f"Job {job.id} is queued again{later}.")
 
 
@@ -81,7 +103,11 @@ def _wait(database: Database, job_id: int, move: Callable[[int, int, str], None]
             raise JobEnded("The job was deleted together with its data set.")
         if job.state in ENDED:
             return job
-        move(job.progress_done, job.progress_total, "waits for a worker" if job.state == "queued" else job.progress_message)
+        move(
+            job.progress_done,
+            job.progress_total,
+            "waits for a worker" if job.state == "queued" else job.progress_message,
+        )
         time.sleep(POLL_SECONDS)
 
 

@@ -40,14 +40,22 @@ class Plan:
     review: Json = field(default_factory=dict)  # method, span
     flip: float = 0.0  # share of training labels to flip, beside what the source itself planted
     look: float = 0.2  # share of the default queue that the reviewer looks at
-    remove_top: int | None = None  # remove that many from the top unseen, in place of what was planted
+    remove_top: int | None = (
+        None  # remove that many from the top unseen, in place of what was planted
+    )
     fresh_seeds: int = 5
 
 
 class Journey:
     """The steps, each of them a few requests. Where each got is kept in `ids`, so that a second start goes on from there."""
 
-    def __init__(self, client: Client, plan: Plan, ids: dict[str, int], keep: Callable[[dict[str, int]], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        plan: Plan,
+        ids: dict[str, int],
+        keep: Callable[[dict[str, int]], None] = lambda _: None,
+    ) -> None:
         self.client = client
         self.plan = plan
         self.ids = ids
@@ -59,32 +67,56 @@ class Journey:
         self._step("data_set", self._import, "import")
         before_training(self.ids["data_set"])
         run = {"seed": self.plan.seed, **self.plan.run}
-        self._step("run", lambda: self.client.post(f"/data-sets/{self.ids['data_set']}/runs", run), "train")
-        self._step("review", lambda: self.client.post(f"/runs/{self.ids['run']}/reviews", self.plan.review), "score")
+        self._step(
+            "run", lambda: self.client.post(f"/data-sets/{self.ids['data_set']}/runs", run), "train"
+        )
+        self._step(
+            "review",
+            lambda: self.client.post(f"/runs/{self.ids['run']}/reviews", self.plan.review),
+            "score",
+        )
 
     def decide(self) -> None:
         """Play the reviewer: look at the first images of the default queue, remove what was planted (or the top), keep the others."""
         review = f"/reviews/{self.ids['review']}"
         total = self.client.get(review)["suggestion_count"]
         top = self.plan.remove_top
-        planted = set(self.client.get(f"/data-sets/{self.ids['data_set']}/planted")["image_ids"]) if top is None else set()
+        planted = (
+            set(self.client.get(f"/data-sets/{self.ids['data_set']}/planted")["image_ids"])
+            if top is None
+            else set()
+        )
         looked_at = top if top is not None else math.ceil(self.plan.look * total)
         with bar("Reviewing") as show:
             for first in _first(self.client, review, looked_at):
-                remove = [card["image_id"] for card in first if top is not None or card["image_id"] in planted]
+                remove = [
+                    card["image_id"]
+                    for card in first
+                    if top is not None or card["image_id"] in planted
+                ]
                 self._decide(review, "remove", remove)
-                self._decide(review, "keep", [card["image_id"] for card in first if card["image_id"] not in remove])
+                self._decide(
+                    review,
+                    "keep",
+                    [card["image_id"] for card in first if card["image_id"] not in remove],
+                )
                 show(first[-1]["rank"], looked_at, "")
 
     def clean(self) -> Json:
         """Clean and retrain; the verdict."""
         asked = {"fresh_seeds": self.plan.fresh_seeds}
-        made = self._step("cleansing", lambda: self.client.post(f"/reviews/{self.ids['review']}/cleansings", asked), "retrain")
+        made = self._step(
+            "cleansing",
+            lambda: self.client.post(f"/reviews/{self.ids['review']}/cleansings", asked),
+            "retrain",
+        )
         verdict: Json = self.client.get(f"/cleansings/{made}")["verdict"]
         return verdict
 
     def _import(self) -> Json:
-        about = {"name": self.plan.name, "seed": self.plan.seed} | ({"side": self.plan.side} if self.plan.side else {})
+        about = {"name": self.plan.name, "seed": self.plan.seed} | (
+            {"side": self.plan.side} if self.plan.side else {}
+        )
         if self.plan.archive is not None:
             return self.client.upload("/data-sets/upload", self.plan.archive, about)
         return self.client.post("/data-sets", {**about, "source": self.plan.source})
@@ -98,14 +130,20 @@ class Journey:
         with bar(seconds.capitalize()) as show:
             began = time.monotonic()
             self.client.follow(
-                self.ids[f"{what}_job"], lambda job: show(job["progress_done"], job["progress_total"], job["progress_message"])
+                self.ids[f"{what}_job"],
+                lambda job: show(
+                    job["progress_done"], job["progress_total"], job["progress_message"]
+                ),
             )
             self.seconds[seconds] = round(time.monotonic() - began, 2)
         return self.ids[what]
 
     def _decide(self, review: str, action: str, image_ids: list[int]) -> None:
         if image_ids:
-            self.client.post(f"{review}/decisions/bulk", {"client_key": str(uuid.uuid4()), "action": action, "image_ids": image_ids})
+            self.client.post(
+                f"{review}/decisions/bulk",
+                {"client_key": str(uuid.uuid4()), "action": action, "image_ids": image_ids},
+            )
 
 
 def show_link(settings: Settings, database: Database) -> None:
@@ -113,9 +151,13 @@ def show_link(settings: Settings, database: Database) -> None:
     memory = settings.home / "demo.json"
     ids = json.loads(memory.read_text()) if memory.exists() else {}
     with _client(settings, database) as client:
-        Journey(client, Plan(), still_there(client, ids), lambda known: _write(memory, known)).prepare()
+        Journey(
+            client, Plan(), still_there(client, ids), lambda known: _write(memory, known)
+        ).prepare()
     print(login_link(settings, database), flush=True)
-    say(f"Open the link (it signs in once; another: {winnow()} login-link). Ctrl-C stops everything; all state stays.")
+    say(
+        f"Open the link (it signs in once; another: {winnow()} login-link). Ctrl-C stops everything; all state stays."
+    )
 
 
 def still_there(client: Client, ids: dict[str, int]) -> dict[str, int]:
@@ -144,7 +186,9 @@ def whole_loop(settings: Settings, database: Database, plan: Plan) -> Json:
         journey.prepare(lambda data_set_id: plant(database, data_set_id, plan.flip, plan.seed))
         journey.decide()
         verdict = journey.clean()
-    seconds = {name: journey.seconds[name] for name in ("train", "score", "retrain")} | {"total": round(time.monotonic() - began, 2)}
+    seconds = {name: journey.seconds[name] for name in ("train", "score", "retrain")} | {
+        "total": round(time.monotonic() - began, 2)
+    }
     return summary(plan.name, verdict, seconds)
 
 
@@ -152,10 +196,18 @@ def summary(name: str, verdict: Json, seconds: dict[str, float]) -> Json:
     """The verdict's figures that `--auto` promises, and no others."""
     figures = ("before", "cleaned", "random", "difference", "ci95")
     questions = {
-        question: {measure: {figure: verdict[question][measure][figure] for figure in figures} for measure in ("accuracy", "loss")}
+        question: {
+            measure: {figure: verdict[question][measure][figure] for figure in figures}
+            for measure in ("accuracy", "loss")
+        }
         for question in ("same_seed", "fresh_seeds")
     }
-    return {"data_set": name} | {count: verdict[count] for count in ("planted", "removed", "found")} | questions | {"seconds": seconds}
+    return (
+        {"data_set": name}
+        | {count: verdict[count] for count in ("planted", "removed", "found")}
+        | questions
+        | {"seconds": seconds}
+    )
 
 
 def plant(database: Database, data_set_id: int, share: float, seed: int) -> int:
@@ -163,13 +215,19 @@ def plant(database: Database, data_set_id: int, share: float, seed: int) -> int:
     with database.transaction() as session:
         data_set = session.get_one(DataSet, data_set_id)
         images = session.execute(
-            select(Image.id, Image.label).where(Image.data_set_id == data_set_id, Image.split == "train").order_by(Image.id)
+            select(Image.id, Image.label)
+            .where(Image.data_set_id == data_set_id, Image.split == "train")
+            .order_by(Image.id)
         ).all()
         draw = random.Random(seed)  # noqa: S311 - repeatable on purpose
         chosen = draw.sample(images, round(share * len(images)))
         for image_id, label in chosen:
-            wrong = draw.choice([other for other in range(len(data_set.class_names)) if other != label])
-            session.execute(update(Image).where(Image.id == image_id).values(label=wrong, true_label=label))
+            wrong = draw.choice(
+                [other for other in range(len(data_set.class_names)) if other != label]
+            )
+            session.execute(
+                update(Image).where(Image.id == image_id).values(label=wrong, true_label=label)
+            )
         data_set.planted_count += len(chosen)
     return len(chosen)
 
@@ -202,7 +260,9 @@ def _first(client: Client, review: str, count: int) -> Iterator[list[Json]]:
     """The first `count` suggestions of the default queue, by pages of 100."""
     after = 0
     while after < count:
-        items = client.get(f"{review}/suggestions", order="queue", after=after, limit=min(100, count - after))["items"]
+        items = client.get(
+            f"{review}/suggestions", order="queue", after=after, limit=min(100, count - after)
+        )["items"]
         if not items:
             return
         yield items

@@ -13,7 +13,11 @@ users = typer.Typer(no_args_is_help=True, help="The people who may sign in.")
 tokens = typer.Typer(no_args_is_help=True, help="Tokens for programs that use the API.")
 
 
-def login_link(user: Annotated[str | None, typer.Argument(help="Whom it signs in; the first owner unless named.")] = None) -> None:
+def login_link(
+    user: Annotated[
+        str | None, typer.Argument(help="Whom it signs in; the first owner unless named.")
+    ] = None,
+) -> None:
     """Print a link that signs one person in, once, within a day."""
     settings = make_settings()
     with opened(settings) as database:
@@ -21,7 +25,12 @@ def login_link(user: Annotated[str | None, typer.Argument(help="Whom it signs in
 
 
 @users.command("add")
-def add_user(name: str, role: Annotated[str, typer.Option(help="owner (everything) or reviewer (look and decide).")] = "reviewer") -> None:
+def add_user(
+    name: str,
+    role: Annotated[
+        str, typer.Option(help="owner (everything) or reviewer (look and decide).")
+    ] = "reviewer",
+) -> None:
     """Add a person, and print a login link."""
     settings = make_settings()
     with opened(settings) as database:
@@ -47,9 +56,15 @@ def remove_user(name: str) -> None:
 
 @tokens.command("create")
 def create_token(
-    user: Annotated[str | None, typer.Argument(help="Whose it is; the first owner's unless named.")] = None,
+    user: Annotated[
+        str | None, typer.Argument(help="Whose it is; the first owner's unless named.")
+    ] = None,
     name: Annotated[str, typer.Option(help="What it is for.")] = "command line",
 ) -> None:
     """Print a new API token; it is shown this once."""
     with transaction() as session:
-        print(accounts.create_token(session, accounts.find_user(session, user) if user else acting(session), name))
+        print(
+            accounts.create_token(
+                session, accounts.find_user(session, user) if user else acting(session), name
+            )
+        )

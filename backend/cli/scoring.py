@@ -19,14 +19,20 @@ from backend.runs import service as runs
 from backend.runs.schemas import MOST_RUNS, CostOut, MethodOut, ScoringOptions
 from backend.web.rendering import duration
 
-RunId = Annotated[int, typer.Argument(metavar="RUN", help="The run's number, as its address shows it: /runs/3 is 3.")]
+RunId = Annotated[
+    int,
+    typer.Argument(metavar="RUN", help="The run's number, as its address shows it: /runs/3 is 3."),
+]
 
 
 def methods(run_id: RunId) -> None:
     """List the methods that rank a run's images: what they mean, and what they will take."""
     with transaction(write=False) as session:
         found = runs.methods(runs.get(session, acting(session), run_id))
-    show(("method", "last epoch", "all epochs", "memory", "a low score means"), [_row(method) for method in found])
+    show(
+        ("method", "last epoch", "all epochs", "memory", "a low score means"),
+        [_row(method) for method in found],
+    )
 
 
 def score(
@@ -34,8 +40,15 @@ def score(
     method: Annotated[str, typer.Option(help="As `winnow methods` names them.")] = "sgd_influence",
     span: Annotated[str, typer.Option(help="last_epoch or all_epochs.")] = "last_epoch",
     damping: Annotated[str, typer.Option(help="none, or auto: measured.")] = "none",
-    average: Annotated[int, typer.Option(min=1, max=MOST_RUNS, help="Average over so many trainings with different seeds.")] = 1,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the scoring to end.")] = True,
+    average: Annotated[
+        int,
+        typer.Option(
+            min=1, max=MOST_RUNS, help="Average over so many trainings with different seeds."
+        ),
+    ] = 1,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for the scoring to end.")
+    ] = True,
 ) -> None:
     """Score a finished run's training images, and print the number of the review that they fill."""
     options = _options(method=method, span=span, damping=damping, runs=average)
@@ -87,7 +100,9 @@ def _jobs(database: Database, review: Review) -> Iterator[int]:
 def _say_later(settings: Settings, review: Review) -> None:
     later = "" if is_running(settings) else " as soon as Winnow runs (winnow up)"
     if review.job_id is None:
-        say(f"The trainings and scorings of the average are queued and begin{later or ' by themselves'}. See: winnow jobs list")
+        say(
+            f"The trainings and scorings of the average are queued and begin{later or ' by themselves'}. See: winnow jobs list"
+        )
     else:
         say(f"Job {review.job_id} scores it{later}. See: winnow jobs show {review.job_id}")
 
@@ -96,7 +111,13 @@ def _row(method: MethodOut) -> Sequence[str]:
     if method.costs is None:
         return method.name, "not known", "not known", "not known", method.meaning
     last, whole = method.costs["last_epoch"], method.costs["all_epochs"]
-    return method.name, _time(last), _time(whole) if method.spans else "the same", _bytes(whole), method.meaning
+    return (
+        method.name,
+        _time(last),
+        _time(whole) if method.spans else "the same",
+        _bytes(whole),
+        method.meaning,
+    )
 
 
 def _time(cost: CostOut) -> str:

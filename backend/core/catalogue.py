@@ -26,12 +26,25 @@ class Method:
     damps: bool = False
 
 
-def _harm(called: str, meaning: str, needs: Literal["steps", "epochs", "end"], *, spans: bool = True, damps: bool = False) -> Method:
+def _harm(
+    called: str,
+    meaning: str,
+    needs: Literal["steps", "epochs", "end"],
+    *,
+    spans: bool = True,
+    damps: bool = False,
+) -> Method:
     return Method(called, "Hurts accuracy", "it hurts accuracy", meaning, True, needs, spans, damps)
 
 
 def _other(
-    called: str, title: str, because: str, meaning: str, needs: Literal["epochs", "end", "nothing"], *, spans: bool = False
+    called: str,
+    title: str,
+    because: str,
+    meaning: str,
+    needs: Literal["epochs", "end", "nothing"],
+    *,
+    spans: bool = False,
 ) -> Method:
     return Method(called, title, because, meaning, False, needs, spans)
 
@@ -39,13 +52,22 @@ def _other(
 # In the order in which a form offers them.
 METHODS: dict[str, Method] = {
     "sgd_influence": _harm(
-        "SGD influence", "Without this image, this very training would have ended with a lower validation loss.", "steps", damps=True
+        "SGD influence",
+        "Without this image, this very training would have ended with a lower validation loss.",
+        "steps",
+        damps=True,
     ),
     "marginal_influence": _harm(
-        "Marginal influence", "The same, averaged over the moment of the epoch at which the image was seen.", "steps", damps=True
+        "Marginal influence",
+        "The same, averaged over the moment of the epoch at which the image was seen.",
+        "steps",
+        damps=True,
     ),
     "final_params": _harm(
-        "Influence by final parameters", "The same as SGD influence, estimated from the finished model alone.", "end", damps=True
+        "Influence by final parameters",
+        "The same as SGD influence, estimated from the finished model alone.",
+        "end",
+        damps=True,
     ),
     "influence_function": _harm(
         "Influence function",
@@ -53,7 +75,11 @@ METHODS: dict[str, Method] = {
         "end",
         spans=False,
     ),
-    "tracin": _harm("TracIn", "At the end of each epoch, learning this image pulled the model away from the validation images.", "epochs"),
+    "tracin": _harm(
+        "TracIn",
+        "At the end of each epoch, learning this image pulled the model away from the validation images.",
+        "epochs",
+    ),
     "published_code": _harm(
         "Influence by the published code",
         "As SGD influence, with the Hessian divided by the batch size twice, as the first paper's published code does; "
@@ -97,9 +123,19 @@ METHODS: dict[str, Method] = {
         spans=True,
     ),
     "outlier": _other(
-        "Outlier", "Unlike the others", "it looks unlike the others", "To the finished model this image looks unlike the others.", "end"
+        "Outlier",
+        "Unlike the others",
+        "it looks unlike the others",
+        "To the finished model this image looks unlike the others.",
+        "end",
     ),
-    "random": _other("Random", "Drawn by chance", "it was drawn by chance", "Picked by chance, for comparison.", "nothing"),
+    "random": _other(
+        "Random",
+        "Drawn by chance",
+        "it was drawn by chance",
+        "Picked by chance, for comparison.",
+        "nothing",
+    ),
 }
 MethodName = Literal[
     "sgd_influence",
@@ -118,7 +154,10 @@ MethodName = Literal[
 ]
 # The second ranking, whatever the first: it is free, and answers another question.
 SECOND = "margin"
-SPANS = {"last_epoch": "The last epoch (fast)", "all_epochs": "All epochs (slower, looks further back)"}
+SPANS = {
+    "last_epoch": "The last epoch (fast)",
+    "all_epochs": "All epochs (slower, looks further back)",
+}
 
 
 def speaks_against(method: str, value: float) -> bool:

@@ -66,4 +66,6 @@ class DiskFull(AppError):
     title = "The disk is full"
 
     def __init__(self) -> None:
-        super().__init__("The server's disk is full. Nothing was changed; the administrator must make room, then try again.")
+        super().__init__(
+            "The server's disk is full. Nothing was changed; the administrator must make room, then try again."
+        )

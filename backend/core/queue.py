@@ -79,7 +79,9 @@ def send(task: str, job_id: int) -> None:
     try:
         celery_app.send_task(task, args=[job_id], queue=QUEUE, retry=False)
     except (OperationalError, OSError) as error:
-        logger.warning("The broker is away; job %s stays queued and is sent again later (%s)", job_id, error)
+        logger.warning(
+            "The broker is away; job %s stays queued and is sent again later (%s)", job_id, error
+        )
 
 
 def requeue(session: Session, *where: ColumnElement[bool]) -> list[int]:
@@ -87,7 +89,11 @@ def requeue(session: Session, *where: ColumnElement[bool]) -> list[int]:
     rows = session.execute(release_jobs(*where)).all()
     for job_id, kind, state in rows:
         queued = state == "queued"
-        message = "The worker died while it did this; queued again." if queued else "The worker died; cancelled, as asked before."
+        message = (
+            "The worker died while it did this; queued again."
+            if queued
+            else "The worker died; cancelled, as asked before."
+        )
         session.add(JobLogLine(job_id=job_id, message=message))
         if queued:
             enqueue(session, kind, job_id)

@@ -19,32 +19,65 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WINNOW_")
 
-    home: Path = Field(Path(".winnow"), description="Folder that holds all state: database, files, secrets, broker socket.")
+    home: Path = Field(
+        Path(".winnow"),
+        description="Folder that holds all state: database, files, secrets, broker socket.",
+    )
     host: str = Field("127.0.0.1", description="Address that the web listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port that the web listens on.")
-    public_url: str = Field("", description="Address that people use, when it is not http://host:port (behind a proxy).")
-    database_url: str = Field("", description="SQLAlchemy URL; empty means SQLite in the home folder.")
-    broker_url: str = Field("", description="Celery broker URL; empty means the embedded broker's socket in the home folder.")
-    secret_key: SecretStr = Field(SecretStr(""), description="Signs forms; empty means generated at first start, kept in the home folder.")
-    secure_cookies: bool = Field(False, description="Send the session cookie over HTTPS only; set it behind a TLS proxy.")
+    public_url: str = Field(
+        "", description="Address that people use, when it is not http://host:port (behind a proxy)."
+    )
+    database_url: str = Field(
+        "", description="SQLAlchemy URL; empty means SQLite in the home folder."
+    )
+    broker_url: str = Field(
+        "",
+        description="Celery broker URL; empty means the embedded broker's socket in the home folder.",
+    )
+    secret_key: SecretStr = Field(
+        SecretStr(""),
+        description="Signs forms; empty means generated at first start, kept in the home folder.",
+    )
+    secure_cookies: bool = Field(
+        False, description="Send the session cookie over HTTPS only; set it behind a TLS proxy."
+    )
     session_days: int = Field(30, ge=1, description="Days until a login must be renewed.")
     import_folders: str = Field(
         "",
         description="Server-side folders that the page and the API may import from, separated by ':'. The CLI may import from anywhere.",
     )
     max_upload_bytes: int = Field(20 * 2**30, gt=0, description="Largest upload, in bytes.")
-    max_unpacked_bytes: int = Field(60 * 2**30, gt=0, description="Most bytes that an archive may unpack to.")
-    max_files: int = Field(2_000_000, gt=0, description="Most files in one import.")
-    max_image_pixels: int = Field(50_000_000, gt=0, description="Largest image, in pixels (width × height).")
-    max_compression_ratio: int = Field(200, gt=1, description="Largest ratio of unpacked to packed bytes of one archive entry.")
-    heartbeat_seconds: float = Field(3.0, gt=0, description="How often a running job reports that it is alive.")
-    heartbeat_timeout_seconds: float = Field(
-        20.0, gt=0, description="Silence after which a running job is taken for dead and queued again."
+    max_unpacked_bytes: int = Field(
+        60 * 2**30, gt=0, description="Most bytes that an archive may unpack to."
     )
-    sweep_seconds: float = Field(5.0, gt=0, description="How often queued jobs are sent again and dead ones looked for.")
-    max_attempts: int = Field(5, ge=1, description="How often a job is started before it is given up.")
-    scoring_memory_bytes: int = Field(2**30, gt=0, description="Memory budget of one scoring's replay, in bytes.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="What workers compute on: auto is a GPU where there is one.")
+    max_files: int = Field(2_000_000, gt=0, description="Most files in one import.")
+    max_image_pixels: int = Field(
+        50_000_000, gt=0, description="Largest image, in pixels (width × height)."
+    )
+    max_compression_ratio: int = Field(
+        200, gt=1, description="Largest ratio of unpacked to packed bytes of one archive entry."
+    )
+    heartbeat_seconds: float = Field(
+        3.0, gt=0, description="How often a running job reports that it is alive."
+    )
+    heartbeat_timeout_seconds: float = Field(
+        20.0,
+        gt=0,
+        description="Silence after which a running job is taken for dead and queued again.",
+    )
+    sweep_seconds: float = Field(
+        5.0, gt=0, description="How often queued jobs are sent again and dead ones looked for."
+    )
+    max_attempts: int = Field(
+        5, ge=1, description="How often a job is started before it is given up."
+    )
+    scoring_memory_bytes: int = Field(
+        2**30, gt=0, description="Memory budget of one scoring's replay, in bytes."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="What workers compute on: auto is a GPU where there is one."
+    )
     networks: str = Field(
         "",
         description="Networks of your own that a run may use, each as package.module:function, separated by ','. "

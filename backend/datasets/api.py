@@ -37,35 +37,65 @@ from backend.web.openapi import table
 
 router = APIRouter(prefix="/data-sets", tags=["data sets"])
 After = Annotated[int | None, Query(description="Cursor: `next` of the page before.")]
-Kind = Annotated[versions.Kind | None, Query(description="Only the images that left, that got another label, or that are back.")]
+Kind = Annotated[
+    versions.Kind | None,
+    Query(description="Only the images that left, that got another label, or that are back."),
+]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most items of the page.")]
 
-_file = {"type": "string", "format": "binary", "description": "A zip of class folders, or with a CSV manifest, or with MNIST's IDX files."}
+_file = {
+    "type": "string",
+    "format": "binary",
+    "description": "A zip of class folders, or with a CSV manifest, or with MNIST's IDX files.",
+}
 _fields = ImportForm.model_json_schema()["properties"]
-_form = {"type": "object", "required": ["file"], "properties": {"file": _file, **_fields}, "additionalProperties": False}
+_form = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {"file": _file, **_fields},
+    "additionalProperties": False,
+}
 ZIP_START = b"PK"
-UPLOAD_BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form}}}}
+UPLOAD_BODY = {
+    "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form}}}
+}
 
 
 @router.get("", summary="List data sets")
-def list_data_sets(session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50) -> DataSetPage:
+def list_data_sets(
+    session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50
+) -> DataSetPage:
     """Newest first."""
     found, following = service.page(session, after=after, limit=limit)
     jobs = service.import_jobs(session, found)
-    items = [DataSetSummary.model_validate(service.describe(one, jobs.get(one.id)), from_attributes=True) for one in found]
+    items = [
+        DataSetSummary.model_validate(service.describe(one, jobs.get(one.id)), from_attributes=True)
+        for one in found
+    ]
     return DataSetPage(items=items, next=str(following) if following else None)
 
 
 @router.post("", status_code=202, summary="Import from the server")
-def create_data_set(request: Request, session: SessionDep, user: OwnerDep, wanted: NewDataSet) -> DataSetOut:
+def create_data_set(
+    request: Request, session: SessionDep, user: OwnerDep, wanted: NewDataSet
+) -> DataSetOut:
     """Starts the import of the sample, or of a folder or file on the server."""
     source = wanted.source
     if source.kind != "sample":
-        source = Source(kind=source.kind, path=str(service.check_path(request.app.state.settings, source.path)))
-    return _out(session, service.create_import(session, user, name=wanted.name, source=source, seed=wanted.seed, side=wanted.side))
+        source = Source(
+            kind=source.kind, path=str(service.check_path(request.app.state.settings, source.path))
+        )
+    return _out(
+        session,
+        service.create_import(
+            session, user, name=wanted.name, source=source, seed=wanted.seed, side=wanted.side
+        ),
+    )
 
 
-@router.post("/upload", status_code=202, summary="Upload and import an archive", openapi_extra=UPLOAD_BODY)
+@router.post(
+    "/upload", status_code=202, summary="Upload and import an archive", openapi_extra=UPLOAD_BODY
+)
 def upload_data_set(form: UploadDep, session: SessionDep, user: OwnerDep) -> DataSetOut:
     """Starts the import of an uploaded archive: a zip of class folders, or with a CSV manifest, or with MNIST's IDX files."""
     if form.file is None:
@@ -81,14 +111,20 @@ def import_upload(session: Session, user: User, form: UploadedForm, wanted: Impo
         start = file.read(len(ZIP_START))
     # Anything else that may be wrong with it is the import's to say; this would only leave a data set that nobody wants.
     if not start:
-        raise Invalid("This file is empty (zero bytes). Choose the zip again; perhaps it was still being written.")
+        raise Invalid(
+            "This file is empty (zero bytes). Choose the zip again; perhaps it was still being written."
+        )
     # One that unpacks itself begins with a program, and ends as every zip does.
     if start != ZIP_START and not zipfile.is_zipfile(form.file):
-        raise Invalid("This file is no zip archive. Put the class folders into a zip, and choose that.")
+        raise Invalid(
+            "This file is no zip archive. Put the class folders into a zip, and choose that."
+        )
     archive = PurePosixPath(form.file_name.replace("\\", "/")).name.removesuffix(".zip")
     name = tidy(wanted.name) or tidy(archive) or "Unnamed"
     source = Source(kind="zip", path=str(form.keep()))
-    return service.create_import(session, user, name=name, source=source, seed=wanted.seed, side=wanted.side, upload=True)
+    return service.create_import(
+        session, user, name=name, source=source, seed=wanted.seed, side=wanted.side, upload=True
+    )
 
 
 @router.get("/{data_set_id}", summary="One data set")
@@ -98,29 +134,51 @@ def show_data_set(data_set_id: int, session: SessionDep, user: UserDep) -> DataS
 
 
 @router.patch("/{data_set_id}", summary="Rename a data set")
-def rename_data_set(data_set_id: int, session: SessionDep, user: OwnerDep, wanted: Rename) -> DataSetOut:
+def rename_data_set(
+    data_set_id: int, session: SessionDep, user: OwnerDep, wanted: Rename
+) -> DataSetOut:
     """Changes the name only."""
-    return _out(session, service.rename(session, service.get(session, user, data_set_id), wanted.name))
+    return _out(
+        session, service.rename(session, service.get(session, user, data_set_id), wanted.name)
+    )
 
 
 @router.delete("/{data_set_id}", status_code=204, summary="Delete a data set")
-def delete_data_set(request: Request, data_set_id: int, session: SessionDep, user: OwnerDep) -> None:
+def delete_data_set(
+    request: Request, data_set_id: int, session: SessionDep, user: OwnerDep
+) -> None:
     """With its images, versions, runs, reviews and verdicts."""
     service.remove(session, service.get(session, user, data_set_id), request.app.state.storage)
 
 
 @router.get("/{data_set_id}/refusals", summary="Refused files")
-def list_refusals(data_set_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 100) -> RefusalPage:
+def list_refusals(
+    data_set_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 100
+) -> RefusalPage:
     """Each with its reason."""
-    found, following = service.refusals(session, service.get(session, user, data_set_id), after=after or 0, limit=limit)
-    return RefusalPage(items=[RefusalOut.model_validate(one) for one in found], next=str(following) if following else None)
+    found, following = service.refusals(
+        session, service.get(session, user, data_set_id), after=after or 0, limit=limit
+    )
+    return RefusalPage(
+        items=[RefusalOut.model_validate(one) for one in found],
+        next=str(following) if following else None,
+    )
 
 
-@router.get("/{data_set_id}/refusals.csv", summary="Refused files as CSV", response_class=Response, responses=table("text/csv"))
-def refusals_csv(request: Request, data_set_id: int, session: SessionDep, user: UserDep) -> Response:
+@router.get(
+    "/{data_set_id}/refusals.csv",
+    summary="Refused files as CSV",
+    response_class=Response,
+    responses=table("text/csv"),
+)
+def refusals_csv(
+    request: Request, data_set_id: int, session: SessionDep, user: UserDep
+) -> Response:
     """All of them."""
     data_set = service.get(session, user, data_set_id)
-    found = in_chunks(request.app.state.database, partial(service.refusals, data_set=data_set, limit=CHUNK))
+    found = in_chunks(
+        request.app.state.database, partial(service.refusals, data_set=data_set, limit=CHUNK)
+    )
     rows = ((one.path, one.reason) for one in found)
     return csv_download(f"data-set-{data_set.id}-refused.csv", ("path", "reason"), rows)
 
@@ -140,13 +198,24 @@ def show_version(data_set_id: int, number: int, session: SessionDep, user: UserD
 
 @router.get("/{data_set_id}/versions/{number}/changes", summary="What a version changed")
 def list_changes(
-    data_set_id: int, number: int, session: SessionDep, user: UserDep, kind: Kind = None, after: After = None, limit: Limit = 100
+    data_set_id: int,
+    number: int,
+    session: SessionDep,
+    user: UserDep,
+    kind: Kind = None,
+    after: After = None,
+    limit: Limit = 100,
 ) -> VersionChangePage:
     """The images that it holds otherwise than its parent: which left, which got another label, by whose decision."""
     data_set = service.get(session, user, data_set_id)
     step = versions.step(session, data_set, number)
-    found, following = versions.changes(session, data_set, step, kind=kind, after=after or 0, limit=limit)
-    return VersionChangePage(items=[VersionChangeOut.model_validate(one) for one in found], next=str(following) if following else None)
+    found, following = versions.changes(
+        session, data_set, step, kind=kind, after=after or 0, limit=limit
+    )
+    return VersionChangePage(
+        items=[VersionChangeOut.model_validate(one) for one in found],
+        next=str(following) if following else None,
+    )
 
 
 @router.get("/{data_set_id}/planted", summary="Planted label errors")
@@ -156,12 +225,22 @@ def list_planted(data_set_id: int, session: SessionDep, user: OwnerDep) -> Plant
 
 
 def _version(step: versions.Step) -> VersionOut:
-    columns = {column.key: getattr(step.version, column.key) for column in Version.__table__.columns}
+    columns = {
+        column.key: getattr(step.version, column.key) for column in Version.__table__.columns
+    }
     return VersionOut.model_validate(
-        columns | {"changes": step.changes, "by": step.by, "review_id": step.review_id, "cleansing_id": step.cleansing_id}
+        columns
+        | {
+            "changes": step.changes,
+            "by": step.by,
+            "review_id": step.review_id,
+            "cleansing_id": step.cleansing_id,
+        }
     )
 
 
 def _out(session: Session, data_set: DataSet) -> DataSetOut:
     described = service.describe(data_set, service.import_job(session, data_set))
-    return DataSetOut.model_validate(described | {"counts": service.counts(session, data_set)}, from_attributes=True)
+    return DataSetOut.model_validate(
+        described | {"counts": service.counts(session, data_set)}, from_attributes=True
+    )

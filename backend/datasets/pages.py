@@ -21,11 +21,16 @@ from backend.web.rendering import page
 router = APIRouter(include_in_schema=False)
 HASH = re.compile(r"[0-9a-f]{64}")
 # An image never changes under its hash; only this person's browser may keep it.
-FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+FOR_EVER = {
+    "Cache-Control": "private, max-age=31536000, immutable",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 @router.get("/datasets")
-def list_data_sets(request: Request, session: SessionDep, user: UserDep, after: int | None = None) -> HTMLResponse:
+def list_data_sets(
+    request: Request, session: SessionDep, user: UserDep, after: int | None = None
+) -> HTMLResponse:
     """All data sets, and the ways to import one."""
     found, following = service.page(session, after=after)
     folders = bool(request.app.state.settings.import_roots)
@@ -42,7 +47,9 @@ def list_data_sets(request: Request, session: SessionDep, user: UserDep, after: 
 
 
 @router.post("/datasets")
-def create_data_set(request: Request, form: UploadDep, session: SessionDep, user: OwnerDep) -> RedirectResponse:
+def create_data_set(
+    request: Request, form: UploadDep, session: SessionDep, user: OwnerDep
+) -> RedirectResponse:
     """Start an import from an upload, from the server, or of the sample."""
     wanted = read_form(ImportPageForm, form.fields)
     if wanted.kind == "upload":
@@ -52,12 +59,16 @@ def create_data_set(request: Request, form: UploadDep, session: SessionDep, user
         if wanted.kind == "folder":
             checked = service.check_path(request.app.state.settings, wanted.path)
             source = Source(kind="folder" if checked.is_dir() else "zip", path=str(checked))
-        data_set = service.create_import(session, user, name=wanted.name, source=source, seed=wanted.seed, side=wanted.side)
+        data_set = service.create_import(
+            session, user, name=wanted.name, source=source, seed=wanted.seed, side=wanted.side
+        )
     return RedirectResponse(f"/datasets/{data_set.id}", 303)
 
 
 @router.get("/datasets/{data_set_id}")
-def show_data_set(request: Request, data_set_id: int, session: SessionDep, user: UserDep) -> HTMLResponse:
+def show_data_set(
+    request: Request, data_set_id: int, session: SessionDep, user: UserDep
+) -> HTMLResponse:
     """What the import found, and the next step."""
     data_set = service.get(session, user, data_set_id)
     refused, more = service.refusals(session, data_set, limit=20)
@@ -80,7 +91,13 @@ def show_data_set(request: Request, data_set_id: int, session: SessionDep, user:
 
 @router.get("/datasets/{data_set_id}/versions/{number}")
 def show_version(
-    request: Request, data_set_id: int, number: int, session: SessionDep, user: UserDep, kind: Kind = None, after: After = None
+    request: Request,
+    data_set_id: int,
+    number: int,
+    session: SessionDep,
+    user: UserDep,
+    kind: Kind = None,
+    after: After = None,
 ) -> HTMLResponse:
     """What a version changed of the one before it, image by image."""
     data_set = service.get(session, user, data_set_id)
@@ -100,7 +117,10 @@ def show_version(
 
 @router.post("/datasets/{data_set_id}/rename")
 def rename_data_set(
-    data_set_id: int, session: SessionDep, user: OwnerDep, name: Annotated[str, Form(max_length=200)] = ""
+    data_set_id: int,
+    session: SessionDep,
+    user: OwnerDep,
+    name: Annotated[str, Form(max_length=200)] = "",
 ) -> RedirectResponse:
     """Give it another name."""
     service.rename(session, service.get(session, user, data_set_id), name)
@@ -108,13 +128,17 @@ def rename_data_set(
 
 
 @router.post("/datasets/{data_set_id}/delete")
-def delete_data_set(request: Request, data_set_id: int, session: SessionDep, user: OwnerDep) -> RedirectResponse:
+def delete_data_set(
+    request: Request, data_set_id: int, session: SessionDep, user: OwnerDep
+) -> RedirectResponse:
     """Delete it with all that hangs on it."""
     service.remove(session, service.get(session, user, data_set_id), request.app.state.storage)
     return RedirectResponse("/datasets", 303)
 
 
-router.add_api_route("/datasets/{data_set_id}/refusals.csv", api.refusals_csv, response_class=Response)
+router.add_api_route(
+    "/datasets/{data_set_id}/refusals.csv", api.refusals_csv, response_class=Response
+)
 
 
 @router.get("/images/{data_set_id}/{view}/{name}.webp")

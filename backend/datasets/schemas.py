@@ -32,16 +32,36 @@ class NewDataSet(Body):
 
     name: str = Field("", max_length=200, description="Name; made from the source if left out.")
     source: Source
-    seed: int = Field(0, ge=0, lt=2**31, description="Seed of the split into train, validation and test where the source has none.")
-    side: int | None = Field(None, ge=8, le=224, description="Side of the square images that the model sees; chosen if left out.")
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**31,
+        description="Seed of the split into train, validation and test where the source has none.",
+    )
+    side: int | None = Field(
+        None,
+        ge=8,
+        le=224,
+        description="Side of the square images that the model sees; chosen if left out.",
+    )
 
 
 class ImportForm(Body):
     """The fields of the form that imports; the archive comes beside them."""
 
     name: str = Field("", max_length=200, description="Name; the archive's if left out.")
-    seed: int = Field(0, ge=0, lt=2**31, description="Seed of the split into train, validation and test where the archive has none.")
-    side: int | None = Field(None, ge=8, le=224, description="Side of the square images that the model sees; chosen if left out.")
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**31,
+        description="Seed of the split into train, validation and test where the archive has none.",
+    )
+    side: int | None = Field(
+        None,
+        ge=8,
+        le=224,
+        description="Side of the square images that the model sees; chosen if left out.",
+    )
 
 
 class ImportPageForm(ImportForm):
@@ -120,7 +140,9 @@ class VersionOut(BaseModel):
     removed_count: int
     relabelled_count: int
     created_at: datetime
-    changes: dict[str, int] = Field(description="removed, relabelled, returned: how many images it holds otherwise than its parent")
+    changes: dict[str, int] = Field(
+        description="removed, relabelled, returned: how many images it holds otherwise than its parent"
+    )
     by: str | None = Field(description="Who made it.")
     review_id: int | None = Field(description="The review whose decisions it carries out.")
     cleansing_id: int | None

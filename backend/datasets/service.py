@@ -31,10 +31,14 @@ def get(session: Session, user: User, data_set_id: int) -> DataSet:  # noqa: ARG
     return data_set
 
 
-def page(session: Session, *, after: int | None = None, limit: int = 50) -> tuple[Sequence[DataSet], int | None]:
+def page(
+    session: Session, *, after: int | None = None, limit: int = 50
+) -> tuple[Sequence[DataSet], int | None]:
     """Some data sets, newest first, and the id to go on after."""
     statement = select(DataSet).order_by(DataSet.id.desc()).limit(limit + 1)
-    found = session.scalars(statement if after is None else statement.where(DataSet.id < after)).all()
+    found = session.scalars(
+        statement if after is None else statement.where(DataSet.id < after)
+    ).all()
     return found[:limit], found[limit - 1].id if len(found) > limit else None
 
 
@@ -45,9 +49,14 @@ def check_path(settings: Settings, path: str | None) -> Path:
     try:
         resolved = Path(path).resolve()
         if not any(resolved.is_relative_to(root) for root in settings.import_roots):
-            raise Forbidden("Winnow may not import from there. The administrator lists the folders it may read in WINNOW_IMPORT_FOLDERS.")
+            raise Forbidden(
+                "Winnow may not import from there. The administrator lists the folders it may read in WINNOW_IMPORT_FOLDERS."
+            )
         there = resolved.exists()
-    except (OSError, ValueError):  # too long, or with a zero byte in it, or in a folder that is closed to us
+    except (
+        OSError,
+        ValueError,
+    ):  # too long, or with a zero byte in it, or in a folder that is closed to us
         there = False
     if not there:
         raise Invalid(f"There is nothing at {tidy(path)[:200]} on the server that Winnow can read.")
@@ -55,27 +64,44 @@ def check_path(settings: Settings, path: str | None) -> Path:
 
 
 def create_import(
-    session: Session, user: User | None, *, name: str, source: Source, seed: int = 0, side: int | None = None, upload: bool = False
+    session: Session,
+    user: User | None,
+    *,
+    name: str,
+    source: Source,
+    seed: int = 0,
+    side: int | None = None,
+    upload: bool = False,
 ) -> DataSet:
     """Make the data set and queue its import. The path must have been checked. upload: the file is ours, and deleted after the import."""
     if source.kind != "sample" and not source.path:
         raise Invalid("Say which folder or file to import.")
     data_set = DataSet(
         name=tidy(name)[:200] or _name_of(source),
-        source={**source.model_dump(exclude_none=True), "upload": upload} | ({"side": side} if side else {}),
+        source={**source.model_dump(exclude_none=True), "upload": upload}
+        | ({"side": side} if side else {}),
         seed=seed,
         created_by=user.id if user else None,
     )
     session.add(data_set)
     session.flush()
-    jobs.create(session, user, kind="import", title=f"Import {data_set.name}", subject_id=data_set.id, data_set_id=data_set.id)
+    jobs.create(
+        session,
+        user,
+        kind="import",
+        title=f"Import {data_set.name}",
+        subject_id=data_set.id,
+        data_set_id=data_set.id,
+    )
     return data_set
 
 
 def import_jobs(session: Session, data_sets: Sequence[DataSet]) -> dict[int, Job]:
     """Data set id → its import job, where that is still there."""
     wanted = (Job.data_set_id.in_([data_set.id for data_set in data_sets]), Job.kind == "import")
-    return {job.subject_id: job for job in session.scalars(select(Job).where(*wanted).order_by(Job.id))}
+    return {
+        job.subject_id: job for job in session.scalars(select(Job).where(*wanted).order_by(Job.id))
+    }
 
 
 def import_job(session: Session, data_set: DataSet) -> Job | None:
@@ -83,13 +109,17 @@ def import_job(session: Session, data_set: DataSet) -> Job | None:
     return import_jobs(session, [data_set]).get(data_set.id)
 
 
-def counts(session: Session, data_set: DataSet, version_id: int | None = None) -> dict[str, dict[str, int]]:
+def counts(
+    session: Session, data_set: DataSet, version_id: int | None = None
+) -> dict[str, dict[str, int]]:
     """Split → class name → images, in a version (the current one if left out)."""
     version_id = version_id or data_set.current_version_id
     if version_id is None:
         return {}
     rows = images_of(version_id).order_by(None).subquery()
-    found = session.execute(select(rows.c.split, rows.c.label, func.count()).group_by(rows.c.split, rows.c.label)).all()
+    found = session.execute(
+        select(rows.c.split, rows.c.label, func.count()).group_by(rows.c.split, rows.c.label)
+    ).all()
     table = {split: dict.fromkeys(data_set.class_names, 0) for split in SPLITS}
     for split, label, count in found:
         table[split][data_set.class_names[label]] = count
@@ -99,11 +129,19 @@ def counts(session: Session, data_set: DataSet, version_id: int | None = None) -
 def examples(session: Session, data_set: DataSet) -> dict[int, list[Image]]:
     """A few training images of each class, by label."""
     ranked = (
-        select(Image.id, func.row_number().over(partition_by=Image.label, order_by=Image.id).label("place"))
+        select(
+            Image.id,
+            func.row_number().over(partition_by=Image.label, order_by=Image.id).label("place"),
+        )
         .where(Image.data_set_id == data_set.id, Image.split == "train")
         .subquery()
     )
-    chosen = select(Image).join(ranked, ranked.c.id == Image.id).where(ranked.c.place <= EXAMPLES).order_by(Image.label, Image.id)
+    chosen = (
+        select(Image)
+        .join(ranked, ranked.c.id == Image.id)
+        .where(ranked.c.place <= EXAMPLES)
+        .order_by(Image.label, Image.id)
+    )
     shown: dict[int, list[Image]] = {}
     for image in session.scalars(chosen):
         shown.setdefault(image.label, []).append(image)
@@ -119,15 +157,21 @@ def covers(session: Session, data_sets: Sequence[DataSet]) -> dict[int, list[Ima
         for place in range(min(COVER, data_set.image_count))
     ]
     found: dict[int, list[Image]] = {}
-    for image in session.scalars(select(Image).where(tuple_(Image.data_set_id, Image.row).in_(wanted)).order_by(Image.row)):
+    for image in session.scalars(
+        select(Image).where(tuple_(Image.data_set_id, Image.row).in_(wanted)).order_by(Image.row)
+    ):
         found.setdefault(image.data_set_id, []).append(image)
     return found
 
 
-def refusals(session: Session, data_set: DataSet, *, after: int = 0, limit: int = 100) -> tuple[Sequence[Refusal], int | None]:
+def refusals(
+    session: Session, data_set: DataSet, *, after: int = 0, limit: int = 100
+) -> tuple[Sequence[Refusal], int | None]:
     """Some refused files, and the id to go on after."""
     wanted = (Refusal.data_set_id == data_set.id, Refusal.id > after)
-    found = session.scalars(select(Refusal).where(*wanted).order_by(Refusal.id).limit(limit + 1)).all()
+    found = session.scalars(
+        select(Refusal).where(*wanted).order_by(Refusal.id).limit(limit + 1)
+    ).all()
     return found[:limit], found[limit - 1].id if len(found) > limit else None
 
 
@@ -145,14 +189,22 @@ def version(session: Session, data_set: DataSet, number: int | None = None) -> V
 def manifest(session: Session, data_set: DataSet, of: Version) -> Iterator[tuple[str, str, str]]:
     """(path, class name, split) of every image of a version, as an import's CSV manifest has them."""
     rows = images_of(of.id).order_by(None).subquery()
-    statement = select(Image.path, rows.c.label, rows.c.split).join(rows, rows.c.id == Image.id).order_by(Image.id)
+    statement = (
+        select(Image.path, rows.c.label, rows.c.split)
+        .join(rows, rows.c.id == Image.id)
+        .order_by(Image.id)
+    )
     for path, label, split in session.execute(statement.execution_options(yield_per=2_000)):
         yield path, data_set.class_names[label], split
 
 
 def planted(session: Session, data_set: DataSet) -> list[int]:
     """Ids of the training images whose label was made wrong on purpose."""
-    wrong = (Image.data_set_id == data_set.id, Image.true_label.is_not(None), Image.true_label != Image.label)
+    wrong = (
+        Image.data_set_id == data_set.id,
+        Image.true_label.is_not(None),
+        Image.true_label != Image.label,
+    )
     return list(session.scalars(select(Image.id).where(*wrong).order_by(Image.id)))
 
 
@@ -171,7 +223,11 @@ def remove(session: Session, data_set: DataSet, storage: Storage) -> None:
     if session.scalar(select(Job.id).where(*busy).limit(1)) is not None:
         raise Conflict("A job is working on this data set. Cancel it or wait, then delete.")
     run_ids = session.scalars(select(Run.id).where(Run.data_set_id == data_set.id)).all()
-    paths = [storage.data_set(data_set.id), *(storage.run(run_id) for run_id in run_ids), *uploads_of([data_set])]
+    paths = [
+        storage.data_set(data_set.id),
+        *(storage.run(run_id) for run_id in run_ids),
+        *uploads_of([data_set]),
+    ]
     session.execute(delete(DataSet).where(DataSet.id == data_set.id))
     session.flush()
     after_commit(session, lambda: storage.discard(*paths))
@@ -179,21 +235,38 @@ def remove(session: Session, data_set: DataSet, storage: Storage) -> None:
 
 def uploads_of(data_sets: Sequence[DataSet]) -> list[Path]:
     """The uploaded archives that these data sets are, or were, made from."""
-    return [Path(data_set.source["path"]) for data_set in data_sets if data_set.source.get("upload")]
+    return [
+        Path(data_set.source["path"]) for data_set in data_sets if data_set.source.get("upload")
+    ]
 
 
-def forget_uploads(session: Session, storage: Storage, older_than: timedelta = timedelta(hours=1)) -> None:
+def forget_uploads(
+    session: Session, storage: Storage, older_than: timedelta = timedelta(hours=1)
+) -> None:
     """Delete what a killed process left in the folder of uploads: neither being written still, nor waiting for an import or its repetition."""
-    waiting = {path.name for path in uploads_of(session.scalars(select(DataSet).where(DataSet.state != "ready")).all())}
+    waiting = {
+        path.name
+        for path in uploads_of(
+            session.scalars(select(DataSet).where(DataSet.state != "ready")).all()
+        )
+    }
     before = now() - older_than
     storage.discard(*(path for path in storage.uploads_before(before) if path.name not in waiting))
 
 
 def describe(data_set: DataSet, job: Job | None) -> dict[str, Any]:
     """What the API says of a data set."""
-    names = [column.name for column in DataSet.__table__.columns if column.name not in ("source", "created_by")]
+    names = [
+        column.name
+        for column in DataSet.__table__.columns
+        if column.name not in ("source", "created_by")
+    ]
     return {name: getattr(data_set, name) for name in names} | {"job": job}
 
 
 def _name_of(source: Source) -> str:
-    return "Handwritten digits (sample)" if source.kind == "sample" else tidy(Path(source.path or "").stem)[:200] or "Unnamed"
+    return (
+        "Handwritten digits (sample)"
+        if source.kind == "sample"
+        else tidy(Path(source.path or "").stem)[:200] or "Unnamed"
+    )

@@ -46,7 +46,11 @@ async def receive(request: Request) -> AsyncIterator[UploadedForm]:
         if request.headers.get("Content-Type", "").startswith("multipart/form-data"):
             await _stream(request, form)
         else:
-            form.fields = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
+            form.fields = {
+                name: value
+                for name, value in (await request.form()).items()
+                if isinstance(value, str)
+            }
         request.state.form_token = form.fields.pop("csrf_token", "")
         yield form
     except BaseException:
@@ -71,7 +75,9 @@ async def _stream(request: Request, form: UploadedForm) -> None:
         async for chunk in request.stream():
             await run_in_threadpool(parser.write, chunk)
     except (FormParserError, KeyError) as error:
-        raise Invalid("The upload is not a form as browsers and curl -F send it. Send the archive in the field “file”.") from error
+        raise Invalid(
+            "The upload is not a form as browsers and curl -F send it. Send the archive in the field “file”."
+        ) from error
     except ClientDisconnect:
         pass  # said below
     except OSError as error:
@@ -115,7 +121,9 @@ class _Reader:
     def _begin(self) -> None:
         self._parts += 1
         if self._parts > MOST_PARTS:
-            raise Invalid(f"This form has more than {MOST_PARTS} fields. Send one archive, not single files.")
+            raise Invalid(
+                f"This form has more than {MOST_PARTS} fields. Send one archive, not single files."
+            )
         self._headers: dict[bytes, bytes] = {}
         self._name, self._value = b"", b""
 

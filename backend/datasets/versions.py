@@ -9,7 +9,16 @@ from sqlalchemy import Row, Select, Subquery, and_, case, func, select, union
 from sqlalchemy.orm import Session, aliased
 
 from backend.core.errors import NotFound
-from backend.core.models import SMALL_PIXELS, Cleansing, DataSet, Decision, Image, User, Version, VersionChange
+from backend.core.models import (
+    SMALL_PIXELS,
+    Cleansing,
+    DataSet,
+    Decision,
+    Image,
+    User,
+    Version,
+    VersionChange,
+)
 
 # It leaves, it gets another label, or it is back after the version before left it out.
 Kind = Literal["removed", "relabelled", "returned"]
@@ -63,10 +72,20 @@ def history(session: Session, data_set: DataSet, number: int | None = None) -> l
         .where(Version.data_set_id == data_set.id)
         .order_by(Version.number.desc())
     )
-    rows = session.execute(chosen if number is None else chosen.where(Version.number == number)).all()
+    rows = session.execute(
+        chosen if number is None else chosen.where(Version.number == number)
+    ).all()
     counted = _counts(session, data_set, number)
     return [
-        Step(version, before, dict.fromkeys(KINDS, 0) | counted.get(version.id, {}), by, review_id, cleansing_id, judgement)
+        Step(
+            version,
+            before,
+            dict.fromkeys(KINDS, 0) | counted.get(version.id, {}),
+            by,
+            review_id,
+            cleansing_id,
+            judgement,
+        )
         for version, before, by, review_id, cleansing_id, judgement in rows
     ]
 
@@ -80,7 +99,13 @@ def step(session: Session, data_set: DataSet, number: int) -> Step:
 
 
 def changes(
-    session: Session, data_set: DataSet, of: Step, *, kind: Kind | None = None, after: int = 0, limit: int = 60
+    session: Session,
+    data_set: DataSet,
+    of: Step,
+    *,
+    kind: Kind | None = None,
+    after: int = 0,
+    limit: int = 60,
 ) -> tuple[list[Change], int | None]:
     """Some of the images that a version holds otherwise than its parent, in order of their ids, and the id to go on after."""
     found = _differences(data_set, of.version.number).where(Image.id > after)
@@ -89,7 +114,9 @@ def changes(
     rows = session.execute(found.order_by(Image.id).limit(limit + 1)).all()
     shown = rows[:limit]
     deciders = _deciders(session, of, [row.image_id for row in shown])
-    return [_change(data_set, row, deciders) for row in shown], shown[-1].image_id if len(rows) > limit else None
+    return [_change(data_set, row, deciders) for row in shown], shown[-1].image_id if len(
+        rows
+    ) > limit else None
 
 
 _child, _before = aliased(VersionChange), aliased(VersionChange)
@@ -101,10 +128,16 @@ _kind_of = case((_new_label == OUT, "removed"), (_label == OUT, "returned"), els
 
 def _touched(data_set: DataSet, number: int | None) -> Subquery:
     """(version, parent, image) for each image that a version or its parent changed of the import: only these can differ."""
-    here = [Version.data_set_id == data_set.id, Version.parent_id.is_not(None)] + ([] if number is None else [Version.number == number])
+    here = [Version.data_set_id == data_set.id, Version.parent_id.is_not(None)] + (
+        [] if number is None else [Version.number == number]
+    )
     columns = (Version.id.label("version_id"), Version.parent_id, VersionChange.image_id)
     own = select(*columns).join(VersionChange, VersionChange.version_id == Version.id).where(*here)
-    parents = select(*columns).join(VersionChange, VersionChange.version_id == Version.parent_id).where(*here)
+    parents = (
+        select(*columns)
+        .join(VersionChange, VersionChange.version_id == Version.parent_id)
+        .where(*here)
+    )
     return union(own, parents).subquery()
 
 
@@ -125,8 +158,12 @@ def _differences(data_set: DataSet, number: int | None) -> Select[Any]:
             _kind_of.label("kind"),
         )
         .join(Image, Image.id == touched.c.image_id)
-        .outerjoin(_child, and_(_child.version_id == touched.c.version_id, _child.image_id == Image.id))
-        .outerjoin(_before, and_(_before.version_id == touched.c.parent_id, _before.image_id == Image.id))
+        .outerjoin(
+            _child, and_(_child.version_id == touched.c.version_id, _child.image_id == Image.id)
+        )
+        .outerjoin(
+            _before, and_(_before.version_id == touched.c.parent_id, _before.image_id == Image.id)
+        )
         .where(_label != _new_label)
     )
 
@@ -134,26 +171,45 @@ def _differences(data_set: DataSet, number: int | None) -> Select[Any]:
 def _counts(session: Session, data_set: DataSet, number: int | None) -> dict[int, dict[str, int]]:
     """Version id → kind → images."""
     found = _differences(data_set, number).subquery()
-    rows = session.execute(select(found.c.version_id, found.c.kind, func.count()).group_by(found.c.version_id, found.c.kind))
+    rows = session.execute(
+        select(found.c.version_id, found.c.kind, func.count()).group_by(
+            found.c.version_id, found.c.kind
+        )
+    )
     counted: dict[int, dict[str, int]] = {}
     for version_id, kind, count in rows:
         counted.setdefault(version_id, {})[kind] = count
     return counted
 
 
-def _deciders(session: Session, of: Step, image_ids: Sequence[int]) -> dict[int, tuple[str | None, datetime]]:
+def _deciders(
+    session: Session, of: Step, image_ids: Sequence[int]
+) -> dict[int, tuple[str | None, datetime]]:
     """Image id → who decided on it last before the version was made, and when. A review may go on afterwards; that is not this version's."""
     if of.review_id is None or not image_ids:
         return {}
-    by_then = (Decision.review_id == of.review_id, Decision.image_id.in_(image_ids), Decision.created_at <= of.version.created_at)
+    by_then = (
+        Decision.review_id == of.review_id,
+        Decision.image_id.in_(image_ids),
+        Decision.created_at <= of.version.created_at,
+    )
     last = select(func.max(Decision.id)).where(*by_then).group_by(Decision.image_id)
-    decided = select(Decision.image_id, User.name, Decision.created_at).outerjoin(User, User.id == Decision.user_id)
-    return {image_id: (name, at) for image_id, name, at in session.execute(decided.where(Decision.id.in_(last)))}
+    decided = select(Decision.image_id, User.name, Decision.created_at).outerjoin(
+        User, User.id == Decision.user_id
+    )
+    return {
+        image_id: (name, at)
+        for image_id, name, at in session.execute(decided.where(Decision.id.in_(last)))
+    }
 
 
-def _change(data_set: DataSet, row: Row[Any], deciders: dict[int, tuple[str | None, datetime]]) -> Change:
+def _change(
+    data_set: DataSet, row: Row[Any], deciders: dict[int, tuple[str | None, datetime]]
+) -> Change:
     by, at = deciders.get(row.image_id, (None, None))
-    label, new_label = (None if value == OUT else int(value) for value in (row.label, row.new_label))
+    label, new_label = (
+        None if value == OUT else int(value) for value in (row.label, row.new_label)
+    )
     return Change(
         image_id=row.image_id,
         path=row.path,

@@ -15,7 +15,13 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 
 
 @router.get("", summary="List jobs")
-def list_jobs(session: SessionDep, user: UserDep, state: State | None = None, after: int | None = None, limit: Limit = 50) -> JobPage:
+def list_jobs(
+    session: SessionDep,
+    user: UserDep,
+    state: State | None = None,
+    after: int | None = None,
+    limit: Limit = 50,
+) -> JobPage:
     """All jobs, newest first."""
     jobs, following = service.page(session, state=state, after=after, limit=limit)
     return JobPage(items=[JobOut.model_validate(job) for job in jobs], next=_cursor(following))
@@ -28,10 +34,16 @@ def show_job(session: SessionDep, user: UserDep, job_id: int) -> JobOut:
 
 
 @router.get("/{job_id}/log", summary="Read a job's log")
-def read_log(session: SessionDep, user: UserDep, job_id: int, after: int = 0, limit: Limit = 200) -> LogPage:
+def read_log(
+    session: SessionDep, user: UserDep, job_id: int, after: int = 0, limit: Limit = 200
+) -> LogPage:
     """The job's log, oldest line first."""
-    lines, following = service.log_page(session, service.get(session, user, job_id), after=after, limit=limit)
-    return LogPage(items=[LogLineOut.model_validate(line) for line in lines], next=_cursor(following))
+    lines, following = service.log_page(
+        session, service.get(session, user, job_id), after=after, limit=limit
+    )
+    return LogPage(
+        items=[LogLineOut.model_validate(line) for line in lines], next=_cursor(following)
+    )
 
 
 @router.post("/{job_id}/cancel", summary="Stop a job")

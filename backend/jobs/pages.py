@@ -28,10 +28,24 @@ SUBJECTS = {
 
 
 @router.get("")
-def list_jobs(request: Request, session: SessionDep, user: UserDep, state: State | None = None, after: int | None = None) -> HTMLResponse:
+def list_jobs(
+    request: Request,
+    session: SessionDep,
+    user: UserDep,
+    state: State | None = None,
+    after: int | None = None,
+) -> HTMLResponse:
     """All jobs, newest first, fifty a page."""
     jobs, following = service.page(session, state=state, after=after)
-    return page(request, "jobs/list.html", jobs=jobs, state=state, states=service.STATES, after=after, following=following)
+    return page(
+        request,
+        "jobs/list.html",
+        jobs=jobs,
+        state=state,
+        states=service.STATES,
+        after=after,
+        following=following,
+    )
 
 
 @router.get("/{job_id}")
@@ -39,11 +53,15 @@ def show_job(request: Request, session: SessionDep, user: UserDep, job_id: int) 
     """One job: progress, what it works for, and the end of its log."""
     job = service.get(session, user, job_id)
     subject = f"{SUBJECTS[job.kind]}/{job.subject_id}"
-    return page(request, "jobs/show.html", job=job, subject=subject, lines=service.log_tail(session, job))
+    return page(
+        request, "jobs/show.html", job=job, subject=subject, lines=service.log_tail(session, job)
+    )
 
 
 @router.get("/{job_id}/progress")
-def show_progress(request: Request, session: SessionDep, user: UserDep, job_id: int) -> HTMLResponse:
+def show_progress(
+    request: Request, session: SessionDep, user: UserDep, job_id: int
+) -> HTMLResponse:
     """What pages with an active job ask for every second. Once it has ended, the page is loaded anew and asks no more."""
     job = service.get(session, user, job_id)
     origin = path_of(request.headers.get("HX-Current-URL", "")) or f"/jobs/{job.id}"
@@ -61,14 +79,18 @@ def show_log(request: Request, session: SessionDep, user: UserDep, job_id: int) 
 
 
 @router.post("/{job_id}/cancel")
-def cancel_job(session: SessionDep, user: OwnerDep, job_id: int, origin: Annotated[str, Form()] = "") -> RedirectResponse:
+def cancel_job(
+    session: SessionDep, user: OwnerDep, job_id: int, origin: Annotated[str, Form()] = ""
+) -> RedirectResponse:
     """Stop the job and return to the page where the button was."""
     service.cancel(session, user, job_id)
     return _back(origin, job_id)
 
 
 @router.post("/{job_id}/retry")
-def retry_job(session: SessionDep, user: OwnerDep, job_id: int, origin: Annotated[str, Form()] = "") -> RedirectResponse:
+def retry_job(
+    session: SessionDep, user: OwnerDep, job_id: int, origin: Annotated[str, Form()] = ""
+) -> RedirectResponse:
     """Queue the job again and return to the page where the button was; also where another tab has done it already."""
     try:
         service.retry(session, user, job_id)

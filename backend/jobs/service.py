@@ -43,7 +43,9 @@ def get(session: Session, user: User, job_id: int) -> Job:  # noqa: ARG001 - eve
     return job
 
 
-def page(session: Session, *, state: str | None = None, after: int | None = None, limit: int = 50) -> tuple[list[Job], int | None]:
+def page(
+    session: Session, *, state: str | None = None, after: int | None = None, limit: int = 50
+) -> tuple[list[Job], int | None]:
     """Jobs, newest first, and the cursor of the next page or None."""
     query = select(Job).order_by(Job.id.desc()).limit(limit + 1)
     if state is not None:
@@ -56,13 +58,25 @@ def page(session: Session, *, state: str | None = None, after: int | None = None
 
 def log_tail(session: Session, job: Job, limit: int = 200) -> list[JobLogLine]:
     """The last lines of the job's log, oldest first."""
-    lines = session.scalars(select(JobLogLine).where(JobLogLine.job_id == job.id).order_by(JobLogLine.id.desc()).limit(limit))
+    lines = session.scalars(
+        select(JobLogLine)
+        .where(JobLogLine.job_id == job.id)
+        .order_by(JobLogLine.id.desc())
+        .limit(limit)
+    )
     return list(lines)[::-1]
 
 
-def log_page(session: Session, job: Job, *, after: int = 0, limit: int = 200) -> tuple[list[JobLogLine], int | None]:
+def log_page(
+    session: Session, job: Job, *, after: int = 0, limit: int = 200
+) -> tuple[list[JobLogLine], int | None]:
     """Log lines in order, and the cursor of the next page or None."""
-    query = select(JobLogLine).where(JobLogLine.job_id == job.id, JobLogLine.id > after).order_by(JobLogLine.id).limit(limit + 1)
+    query = (
+        select(JobLogLine)
+        .where(JobLogLine.job_id == job.id, JobLogLine.id > after)
+        .order_by(JobLogLine.id)
+        .limit(limit + 1)
+    )
     lines = list(session.scalars(query))
     return lines[:limit], lines[limit - 1].id if len(lines) > limit else None
 
@@ -71,10 +85,14 @@ def cancel(session: Session, user: User, job_id: int) -> Job:
     """Stop the job: a queued one at once, a running one at its next step. Idempotent. Raises NotFound, or Conflict when it ended otherwise."""
     job = get(session, user, job_id)
     waiting = update(Job).where(Job.id == job_id, Job.state == "queued")
-    running = update(Job).where(Job.id == job_id, Job.state == "running", Job.cancel_requested.is_(False))
+    running = update(Job).where(
+        Job.id == job_id, Job.state == "running", Job.cancel_requested.is_(False)
+    )
     # Conditional: a worker may claim or end the job between our look and this write.
     if session.scalar(waiting.values(state="cancelled", finished_at=now()).returning(Job.id)):
-        session.add(JobLogLine(job_id=job_id, message=f"Cancelled by {user.name} before it started."))
+        session.add(
+            JobLogLine(job_id=job_id, message=f"Cancelled by {user.name} before it started.")
+        )
     elif session.scalar(running.values(cancel_requested=True).returning(Job.id)):
         session.add(JobLogLine(job_id=job_id, message=f"{user.name} asked to stop it."))
     session.refresh(job)
@@ -86,7 +104,9 @@ def cancel(session: Session, user: User, job_id: int) -> Job:
 def retry(session: Session, user: User, job_id: int) -> Job:
     """Queue a failed or cancelled job again, the same row, with its attempts counted anew. Raises NotFound or Conflict."""
     job = get(session, user, job_id)
-    again = update(Job).where(Job.id == job_id, Job.state.in_(("failed", "cancelled"))).values(**_FRESH)
+    again = (
+        update(Job).where(Job.id == job_id, Job.state.in_(("failed", "cancelled"))).values(**_FRESH)
+    )
     if session.scalar(again.returning(Job.id)) is None:
         raise Conflict("Only a job that failed or was cancelled can be tried again.")
     session.add(JobLogLine(job_id=job_id, message=f"Queued again by {user.name}."))

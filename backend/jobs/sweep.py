@@ -24,7 +24,10 @@ def sweep(database: Database, heartbeat_timeout_seconds: float) -> None:
 
 def expire(database: Database, heartbeat_timeout_seconds: float) -> list[int]:
     """Queue running jobs again whose worker has been silent for too long. Returns their ids."""
-    silent = (Job.state == "running", Job.heartbeat_at < now() - timedelta(seconds=heartbeat_timeout_seconds))
+    silent = (
+        Job.state == "running",
+        Job.heartbeat_at < now() - timedelta(seconds=heartbeat_timeout_seconds),
+    )
     # Looked for without the write lock first: on SQLite every writer would have to wait for this otherwise.
     with database.transaction(write=False) as session:
         if not session.scalar(select(func.count()).select_from(Job).where(*silent)):
@@ -47,7 +50,9 @@ def send_again(database: Database) -> int:
     with database.transaction(write=False) as session:
         if waiting >= _count_queued(session):
             return 0
-        queued = session.execute(select(Job.kind, Job.id).where(Job.state == "queued").order_by(Job.id)).all()
+        queued = session.execute(
+            select(Job.kind, Job.id).where(Job.state == "queued").order_by(Job.id)
+        ).all()
         for kind, job_id in queued:
             queue.enqueue(session, kind, job_id)
         return len(queued)

@@ -16,9 +16,7 @@ from backend.core.errors import Conflict
 from backend.core.settings import Settings
 
 FOLDER = Path(__file__).parent
-OUTDATED = (
-    "The database's schema is not this program's. Run `winnow migrate` (with Docker: `docker compose run --rm migrate`), then start again."
-)
+OUTDATED = "The database's schema is not this program's. Run `winnow migrate` (with Docker: `docker compose run --rm migrate`), then start again."
 
 
 def config() -> Config:

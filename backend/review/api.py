@@ -16,7 +16,16 @@ from backend.review.deciding import undo as undoing
 from backend.review.deciding.decision_log import Choice
 from backend.review.insight import explanations, maps
 from backend.review.insight.maps import Layout
-from backend.review.insight.serializers import cards, groups_out, history_out, outcome, parts_out, progress, stopping_out, why_out
+from backend.review.insight.serializers import (
+    cards,
+    groups_out,
+    history_out,
+    outcome,
+    parts_out,
+    progress,
+    stopping_out,
+    why_out,
+)
 from backend.review.queue import counts as counting
 from backend.review.queue import filters as filtering
 from backend.review.queue import queue_pages, shares
@@ -26,26 +35,52 @@ from backend.runs import averages
 
 router = APIRouter(prefix="/reviews", tags=["review"])
 
-Percentage = Annotated[float | None, Query(ge=0, le=100, description="Bounds the card's bar, in percent.")]
+Percentage = Annotated[
+    float | None, Query(ge=0, le=100, description="Bounds the card's bar, in percent.")
+]
 
 
 def _filters(
     label: int | None = None,
     predicted: int | None = None,
     decision: str | None = None,
-    by: Annotated[int | None, Query(description="Whose decision is in force: a person's id.")] = None,
+    by: Annotated[
+        int | None, Query(description="Whose decision is in force: a person's id.")
+    ] = None,
     accuracy_min: Percentage = None,
     accuracy_max: Percentage = None,
     label_min: Percentage = None,
     label_max: Percentage = None,
-    group: Annotated[int | None, Query(description="A group of like images, as the list of groups numbers them.")] = None,
-    selection: Annotated[int | None, Query(description="The id of a selection that was picked out on the map.")] = None,
-    part: Annotated[int | None, Query(description="Whose part of a queue that is shared out: a person's id.")] = None,
+    group: Annotated[
+        int | None, Query(description="A group of like images, as the list of groups numbers them.")
+    ] = None,
+    selection: Annotated[
+        int | None, Query(description="The id of a selection that was picked out on the map.")
+    ] = None,
+    part: Annotated[
+        int | None, Query(description="Whose part of a queue that is shared out: a person's id.")
+    ] = None,
     not_by: Annotated[
-        int | None, Query(description="Whose decision is not in force, but another's; with `decision=waiting`: whose opinion is wanted.")
+        int | None,
+        Query(
+            description="Whose decision is not in force, but another's; with `decision=waiting`: whose opinion is wanted."
+        ),
     ] = None,
 ) -> Filters:
-    return Filters(label, predicted, decision, by, accuracy_min, accuracy_max, label_min, label_max, group, selection, part, not_by)
+    return Filters(
+        label,
+        predicted,
+        decision,
+        by,
+        accuracy_min,
+        accuracy_max,
+        label_min,
+        label_max,
+        group,
+        selection,
+        part,
+        not_by,
+    )
 
 
 FiltersDep = Annotated[Filters, Depends(_filters)]
@@ -58,7 +93,9 @@ def show(review_id: int, session: SessionDep, user: UserDep) -> schemas.ReviewOu
 
 
 @router.put("/{review_id}/second-opinion", summary="Ask for second opinions")
-def ask_for_second_opinions(review_id: int, session: SessionDep, user: OwnerDep) -> schemas.ReviewOut:
+def ask_for_second_opinions(
+    review_id: int, session: SessionDep, user: OwnerDep
+) -> schemas.ReviewOut:
     """From now on an image is removed or relabelled only where two people agree; `decision=waiting` and `disagreement` list the others."""
     review = service.get(session, user, review_id)
     service.ask_for_second_opinions(session, review, True)
@@ -66,7 +103,9 @@ def ask_for_second_opinions(review_id: int, session: SessionDep, user: OwnerDep)
 
 
 @router.delete("/{review_id}/second-opinion", summary="Ask for no second opinions")
-def ask_for_no_second_opinions(review_id: int, session: SessionDep, user: OwnerDep) -> schemas.ReviewOut:
+def ask_for_no_second_opinions(
+    review_id: int, session: SessionDep, user: OwnerDep
+) -> schemas.ReviewOut:
     """One person's decision is enough again."""
     review = service.get(session, user, review_id)
     service.ask_for_second_opinions(session, review, False)
@@ -110,7 +149,9 @@ def suggestions(
     """
     review = service.get(session, user, review_id)
     filtering.check(filters, filtering.known(session, user, review))
-    page = queue_pages.page(session, review, order=order, filters=filters, after=after, before=before, limit=limit)
+    page = queue_pages.page(
+        session, review, order=order, filters=filters, after=after, before=before, limit=limit
+    )
     items = cards(session, user, review, page.items, order)
     return schemas.SuggestionsOut.model_construct(
         items=items,
@@ -130,7 +171,9 @@ def images(
     """How these images stand now, in order of the queue."""
     review = service.get(session, user, review_id)
     rows = queue_pages.of_images(session, review, image_id)
-    return schemas.SuggestionsByImage.model_construct(items=cards(session, user, review, rows, order))
+    return schemas.SuggestionsByImage.model_construct(
+        items=cards(session, user, review, rows, order)
+    )
 
 
 @router.get("/{review_id}/images/{image_id}/why", summary="Why an image is suggested")
@@ -141,15 +184,21 @@ def show_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) 
     return why_out(session, user, review, image_id, explanations.look(session, review, image_id))
 
 
-@router.post("/{review_id}/images/{image_id}/why", status_code=202, summary="Ask why an image is suggested")
+@router.post(
+    "/{review_id}/images/{image_id}/why", status_code=202, summary="Ask why an image is suggested"
+)
 def ask_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
     """Has a worker work it out, and what comes next in the queue; ask again until the state is ready. Repeating it changes nothing."""
     review = service.get(session, user, review_id)
-    return why_out(session, user, review, image_id, explanations.ask(session, user, review, image_id))
+    return why_out(
+        session, user, review, image_id, explanations.ask(session, user, review, image_id)
+    )
 
 
 @router.get("/{review_id}/images/{image_id}/history", summary="What was decided on an image")
-def show_history(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.HistoryOut:
+def show_history(
+    review_id: int, image_id: int, session: SessionDep, user: UserDep
+) -> schemas.HistoryOut:
     """Who decided what, and when, the latest first; also what was replaced or taken back."""
     review = service.get(session, user, review_id)
     queue_pages.of_images(session, review, [image_id])
@@ -157,57 +206,89 @@ def show_history(review_id: int, image_id: int, session: SessionDep, user: UserD
 
 
 @router.get("/{review_id}/counts", summary="Count a view by decision")
-def counts(review_id: int, session: SessionDep, user: UserDep, filters: FiltersDep) -> schemas.CountsOut:
+def counts(
+    review_id: int, session: SessionDep, user: UserDep, filters: FiltersDep
+) -> schemas.CountsOut:
     """How many images a view holds: what to expect before deciding on all of them."""
     review = service.get(session, user, review_id)
     filtering.check(filters, filtering.known(session, user, review))
     found = counting.by_decision(session, review, filters)
     bulk = sum(found.values()) if filters.decided else found[None]
     by_decision = {name: found[name] for name in service.DECISIONS}
-    return schemas.CountsOut(total=sum(found.values()), undecided=found[None], bulk=bulk, **by_decision)
+    return schemas.CountsOut(
+        total=sum(found.values()), undecided=found[None], bulk=bulk, **by_decision
+    )
 
 
 @router.post("/{review_id}/decisions", summary="Decide on an image")
-def decide(review_id: int, body: schemas.DecisionIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
+def decide(
+    review_id: int,
+    body: schemas.DecisionIn,
+    session: SessionDep,
+    user: UserDep,
+    order: Order = "queue",
+) -> schemas.ActOut:
     """Decide on one image. Repeating the request with the same client key changes nothing; what others decided unseen stays."""
     review = service.get(session, user, review_id)
     choice = Choice(body.action, body.label)
     try:
-        act = decisions.decide(session, user, review, body.image_id, choice, body.client_key, body.seen)
+        act = decisions.decide(
+            session, user, review, body.image_id, choice, body.client_key, body.seen
+        )
     except decisions.Overtaken as error:
-        error.members["image"] = cards(session, user, review, [error.suggestion], order)[0].model_dump(mode="json")
+        error.members["image"] = cards(session, user, review, [error.suggestion], order)[
+            0
+        ].model_dump(mode="json")
         raise
     return outcome(session, user, review, act, order)
 
 
 @router.post("/{review_id}/decisions/bulk", summary="Decide on many images")
-def decide_many(review_id: int, body: schemas.BulkDecisionIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
+def decide_many(
+    review_id: int,
+    body: schemas.BulkDecisionIn,
+    session: SessionDep,
+    user: UserDep,
+    order: Order = "queue",
+) -> schemas.ActOut:
     """Decide on a selection or on a whole view, as one act that one undo takes back."""
     review = service.get(session, user, review_id)
     choice = Choice(body.action, body.label)
     if (body.image_ids is None) == (body.filter is None):
         raise Invalid("Say either which images (image_ids) or which view (filter).")
     if body.image_ids is not None:
-        act = decisions.decide_many(session, user, review, body.image_ids, choice, body.client_key, body.seen)
+        act = decisions.decide_many(
+            session, user, review, body.image_ids, choice, body.client_key, body.seen
+        )
     else:
         filters = Filters(**body.filter.model_dump()) if body.filter else Filters()
         filtering.check(filters, filtering.known(session, user, review))
-        act = decisions.decide_all(session, user, review, filters, choice, body.client_key, body.expected, body.seen)
+        act = decisions.decide_all(
+            session, user, review, filters, choice, body.client_key, body.expected, body.seen
+        )
     return outcome(session, user, review, act, order)
 
 
 @router.post("/{review_id}/undo", summary="Undo your latest act")
-def undo(review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
+def undo(
+    review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDep, order: Order = "queue"
+) -> schemas.ActOut:
     """Take back one's own latest act; never another person's."""
     review = service.get(session, user, review_id)
-    return outcome(session, user, review, undoing.undo(session, user, review, body.client_key), order)
+    return outcome(
+        session, user, review, undoing.undo(session, user, review, body.client_key), order
+    )
 
 
 @router.post("/{review_id}/redo", summary="Do again what you undid last")
-def redo(review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDep, order: Order = "queue") -> schemas.ActOut:
+def redo(
+    review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDep, order: Order = "queue"
+) -> schemas.ActOut:
     """Put what one took back last in force again, until one decides something new."""
     review = service.get(session, user, review_id)
-    return outcome(session, user, review, undoing.redo(session, user, review, body.client_key), order)
+    return outcome(
+        session, user, review, undoing.redo(session, user, review, body.client_key), order
+    )
 
 
 @router.get("/{review_id}/stopping", summary="When to stop")
@@ -238,7 +319,9 @@ def take_part(review_id: int, session: SessionDep, user: UserDep) -> list[schema
 
 
 @router.delete("/{review_id}/parts/{user_id}", summary="Give a part of the queue back")
-def leave_part(review_id: int, user_id: int, session: SessionDep, user: UserDep) -> list[schemas.PartOut]:
+def leave_part(
+    review_id: int, user_id: int, session: SessionDep, user: UserDep
+) -> list[schemas.PartOut]:
     """The others share it; decisions stay. Another person's part: owners only."""
     review = service.get(session, user, review_id)
     shares.leave(session, user, review, user_id)
@@ -247,7 +330,11 @@ def leave_part(review_id: int, user_id: int, session: SessionDep, user: UserDep)
 
 @router.get("/{review_id}/changes", summary="What changed since")
 def changes(
-    review_id: int, session: SessionDep, user: UserDep, since: Annotated[int, Query(ge=0)] = 0, order: Order = "queue"
+    review_id: int,
+    session: SessionDep,
+    user: UserDep,
+    since: Annotated[int, Query(ge=0)] = 0,
+    order: Order = "queue",
 ) -> schemas.ChangesOut:
     """What anybody decided after change number `since`."""
     review = service.get(session, user, review_id)
@@ -268,7 +355,9 @@ def confusion(review_id: int, session: SessionDep, user: UserDep) -> list[dict[s
 
 
 @router.get("/{review_id}/map", summary="The map of the images")
-def show_map(review_id: int, session: SessionDep, user: UserDep, layout: Layout = "overview") -> schemas.MapOut:
+def show_map(
+    review_id: int, session: SessionDep, user: UserDep, layout: Layout = "overview"
+) -> schemas.MapOut:
     """Where each image stands: those that look alike to the model stand together. Empty where the layout is not there."""
     review = service.get(session, user, review_id)
     found = maps.coming(session, review)
@@ -283,7 +372,9 @@ def show_map(review_id: int, session: SessionDep, user: UserDep, layout: Layout 
     )
 
 
-@router.post("/{review_id}/map", status_code=202, summary="Ask for the map that keeps neighbours together")
+@router.post(
+    "/{review_id}/map", status_code=202, summary="Ask for the map that keeps neighbours together"
+)
 def ask_map(review_id: int, session: SessionDep, user: UserDep) -> schemas.MapState:
     """Has a worker arrange the map as "neighbours"; ask again until that is ready. Repeating it changes nothing."""
     review = service.get(session, user, review_id)
@@ -299,7 +390,9 @@ def groups(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.G
 
 
 @router.post("/{review_id}/selections", status_code=201, summary="Keep a selection")
-def pick(review_id: int, body: schemas.SelectionIn, session: SessionDep, user: UserDep) -> schemas.SelectionOut:
+def pick(
+    review_id: int, body: schemas.SelectionIn, session: SessionDep, user: UserDep
+) -> schemas.SelectionOut:
     """Keep a set of images under a number, to look at and to decide on as a view; a review keeps the latest fifty."""
     review = service.get(session, user, review_id)
     selection = maps.pick(session, user, review, body.image_ids)

@@ -46,11 +46,20 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
     progress = serializers.progress(session, user, review)
     in_view, bulk_count = _counts(session, review, view, progress)
     found = queue_pages.page(
-        session, review, order=view.order, filters=view.filters, after=view.after, before=view.before, limit=view.size, matching=in_view
+        session,
+        review,
+        order=view.order,
+        filters=view.filters,
+        after=view.after,
+        before=view.before,
+        limit=view.size,
+        matching=in_view,
     )
     if not found.items and (view.after or view.before):
         # A page past the end, or one that decisions have emptied: the last page there is.
-        return RedirectResponse(_grid_address(review, view.last() if view.after else view.first()), 303)
+        return RedirectResponse(
+            _grid_address(review, view.last() if view.after else view.first()), 303
+        )
     accepted = cleansing.accepted_of(session, review)
     if accepted is None:
         _say_if_outdated(session, user, review, view)
@@ -86,15 +95,24 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
         if row is not None and view.at:
             view.note("There is no suggestion at that rank; this is the next one to decide.")
     _say_if_outdated(session, user, review, view)
-    context = _context(user, review, data_set, view, known, serializers.progress(session, user, review))
+    context = _context(
+        user, review, data_set, view, known, serializers.progress(session, user, review)
+    )
     if row is None:
         return page(request, "review/finished.html", **context)
     item = serializers.cards(session, user, review, [row], view.order)[0]
     around = {
-        "after": queue_pages.page(session, review, order=view.order, filters=view.filters, after=item.rank, limit=1).items,
-        "before": queue_pages.page(session, review, order=view.order, filters=view.filters, before=item.rank, limit=1).items,
+        "after": queue_pages.page(
+            session, review, order=view.order, filters=view.filters, after=item.rank, limit=1
+        ).items,
+        "before": queue_pages.page(
+            session, review, order=view.order, filters=view.filters, before=item.rank, limit=1
+        ).items,
     }
-    ranks = {side: _rank(session, review, view, rows[0]) if rows else None for side, rows in around.items()}
+    ranks = {
+        side: _rank(session, review, view, rows[0]) if rows else None
+        for side, rows in around.items()
+    }
     return page(
         request,
         "review/focus.html",
@@ -113,7 +131,14 @@ def confusion(review_id: int, request: Request, session: SessionDep, user: UserD
     review = service.get(session, user, review_id)
     data_set = service.data_set_of(session, user, review)
     mixed = [row for row in counts.confusion(session, review) if row[0] != row[1]]
-    return page(request, "review/confusion.html", review=review, data_set=data_set, rows=mixed[:MOST_PAIRS], pairs=len(mixed))
+    return page(
+        request,
+        "review/confusion.html",
+        review=review,
+        data_set=data_set,
+        rows=mixed[:MOST_PAIRS],
+        pairs=len(mixed),
+    )
 
 
 @router.get("/{review_id}/standing")
@@ -122,7 +147,9 @@ def standing(review_id: int, request: Request, session: SessionDep, user: UserDe
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
-    template = "review/_standing.html" if request.headers.get("HX-Request") else "review/standing.html"
+    template = (
+        "review/_standing.html" if request.headers.get("HX-Request") else "review/standing.html"
+    )
     return page(
         request,
         template,
@@ -147,7 +174,9 @@ def show_map(review_id: int, request: Request, session: SessionDep, user: UserDe
 
 
 @router.post("/{review_id}/second-opinion")
-def second_opinion(review_id: int, session: SessionDep, user: OwnerDep, asked: Annotated[str, Form()] = "yes") -> RedirectResponse:
+def second_opinion(
+    review_id: int, session: SessionDep, user: OwnerDep, asked: Annotated[str, Form()] = "yes"
+) -> RedirectResponse:
     """Ask that two people agree, or no longer: `asked` is yes or no."""
     review = service.get(session, user, review_id)
     service.ask_for_second_opinions(session, review, asked == "yes")
@@ -190,7 +219,9 @@ def decide(
     if action == "suggested" and image_id:
         choice = _suggested(session, review, image_id[0])
     else:
-        choice = Choice(action, _class_number(label, known.class_names) if action == "relabel" else None)
+        choice = Choice(
+            action, _class_number(label, known.class_names) if action == "relabel" else None
+        )
     view, key = View.parse(urlsplit(back).query, known), client_key or str(uuid4())
     if scope == "view":
         # Without `seen`: here nobody could say how many were skipped.
@@ -213,7 +244,9 @@ def undo(
 ) -> RedirectResponse:
     """Take back one's own latest act; in the focus view, show the image again."""
     review = service.get(session, user, review_id)
-    return _to_images(session, user, review, back, undoing.undo(session, user, review, client_key or str(uuid4())))
+    return _to_images(
+        session, user, review, back, undoing.undo(session, user, review, client_key or str(uuid4()))
+    )
 
 
 @router.post("/{review_id}/redo")
@@ -226,18 +259,26 @@ def redo(
 ) -> RedirectResponse:
     """Do again what one took back last; in the focus view, show the image again."""
     review = service.get(session, user, review_id)
-    return _to_images(session, user, review, back, undoing.redo(session, user, review, client_key or str(uuid4())))
+    return _to_images(
+        session, user, review, back, undoing.redo(session, user, review, client_key or str(uuid4()))
+    )
 
 
-def _to_images(session: Session, user: User, review: Review, back: str, act: Act) -> RedirectResponse:
+def _to_images(
+    session: Session, user: User, review: Review, back: str, act: Act
+) -> RedirectResponse:
     view = View.parse(urlsplit(back).query, filters.known(session, user, review))
     if view.at and len(act.items) == 1:
         rank = _rank(session, review, view, act.items[0])
-        return RedirectResponse(f"/reviews/{review.id}/focus?{urlencode(view.address(at=rank))}", 303)
+        return RedirectResponse(
+            f"/reviews/{review.id}/focus?{urlencode(view.address(at=rank))}", 303
+        )
     return RedirectResponse(_grid_address(review, view), 303)
 
 
-def _context(user: User, review: Review, data_set: DataSet, view: View, known: Known, progress: ProgressOut) -> dict[str, Any]:
+def _context(
+    user: User, review: Review, data_set: DataSet, view: View, known: Known, progress: ProgressOut
+) -> dict[str, Any]:
     own = {review.accuracy_scoring_id, review.label_scoring_id}
     chosen = {view.filters.by, view.filters.not_by}
     return {
@@ -247,8 +288,15 @@ def _context(user: User, review: Review, data_set: DataSet, view: View, known: K
         "method": METHODS[review.method],
         "single": review.method == SECOND,
         "second": METHODS[SECOND],
-        "orders": wording.orders(review.method, [name for name, scoring_id in known.methods.items() if scoring_id not in own]),
-        "people": {user_id: known.people[user_id] for user_id in known.people if user_id in known.deciders or user_id in chosen},
+        "orders": wording.orders(
+            review.method,
+            [name for name, scoring_id in known.methods.items() if scoring_id not in own],
+        ),
+        "people": {
+            user_id: known.people[user_id]
+            for user_id in known.people
+            if user_id in known.deciders or user_id in chosen
+        },
         "progress": progress,
         "client_key": str(uuid4()),
     }
@@ -273,7 +321,9 @@ def _waiting(request: Request, session: Session, user: User, review: Review) -> 
     job = session.get(Job, review.job_id) if review.job_id else None
     members = averages.of_reviews(session, [review]).get(review.id, [])
     data_set = service.data_set_of(session, user, review)
-    return page(request, "review/waiting.html", review=review, data_set=data_set, job=job, members=members)
+    return page(
+        request, "review/waiting.html", review=review, data_set=data_set, job=job, members=members
+    )
 
 
 def _to_next(session: Session, review: Review, view: View) -> RedirectResponse:
@@ -291,7 +341,9 @@ def _grid_address(review: Review, view: View) -> str:
 
 
 def _why(session: Session, user: User, review: Review, row: Row[Any]) -> WhyOut:
-    return serializers.why_out(session, user, review, row.image_id, explanations.look(session, review, row.image_id))
+    return serializers.why_out(
+        session, user, review, row.image_id, explanations.look(session, review, row.image_id)
+    )
 
 
 def _small(session: Session, row: Row[Any]) -> bool:

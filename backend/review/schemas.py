@@ -9,7 +9,11 @@ from backend.jobs.schemas import JobOut
 from backend.runs.schemas import MemberOut
 from backend.web.request_body import Body
 
-ClientKey = Field(min_length=1, max_length=36, description="Made by the client, best a random UUID: the same key again changes nothing.")
+ClientKey = Field(
+    min_length=1,
+    max_length=36,
+    description="Made by the client, best a random UUID: the same key again changes nothing.",
+)
 Seen = Field(
     default=None,
     ge=0,
@@ -75,9 +79,18 @@ class ProgressOut(BaseModel):
     mine: int
     stop: bool
     sentence: str
-    waiting: int | None = Field(None, description="Removals and new labels that wait for a second opinion; null where none is asked for.")
-    waiting_for_you: int | None = Field(None, description="Those of them that wait for yours: `decision=waiting` with `not_by=<your id>`.")
-    disagreement: int | None = Field(None, description="Images on which people disagree; null where no second opinion is asked for.")
+    waiting: int | None = Field(
+        None,
+        description="Removals and new labels that wait for a second opinion; null where none is asked for.",
+    )
+    waiting_for_you: int | None = Field(
+        None,
+        description="Those of them that wait for yours: `decision=waiting` with `not_by=<your id>`.",
+    )
+    disagreement: int | None = Field(
+        None,
+        description="Images on which people disagree; null where no second opinion is asked for.",
+    )
 
 
 class StretchOut(BaseModel):
@@ -144,10 +157,14 @@ class ReviewOut(BaseModel):
     suggestion_count: int
     class_names: list[str]
     last_change: int
-    second_opinion: bool = Field(description="Whether two people must agree before an image is removed or relabelled.")
+    second_opinion: bool = Field(
+        description="Whether two people must agree before an image is removed or relabelled."
+    )
     progress: ProgressOut
     created_at: datetime
-    members: list[MemberOut] = Field(description="The runs of an average, while it is made and after; empty for a single run.")
+    members: list[MemberOut] = Field(
+        description="The runs of an average, while it is made and after; empty for a single run."
+    )
     job: JobOut | None
 
 
@@ -259,7 +276,14 @@ class DecisionIn(Body):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"client_key": "7c1e9f0a-3b52-4a5d-9d0e-1f6f2f0c8b11", "image_id": 17, "action": "relabel", "label": 3}]
+            "examples": [
+                {
+                    "client_key": "7c1e9f0a-3b52-4a5d-9d0e-1f6f2f0c8b11",
+                    "image_id": 17,
+                    "action": "relabel",
+                    "label": 3,
+                }
+            ]
         }
     )
 
@@ -315,7 +339,9 @@ class BulkDecisionIn(Body):
 class UndoIn(Body):
     """Take back the latest act, or do again what was taken back last."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"client_key": "7c1e9f0a-3b52-4a5d-9d0e-1f6f2f0c8b11"}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"client_key": "7c1e9f0a-3b52-4a5d-9d0e-1f6f2f0c8b11"}]}
+    )
 
     client_key: str = ClientKey
 
@@ -323,7 +349,9 @@ class UndoIn(Body):
 class HistoryItem(BaseModel):
     """One act on an image. `undone`: it was taken back since."""
 
-    action: str = Field(description="remove, keep, relabel or unsure; undo where it takes an earlier act back")
+    action: str = Field(
+        description="remove, keep, relabel or unsure; undo where it takes an earlier act back"
+    )
     label: int | None
     label_name: str | None
     by: str | None

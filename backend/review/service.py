@@ -31,12 +31,16 @@ def data_set_of(session: Session, user: User, review: Review) -> DataSet:
 def check_ready(review: Review) -> None:
     """Conflict until the scoring has filled the queue."""
     if review.state != "ready":
-        raise Conflict("The suggestions are still being computed. The job's page shows how far it is.")
+        raise Conflict(
+            "The suggestions are still being computed. The job's page shows how far it is."
+        )
 
 
 def doubt(session: Session, review: Review) -> str | None:
     """What the scoring's own report says against trusting the ranking, in its own sentences; None where it warns of nothing."""
-    scoring = session.get(Scoring, review.accuracy_scoring_id) if review.accuracy_scoring_id else None
+    scoring = (
+        session.get(Scoring, review.accuracy_scoring_id) if review.accuracy_scoring_id else None
+    )
     if scoring is None or not scoring.report.get("warns"):
         return None
     sentences: list[str] = scoring.report.get("trust", [])
@@ -45,7 +49,10 @@ def doubt(session: Session, review: Review) -> str | None:
 
 def in_effect(review: Review) -> list[ColumnElement[bool]]:
     """The SQL conditions of the suggestions that a cleansing removes or relabels: where two must agree, those on which two do."""
-    found: list[ColumnElement[bool]] = [Suggestion.review_id == review.id, Suggestion.decision.in_(second_opinions.CHANGES)]
+    found: list[ColumnElement[bool]] = [
+        Suggestion.review_id == review.id,
+        Suggestion.decision.in_(second_opinions.CHANGES),
+    ]
     return [*found, second_opinions.agreed()] if review.second_opinion else found
 
 
@@ -63,7 +70,11 @@ def unsettled(session: Session, review: Review) -> int:
         session.scalar(
             select(func.count())
             .select_from(Suggestion)
-            .where(Suggestion.review_id == review.id, Suggestion.decision.in_(second_opinions.CHANGES), ~second_opinions.agreed())
+            .where(
+                Suggestion.review_id == review.id,
+                Suggestion.decision.in_(second_opinions.CHANGES),
+                ~second_opinions.agreed(),
+            )
         )
         or 0
     )

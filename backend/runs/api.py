@@ -35,16 +35,22 @@ Limit = Annotated[int, Query(ge=1, le=200, description="Most items of the page."
 
 
 @router.post("/data-sets/{data_set_id}/runs", status_code=202, summary="Train on a data set")
-def create_run(data_set_id: int, session: SessionDep, user: OwnerDep, options: RunOptions) -> RunOut:
+def create_run(
+    data_set_id: int, session: SessionDep, user: OwnerDep, options: RunOptions
+) -> RunOut:
     """Queues a training; what is left out of the options is chosen to fit the data."""
     data_set = datasets.get(session, user, data_set_id)
     return _run_out(session, service.create(session, user, data_set, options))
 
 
 @router.get("/data-sets/{data_set_id}/runs", summary="List the runs of a data set")
-def list_runs(data_set_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50) -> RunPage:
+def list_runs(
+    data_set_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50
+) -> RunPage:
     """Newest first; the trainings of a cleansing are in the cleansing."""
-    found, following = service.page(session, datasets.get(session, user, data_set_id), after=after, limit=limit)
+    found, following = service.page(
+        session, datasets.get(session, user, data_set_id), after=after, limit=limit
+    )
     items = [RunSummary.model_validate(_described(run, job)) for run, job in found]
     return RunPage(items=items, next=str(following) if following else None)
 
@@ -62,7 +68,9 @@ def list_methods(run_id: int, session: SessionDep, user: UserDep) -> list[Method
 
 
 @router.post("/runs/{run_id}/reviews", status_code=202, summary="Find harmful images")
-def create_review(run_id: int, session: SessionDep, user: OwnerDep, options: ScoringOptions) -> RunReview:
+def create_review(
+    run_id: int, session: SessionDep, user: OwnerDep, options: ScoringOptions
+) -> RunReview:
     """Queues the scoring of a finished run; the review can be read once its job is done."""
     run = service.get(session, user, run_id)
     service.start_scoring(session, user, run, options)
@@ -71,16 +79,31 @@ def create_review(run_id: int, session: SessionDep, user: OwnerDep, options: Sco
 
 
 @router.get("/runs/{run_id}/reviews", summary="List the reviews of a run")
-def list_reviews(run_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50) -> RunReviewPage:
+def list_reviews(
+    run_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50
+) -> RunReviewPage:
     """Newest first, each with its scorings."""
-    found, following = service.reviews(session, service.get(session, user, run_id), after=after, limit=limit)
-    return RunReviewPage(items=_reviews_out(session, found), next=str(following) if following else None)
+    found, following = service.reviews(
+        session, service.get(session, user, run_id), after=after, limit=limit
+    )
+    return RunReviewPage(
+        items=_reviews_out(session, found), next=str(following) if following else None
+    )
 
 
-@router.get("/runs/{run_id}/scores.csv", summary="Scores as CSV", response_class=Response, responses=table("text/csv"))
+@router.get(
+    "/runs/{run_id}/scores.csv",
+    summary="Scores as CSV",
+    response_class=Response,
+    responses=table("text/csv"),
+)
 def scores_csv(request: Request, run_id: int, session: SessionDep, user: UserDep) -> Response:
     """A line for each training image of the newest scoring."""
-    return csv_download(f"run-{run_id}-scores.csv", service.DOWNLOAD_COLUMNS, _score_rows(request, session, user, run_id))
+    return csv_download(
+        f"run-{run_id}-scores.csv",
+        service.DOWNLOAD_COLUMNS,
+        _score_rows(request, session, user, run_id),
+    )
 
 
 @router.get(
@@ -91,30 +114,57 @@ def scores_csv(request: Request, run_id: int, session: SessionDep, user: UserDep
 )
 def scores_parquet(request: Request, run_id: int, session: SessionDep, user: UserDep) -> Response:
     """The same table with its types."""
-    return parquet_download(f"run-{run_id}-scores.parquet", service.DOWNLOAD_COLUMNS, _score_rows(request, session, user, run_id))
+    return parquet_download(
+        f"run-{run_id}-scores.parquet",
+        service.DOWNLOAD_COLUMNS,
+        _score_rows(request, session, user, run_id),
+    )
 
 
-def _score_rows(request: Request, session: Session, user: User, run_id: int) -> Iterator[tuple[Any, ...]]:
+def _score_rows(
+    request: Request, session: Session, user: User, run_id: int
+) -> Iterator[tuple[Any, ...]]:
     review = service.latest_review(session, service.get(session, user, run_id))
-    return in_chunks(request.app.state.database, partial(service.score_page, review=review, limit=CHUNK))
+    return in_chunks(
+        request.app.state.database, partial(service.score_page, review=review, limit=CHUNK)
+    )
 
 
 def _run_out(session: Session, run: Run) -> RunOut:
     epochs = [EpochOut.model_validate(epoch) for epoch in service.epochs(session, run)]
-    return RunOut.model_validate(_described(run, service.job_of(session, run.job_id)) | {"epochs": epochs})
+    return RunOut.model_validate(
+        _described(run, service.job_of(session, run.job_id)) | {"epochs": epochs}
+    )
 
 
 def _described(run: Run, job: Job | None) -> dict[str, Any]:
-    columns = ("id", "data_set_id", "version_id", "state", "seed", "recipe", "params_hash", "report", "repeats_run_id", "created_at")
-    return {name: getattr(run, name) for name in columns} | {"job": JobOut.model_validate(job) if job else None}
+    columns = (
+        "id",
+        "data_set_id",
+        "version_id",
+        "state",
+        "seed",
+        "recipe",
+        "params_hash",
+        "report",
+        "repeats_run_id",
+        "created_at",
+    )
+    return {name: getattr(run, name) for name in columns} | {
+        "job": JobOut.model_validate(job) if job else None
+    }
 
 
-def _reviews_out(session: Session, found: Sequence[tuple[Review, Job | None, list[Scoring]]]) -> list[RunReview]:
+def _reviews_out(
+    session: Session, found: Sequence[tuple[Review, Job | None, list[Scoring]]]
+) -> list[RunReview]:
     members = averages.of_reviews(session, [review for review, _, _ in found])
     return [_review_out(*one, members.get(one[0].id, [])) for one in found]
 
 
-def _review_out(review: Review, job: Job | None, scorings: Sequence[Scoring], members: Sequence[averages.Member]) -> RunReview:
+def _review_out(
+    review: Review, job: Job | None, scorings: Sequence[Scoring], members: Sequence[averages.Member]
+) -> RunReview:
     return RunReview(
         id=review.id,
         run_id=review.run_id,

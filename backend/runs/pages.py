@@ -32,7 +32,9 @@ FormValues = Annotated[dict[str, Any], Depends(_form_values)]
 
 
 @router.get("/datasets/{data_set_id}/runs/new")
-def new_run(request: Request, data_set_id: int, session: SessionDep, user: OwnerDep) -> HTMLResponse:
+def new_run(
+    request: Request, data_set_id: int, session: SessionDep, user: OwnerDep
+) -> HTMLResponse:
     """The form: one button, and the rest folded away."""
     data_set = datasets.get(session, user, data_set_id)
     service.check_imported(session, data_set)
@@ -40,7 +42,9 @@ def new_run(request: Request, data_set_id: int, session: SessionDep, user: Owner
 
 
 @router.post("/datasets/{data_set_id}/runs")
-def create_run(request: Request, data_set_id: int, session: SessionDep, user: OwnerDep, values: FormValues) -> Response:
+def create_run(
+    request: Request, data_set_id: int, session: SessionDep, user: OwnerDep, values: FormValues
+) -> Response:
     """Start a training, or show the form again with what to mend."""
     data_set = datasets.get(session, user, data_set_id)
     try:
@@ -53,7 +57,13 @@ def create_run(request: Request, data_set_id: int, session: SessionDep, user: Ow
     return RedirectResponse(f"/runs/{service.create(session, user, data_set, options).id}", 303)
 
 
-def _form(request: Request, data_set: DataSet, values: dict[str, Any], errors: dict[str, str], status: int = 200) -> HTMLResponse:
+def _form(
+    request: Request,
+    data_set: DataSet,
+    values: dict[str, Any],
+    errors: dict[str, str],
+    status: int = 200,
+) -> HTMLResponse:
     choices = {
         "networks": {name: f"{name}: {words}" for name, words in schemas.NETWORKS.items()},
         "own_networks": [(name, name) for name in request.app.state.settings.own_networks],
@@ -64,19 +74,35 @@ def _form(request: Request, data_set: DataSet, values: dict[str, Any], errors: d
         "schedules": schemas.SCHEDULES,
         "augmentations": schemas.AUGMENTATIONS,
     }
-    return page(request, "runs/new.html", status=status, data_set=data_set, values=values, errors=errors, **choices)
+    return page(
+        request,
+        "runs/new.html",
+        status=status,
+        data_set=data_set,
+        values=values,
+        errors=errors,
+        **choices,
+    )
 
 
 def _weights(storage: Storage) -> list[tuple[str, str]]:
     """(SHA-256, words) of each file of weights that a training may start from."""
     files = sorted(storage.weights.glob("*.safetensors"))
-    return [(file.stem, f"{file.stem[:12]}… ({humanize.naturalsize(file.stat().st_size, format='%.1f')})") for file in files]
+    return [
+        (
+            file.stem,
+            f"{file.stem[:12]}… ({humanize.naturalsize(file.stat().st_size, format='%.1f')})",
+        )
+        for file in files
+    ]
 
 
 @router.get("/runs/{run_id}")
 def show_run(request: Request, run_id: int, session: SessionDep, user: UserDep) -> HTMLResponse:
     """The run: chart and progress, then the next step."""
-    return page(request, "runs/show.html", **_run_context(session, user, service.get(session, user, run_id)))
+    return page(
+        request, "runs/show.html", **_run_context(session, user, service.get(session, user, run_id))
+    )
 
 
 def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
@@ -91,7 +117,10 @@ def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
         "chart": [EpochOut.model_validate(epoch).model_dump() for epoch in epochs],
         "reviews": reviews,
         "members": averages.of_reviews(session, [review for review, _, _ in reviews]),
-        "averages": [(1, "This training alone"), *((count, f"{count} trainings") for count in range(2, schemas.MOST_RUNS + 1))],
+        "averages": [
+            (1, "This training alone"),
+            *((count, f"{count} trainings") for count in range(2, schemas.MOST_RUNS + 1)),
+        ],
         "methods": service.methods(run),
         "known": METHODS,
         "second": SECOND,
@@ -105,11 +134,16 @@ def epochs(run_id: int, session: SessionDep, user: UserDep) -> dict[str, Any]:
     run = service.get(session, user, run_id)
     job = service.job_of(session, run.job_id)
     active = job is not None and job.state in ("queued", "running")
-    return {"active": active, "epochs": [EpochOut.model_validate(epoch) for epoch in service.epochs(session, run)]}
+    return {
+        "active": active,
+        "epochs": [EpochOut.model_validate(epoch) for epoch in service.epochs(session, run)],
+    }
 
 
 @router.post("/runs/{run_id}/reviews")
-def create_review(run_id: int, session: SessionDep, user: OwnerDep, values: FormValues) -> RedirectResponse:
+def create_review(
+    run_id: int, session: SessionDep, user: OwnerDep, values: FormValues
+) -> RedirectResponse:
     """Find harmful images: start the scoring and go to the review that it fills."""
     run = service.get(session, user, run_id)
     review = service.start_scoring(session, user, run, read_form(ScoringOptions, values))

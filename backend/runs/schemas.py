@@ -20,7 +20,16 @@ NETWORKS = {
     "convnext_tiny": "A modern large network; needs a GPU, and is best from published weights.",
     "vit_b_16": "A vision transformer: the largest, needs a GPU and published weights.",
 }
-Network = Literal["mnist", "cifar", "resnet18", "resnet34", "resnet50", "mobilenet_v3", "convnext_tiny", "vit_b_16"]
+Network = Literal[
+    "mnist",
+    "cifar",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "mobilenet_v3",
+    "convnext_tiny",
+    "vit_b_16",
+]
 SCHEDULES = {
     "constant": "Same learning rate throughout",
     "step": "A tenth at half of the run, a hundredth at three quarters",
@@ -33,8 +42,15 @@ OPTIMIZERS = {
     "adamw": "AdamW: Adam, with weight decay apart from the gradient",
 }
 TRAINED = {"all": "The whole network", "head": "Its last layer alone"}
-PRECISIONS = {"float32": "32 bits: scores are exact", "bfloat16": "16 bits in a training step: faster on a GPU, scores are not exact"}
-AUGMENTATIONS = {"none": "As they are", "shift": "Shifted a little", "shift_flip": "Shifted a little and mirrored"}
+PRECISIONS = {
+    "float32": "32 bits: scores are exact",
+    "bfloat16": "16 bits in a training step: faster on a GPU, scores are not exact",
+}
+AUGMENTATIONS = {
+    "none": "As they are",
+    "shift": "Shifted a little",
+    "shift_flip": "Shifted a little and mirrored",
+}
 
 # Runs that an average may take.
 MOST_RUNS = 5
@@ -45,9 +61,15 @@ class RunOptions(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"epochs": 20, "seed": 0}, {}]})
 
-    version_id: int | None = Field(None, description="Version to train on; the current one if left out.")
-    seed: int = Field(0, ge=0, lt=2**31, description="The same seed gives the same run, bit for bit.")
-    network: Network | None = Field(None, description="Network; chosen by size and colour if left out.")
+    version_id: int | None = Field(
+        None, description="Version to train on; the current one if left out."
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="The same seed gives the same run, bit for bit."
+    )
+    network: Network | None = Field(
+        None, description="Network; chosen by size and colour if left out."
+    )
     own_network: str | None = Field(
         None,
         pattern=r"^\w+(\.\w+)*:\w+$",
@@ -59,24 +81,41 @@ class RunOptions(Body):
         pattern="^[0-9a-f]{64}$",
         description="SHA-256 of a safetensors file in the workers' folder of weights that training starts from; from scratch if left out.",
     )
-    trained: Literal["all", "head"] | None = Field(None, description="Train the whole network, or with weights its last layer alone.")
+    trained: Literal["all", "head"] | None = Field(
+        None, description="Train the whole network, or with weights its last layer alone."
+    )
     precision: Literal["float32", "bfloat16"] | None = Field(
-        None, description="Of a training step's operations; bfloat16 is faster on a GPU, and its scores are not called exact."
+        None,
+        description="Of a training step's operations; bfloat16 is faster on a GPU, and its scores are not called exact.",
     )
     epochs: int | None = Field(None, ge=1, le=1000, description="Passes over the training images.")
     batch_size: int | None = Field(None, ge=1, le=4096, description="Images a step.")
-    optimizer: Literal["sgd", "adam", "adamw"] | None = Field(None, description="Update rule; SGD if left out.")
-    learning_rate: float | None = Field(None, gt=0, le=100, allow_inf_nan=False, description="Step size η.")
-    momentum: float | None = Field(None, ge=0, lt=1, description="Momentum μ of SGD; 0 for plain SGD.")
+    optimizer: Literal["sgd", "adam", "adamw"] | None = Field(
+        None, description="Update rule; SGD if left out."
+    )
+    learning_rate: float | None = Field(
+        None, gt=0, le=100, allow_inf_nan=False, description="Step size η."
+    )
+    momentum: float | None = Field(
+        None, ge=0, lt=1, description="Momentum μ of SGD; 0 for plain SGD."
+    )
     weight_decay: float | None = Field(None, ge=0, le=1, description="Weight decay.")
-    schedule: Literal["constant", "step", "cosine", "inverse_root"] | None = Field(None, description="How the learning rate falls.")
-    augmentation: Literal["none", "shift", "shift_flip"] | None = Field(None, description="How images vary from epoch to epoch.")
+    schedule: Literal["constant", "step", "cosine", "inverse_root"] | None = Field(
+        None, description="How the learning rate falls."
+    )
+    augmentation: Literal["none", "shift", "shift_flip"] | None = Field(
+        None, description="How images vary from epoch to epoch."
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _empty_means_default(cls, values: Any) -> Any:
         """A form sends empty fields as empty text."""
-        return {key: value for key, value in values.items() if value != ""} if isinstance(values, dict) else values
+        return (
+            {key: value for key, value in values.items() if value != ""}
+            if isinstance(values, dict)
+            else values
+        )
 
     @field_validator("seed", mode="before")
     @classmethod
@@ -92,10 +131,16 @@ class RunOptions(Body):
 class ScoringOptions(Body):
     """How to look for harmful images."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"method": "sgd_influence", "span": "last_epoch"}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"method": "sgd_influence", "span": "last_epoch"}]}
+    )
 
-    method: MethodName = Field("sgd_influence", description="Method of the first ranking; the second one is by margin.")
-    span: Literal["last_epoch", "all_epochs"] = Field("last_epoch", description="Epochs to look at, where the method knows a span.")
+    method: MethodName = Field(
+        "sgd_influence", description="Method of the first ranking; the second one is by margin."
+    )
+    span: Literal["last_epoch", "all_epochs"] = Field(
+        "last_epoch", description="Epochs to look at, where the method knows a span."
+    )
     damping: Literal["none", "auto"] = Field(
         "none",
         description="Damping of the curvature: none is exact; auto measures which factor predicts best, and takes several times as long.",
@@ -141,7 +186,9 @@ class RunSummary(BaseModel):
     recipe: dict[str, Any]
     params_hash: str | None
     report: dict[str, Any]
-    repeats_run_id: int | None = Field(description="The run whose recipe this one repeats with another seed, for an average.")
+    repeats_run_id: int | None = Field(
+        description="The run whose recipe this one repeats with another seed, for an average."
+    )
     created_at: datetime
     job: JobOut | None
 
@@ -178,7 +225,9 @@ class CostOut(BaseModel):
     seconds: float
     memory_bytes: int
     stored_bytes: int
-    damping_seconds: float | None = Field(None, description="With damping measured; null where the method knows none.")
+    damping_seconds: float | None = Field(
+        None, description="With damping measured; null where the method knows none."
+    )
 
 
 class MethodOut(BaseModel):

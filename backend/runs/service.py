@@ -8,7 +8,18 @@ from sqlalchemy.orm import Session, aliased
 
 from backend.core.catalogue import METHODS, SECOND
 from backend.core.errors import Conflict, Invalid, NotFound
-from backend.core.models import DataSet, Job, Review, Run, RunEpoch, Score, Scoring, Suggestion, User, Version
+from backend.core.models import (
+    DataSet,
+    Job,
+    Review,
+    Run,
+    RunEpoch,
+    Score,
+    Scoring,
+    Suggestion,
+    User,
+    Version,
+)
 from backend.datasets import service as datasets
 from backend.jobs import service as jobs
 from backend.runs import averages
@@ -47,21 +58,33 @@ def check_imported(session: Session, data_set: DataSet) -> None:
     state = job.state if job else data_set.state
     if state in ("failed", "cancelled"):
         ended = "failed" if state == "failed" else "was stopped"
-        raise Conflict(f"The import of this data set {ended}, so there is nothing to train on. Try it again, or import another file.")
+        raise Conflict(
+            f"The import of this data set {ended}, so there is nothing to train on. Try it again, or import another file."
+        )
     raise Conflict("This data set is not imported yet. Wait until the import is done, then train.")
 
 
 def create(session: Session, user: User, data_set: DataSet, options: RunOptions) -> Run:
     """Queue a training. Raises Conflict while the import runs, NotFound for a version of another data set."""
     check_imported(session, data_set)
-    version = session.get(Version, data_set.current_version_id if options.version_id is None else options.version_id)
+    version = session.get(
+        Version, data_set.current_version_id if options.version_id is None else options.version_id
+    )
     if version is None or version.data_set_id != data_set.id:
         raise NotFound("This data set has no such version.")
-    run = Run(data_set_id=data_set.id, version_id=version.id, seed=options.seed, recipe=options.recipe(), created_by=user.id)
+    run = Run(
+        data_set_id=data_set.id,
+        version_id=version.id,
+        seed=options.seed,
+        recipe=options.recipe(),
+        created_by=user.id,
+    )
     session.add(run)
     session.flush()
     title = f"Train on {data_set.name[:200]}, version {version.number}"
-    run.job_id = jobs.create(session, user, kind="train", title=title, subject_id=run.id, data_set_id=data_set.id).id
+    run.job_id = jobs.create(
+        session, user, kind="train", title=title, subject_id=run.id, data_set_id=data_set.id
+    ).id
     session.flush()
     return run
 
@@ -73,7 +96,9 @@ def job_of(session: Session, job_id: int | None) -> Job | None:
 
 def epochs(session: Session, run: Run) -> Sequence[RunEpoch]:
     """The run's epochs so far, in order."""
-    return session.scalars(select(RunEpoch).where(RunEpoch.run_id == run.id).order_by(RunEpoch.epoch)).all()
+    return session.scalars(
+        select(RunEpoch).where(RunEpoch.run_id == run.id).order_by(RunEpoch.epoch)
+    ).all()
 
 
 def page(
@@ -84,7 +109,10 @@ def page(
     statement = select(Run, Job).outerjoin(Job, Job.id == Run.job_id).where(*own)
     if after is not None:
         statement = statement.where(Run.id < after)
-    found: list[tuple[Run, Job | None]] = [(run, job) for run, job in session.execute(statement.order_by(Run.id.desc()).limit(limit + 1))]
+    found: list[tuple[Run, Job | None]] = [
+        (run, job)
+        for run, job in session.execute(statement.order_by(Run.id.desc()).limit(limit + 1))
+    ]
     return found[:limit], found[limit - 1][0].id if len(found) > limit else None
 
 
@@ -92,15 +120,24 @@ def to_go_on_with(session: Session, data_set: DataSet) -> Run | None:
     """The training on the current version that is furthest on, of those the newest: one with a review, a finished one, any."""
     mine = (Run.version_id == data_set.current_version_id, Run.cleansing_id.is_(None))
     reviewed = exists().where(Review.run_id == Run.id)
-    return session.scalar(select(Run).where(*mine).order_by(reviewed.desc(), (Run.state == "done").desc(), Run.id.desc()).limit(1))
+    return session.scalar(
+        select(Run)
+        .where(*mine)
+        .order_by(reviewed.desc(), (Run.state == "done").desc(), Run.id.desc())
+        .limit(1)
+    )
 
 
 def start_scoring(session: Session, user: User, run: Run, options: ScoringOptions) -> Review:
     """Queue the scoring of a finished run, and make the review that it fills. Raises Conflict where the run is not finished."""
     if run.state != "done":
-        raise Conflict("This training is not finished. Wait until it is, then find the harmful images.")
+        raise Conflict(
+            "This training is not finished. Wait until it is, then find the harmful images."
+        )
     if run.cleansing_id is not None:
-        raise Conflict("This training belongs to a verdict. Train on the version itself, then find its harmful images.")
+        raise Conflict(
+            "This training belongs to a verdict. Train on the version itself, then find its harmful images."
+        )
     _check_damping(options)
     accuracy = Scoring(run_id=run.id, method=options.method, options=options.recorded())
     # By margin alone the two rankings would be the same one: the review then has one.
@@ -123,7 +160,9 @@ def start_scoring(session: Session, user: User, run: Run, options: ScoringOption
         return review
     name = session.get_one(DataSet, run.data_set_id).name[:200]
     title = f"Find harmful images in {name}"
-    job = jobs.create(session, user, kind="score", title=title, subject_id=review.id, data_set_id=run.data_set_id)
+    job = jobs.create(
+        session, user, kind="score", title=title, subject_id=review.id, data_set_id=run.data_set_id
+    )
     review.job_id = accuracy.job_id = label.job_id = job.id
     session.flush()
     return review
@@ -132,7 +171,9 @@ def start_scoring(session: Session, user: User, run: Run, options: ScoringOption
 def _check_damping(options: ScoringOptions) -> None:
     if options.damping != "none" and not METHODS[options.method].damps:
         known = ", ".join(name for name, method in METHODS.items() if method.damps)
-        raise Invalid(f"The method {options.method} knows no damping. Leave it at none, or choose {known}.")
+        raise Invalid(
+            f"The method {options.method} knows no damping. Leave it at none, or choose {known}."
+        )
 
 
 def methods(run: Run) -> list[MethodOut]:
@@ -155,12 +196,19 @@ def reviews(
     session: Session, run: Run, *, after: int | None = None, limit: int = 50
 ) -> tuple[list[tuple[Review, Job | None, list[Scoring]]], int | None]:
     """The run's reviews, newest first, each with its job and its scorings (the chosen method's, then the label's), and the id to go on after."""
-    statement = select(Review, Job).outerjoin(Job, Job.id == Review.job_id).where(Review.run_id == run.id)
+    statement = (
+        select(Review, Job).outerjoin(Job, Job.id == Review.job_id).where(Review.run_id == run.id)
+    )
     if after is not None:
         statement = statement.where(Review.id < after)
     found = session.execute(statement.order_by(Review.id.desc()).limit(limit + 1)).all()
-    scorings = {scoring.id: scoring for scoring in session.scalars(select(Scoring).where(Scoring.run_id == run.id))}
-    rows: list[tuple[Review, Job | None, list[Scoring]]] = [(review, job, _scorings_of(review, scorings)) for review, job in found[:limit]]
+    scorings = {
+        scoring.id: scoring
+        for scoring in session.scalars(select(Scoring).where(Scoring.run_id == run.id))
+    }
+    rows: list[tuple[Review, Job | None, list[Scoring]]] = [
+        (review, job, _scorings_of(review, scorings)) for review, job in found[:limit]
+    ]
     return rows, rows[-1][0].id if len(found) > limit else None
 
 
@@ -178,14 +226,23 @@ def latest_review(session: Session, run: Run) -> Review:
     return review
 
 
-def score_page(session: Session, review: Review, *, after: int = 0, limit: int = 2_000) -> tuple[list[tuple[Any, ...]], int | None]:
+def score_page(
+    session: Session, review: Review, *, after: int = 0, limit: int = 2_000
+) -> tuple[list[tuple[Any, ...]], int | None]:
     """Rows as DOWNLOAD_COLUMNS say, one for each training image, in the order of the default queue, and the position to go on after."""
     names = session.get_one(DataSet, review.data_set_id).class_names
     harm, wrong = aliased(Score), aliased(Score)
     statement = (
         select(Suggestion, harm.value, harm.rank, wrong.value, wrong.rank)
-        .join(harm, (harm.image_id == Suggestion.image_id) & (harm.scoring_id == review.accuracy_scoring_id))
-        .join(wrong, (wrong.image_id == Suggestion.image_id) & (wrong.scoring_id == review.label_scoring_id))
+        .join(
+            harm,
+            (harm.image_id == Suggestion.image_id)
+            & (harm.scoring_id == review.accuracy_scoring_id),
+        )
+        .join(
+            wrong,
+            (wrong.image_id == Suggestion.image_id) & (wrong.scoring_id == review.label_scoring_id),
+        )
         .where(Suggestion.review_id == review.id, Suggestion.position > after)
         .order_by(Suggestion.position)
     )
@@ -203,7 +260,13 @@ def score_rows(session: Session, review: Review) -> Iterator[tuple[Any, ...]]:
 
 
 def _download_row(
-    names: list[str], method: str, suggestion: Suggestion, score: float, score_rank: int, margin: float, margin_rank: int
+    names: list[str],
+    method: str,
+    suggestion: Suggestion,
+    score: float,
+    score_rank: int,
+    margin: float,
+    margin_rank: int,
 ) -> tuple[Any, ...]:
     return (
         suggestion.image_id,

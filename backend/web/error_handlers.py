@@ -41,12 +41,25 @@ def register_handlers(app: FastAPI, visitor: Callable[[Request, Session], object
 def respond(request: Request, error: AppError, **members: Any) -> Response:
     """The error as problem details under /api/, with further members, else as a page; who is not signed in is shown how."""
     if request.url.path.startswith("/api/") and request.url.path != "/api/docs":
-        problem = {"type": "about:blank", "title": error.title, "status": error.status, "detail": error.message, **members}
+        problem = {
+            "type": "about:blank",
+            "title": error.title,
+            "status": error.status,
+            "detail": error.message,
+            **members,
+        }
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
         return JSONResponse(problem, error.status, headers, media_type="application/problem+json")
     if isinstance(error, Unauthenticated) and (answer := _to_login(request)) is not None:
         return answer
-    return page(request, "error.html", status=error.status, title=error.title, message=error.message, code=error.status)
+    return page(
+        request,
+        "error.html",
+        status=error.status,
+        title=error.title,
+        message=error.message,
+        code=error.status,
+    )
 
 
 def unexpected(request: Request, error: Exception) -> Response:
@@ -61,8 +74,15 @@ def _to_login(request: Request) -> Response | None:
     """To the login page and back, for a page that somebody opens; None for what a script, a form or an <img> asks for."""
     if request.headers.get("HX-Request"):
         # htmx would put the login page in place of the fragment; so told, it opens it.
-        return Response(status_code=401, headers={"HX-Redirect": login_address(path_of(request.headers.get("HX-Current-URL", "")))})
-    opened = request.method == "GET" and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+        return Response(
+            status_code=401,
+            headers={
+                "HX-Redirect": login_address(path_of(request.headers.get("HX-Current-URL", "")))
+            },
+        )
+    opened = (
+        request.method == "GET" and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+    )
     if not opened or request.query_params.get("token"):
         return None
     return RedirectResponse(login_address(path_of(str(request.url))), 303)
@@ -85,17 +105,26 @@ def _invalid(request: Request, error: Exception) -> Response:
 
 def _one_invalid(detail: dict[str, Any]) -> dict[str, str]:
     if detail["type"] == "json_invalid":
-        return {"field": "", "message": f"this is not JSON, from character {detail['loc'][-1]} on ({detail['ctx']['error']})"}
+        return {
+            "field": "",
+            "message": f"this is not JSON, from character {detail['loc'][-1]} on ({detail['ctx']['error']})",
+        }
     return {"field": ".".join(str(part) for part in detail["loc"][1:]), "message": wrong(detail)}
 
 
 def _http(request: Request, error: Exception) -> Response:
     """What the framework itself refuses."""
-    status, detail = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "")
+    status, detail = (
+        (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "")
+    )
     if status == 404:
         _recognise(request)
         return respond(request, NotFound(NOTHING_HERE))
-    sentence = f"This address does not take {request.method} requests" if status == 405 else detail or HTTPStatus(status).phrase
+    sentence = (
+        f"This address does not take {request.method} requests"
+        if status == 405
+        else detail or HTTPStatus(status).phrase
+    )
     response = respond(request, AppError(f"{sentence.removesuffix('.')}.", status))
     if isinstance(error, HTTPException) and error.headers:
         response.headers.update(error.headers)
@@ -118,7 +147,9 @@ def _unstorable(request: Request, error: Exception) -> Response:
     """What PostgreSQL refuses to keep; bodies are checked before (backend/web/request_body.py), addresses are not."""
     if isinstance(error, DataError) and getattr(error.orig, "sqlstate", "") == OUT_OF_RANGE:
         return respond(request, NotFound(TOO_LARGE))
-    logger.warning("%s %s: the database refused a value: %s", request.method, request.url.path, error)
+    logger.warning(
+        "%s %s: the database refused a value: %s", request.method, request.url.path, error
+    )
     return respond(request, Invalid(UNSTORABLE))
 
 

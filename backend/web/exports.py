@@ -20,7 +20,9 @@ ROW_GROUP = 50_000
 Row = TypeVar("Row")
 
 
-def in_chunks(database: Database, read: Callable[..., tuple[Sequence[Row], int | None]]) -> Iterator[Row]:
+def in_chunks(
+    database: Database, read: Callable[..., tuple[Sequence[Row], int | None]]
+) -> Iterator[Row]:
     """All rows that `read(session, after=cursor)` gives page by page, each page in a short transaction: a slow download holds none open."""
     after: int | None = 0
     while after is not None:
@@ -29,14 +31,24 @@ def in_chunks(database: Database, read: Callable[..., tuple[Sequence[Row], int |
         yield from rows
 
 
-def csv_download(name: str, header: Iterable[str], rows: Iterable[Sequence[Any]]) -> StreamingResponse:
+def csv_download(
+    name: str, header: Iterable[str], rows: Iterable[Sequence[Any]]
+) -> StreamingResponse:
     """The table as CSV, sent while it is read."""
-    return StreamingResponse(csv_text(header, rows), media_type="text/csv; charset=utf-8", headers=_attachment(name))
+    return StreamingResponse(
+        csv_text(header, rows), media_type="text/csv; charset=utf-8", headers=_attachment(name)
+    )
 
 
-def parquet_download(name: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> Response:
+def parquet_download(
+    name: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]
+) -> Response:
     """The table as Parquet. columns: name → Arrow's word for its type."""
-    return Response(parquet_bytes(columns, rows), media_type="application/vnd.apache.parquet", headers=_attachment(name))
+    return Response(
+        parquet_bytes(columns, rows),
+        media_type="application/vnd.apache.parquet",
+        headers=_attachment(name),
+    )
 
 
 def safe_cell(value: Any) -> Any:
@@ -46,11 +58,16 @@ def safe_cell(value: Any) -> Any:
 
 def parquet_bytes(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> bytes:
     """The table as Parquet, with its types also where it has no rows. columns: name → Arrow's word for its type."""
-    schema = pyarrow.schema([(name, pyarrow.type_for_alias(kind)) for name, kind in columns.items()])
+    schema = pyarrow.schema(
+        [(name, pyarrow.type_for_alias(kind)) for name, kind in columns.items()]
+    )
     buffer, remaining = io.BytesIO(), iter(rows)
     with pyarrow.parquet.ParquetWriter(buffer, schema, compression="zstd") as writer:
         while group := list(islice(remaining, ROW_GROUP)):
-            values = [pyarrow.array(column, field.type) for column, field in zip(zip(*group, strict=True), schema, strict=True)]
+            values = [
+                pyarrow.array(column, field.type)
+                for column, field in zip(zip(*group, strict=True), schema, strict=True)
+            ]
             writer.write_table(pyarrow.table(values, schema=schema))
     return buffer.getvalue()
 

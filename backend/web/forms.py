@@ -14,4 +14,6 @@ def read_form(shape: type[Shape], values: Mapping[str, Any]) -> Shape:
     try:
         return shape.model_validate({name: value for name, value in values.items() if value != ""})
     except ValidationError as error:
-        raise RequestValidationError([{**detail, "loc": ("body", *detail["loc"])} for detail in error.errors()]) from error
+        raise RequestValidationError(
+            [{**detail, "loc": ("body", *detail["loc"])} for detail in error.errors()]
+        ) from error

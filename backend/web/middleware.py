@@ -89,7 +89,9 @@ class LimitBody:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
-        upload = scope["path"] in UPLOADS and request.headers.get("content-type", "").startswith("multipart/form-data")
+        upload = scope["path"] in UPLOADS and request.headers.get("content-type", "").startswith(
+            "multipart/form-data"
+        )
         replay: Receive | None
         try:
             if upload:

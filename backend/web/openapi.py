@@ -30,19 +30,30 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[WrongField] | None = Field(None, description="Only for 422: each field that cannot be used.")
+    errors: list[WrongField] | None = Field(
+        None, description="Only for 422: each field that cannot be used."
+    )
 
 
 # For documentation: who asks is found out in backend.accounts.dependencies.
-bearer = HTTPBearer(auto_error=False, description="An API token, from the account page or `winnow token create`.")
+bearer = HTTPBearer(
+    auto_error=False, description="An API token, from the account page or `winnow token create`."
+)
 
 _problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused; `detail` says why and how to mend it", "content": _problem}}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "Refused; `detail` says why and how to mend it", "content": _problem}
+}
 
 
 def table(kind: str) -> dict[int | str, dict[str, Any]]:
     """What a download answers."""
-    return {200: {"description": "The table", "content": {kind: {"schema": {"type": "string", "format": "binary"}}}}}
+    return {
+        200: {
+            "description": "The table",
+            "content": {kind: {"schema": {"type": "string", "format": "binary"}}},
+        }
+    }
 
 
 def shape_of(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:

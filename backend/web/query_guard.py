@@ -21,13 +21,23 @@ async def refuse_unknown(request: Request) -> None:
     wrong = [name for name in dict.fromkeys(request.query_params) if name not in names]
     if wrong:
         told = [name for name, shown in names.items() if shown]
-        raise RequestValidationError([{"type": "unknown_query", "loc": ("query", name), "msg": unknown(told)} for name in wrong])
+        raise RequestValidationError(
+            [
+                {"type": "unknown_query", "loc": ("query", name), "msg": unknown(told)}
+                for name in wrong
+            ]
+        )
 
 
 def known(dependant: Dependant) -> dict[str, bool]:
     """The names that a route and all that it depends on read from the query; whether each is documented."""
-    fields = get_flat_params(Dependant(query_params=[field for part in _parts(dependant) for field in part.query_params]))
-    return {get_validation_alias(field): getattr(field.field_info, "include_in_schema", True) for field in fields}
+    fields = get_flat_params(
+        Dependant(query_params=[field for part in _parts(dependant) for field in part.query_params])
+    )
+    return {
+        get_validation_alias(field): getattr(field.field_info, "include_in_schema", True)
+        for field in fields
+    }
 
 
 def _parts(dependant: Dependant) -> Iterator[Dependant]:

@@ -26,7 +26,12 @@ def page(request: Request, template: str, *, status: int = 200, **context: Any) 
     """A template, rendered: a whole page or a fragment of one."""
     token = getattr(request.state, "csrf_token", "")
     _csrf_token.set(token)
-    known = {"request": request, "user": getattr(request.state, "user", None), "csrf_token": token, "version": static_version()}
+    known = {
+        "request": request,
+        "user": getattr(request.state, "user", None),
+        "csrf_token": token,
+        "version": static_version(),
+    }
     return HTMLResponse(environment().get_template(template).render(known | context), status)
 
 
@@ -43,7 +48,11 @@ def static_version() -> str:
 def environment() -> Environment:
     """The Jinja environment, made once."""
     made = Environment(
-        loader=FileSystemLoader(FRONTEND / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(FRONTEND / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     made.globals["csrf_field"] = csrf_field
     made.filters |= {
@@ -83,7 +92,13 @@ def number(value: float | None) -> str:
     """1797 → "1,797"; fractions with up to four significant digits."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return (
+        f"{value:,}"
+        if isinstance(value, int)
+        else f"{value:,.0f}"
+        if abs(value) >= 1000
+        else f"{value:.4g}"
+    )
 
 
 def duration(seconds: float | None) -> str:
@@ -122,4 +137,6 @@ def localtime(moment: datetime | None) -> Markup | str:
     if moment is None:
         return "–"
     utc = moment.astimezone(UTC)  # PostgreSQL gives moments in the zone of its own
-    return Markup('<time datetime="{}" data-controller="local-time">{}</time>').format(utc.isoformat(), utc.strftime("%Y-%m-%d %H:%M UTC"))
+    return Markup('<time datetime="{}" data-controller="local-time">{}</time>').format(
+        utc.isoformat(), utc.strftime("%Y-%m-%d %H:%M UTC")
+    )

@@ -31,7 +31,9 @@ def differences(url: str) -> list[object]:
     """What Alembic would still change, foreign keys, types and indexes included."""
     engine = make_engine(url)
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "target_metadata": Base.metadata})
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "target_metadata": Base.metadata}
+        )
         found = compare_metadata(context, Base.metadata)
     engine.dispose()
     return found
@@ -43,7 +45,9 @@ def test_migrations_make_the_schema_of_the_models_on_sqlite(sqlite: Settings) ->
 
 
 @pytest.mark.postgres
-def test_migrations_make_the_schema_of_the_models_on_postgresql(tmp_path: Path, postgres_url: str) -> None:
+def test_migrations_make_the_schema_of_the_models_on_postgresql(
+    tmp_path: Path, postgres_url: str
+) -> None:
     migrations.upgrade(Settings(home=tmp_path, database_url=postgres_url))
     assert differences(postgres_url) == []
 
@@ -61,7 +65,11 @@ def test_a_second_upgrade_changes_nothing_and_keeps_the_rows(sqlite: Settings) -
     migrations.upgrade(sqlite)
     engine = make_engine(sqlite.database)
     with engine.begin() as connection:
-        connection.execute(text("INSERT INTO users (name, role, created_at) VALUES ('owner', 'owner', '2026-01-01')"))
+        connection.execute(
+            text(
+                "INSERT INTO users (name, role, created_at) VALUES ('owner', 'owner', '2026-01-01')"
+            )
+        )
     migrations.upgrade(sqlite)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM users")).scalar() == 1
@@ -95,8 +103,14 @@ def test_no_number_is_ever_given_twice(sqlite: Settings) -> None:
     migrations.upgrade(sqlite)
     engine = make_engine(sqlite.database)
     with engine.begin() as connection:
-        made = dict(connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'table'")).all())
-        add = text("INSERT INTO users (name, role, created_at) VALUES ('olga', 'owner', '2026-01-01') RETURNING id")
+        made = dict(
+            connection.execute(
+                text("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
+            ).all()
+        )
+        add = text(
+            "INSERT INTO users (name, role, created_at) VALUES ('olga', 'owner', '2026-01-01') RETURNING id"
+        )
         first = connection.execute(add).scalar_one()
         connection.execute(text("DELETE FROM users"))
         second = connection.execute(add).scalar_one()

@@ -16,10 +16,16 @@ pytestmark = pytest.mark.postgres
 
 # pytest collects what it finds under these names here too; each test then gets this file's `settings`.
 for module in (test_error_handlers, test_service, test_decisions):
-    globals().update({name: value for name, value in vars(module).items() if name.startswith("test_")})
+    globals().update(
+        {name: value for name, value in vars(module).items() if name.startswith("test_")}
+    )
 begun = test_service.begun
 
 
 @pytest.fixture
 def settings(postgres_database: str, tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home", import_folders=str(tmp_path / "import"), database_url=postgres_database)
+    return Settings(
+        home=tmp_path / "home",
+        import_folders=str(tmp_path / "import"),
+        database_url=postgres_database,
+    )

@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 from backend.accounts import service as accounts
 from backend.core.db import Database
@@ -40,17 +47,25 @@ expect.set_options(timeout=PATIENCE)
 def chromium_path() -> str:
     """The installed Chromium: the one that WINNOW_CHROMIUM names, the system's, or the one that `make test` found."""
     noted = Path(sys.prefix) / ".browser"
-    for path in (os.environ.get("WINNOW_CHROMIUM", ""), "/usr/bin/chromium", noted.read_text().strip() if noted.exists() else ""):
+    for path in (
+        os.environ.get("WINNOW_CHROMIUM", ""),
+        "/usr/bin/chromium",
+        noted.read_text().strip() if noted.exists() else "",
+    ):
         if path and os.access(path, os.X_OK):
             return path
-    pytest.fail("There is no Chromium. Install it, or set WINNOW_CHROMIUM to one; `make test` does that by itself.")
+    pytest.fail(
+        "There is no Chromium. Install it, or set WINNOW_CHROMIUM to one; `make test` does that by itself."
+    )
 
 
 # One for the whole folder, and no longer: Playwright leaves its event loop in the main thread while it runs.
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=chromium_path(), args=list(CHROMIUM_ARGS))
+        chromium = playwright.chromium.launch(
+            executable_path=chromium_path(), args=list(CHROMIUM_ARGS)
+        )
         yield chromium
         chromium.close()
 
@@ -75,7 +90,11 @@ class PageErrors:
         self.expected.append(pattern)
 
     def surprises(self) -> list[str]:
-        return [text for text in self.found if not any(re.search(pattern, text) for pattern in self.expected)]
+        return [
+            text
+            for text in self.found
+            if not any(re.search(pattern, text) for pattern in self.expected)
+        ]
 
 
 @pytest.fixture
@@ -105,7 +124,9 @@ def open_page(browser: Browser, page_errors: PageErrors) -> Iterator[Callable[..
 def live_server(app: FastAPI) -> Iterator[str]:
     """The application on a free port of this machine; its address, without a slash at the end."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=2))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=2)
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 30
@@ -131,7 +152,9 @@ def login_link(database: Database) -> Callable[[User], str]:
 
 
 @pytest.fixture
-def visit(live_server: str, open_page: Callable[..., Page], login_link: Callable[[User], str]) -> Callable[..., Page]:
+def visit(
+    live_server: str, open_page: Callable[..., Page], login_link: Callable[[User], str]
+) -> Callable[..., Page]:
     """visit(user, **options of new_context): that person's browser, signed in.
 
     live_server comes first, so that it stops last: pages ask it for news until their end.

@@ -25,11 +25,24 @@ class Firefox:
     """One window. `errors` is what its pages logged as errors or threw."""
 
     def __init__(self, path: str, profile: Path) -> None:
-        command = [path, "--headless", "--no-remote", "--profile", str(profile), "--remote-debugging-port", "0", "about:blank"]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [
+            path,
+            "--headless",
+            "--no-remote",
+            "--profile",
+            str(profile),
+            "--remote-debugging-port",
+            "0",
+            "about:blank",
+        ]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         self._told = profile / "WebDriverBiDiServer.json"
         self._closing = ExitStack()
-        self._socket = self._closing.enter_context(connect(f"{self._address()}/session", max_size=None))
+        self._socket = self._closing.enter_context(
+            connect(f"{self._address()}/session", max_size=None)
+        )
         self._last = 0
         self.errors: list[str] = []
         self.ask("session.new", capabilities={})
@@ -62,17 +75,30 @@ class Firefox:
         self.ask("browsingContext.navigate", context=self._window, url=address, wait="complete")
 
     def resize(self, width: int, height: int) -> None:
-        self.ask("browsingContext.setViewport", context=self._window, viewport={"width": width, "height": height})
+        self.ask(
+            "browsingContext.setViewport",
+            context=self._window,
+            viewport={"width": width, "height": height},
+        )
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression, or of the promise that it is: a text, a number or a truth."""
-        answer = self.ask("script.evaluate", expression=expression, target={"context": self._window}, awaitPromise=True)
+        answer = self.ask(
+            "script.evaluate",
+            expression=expression,
+            target={"context": self._window},
+            awaitPromise=True,
+        )
         assert answer["type"] == "success", answer
         return answer["result"].get("value")
 
     def press(self, key: str) -> None:
         actions = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
-        self.ask("input.performActions", context=self._window, actions=[{"type": "key", "id": "keyboard", "actions": actions}])
+        self.ask(
+            "input.performActions",
+            context=self._window,
+            actions=[{"type": "key", "id": "keyboard", "actions": actions}],
+        )
 
     def close(self) -> None:
         self._closing.close()

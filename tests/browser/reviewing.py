@@ -45,7 +45,12 @@ def at_rank(page: Page, rank: int) -> None:
 
 def selected(page: Page) -> list[int]:
     """The ranks of the selected tiles."""
-    return [int(rank) for rank in page.locator(".tile:has(input:checked)").evaluate_all("tiles => tiles.map(tile => tile.dataset.rank)")]
+    return [
+        int(rank)
+        for rank in page.locator(".tile:has(input:checked)").evaluate_all(
+            "tiles => tiles.map(tile => tile.dataset.rank)"
+        )
+    ]
 
 
 def once(condition: str) -> str:

@@ -90,7 +90,9 @@ def test_axe_objects_to_nothing_on_any_page(
     assert not objections, "\n".join(objections)
 
 
-def test_axe_objects_to_nothing_in_the_dialog_of_keys(visit: Callable[..., Page], owner: User, world: World) -> None:
+def test_axe_objects_to_nothing_in_the_dialog_of_keys(
+    visit: Callable[..., Page], owner: User, world: World
+) -> None:
     page, axe, objections = visit(owner), Axe(), []
     review = world.ids["review_id"][-1]
     for address in (f"/reviews/{review}", f"/reviews/{review}/focus"):
@@ -102,7 +104,12 @@ def test_axe_objects_to_nothing_in_the_dialog_of_keys(visit: Callable[..., Page]
 
 
 def test_axe_objects_to_nothing_where_something_went_wrong(
-    visit: Callable[..., Page], open_page: Callable[..., Page], live_server: str, reviewer: User, world: World, page_errors: PageErrors
+    visit: Callable[..., Page],
+    open_page: Callable[..., Page],
+    live_server: str,
+    reviewer: User,
+    world: World,
+    page_errors: PageErrors,
 ) -> None:
     page_errors.expect("status of 4")
     page, axe, objections = visit(reviewer), Axe(), []

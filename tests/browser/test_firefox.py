@@ -19,13 +19,17 @@ from tests.world import World, a_world
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.skipif(firefox_path() is None, reason="no Firefox is installed (apt-get install firefox-esr)"),
+    pytest.mark.skipif(
+        firefox_path() is None, reason="no Firefox is installed (apt-get install firefox-esr)"
+    ),
 ]
 TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 @pytest.fixture
-def firefox(live_server: str, tmp_path: Path, login_link: Callable[[User], str], owner: User) -> Iterator[Firefox]:
+def firefox(
+    live_server: str, tmp_path: Path, login_link: Callable[[User], str], owner: User
+) -> Iterator[Firefox]:
     """The owner's Firefox, signed in."""
     profile = tmp_path / "profile"
     profile.mkdir()
@@ -48,7 +52,9 @@ def review(database: Database, storage: Storage) -> Review:
         return a_review(session, a_run(session, a_data_set(session, storage)))
 
 
-def test_every_kind_of_page_opens_in_firefox(firefox: Firefox, app: FastAPI, live_server: str, client: TestClient, world: World) -> None:
+def test_every_kind_of_page_opens_in_firefox(
+    firefox: Firefox, app: FastAPI, live_server: str, client: TestClient, world: World
+) -> None:
     firefox.resize(**TELEPHONE)
     for address in worth_a_look(app, world, client):
         firefox.open(f"{live_server}{address}")
@@ -57,12 +63,18 @@ def test_every_kind_of_page_opens_in_firefox(firefox: Firefox, app: FastAPI, liv
         assert firefox.errors == [], address
 
 
-def test_a_key_decides_in_firefox(firefox: Firefox, live_server: str, database: Database, review: Review) -> None:
+def test_a_key_decides_in_firefox(
+    firefox: Firefox, live_server: str, database: Database, review: Review
+) -> None:
     firefox.open(f"{live_server}/reviews/{review.id}/focus")
     firefox.evaluate(once("document.querySelector('[data-part=show-keys]').checkVisibility()"))
     for count, key in enumerate("eku", start=1):
         firefox.press(key)
-        firefox.evaluate(once(f"document.querySelector('[data-count=decided]').textContent === '{count}'"))
+        firefox.evaluate(
+            once(f"document.querySelector('[data-count=decided]').textContent === '{count}'")
+        )
         # No key decides on what is not on the screen yet.
-        firefox.evaluate(once(f"document.querySelector('[data-part=rank]').textContent === '{count + 1}'"))
+        firefox.evaluate(
+            once(f"document.querySelector('[data-part=rank]').textContent === '{count + 1}'")
+        )
     Server(database, review).wait_for({1: "remove", 2: "keep", 3: "unsure"})

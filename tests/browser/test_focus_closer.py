@@ -24,13 +24,22 @@ def review(database: Database, storage: Storage) -> Review:
         queue = a_map(session, review)
         validation = session.scalars(select(Image.id).where(Image.split == "validation")).all()
         session.add_all(
-            Explanation(review_id=review.id, image_id=row.image_id, state="done", looked=9, worse=list(validation[:2]), better=[])
+            Explanation(
+                review_id=review.id,
+                image_id=row.image_id,
+                state="done",
+                looked=9,
+                worse=list(validation[:2]),
+                better=[],
+            )
             for row in queue
         )
         return review
 
 
-def test_the_neighbours_follow_the_image_and_say_their_class(page: Page, review: Review, database: Database) -> None:
+def test_the_neighbours_follow_the_image_and_say_their_class(
+    page: Page, review: Review, database: Database
+) -> None:
     with database.transaction(write=False) as session:
         queue = queue_of(session, review)
     names = ["left", "middle", "right"]
@@ -60,24 +69,34 @@ def test_what_comes_next_is_at_hand_pictures_and_reasons_included(
     asked: list[str] = []
     page.on("requestfinished", lambda request: asked.append(request.url))
     open_focus(page, review, "?at=1")
-    while not all(any(url.endswith(f"/images/{image_id}/why") for url in asked) for image_id in coming):
+    while not all(
+        any(url.endswith(f"/images/{image_id}/why") for url in asked) for image_id in coming
+    ):
         page.wait_for_event("requestfinished")
     page.context.set_offline(True)
     for rank in range(2, 7):
         press(page, "k")
         expect(page.locator("[data-part=rank]")).to_have_text(str(rank))
-        expect(page.locator("[data-part=why-sentence]")).to_contain_text("Of 9 validation images, those that")
+        expect(page.locator("[data-part=why-sentence]")).to_contain_text(
+            "Of 9 validation images, those that"
+        )
         expect(page.locator("[data-part=why-worse] img")).to_have_count(2)
-        assert page.locator("[data-part=image]").evaluate("image => image.decode().then(() => image.naturalWidth > 0)")
+        assert page.locator("[data-part=image]").evaluate(
+            "image => image.decode().then(() => image.naturalWidth > 0)"
+        )
     page.context.set_offline(False)
 
 
 def scale(page: Page) -> float:
-    found = re.search(r"scale\(([\d.]+)\)", page.locator("[data-part=image]").get_attribute("style") or "")
+    found = re.search(
+        r"scale\(([\d.]+)\)", page.locator("[data-part=image]").get_attribute("style") or ""
+    )
     return float(found[1]) if found else 1.0
 
 
-def test_keys_buttons_and_the_wheel_look_closer_and_the_next_image_is_whole(page: Page, review: Review) -> None:
+def test_keys_buttons_and_the_wheel_look_closer_and_the_next_image_is_whole(
+    page: Page, review: Review
+) -> None:
     open_focus(page, review, "?at=1")
     press(page, "+", "+")
     assert scale(page) == pytest.approx(2.25)
@@ -96,7 +115,9 @@ def test_keys_buttons_and_the_wheel_look_closer_and_the_next_image_is_whole(page
     assert scale(page) == 1
 
 
-def test_dragging_and_shift_with_arrows_move_about_but_never_past_an_edge(page: Page, review: Review) -> None:
+def test_dragging_and_shift_with_arrows_move_about_but_never_past_an_edge(
+    page: Page, review: Review
+) -> None:
     open_focus(page, review, "?at=1")
     image, window = page.locator("[data-part=image]"), page.locator("[data-part=window]")
     press(page, "+", "+")
@@ -110,7 +131,9 @@ def test_dragging_and_shift_with_arrows_move_about_but_never_past_an_edge(page: 
     page.mouse.down()
     page.mouse.move(box["x"] + 5_000, box["y"] + 5_000)
     page.mouse.up()
-    seen = image.evaluate("one => [one.getBoundingClientRect().left, one.getBoundingClientRect().top]")
+    seen = image.evaluate(
+        "one => [one.getBoundingClientRect().left, one.getBoundingClientRect().top]"
+    )
     assert seen == pytest.approx([box["x"], box["y"]], abs=1)
     press(page, "f", "ArrowRight")
     expect(page.locator("[data-part=rank]")).to_have_text("2")

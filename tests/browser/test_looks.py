@@ -32,7 +32,9 @@ EDGES = """(button) => {
   return [words.getBoundingClientRect().left, button.closest("section").getBoundingClientRect().left];
 }"""
 POINTS = "(canvas) => globalThis.Chart?.getChart(canvas)?.getDatasetMeta(1).data.map((point) => point.options.radius) ?? []"
-TICKS = "(canvas) => globalThis.Chart?.getChart(canvas)?.scales.y.ticks.map((tick) => tick.label) ?? []"
+TICKS = (
+    "(canvas) => globalThis.Chart?.getChart(canvas)?.scales.y.ticks.map((tick) => tick.label) ?? []"
+)
 
 
 @pytest.fixture
@@ -50,7 +52,13 @@ def world(database: Database, storage: Storage, owner: User, reviewer: User) -> 
 def test_nothing_jumps_while_a_page_loads(page: Page, world: World) -> None:
     page.add_init_script(WATCH_SHIFTS)
     measured, done = world.ids["cleansing_id"][-5], world.ids["run_id"][5]
-    for address in ("/datasets", "/datasets/1", f"/runs/{done}", f"/cleansings/{measured}", "/jobs"):
+    for address in (
+        "/datasets",
+        "/datasets/1",
+        f"/runs/{done}",
+        f"/cleansings/{measured}",
+        "/jobs",
+    ):
         page.goto(address)
         page.wait_for_load_state("networkidle")
         page.wait_for_timeout(300)  # the charts draw a frame later
@@ -58,7 +66,9 @@ def test_nothing_jumps_while_a_page_loads(page: Page, world: World) -> None:
         assert sum(value for value, _ in found) < 0.01, (address, found)
 
 
-def test_a_training_of_one_epoch_is_a_dot_one_can_see(page: Page, database: Database, data_set: DataSet) -> None:
+def test_a_training_of_one_epoch_is_a_dot_one_can_see(
+    page: Page, database: Database, data_set: DataSet
+) -> None:
     with database.transaction() as session:
         run = a_run(session, session.merge(data_set))
         an_epoch(session, run, 1)
@@ -71,12 +81,16 @@ def test_a_training_of_one_epoch_is_a_dot_one_can_see(page: Page, database: Data
     assert [radius >= 2 for radius in radii] == [True]
 
 
-def test_the_axes_of_a_curve_have_short_numbers(page: Page, database: Database, data_set: DataSet) -> None:
+def test_the_axes_of_a_curve_have_short_numbers(
+    page: Page, database: Database, data_set: DataSet
+) -> None:
     with database.transaction() as session:
         run = a_run(session, session.merge(data_set))
         an_epoch(session, run, 1, validation=1.699)
         session.flush()
-        session.execute(update(RunEpoch).values(train_loss=1.922))  # between the two, steps of 0.05 are 1.7500000000000002 and the like
+        session.execute(
+            update(RunEpoch).values(train_loss=1.922)
+        )  # between the two, steps of 0.05 are 1.7500000000000002 and the like
     page.goto(f"/runs/{run.id}")
     for name, longest in (("loss", 4), ("accuracy", 5)):
         canvas = page.locator(f"canvas[data-part={name}]")
@@ -88,12 +102,16 @@ def test_the_axes_of_a_curve_have_short_numbers(page: Page, database: Database, 
         assert max(map(len, words)) <= longest, words
 
 
-def test_while_a_training_runs_its_epochs_come_as_curves_and_as_rows(page: Page, database: Database, data_set: DataSet) -> None:
+def test_while_a_training_runs_its_epochs_come_as_curves_and_as_rows(
+    page: Page, database: Database, data_set: DataSet
+) -> None:
     with database.transaction() as session:
         run = a_run(session, session.merge(data_set), state="queued")
         run.job_id = a_job(session, subject_id=run.id, data_set_id=data_set.id, state="running").id
     page.goto(f"/runs/{run.id}")
-    expect(page.locator("[data-part=told]")).to_have_text("The curves begin once the first epoch has ended.")
+    expect(page.locator("[data-part=told]")).to_have_text(
+        "The curves begin once the first epoch has ended."
+    )
     for epoch in (1, 2):
         with database.transaction() as session:
             an_epoch(session, run, epoch)
@@ -104,7 +122,9 @@ def test_while_a_training_runs_its_epochs_come_as_curves_and_as_rows(page: Page,
     expect(rows.nth(1)).to_have_text("20.7550.0\u00a0%0.550.0\u00a0%0.000010.2 s")
 
 
-def test_a_quiet_button_begins_where_the_lines_above_it_begin(page: Page, database: Database, data_set: DataSet) -> None:
+def test_a_quiet_button_begins_where_the_lines_above_it_begin(
+    page: Page, database: Database, data_set: DataSet
+) -> None:
     with database.transaction() as session:
         job = a_job(session, data_set_id=data_set.id)
     page.goto(f"/jobs/{job.id}")
@@ -120,8 +140,13 @@ def test_an_empty_filter_says_of_what_there_is_nothing(page: Page) -> None:
 def test_an_upload_that_breaks_off_is_told_as_an_error(page: Page, page_errors: PageErrors) -> None:
     page_errors.expect("ERR_FAILED|ERR_CONNECTION")
     page.goto("/datasets")
-    page.route("**/datasets", lambda route: route.abort() if route.request.method == "POST" else route.continue_())
-    page.get_by_label("Zip file", exact=True).set_input_files({"name": "a.zip", "mimeType": "application/zip", "buffer": b"PK"})
+    page.route(
+        "**/datasets",
+        lambda route: route.abort() if route.request.method == "POST" else route.continue_(),
+    )
+    page.get_by_label("Zip file", exact=True).set_input_files(
+        {"name": "a.zip", "mimeType": "application/zip", "buffer": b"PK"}
+    )
     page.locator("form", has_text="A zip file").get_by_role("button", name="Import").click()
     status = page.get_by_role("status")
     expect(status).to_have_text("The connection broke. Nothing was imported; try again.")
@@ -130,7 +155,11 @@ def test_an_upload_that_breaks_off_is_told_as_an_error(page: Page, page_errors: 
 
 
 def test_every_error_page_has_the_menu_and_a_way_out(
-    app: FastAPI, visit: Callable[..., Page], reviewer: User, data_set: DataSet, page_errors: PageErrors
+    app: FastAPI,
+    visit: Callable[..., Page],
+    reviewer: User,
+    data_set: DataSet,
+    page_errors: PageErrors,
 ) -> None:
     page_errors.expect("status of [45]")
 
@@ -169,7 +198,9 @@ ROOM = """(button) => {
 
 def test_the_floor_is_explained_and_its_button_has_room_around_it(page: Page, world: World) -> None:
     page.goto(f"/reviews/{world.ids['review_id'][-1]}/clean")
-    expect(page.get_by_text("The floor is the fewest training images that a class keeps")).to_be_visible()
+    expect(
+        page.get_by_text("The floor is the fewest training images that a class keeps")
+    ).to_be_visible()
     page.get_by_text("Change the floor").click()
     left, below, off = page.get_by_role("button", name="Show what this does").evaluate(ROOM)
     assert left >= 12
@@ -193,7 +224,11 @@ def test_fresh_starts_with_equal_values_do_not_hide_each_other(
     number = world.ids["cleansing_id"][-5]
     with database.transaction() as session:
         cleansing = session.get_one(Cleansing, number)
-        runs = [{"seed": seed, "arm": arm, "accuracy": 0.9, "loss": 0.1} for seed in (4, 5, 6) for arm in ("before", "cleaned", "random")]
+        runs = [
+            {"seed": seed, "arm": arm, "accuracy": 0.9, "loss": 0.1}
+            for seed in (4, 5, 6)
+            for arm in ("before", "cleaned", "random")
+        ]
         fresh = cleansing.verdict["fresh_seeds"] | {"seeds": [4, 5, 6], "runs": runs}
         cleansing.verdict = cleansing.verdict | {"fresh_seeds": fresh}
     page = visit(owner, viewport={"width": 360, "height": 740})

@@ -45,7 +45,9 @@ def draw_around_the_left_half(page: Page, box: dict[str, float]) -> None:
     page.mouse.up()
 
 
-def test_what_is_drawn_around_is_looked_at_and_decided_on_as_a_whole(page: Page, review: Review, database: Database) -> None:
+def test_what_is_drawn_around_is_looked_at_and_decided_on_as_a_whole(
+    page: Page, review: Review, database: Database
+) -> None:
     draw_around_the_left_half(page, open_map(page, review))
     expect(page.locator("[data-part=picked]")).to_have_text("10 images picked out")
     page.get_by_role("button", name="Look at them").click()
@@ -99,7 +101,9 @@ def test_the_groups_lead_to_their_images_by_keyboard(page: Page, review: Review)
     assert len(selected(page)) == 14
 
 
-def test_colours_follow_the_choice_and_the_legend_says_what_they_mean(page: Page, review: Review) -> None:
+def test_colours_follow_the_choice_and_the_legend_says_what_they_mean(
+    page: Page, review: Review
+) -> None:
     open_map(page, review)
     legend = page.locator("[data-part=legend] li")
     expect(legend).to_have_text(["left", "middle", "right"])
@@ -107,7 +111,9 @@ def test_colours_follow_the_choice_and_the_legend_says_what_they_mean(page: Page
     expect(legend).to_have_text(["not yet decided", "remove", "keep", "new label", "unsure"])
 
 
-def test_only_where_label_and_model_differ_is_picked_then(page: Page, review: Review, database: Database) -> None:
+def test_only_where_label_and_model_differ_is_picked_then(
+    page: Page, review: Review, database: Database
+) -> None:
     with database.transaction(write=False) as session:
         differ = sum(row.label != row.predicted for row in queue_of(session, review)[:10])
     box = open_map(page, review)
@@ -116,7 +122,9 @@ def test_only_where_label_and_model_differ_is_picked_then(page: Page, review: Re
     expect(page.locator("[data-part=picked]")).to_contain_text(f"{differ} image")
 
 
-def test_the_better_layout_is_asked_for_and_takes_over_when_it_is_ready(page: Page, review: Review, database: Database) -> None:
+def test_the_better_layout_is_asked_for_and_takes_over_when_it_is_ready(
+    page: Page, review: Review, database: Database
+) -> None:
     page.clock.install()
     open_map(page, review)
     layout = page.get_by_label("Arranged")

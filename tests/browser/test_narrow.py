@@ -24,7 +24,9 @@ def numbers(database: Database, storage: Storage) -> dict[str, int]:
     with database.transaction() as session:
         data_set = a_data_set(session, storage, name=UNBROKEN)
         review = a_review(session, a_run(session, data_set))
-        for row in session.scalars(select(Suggestion).where(Suggestion.review_id == review.id).limit(3)):
+        for row in session.scalars(
+            select(Suggestion).where(Suggestion.review_id == review.id).limit(3)
+        ):
             row.decision, row.decided_at = "remove", now()
         job = a_job(session, state="failed", data_set_id=data_set.id)
         job.title, job.error = f"Train on {UNBROKEN}", f"There is no {UNBROKEN}."
@@ -32,18 +34,32 @@ def numbers(database: Database, storage: Storage) -> dict[str, int]:
 
 
 def too_wide(page: Page) -> int:
-    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+    return int(
+        page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    )
 
 
 def out_of_sight(page: Page) -> int:
     """Of the page's first table; the others scroll, and a shadow says so."""
-    return int(page.locator(".table-scroll").first.evaluate("(table) => table.scrollWidth - table.clientWidth"))
+    return int(
+        page.locator(".table-scroll").first.evaluate(
+            "(table) => table.scrollWidth - table.clientWidth"
+        )
+    )
 
 
-def test_every_page_and_its_tables_fit_a_telephone(visit: Callable[..., Page], owner: User, numbers: dict[str, int]) -> None:
+def test_every_page_and_its_tables_fit_a_telephone(
+    visit: Callable[..., Page], owner: User, numbers: dict[str, int]
+) -> None:
     page = visit(owner, viewport=SCREEN)
     data_set = f"/datasets/{numbers['data_set']}"
-    for path in ("/datasets", data_set, f"{data_set}/versions/1", "/jobs", f"/jobs/{numbers['job']}"):
+    for path in (
+        "/datasets",
+        data_set,
+        f"{data_set}/versions/1",
+        "/jobs",
+        f"/jobs/{numbers['job']}",
+    ):
         page.goto(path)
         assert too_wide(page) <= 0, path
     page.goto(f"/reviews/{numbers['review']}/clean")
@@ -57,8 +73,14 @@ def test_on_a_telephone_label_picture_and_buttons_are_on_the_screen_together(
 ) -> None:
     page = visit(owner, viewport=SCREEN, has_touch=True, is_mobile=True)
     open_focus(page, review)
-    parts = page.locator("[data-part=label-name], [data-part=prediction], [data-part=window], .focus__decide")
-    boxes = sorted(parts.evaluate_all("all => all.map((one) => one.getBoundingClientRect()).map(({ top, bottom }) => [top, bottom])"))
+    parts = page.locator(
+        "[data-part=label-name], [data-part=prediction], [data-part=window], .focus__decide"
+    )
+    boxes = sorted(
+        parts.evaluate_all(
+            "all => all.map((one) => one.getBoundingClientRect()).map(({ top, bottom }) => [top, bottom])"
+        )
+    )
     assert len(boxes) == 4
     edges = [edge for box in boxes for edge in box]
     assert edges == sorted(edges), "none covers another"

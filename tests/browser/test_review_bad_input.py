@@ -17,7 +17,9 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.mark.parametrize("view", ["grid", "focus"])
-def test_a_double_click_decides_on_one_image(page: Page, review: Review, server: Server, view: str) -> None:
+def test_a_double_click_decides_on_one_image(
+    page: Page, review: Review, server: Server, view: str
+) -> None:
     (open_grid if view == "grid" else open_focus)(page, review)
     page.get_by_role("button", name=re.compile("^Remove")).dblclick()
     if view == "grid":
@@ -28,7 +30,9 @@ def test_a_double_click_decides_on_one_image(page: Page, review: Review, server:
     server.wait_for({1: "remove", 2: "keep"})
 
 
-def test_the_back_button_after_decisions_leads_to_the_grid_that_shows_them(page: Page, review: Review, server: Server) -> None:
+def test_the_back_button_after_decisions_leads_to_the_grid_that_shows_them(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review)
     press(page, "e", "Enter")
     page.wait_for_url("**/focus?at=2")
@@ -69,7 +73,11 @@ def test_an_image_whose_file_is_gone_says_so_and_can_be_decided(
     page_errors.expect("404")
     storage.thumbnail(review.data_set_id, server.queue()[0].content_hash).unlink()
     (open_grid if view == "grid" else open_focus)(page, review)
-    place = tile(page, 1).locator(".tile__link") if view == "grid" else page.locator("[data-part=window]")
+    place = (
+        tile(page, 1).locator(".tile__link")
+        if view == "grid"
+        else page.locator("[data-part=window]")
+    )
     expect(place).to_have_attribute("data-missing", "")
     press(page, "e")
     if view == "focus":
@@ -94,9 +102,18 @@ def test_a_page_that_another_decided_meanwhile_is_right_when_it_comes_back(
 
 
 @pytest.mark.parametrize(
-    "query", ["?label=99", "?predicted=none&size=all", "?after=999999&size=all", "?size=7000&order=best", "/focus?at=999999&label=-1"]
+    "query",
+    [
+        "?label=99",
+        "?predicted=none&size=all",
+        "?after=999999&size=all",
+        "?size=7000&order=best",
+        "/focus?at=999999&label=-1",
+    ],
 )
-def test_an_address_that_makes_no_sense_is_a_page_where_one_can_decide(page: Page, review: Review, server: Server, query: str) -> None:
+def test_an_address_that_makes_no_sense_is_a_page_where_one_can_decide(
+    page: Page, review: Review, server: Server, query: str
+) -> None:
     page.goto(f"/reviews/{review.id}{query}")
     expect(page.locator("[data-part=show-keys]")).to_be_visible()
     press(page, "k")
@@ -105,16 +122,28 @@ def test_an_address_that_makes_no_sense_is_a_page_where_one_can_decide(page: Pag
 
 @pytest.mark.parametrize("opened", [open_grid, open_focus])
 def test_an_address_from_before_another_version_was_accepted_says_so_and_loses_no_decision(
-    page: Page, review: Review, server: Server, database: Database, opened: Callable[[Page, Review], None]
+    page: Page,
+    review: Review,
+    server: Server,
+    database: Database,
+    opened: Callable[[Page, Review], None],
 ) -> None:
     with database.transaction() as session:
         data_set = session.get_one(DataSet, review.data_set_id)
-        newer = Version(data_set_id=data_set.id, number=2, parent_id=review.version_id, state="accepted", note="Cleaned")
+        newer = Version(
+            data_set_id=data_set.id,
+            number=2,
+            parent_id=review.version_id,
+            state="accepted",
+            note="Cleaned",
+        )
         session.add(newer)
         session.flush()
         data_set.current_version_id = newer.id
     opened(page, review)
-    expect(page.locator(".notice")).to_contain_text("Version 2 was accepted, and this review began from version 1.")
+    expect(page.locator(".notice")).to_contain_text(
+        "Version 2 was accepted, and this review began from version 1."
+    )
     press(page, "e")
     server.wait_for({1: "remove"})
     page.get_by_role("link", name="Clean and retrain").click()
@@ -127,7 +156,9 @@ def test_an_address_of_another_data_sets_review_shows_that_review_with_its_own_c
     with database.transaction() as session:
         other = a_ready_review(session, storage, name="Two", class_names=("yes", "no"))
     open_grid(page, other, "?label=2&predicted=1")
-    expect(page.locator(".notice")).to_have_text("This data set has no class number 2. That filter was left out.")
+    expect(page.locator(".notice")).to_have_text(
+        "This data set has no class number 2. That filter was left out."
+    )
     press(page, "1")
     expect(page.locator(".tile[data-decision=relabel], .tile[data-decision=keep]")).to_have_count(1)
     Server(database, other).wait_for(1, lambda there: len(there.decisions()))

@@ -74,7 +74,9 @@ def test_what_was_decided_offline_does_not_overwrite_what_another_did_meanwhile(
     server.wait_for({1: "keep", 2: "remove", 3: "keep", 4: "keep"})
 
 
-def test_one_may_insist_also_after_a_reload(page: Page, review: Review, server: Server, rita: Callable[..., None]) -> None:
+def test_one_may_insist_also_after_a_reload(
+    page: Page, review: Review, server: Server, rita: Callable[..., None]
+) -> None:
     open_focus(page, review)
     no_news(page)
     rita("remove", 1)
@@ -92,7 +94,9 @@ def test_one_may_insist_also_after_a_reload(page: Page, review: Review, server: 
     server.wait_for({1: "remove"})
 
 
-def test_several_conflicts_come_one_after_the_other(page: Page, review: Review, server: Server, rita: Callable[..., None]) -> None:
+def test_several_conflicts_come_one_after_the_other(
+    page: Page, review: Review, server: Server, rita: Callable[..., None]
+) -> None:
     open_grid(page, review)
     no_news(page)
     rita("remove", 1, 2)
@@ -106,7 +110,9 @@ def test_several_conflicts_come_one_after_the_other(page: Page, review: Review, 
     expect(conflict(page)).to_be_hidden()
 
 
-def test_deciding_again_on_what_one_now_sees_settles_it(page: Page, review: Review, server: Server, rita: Callable[..., None]) -> None:
+def test_deciding_again_on_what_one_now_sees_settles_it(
+    page: Page, review: Review, server: Server, rita: Callable[..., None]
+) -> None:
     open_grid(page, review)
     no_news(page)
     rita("remove", 1)
@@ -117,7 +123,9 @@ def test_deciding_again_on_what_one_now_sees_settles_it(page: Page, review: Revi
     expect(conflict(page)).to_be_hidden()
 
 
-def test_what_one_has_seen_is_overwritten_without_a_question(page: Page, review: Review, server: Server, rita: Callable[..., None]) -> None:
+def test_what_one_has_seen_is_overwritten_without_a_question(
+    page: Page, review: Review, server: Server, rita: Callable[..., None]
+) -> None:
     open_focus(page, review)
     rita("remove", 1)
     expect(page.locator("[data-part=decision]")).to_have_text("Remove · rita")
@@ -134,7 +142,9 @@ def test_a_selection_skips_what_another_decided_and_says_how_many(
     rita("remove", 2)
     press(page, "Space", "Shift+ArrowRight", "Shift+ArrowRight", "k")
     server.wait_for({1: "keep", 2: "remove", 3: "keep"})
-    expect(status(page)).to_have_text("2 images decided. Undo takes them back together. 1 stayed: somebody decided since.")
+    expect(status(page)).to_have_text(
+        "2 images decided. Undo takes them back together. 1 stayed: somebody decided since."
+    )
     expect(tile(page, 2).locator("[data-part=decision]")).to_have_text("Remove · rita")
 
 
@@ -150,7 +160,12 @@ def test_where_all_of_a_selection_was_decided_meanwhile_no_undo_is_promised(
 
 
 def test_a_stale_page_after_a_large_act_of_another_overwrites_nothing(
-    page: Page, review: Review, server: Server, database: Database, reviewer: User, monkeypatch: pytest.MonkeyPatch
+    page: Page,
+    review: Review,
+    server: Server,
+    database: Database,
+    reviewer: User,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("backend.review.queue.queue_pages.MOST_CHANGES", 5)
     open_focus(page, review)

@@ -15,11 +15,19 @@ from tests.reviewing import decide, queue_of
 pytestmark = pytest.mark.browser
 
 
-def test_in_focus_e_k_u_and_digits_decide_and_show_the_next(page: Page, review: Review, server: Server) -> None:
+def test_in_focus_e_k_u_and_digits_decide_and_show_the_next(
+    page: Page, review: Review, server: Server
+) -> None:
     open_focus(page, review)
     labels = [row.label for row in server.queue()]
     at_rank(page, 1)
-    for rank, key in ((1, "e"), (2, "k"), (3, "u"), (4, str((labels[3] + 1) % 3)), (5, str(labels[4]))):
+    for rank, key in (
+        (1, "e"),
+        (2, "k"),
+        (3, "u"),
+        (4, str((labels[3] + 1) % 3)),
+        (5, str(labels[4])),
+    ):
         press(page, key)
         at_rank(page, rank + 1)
     server.wait_for({1: "remove", 2: "keep", 3: "unsure", 4: "relabel", 5: "keep"})
@@ -36,7 +44,12 @@ def test_what_focus_shows_belongs_to_its_image(page: Page, review: Review, serve
     expect(page.locator("[data-part=path]")).to_have_text(second.path)
     assert second.content_hash in (page.locator("[data-part=image]").get_attribute("src") or "")
     expect(page.locator("[data-part=decision]")).to_have_text("Not yet decided")
-    assert page.locator("[data-part=image]").evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+    assert (
+        page.locator("[data-part=image]").evaluate(
+            "image => getComputedStyle(image).imageRendering"
+        )
+        == "pixelated"
+    )
 
 
 def test_in_focus_arrows_look_without_deciding(page: Page, review: Review, server: Server) -> None:
@@ -50,7 +63,9 @@ def test_in_focus_arrows_look_without_deciding(page: Page, review: Review, serve
     assert server.decisions() == {}
 
 
-def test_in_focus_arrows_look_whatever_the_grids_size_is(page: Page, review: Review, server: Server) -> None:
+def test_in_focus_arrows_look_whatever_the_grids_size_is(
+    page: Page, review: Review, server: Server
+) -> None:
     open_focus(page, review, "?size=50")
     at_rank(page, 1)
     press(page, "ArrowRight")
@@ -96,7 +111,9 @@ def test_in_focus_the_filters_stay(page: Page, review: Review, server: Server) -
     expect(page.get_by_label("Order")).to_be_focused()
 
 
-def test_in_focus_no_key_fires_while_typing_or_in_a_dialog(page: Page, review: Review, server: Server) -> None:
+def test_in_focus_no_key_fires_while_typing_or_in_a_dialog(
+    page: Page, review: Review, server: Server
+) -> None:
     open_focus(page, review)
     press(page, "l")
     expect(page.get_by_label("It is really")).to_be_focused()
@@ -107,7 +124,9 @@ def test_in_focus_no_key_fires_while_typing_or_in_a_dialog(page: Page, review: R
     assert server.decisions() == {}
 
 
-def test_when_everything_is_decided_focus_says_so(page: Page, review: Review, server: Server, database: Database, owner: User) -> None:
+def test_when_everything_is_decided_focus_says_so(
+    page: Page, review: Review, server: Server, database: Database, owner: User
+) -> None:
     with database.transaction() as session:
         for row in queue_of(session, review)[:41]:
             decide(session, owner, review, row.image_id, "keep")
@@ -137,7 +156,9 @@ def test_where_everything_is_decided_the_last_act_is_taken_back(
     assert server.decisions() == dict.fromkeys(range(1, 42), "keep")
 
 
-def test_where_everything_is_decided_what_was_taken_together_comes_back_together(page: Page, review: Review, server: Server) -> None:
+def test_where_everything_is_decided_what_was_taken_together_comes_back_together(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review)
     press(page, "a")
     expect(said(page)).to_contain_text("All 42 images")
@@ -183,14 +204,21 @@ def a_screen(visit: Callable[..., Page], owner: User, width: int, height: int) -
 
 @pytest.mark.parametrize(("width", "height"), SCREENS)
 def test_undo_and_whether_all_is_saved_are_in_sight_beside_the_buttons(
-    visit: Callable[..., Page], owner: User, review: Review, page_errors: PageErrors, width: int, height: int
+    visit: Callable[..., Page],
+    owner: User,
+    review: Review,
+    page_errors: PageErrors,
+    width: int,
+    height: int,
 ) -> None:
     page_errors.expect("ERR_INTERNET_DISCONNECTED")
     page = a_screen(visit, owner, width, height)
     open_focus(page, review)
     press(page, "k")
     expect(status(page)).to_have_text("All saved")
-    assert in_sight(page, "[data-part=status]", "button[form=undo]", ".focus__decide", "[data-part=window]")
+    assert in_sight(
+        page, "[data-part=status]", "button[form=undo]", ".focus__decide", "[data-part=window]"
+    )
     page.wait_for_load_state("networkidle")
     page.context.set_offline(True)
     press(page, "e")
@@ -202,14 +230,22 @@ def test_undo_and_whether_all_is_saved_are_in_sight_beside_the_buttons(
 
 @pytest.mark.parametrize(("width", "height"), [(1366, 657), (360, 640)])
 def test_that_there_is_no_such_review_any_more_is_in_sight(
-    visit: Callable[..., Page], owner: User, review: Review, page_errors: PageErrors, width: int, height: int
+    visit: Callable[..., Page],
+    owner: User,
+    review: Review,
+    page_errors: PageErrors,
+    width: int,
+    height: int,
 ) -> None:
     page_errors.expect(r"404 \(Not Found\)")
     page = a_screen(visit, owner, width, height)
     open_focus(page, review)
     page.wait_for_load_state("networkidle")
     gone = {"status": 404, "title": "Not found", "detail": "There is no such review."}
-    page.route(re.compile(f"/api/v1/reviews/{review.id}/"), lambda route: route.fulfill(status=404, json=gone))
+    page.route(
+        re.compile(f"/api/v1/reviews/{review.id}/"),
+        lambda route: route.fulfill(status=404, json=gone),
+    )
     for _ in range(14):  # more than are at hand
         press(page, "k")
         expect(status(page)).to_have_text("There is no such review.")

@@ -13,7 +13,9 @@ from tests.reviewing import decide
 pytestmark = pytest.mark.browser
 
 
-def test_e_k_and_u_decide_at_once_and_go_to_the_next_undecided(page: Page, review: Review, server: Server) -> None:
+def test_e_k_and_u_decide_at_once_and_go_to_the_next_undecided(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review)
     assert here(page) == 1
     for rank, key, words in ((1, "e", "Remove"), (2, "k", "Keep"), (3, "u", "Unsure")):
@@ -25,7 +27,9 @@ def test_e_k_and_u_decide_at_once_and_go_to_the_next_undecided(page: Page, revie
     expect(page.locator("[data-count=decided]")).to_have_text("3")
 
 
-def test_the_next_undecided_skips_what_is_decided_and_begins_again_at_the_start(page: Page, review: Review, server: Server) -> None:
+def test_the_next_undecided_skips_what_is_decided_and_begins_again_at_the_start(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review)
     press(page, "ArrowRight", "e")
     assert here(page) == 3
@@ -39,7 +43,9 @@ def test_the_next_undecided_skips_what_is_decided_and_begins_again_at_the_start(
     server.wait_for({1: "keep", 2: "remove", 42: "unsure"})
 
 
-def test_digits_relabel_and_the_label_it_has_already_keeps_it(page: Page, review: Review, server: Server) -> None:
+def test_digits_relabel_and_the_label_it_has_already_keeps_it(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review)
     first, second = (row.label for row in server.queue()[:2])
     names = ("left", "middle", "right")
@@ -56,7 +62,9 @@ def test_digits_relabel_and_the_label_it_has_already_keeps_it(page: Page, review
 
 def test_arrows_only_navigate(page: Page, review: Review, server: Server) -> None:
     open_grid(page, review)
-    columns = page.locator(".tiles").evaluate("list => getComputedStyle(list).gridTemplateColumns.split(' ').length")
+    columns = page.locator(".tiles").evaluate(
+        "list => getComputedStyle(list).gridTemplateColumns.split(' ').length"
+    )
     press(page, "ArrowRight", "ArrowRight", "ArrowLeft")
     assert here(page) == 2
     press(page, "ArrowDown")
@@ -84,7 +92,9 @@ def test_space_selects_and_shift_extends_or_shortens(page: Page, review: Review)
     expect(said(page)).to_have_text("42 images")
 
 
-def test_a_selection_is_decided_and_undone_as_one(page: Page, review: Review, server: Server) -> None:
+def test_a_selection_is_decided_and_undone_as_one(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review)
     press(page, "Space", "Shift+ArrowRight", "Shift+ArrowRight", "e")
     server.wait_for({1: "remove", 2: "remove", 3: "remove"})
@@ -97,11 +107,15 @@ def test_a_selection_is_decided_and_undone_as_one(page: Page, review: Review, se
     assert here(page) == 1
 
 
-def test_a_selects_the_whole_view_beyond_the_page(page: Page, review: Review, server: Server) -> None:
+def test_a_selects_the_whole_view_beyond_the_page(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review, "?size=25")
     expect(page.locator(".tile")).to_have_count(25)
     press(page, "a")
-    expect(said(page)).to_have_text("All 42 images not yet decided in this view selected, on every page")
+    expect(said(page)).to_have_text(
+        "All 42 images not yet decided in this view selected, on every page"
+    )
     press(page, "e")
     server.wait_for(dict.fromkeys(range(1, 43), "remove"))
     expect(page.locator('.tile[data-decision="remove"]')).to_have_count(25)
@@ -120,7 +134,9 @@ def test_a_counts_the_view_anew_and_keeps_to_its_filters(
     with database.transaction() as session:
         decide(session, reviewer, review, server.queue()[ranks[5] - 1].image_id, "keep")
     press(page, "a")
-    expect(said(page)).to_have_text("All 12 images not yet decided in this view selected, on every page")
+    expect(said(page)).to_have_text(
+        "All 12 images not yet decided in this view selected, on every page"
+    )
     press(page, "u")
     server.wait_for(dict.fromkeys(ranks, "unsure") | {ranks[0]: "remove", ranks[5]: "keep"})
 
@@ -134,7 +150,9 @@ def test_a_view_is_decided_without_what_another_decided_after_it_was_counted(
     with database.transaction() as session:
         decide(session, reviewer, review, server.queue()[3].image_id, "keep")
     press(page, "e")
-    expect(status(page)).to_have_text("41 images decided. Undo takes them back together. 1 stayed: somebody decided since.")
+    expect(status(page)).to_have_text(
+        "41 images decided. Undo takes them back together. 1 stayed: somebody decided since."
+    )
     assert server.decisions() == {**dict.fromkeys(range(1, 43), "remove"), 4: "keep"}
 
 
@@ -158,7 +176,9 @@ def test_enter_opens_the_image_and_back_leads_to_where_one_was(page: Page, revie
     expect(tile(page, 3)).to_have_class(re.compile("tile--here"))
 
 
-def test_question_mark_shows_the_keys_and_slash_goes_to_the_filters(page: Page, review: Review) -> None:
+def test_question_mark_shows_the_keys_and_slash_goes_to_the_filters(
+    page: Page, review: Review
+) -> None:
     open_grid(page, review)
     press(page, "?")
     expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
@@ -168,7 +188,9 @@ def test_question_mark_shows_the_keys_and_slash_goes_to_the_filters(page: Page, 
     expect(page.get_by_label("Order")).to_be_focused()
 
 
-def test_l_leads_to_the_list_of_labels_and_enter_gives_one(page: Page, review: Review, server: Server) -> None:
+def test_l_leads_to_the_list_of_labels_and_enter_gives_one(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review)
     to = (server.queue()[0].label + 1) % 3
     press(page, "l")
@@ -181,14 +203,18 @@ def test_l_leads_to_the_list_of_labels_and_enter_gives_one(page: Page, review: R
 
 
 @pytest.mark.parametrize("keys", [["Control+e"], ["Alt+k"], ["Meta+u"], ["Control+a"]])
-def test_a_key_with_a_modifier_is_the_browsers(page: Page, review: Review, server: Server, keys: list[str]) -> None:
+def test_a_key_with_a_modifier_is_the_browsers(
+    page: Page, review: Review, server: Server, keys: list[str]
+) -> None:
     open_grid(page, review)
     press(page, *keys)
     expect(tile(page, 1)).to_have_attribute("data-decision", "")
     assert (server.decisions(), selected(page)) == ({}, [])
 
 
-def test_no_key_fires_while_typing_or_in_a_dialog(page: Page, review: Review, server: Server) -> None:
+def test_no_key_fires_while_typing_or_in_a_dialog(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review, "?size=25")
     everything = ("e", "k", "u", "1", "a", "z", "ArrowRight", "Shift+ArrowRight")
     page.get_by_label("Go to rank").focus()
@@ -212,7 +238,9 @@ def test_a_held_key_decides_once(page: Page, review: Review, server: Server) -> 
     assert here(page) == 2
 
 
-def test_nothing_is_decided_that_is_out_of_sight(page: Page, review: Review, server: Server) -> None:
+def test_nothing_is_decided_that_is_out_of_sight(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review, "?size=50")
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     expect(tile(page, 1)).not_to_be_in_viewport()

@@ -6,7 +6,16 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from backend.core.models import Review, User
-from tests.browser.reviewing import Server, at_rank, here, open_focus, open_grid, press, selected, tile
+from tests.browser.reviewing import (
+    Server,
+    at_rank,
+    here,
+    open_focus,
+    open_grid,
+    press,
+    selected,
+    tile,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -23,7 +32,9 @@ def change(page: Page, act: str, key: str) -> str:
     return dialog(page).get_by_role("status").inner_text()
 
 
-def test_a_key_is_changed_shown_kept_and_works_in_both_views(page: Page, review: Review, server: Server) -> None:
+def test_a_key_is_changed_shown_kept_and_works_in_both_views(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review)
     press(page, "?")
     assert change(page, "remove", "x") == "“Remove from the data set” is X now."
@@ -38,11 +49,15 @@ def test_a_key_is_changed_shown_kept_and_works_in_both_views(page: Page, review:
     server.wait_for({1: "remove", 2: "remove"})
 
 
-def test_a_key_that_another_has_is_swapped_and_said(page: Page, review: Review, server: Server) -> None:
+def test_a_key_that_another_has_is_swapped_and_said(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review)
     press(page, "?")
     said = change(page, "remove", "k")
-    assert said == "“Remove from the data set” is K now. It was for “Keep as it is”, which now has E."
+    assert (
+        said == "“Remove from the data set” is K now. It was for “Keep as it is”, which now has E."
+    )
     press(page, "Escape", "k", "e")
     server.wait_for({1: "remove", 2: "keep"})
 
@@ -56,7 +71,9 @@ def test_a_key_that_another_has_is_swapped_and_said(page: Page, review: Review, 
         ("PageDown", "the browser"),
     ],
 )
-def test_a_key_that_cannot_be_had_is_refused_in_words(page: Page, review: Review, key: str, sentence: str) -> None:
+def test_a_key_that_cannot_be_had_is_refused_in_words(
+    page: Page, review: Review, key: str, sentence: str
+) -> None:
     open_grid(page, review)
     press(page, "?")
     assert sentence in change(page, "keep", key)
@@ -66,7 +83,9 @@ def test_a_key_that_cannot_be_had_is_refused_in_words(page: Page, review: Review
     expect(dialog(page).locator("[data-act=keep]")).to_have_text("K")
 
 
-def test_keys_mashed_in_the_dialog_decide_nothing(page: Page, review: Review, server: Server) -> None:
+def test_keys_mashed_in_the_dialog_decide_nothing(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review)
     press(page, "?", "e", "k", "u", "s", "z", "a", "1", "ArrowRight", "Control+z")
     dialog(page).locator("[data-act=undo]").click()
@@ -77,7 +96,9 @@ def test_keys_mashed_in_the_dialog_decide_nothing(page: Page, review: Review, se
     server.wait_for({1: "keep"})
 
 
-def test_who_closes_the_dialog_by_enter_or_space_changes_no_key(page: Page, review: Review, server: Server) -> None:
+def test_who_closes_the_dialog_by_enter_or_space_changes_no_key(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review)
     press(page, "?", "Enter", "k", "Space", "Delete", "Escape")
     expect(dialog(page)).to_have_count(0)
@@ -86,10 +107,14 @@ def test_who_closes_the_dialog_by_enter_or_space_changes_no_key(page: Page, revi
     assert page.evaluate("localStorage.getItem('winnow:keys')") is None
 
 
-def test_space_can_be_given_without_pressing_the_button_again(page: Page, review: Review, server: Server) -> None:
+def test_space_can_be_given_without_pressing_the_button_again(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review)
     press(page, "?")
-    assert "Space now. It was for “Select, in the grid”, which now has K" in change(page, "keep", "Space")
+    assert "Space now. It was for “Select, in the grid”, which now has K" in change(
+        page, "keep", "Space"
+    )
     press(page, "Escape")
     expect(page.locator("[data-part=keys]")).to_be_hidden()
     press(page, "Space")
@@ -127,8 +152,12 @@ def test_a_change_reaches_the_other_tab(page: Page, review: Review, server: Serv
     server.wait_for({1: "keep"})
 
 
-@pytest.mark.parametrize("kept", ["nonsense", '{"remove": "k"}', '{"remove": 7, "fly": "f"}', "[]", "null"])
-def test_what_the_browser_kept_may_be_anything(visit: Callable[..., Page], owner: User, review: Review, server: Server, kept: str) -> None:
+@pytest.mark.parametrize(
+    "kept", ["nonsense", '{"remove": "k"}', '{"remove": 7, "fly": "f"}', "[]", "null"]
+)
+def test_what_the_browser_kept_may_be_anything(
+    visit: Callable[..., Page], owner: User, review: Review, server: Server, kept: str
+) -> None:
     page = visit(owner)
     page.evaluate("kept => localStorage.setItem('winnow:keys', kept)", kept)
     open_grid(page, review)

@@ -18,14 +18,20 @@ pytestmark = pytest.mark.browser
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "x" * 300)
 
 
-def test_hostile_class_names_are_shown_as_text(page: Page, database: Database, storage: Storage, owner: User) -> None:
+def test_hostile_class_names_are_shown_as_text(
+    page: Page, database: Database, storage: Storage, owner: User
+) -> None:
     with database.transaction() as session:
-        review = a_ready_review(session, storage, name=HOSTILE[0], class_names=HOSTILE, per_class=6, side=32)
+        review = a_ready_review(
+            session, storage, name=HOSTILE[0], class_names=HOSTILE, per_class=6, side=32
+        )
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
     labels = [row.label for row in Server(database, review).queue()]
     open_grid(page, review)
     press(page, str((labels[0] + 1) % 4))
-    expect(tile(page, 1).locator(".tile__decision")).to_have_text(f"Now: {HOSTILE[(labels[0] + 1) % 4]}")
+    expect(tile(page, 1).locator(".tile__decision")).to_have_text(
+        f"Now: {HOSTILE[(labels[0] + 1) % 4]}"
+    )
     Server(database, review).wait_for({1: "relabel"})
     open_focus(page, review)
     for rank in (3, 4, 5):
@@ -41,7 +47,9 @@ def test_no_page_is_wider_than_the_screen(
     visit: Callable[..., Page], owner: User, database: Database, storage: Storage, width: int
 ) -> None:
     with database.transaction() as session:
-        hostile = a_ready_review(session, storage, name="x" * 200, class_names=HOSTILE, per_class=6, side=32)
+        hostile = a_ready_review(
+            session, storage, name="x" * 200, class_names=HOSTILE, per_class=6, side=32
+        )
     page = visit(owner, viewport={"width": width, "height": 740})
     for path in ("", "?label=1", "/focus", "/confusion", "?decision=remove"):
         page.goto(f"/reviews/{hostile.id}{path}")
@@ -52,7 +60,9 @@ def test_no_page_is_wider_than_the_screen(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_finger_finds_every_button_on_a_small_screen(visit: Callable[..., Page], owner: User, review: Review, server: Server) -> None:
+def test_a_finger_finds_every_button_on_a_small_screen(
+    visit: Callable[..., Page], owner: User, review: Review, server: Server
+) -> None:
     page = visit(owner, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     open_grid(page, review)
     tile(page, 2).locator("input").tap()
@@ -124,21 +134,41 @@ CONTRAST = """(selectors) => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_can_be_read_in_light_and_dark(visit: Callable[..., Page], owner: User, review: Review, scheme: str) -> None:
+def test_words_can_be_read_in_light_and_dark(
+    visit: Callable[..., Page], owner: User, review: Review, scheme: str
+) -> None:
     page = visit(owner, color_scheme=scheme)
     open_grid(page, review)
     press(page, "e", "k", "u", "1", "2")
     expect(status(page)).to_have_text("All saved")
     ground = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert (sum(int(part) for part in re.findall(r"\d+", ground)[:3]) < 200) == (scheme == "dark")
-    names = [".tile__label", ".tile__brought", ".tile__rank", ".decide--remove", ".decide--keep", ".decide--unsure", ".decide--relabel"]
-    names += [f'.tile[data-decision="{action}"] .tile__decision' for action in ("remove", "keep", "unsure")]
-    names += [".review-status", ".review-bar__say", ".review-progress__advice", ".review-filters__item"]
+    names = [
+        ".tile__label",
+        ".tile__brought",
+        ".tile__rank",
+        ".decide--remove",
+        ".decide--keep",
+        ".decide--unsure",
+        ".decide--relabel",
+    ]
+    names += [
+        f'.tile[data-decision="{action}"] .tile__decision'
+        for action in ("remove", "keep", "unsure")
+    ]
+    names += [
+        ".review-status",
+        ".review-bar__say",
+        ".review-progress__advice",
+        ".review-filters__item",
+    ]
     found = page.evaluate(CONTRAST, names)
     assert {name: ratio for name, ratio in found.items() if ratio < 4.5} == {}
 
 
-def test_without_scripts_plain_forms_decide(visit: Callable[..., Page], owner: User, review: Review, server: Server) -> None:
+def test_without_scripts_plain_forms_decide(
+    visit: Callable[..., Page], owner: User, review: Review, server: Server
+) -> None:
     page = visit(owner, java_script_enabled=False)
     page.goto(f"/reviews/{review.id}")
     page.get_by_label("Select rank 3", exact=True).check(force=True)

@@ -10,7 +10,17 @@ from sqlalchemy import delete
 from backend.core.db import Database
 from backend.core.models import Credential, Review, User
 from tests.browser.conftest import PageErrors
-from tests.browser.reviewing import Server, at_rank, here, open_focus, open_grid, press, status, tile, until
+from tests.browser.reviewing import (
+    Server,
+    at_rank,
+    here,
+    open_focus,
+    open_grid,
+    press,
+    status,
+    tile,
+    until,
+)
 from tests.reviewing import decide, queue_of
 
 pytestmark = pytest.mark.browser
@@ -21,7 +31,11 @@ SOON = 5_000
 
 def kept(page: Page) -> int:
     """How many acts wait in the browser."""
-    return int(page.evaluate("Object.keys(localStorage).filter(name => name.startsWith('winnow:outbox:')).length"))
+    return int(
+        page.evaluate(
+            "Object.keys(localStorage).filter(name => name.startsWith('winnow:outbox:')).length"
+        )
+    )
 
 
 def sign_out_everywhere(database: Database) -> None:
@@ -32,7 +46,9 @@ def sign_out_everywhere(database: Database) -> None:
 # ── two people ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_two_people_see_each_others_decisions(visit: Callable[..., Page], owner: User, reviewer: User, review: Review) -> None:
+def test_two_people_see_each_others_decisions(
+    visit: Callable[..., Page], owner: User, reviewer: User, review: Review
+) -> None:
     olga, rita = visit(owner), visit(reviewer)
     open_grid(olga, review)
     open_grid(rita, review)
@@ -49,7 +65,12 @@ def test_two_people_see_each_others_decisions(visit: Callable[..., Page], owner:
 
 
 def test_focus_passes_over_what_somebody_else_decides_meanwhile(
-    visit: Callable[..., Page], owner: User, reviewer: User, review: Review, database: Database, server: Server
+    visit: Callable[..., Page],
+    owner: User,
+    reviewer: User,
+    review: Review,
+    database: Database,
+    server: Server,
 ) -> None:
     page = visit(owner)
     open_focus(page, review)
@@ -67,7 +88,12 @@ def test_focus_passes_over_what_somebody_else_decides_meanwhile(
 
 
 def test_a_large_act_of_somebody_else_reaches_every_tile(
-    page: Page, reviewer: User, review: Review, database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
+    page: Page,
+    reviewer: User,
+    review: Review,
+    database: Database,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("backend.review.queue.queue_pages.MOST_CHANGES", 5)
     open_grid(page, review)
@@ -78,7 +104,12 @@ def test_a_large_act_of_somebody_else_reaches_every_tile(
 
 
 def test_nobody_takes_back_what_another_decided(
-    page: Page, reviewer: User, review: Review, database: Database, server: Server, page_errors: PageErrors
+    page: Page,
+    reviewer: User,
+    review: Review,
+    database: Database,
+    server: Server,
+    page_errors: PageErrors,
 ) -> None:
     page_errors.expect(r"404 \(Not Found\)")
     open_grid(page, review)
@@ -100,8 +131,16 @@ def test_without_a_network_decisions_stay_in_the_browser_and_are_sent_later(
     page.wait_for_load_state("networkidle")
     page.context.set_offline(True)
     press(page, "e", "k", "Space", "Shift+ArrowRight", "u")
-    expect(status(page)).to_have_text("Offline. 3 decisions are kept in this browser and sent when the connection is back.")
-    assert [tile(page, rank).get_attribute("data-decision") for rank in (1, 2, 3, 4, 5)] == ["remove", "keep", "unsure", "unsure", ""]
+    expect(status(page)).to_have_text(
+        "Offline. 3 decisions are kept in this browser and sent when the connection is back."
+    )
+    assert [tile(page, rank).get_attribute("data-decision") for rank in (1, 2, 3, 4, 5)] == [
+        "remove",
+        "keep",
+        "unsure",
+        "unsure",
+        "",
+    ]
     assert (kept(page), server.decisions()) == (3, {})
     page.context.set_offline(False)
     server.wait_for({1: "remove", 2: "keep", 3: "unsure", 4: "unsure"})
@@ -118,25 +157,36 @@ def test_focus_goes_on_without_a_network_as_far_as_it_looked_ahead(
     page.context.set_offline(True)
     for rank in range(1, 6):
         expect(page.locator("[data-part=rank]")).to_have_text(str(rank))
-        assert page.locator("[data-part=image]").evaluate("image => image.decode().then(() => image.naturalWidth)") == 28
+        assert (
+            page.locator("[data-part=image]").evaluate(
+                "image => image.decode().then(() => image.naturalWidth)"
+            )
+            == 28
+        )
         press(page, "e")
     expect(status(page)).to_have_text(re.compile("^Offline. 5 decisions are kept"))
     page.context.set_offline(False)
     server.wait_for(dict.fromkeys(range(1, 6), "remove"))
 
 
-def test_focus_shows_the_next_image_when_the_network_is_back(page: Page, review: Review, server: Server, page_errors: PageErrors) -> None:
+def test_focus_shows_the_next_image_when_the_network_is_back(
+    page: Page, review: Review, server: Server, page_errors: PageErrors
+) -> None:
     page_errors.expect("ERR_INTERNET_DISCONNECTED|ERR_FAILED")
     page.route(re.compile("/suggestions"), lambda route: route.abort())
     open_focus(page, review)
     press(page, "k")
-    expect(status(page)).to_have_text(re.compile("cannot be loaded. It comes when the connection is back"))
+    expect(status(page)).to_have_text(
+        re.compile("cannot be loaded. It comes when the connection is back")
+    )
     page.unroute_all()
     expect(page.locator("[data-part=rank]")).to_have_text("2")
     server.wait_for({1: "keep"})
 
 
-def test_a_reload_before_the_network_is_back_loses_nothing(page: Page, review: Review, server: Server, page_errors: PageErrors) -> None:
+def test_a_reload_before_the_network_is_back_loses_nothing(
+    page: Page, review: Review, server: Server, page_errors: PageErrors
+) -> None:
     page_errors.expect("ERR_FAILED")
     open_grid(page, review)
     page.route(re.compile("/decisions"), lambda route: route.abort())
@@ -174,11 +224,16 @@ def test_an_answer_that_never_arrives_is_asked_for_again_and_decides_once(
     server.wait_for({})
 
 
-def test_a_busy_server_is_asked_again(page: Page, review: Review, server: Server, page_errors: PageErrors) -> None:
+def test_a_busy_server_is_asked_again(
+    page: Page, review: Review, server: Server, page_errors: PageErrors
+) -> None:
     page_errors.expect("503")
     open_grid(page, review)
     answers = [503, 503]
-    page.route(re.compile("/decisions"), lambda route: route.fulfill(status=answers.pop()) if answers else route.fallback())
+    page.route(
+        re.compile("/decisions"),
+        lambda route: route.fulfill(status=answers.pop()) if answers else route.fallback(),
+    )
     press(page, "e")
     expect(status(page)).to_have_attribute("data-state", "offline")
     expect(status(page)).to_have_attribute("data-state", "saved")
@@ -193,11 +248,15 @@ def test_a_server_with_a_problem_is_not_called_offline(
     (open_grid if view == "grid" else open_focus)(page, review)
     page.route(re.compile("/decisions"), lambda route: route.fulfill(status=500))
     press(page, "e")
-    expect(status(page)).to_have_text("The server has a problem. 1 decision is kept in this browser and tried again.")
+    expect(status(page)).to_have_text(
+        "The server has a problem. 1 decision is kept in this browser and tried again."
+    )
     if view == "focus":
         at_rank(page, 2)
     press(page, "k")
-    expect(status(page)).to_have_text("The server has a problem. 2 decisions are kept in this browser and tried again.")
+    expect(status(page)).to_have_text(
+        "The server has a problem. 2 decisions are kept in this browser and tried again."
+    )
     assert (kept(page), server.decisions()) == (2, {})
     page.unroute_all()
     server.wait_for({1: "remove", 2: "keep"})
@@ -249,7 +308,10 @@ def test_decisions_are_never_sent_in_another_persons_name(
     assert kept(page) == 1
     page.goto(login_link(owner))
     open_grid(page, review)
-    server.wait_for({1: owner.id, 2: reviewer.id}, lambda there: {row.position: row.decided_by for row in there.queue() if row.decision})
+    server.wait_for(
+        {1: owner.id, 2: reviewer.id},
+        lambda there: {row.position: row.decided_by for row in there.queue() if row.decision},
+    )
 
 
 def test_a_decision_that_is_refused_is_shown_and_does_not_block_the_others(
@@ -269,7 +331,9 @@ def test_a_decision_that_is_refused_is_shown_and_does_not_block_the_others(
     until(page, "!Object.keys(localStorage).some(name => name.startsWith('winnow:outbox:'))")
 
 
-def test_two_tabs_of_one_person_keep_the_order_of_acts(page: Page, review: Review, server: Server) -> None:
+def test_two_tabs_of_one_person_keep_the_order_of_acts(
+    page: Page, review: Review, server: Server
+) -> None:
     other = page.context.new_page()
     open_grid(page, review)
     open_grid(other, review)

@@ -7,7 +7,16 @@ from backend.core.db import Database
 from backend.core.models import Review
 from backend.core.storage import Storage
 from tests.browser.conftest import PageErrors
-from tests.browser.reviewing import Server, at_rank, here, open_focus, open_grid, press, status, tile
+from tests.browser.reviewing import (
+    Server,
+    at_rank,
+    here,
+    open_focus,
+    open_grid,
+    press,
+    status,
+    tile,
+)
 from tests.reviewing import a_ready_review
 
 pytestmark = pytest.mark.browser
@@ -26,7 +35,9 @@ def server(database: Database, review: Review) -> Server:
 
 
 @pytest.mark.parametrize("key", ["Shift+Z", "Control+Shift+Z", "Control+y"])
-def test_each_of_three_keys_does_again(page: Page, review: Review, server: Server, key: str) -> None:
+def test_each_of_three_keys_does_again(
+    page: Page, review: Review, server: Server, key: str
+) -> None:
     open_grid(page, review)
     press(page, "e", "z")
     server.wait_for({})
@@ -53,7 +64,9 @@ def test_the_buttons_undo_and_redo_one_act_each(page: Page, review: Review, serv
     expect(page.locator("[data-part=decision]")).to_have_text("Keep")
 
 
-def test_a_whole_view_is_undone_and_done_again_after_a_reload(page: Page, review: Review, server: Server) -> None:
+def test_a_whole_view_is_undone_and_done_again_after_a_reload(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review, "?size=25")
     press(page, "a")
     expect(page.locator("[data-part=say]")).to_contain_text("All 42 images")
@@ -68,7 +81,9 @@ def test_a_whole_view_is_undone_and_done_again_after_a_reload(page: Page, review
     expect(page.locator('.tile[data-decision="unsure"]')).to_have_count(25)
 
 
-def test_with_nothing_to_do_again_the_page_says_so(page: Page, review: Review, page_errors: PageErrors) -> None:
+def test_with_nothing_to_do_again_the_page_says_so(
+    page: Page, review: Review, page_errors: PageErrors
+) -> None:
     page_errors.expect(r"404 \(Not Found\)")
     open_grid(page, review)
     page.get_by_role("button", name="Redo").click()

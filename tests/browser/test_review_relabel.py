@@ -9,7 +9,16 @@ from playwright.sync_api import Locator, Page, expect
 from backend.core.db import Database
 from backend.core.models import DataSet, Review, User
 from backend.core.storage import Storage
-from tests.browser.reviewing import Server, at_rank, here, open_focus, open_grid, press, status, tile
+from tests.browser.reviewing import (
+    Server,
+    at_rank,
+    here,
+    open_focus,
+    open_grid,
+    press,
+    status,
+    tile,
+)
 from tests.reviewing import a_ready_review
 
 pytestmark = pytest.mark.browser
@@ -19,7 +28,12 @@ pytestmark = pytest.mark.browser
 def many(database: Database, storage: Storage) -> Review:
     """Thirty classes, three images each: more than there are digits."""
     with database.transaction() as session:
-        return a_ready_review(session, storage, class_names=tuple(f"flower {number}" for number in range(30)), per_class=3)
+        return a_ready_review(
+            session,
+            storage,
+            class_names=tuple(f"flower {number}" for number in range(30)),
+            per_class=3,
+        )
 
 
 def menu(page: Page) -> Locator:
@@ -32,11 +46,15 @@ def options(page: Page) -> list[str]:
 
 def disagreeing(server: Server) -> tuple[int, int]:
     """The position of the first image that the model sees otherwise, and what it sees."""
-    return next((row.position, row.predicted) for row in server.queue() if row.predicted != row.label)
+    return next(
+        (row.position, row.predicted) for row in server.queue() if row.predicted != row.label
+    )
 
 
 @pytest.mark.parametrize("view", ["grid", "focus"])
-def test_s_gives_the_label_that_the_model_sees(page: Page, review: Review, server: Server, view: str) -> None:
+def test_s_gives_the_label_that_the_model_sees(
+    page: Page, review: Review, server: Server, view: str
+) -> None:
     rank, predicted = disagreeing(server)
     if view == "grid":
         open_grid(page, review, f"?from={rank}")
@@ -47,7 +65,9 @@ def test_s_gives_the_label_that_the_model_sees(page: Page, review: Review, serve
     assert server.queue()[rank - 1].decision_label == predicted
 
 
-def test_s_does_nothing_where_its_button_is_greyed_out(page: Page, review: Review, server: Server) -> None:
+def test_s_does_nothing_where_its_button_is_greyed_out(
+    page: Page, review: Review, server: Server
+) -> None:
     rank = next(row.position for row in server.queue() if row.predicted == row.label)
     open_focus(page, review, f"?at={rank}")
     expect(page.locator("[data-part=suggested]")).to_be_disabled()
@@ -59,18 +79,24 @@ def test_s_does_nothing_where_its_button_is_greyed_out(page: Page, review: Revie
 
 
 @pytest.mark.parametrize("view", ["grid", "focus"])
-def test_esc_leaves_the_menu_of_labels_and_gives_the_keys_back(page: Page, review: Review, server: Server, view: str) -> None:
+def test_esc_leaves_the_menu_of_labels_and_gives_the_keys_back(
+    page: Page, review: Review, server: Server, view: str
+) -> None:
     (open_grid if view == "grid" else open_focus)(page, review)
     press(page, "l")
     expect(page.get_by_label(re.compile("New label|It is really"))).to_be_focused()
     press(page, "ArrowDown", "Escape")
     expect(page.locator("[data-part=label]")).to_have_value("")
-    assert page.url.endswith("/focus" if view == "focus" else f"/reviews/{review.id}"), "Esc leaves the menu, not the page"
+    assert page.url.endswith("/focus" if view == "focus" else f"/reviews/{review.id}"), (
+        "Esc leaves the menu, not the page"
+    )
     press(page, "u")
     server.wait_for({1: "unsure"})
 
 
-def test_the_button_says_what_the_model_sees_of_this_image(page: Page, review: Review, server: Server) -> None:
+def test_the_button_says_what_the_model_sees_of_this_image(
+    page: Page, review: Review, server: Server
+) -> None:
     open_focus(page, review)
     names = ("left", "middle", "right")
     for row in server.queue()[:4]:
@@ -81,7 +107,9 @@ def test_the_button_says_what_the_model_sees_of_this_image(page: Page, review: R
         press(page, "ArrowRight")
 
 
-def test_s_on_a_selection_gives_the_one_label_that_the_model_sees_in_all_of_it(page: Page, review: Review, server: Server) -> None:
+def test_s_on_a_selection_gives_the_one_label_that_the_model_sees_in_all_of_it(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review)
     rows = [row for row in server.queue() if row.predicted != row.label]
     same = [row.position for row in rows if row.predicted == rows[0].predicted][:2]
@@ -96,7 +124,9 @@ def test_s_on_a_selection_gives_the_one_label_that_the_model_sees_in_all_of_it(p
     server.wait_for(dict.fromkeys(same, "relabel"))
 
 
-def test_without_scripts_the_button_gives_the_label_too(visit: Callable[..., Page], owner: User, review: Review, server: Server) -> None:
+def test_without_scripts_the_button_gives_the_label_too(
+    visit: Callable[..., Page], owner: User, review: Review, server: Server
+) -> None:
     page = visit(owner, java_script_enabled=False)
     rank, predicted = disagreeing(server)
     page.goto(f"/reviews/{review.id}/focus?at={rank}")
@@ -106,7 +136,9 @@ def test_without_scripts_the_button_gives_the_label_too(visit: Callable[..., Pag
 
 
 @pytest.mark.parametrize("view", ["grid", "focus"])
-def test_l_opens_a_menu_to_search_in_and_enter_gives_the_label(page: Page, many: Review, database: Database, view: str) -> None:
+def test_l_opens_a_menu_to_search_in_and_enter_gives_the_label(
+    page: Page, many: Review, database: Database, view: str
+) -> None:
     (open_grid if view == "grid" else open_focus)(page, many)
     press(page, "l")
     expect(menu(page)).to_be_focused()
@@ -126,7 +158,9 @@ def test_l_opens_a_menu_to_search_in_and_enter_gives_the_label(page: Page, many:
     there.wait_for({1: "relabel", 2: "keep"})
 
 
-def test_what_the_model_sees_and_what_was_given_lately_come_first(page: Page, many: Review, database: Database) -> None:
+def test_what_the_model_sees_and_what_was_given_lately_come_first(
+    page: Page, many: Review, database: Database
+) -> None:
     open_focus(page, many)
     rows = Server(database, many).queue()
     press(page, "l")
@@ -138,10 +172,14 @@ def test_what_the_model_sees_and_what_was_given_lately_come_first(page: Page, ma
     assert [text.split()[1] for text in options(page)[:2]] == [str(rows[1].predicted), "17"]
 
 
-def test_in_the_menu_no_key_decides_and_esc_leaves_it(page: Page, many: Review, database: Database) -> None:
+def test_in_the_menu_no_key_decides_and_esc_leaves_it(
+    page: Page, many: Review, database: Database
+) -> None:
     open_grid(page, many)
     press(page, "l", "e", "k", "u", "z", "1", "Space", "?")
-    assert page.get_by_role("option").filter(visible=True).all_inner_texts() == ["No class is called that."]
+    assert page.get_by_role("option").filter(visible=True).all_inner_texts() == [
+        "No class is called that."
+    ]
     press(page, "Enter", "ArrowDown", "Escape")
     expect(menu(page)).to_have_value("")
     expect(menu(page)).to_have_attribute("aria-expanded", "false")
@@ -174,7 +212,9 @@ def test_three_thousand_classes_are_searched_without_showing_them_all(
     page: Page, database: Database, review: Review, server: Server
 ) -> None:
     with database.transaction() as session:
-        session.get_one(DataSet, review.data_set_id).class_names = [f"species {number}" for number in range(3000)]
+        session.get_one(DataSet, review.data_set_id).class_names = [
+            f"species {number}" for number in range(3000)
+        ]
     open_focus(page, review)
     press(page, "l")
     assert len(options(page)) == 51

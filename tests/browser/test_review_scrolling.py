@@ -46,14 +46,19 @@ def to_the_end(page: Page) -> None:
     while page.locator(f'.tile[data-rank="{COUNT}"]').count() == 0:
         before = page.evaluate("document.documentElement.scrollHeight")
         page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
-        until(page, f"document.documentElement.scrollHeight > {before} || document.querySelector('.tile[data-rank=\"{COUNT}\"]')")
+        until(
+            page,
+            f"document.documentElement.scrollHeight > {before} || document.querySelector('.tile[data-rank=\"{COUNT}\"]')",
+        )
 
 
 def ranks(page: Page) -> list[int]:
     return [int(rank) for rank in page.locator(".tile").evaluate_all(RANKS)]
 
 
-def test_scrolling_brings_all_and_keeps_only_what_is_near_in_the_page(page: Page, review: Review) -> None:
+def test_scrolling_brings_all_and_keeps_only_what_is_near_in_the_page(
+    page: Page, review: Review
+) -> None:
     small_tiles(page)
     open_grid(page, review, "?size=all")
     to_the_end(page)
@@ -75,7 +80,9 @@ def test_nothing_jumps_while_tiles_come_and_go(page: Page, review: Review) -> No
     height = page.evaluate("document.documentElement.scrollHeight")
     for y in (2000, 900, 2500, 0):
         page.evaluate(f"scrollTo(0, {y})")
-        page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        page.evaluate(
+            "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
         assert page.evaluate("[scrollY, document.documentElement.scrollHeight]") == [y, height]
         assert page.locator(".tile").evaluate_all(
             "tiles => tiles.some(tile => { const box = tile.getBoundingClientRect(); return box.top < innerHeight && box.bottom > 0; })"
@@ -95,7 +102,9 @@ def test_deciding_goes_on_through_all_of_them(page: Page, review: Review, server
     assert here(page) == 90
 
 
-def test_a_selection_reaches_over_tiles_that_have_left_the_page(page: Page, review: Review, server: Server) -> None:
+def test_a_selection_reaches_over_tiles_that_have_left_the_page(
+    page: Page, review: Review, server: Server
+) -> None:
     small_tiles(page)
     open_grid(page, review, "?size=all")
     press(page, "Space")
@@ -110,7 +119,9 @@ def test_a_selection_reaches_over_tiles_that_have_left_the_page(page: Page, revi
     expect(tile(page, 1)).to_have_attribute("data-decision", "unsure")
 
 
-def test_a_cursor_that_has_left_the_page_is_shown_before_it_decides(page: Page, review: Review, server: Server) -> None:
+def test_a_cursor_that_has_left_the_page_is_shown_before_it_decides(
+    page: Page, review: Review, server: Server
+) -> None:
     small_tiles(page)
     open_grid(page, review, "?size=all")
     to_the_end(page)
@@ -122,7 +133,9 @@ def test_a_cursor_that_has_left_the_page_is_shown_before_it_decides(page: Page, 
     server.wait_for({1: "remove"})
 
 
-def test_a_reload_leads_to_where_one_was_and_the_ones_before_are_a_link_away(page: Page, review: Review) -> None:
+def test_a_reload_leads_to_where_one_was_and_the_ones_before_are_a_link_away(
+    page: Page, review: Review
+) -> None:
     small_tiles(page)
     open_grid(page, review, "?size=all")
     to_the_end(page)
@@ -135,13 +148,17 @@ def test_a_reload_leads_to_where_one_was_and_the_ones_before_are_a_link_away(pag
     expect(tile(page, after)).to_have_count(1)
 
 
-def test_without_a_network_the_rest_comes_when_it_is_back(page: Page, review: Review, page_errors: PageErrors) -> None:
+def test_without_a_network_the_rest_comes_when_it_is_back(
+    page: Page, review: Review, page_errors: PageErrors
+) -> None:
     page_errors.expect("ERR_FAILED")
     small_tiles(page)
     page.route(re.compile("after="), lambda route: route.abort())
     open_grid(page, review, "?size=all")
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
-    expect(status(page)).to_have_text("More images cannot be loaded now. They come when the connection is back.")
+    expect(status(page)).to_have_text(
+        "More images cannot be loaded now. They come when the connection is back."
+    )
     page.unroute_all()
     expect(page.locator("[data-part=last-rank]")).not_to_have_text("40")
 
@@ -157,7 +174,9 @@ def test_another_size_of_the_tiles_keeps_them_all(page: Page, review: Review) ->
     assert shown == list(range(1, shown[-1] + 1))
 
 
-def test_without_scripts_the_view_leafs(visit: Callable[..., Page], owner: User, review: Review) -> None:
+def test_without_scripts_the_view_leafs(
+    visit: Callable[..., Page], owner: User, review: Review
+) -> None:
     page = visit(owner, java_script_enabled=False)
     page.goto(f"/reviews/{review.id}?size=all")
     expect(page.locator(".tile")).to_have_count(40)

@@ -10,7 +10,11 @@ pytestmark = pytest.mark.browser
 
 
 def columns(page: Page) -> int:
-    return int(page.locator(".tiles").evaluate("list => getComputedStyle(list).gridTemplateColumns.split(' ').length"))
+    return int(
+        page.locator(".tiles").evaluate(
+            "list => getComputedStyle(list).gridTemplateColumns.split(' ').length"
+        )
+    )
 
 
 def middle(page: Page, rank: int) -> tuple[float, float]:
@@ -28,7 +32,9 @@ def draw(page: Page, start: int, end: int, *, let_go: bool = True) -> None:
         page.mouse.up()
 
 
-def test_shift_and_click_select_from_the_last_tile_touched(page: Page, review: Review, server: Server) -> None:
+def test_shift_and_click_select_from_the_last_tile_touched(
+    page: Page, review: Review, server: Server
+) -> None:
     open_grid(page, review)
     tile(page, 2).locator("input").click()
     tile(page, 6).locator(".tile__link").click(modifiers=["Shift"])
@@ -58,8 +64,12 @@ def test_shift_and_click_on_a_box_tick_every_tile_of_the_range(
     server.wait_for(dict.fromkeys(range(2, 7), "keep"))
 
 
-def test_a_band_selects_what_it_touches_and_opens_nothing(page: Page, review: Review, server: Server) -> None:
-    page.set_viewport_size({"width": 1280, "height": 1000})  # two rows of tiles, away from the edges where the page scrolls along
+def test_a_band_selects_what_it_touches_and_opens_nothing(
+    page: Page, review: Review, server: Server
+) -> None:
+    page.set_viewport_size(
+        {"width": 1280, "height": 1000}
+    )  # two rows of tiles, away from the edges where the page scrolls along
     open_grid(page, review)
     across = columns(page)
     draw(page, 2, across + 4)

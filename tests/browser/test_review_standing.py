@@ -22,7 +22,9 @@ def review(database: Database, storage: Storage, reviewer: User) -> Review:
     with database.transaction() as session:
         review = a_ready_review(session, storage)
         for row in queue_of(session, review)[:25]:
-            decide(session, reviewer, review, row.image_id, "remove" if row.position <= 12 else "keep")
+            decide(
+                session, reviewer, review, row.image_id, "remove" if row.position <= 12 else "keep"
+            )
         return review
 
 
@@ -37,7 +39,9 @@ def test_it_is_unfolded_where_one_reviews(page: Page, review: Review, opened: ob
     expect(standing.get_by_role("row", name="rita")).to_contain_text("25")
 
 
-def test_unfolding_it_again_brings_it_up_to_date(page: Page, review: Review, database: Database, owner: User) -> None:
+def test_unfolding_it_again_brings_it_up_to_date(
+    page: Page, review: Review, database: Database, owner: User
+) -> None:
     open_grid(page, review)
     standing = page.locator("[data-part=standing]")
     standing.locator("summary").click()
@@ -75,7 +79,9 @@ def test_a_second_opinion_moves_the_counts(page: Page, review: Review, database:
     expect(page.locator(".tile")).to_have_count(12)
     page.locator("[data-part=start]").click()
     expect(page.locator("[data-part=show-keys]")).to_be_visible()
-    waiting, disagreement = (page.locator(f"[data-count={name}]") for name in ("waiting", "disagreement"))
+    waiting, disagreement = (
+        page.locator(f"[data-count={name}]") for name in ("waiting", "disagreement")
+    )
     expect(waiting).to_have_text("12")
     page.keyboard.press("e")
     expect(waiting).to_have_text("11")
@@ -95,7 +101,10 @@ def test_on_a_telephone_no_column_of_its_tables_is_out_of_sight(
         page.locator("[data-part=standing] summary").click()
     expect(page.get_by_role("row", name="rita")).to_be_visible()
     tables = page.locator(".standing .table-scroll")
-    assert tables.evaluate_all("all => all.map((one) => one.scrollWidth - one.clientWidth)") == [0, 0]
+    assert tables.evaluate_all("all => all.map((one) => one.scrollWidth - one.clientWidth)") == [
+        0,
+        0,
+    ]
     for name in ("standing__chart svg", "standing__latest time"):
         box = page.locator(f"tbody .{name}").first.bounding_box()
         assert box is not None

@@ -27,7 +27,9 @@ class Finger:
         self.x, self.y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
     def send(self, kind: str, *points: tuple[float, float]) -> None:
-        touches = [{"x": self.x + x, "y": self.y + y, "id": number} for number, (x, y) in enumerate(points)]
+        touches = [
+            {"x": self.x + x, "y": self.y + y, "id": number} for number, (x, y) in enumerate(points)
+        ]
         self._session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
 
     def down(self) -> None:
@@ -52,15 +54,21 @@ def finger(tablet: Page, review: Review) -> Finger:
     return Finger(tablet)
 
 
-@pytest.mark.parametrize(("way", "action"), [((-160, 10), "remove"), ((160, -20), "keep"), ((15, -160), "unsure")])
-def test_a_swipe_decides_and_shows_the_next_image(finger: Finger, server: Server, way: tuple[int, int], action: str) -> None:
+@pytest.mark.parametrize(
+    ("way", "action"), [((-160, 10), "remove"), ((160, -20), "keep"), ((15, -160), "unsure")]
+)
+def test_a_swipe_decides_and_shows_the_next_image(
+    finger: Finger, server: Server, way: tuple[int, int], action: str
+) -> None:
     finger.swipe(*way)
     at_rank(finger.page, 2)
     server.wait_for({1: action})
     assert finger.page.evaluate("scrollY") == 0
 
 
-def test_a_swipe_says_what_letting_go_would_do_and_going_back_takes_it_back(finger: Finger, server: Server) -> None:
+def test_a_swipe_says_what_letting_go_would_do_and_going_back_takes_it_back(
+    finger: Finger, server: Server
+) -> None:
     stage = finger.page.locator("[data-part=stage]")
     finger.down()
     finger.send("touchMove", (-20, 0))
@@ -92,7 +100,9 @@ def test_two_fingers_zoom_and_decide_nothing(finger: Finger, server: Server) -> 
     assert server.decisions() == {}
 
 
-def test_a_finger_that_scrolls_beside_the_picture_decides_nothing(finger: Finger, server: Server) -> None:
+def test_a_finger_that_scrolls_beside_the_picture_decides_nothing(
+    finger: Finger, server: Server
+) -> None:
     box = finger.page.locator(".focus__signals").bounding_box()
     assert box is not None
     finger.x, finger.y = box["x"] + box["width"] / 2, box["y"]
@@ -102,7 +112,9 @@ def test_a_finger_that_scrolls_beside_the_picture_decides_nothing(finger: Finger
     assert server.decisions() == {}
 
 
-def test_a_gesture_from_the_edge_is_the_systems(visit: Callable[..., Page], owner: User, review: Review, server: Server) -> None:
+def test_a_gesture_from_the_edge_is_the_systems(
+    visit: Callable[..., Page], owner: User, review: Review, server: Server
+) -> None:
     page = visit(owner, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     open_focus(page, review)
     finger = Finger(page)

@@ -86,9 +86,17 @@ class Trouble:
 
 @pytest.mark.parametrize("view", ["grid", "focus"])
 def test_two_hundred_decisions_arrive_once_each(
-    page: Page, review: Review, database: Database, owner: User, login_link: Callable[[User], str], page_errors: PageErrors, view: str
+    page: Page,
+    review: Review,
+    database: Database,
+    owner: User,
+    login_link: Callable[[User], str],
+    page_errors: PageErrors,
+    view: str,
 ) -> None:
-    page_errors.expect(r"ERR_INTERNET_DISCONNECTED|ERR_FAILED|401 \(Unauthorized\)|403 \(Forbidden\)")
+    page_errors.expect(
+        r"ERR_INTERNET_DISCONNECTED|ERR_FAILED|401 \(Unauthorized\)|403 \(Forbidden\)"
+    )
     trouble = Trouble(page, database, lambda: login_link(owner))
     if view == "grid":
         open_grid(page, review, "?size=all")
@@ -107,6 +115,11 @@ def test_two_hundred_decisions_arrive_once_each(
     expect(status(page)).to_have_attribute("data-state", "saved")
     assert trouble.lost > ENOUGH
     with database.transaction(write=False) as session:
-        decided = list(session.scalars(select(Decision.image_id).where(Decision.review_id == review.id)))
+        decided = list(
+            session.scalars(select(Decision.image_id).where(Decision.review_id == review.id))
+        )
     assert len(decided) == len(set(decided)) == COUNT
-    assert page.evaluate("Object.keys(localStorage).filter(name => name.startsWith('winnow:outbox:'))") == []
+    assert (
+        page.evaluate("Object.keys(localStorage).filter(name => name.startsWith('winnow:outbox:'))")
+        == []
+    )

@@ -13,7 +13,13 @@ from tests.reviewing import a_ready_review, queue_of
 
 pytestmark = pytest.mark.browser
 
-COST = {"passes": 12.0, "seconds": 12.3, "memory_bytes": 3_000_000, "stored_bytes": 5_000_000, "damping_seconds": 90.0}
+COST = {
+    "passes": 12.0,
+    "seconds": 12.3,
+    "memory_bytes": 3_000_000,
+    "stored_bytes": 5_000_000,
+    "damping_seconds": 90.0,
+}
 
 
 @pytest.fixture
@@ -22,9 +28,17 @@ def review(database: Database, storage: Storage) -> Review:
     with database.transaction() as session:
         review = a_ready_review(session, storage)
         run = session.get_one(Run, review.run_id)
-        run.report = run.report | {"costs": {name: {"last_epoch": COST, "all_epochs": COST | {"seconds": 240.0}} for name in METHODS}}
+        run.report = run.report | {
+            "costs": {
+                name: {"last_epoch": COST, "all_epochs": COST | {"seconds": 240.0}}
+                for name in METHODS
+            }
+        }
         scoring = session.get_one(Scoring, review.accuracy_scoring_id)
-        scoring.report = scoring.report | {"trust": ["Without the first 3 images: the prediction holds."], "warns": False}
+        scoring.report = scoring.report | {
+            "trust": ["Without the first 3 images: the prediction holds."],
+            "warns": False,
+        }
         return review
 
 
@@ -32,27 +46,41 @@ def explain(database: Database, review: Review, position: int) -> list[str]:
     """As the worker does: two validation images get worse, one better. Returns their thumbnails' names."""
     with database.transaction() as session:
         image_id = queue_of(session, review)[position - 1].image_id
-        wanted = select(Image).where(Image.data_set_id == review.data_set_id, Image.split == "validation").order_by(Image.id)
+        wanted = (
+            select(Image)
+            .where(Image.data_set_id == review.data_set_id, Image.split == "validation")
+            .order_by(Image.id)
+        )
         images = session.scalars(wanted.offset(position).limit(3)).all()
         ids = [image.id for image in images]
-        session.merge(Explanation(review_id=review.id, image_id=image_id, state="done", worse=ids[:2], better=ids[2:]))
+        session.merge(
+            Explanation(
+                review_id=review.id, image_id=image_id, state="done", worse=ids[:2], better=ids[2:]
+            )
+        )
         return [image.content_hash for image in images]
 
 
 def shown(page: Page, side: str) -> list[str]:
     """The names of the pictures on one side."""
-    sources = page.locator(f"[data-part=why-{side}] img").evaluate_all("images => images.map((image) => image.src)")
+    sources = page.locator(f"[data-part=why-{side}] img").evaluate_all(
+        "images => images.map((image) => image.src)"
+    )
     return [source.rsplit("/", 1)[1].removesuffix(".webp") for source in sources]
 
 
-def test_a_method_is_chosen_by_its_meaning_and_its_cost(page: Page, review: Review, database: Database) -> None:
+def test_a_method_is_chosen_by_its_meaning_and_its_cost(
+    page: Page, review: Review, database: Database
+) -> None:
     page.goto(f"/runs/{review.run_id}")
     page.get_by_text("How sure is this?").click()
     expect(page.get_by_text("Without the first 3 images: the prediction holds.")).to_be_visible()
     page.get_by_text("Look again, in another way").click()
     expect(page.get_by_text(METHODS["outlier"].meaning)).to_be_visible()
     expect(page.locator('[data-cost="outlier"]')).to_contain_text("about 12 s, 3.0 MB of memory")
-    expect(page.locator('[data-cost="tracin"]')).to_contain_text("about 12 s for the last epoch, about 4 min 0 s for all")
+    expect(page.locator('[data-cost="tracin"]')).to_contain_text(
+        "about 12 s for the last epoch, about 4 min 0 s for all"
+    )
     page.locator('input[name="method"][value="outlier"]').check()
     page.get_by_label("Average over").select_option("3")
     page.get_by_role("button", name="Find harmful images").click()
@@ -65,7 +93,9 @@ def test_a_method_is_chosen_by_its_meaning_and_its_cost(page: Page, review: Revi
         assert (newest.method, newest.job_id) == ("outlier", None)
 
 
-def test_the_reasons_come_with_each_image_and_hold_no_decision_up(page: Page, review: Review, database: Database) -> None:
+def test_the_reasons_come_with_each_image_and_hold_no_decision_up(
+    page: Page, review: Review, database: Database
+) -> None:
     first = explain(database, review, 1)
     second = explain(database, review, 2)
     held: list[object] = []
@@ -87,17 +117,25 @@ def test_the_reasons_come_with_each_image_and_hold_no_decision_up(page: Page, re
     assert (shown(page, "worse"), shown(page, "better")) == (second[:2], second[2:])
 
 
-def test_what_is_not_worked_out_is_asked_for_and_appears_by_itself(page: Page, review: Review, database: Database) -> None:
+def test_what_is_not_worked_out_is_asked_for_and_appears_by_itself(
+    page: Page, review: Review, database: Database
+) -> None:
     open_focus(page, review)
-    expect(page.locator("[data-part=why-sentence]")).to_have_text("Being worked out; it takes a moment.")
+    expect(page.locator("[data-part=why-sentence]")).to_have_text(
+        "Being worked out; it takes a moment."
+    )
     with database.transaction(write=False) as session:
-        assert [job.state for job in session.scalars(select(Job).where(Job.kind == "explain"))] == ["queued"]
+        assert [job.state for job in session.scalars(select(Job).where(Job.kind == "explain"))] == [
+            "queued"
+        ]
     first = explain(database, review, 1)
     expect(page.get_by_role("heading", name="It makes these worse")).to_be_visible()
     assert shown(page, "worse") == first[:2]
 
 
-def test_without_javascript_the_reasons_that_are_there_are_shown(visit, owner, review: Review, database: Database) -> None:  # type: ignore[no-untyped-def]  # fixtures
+def test_without_javascript_the_reasons_that_are_there_are_shown(
+    visit, owner, review: Review, database: Database
+) -> None:  # type: ignore[no-untyped-def]  # fixtures
     first = explain(database, review, 1)
     page = visit(owner, java_script_enabled=False)
     page.goto(f"/reviews/{review.id}/focus?at=1")

@@ -39,13 +39,20 @@ def test_a_link_that_was_looked_at_by_a_program_still_works_by_its_button(
 
 
 def test_a_page_that_follows_a_job_leads_to_signing_in_and_back(
-    page: Page, live_server: str, database: Database, owner: User, login_link: Callable[[User], str], page_errors: PageErrors
+    page: Page,
+    live_server: str,
+    database: Database,
+    owner: User,
+    login_link: Callable[[User], str],
+    page_errors: PageErrors,
 ) -> None:
     page_errors.expect("401")
     with database.transaction() as session:
         data_set = a_data_set(session, per_class=4)
         run = a_run(session, data_set, state="queued")
-        run.job_id = a_job(session, subject_id=run.id, data_set_id=data_set.id, state="running", claim="x").id
+        run.job_id = a_job(
+            session, subject_id=run.id, data_set_id=data_set.id, state="running", claim="x"
+        ).id
     page.goto(f"/runs/{run.id}")
     expect(page.get_by_role("progressbar", name="A train job")).to_be_visible()
     end_every_session(database)

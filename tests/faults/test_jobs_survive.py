@@ -37,7 +37,9 @@ class Yard:
     def add_jobs(self, number: int) -> list[int]:
         with self.database.transaction() as session:
             return [
-                service.create(session, None, kind="train", title="Count", subject_id=subject, data_set_id=None).id
+                service.create(
+                    session, None, kind="train", title="Count", subject_id=subject, data_set_id=None
+                ).id
                 for subject in range(1, number + 1)
             ]
 
@@ -56,7 +58,11 @@ class Yard:
 
     def results(self) -> list[str]:
         with self.database.transaction(write=False) as session:
-            query = select(JobLogLine.message).where(JobLogLine.message.startswith("result ")).order_by(JobLogLine.job_id)
+            query = (
+                select(JobLogLine.message)
+                .where(JobLogLine.message.startswith("result "))
+                .order_by(JobLogLine.job_id)
+            )
             return [message.removeprefix("result ") for message in session.scalars(query)]
 
     def wait_for_progress(self, job_id: int) -> None:
@@ -66,7 +72,11 @@ class Yard:
         wait_until(lambda: self.attempts() > attempts, 15, "a job to be begun")
 
     def wait_for_all(self, seconds: float = 30) -> None:
-        wait_until(lambda: set(self.states()) == {"done"}, seconds, f"all jobs to be done; they are {self.states()}")
+        wait_until(
+            lambda: set(self.states()) == {"done"},
+            seconds,
+            f"all jobs to be done; they are {self.states()}",
+        )
 
     def close(self) -> None:
         self.machine.close()
@@ -150,5 +160,9 @@ def test_the_same_message_delivered_many_times_counts_once(yard: Yard) -> None:
     yard.wait_for_all(10)
     wait_until(lambda: queue.waiting_messages() == 0, 10, "the worker to look at every message")
     with yard.database.transaction(write=False) as session:
-        starts = session.scalar(select(func.count()).select_from(JobLogLine).where(JobLogLine.message.startswith("Started")))
+        starts = session.scalar(
+            select(func.count())
+            .select_from(JobLogLine)
+            .where(JobLogLine.message.startswith("Started"))
+        )
     assert (starts, yard.results()) == (1, [expected(1)])

@@ -14,7 +14,17 @@ import httpx2
 import pytest
 from sqlalchemy import func, select
 
-from backend.core.models import Decision, Image, Job, Review, Run, RunEpoch, Score, Scoring, Suggestion
+from backend.core.models import (
+    Decision,
+    Image,
+    Job,
+    Review,
+    Run,
+    RunEpoch,
+    Score,
+    Scoring,
+    Suggestion,
+)
 from tests.running import Winnow, seconds_of_a_job, until_it_hits, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -68,7 +78,11 @@ def start_run(winnow: Winnow, data_set: int) -> tuple[int, int]:
 def hashes(winnow: Winnow, run_id: int) -> tuple[str | None, list[tuple[Any, ...]]]:
     """The hash of the final parameters, and of the parameters at each epoch's end."""
     final = winnow.rows(select(Run.params_hash).where(Run.id == run_id))[0][0]
-    return final, winnow.rows(select(RunEpoch.epoch, RunEpoch.params_hash).where(RunEpoch.run_id == run_id).order_by(RunEpoch.epoch))
+    return final, winnow.rows(
+        select(RunEpoch.epoch, RunEpoch.params_hash)
+        .where(RunEpoch.run_id == run_id)
+        .order_by(RunEpoch.epoch)
+    )
 
 
 def test_a_training_whose_worker_is_killed_ends_with_the_same_parameters(
@@ -115,8 +129,14 @@ DECIDED = {"decision", "decision_label", "decision_id", "decided_by", "decided_a
 
 def suggestions(winnow: Winnow, review_id: int) -> list[tuple[Any, ...]]:
     """What the scoring wrote, without what people decide afterwards."""
-    columns = [column for column in Suggestion.__table__.columns if column.name not in DECIDED | {"review_id"}]
-    return winnow.rows(select(*columns).where(Suggestion.review_id == review_id).order_by(Suggestion.position))
+    columns = [
+        column
+        for column in Suggestion.__table__.columns
+        if column.name not in DECIDED | {"review_id"}
+    ]
+    return winnow.rows(
+        select(*columns).where(Suggestion.review_id == review_id).order_by(Suggestion.position)
+    )
 
 
 def kill_worker_within(winnow: Winnow, job_id: int, dice: random.Random) -> None:
@@ -128,7 +148,9 @@ def kill_worker_within(winnow: Winnow, job_id: int, dice: random.Random) -> None
         winnow.kill("worker")
 
 
-def test_a_scoring_whose_worker_is_killed_fills_the_same_review_once(winnow: Winnow, run: int, review: int, dice: random.Random) -> None:
+def test_a_scoring_whose_worker_is_killed_fills_the_same_review_once(
+    winnow: Winnow, run: int, review: int, dice: random.Random
+) -> None:
     expected = suggestions(winnow, review)
     assert expected
 
@@ -138,7 +160,9 @@ def test_a_scoring_whose_worker_is_killed_fills_the_same_review_once(winnow: Win
         kill_worker_within(winnow, job_id, dice)
         job = winnow.wait_for_end(job_id)
         assert suggestions(winnow, disturbed["id"]) == expected
-        scores = winnow.rows(select(func.count()).select_from(Score).join(Scoring).where(Scoring.job_id == job_id))
+        scores = winnow.rows(
+            select(func.count()).select_from(Score).join(Scoring).where(Scoring.job_id == job_id)
+        )
         assert scores == [(2 * len(expected),)]
         assert winnow.times_finished(job_id) == 1
         return job.attempts > 1
@@ -146,12 +170,25 @@ def test_a_scoring_whose_worker_is_killed_fills_the_same_review_once(winnow: Win
     until_it_hits(hit)
 
 
-def test_decisions_sent_again_after_the_web_was_killed_count_once(winnow: Winnow, review: int, dice: random.Random) -> None:
-    images = [image_id for (image_id,) in winnow.rows(select(Suggestion.image_id).where(Suggestion.review_id == review).limit(60))]
-    kills = set(dice.sample(range(1, len(images)), 20))  # so many only where most miss the decision that they are meant for
+def test_decisions_sent_again_after_the_web_was_killed_count_once(
+    winnow: Winnow, review: int, dice: random.Random
+) -> None:
+    images = [
+        image_id
+        for (image_id,) in winnow.rows(
+            select(Suggestion.image_id).where(Suggestion.review_id == review).limit(60)
+        )
+    ]
+    kills = set(
+        dice.sample(range(1, len(images)), 20)
+    )  # so many only where most miss the decision that they are meant for
     fastest, unanswered = math.inf, 0
     for number, image_id in enumerate(images):
-        killer = kill_web_after(winnow, dice.uniform(0.0, fastest)) if number in kills and unanswered < 2 else None
+        killer = (
+            kill_web_after(winnow, dice.uniform(0.0, fastest))
+            if number in kills and unanswered < 2
+            else None
+        )
         began = time.monotonic()
         times_sent = decide(winnow, review, image_id)
         if killer is None:
@@ -160,7 +197,11 @@ def test_decisions_sent_again_after_the_web_was_killed_count_once(winnow: Winnow
             killer.join()
             unanswered += times_sent > 1
     assert unanswered == 2
-    made = winnow.rows(select(Decision.image_id, Decision.client_key, Decision.action).where(Decision.review_id == review))
+    made = winnow.rows(
+        select(Decision.image_id, Decision.client_key, Decision.action).where(
+            Decision.review_id == review
+        )
+    )
     assert sorted(made) == sorted((image_id, f"key {image_id}", "keep") for image_id in images)
     assert winnow.client.get(f"/reviews/{review}").json()["progress"]["keep"] == len(images)
 
@@ -184,7 +225,9 @@ def decide(winnow: Winnow, review_id: int, image_id: int) -> int:
         nonlocal times_sent
         times_sent += 1
         try:
-            return winnow.client.post(f"/reviews/{review_id}/decisions", json=body).status_code == 200
+            return (
+                winnow.client.post(f"/reviews/{review_id}/decisions", json=body).status_code == 200
+            )
         except httpx2.TransportError:
             return False
 
@@ -192,10 +235,14 @@ def decide(winnow: Winnow, review_id: int, image_id: int) -> int:
     return times_sent
 
 
-def test_an_import_whose_worker_is_killed_has_each_image_once(winnow: Winnow, data_set: int, dice: random.Random) -> None:
+def test_an_import_whose_worker_is_killed_has_each_image_once(
+    winnow: Winnow, data_set: int, dice: random.Random
+) -> None:
     def images(data_set_id: int) -> list[tuple[Any, ...]]:
         columns = (Image.row, Image.content_hash, Image.split, Image.label, Image.true_label)
-        return winnow.rows(select(*columns).where(Image.data_set_id == data_set_id).order_by(Image.row))
+        return winnow.rows(
+            select(*columns).where(Image.data_set_id == data_set_id).order_by(Image.row)
+        )
 
     expected = images(data_set)
     assert expected
@@ -210,7 +257,9 @@ def test_an_import_whose_worker_is_killed_has_each_image_once(winnow: Winnow, da
     until_it_hits(hit)
 
 
-def test_queued_trainings_survive_whatever_is_killed(winnow: Winnow, data_set: int, run: int, dice: random.Random) -> None:
+def test_queued_trainings_survive_whatever_is_killed(
+    winnow: Winnow, data_set: int, run: int, dice: random.Random
+) -> None:
     def hit() -> bool:
         started = [start_run(winnow, data_set) for _ in range(2)]
         was_on = []
@@ -231,21 +280,32 @@ def test_queued_trainings_survive_whatever_is_killed(winnow: Winnow, data_set: i
 def values(winnow: Winnow, review_id: int) -> list[tuple[Any, ...]]:
     """The averaged scores of a review, image by image."""
     of_review = select(Review.accuracy_scoring_id).where(Review.id == review_id).scalar_subquery()
-    return winnow.rows(select(Score.image_id, Score.value).where(Score.scoring_id == of_review).order_by(Score.image_id))
+    return winnow.rows(
+        select(Score.image_id, Score.value)
+        .where(Score.scoring_id == of_review)
+        .order_by(Score.image_id)
+    )
 
 
 def wait_for_review(winnow: Winnow, review_id: int) -> None:
     state = select(Review.state).where(Review.id == review_id)
-    wait_until(lambda: winnow.rows(state) == [("ready",)], 240, f"the average of review {review_id}")
+    wait_until(
+        lambda: winnow.rows(state) == [("ready",)], 240, f"the average of review {review_id}"
+    )
 
 
-def test_an_average_survives_whatever_is_killed_and_counts_each_run_once(winnow: Winnow, run: int, dice: random.Random) -> None:
+def test_an_average_survives_whatever_is_killed_and_counts_each_run_once(
+    winnow: Winnow, run: int, dice: random.Random
+) -> None:
     ((before,),) = winnow.rows(select(func.max(Job.id)))
     of_the_average = Job.id > before
     disturbed = winnow.post(f"/runs/{run}/reviews", method="tracin", runs=3)["id"]
     running = select(Job.id).where(of_the_average, Job.state == "running")
     wait_until(lambda: winnow.rows(running) != [], 30, "a job of the average to start")
-    for name in ("worker", *dice.sample(["worker", "worker", "web", "broker"], 4)):  # the first one hits for sure
+    for name in (
+        "worker",
+        *dice.sample(["worker", "worker", "web", "broker"], 4),
+    ):  # the first one hits for sure
         time.sleep(dice.uniform(0.0, 3.0))
         winnow.kill(name)
     wait_for_review(winnow, disturbed)
@@ -255,8 +315,12 @@ def test_an_average_survives_whatever_is_killed_and_counts_each_run_once(winnow:
     undisturbed = winnow.post(f"/runs/{run}/reviews", method="tracin", runs=3)["id"]
     wait_for_review(winnow, undisturbed)
     assert values(winnow, disturbed) == values(winnow, undisturbed) != []
-    assert winnow.rows(select(func.count()).select_from(Run).where(Run.repeats_run_id == run)) == [(2,)]
-    parts = select(func.count()).select_from(Score).join(Scoring).where(Scoring.review_id == disturbed)
+    assert winnow.rows(select(func.count()).select_from(Run).where(Run.repeats_run_id == run)) == [
+        (2,)
+    ]
+    parts = (
+        select(func.count()).select_from(Score).join(Scoring).where(Scoring.review_id == disturbed)
+    )
     assert winnow.rows(parts) == [(3 * len(values(winnow, disturbed)),)]
     jobs = winnow.rows(select(Job.id).where(Job.kind == "score", Job.subject_id == disturbed))
     assert [winnow.times_finished(job_id) for (job_id,) in jobs] == [1]

@@ -16,7 +16,12 @@ class Api:
     """A program with a token. Every answer's status is checked."""
 
     def __init__(self, address: str, token: str) -> None:
-        self.http = httpx2.Client(base_url=f"{address}/api/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False)
+        self.http = httpx2.Client(
+            base_url=f"{address}/api/v1",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=30,
+            trust_env=False,
+        )
 
     def __enter__(self) -> "Api":
         return self

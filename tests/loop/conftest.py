@@ -17,14 +17,21 @@ from tests.loop.looking import WIDE
 from tests.running import Winnow
 
 
-@pytest.fixture(scope="package", params=["embedded", pytest.param("servers", marks=pytest.mark.postgres)])
-def winnow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Winnow]:
+@pytest.fixture(
+    scope="package", params=["embedded", pytest.param("servers", marks=pytest.mark.postgres)]
+)
+def winnow(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Winnow]:
     """Started once for all tests of this folder; each test imports data sets of its own."""
     home = tmp_path_factory.mktemp("home")
     with ExitStack() as stack:
         own = {}
         if request.param == "servers":
-            own = {"database_url": stack.enter_context(servers.postgres()), "broker_url": stack.enter_context(servers.redis())}
+            own = {
+                "database_url": stack.enter_context(servers.postgres()),
+                "broker_url": stack.enter_context(servers.redis()),
+            }
         winnow = Winnow(home, **own)
         stack.callback(winnow.close)
         yield winnow

@@ -34,7 +34,12 @@ def check_page(page: Page) -> None:
     page.set_viewport_size(NARROW)
     wait_for(page, lambda: ask(page, "() => innerWidth") == NARROW["width"], "the narrow window")
     # A chart follows the window a moment later.
-    wait_for(page, lambda: not ask(page, STICKING_OUT), f"everything to fit; {ask(page, STICKING_OUT)}", 5)
+    wait_for(
+        page,
+        lambda: not ask(page, STICKING_OUT),
+        f"everything to fit; {ask(page, STICKING_OUT)}",
+        5,
+    )
     page.set_viewport_size(WIDE)
 
 

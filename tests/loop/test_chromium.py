@@ -6,7 +6,15 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.loop.api import Api
-from tests.loop.looking import JOB, button, check_page, epochs_drawn, number_in, start_training, wait_for
+from tests.loop.looking import (
+    JOB,
+    button,
+    check_page,
+    epochs_drawn,
+    number_in,
+    start_training,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -55,9 +63,13 @@ def train(page: Page, data_set_id: int) -> int:
 def find_harmful_images(page: Page, run_id: int) -> int:
     button(page, "Find harmful images")
     # Where the scoring has ended before the page is there, the review opens at once.
-    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("Finding harmful images|Which of these images do not belong"))
+    expect(page.get_by_role("heading", level=1)).to_have_text(
+        re.compile("Finding harmful images|Which of these images do not belong")
+    )
     check_page(page)
-    expect(page.get_by_role("heading", level=1)).to_have_text("Which of these images do not belong?", timeout=JOB)
+    expect(page.get_by_role("heading", level=1)).to_have_text(
+        "Which of these images do not belong?", timeout=JOB
+    )
     expect(page.locator("[data-count=decided]")).to_have_text("0")
     check_page(page)
     return number_in(page.url)
@@ -86,7 +98,9 @@ def decide_one_by_one(page: Page, planted: set[int]) -> int:
     expect(page.locator("[data-part=rank]")).to_have_text("8")
     expect(page.locator("[data-count=decided]")).to_have_text("8")
     page.keyboard.press("Escape")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Which of these images do not belong?")
+    expect(page.get_by_role("heading", level=1)).to_have_text(
+        "Which of these images do not belong?"
+    )
     return removed
 
 
@@ -103,14 +117,18 @@ def decide_together(page: Page, planted: set[int]) -> int:
     page.keyboard.press("e")
     expect(page.locator("[data-count=decided]")).to_have_text(str(8 + len(wrong)))
     for image_id in wrong:
-        expect(page.locator(f"li.tile[data-image='{image_id}']")).to_have_attribute("data-decision", "remove")
+        expect(page.locator(f"li.tile[data-image='{image_id}']")).to_have_attribute(
+            "data-decision", "remove"
+        )
     check_page(page)
     return len(wrong)
 
 
 def clean_and_retrain(page: Page, removed: int) -> None:
     page.get_by_role("link", name="Clean and retrain").click()
-    expect(page.get_by_role("heading", level=2).first).to_have_text(f"{removed} images leave, 0 get another label")
+    expect(page.get_by_role("heading", level=2).first).to_have_text(
+        f"{removed} images leave, 0 get another label"
+    )
     check_page(page)
     button(page, "Clean and retrain")
     expect(page.get_by_role("heading", level=1)).to_have_text("Measuring whether it helps")
@@ -120,8 +138,12 @@ def clean_and_retrain(page: Page, removed: int) -> None:
 
 def read_the_verdict(page: Page) -> None:
     heading = page.get_by_role("heading", level=1)
-    expect(heading).to_have_text(re.compile("Cleaning helped|No measurable change|Cleaning did harm"), timeout=JOB)
-    expect(page.get_by_role("main")).to_contain_text(re.compile(r"test accuracy \d+\.\d % → \d+\.\d %"))
+    expect(heading).to_have_text(
+        re.compile("Cleaning helped|No measurable change|Cleaning did harm"), timeout=JOB
+    )
+    expect(page.get_by_role("main")).to_contain_text(
+        re.compile(r"test accuracy \d+\.\d % → \d+\.\d %")
+    )
     expect(page.get_by_role("main")).to_contain_text(re.compile(r"ou found \d+ of \d+ planted"))
     drawn = page.locator("[data-controller=verdict-chart] :is(canvas, svg)")
     expect(drawn.first).to_be_visible()
@@ -130,7 +152,9 @@ def read_the_verdict(page: Page) -> None:
 
 def accept(page: Page, data_set_id: int) -> None:
     button(page, "Accept this version")
-    expect(page.get_by_role("main")).to_contain_text("Accepted: version 2 is the data set's current one.")
+    expect(page.get_by_role("main")).to_contain_text(
+        "Accepted: version 2 is the data set's current one."
+    )
     check_page(page)
     page.get_by_role("link", name="Start the second round").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Train a model")

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.slow
 
 def command(winnow: Winnow, *arguments: object) -> subprocess.CompletedProcess[str]:
     words = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(words, cwd=ROOT, env=winnow.environment, capture_output=True, text=True, timeout=90)
+    return subprocess.run(
+        words, cwd=ROOT, env=winnow.environment, capture_output=True, text=True, timeout=90
+    )
 
 
 def write_images(folder: Path, per_class: int) -> None:
@@ -28,27 +30,42 @@ def write_images(folder: Path, per_class: int) -> None:
             Picture.fromarray(pixels).save(folder / label / f"{number}.png")
 
 
-def test_a_folder_from_anywhere_is_imported_followed_and_told(winnow: Winnow, tmp_path: Path) -> None:
+def test_a_folder_from_anywhere_is_imported_followed_and_told(
+    winnow: Winnow, tmp_path: Path
+) -> None:
     write_images(tmp_path / "parts", 20)
     (tmp_path / "parts" / "bolt" / "broken.jpg").write_bytes(b"<svg>")
     done = command(winnow, "import", tmp_path / "parts", "--seed", 3, "--side", 28)
     assert done.returncode == 0, done.stderr
     found = dict(line.split("\t") for line in done.stdout.splitlines())
-    assert (found["name"], found["classes"], found["images"], found["refused"]) == ("parts", "2", "40", "1")
+    assert (found["name"], found["classes"], found["images"], found["refused"]) == (
+        "parts",
+        "2",
+        "40",
+        "1",
+    )
     assert int(found["train"]) + int(found["validation"]) + int(found["test"]) == 40
     assert "Refused: bolt/broken.jpg:" in done.stderr
-    manifest = list(csv.DictReader(io.StringIO(command(winnow, "export-version", found["data set"]).stdout)))
+    manifest = list(
+        csv.DictReader(io.StringIO(command(winnow, "export-version", found["data set"]).stdout))
+    )
     assert len(manifest) == 40
     assert {row["label"] for row in manifest} == {"bolt", "'=nut"}
 
 
-def test_an_import_that_finds_nothing_ends_with_its_reason_and_a_status(winnow: Winnow, tmp_path: Path) -> None:
+def test_an_import_that_finds_nothing_ends_with_its_reason_and_a_status(
+    winnow: Winnow, tmp_path: Path
+) -> None:
     (tmp_path / "empty").mkdir()
     done = command(winnow, "import", tmp_path / "empty")
     assert done.returncode == 1
     assert done.stdout == ""
     shown = command(winnow, "jobs", "list", "--state", "failed").stdout
     job_id = shown.split("\t")[0]
-    reason = next(line for line in command(winnow, "jobs", "show", job_id).stdout.splitlines() if line.startswith("error\t"))
+    reason = next(
+        line
+        for line in command(winnow, "jobs", "show", job_id).stdout.splitlines()
+        if line.startswith("error\t")
+    )
     assert reason.removeprefix("error\t") in " ".join(done.stderr.split())
     assert winnow.job(int(job_id)).state == "failed"

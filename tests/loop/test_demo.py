@@ -41,11 +41,18 @@ class Demo:
         self.output, self.errors = scratch / f"{self.mark}.out", scratch / f"{self.mark}.err"
         temporary = scratch / "tmp"
         temporary.mkdir(exist_ok=True)
-        known = {name: value for name, value in os.environ.items() if not name.startswith("WINNOW_")}
+        known = {
+            name: value for name, value in os.environ.items() if not name.startswith("WINNOW_")
+        }
         own = {MARK: self.mark, "TMPDIR": str(temporary), **environment}
         with self.output.open("wb") as output, self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [*COMMAND, "demo", *arguments], cwd=ROOT, env=known | own, stdout=output, stderr=errors, start_new_session=True
+                [*COMMAND, "demo", *arguments],
+                cwd=ROOT,
+                env=known | own,
+                stdout=output,
+                stderr=errors,
+                start_new_session=True,
             )
 
     @property
@@ -61,7 +68,10 @@ class Demo:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
+                if (
+                    process.environ().get(MARK) == self.mark
+                    and process.status() != psutil.STATUS_ZOMBIE
+                ):
                     found.append(process.cmdline())
             except psutil.Error:
                 continue
@@ -69,7 +79,11 @@ class Demo:
 
     def wait_for_link(self, seconds: float) -> str:
         """The login link, once it is printed."""
-        wait_until(lambda: bool(self.printed) or self.process.poll() is not None, seconds, f"the link; it says {self.said}")
+        wait_until(
+            lambda: bool(self.printed) or self.process.poll() is not None,
+            seconds,
+            f"the link; it says {self.said}",
+        )
         assert self.printed, self.said
         return self.printed[0]
 
@@ -116,7 +130,9 @@ def keys(value: Any) -> Any:
     return below if any(below.values()) else list(below)
 
 
-def test_the_unattended_loop_with_its_defaults_finds_the_errors_and_gains_accuracy_and_leaves_nothing(start: Any, tmp_path: Path) -> None:
+def test_the_unattended_loop_with_its_defaults_finds_the_errors_and_gains_accuracy_and_leaves_nothing(
+    start: Any, tmp_path: Path
+) -> None:
     """What `make loop` runs. It looks at the first 20 % of the default queue: 90 % of the planted errors lie there."""
     demo = start("--auto")
     wait_until(lambda: len(demo.running()) >= 4, 30, "supervisor, broker, web and worker")
@@ -138,7 +154,9 @@ def test_the_unattended_loop_with_its_defaults_finds_the_errors_and_gains_accura
     assert seconds["total"] >= seconds["train"] + seconds["score"] + seconds["retrain"] > 0
 
 
-def test_a_step_that_fails_ends_the_unattended_loop_with_its_reason(start: Any, tmp_path: Path) -> None:
+def test_a_step_that_fails_ends_the_unattended_loop_with_its_reason(
+    start: Any, tmp_path: Path
+) -> None:
     demo = start("--auto", "--epochs", "1", "--learning-rate", "100")
     assert demo.process.wait(120) == 1
     assert demo.printed == []
@@ -156,7 +174,9 @@ def test_an_interrupted_unattended_loop_leaves_nothing(start: Any, tmp_path: Pat
     assert list((tmp_path / "tmp").glob("winnow-*")) == []
 
 
-def test_the_demo_prints_one_link_and_a_second_start_keeps_all_state(start: Any, tmp_path: Path) -> None:
+def test_the_demo_prints_one_link_and_a_second_start_keeps_all_state(
+    start: Any, tmp_path: Path
+) -> None:
     home = tmp_path / "home"
     first = start("--port", "0", WINNOW_HOME=str(home))
     link = first.wait_for_link(120)
@@ -178,8 +198,14 @@ def test_the_demo_prints_one_link_and_a_second_start_keeps_all_state(start: Any,
         browser.get(link)
         base = link.split("?")[0]
         jobs = browser.get(f"{base}api/v1/jobs").json()["items"]  # nothing was done again
-        assert [(job["kind"], job["state"], job["attempts"]) for job in jobs] == [(k, "done", 1) for k in ("score", "train", "import")]
-        assert browser.get(f"{base}reviews/1").text.count('class="tile"') == review.count('class="tile"') > 0
+        assert [(job["kind"], job["state"], job["attempts"]) for job in jobs] == [
+            (k, "done", 1) for k in ("score", "train", "import")
+        ]
+        assert (
+            browser.get(f"{base}reviews/1").text.count('class="tile"')
+            == review.count('class="tile"')
+            > 0
+        )
     assert second.interrupt() == 0
     assert second.running() == []
 

@@ -34,9 +34,14 @@ def commands(document: str, heading: str = "") -> str:
 
 def run(script: str, winnow: Winnow, folder: Path) -> list[Any]:
     """What the script prints, a JSON value a line. It stops at the first command that fails."""
-    environment = winnow.environment | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "no_proxy": "*"}
+    environment = winnow.environment | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "no_proxy": "*",
+    }
     command = ["bash", "-eu", "-o", "pipefail", "-c", script]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line]
 
@@ -53,11 +58,17 @@ def test_the_tour_of_the_api_runs_as_it_is_written(winnow: Winnow, tmp_path: Pat
     assert pyarrow.parquet.read_table(tmp_path / "scores.parquet").num_rows == len(rows) > 1000
 
 
-def test_the_five_lines_of_the_readme_run_as_they_are_written(winnow: Winnow, tmp_path: Path) -> None:
+def test_the_five_lines_of_the_readme_run_as_they_are_written(
+    winnow: Winnow, tmp_path: Path
+) -> None:
     """After the tour: the sample is there, as it is while `make demo` runs."""
     lines = commands("README.md", "## The API in five lines").replace(".venv/bin/winnow", "winnow")
     assert len(lines.splitlines()) == 5
-    listed, run_made, jobs = run(lines.replace("localhost:8000", winnow.address).replace("\ncall ", "\necho; call "), winnow, tmp_path)
+    listed, run_made, jobs = run(
+        lines.replace("localhost:8000", winnow.address).replace("\ncall ", "\necho; call "),
+        winnow,
+        tmp_path,
+    )
     assert listed["items"][0]["id"] == 1
     assert run_made["job"]["state"] == "queued"
     assert jobs["items"][0]["id"] == run_made["job"]["id"]

@@ -59,7 +59,9 @@ def test_the_whole_journey_needs_no_mouse(api: Api, page: Page) -> None:
     for count in range(1, REMOVED + 1):
         page.keyboard.press("e")
         expect(page.locator("[data-count=decided]")).to_have_text(str(count))
-        expect(page.locator("[data-part=rank]")).to_have_text(str(count + 1))  # no key decides on what is not on the screen yet
+        expect(page.locator("[data-part=rank]")).to_have_text(
+            str(count + 1)
+        )  # no key decides on what is not on the screen yet
     expect(page.locator("[data-part=status]")).to_contain_text("aved")
     page.keyboard.press("Escape")
     heading(page, "Which of these images do not belong?")
@@ -68,5 +70,7 @@ def test_the_whole_journey_needs_no_mouse(api: Api, page: Page) -> None:
     go(page, "Clean and retrain")
     heading(page, "Cleaning helped|No measurable change|Cleaning did harm", JOB)
     go(page, "Accept this version")
-    expect(page.get_by_role("main")).to_contain_text("Accepted: version 2 is the data set's current one.")
+    expect(page.get_by_role("main")).to_contain_text(
+        "Accepted: version 2 is the data set's current one."
+    )
     assert api.get(f"/data-sets/{data_set_id}/versions")[0]["changes"]["removed"] == REMOVED

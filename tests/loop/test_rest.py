@@ -28,7 +28,9 @@ STUDENT_T = 4.302652729911275  # the 97.5 % quantile with 2 degrees of freedom, 
 @pytest.fixture(scope="module")
 def data_set(api: Api) -> Json:
     """The sample, imported."""
-    made = api.post("/data-sets", {"name": "Digits", "source": {"kind": "sample"}, "seed": 4}, status=202)
+    made = api.post(
+        "/data-sets", {"name": "Digits", "source": {"kind": "sample"}, "seed": 4}, status=202
+    )
     assert made["state"] == "importing"
     api.follow(made["job"])
     return dict(api.get(f"/data-sets/{made['id']}"))
@@ -94,7 +96,9 @@ class Decided:
 
 
 @pytest.fixture(scope="module")
-def decided(api: Api, review: Json, queue: list[Json], planted: set[int], table: list[dict[str, str]]) -> Decided:
+def decided(
+    api: Api, review: Json, queue: list[Json], planted: set[int], table: list[dict[str, str]]
+) -> Decided:
     """The planted errors among the first ones are removed, one is given the label that the model sees; the others are kept.
 
     table: downloaded first, while nothing is decided.
@@ -103,16 +107,27 @@ def decided(api: Api, review: Json, queue: list[Json], planted: set[int], table:
     wrong = [card for card in first if card["image_id"] in planted]
     relabelled = next(card for card in wrong if card["predicted"] != card["label"])
     removed = [card["image_id"] for card in wrong if card is not relabelled]
-    done = Decided(removed, relabelled, [card["image_id"] for card in first if card["image_id"] not in planted])
+    done = Decided(
+        removed, relabelled, [card["image_id"] for card in first if card["image_id"] not in planted]
+    )
     path, key = f"/reviews/{review['id']}", str(uuid.uuid4())
 
     def bulk(action: str, image_ids: list[int], client_key: str) -> Json:
-        return api.post(f"{path}/decisions/bulk", {"client_key": client_key, "action": action, "image_ids": image_ids})
+        return api.post(
+            f"{path}/decisions/bulk",
+            {"client_key": client_key, "action": action, "image_ids": image_ids},
+        )
 
-    new_label = {"image_id": relabelled["image_id"], "action": "relabel", "label": relabelled["predicted"]}
+    new_label = {
+        "image_id": relabelled["image_id"],
+        "action": "relabel",
+        "label": relabelled["predicted"],
+    }
     done.answers["remove"] = bulk("remove", removed, key)
     done.answers["repeated"] = bulk("remove", removed, key)
-    done.answers["relabel"] = api.post(f"{path}/decisions", {"client_key": str(uuid.uuid4()), **new_label})
+    done.answers["relabel"] = api.post(
+        f"{path}/decisions", {"client_key": str(uuid.uuid4()), **new_label}
+    )
     done.answers["by mistake"] = bulk("unsure", done.kept, str(uuid.uuid4()))
     done.answers["undo"] = api.post(f"{path}/undo", {"client_key": str(uuid.uuid4())})
     done.answers["keep"] = bulk("keep", done.kept, str(uuid.uuid4()))
@@ -163,12 +178,21 @@ def second(api: Api, accepted: Json) -> SecondRound:
     api.follow(run["job"])
     review = api.post(f"/runs/{run['id']}/reviews", {"method": "final_params"}, status=202)
     api.follow(review["job"])
-    queue = [card for page in api.pages(f"/reviews/{review['id']}/suggestions", limit=500) for card in page]
+    queue = [
+        card
+        for page in api.pages(f"/reviews/{review['id']}/suggestions", limit=500)
+        for card in page
+    ]
     worst = [card["image_id"] for card in queue[:5]]
-    api.post(f"/reviews/{review['id']}/decisions/bulk", {"client_key": "worst", "action": "remove", "image_ids": worst})
+    api.post(
+        f"/reviews/{review['id']}/decisions/bulk",
+        {"client_key": "worst", "action": "remove", "image_ids": worst},
+    )
     cleansing = api.post(f"/reviews/{review['id']}/cleansings", status=202)
     api.follow(cleansing["job"])
-    return SecondRound(api.get(f"/runs/{run['id']}"), queue, api.get(f"/cleansings/{cleansing['id']}"))
+    return SecondRound(
+        api.get(f"/runs/{run['id']}"), queue, api.get(f"/cleansings/{cleansing['id']}")
+    )
 
 
 def test_a_token_made_over_rest_works_until_it_is_revoked(winnow: Winnow) -> None:
@@ -180,7 +204,9 @@ def test_a_token_made_over_rest_works_until_it_is_revoked(winnow: Winnow) -> Non
     assert problem.headers["content-type"] == "application/problem+json"
 
 
-def test_the_servers_that_the_settings_name_are_the_ones_in_use(winnow: Winnow, data_set: Json) -> None:
+def test_the_servers_that_the_settings_name_are_the_ones_in_use(
+    winnow: Winnow, data_set: Json
+) -> None:
     built_in = not winnow.settings.database_url
     assert (winnow.home / "winnow.db").exists() == built_in
     assert winnow.settings.broker_socket.exists() == built_in
@@ -192,11 +218,20 @@ def test_the_import_says_what_it_found(api: Api, data_set: Json, planted: set[in
     train = sum(counts["train"].values())
     assert (data_set["state"], data_set["image_count"]) == ("ready", 1797)
     assert sum(sum(classes.values()) for classes in counts.values()) == 1797
-    assert [round(sum(counts[split].values()) / 1797, 2) for split in ("train", "validation", "test")] == [0.70, 0.15, 0.15]
-    assert all(sorted(classes) == list("0123456789") and min(classes.values()) > 0 for classes in counts.values())
+    assert [
+        round(sum(counts[split].values()) / 1797, 2) for split in ("train", "validation", "test")
+    ] == [0.70, 0.15, 0.15]
+    assert all(
+        sorted(classes) == list("0123456789") and min(classes.values()) > 0
+        for classes in counts.values()
+    )
     assert data_set["planted_count"] == len(planted) == round(0.08 * train)
     (only,) = api.get(f"/data-sets/{data_set['id']}/versions")
-    assert (only["id"], only["number"], only["parent_id"]) == (data_set["current_version_id"], 1, None)
+    assert (only["id"], only["number"], only["parent_id"]) == (
+        data_set["current_version_id"],
+        1,
+        None,
+    )
 
 
 def test_a_training_can_be_followed_while_it_runs(api: Api, watched: Watched) -> None:
@@ -221,7 +256,11 @@ def test_a_finished_training_has_each_epoch_and_its_hash(watched: Watched) -> No
 
 def test_the_pages_of_the_queue_show_each_image_once(data_set: Json, queue: list[Json]) -> None:
     assert [card["rank"] for card in queue] == list(range(1, len(queue) + 1))
-    assert len({card["image_id"] for card in queue}) == len(queue) == sum(data_set["counts"]["train"].values())
+    assert (
+        len({card["image_id"] for card in queue})
+        == len(queue)
+        == sum(data_set["counts"]["train"].values())
+    )
 
 
 def test_the_pages_can_be_gone_through_backwards(api: Api, review: Json, queue: list[Json]) -> None:
@@ -235,19 +274,28 @@ def test_the_pages_can_be_gone_through_backwards(api: Api, review: Json, queue: 
 
 def take_in_turn(one: list[int], other: list[int]) -> list[int]:
     """The first of one, the first of the other, the second of one, and so on; what came already is passed over."""
-    return list(dict.fromkeys(image_id for pair in zip(one, other, strict=True) for image_id in pair))
+    return list(
+        dict.fromkeys(image_id for pair in zip(one, other, strict=True) for image_id in pair)
+    )
 
 
-def test_the_default_queue_is_the_two_rankings_taken_in_turn(table: list[dict[str, str]], queue: list[Json]) -> None:
+def test_the_default_queue_is_the_two_rankings_taken_in_turn(
+    table: list[dict[str, str]], queue: list[Json]
+) -> None:
     rankings = [
-        [int(row["image_id"]) for row in sorted(table, key=lambda row: (float(row[score]), int(row["image_id"])))]
+        [
+            int(row["image_id"])
+            for row in sorted(table, key=lambda row: (float(row[score]), int(row["image_id"])))
+        ]
         for score in ("score", "margin")
     ]
     assert [card["image_id"] for card in queue] == take_in_turn(*rankings)
     assert rankings[0] != rankings[1]
 
 
-def test_a_single_ranking_can_be_asked_for_alone(api: Api, review: Json, table: list[dict[str, str]]) -> None:
+def test_a_single_ranking_can_be_asked_for_alone(
+    api: Api, review: Json, table: list[dict[str, str]]
+) -> None:
     for order, score in (("accuracy", "score"), ("label", "margin")):
         cards = api.get(f"/reviews/{review['id']}/suggestions", order=order, limit=50)["items"]
         lowest = sorted(float(row[score]) for row in table)[:50]
@@ -261,7 +309,9 @@ def test_the_downloads_agree_with_each_other_and_with_the_queue(
     typed = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
     for text, row, card in zip(table, typed, queue, strict=True):
         assert list(text) == list(row)
-        assert {name: str(value) for name, value in row.items() if name != "decision"} == {n: v for n, v in text.items() if n != "decision"}
+        assert {name: str(value) for name, value in row.items() if name != "decision"} == {
+            n: v for n, v in text.items() if n != "decision"
+        }
         assert (row["image_id"], row["queue_position"]) == (card["image_id"], card["position"])
         assert (row["score"], row["margin"]) == (card["accuracy_value"], card["label_value"])
 
@@ -289,10 +339,14 @@ def test_why_an_image_is_suggested_is_there_for_the_first_and_comes_for_others(
         time.sleep(0.1)
     shown = first["worse"] + first["better"]
     assert shown != found["worse"] + found["better"]
-    assert not {one["image_id"] for one in shown} & {card["image_id"] for card in queue}  # validation, not training
+    assert not {one["image_id"] for one in shown} & {
+        card["image_id"] for card in queue
+    }  # validation, not training
 
 
-def test_most_planted_errors_lie_in_front(queue: list[Json], planted: set[int], decided: Decided) -> None:
+def test_most_planted_errors_lie_in_front(
+    queue: list[Json], planted: set[int], decided: Decided
+) -> None:
     found = len(decided.removed) + 1
     # Three epochs are few; drawn blindly, a fifth of the queue would hold a fifth of them.
     assert found >= 0.7 * len(planted)
@@ -307,40 +361,67 @@ def test_a_repeated_decision_changes_nothing(decided: Decided) -> None:
 
 
 def test_an_undo_takes_back_one_whole_act_and_nothing_else(decided: Decided) -> None:
-    before, mistake, undone = (decided.answers[name]["progress"] for name in ("relabel", "by mistake", "undo"))
+    before, mistake, undone = (
+        decided.answers[name]["progress"] for name in ("relabel", "by mistake", "undo")
+    )
     assert mistake["unsure"] == len(decided.kept)
     assert decided.answers["undo"]["count"] == len(decided.kept)
     figures = ("remove", "keep", "relabel", "unsure", "decided")
     assert [undone[name] for name in figures] == [before[name] for name in figures]
 
 
-def test_decisions_stand_on_the_cards_and_in_the_downloads(api: Api, watched: Watched, review: Json, decided: Decided) -> None:
-    expected = dict.fromkeys(decided.removed, "remove") | dict.fromkeys(decided.kept, "keep") | {decided.relabelled["image_id"]: "relabel"}
+def test_decisions_stand_on_the_cards_and_in_the_downloads(
+    api: Api, watched: Watched, review: Json, decided: Decided
+) -> None:
+    expected = (
+        dict.fromkeys(decided.removed, "remove")
+        | dict.fromkeys(decided.kept, "keep")
+        | {decided.relabelled["image_id"]: "relabel"}
+    )
     pages = api.pages(f"/reviews/{review['id']}/suggestions", decision="decided", limit=500)
-    assert {card["image_id"]: card["decision"]["action"] for page in pages for card in page} == expected
+    assert {
+        card["image_id"]: card["decision"]["action"] for page in pages for card in page
+    } == expected
     text = api.send("GET", f"/runs/{watched.run['id']}/scores.csv").text
     rows = csv.DictReader(io.StringIO(text, newline=""))
     assert {int(row["image_id"]): row["decision"] for row in rows if row["decision"]} == expected
 
 
-def test_a_decision_on_an_image_that_does_not_exist_is_refused(api: Api, review: Json, decided: Decided) -> None:
+def test_a_decision_on_an_image_that_does_not_exist_is_refused(
+    api: Api, review: Json, decided: Decided
+) -> None:
     body = {"client_key": "nowhere", "action": "remove", "image_id": 10**9}
-    assert "no such image" in api.post(f"/reviews/{review['id']}/decisions", body, status=404)["detail"]
+    assert (
+        "no such image"
+        in api.post(f"/reviews/{review['id']}/decisions", body, status=404)["detail"]
+    )
 
 
-def test_the_dry_run_counts_class_by_class(data_set: Json, queue: list[Json], decided: Decided, dry_run: Json) -> None:
+def test_the_dry_run_counts_class_by_class(
+    data_set: Json, queue: list[Json], decided: Decided, dry_run: Json
+) -> None:
     labels = {card["image_id"]: card["label_name"] for card in queue}
     leaving = Counter(labels[image_id] for image_id in decided.removed)
     moved = decided.relabelled
     assert dry_run["refusal"] is None
-    assert (dry_run["removed"], dry_run["relabelled"], dry_run["held_back"]) == (len(decided.removed), 1, [])
+    assert (dry_run["removed"], dry_run["relabelled"], dry_run["held_back"]) == (
+        len(decided.removed),
+        1,
+        [],
+    )
     for row in dry_run["classes"]:
         name, before = row["name"], data_set["counts"]["train"][row["name"]]
         away, here = int(name == moved["label_name"]), int(name == moved["predicted_name"])
-        assert (row["before"], row["removed"], row["after"]) == (before, leaving[name], before - leaving[name] - away + here)
+        assert (row["before"], row["removed"], row["after"]) == (
+            before,
+            leaving[name],
+            before - leaving[name] - away + here,
+        )
 
 
-def test_a_floor_that_is_too_high_holds_images_back_and_says_so(api: Api, review: Json, dry_run: Json) -> None:
+def test_a_floor_that_is_too_high_holds_images_back_and_says_so(
+    api: Api, review: Json, dry_run: Json
+) -> None:
     held = api.get(f"/reviews/{review['id']}/dry-run", floor=100_000)
     assert (held["removed"], len(held["held_back"])) == (0, dry_run["removed"] + 1)
     assert held["refusal"].startswith("The floor keeps every image")
@@ -355,8 +436,15 @@ def test_nothing_is_current_before_it_is_accepted(cleaned: Cleaned) -> None:
 def test_every_arm_of_every_seed_is_really_trained(watched: Watched, cleaned: Cleaned) -> None:
     trainings = cleaned.cleansing["trainings"]
     seeds = {"same_seed": [11], "fresh_seeds": cleaned.cleansing["fresh_seeds"]}
-    expected = [(protocol, arm, seed) for protocol in seeds for seed in seeds[protocol] for arm in ("before", "cleaned", "random")]
-    assert Counter((one["protocol"], one["arm"], one["seed"]) for one in trainings) == Counter(expected)
+    expected = [
+        (protocol, arm, seed)
+        for protocol in seeds
+        for seed in seeds[protocol]
+        for arm in ("before", "cleaned", "random")
+    ]
+    assert Counter((one["protocol"], one["arm"], one["seed"]) for one in trainings) == Counter(
+        expected
+    )
     assert len(set(cleaned.cleansing["fresh_seeds"]) - {11}) == 3
     assert {one["state"] for one in trainings} == {"done"}
     hashes = {(one["protocol"], one["arm"], one["seed"]): one["params_hash"] for one in trainings}
@@ -364,7 +452,9 @@ def test_every_arm_of_every_seed_is_really_trained(watched: Watched, cleaned: Cl
     assert len(set(hashes.values())) == len(trainings)
 
 
-def test_the_verdict_counts_what_was_removed_and_found(planted: set[int], decided: Decided, cleaned: Cleaned) -> None:
+def test_the_verdict_counts_what_was_removed_and_found(
+    planted: set[int], decided: Decided, cleaned: Cleaned
+) -> None:
     verdict = cleaned.cleansing["verdict"]
     assert verdict["planted"] == len(planted)
     assert (verdict["removed"], verdict["relabelled"]) == (len(decided.removed), 1)
@@ -375,11 +465,21 @@ def test_the_verdict_counts_what_was_removed_and_found(planted: set[int], decide
 def test_the_verdicts_interval_follows_from_its_runs(cleaned: Cleaned, measure: str) -> None:
     fresh = cleaned.cleansing["verdict"]["fresh_seeds"]
     values = {(run["seed"], run["arm"]): run[measure] for run in fresh["runs"]}
-    arms = {arm: [values[seed, arm] for seed in fresh["seeds"]] for arm in ("before", "cleaned", "random")}
-    differences = [after - before for before, after in zip(arms["before"], arms["cleaned"], strict=True)]
-    mean, half = statistics.mean(differences), STUDENT_T * statistics.stdev(differences) / math.sqrt(3)
+    arms = {
+        arm: [values[seed, arm] for seed in fresh["seeds"]]
+        for arm in ("before", "cleaned", "random")
+    }
+    differences = [
+        after - before for before, after in zip(arms["before"], arms["cleaned"], strict=True)
+    ]
+    mean, half = (
+        statistics.mean(differences),
+        STUDENT_T * statistics.stdev(differences) / math.sqrt(3),
+    )
     figures = fresh[measure]
-    assert {arm: figures[arm] for arm in arms} == pytest.approx({arm: statistics.mean(ones) for arm, ones in arms.items()})
+    assert {arm: figures[arm] for arm in arms} == pytest.approx(
+        {arm: statistics.mean(ones) for arm, ones in arms.items()}
+    )
     assert figures["difference"] == pytest.approx(mean)
     assert figures["ci95_seeds"] == pytest.approx([mean - half, mean + half])
     both = (figures["ci95_seeds"], figures["ci95_images"])
@@ -392,7 +492,11 @@ def test_the_verdicts_figures_are_those_of_its_trainings(cleaned: Cleaned, measu
     verdict, trainings = cleaned.cleansing["verdict"], cleaned.cleansing["trainings"]
     for protocol in ("same_seed", "fresh_seeds"):
         for arm in ("before", "cleaned", "random"):
-            measured = [one[f"test_{measure}"] for one in trainings if (one["protocol"], one["arm"]) == (protocol, arm)]
+            measured = [
+                one[f"test_{measure}"]
+                for one in trainings
+                if (one["protocol"], one["arm"]) == (protocol, arm)
+            ]
             assert verdict[protocol][measure][arm] == pytest.approx(statistics.mean(measured))
         figures = verdict[protocol][measure]
         assert figures["difference"] == pytest.approx(figures["cleaned"] - figures["before"])
@@ -401,17 +505,26 @@ def test_the_verdicts_figures_are_those_of_its_trainings(cleaned: Cleaned, measu
 def test_the_sentence_says_what_the_figures_say(cleaned: Cleaned) -> None:
     verdict = cleaned.cleansing["verdict"]
     accuracy = verdict["fresh_seeds"]["accuracy"]
-    assert f"{100 * accuracy['before']:.1f} % → {100 * accuracy['cleaned']:.1f} %" in verdict["sentence"]
+    assert (
+        f"{100 * accuracy['before']:.1f} % → {100 * accuracy['cleaned']:.1f} %"
+        in verdict["sentence"]
+    )
     # Wrong labels of this many make the answers unsure; without them the loss falls clearly, however few the epochs.
     assert verdict["fresh_seeds"]["loss"]["difference"] < 0
     assert verdict["judgement"] in ("improved", "no_measurable_change")
 
 
-def test_the_accepted_version_is_the_current_one(api: Api, data_set: Json, decided: Decided, cleaned: Cleaned, accepted: Json) -> None:
+def test_the_accepted_version_is_the_current_one(
+    api: Api, data_set: Json, decided: Decided, cleaned: Cleaned, accepted: Json
+) -> None:
     assert accepted["current_version_id"] == cleaned.cleansing["version_id"]
-    assert sum(accepted["counts"]["train"].values()) == sum(data_set["counts"]["train"].values()) - len(decided.removed)
+    assert sum(accepted["counts"]["train"].values()) == sum(
+        data_set["counts"]["train"].values()
+    ) - len(decided.removed)
     assert accepted["counts"]["test"] == data_set["counts"]["test"]
-    versions = {version["id"]: version for version in api.get(f"/data-sets/{data_set['id']}/versions")}
+    versions = {
+        version["id"]: version for version in api.get(f"/data-sets/{data_set['id']}/versions")
+    }
     new = versions[accepted["current_version_id"]]
     assert (new["parent_id"], new["state"]) == (data_set["current_version_id"], "accepted")
     assert (new["removed_count"], new["relabelled_count"]) == (len(decided.removed), 1)
@@ -419,7 +532,9 @@ def test_the_accepted_version_is_the_current_one(api: Api, data_set: Json, decid
 
 def test_the_old_review_can_make_no_second_version(api: Api, review: Json, accepted: Json) -> None:
     problem = api.post(f"/reviews/{review['id']}/cleansings", status=409)
-    assert problem["detail"].startswith("Version 2 was accepted, and this review began from version 1.")
+    assert problem["detail"].startswith(
+        "Version 2 was accepted, and this review began from version 1."
+    )
 
 
 def test_the_second_round_goes_on_without_the_removed_images(
@@ -435,10 +550,15 @@ def test_the_second_round_goes_on_without_the_removed_images(
     # The API never tells the truth of an image; the database does.
     ((truth,),) = winnow.rows(select(Image.true_label).where(Image.id == moved["image_id"]))
     mended = int(truth == moved["predicted"])
-    assert second.cleansing["verdict"]["planted"] == data_set["planted_count"] - len(decided.removed) - mended
+    assert (
+        second.cleansing["verdict"]["planted"]
+        == data_set["planted_count"] - len(decided.removed) - mended
+    )
 
 
-def test_a_roll_back_leads_to_the_version_before(api: Api, cleaned: Cleaned, accepted: Json, second: SecondRound) -> None:
+def test_a_roll_back_leads_to_the_version_before(
+    api: Api, cleaned: Cleaned, accepted: Json, second: SecondRound
+) -> None:
     path, first = f"/cleansings/{second.cleansing['id']}", f"/cleansings/{cleaned.cleansing['id']}"
 
     def current() -> int:
@@ -446,7 +566,9 @@ def test_a_roll_back_leads_to_the_version_before(api: Api, cleaned: Cleaned, acc
 
     api.post(f"{path}/accept")
     assert current() == second.cleansing["version_id"]
-    assert "later version builds on this one" in api.post(f"{first}/roll-back", status=409)["detail"]
+    assert (
+        "later version builds on this one" in api.post(f"{first}/roll-back", status=409)["detail"]
+    )
     for _ in range(2):  # the second time changes nothing
         assert api.post(f"{path}/roll-back")["state"] == "rolled_back"
         assert current() == accepted["current_version_id"]
@@ -455,15 +577,25 @@ def test_a_roll_back_leads_to_the_version_before(api: Api, cleaned: Cleaned, acc
 
 
 # Last: downloads are of the newest scoring.
-def test_an_average_is_made_by_jobs_of_its_own_and_finds_the_planted_errors(api: Api, watched: Watched, planted: set[int]) -> None:
-    made = api.post(f"/runs/{watched.run['id']}/reviews", {"method": "marginal_influence", "runs": 3}, status=202)
+def test_an_average_is_made_by_jobs_of_its_own_and_finds_the_planted_errors(
+    api: Api, watched: Watched, planted: set[int]
+) -> None:
+    made = api.post(
+        f"/runs/{watched.run['id']}/reviews",
+        {"method": "marginal_influence", "runs": 3},
+        status=202,
+    )
     assert (made["job"], len(made["members"])) == (None, 3)
     address, deadline = f"/reviews/{made['id']}", time.monotonic() + 240
     while (now := api.get(address))["state"] != "ready":
         assert time.monotonic() < deadline, now
         assert {one["job"]["state"] for one in now["members"]} <= {"queued", "running", "done"}, now
         time.sleep(0.2)
-    assert len({one["run_id"] for one in now["members"]}) == len({one["seed"] for one in now["members"]}) == 3
+    assert (
+        len({one["run_id"] for one in now["members"]})
+        == len({one["seed"] for one in now["members"]})
+        == 3
+    )
     (scoring,) = [
         one
         for review in api.get(f"/runs/{watched.run['id']}/reviews")["items"]

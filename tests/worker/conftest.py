@@ -36,7 +36,9 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def trained(trained_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scenario]:
+def trained(
+    trained_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Scenario]:
     """The scenario, where messages are dropped: the job rows are the truth."""
     monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
     home = tmp_path / "home"

@@ -128,12 +128,16 @@ def test_progress_is_readable_while_the_job_runs(bench: Bench) -> None:
     assert seen == [(3, 10, "3 of 10 images")]
 
 
-def test_progress_writes_at_most_four_times_a_second(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_writes_at_most_four_times_a_second(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(jobs, "PROGRESS_SECONDS", 0.25)
     writes: list[int] = []
 
     def report(context: JobContext) -> None:
-        monkeypatch.setattr(context, "_write_progress", lambda **values: writes.append(values["progress_done"]))
+        monkeypatch.setattr(
+            context, "_write_progress", lambda **values: writes.append(values["progress_done"])
+        )
         for step in range(1000):
             context.progress(step, 1000)
         finish(context)
@@ -212,7 +216,9 @@ def test_an_error_of_the_engine_reaches_the_person_as_its_sentence(bench: Bench)
     assert "diverged in epoch 3" in (job.error or "")
 
 
-def test_an_unexpected_error_gives_a_plain_sentence_and_leaves_its_traceback_in_the_log(bench: Bench) -> None:
+def test_an_unexpected_error_gives_a_plain_sentence_and_leaves_its_traceback_in_the_log(
+    bench: Bench,
+) -> None:
     def stumble(_context: JobContext) -> None:
         raise KeyError("secret detail")
 
@@ -246,7 +252,9 @@ def test_a_database_that_is_really_full_fails_the_job_and_stays_intact(bench: Be
                 connection = session.connection()
                 pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
                 connection.exec_driver_sql(f"PRAGMA max_page_count={pages + 4}")
-                session.add_all(JobLogLine(job_id=context.job_id, message="x" * 4000) for _ in range(200))
+                session.add_all(
+                    JobLogLine(job_id=context.job_id, message="x" * 4000) for _ in range(200)
+                )
         finally:
             context.database.close()  # room again: the limit was this connection's
 
@@ -256,7 +264,9 @@ def test_a_database_that_is_really_full_fails_the_job_and_stays_intact(bench: Be
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
 
 
-def test_a_database_that_is_away_for_a_moment_does_not_end_the_work(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_database_that_is_away_for_a_moment_does_not_end_the_work(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     def report(context: JobContext) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(context.heartbeat, "write", _away)
@@ -272,7 +282,9 @@ def _away(*_args: object, **_values: object) -> None:
     raise OperationalError("UPDATE", {}, Exception("server closed the connection"))
 
 
-def test_a_worker_that_is_asked_to_end_gives_its_job_back_and_the_attempt_is_not_counted(bench: Bench) -> None:
+def test_a_worker_that_is_asked_to_end_gives_its_job_back_and_the_attempt_is_not_counted(
+    bench: Bench,
+) -> None:
     def be_stopped(context: JobContext) -> None:
         jobs.stopping.set()
         context.progress(1, 2)
@@ -304,9 +316,13 @@ def test_of_two_claims_one_wins(bench: Bench) -> None:
     assert bench.job().claim == first.claim
 
 
-def test_a_starting_worker_takes_back_what_a_dead_process_of_this_machine_held(bench: Bench) -> None:
+def test_a_starting_worker_takes_back_what_a_dead_process_of_this_machine_held(
+    bench: Bench,
+) -> None:
     gone = claims.new().split(":")
-    bench.change(state="running", claim=":".join([gone[0], "999999999", *gone[2:]]), heartbeat_at=now())
+    bench.change(
+        state="running", claim=":".join([gone[0], "999999999", *gone[2:]]), heartbeat_at=now()
+    )
     assert jobs.release_dead(bench.database) == [bench.job_id]
     assert (bench.job().state, bench.sent) == ("queued", [bench.job_id])
 
@@ -330,7 +346,9 @@ def test_a_starting_worker_leaves_living_processes_alone(bench: Bench) -> None:
 
 def test_a_dead_workers_job_that_should_stop_is_cancelled_not_repeated(bench: Bench) -> None:
     gone = claims.new().split(":")
-    bench.change(state="running", claim=":".join([gone[0], "999999999", *gone[2:]]), cancel_requested=True)
+    bench.change(
+        state="running", claim=":".join([gone[0], "999999999", *gone[2:]]), cancel_requested=True
+    )
     jobs.release_dead(bench.database)
     job = bench.job()
     assert (job.state, bench.sent) == ("cancelled", [])

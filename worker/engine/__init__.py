@@ -12,7 +12,18 @@ from worker.engine.networks.registry import NETWORKS, import_network, register_n
 from worker.engine.networks.torchvision import download_weights
 from worker.engine.networks.weights import register_weights, use_weights_folder
 from worker.engine.recipe import Recipe
-from worker.engine.scores import METHODS, SPANS, Cost, Method, Scores, Sizes, ensemble, score, trust_words, warns
+from worker.engine.scores import (
+    METHODS,
+    SPANS,
+    Cost,
+    Method,
+    Scores,
+    Sizes,
+    ensemble,
+    score,
+    trust_words,
+    warns,
+)
 from worker.engine.scores.cost import GRADIENT
 from worker.engine.training.defaults import default_recipe
 from worker.engine.training.loop import train

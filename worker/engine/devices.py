@@ -25,7 +25,9 @@ def choose(asked: str = "auto", recorded: dict[str, str] | None = None) -> torch
         # A run of a GPU that is looked at on another machine: what needs its exact steps will say so.
         asked = "cuda" if wanted == "cuda" and torch.cuda.is_available() else "cpu"
     if asked == "cuda" and not torch.cuda.is_available():
-        raise EngineError('There is no GPU that this torch can use; choose the device "cpu", or install a torch with CUDA.')
+        raise EngineError(
+            'There is no GPU that this torch can use; choose the device "cpu", or install a torch with CUDA.'
+        )
     return torch.device(asked)
 
 
@@ -59,7 +61,12 @@ def _processor() -> str:
 @contextmanager
 def ordinary_modes() -> Iterator[None]:
     """Within (or in a function that it decorates), torch computes as usual, whatever mode the caller has it in: no_grad, inference_mode, autocast."""
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+    ):
         yield
 
 
@@ -85,8 +92,14 @@ def _deterministic_gpu() -> Iterator[None]:
     cudnn = torch.backends.cudnn
     # Products rounded to TF32 are good enough for training, and differ from what the retracing takes for the derivative.
     products = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]  # type: ignore[attr-defined]  # torch declares these at run time
-    deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    flags, precisions = (cudnn.benchmark, cudnn.deterministic), [product.fp32_precision for product in products]
+    deterministic = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    flags, precisions = (
+        (cudnn.benchmark, cudnn.deterministic),
+        [product.fp32_precision for product in products],
+    )
     torch.use_deterministic_algorithms(True)
     cudnn.benchmark, cudnn.deterministic = False, True
     for product in products:

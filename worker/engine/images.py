@@ -46,8 +46,14 @@ class Images:
     def __post_init__(self) -> None:
         """Raises EngineError where kinds, shapes or rows do not fit together."""
         if not isinstance(self.pixels, np.ndarray):
-            raise EngineError(f"Pixels must be a NumPy array or memory map of uint8, not a {type(self.pixels).__name__}.")
-        if self.pixels.ndim != 4 or self.pixels.dtype != np.uint8 or self.pixels.shape[3] not in (1, 3):
+            raise EngineError(
+                f"Pixels must be a NumPy array or memory map of uint8, not a {type(self.pixels).__name__}."
+            )
+        if (
+            self.pixels.ndim != 4
+            or self.pixels.dtype != np.uint8
+            or self.pixels.shape[3] not in (1, 3)
+        ):
             raise EngineError(
                 f"Pixels must be uint8 of shape (N, H, W, 1 or 3), not {self.pixels.dtype} {self.pixels.shape}; "
                 "convert them to whole numbers from 0 to 255, and give those that are NaN a value."
@@ -58,8 +64,14 @@ class Images:
         if len(self.ids) != count or len(self.pixels if self.rows is None else self.rows) != count:
             raise EngineError("Every image needs one label, one id and one row of pixels.")
         if len(np.unique(self.ids)) != count:
-            raise EngineError("Image ids must be unique: the order and the augmentation of an image hang on its id.")
-        if self.rows is not None and count and not 0 <= self.rows.min() <= self.rows.max() < len(self.pixels):
+            raise EngineError(
+                "Image ids must be unique: the order and the augmentation of an image hang on its id."
+            )
+        if (
+            self.rows is not None
+            and count
+            and not 0 <= self.rows.min() <= self.rows.max() < len(self.pixels)
+        ):
             raise EngineError(
                 f"The images' rows must lie between 0 and {len(self.pixels) - 1}, where the pixels are; "
                 f"there are {self.rows.min()} to {self.rows.max()}."
@@ -86,7 +98,9 @@ class Images:
 
     def digest(self) -> str:
         """SHA-256 of the list: ids, labels, and the pixels of a sample of the images, as reading all may take minutes."""
-        result = hashlib.sha256(self.ids.astype("<i8").tobytes() + self.labels.astype("<i8").tobytes())
+        result = hashlib.sha256(
+            self.ids.astype("<i8").tobytes() + self.labels.astype("<i8").tobytes()
+        )
         result.update(self.take(evenly_spaced(len(self), SAMPLED_IMAGES)).tobytes())
         return result.hexdigest()
 
@@ -96,20 +110,26 @@ def _whole_numbers(values: object, name: str) -> Integers:
     try:
         array = np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise EngineError(f"The images' {name} are no list of whole numbers ({error}); give an int64 array of shape (N,).") from error
+        raise EngineError(
+            f"The images' {name} are no list of whole numbers ({error}); give an int64 array of shape (N,)."
+        ) from error
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise EngineError(
             f"The images' {name} must be whole numbers, int64 of shape (N,), not {array.dtype} {array.shape}; convert them first."
         )
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
-        raise EngineError(f"The images' {name} go up to {array.max()}, which int64 does not hold; give smaller ones.")
+        raise EngineError(
+            f"The images' {name} go up to {array.max()}, which int64 does not hold; give smaller ones."
+        )
     return array.astype(np.int64, copy=False)
 
 
 def check_images(images: Images, recipe: Recipe, what: str) -> None:
     """Raise EngineError unless the images fit the recipe."""
     if not isinstance(images, Images):
-        raise EngineError(f"The {what} images must be given as worker.engine.Images, not as {type(images).__name__}.")
+        raise EngineError(
+            f"The {what} images must be given as worker.engine.Images, not as {type(images).__name__}."
+        )
     if len(images) == 0:
         raise EngineError(f"The {what} split has no images; give it one at least.")
     if images.pixels.shape[1:] != (recipe.height, recipe.width, recipe.channels):
@@ -139,7 +159,9 @@ def pixel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ..
     mean = total / (255.0 * count)
     std = np.sqrt(np.maximum(squares / (255.0**2 * count) - mean**2, 0.0))
     # Rounded, so that the recipe reads well; a constant channel must not divide by zero.
-    return tuple(round(float(m), 4) for m in mean), tuple(max(round(float(s), 4), 0.01) for s in std)
+    return tuple(round(float(m), 4) for m in mean), tuple(
+        max(round(float(s), 4), 0.01) for s in std
+    )
 
 
 def evenly_spaced(count: int, most: int) -> Integers:
@@ -175,18 +197,24 @@ def batches(recipe: Recipe, images: Images, epoch: int) -> list[Integers]:
 
 
 @lru_cache(maxsize=16)
-def _statistics(recipe: Recipe, dtype: torch.dtype, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
+def _statistics(
+    recipe: Recipe, dtype: torch.dtype, device: Device
+) -> tuple[torch.Tensor, torch.Tensor]:
     """mean and std, (C, 1, 1) each: kept, as copying them to a device takes as long as copying a batch."""
     mean, std = torch.tensor([recipe.mean, recipe.std], dtype=dtype).view(2, -1, 1, 1).to(device)
     return mean, std
 
 
-def normalise(recipe: Recipe, pixels: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def normalise(
+    recipe: Recipe, pixels: torch.Tensor, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
     """Pixels (B, H, W, C) uint8 → (B, C, H, W), scaled to 0…1 and normalised."""
     mean, std = _statistics(recipe, dtype, pixels.device)
     # With one channel, channels last and channels first are the same memory, and a processor convolves nearly twice as fast when told the former.
     last = pixels.shape[3] == 1
-    x = pixels.permute(0, 3, 1, 2).to(dtype, memory_format=torch.preserve_format if last else torch.contiguous_format)
+    x = pixels.permute(0, 3, 1, 2).to(
+        dtype, memory_format=torch.preserve_format if last else torch.contiguous_format
+    )
     return x.div_(255.0).sub_(mean).div_(std)
 
 
@@ -197,7 +225,10 @@ def augment(recipe: Recipe, pixels: torch.Tensor, ids: Integers, epoch: int) -> 
     count, height, width, channels = pixels.shape
     reach = max(1, height // 16 if recipe.channels == 1 else height // 8)
     span = np.uint64(2 * reach + 1)
-    rows, columns = ((draws(recipe.seed, epoch, ids, purpose) % span).astype(np.int64) for purpose in (_ROW_SHIFT, _COLUMN_SHIFT))
+    rows, columns = (
+        (draws(recipe.seed, epoch, ids, purpose) % span).astype(np.int64)
+        for purpose in (_ROW_SHIFT, _COLUMN_SHIFT)
+    )
     y = rows[:, None] + np.arange(height)  # (B, H)
     x = columns[:, None] + np.arange(width)  # (B, W)
     if recipe.augmentation == "shift_flip":
@@ -205,7 +236,9 @@ def augment(recipe: Recipe, pixels: torch.Tensor, ids: Integers, epoch: int) -> 
         x = np.where(flipped[:, None], x[:, ::-1], x)
     padded = functional.pad(pixels, (0, 0, reach, reach, reach, reach))
     # Places in the list of all pixels of the padded batch: one gather is several times faster than indexing by three axes.
-    lines = _placed((np.arange(count)[:, None] * (height + 2 * reach) + y) * (width + 2 * reach), pixels.device)
+    lines = _placed(
+        (np.arange(count)[:, None] * (height + 2 * reach) + y) * (width + 2 * reach), pixels.device
+    )
     places = lines[:, :, None] + _placed(x, pixels.device)[:, None, :]  # (B, H, W)
     return padded.view(-1, channels).index_select(0, places.view(-1)).view(pixels.shape)
 
@@ -220,7 +253,12 @@ def _placed(values: npt.NDArray[np.generic], device: Device) -> torch.Tensor:
 
 
 def augmented_batch(
-    recipe: Recipe, images: Images, positions: Integers, epoch: int, dtype: torch.dtype, device: Device = "cpu"
+    recipe: Recipe,
+    images: Images,
+    positions: Integers,
+    epoch: int,
+    dtype: torch.dtype,
+    device: Device = "cpu",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What step t sees: (x (B, C, H, W), y (B,)), augmented for this epoch."""
     pixels = augment(recipe, _placed(images.take(positions), device), images.ids[positions], epoch)
@@ -231,4 +269,6 @@ def unaugmented_batch(
     recipe: Recipe, images: Images, positions: Integers, dtype: torch.dtype, device: Device = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Images without augmentation, for evaluation: (x (B, C, H, W), y (B,))."""
-    return normalise(recipe, _placed(images.take(positions), device), dtype), _placed(images.labels[positions], device)
+    return normalise(recipe, _placed(images.take(positions), device), dtype), _placed(
+        images.labels[positions], device
+    )

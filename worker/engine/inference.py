@@ -29,7 +29,9 @@ def _check_given(training: object) -> None:
 
 
 @contextmanager
-def _model(training: "Training", images: Images, device: str) -> Iterator[tuple[Network, torch.Tensor]]:
+def _model(
+    training: "Training", images: Images, device: str
+) -> Iterator[tuple[Network, torch.Tensor]]:
     """The finished run's network and θ_T on a device, within a context that repeats bit for bit."""
     _check_given(training)
     check_images(images, training.recipe, "given")
@@ -45,10 +47,14 @@ def _model(training: "Training", images: Images, device: str) -> Iterator[tuple[
 
 
 @devices.ordinary_modes()
-def predict(training: "Training", images: Images, *, progress: Progress | None = None, device: str = "auto") -> np.ndarray:
+def predict(
+    training: "Training", images: Images, *, progress: Progress | None = None, device: str = "auto"
+) -> np.ndarray:
     """Probabilities of the finished run's model, (N, classes) float32."""
     with _model(training, images, device) as (network, params):
-        return of_logits(network, training.recipe, params, images, lambda logits, _y: logits.softmax(1), progress).numpy()
+        return of_logits(
+            network, training.recipe, params, images, lambda logits, _y: logits.softmax(1), progress
+        ).numpy()
 
 
 @devices.ordinary_modes()
@@ -62,7 +68,10 @@ def evaluate(training: "Training", images: Images, *, device: str = "auto") -> t
 def features(training: "Training", images: Images, *, device: str = "auto") -> np.ndarray:
     """What the last linear layer sees, (N, D) float32."""
     with _model(training, images, device) as (network, params), torch.no_grad():
-        parts = (network.features(params, x).flatten(1) for _, x, _ in walk(network, training.recipe, params, images))
+        parts = (
+            network.features(params, x).flatten(1)
+            for _, x, _ in walk(network, training.recipe, params, images)
+        )
         return _joined(parts, len(images)).numpy()
 
 
@@ -71,7 +80,9 @@ def export_weights(training: "Training", folder: Path | str) -> str:
     """Write the finished run's model into a folder of weights, as safetensors; returns its SHA-256, for `Recipe.weights` or for other programs."""
     _check_given(training)
     if not training.params.numel():
-        raise EngineError("This run keeps no parameters, so there is no model to export; `with_params(training, images)` has them back.")
+        raise EngineError(
+            "This run keeps no parameters, so there is no model to export; `with_params(training, images)` has them back."
+        )
     network, _ = build(training.recipe)
     check_same(network, training.recipe, training.params, training.record.answers)
     return keep_weights(named_tensors(network, training.params), folder)

@@ -18,7 +18,9 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 def _sgd(recipe: Recipe) -> Step:
-    def step(params: torch.Tensor, state: State, gradient: torch.Tensor, rate: float) -> tuple[torch.Tensor, State]:
+    def step(
+        params: torch.Tensor, state: State, gradient: torch.Tensor, rate: float
+    ) -> tuple[torch.Tensor, State]:
         g = gradient + recipe.weight_decay * params if recipe.weight_decay else gradient
         if not recipe.momentum:
             return params - rate * g, {}
@@ -31,8 +33,14 @@ def _sgd(recipe: Recipe) -> Step:
 
 
 def _adam(recipe: Recipe, *, decoupled: bool) -> Step:
-    def step(params: torch.Tensor, state: State, gradient: torch.Tensor, rate: float) -> tuple[torch.Tensor, State]:
-        g = gradient if decoupled or not recipe.weight_decay else gradient + recipe.weight_decay * params
+    def step(
+        params: torch.Tensor, state: State, gradient: torch.Tensor, rate: float
+    ) -> tuple[torch.Tensor, State]:
+        g = (
+            gradient
+            if decoupled or not recipe.weight_decay
+            else gradient + recipe.weight_decay * params
+        )
         count = state["count"] + 1
         first = _BETA1 * state["first"] + (1 - _BETA1) * g
         second = _BETA2 * state["second"] + (1 - _BETA2) * g * g
@@ -75,7 +83,13 @@ def felt(state: State, change: torch.Tensor) -> torch.Tensor:
 
 
 def step_vjp(
-    step: Step, params: torch.Tensor, state: State, gradient: torch.Tensor, rate: float, adjoint: torch.Tensor, state_adjoint: State
+    step: Step,
+    params: torch.Tensor,
+    state: State,
+    gradient: torch.Tensor,
+    rate: float,
+    adjoint: torch.Tensor,
+    state_adjoint: State,
 ) -> tuple[torch.Tensor, State, torch.Tensor]:
     """(ā, b̄, v): the adjoints (a, b) of (θ', s') carried back to θ, s and g through one update.
 

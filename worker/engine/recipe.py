@@ -61,13 +61,17 @@ class Recipe:
         if self.channels not in (1, 3):
             raise EngineError(f"Images have 1 channel (grey) or 3 (colour), not {self.channels}.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise EngineError(f"The learning rate must be a positive number, not {self.learning_rate}.")
+            raise EngineError(
+                f"The learning rate must be a positive number, not {self.learning_rate}."
+            )
         if not 0 <= self.momentum < 1:
             raise EngineError(f"Momentum must be at least 0 and below 1, not {self.momentum}.")
         if self.nesterov and not self.momentum:
             raise EngineError("Nesterov needs a momentum above 0.")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise EngineError(f"Weight decay must be a number of at least 0, not {self.weight_decay}.")
+            raise EngineError(
+                f"Weight decay must be a number of at least 0, not {self.weight_decay}."
+            )
         for value, known, word in (
             (self.optimizer, OPTIMIZERS, "optimizer"),
             (self.schedule, SCHEDULES, "schedule"),
@@ -76,9 +80,13 @@ class Recipe:
             (self.precision, PRECISIONS, "precision"),
         ):
             if value not in known:
-                raise EngineError(f"There is no {word} called {value!r}; there are {', '.join(known)}.")
+                raise EngineError(
+                    f"There is no {word} called {value!r}; there are {', '.join(known)}."
+                )
         if self.weights and not re.fullmatch("[0-9a-f]{64}", self.weights):
-            raise EngineError(f"weights is the SHA-256 of a file, 64 digits from 0 to f, not {self.weights!r}.")
+            raise EngineError(
+                f"weights is the SHA-256 of a file, 64 digits from 0 to f, not {self.weights!r}."
+            )
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise EngineError("mean and std need one value for each channel.")
 
@@ -88,11 +96,15 @@ class Recipe:
             if not isinstance(getattr(self, name), str):
                 raise EngineError(f"{name} must be a word, not {getattr(self, name)!r}.")
         for name in (*COUNTS, "channels", "seed"):
-            if not isinstance(getattr(self, name), Integral) or isinstance(getattr(self, name), bool):
+            if not isinstance(getattr(self, name), Integral) or isinstance(
+                getattr(self, name), bool
+            ):
                 raise EngineError(f"{name} must be a whole number, not {getattr(self, name)!r}.")
             object.__setattr__(self, name, int(getattr(self, name)))
         if self.seed not in SEEDS:
-            raise EngineError(f"The seed must lie between {SEEDS.start} and {SEEDS.stop - 1}, not be {self.seed}.")
+            raise EngineError(
+                f"The seed must lie between {SEEDS.start} and {SEEDS.stop - 1}, not be {self.seed}."
+            )
         if not isinstance(self.nesterov, bool):
             raise EngineError(f"nesterov must be True or False, not {self.nesterov!r}.")
         for name in ("learning_rate", "momentum", "weight_decay"):
@@ -101,7 +113,9 @@ class Recipe:
             try:
                 values = tuple(getattr(self, name))
             except TypeError as error:
-                raise EngineError(f"{name} needs one number for each channel, such as (0.5,), not {getattr(self, name)!r}.") from error
+                raise EngineError(
+                    f"{name} needs one number for each channel, such as (0.5,), not {getattr(self, name)!r}."
+                ) from error
             object.__setattr__(self, name, tuple(_number(value, name) for value in values))
 
     @property

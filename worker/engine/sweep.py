@@ -79,7 +79,13 @@ def _joined(parts: Iterator[torch.Tensor], count: int) -> torch.Tensor:
     return result
 
 
-def losses_of(network: Network, recipe: Recipe, params: torch.Tensor, images: Images, progress: Progress | None = None) -> Floats:
+def losses_of(
+    network: Network,
+    recipe: Recipe,
+    params: torch.Tensor,
+    images: Images,
+    progress: Progress | None = None,
+) -> Floats:
     """ℓ(z_i; θ) of all images, (N,)."""
 
     def losses(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -88,11 +94,19 @@ def losses_of(network: Network, recipe: Recipe, params: torch.Tensor, images: Im
     return of_logits(network, recipe, params, images, losses, progress).numpy()
 
 
-def evaluate_params(network: Network, recipe: Recipe, params: torch.Tensor, images: Images) -> tuple[float, float]:
+def evaluate_params(
+    network: Network, recipe: Recipe, params: torch.Tensor, images: Images
+) -> tuple[float, float]:
     """(accuracy as a fraction, mean loss)."""
 
     def right_and_loss(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return torch.stack([(logits.argmax(1) == y).double(), functional.cross_entropy(logits.double(), y, reduction="none")], 1)
+        return torch.stack(
+            [
+                (logits.argmax(1) == y).double(),
+                functional.cross_entropy(logits.double(), y, reduction="none"),
+            ],
+            1,
+        )
 
     accuracy, loss = of_logits(network, recipe, params, images, right_and_loss).mean(0).tolist()
     return accuracy, loss

@@ -21,7 +21,9 @@ class Difference:
     pairs: int
 
 
-def paired_difference(before: Sequence[float] | np.ndarray, after: Sequence[float] | np.ndarray) -> Difference:
+def paired_difference(
+    before: Sequence[float] | np.ndarray, after: Sequence[float] | np.ndarray
+) -> Difference:
     """after − before over pairs, with Student's t interval of the mean difference.
 
     For fresh seeds a pair is a seed; for a repeated run a pair is a test image, whose differences are many and so nearly normal in the mean.
@@ -40,16 +42,26 @@ def paired_difference(before: Sequence[float] | np.ndarray, after: Sequence[floa
     return Difference(mean, float(low), float(high), differences.size)
 
 
-def _numbers(values: Sequence[float] | np.ndarray, name: str, count: int | None = None) -> np.ndarray:
+def _numbers(
+    values: Sequence[float] | np.ndarray, name: str, count: int | None = None
+) -> np.ndarray:
     """`values` as (count,) float64."""
     try:
         numbers = np.asarray(values, dtype=np.float64)
     except (ValueError, TypeError) as error:
-        raise EngineError(f"What was measured {name} must be a list of numbers ({error}).") from error
+        raise EngineError(
+            f"What was measured {name} must be a list of numbers ({error})."
+        ) from error
     if numbers.ndim != 1:
-        raise EngineError(f"What was measured {name} must be a list of numbers, (pairs,), not of shape {numbers.shape}.")
+        raise EngineError(
+            f"What was measured {name} must be a list of numbers, (pairs,), not of shape {numbers.shape}."
+        )
     if not np.isfinite(numbers).all():
-        raise EngineError(f"What was measured {name} has values that are no finite number; leave out those pairs, and say so.")
+        raise EngineError(
+            f"What was measured {name} has values that are no finite number; leave out those pairs, and say so."
+        )
     if count is not None and len(numbers) != count:
-        raise EngineError(f"Pairs need as many numbers before as after; there are {len(numbers)} and {count}.")
+        raise EngineError(
+            f"Pairs need as many numbers before as after; there are {len(numbers)} and {count}."
+        )
     return numbers

@@ -29,7 +29,13 @@ def ready(settings: Settings, storage: Storage) -> str:
 
 
 def train(
-    recipe: Recipe, images: Images, validation: Images | None, folder: Path, *, log: Callable[[str], None], **options: Any
+    recipe: Recipe,
+    images: Images,
+    validation: Images | None,
+    folder: Path,
+    *,
+    log: Callable[[str], None],
+    **options: Any,
 ) -> Training:
     """As the engine's `train`, but anew where the run in the folder cannot go on here: its worker may have died, and this be another machine."""
     try:

@@ -10,7 +10,11 @@ from worker.engine import Images
 from worker.jobs import JobFailed
 
 # What each split is for, in the words of its error.
-PURPOSES = {"train": "nothing to learn from", "validation": "nothing to define harm with", "test": "nothing to judge with"}
+PURPOSES = {
+    "train": "nothing to learn from",
+    "validation": "nothing to define harm with",
+    "test": "nothing to judge with",
+}
 
 
 def load(session: Session, storage: Storage, version_id: int, split: str) -> Images:
@@ -20,7 +24,9 @@ def load(session: Session, storage: Storage, version_id: int, split: str) -> Ima
     """
     version = session.get_one(Version, version_id)
     statement = images_of(version_id).subquery()
-    rows = session.execute(select(statement.c.id, statement.c.row, statement.c.label).where(statement.c.split == split)).all()
+    rows = session.execute(
+        select(statement.c.id, statement.c.row, statement.c.label).where(statement.c.split == split)
+    ).all()
     if not rows:
         raise JobFailed(
             f"The {split} split of version {version.number} has no images, so there is {PURPOSES[split]}. Import it anew with one."
@@ -35,7 +41,9 @@ def pixels(storage: Storage, data_set_id: int) -> np.ndarray:
     try:
         array: np.ndarray = np.load(storage.pixels(data_set_id), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise JobFailed("The pixels of this data set are missing or damaged; import it again.") from error
+        raise JobFailed(
+            "The pixels of this data set are missing or damaged; import it again."
+        ) from error
     return array
 
 

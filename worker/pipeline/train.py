@@ -27,12 +27,21 @@ def train_run(context: JobContext) -> None:
     told = _Told(context, recipe.epochs)
     folder = context.storage.run(context.subject_id)
     training = engine_setup.train(
-        recipe, images, validation, folder, log=context.log, on_epoch=told.on_epoch, progress=told.progress, device=device
+        recipe,
+        images,
+        validation,
+        folder,
+        log=context.log,
+        on_epoch=told.on_epoch,
+        progress=told.progress,
+        device=device,
     )
     doubt = guessing(training.history[-1].validation_accuracy, validation.labels)
     if doubt:
         context.log(doubt)
-    priced = costs.of_run(training, len(images), len(validation), context.settings.scoring_memory_bytes)
+    priced = costs.of_run(
+        training, len(images), len(validation), context.settings.scoring_memory_bytes
+    )
     with context.finish() as session:
         # Held, so that whoever asks for an average just now sees the end of the training, or we see what was asked.
         run = session.get_one(Run, context.subject_id, with_for_update=True)
@@ -67,7 +76,11 @@ class _Told:
         if not self.begun:
             self.kept = report.epoch
             return
-        accuracy = "" if report.validation_accuracy is None else f"validation accuracy {100 * report.validation_accuracy:.1f} %, "
+        accuracy = (
+            ""
+            if report.validation_accuracy is None
+            else f"validation accuracy {100 * report.validation_accuracy:.1f} %, "
+        )
         self.context.log(
             f"Epoch {report.epoch} of {report.epochs}: training loss {report.train_loss:.4f}, {accuracy}{report.seconds:.1f} s."
         )
@@ -94,16 +107,23 @@ def guessing(accuracy: float | None, labels: np.ndarray) -> str | None:
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
     """The recipe as JSON values."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(recipe).items()}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in vars(recipe).items()
+    }
 
 
 def _recipe(run: Run, images: Images, names: list[str]) -> Recipe:
     """The whole recipe: what was asked, and defaults that fit the data for the rest."""
     absent = sorted(set(range(len(names))) - set(images.labels.tolist()))
     if absent:
-        raise JobFailed(f"The class “{names[absent[0]]}” has no training image in this version; add some, or import without that class.")
+        raise JobFailed(
+            f"The class “{names[absent[0]]}” has no training image in this version; add some, or import without that class."
+        )
     known = {
-        name: value for name, value in run.recipe.items() if name not in ("mean", "std", "classes", "channels", "height", "width", "seed")
+        name: value
+        for name, value in run.recipe.items()
+        if name not in ("mean", "std", "classes", "channels", "height", "width", "seed")
     }
     return engine.default_recipe(images, len(names), seed=run.seed, **known)
 
@@ -120,5 +140,9 @@ def _record(context: JobContext, report: EpochReport) -> None:
     """Write an epoch's row; an epoch that is reported again after a resume replaces its own."""
     values = {name: value for name, value in vars(report).items() if name != "epochs"}
     with context.database.transaction() as session:
-        session.execute(delete(RunEpoch).where(RunEpoch.run_id == context.subject_id, RunEpoch.epoch == report.epoch))
+        session.execute(
+            delete(RunEpoch).where(
+                RunEpoch.run_id == context.subject_id, RunEpoch.epoch == report.epoch
+            )
+        )
         session.add(RunEpoch(run_id=context.subject_id, **values))

@@ -3,9 +3,26 @@
 from backend.core.models.accounts import Credential, User
 from backend.core.models.base import Base, BigId, UtcDateTime, now
 from backend.core.models.cleansing import Cleansing
-from backend.core.models.datasets import SMALL_PIXELS, DataSet, Image, Refusal, Version, VersionChange, images_of
+from backend.core.models.datasets import (
+    SMALL_PIXELS,
+    DataSet,
+    Image,
+    Refusal,
+    Version,
+    VersionChange,
+    images_of,
+)
 from backend.core.models.jobs import Job, JobLogLine, release_jobs
-from backend.core.models.review import Decision, Explanation, MapPoint, Review, ReviewPart, Selection, SelectionImage, Suggestion
+from backend.core.models.review import (
+    Decision,
+    Explanation,
+    MapPoint,
+    Review,
+    ReviewPart,
+    Selection,
+    SelectionImage,
+    Suggestion,
+)
 from backend.core.models.runs import Run, RunEpoch, Score, Scoring
 
 __all__ = [

@@ -14,13 +14,19 @@ class Cleansing(Base):
 
     __tablename__ = "cleansings"
     id: Mapped[int] = mapped_column(primary_key=True)
-    data_set_id: Mapped[int] = mapped_column(ForeignKey("data_sets.id", ondelete="CASCADE"), index=True)
+    data_set_id: Mapped[int] = mapped_column(
+        ForeignKey("data_sets.id", ondelete="CASCADE"), index=True
+    )
     review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"))
-    run_id: Mapped[int] = mapped_column(Integer)  # the run whose seed "same seed" repeats; runs point here with a foreign key
+    run_id: Mapped[int] = mapped_column(
+        Integer
+    )  # the run whose seed "same seed" repeats; runs point here with a foreign key
     parent_version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
     version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
-    state: Mapped[str] = mapped_column(String(20), default="queued")  # queued | measured | accepted | rolled_back
+    state: Mapped[str] = mapped_column(
+        String(20), default="queued"
+    )  # queued | measured | accepted | rolled_back
     fresh_seeds: Mapped[list[int]] = mapped_column(default=list)
     verdict: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))

@@ -3,7 +3,19 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, Integer, Select, String, Text, UniqueConstraint, and_, func, or_, select
+from sqlalchemy import (
+    ForeignKey,
+    Index,
+    Integer,
+    Select,
+    String,
+    Text,
+    UniqueConstraint,
+    and_,
+    func,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from backend.core.models.base import Base, BigId, now
@@ -15,8 +27,12 @@ class DataSet(Base):
     __tablename__ = "data_sets"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
-    source: Mapped[dict[str, Any]] = mapped_column(default=dict)  # what to import, as asked: kind, path, options
-    state: Mapped[str] = mapped_column(String(20), default="importing")  # importing | ready | failed
+    source: Mapped[dict[str, Any]] = mapped_column(
+        default=dict
+    )  # what to import, as asked: kind, path, options
+    state: Mapped[str] = mapped_column(
+        String(20), default="importing"
+    )  # importing | ready | failed
     seed: Mapped[int] = mapped_column(default=0)
     class_names: Mapped[list[str]] = mapped_column(default=list)
     height: Mapped[int] = mapped_column(default=0)  # of the pixel array
@@ -26,8 +42,12 @@ class DataSet(Base):
     refused_count: Mapped[int] = mapped_column(default=0)
     duplicate_count: Mapped[int] = mapped_column(default=0)
     planted_count: Mapped[int] = mapped_column(default=0)
-    report: Mapped[dict[str, Any]] = mapped_column(default=dict)  # seconds, split seed, notes for people
-    current_version_id: Mapped[int | None] = mapped_column(Integer)  # the accepted version; no foreign key: versions point here
+    report: Mapped[dict[str, Any]] = mapped_column(
+        default=dict
+    )  # seconds, split seed, notes for people
+    current_version_id: Mapped[int | None] = mapped_column(
+        Integer
+    )  # the accepted version; no foreign key: versions point here
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(default=now)
 
@@ -48,7 +68,9 @@ class Image(Base):
     data_set_id: Mapped[int] = mapped_column(ForeignKey("data_sets.id", ondelete="CASCADE"))
     row: Mapped[int] = mapped_column(Integer)  # row of the pixel array
     path: Mapped[str] = mapped_column(Text)  # name in the import, for people
-    content_hash: Mapped[str] = mapped_column(String(64))  # of the decoded pixels; names thumbnail and full image
+    content_hash: Mapped[str] = mapped_column(
+        String(64)
+    )  # of the decoded pixels; names thumbnail and full image
     split: Mapped[str] = mapped_column(String(10))  # train | validation | test
     label: Mapped[int] = mapped_column(Integer)
     true_label: Mapped[int | None] = mapped_column(Integer)
@@ -61,7 +83,9 @@ class Refusal(Base):
 
     __tablename__ = "refusals"
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    data_set_id: Mapped[int] = mapped_column(ForeignKey("data_sets.id", ondelete="CASCADE"), index=True)
+    data_set_id: Mapped[int] = mapped_column(
+        ForeignKey("data_sets.id", ondelete="CASCADE"), index=True
+    )
     path: Mapped[str] = mapped_column(Text)
     reason: Mapped[str] = mapped_column(Text)
 
@@ -75,7 +99,9 @@ class Version(Base):
     data_set_id: Mapped[int] = mapped_column(ForeignKey("data_sets.id", ondelete="CASCADE"))
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
     number: Mapped[int] = mapped_column(Integer)
-    state: Mapped[str] = mapped_column(String(20), default="accepted")  # proposed | accepted | rolled_back
+    state: Mapped[str] = mapped_column(
+        String(20), default="accepted"
+    )  # proposed | accepted | rolled_back
     note: Mapped[str] = mapped_column(String(500), default="")
     removed_count: Mapped[int] = mapped_column(default=0)
     relabelled_count: Mapped[int] = mapped_column(default=0)
@@ -87,17 +113,32 @@ class VersionChange(Base):
     """An image that this version leaves out (label is null) or holds under another label."""
 
     __tablename__ = "version_changes"
-    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="CASCADE"), primary_key=True)
-    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True)
+    version_id: Mapped[int] = mapped_column(
+        ForeignKey("versions.id", ondelete="CASCADE"), primary_key=True
+    )
+    image_id: Mapped[int] = mapped_column(
+        ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
     label: Mapped[int | None] = mapped_column(Integer)
 
 
 def images_of(version_id: int) -> Select[int, int, str, int]:
     """The images of a version as rows (id, row, split, label in this version), removed ones left out, in order of id."""
     return (
-        select(Image.id, Image.row, Image.split, func.coalesce(VersionChange.label, Image.label).label("label"))
+        select(
+            Image.id,
+            Image.row,
+            Image.split,
+            func.coalesce(VersionChange.label, Image.label).label("label"),
+        )
         .join(Version, Version.data_set_id == Image.data_set_id)
-        .outerjoin(VersionChange, and_(VersionChange.version_id == Version.id, VersionChange.image_id == Image.id))
-        .where(Version.id == version_id, or_(VersionChange.image_id.is_(None), VersionChange.label.is_not(None)))
+        .outerjoin(
+            VersionChange,
+            and_(VersionChange.version_id == Version.id, VersionChange.image_id == Image.id),
+        )
+        .where(
+            Version.id == version_id,
+            or_(VersionChange.image_id.is_(None), VersionChange.label.is_not(None)),
+        )
         .order_by(Image.id)
     )

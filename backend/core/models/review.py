@@ -13,18 +13,28 @@ class Review(Base):
 
     __tablename__ = "reviews"
     id: Mapped[int] = mapped_column(primary_key=True)
-    data_set_id: Mapped[int] = mapped_column(ForeignKey("data_sets.id", ondelete="CASCADE"), index=True)
+    data_set_id: Mapped[int] = mapped_column(
+        ForeignKey("data_sets.id", ondelete="CASCADE"), index=True
+    )
     version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="CASCADE"))
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
     state: Mapped[str] = mapped_column(String(20), default="queued")  # queued | ready
-    method: Mapped[str] = mapped_column(String(40), default="sgd_influence", server_default="sgd_influence")  # of the first ranking
-    accuracy_scoring_id: Mapped[int | None] = mapped_column(ForeignKey("scorings.id", ondelete="SET NULL"))
-    label_scoring_id: Mapped[int | None] = mapped_column(ForeignKey("scorings.id", ondelete="SET NULL"))
+    method: Mapped[str] = mapped_column(
+        String(40), default="sgd_influence", server_default="sgd_influence"
+    )  # of the first ranking
+    accuracy_scoring_id: Mapped[int | None] = mapped_column(
+        ForeignKey("scorings.id", ondelete="SET NULL")
+    )
+    label_scoring_id: Mapped[int | None] = mapped_column(
+        ForeignKey("scorings.id", ondelete="SET NULL")
+    )
     suggestion_count: Mapped[int] = mapped_column(default=0)
     # An owner may ask that two people agree before an image is removed or relabelled.
     second_opinion: Mapped[bool] = mapped_column(default=False, server_default=false())
-    last_change: Mapped[int] = mapped_column(default=0)  # counts decisions up; browsers ask for what came after theirs
+    last_change: Mapped[int] = mapped_column(
+        default=0
+    )  # counts decisions up; browsers ask for what came after theirs
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(default=now)
 
@@ -33,8 +43,12 @@ class ReviewPart(Base):
     """Somebody who takes a part of the queue: those of a review share it out among them, image by image."""
 
     __tablename__ = "review_parts"
-    review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True)
-    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True)
+    review_id: Mapped[int] = mapped_column(
+        ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True
+    )
+    user_id: Mapped[int] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
     taken_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -58,18 +72,26 @@ class Suggestion(Base):
         Index(None, "review_id", "predicted", "position", "decision"),
         Index(None, "review_id", "decision", "position"),
         Index(None, "review_id", "change"),
-        Index(None, "review_id", "label", "predicted", "decision"),  # the confusion counts are read from this index alone
+        Index(
+            None, "review_id", "label", "predicted", "decision"
+        ),  # the confusion counts are read from this index alone
         Index(None, "review_id", "decided_by", "decision"),
         # All that a filter looks at: views by several of them, and their counts, are read from this index alone.
         Index("ix_suggestions_view", "review_id", "position", *VIEWED, "image_id"),
     )
-    review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True)
-    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True)
+    review_id: Mapped[int] = mapped_column(
+        ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True
+    )
+    image_id: Mapped[int] = mapped_column(
+        ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
     position: Mapped[int] = mapped_column(Integer)
     brought_by: Mapped[str] = mapped_column(String(10))  # accuracy | label | both
     accuracy_rank: Mapped[int] = mapped_column(Integer)
     label_rank: Mapped[int] = mapped_column(Integer)
-    accuracy_value: Mapped[float]  # the review's method's; an influence where that speaks of harm: negative means harmful
+    accuracy_value: Mapped[
+        float
+    ]  # the review's method's; an influence where that speaks of harm: negative means harmful
     label_value: Mapped[float]  # margin: negative means that the label looks wrong
     label: Mapped[int] = mapped_column(Integer)  # given, in the review's version
     predicted: Mapped[int] = mapped_column(Integer)
@@ -80,7 +102,9 @@ class Suggestion(Base):
     row: Mapped[int] = mapped_column(Integer)
     decision: Mapped[str | None] = mapped_column(String(10))
     decision_label: Mapped[int | None] = mapped_column(Integer)
-    decision_id: Mapped[int | None] = mapped_column(BigInteger)  # the row of `decisions` that is in force; null = undecided
+    decision_id: Mapped[int | None] = mapped_column(
+        BigInteger
+    )  # the row of `decisions` that is in force; null = undecided
     decided_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     decided_at: Mapped[datetime | None]
     change: Mapped[int] = mapped_column(default=0)  # the review's last_change when this was decided
@@ -100,13 +124,23 @@ class Decision(Base):
     review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"))
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), index=True)
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
-    client_key: Mapped[str] = mapped_column(String(36))  # made by the browser: a repeated request is the same decision
+    client_key: Mapped[str] = mapped_column(
+        String(36)
+    )  # made by the browser: a repeated request is the same decision
     action: Mapped[str] = mapped_column(String(10))
     label: Mapped[int | None] = mapped_column(Integer)
-    batch: Mapped[str | None] = mapped_column(String(36))  # the client's key of an act on many images: undone as one
-    previous_id: Mapped[int | None] = mapped_column(BigInteger)  # the decision that was in force before; an undo restores it
-    undoes_id: Mapped[int | None] = mapped_column(BigInteger, index=True)  # the decision that this one takes back
-    redoes_id: Mapped[int | None] = mapped_column(BigInteger, index=True)  # the undo that this one does again
+    batch: Mapped[str | None] = mapped_column(
+        String(36)
+    )  # the client's key of an act on many images: undone as one
+    previous_id: Mapped[int | None] = mapped_column(
+        BigInteger
+    )  # the decision that was in force before; an undo restores it
+    undoes_id: Mapped[int | None] = mapped_column(
+        BigInteger, index=True
+    )  # the decision that this one takes back
+    redoes_id: Mapped[int | None] = mapped_column(
+        BigInteger, index=True
+    )  # the undo that this one does again
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -115,11 +149,17 @@ class Explanation(Base):
 
     __tablename__ = "explanations"
     __table_args__ = (Index(None, "review_id", "state"),)
-    review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True)
-    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True)
+    review_id: Mapped[int] = mapped_column(
+        ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True
+    )
+    image_id: Mapped[int] = mapped_column(
+        ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
     state: Mapped[str] = mapped_column(String(10))
     asked_at: Mapped[datetime] = mapped_column(default=now)
-    looked: Mapped[int] = mapped_column(default=0)  # validation images among which they are the most affected
+    looked: Mapped[int] = mapped_column(
+        default=0
+    )  # validation images among which they are the most affected
     worse: Mapped[list[int]] = mapped_column(default=list)
     better: Mapped[list[int]] = mapped_column(default=list)
 
@@ -133,8 +173,12 @@ class MapPoint(Base):
 
     __tablename__ = "map_points"
     __table_args__ = (Index(None, "review_id", "in_group", "image_id"),)
-    review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True)
-    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True)
+    review_id: Mapped[int] = mapped_column(
+        ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True
+    )
+    image_id: Mapped[int] = mapped_column(
+        ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
     x: Mapped[float]
     y: Mapped[float]
     near_x: Mapped[float | None]
@@ -158,5 +202,9 @@ class SelectionImage(Base):
     """An image of a selection."""
 
     __tablename__ = "selection_images"
-    selection_id: Mapped[int] = mapped_column(ForeignKey("selections.id", ondelete="CASCADE"), primary_key=True)
-    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True)
+    selection_id: Mapped[int] = mapped_column(
+        ForeignKey("selections.id", ondelete="CASCADE"), primary_key=True
+    )
+    image_id: Mapped[int] = mapped_column(
+        ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True
+    )

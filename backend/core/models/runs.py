@@ -14,21 +14,33 @@ class Run(Base):
 
     __tablename__ = "runs"
     id: Mapped[int] = mapped_column(primary_key=True)
-    data_set_id: Mapped[int] = mapped_column(ForeignKey("data_sets.id", ondelete="CASCADE"), index=True)
+    data_set_id: Mapped[int] = mapped_column(
+        ForeignKey("data_sets.id", ondelete="CASCADE"), index=True
+    )
     version_id: Mapped[int] = mapped_column(ForeignKey("versions.id", ondelete="CASCADE"))
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
-    state: Mapped[str] = mapped_column(String(20), default="queued")  # queued | done (the job says the rest)
-    recipe: Mapped[dict[str, Any]] = mapped_column(default=dict)  # as asked; the worker fills in the whole recipe
+    state: Mapped[str] = mapped_column(
+        String(20), default="queued"
+    )  # queued | done (the job says the rest)
+    recipe: Mapped[dict[str, Any]] = mapped_column(
+        default=dict
+    )  # as asked; the worker fills in the whole recipe
     seed: Mapped[int] = mapped_column(default=0)
     params_hash: Mapped[str | None] = mapped_column(String(64))
-    report: Mapped[dict[str, Any]] = mapped_column(default=dict)  # seconds, bytes, parameters, environment
+    report: Mapped[dict[str, Any]] = mapped_column(
+        default=dict
+    )  # seconds, bytes, parameters, environment
     # use_alter: runs and cleansings point at each other, so PostgreSQL gets this key once both tables are there.
-    cleansing_id: Mapped[int | None] = mapped_column(ForeignKey("cleansings.id", ondelete="CASCADE", use_alter=True), index=True)
+    cleansing_id: Mapped[int | None] = mapped_column(
+        ForeignKey("cleansings.id", ondelete="CASCADE", use_alter=True), index=True
+    )
     protocol: Mapped[str | None] = mapped_column(String(20))  # same_seed | fresh_seeds
     arm: Mapped[str | None] = mapped_column(String(20))  # before | cleaned | random
     # The run whose recipe this one repeats with another seed, to be averaged with it. Runs go with their data set, all at once: no key.
     repeats_run_id: Mapped[int | None] = mapped_column(Integer, index=True)
-    test_accuracy: Mapped[float | None]  # fraction; only a cleansing's trainings touch the test split
+    test_accuracy: Mapped[
+        float | None
+    ]  # fraction; only a cleansing's trainings touch the test split
     test_loss: Mapped[float | None]
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(default=now)
@@ -55,10 +67,16 @@ class Scoring(Base):
     __tablename__ = "scorings"
     id: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
-    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), index=True)
+    job_id: Mapped[int | None] = mapped_column(
+        ForeignKey("jobs.id", ondelete="SET NULL"), index=True
+    )
     method: Mapped[str] = mapped_column(String(40))
-    review_id: Mapped[int | None] = mapped_column(Integer, index=True)  # the review for whose average this is one part
-    options: Mapped[dict[str, Any]] = mapped_column(default=dict)  # span, damping; runs, where it is an average
+    review_id: Mapped[int | None] = mapped_column(
+        Integer, index=True
+    )  # the review for whose average this is one part
+    options: Mapped[dict[str, Any]] = mapped_column(
+        default=dict
+    )  # span, damping; runs, where it is an average
     state: Mapped[str] = mapped_column(String(20), default="queued")  # queued | done
     exact: Mapped[bool] = mapped_column(default=True)
     report: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -70,7 +88,11 @@ class Score(Base):
 
     __tablename__ = "scores"
     __table_args__ = (Index(None, "scoring_id", "rank"),)
-    scoring_id: Mapped[int] = mapped_column(ForeignKey("scorings.id", ondelete="CASCADE"), primary_key=True)
-    image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True)
+    scoring_id: Mapped[int] = mapped_column(
+        ForeignKey("scorings.id", ondelete="CASCADE"), primary_key=True
+    )
+    image_id: Mapped[int] = mapped_column(
+        ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
     value: Mapped[float]
     rank: Mapped[int] = mapped_column(Integer)

@@ -32,7 +32,9 @@ def upgrade() -> None:
         sa.Column("created_at", models.UtcDateTime(timezone=True), nullable=False),
         sa.Column("expires_at", models.UtcDateTime(timezone=True), nullable=True),
         sa.Column("used_at", models.UtcDateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_credentials_user_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_credentials_user_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_credentials")),
         sa.UniqueConstraint("secret_hash", name=op.f("uq_credentials_secret_hash")),
         sqlite_autoincrement=True,
@@ -59,7 +61,9 @@ def upgrade() -> None:
         sa.Column("current_version_id", sa.Integer(), nullable=True),
         sa.Column("created_by", sa.Integer(), nullable=True),
         sa.Column("created_at", models.UtcDateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["created_by"], ["users.id"], name=op.f("fk_data_sets_created_by"), ondelete="SET NULL"),
+        sa.ForeignKeyConstraint(
+            ["created_by"], ["users.id"], name=op.f("fk_data_sets_created_by"), ondelete="SET NULL"
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_data_sets")),
         sqlite_autoincrement=True,
     )
@@ -75,14 +79,27 @@ def upgrade() -> None:
         sa.Column("true_label", sa.Integer(), nullable=True),
         sa.Column("width", sa.Integer(), nullable=False),
         sa.Column("height", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["data_set_id"], ["data_sets.id"], name=op.f("fk_images_data_set_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["data_set_id"],
+            ["data_sets.id"],
+            name=op.f("fk_images_data_set_id"),
+            ondelete="CASCADE",
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_images")),
         sa.UniqueConstraint("data_set_id", "row", name=op.f("uq_images_data_set_id_row")),
         sqlite_autoincrement=True,
     )
     with op.batch_alter_table("images", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_images_data_set_id_content_hash"), ["data_set_id", "content_hash"], unique=False)
-        batch_op.create_index(batch_op.f("ix_images_data_set_id_split_label"), ["data_set_id", "split", "label"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_images_data_set_id_content_hash"),
+            ["data_set_id", "content_hash"],
+            unique=False,
+        )
+        batch_op.create_index(
+            batch_op.f("ix_images_data_set_id_split_label"),
+            ["data_set_id", "split", "label"],
+            unique=False,
+        )
 
     op.create_table(
         "jobs",
@@ -106,15 +123,21 @@ def upgrade() -> None:
         sa.Column("started_at", models.UtcDateTime(timezone=True), nullable=True),
         sa.Column("heartbeat_at", models.UtcDateTime(timezone=True), nullable=True),
         sa.Column("finished_at", models.UtcDateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(["created_by"], ["users.id"], name=op.f("fk_jobs_created_by"), ondelete="SET NULL"),
-        sa.ForeignKeyConstraint(["data_set_id"], ["data_sets.id"], name=op.f("fk_jobs_data_set_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["created_by"], ["users.id"], name=op.f("fk_jobs_created_by"), ondelete="SET NULL"
+        ),
+        sa.ForeignKeyConstraint(
+            ["data_set_id"], ["data_sets.id"], name=op.f("fk_jobs_data_set_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
         sqlite_autoincrement=True,
     )
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_jobs_data_set_id"), ["data_set_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_jobs_state"), ["state"], unique=False)
-        batch_op.create_index(batch_op.f("ix_jobs_state_heartbeat_at"), ["state", "heartbeat_at"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_jobs_state_heartbeat_at"), ["state", "heartbeat_at"], unique=False
+        )
 
     op.create_table(
         "refusals",
@@ -122,7 +145,12 @@ def upgrade() -> None:
         sa.Column("data_set_id", sa.Integer(), nullable=False),
         sa.Column("path", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["data_set_id"], ["data_sets.id"], name=op.f("fk_refusals_data_set_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["data_set_id"],
+            ["data_sets.id"],
+            name=op.f("fk_refusals_data_set_id"),
+            ondelete="CASCADE",
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_refusals")),
         sqlite_autoincrement=True,
     )
@@ -141,8 +169,15 @@ def upgrade() -> None:
         sa.Column("relabelled_count", sa.Integer(), nullable=False),
         sa.Column("created_by", sa.Integer(), nullable=True),
         sa.Column("created_at", models.UtcDateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["created_by"], ["users.id"], name=op.f("fk_versions_created_by"), ondelete="SET NULL"),
-        sa.ForeignKeyConstraint(["data_set_id"], ["data_sets.id"], name=op.f("fk_versions_data_set_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["created_by"], ["users.id"], name=op.f("fk_versions_created_by"), ondelete="SET NULL"
+        ),
+        sa.ForeignKeyConstraint(
+            ["data_set_id"],
+            ["data_sets.id"],
+            name=op.f("fk_versions_data_set_id"),
+            ondelete="CASCADE",
+        ),
         sa.ForeignKeyConstraint(["parent_id"], ["versions.id"], name=op.f("fk_versions_parent_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_versions")),
         sa.UniqueConstraint("data_set_id", "number", name=op.f("uq_versions_data_set_id_number")),
@@ -154,7 +189,9 @@ def upgrade() -> None:
         sa.Column("job_id", sa.Integer(), nullable=False),
         sa.Column("at", models.UtcDateTime(timezone=True), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_log_lines_job_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name=op.f("fk_job_log_lines_job_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job_log_lines")),
         sqlite_autoincrement=True,
     )
@@ -179,11 +216,25 @@ def upgrade() -> None:
         sa.Column("test_loss", sa.Double(), nullable=True),
         sa.Column("created_by", sa.Integer(), nullable=True),
         sa.Column("created_at", models.UtcDateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["cleansing_id"], ["cleansings.id"], name=op.f("fk_runs_cleansing_id"), ondelete="CASCADE", use_alter=True),
-        sa.ForeignKeyConstraint(["created_by"], ["users.id"], name=op.f("fk_runs_created_by"), ondelete="SET NULL"),
-        sa.ForeignKeyConstraint(["data_set_id"], ["data_sets.id"], name=op.f("fk_runs_data_set_id"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_runs_job_id"), ondelete="SET NULL"),
-        sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_runs_version_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["cleansing_id"],
+            ["cleansings.id"],
+            name=op.f("fk_runs_cleansing_id"),
+            ondelete="CASCADE",
+            use_alter=True,
+        ),
+        sa.ForeignKeyConstraint(
+            ["created_by"], ["users.id"], name=op.f("fk_runs_created_by"), ondelete="SET NULL"
+        ),
+        sa.ForeignKeyConstraint(
+            ["data_set_id"], ["data_sets.id"], name=op.f("fk_runs_data_set_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name=op.f("fk_runs_job_id"), ondelete="SET NULL"
+        ),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["versions.id"], name=op.f("fk_runs_version_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
         sqlite_autoincrement=True,
     )
@@ -196,8 +247,18 @@ def upgrade() -> None:
         sa.Column("version_id", sa.Integer(), nullable=False),
         sa.Column("image_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("label", sa.Integer(), nullable=True),
-        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_version_changes_image_id"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_version_changes_version_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["image_id"],
+            ["images.id"],
+            name=op.f("fk_version_changes_image_id"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["version_id"],
+            ["versions.id"],
+            name=op.f("fk_version_changes_version_id"),
+            ondelete="CASCADE",
+        ),
         sa.PrimaryKeyConstraint("version_id", "image_id", name=op.f("pk_version_changes")),
     )
     with op.batch_alter_table("version_changes", schema=None) as batch_op:
@@ -214,7 +275,9 @@ def upgrade() -> None:
         sa.Column("learning_rate", sa.Double(), nullable=False),
         sa.Column("seconds", sa.Double(), nullable=False),
         sa.Column("params_hash", sa.String(length=64), nullable=False),
-        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_run_epochs_run_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["runs.id"], name=op.f("fk_run_epochs_run_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("run_id", "epoch", name=op.f("pk_run_epochs")),
     )
     op.create_table(
@@ -228,8 +291,12 @@ def upgrade() -> None:
         sa.Column("exact", sa.Boolean(), nullable=False),
         sa.Column("report", sa.JSON(), nullable=False),
         sa.Column("created_at", models.UtcDateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_scorings_job_id"), ondelete="SET NULL"),
-        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_scorings_run_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name=op.f("fk_scorings_job_id"), ondelete="SET NULL"
+        ),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["runs.id"], name=op.f("fk_scorings_run_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_scorings")),
         sqlite_autoincrement=True,
     )
@@ -251,13 +318,36 @@ def upgrade() -> None:
         sa.Column("last_change", sa.Integer(), nullable=False),
         sa.Column("created_by", sa.Integer(), nullable=True),
         sa.Column("created_at", models.UtcDateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["accuracy_scoring_id"], ["scorings.id"], name=op.f("fk_reviews_accuracy_scoring_id"), ondelete="SET NULL"),
-        sa.ForeignKeyConstraint(["created_by"], ["users.id"], name=op.f("fk_reviews_created_by"), ondelete="SET NULL"),
-        sa.ForeignKeyConstraint(["data_set_id"], ["data_sets.id"], name=op.f("fk_reviews_data_set_id"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_reviews_job_id"), ondelete="SET NULL"),
-        sa.ForeignKeyConstraint(["label_scoring_id"], ["scorings.id"], name=op.f("fk_reviews_label_scoring_id"), ondelete="SET NULL"),
-        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_reviews_run_id"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_reviews_version_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["accuracy_scoring_id"],
+            ["scorings.id"],
+            name=op.f("fk_reviews_accuracy_scoring_id"),
+            ondelete="SET NULL",
+        ),
+        sa.ForeignKeyConstraint(
+            ["created_by"], ["users.id"], name=op.f("fk_reviews_created_by"), ondelete="SET NULL"
+        ),
+        sa.ForeignKeyConstraint(
+            ["data_set_id"],
+            ["data_sets.id"],
+            name=op.f("fk_reviews_data_set_id"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name=op.f("fk_reviews_job_id"), ondelete="SET NULL"
+        ),
+        sa.ForeignKeyConstraint(
+            ["label_scoring_id"],
+            ["scorings.id"],
+            name=op.f("fk_reviews_label_scoring_id"),
+            ondelete="SET NULL",
+        ),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["runs.id"], name=op.f("fk_reviews_run_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["versions.id"], name=op.f("fk_reviews_version_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_reviews")),
         sqlite_autoincrement=True,
     )
@@ -271,13 +361,19 @@ def upgrade() -> None:
         sa.Column("image_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("value", sa.Double(), nullable=False),
         sa.Column("rank", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_scores_image_id"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["scoring_id"], ["scorings.id"], name=op.f("fk_scores_scoring_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["image_id"], ["images.id"], name=op.f("fk_scores_image_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["scoring_id"], ["scorings.id"], name=op.f("fk_scores_scoring_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("scoring_id", "image_id", name=op.f("pk_scores")),
     )
     with op.batch_alter_table("scores", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_scores_image_id"), ["image_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_scores_scoring_id_rank"), ["scoring_id", "rank"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_scores_scoring_id_rank"), ["scoring_id", "rank"], unique=False
+        )
 
     op.create_table(
         "cleansings",
@@ -293,17 +389,34 @@ def upgrade() -> None:
         sa.Column("verdict", sa.JSON(), nullable=False),
         sa.Column("created_by", sa.Integer(), nullable=True),
         sa.Column("created_at", models.UtcDateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["created_by"], ["users.id"], name=op.f("fk_cleansings_created_by"), ondelete="SET NULL"),
-        sa.ForeignKeyConstraint(["data_set_id"], ["data_sets.id"], name=op.f("fk_cleansings_data_set_id"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_cleansings_job_id"), ondelete="SET NULL"),
-        sa.ForeignKeyConstraint(["parent_version_id"], ["versions.id"], name=op.f("fk_cleansings_parent_version_id")),
-        sa.ForeignKeyConstraint(["review_id"], ["reviews.id"], name=op.f("fk_cleansings_review_id"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_cleansings_version_id")),
+        sa.ForeignKeyConstraint(
+            ["created_by"], ["users.id"], name=op.f("fk_cleansings_created_by"), ondelete="SET NULL"
+        ),
+        sa.ForeignKeyConstraint(
+            ["data_set_id"],
+            ["data_sets.id"],
+            name=op.f("fk_cleansings_data_set_id"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["job_id"], ["jobs.id"], name=op.f("fk_cleansings_job_id"), ondelete="SET NULL"
+        ),
+        sa.ForeignKeyConstraint(
+            ["parent_version_id"], ["versions.id"], name=op.f("fk_cleansings_parent_version_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["review_id"], ["reviews.id"], name=op.f("fk_cleansings_review_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["versions.id"], name=op.f("fk_cleansings_version_id")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cleansings")),
         sqlite_autoincrement=True,
     )
     with op.batch_alter_table("cleansings", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_cleansings_data_set_id"), ["data_set_id"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_cleansings_data_set_id"), ["data_set_id"], unique=False
+        )
 
     op.create_table(
         "decisions",
@@ -318,18 +431,34 @@ def upgrade() -> None:
         sa.Column("previous_id", sa.BigInteger(), nullable=True),
         sa.Column("undoes_id", sa.BigInteger(), nullable=True),
         sa.Column("created_at", models.UtcDateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_decisions_image_id"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["review_id"], ["reviews.id"], name=op.f("fk_decisions_review_id"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_decisions_user_id"), ondelete="SET NULL"),
+        sa.ForeignKeyConstraint(
+            ["image_id"], ["images.id"], name=op.f("fk_decisions_image_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["review_id"], ["reviews.id"], name=op.f("fk_decisions_review_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_decisions_user_id"), ondelete="SET NULL"
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_decisions")),
-        sa.UniqueConstraint("review_id", "client_key", name=op.f("uq_decisions_review_id_client_key")),
+        sa.UniqueConstraint(
+            "review_id", "client_key", name=op.f("uq_decisions_review_id_client_key")
+        ),
         sqlite_autoincrement=True,
     )
     with op.batch_alter_table("decisions", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_decisions_review_id_batch"), ["review_id", "batch"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_decisions_review_id_batch"), ["review_id", "batch"], unique=False
+        )
         batch_op.create_index(batch_op.f("ix_decisions_image_id"), ["image_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_decisions_review_id_image_id"), ["review_id", "image_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_decisions_review_id_user_id_id"), ["review_id", "user_id", "id"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_decisions_review_id_image_id"), ["review_id", "image_id"], unique=False
+        )
+        batch_op.create_index(
+            batch_op.f("ix_decisions_review_id_user_id_id"),
+            ["review_id", "user_id", "id"],
+            unique=False,
+        )
         batch_op.create_index(batch_op.f("ix_decisions_undoes_id"), ["undoes_id"], unique=False)
 
     op.create_table(
@@ -355,26 +484,53 @@ def upgrade() -> None:
         sa.Column("decided_by", sa.Integer(), nullable=True),
         sa.Column("decided_at", models.UtcDateTime(timezone=True), nullable=True),
         sa.Column("change", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["decided_by"], ["users.id"], name=op.f("fk_suggestions_decided_by"), ondelete="SET NULL"),
-        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_suggestions_image_id"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["review_id"], ["reviews.id"], name=op.f("fk_suggestions_review_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["decided_by"],
+            ["users.id"],
+            name=op.f("fk_suggestions_decided_by"),
+            ondelete="SET NULL",
+        ),
+        sa.ForeignKeyConstraint(
+            ["image_id"], ["images.id"], name=op.f("fk_suggestions_image_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["review_id"], ["reviews.id"], name=op.f("fk_suggestions_review_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("review_id", "image_id", name=op.f("pk_suggestions")),
-        sa.UniqueConstraint("review_id", "accuracy_rank", name=op.f("uq_suggestions_review_id_accuracy_rank")),
-        sa.UniqueConstraint("review_id", "label_rank", name=op.f("uq_suggestions_review_id_label_rank")),
-        sa.UniqueConstraint("review_id", "position", name=op.f("uq_suggestions_review_id_position")),
+        sa.UniqueConstraint(
+            "review_id", "accuracy_rank", name=op.f("uq_suggestions_review_id_accuracy_rank")
+        ),
+        sa.UniqueConstraint(
+            "review_id", "label_rank", name=op.f("uq_suggestions_review_id_label_rank")
+        ),
+        sa.UniqueConstraint(
+            "review_id", "position", name=op.f("uq_suggestions_review_id_position")
+        ),
     )
     with op.batch_alter_table("suggestions", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_suggestions_image_id"), ["image_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_suggestions_review_id_change"), ["review_id", "change"], unique=False)
         batch_op.create_index(
-            batch_op.f("ix_suggestions_review_id_decided_by_decision"), ["review_id", "decided_by", "decision"], unique=False
-        )
-        batch_op.create_index(batch_op.f("ix_suggestions_review_id_decision_position"), ["review_id", "decision", "position"], unique=False)
-        batch_op.create_index(
-            batch_op.f("ix_suggestions_review_id_label_position_decision"), ["review_id", "label", "position", "decision"], unique=False
+            batch_op.f("ix_suggestions_review_id_change"), ["review_id", "change"], unique=False
         )
         batch_op.create_index(
-            batch_op.f("ix_suggestions_review_id_label_predicted_decision"), ["review_id", "label", "predicted", "decision"], unique=False
+            batch_op.f("ix_suggestions_review_id_decided_by_decision"),
+            ["review_id", "decided_by", "decision"],
+            unique=False,
+        )
+        batch_op.create_index(
+            batch_op.f("ix_suggestions_review_id_decision_position"),
+            ["review_id", "decision", "position"],
+            unique=False,
+        )
+        batch_op.create_index(
+            batch_op.f("ix_suggestions_review_id_label_position_decision"),
+            ["review_id", "label", "position", "decision"],
+            unique=False,
+        )
+        batch_op.create_index(
+            batch_op.f("ix_suggestions_review_id_label_predicted_decision"),
+            ["review_id", "label", "predicted", "decision"],
+            unique=False,
         )
         batch_op.create_index(
             batch_op.f("ix_suggestions_review_id_predicted_position_decision"),
@@ -384,7 +540,14 @@ def upgrade() -> None:
 
     # Runs and cleansings point at each other: SQLite takes this key with the table, PostgreSQL once both are there.
     if op.get_context().dialect.supports_alter:
-        op.create_foreign_key("fk_runs_cleansing_id", "runs", "cleansings", ["cleansing_id"], ["id"], ondelete="CASCADE")
+        op.create_foreign_key(
+            "fk_runs_cleansing_id",
+            "runs",
+            "cleansings",
+            ["cleansing_id"],
+            ["id"],
+            ondelete="CASCADE",
+        )
 
 
 def downgrade() -> None:

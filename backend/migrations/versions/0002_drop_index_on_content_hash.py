@@ -17,4 +17,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Make it again."""
     with op.batch_alter_table("images") as table:
-        table.create_index("ix_images_data_set_id_content_hash", ["data_set_id", "content_hash"], unique=False)
+        table.create_index(
+            "ix_images_data_set_id_content_hash", ["data_set_id", "content_hash"], unique=False
+        )

@@ -11,7 +11,10 @@ depends_on = None
 
 def upgrade() -> None:
     """Add the column, and fill it from the scorings."""
-    op.add_column("reviews", sa.Column("method", sa.String(length=40), nullable=False, server_default="sgd_influence"))
+    op.add_column(
+        "reviews",
+        sa.Column("method", sa.String(length=40), nullable=False, server_default="sgd_influence"),
+    )
     op.execute(
         "UPDATE reviews SET method = (SELECT scorings.method FROM scorings WHERE scorings.id = reviews.accuracy_scoring_id) "
         "WHERE EXISTS (SELECT 1 FROM scorings WHERE scorings.id = reviews.accuracy_scoring_id)"

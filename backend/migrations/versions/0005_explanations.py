@@ -22,8 +22,15 @@ def upgrade() -> None:
         sa.Column("looked", sa.Integer(), nullable=False),
         sa.Column("worse", sa.JSON(), nullable=False),
         sa.Column("better", sa.JSON(), nullable=False),
-        sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_explanations_image_id"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["review_id"], ["reviews.id"], name=op.f("fk_explanations_review_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["image_id"], ["images.id"], name=op.f("fk_explanations_image_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["review_id"],
+            ["reviews.id"],
+            name=op.f("fk_explanations_review_id"),
+            ondelete="CASCADE",
+        ),
         sa.PrimaryKeyConstraint("review_id", "image_id", name=op.f("pk_explanations")),
     )
     op.create_index("ix_explanations_image_id", "explanations", ["image_id"])

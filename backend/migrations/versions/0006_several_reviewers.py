@@ -15,14 +15,24 @@ def upgrade() -> None:
     """Add the columns and the table."""
     op.add_column("decisions", sa.Column("redoes_id", sa.BigInteger(), nullable=True))
     op.create_index("ix_decisions_redoes_id", "decisions", ["redoes_id"])
-    op.add_column("reviews", sa.Column("second_opinion", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.add_column(
+        "reviews",
+        sa.Column("second_opinion", sa.Boolean(), server_default=sa.false(), nullable=False),
+    )
     op.create_table(
         "review_parts",
         sa.Column("review_id", sa.Integer(), nullable=False),
         sa.Column("user_id", sa.Integer(), nullable=False),
         sa.Column("taken_at", models.UtcDateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["review_id"], ["reviews.id"], name=op.f("fk_review_parts_review_id"), ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_review_parts_user_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["review_id"],
+            ["reviews.id"],
+            name=op.f("fk_review_parts_review_id"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_review_parts_user_id"), ondelete="CASCADE"
+        ),
         sa.PrimaryKeyConstraint("review_id", "user_id", name=op.f("pk_review_parts")),
     )
     op.create_index("ix_review_parts_user_id", "review_parts", ["user_id"])

@@ -17,7 +17,9 @@ def of_review(session: Session, review: Review) -> Sequence[Row[Any]]:
 
     What people who are no longer here decided stands in one row without a user.
     """
-    kinds = [func.count().filter(Suggestion.decision == kind).label(kind) for kind in service.DECISIONS]
+    kinds = [
+        func.count().filter(Suggestion.decision == kind).label(kind) for kind in service.DECISIONS
+    ]
     decided = func.count().label("decided")
     columns: list[Any] = [
         Suggestion.decided_by.label("user_id"),

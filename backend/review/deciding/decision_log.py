@@ -5,7 +5,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, String, and_, cast, func, insert, literal, null, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    String,
+    and_,
+    cast,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, Invalid
@@ -33,8 +46,12 @@ class Choice:
     def check(self, data_set: DataSet) -> None:
         """Invalid unless the action exists and its class does too."""
         if self.action not in service.DECISIONS:
-            raise Invalid(f"“{self.action}” is no decision; it may be {', '.join(service.DECISIONS)}.")
-        if self.action == "relabel" and (self.label is None or not 0 <= self.label < len(data_set.class_names)):
+            raise Invalid(
+                f"“{self.action}” is no decision; it may be {', '.join(service.DECISIONS)}."
+            )
+        if self.action == "relabel" and (
+            self.label is None or not 0 <= self.label < len(data_set.class_names)
+        ):
             raise Invalid("Choose the class that this image should have.")
         if self.action != "relabel" and self.label is not None:
             raise Invalid("Only “relabel” takes a class.")
@@ -59,13 +76,17 @@ def repeated(session: Session, review: Review, user: User, client_key: str) -> A
     if not 0 < len(client_key) <= 36 or "\0" in client_key:
         raise Invalid("The client key must have 1 to 36 characters; a random UUID is best.")
     mine = of_act(review, client_key)
-    first = session.execute(select(Decision.user_id, func.count()).where(mine).group_by(Decision.user_id)).first()
+    first = session.execute(
+        select(Decision.user_id, func.count()).where(mine).group_by(Decision.user_id)
+    ).first()
     if first is None:
         return None
     user_id, count = first
     if user_id != user.id:
         raise Conflict("This key was used for another person's decision. Nothing was changed.")
-    ids = session.scalars(select(Decision.image_id).where(mine).limit(queue_pages.MOST_CHANGES)).all()
+    ids = session.scalars(
+        select(Decision.image_id).where(mine).limit(queue_pages.MOST_CHANGES)
+    ).all()
     return Act(queue_pages.of_images(session, review, ids), count)
 
 
@@ -77,7 +98,10 @@ def row_key(image_id: Any) -> ColumnElement[str]:
 
 def of_act(review: Review, client_key: str) -> ColumnElement[bool]:
     """The rows of `decisions` that an act under this key appended: one, or those of its batch."""
-    return and_(Decision.review_id == review.id, or_(Decision.client_key == client_key, Decision.batch == client_key))
+    return and_(
+        Decision.review_id == review.id,
+        or_(Decision.client_key == client_key, Decision.batch == client_key),
+    )
 
 
 def record(
@@ -108,20 +132,42 @@ def record(
         "redoes_id": null() if redoes is None else redoes,
         "created_at": literal(moment, Decision.created_at.type),
     }
-    session.execute(insert(Decision).from_select(list(values), select(*values.values()).where(*where)))
+    session.execute(
+        insert(Decision).from_select(list(values), select(*values.values()).where(*where))
+    )
     return _put_in_force(session, user, review, of_act(review, client_key), choice, moment)
 
 
 def _put_in_force(
-    session: Session, user: User, review: Review, rows: ColumnElement[bool], choice: Choice, moment: datetime
+    session: Session,
+    user: User,
+    review: Review,
+    rows: ColumnElement[bool],
+    choice: Choice,
+    moment: datetime,
 ) -> tuple[int, int]:
     # Found by the new rows, not by what chose them: having decided may have changed that.
     change = next_change(review)
-    this = select(Decision.id).where(rows, Decision.image_id == Suggestion.image_id).correlate(Suggestion).scalar_subquery()
+    this = (
+        select(Decision.id)
+        .where(rows, Decision.image_id == Suggestion.image_id)
+        .correlate(Suggestion)
+        .scalar_subquery()
+    )
     result = session.execute(
         update(Suggestion)
-        .where(Suggestion.review_id == review.id, Suggestion.image_id.in_(select(Decision.image_id).where(rows)))
-        .values(decision=choice.action, decision_label=choice.label, decision_id=this, decided_by=user.id, decided_at=moment, change=change)
+        .where(
+            Suggestion.review_id == review.id,
+            Suggestion.image_id.in_(select(Decision.image_id).where(rows)),
+        )
+        .values(
+            decision=choice.action,
+            decision_label=choice.label,
+            decision_id=this,
+            decided_by=user.id,
+            decided_at=moment,
+            change=change,
+        )
         .execution_options(synchronize_session=False)
     )
     return change, result.rowcount  # type: ignore[attr-defined]  # execute() is typed as any result
@@ -130,4 +176,6 @@ def _put_in_force(
 def changed(session: Session, review: Review, change: int) -> list[Row[Any]]:
     """The suggestions that this change touched; none of them when they are many."""
     session.flush()
-    return (queue_pages.changes_since(session, review, change - 1) or [])[: queue_pages.MOST_CHANGES]
+    return (queue_pages.changes_since(session, review, change - 1) or [])[
+        : queue_pages.MOST_CHANGES
+    ]

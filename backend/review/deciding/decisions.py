@@ -27,7 +27,15 @@ class Overtaken(Conflict):
         self.suggestion = suggestion
 
 
-def decide(session: Session, user: User, review: Review, image_id: int, choice: Choice, client_key: str, seen: int | None = None) -> Act:
+def decide(
+    session: Session,
+    user: User,
+    review: Review,
+    image_id: int,
+    choice: Choice,
+    client_key: str,
+    seen: int | None = None,
+) -> Act:
     """Record one person's decision on one image; a repeated client key changes nothing and answers with how the image stands.
 
     seen: the number of the last change that this person had seen. Overtaken where somebody else has decided otherwise since.
@@ -43,7 +51,9 @@ def decide(session: Session, user: User, review: Review, image_id: int, choice: 
     if (
         seen is not None
         and not review.second_opinion
-        and session.scalar(select(func.count()).select_from(Suggestion).where(*this, _unseen(user, choice, seen)))
+        and session.scalar(
+            select(func.count()).select_from(Suggestion).where(*this, _unseen(user, choice, seen))
+        )
     ):
         raise Overtaken(_overtaken(session, user, review, suggestion), suggestion)
     record(session, user, review, this, choice, client_key, batch=False)
@@ -56,19 +66,30 @@ def _unseen(user: User, choice: Choice, seen: int) -> ColumnElement[bool]:
         Suggestion.change > seen,
         Suggestion.decision.is_not(None),
         or_(Suggestion.decided_by != user.id, Suggestion.decided_by.is_(None)),
-        or_(Suggestion.decision != choice.action, Suggestion.decision_label.is_distinct_from(choice.label)),
+        or_(
+            Suggestion.decision != choice.action,
+            Suggestion.decision_label.is_distinct_from(choice.label),
+        ),
     )
 
 
 def _overtaken(session: Session, user: User, review: Review, suggestion: Row[Any]) -> str:
     name = queue_pages.names_of(session, [suggestion]).get(suggestion.decided_by)
     label = suggestion.decision_label
-    class_name = None if label is None else service.data_set_of(session, user, review).class_names[label]
+    class_name = (
+        None if label is None else service.data_set_of(session, user, review).class_names[label]
+    )
     return wording.overtaken(name, suggestion.decision, class_name)
 
 
 def decide_many(
-    session: Session, user: User, review: Review, image_ids: Sequence[int], choice: Choice, client_key: str, seen: int | None = None
+    session: Session,
+    user: User,
+    review: Review,
+    image_ids: Sequence[int],
+    choice: Choice,
+    client_key: str,
+    seen: int | None = None,
 ) -> Act:
     """The same decision on a selection, taken back as one. Images that already have the new label are left alone.
 
@@ -107,7 +128,9 @@ def decide_all(
     there = session.scalar(select(func.count()).select_from(Suggestion).where(*where)) or 0
     gone = 0 if expected is None or seen is None else max(expected - there, 0)
     if expected is not None and there + gone != expected:
-        raise Conflict(f"The view has changed: it now holds {there:,} images, not {expected:,}. Nothing was decided; look again.")
+        raise Conflict(
+            f"The view has changed: it now holds {there:,} images, not {expected:,}. Nothing was decided; look again."
+        )
     act = _record_batch(session, user, review, where, choice, client_key, seen)
     return replace(act, left=act.left + gone)
 
@@ -118,14 +141,22 @@ def bulk_filters(filters: Filters) -> Filters:
 
 
 def _record_batch(
-    session: Session, user: User, review: Review, where: list[ColumnElement[bool]], choice: Choice, client_key: str, seen: int | None
+    session: Session,
+    user: User,
+    review: Review,
+    where: list[ColumnElement[bool]],
+    choice: Choice,
+    client_key: str,
+    seen: int | None,
 ) -> Act:
     if choice.action == "relabel":
         where = [*where, Suggestion.label != choice.label]
     left = 0
     if seen is not None and not review.second_opinion:
         unseen = _unseen(user, choice, seen)
-        left = session.scalar(select(func.count()).select_from(Suggestion).where(*where, unseen)) or 0
+        left = (
+            session.scalar(select(func.count()).select_from(Suggestion).where(*where, unseen)) or 0
+        )
         where = [*where, not_(unseen)]
     change, count = record(session, user, review, where, choice, client_key, batch=True)
     return Act(changed(session, review, change), count, left)

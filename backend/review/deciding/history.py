@@ -30,6 +30,11 @@ def of_image(session: Session, review: Review, image_id: int) -> tuple[Sequence[
         Decision.batch.is_not(None).label("together"),
         select(undoing.id).where(undoing.undoes_id == Decision.id).exists().label("undone"),
     ]
-    query = select(*columns).outerjoin(User, User.id == Decision.user_id).where(*mine).order_by(Decision.id.desc())
+    query = (
+        select(*columns)
+        .outerjoin(User, User.id == Decision.user_id)
+        .where(*mine)
+        .order_by(Decision.id.desc())
+    )
     rows = session.execute(query.limit(MOST)).all()
     return rows, session.scalar(select(func.count()).select_from(Decision).where(*mine)) or 0

@@ -40,11 +40,18 @@ def counts(session: Session, review: Review, user: User) -> tuple[int, int, int]
     another = of_another(user.id).label("another")
     decided = (Suggestion.review_id == review.id, Suggestion.decision.is_not(None))
     rows = session.execute(select(another, *columns).where(*decided).group_by("another")).all()
-    return sum(row[1] for row in rows), sum(row[2] for row in rows), sum(row[1] for row in rows if row.another)
+    return (
+        sum(row[1] for row in rows),
+        sum(row[2] for row in rows),
+        sum(row[1] for row in rows if row.another),
+    )
 
 
 def _same(other: Any) -> ColumnElement[bool]:
-    return and_(other.action == Suggestion.decision, other.label.is_not_distinct_from(Suggestion.decision_label))
+    return and_(
+        other.action == Suggestion.decision,
+        other.label.is_not_distinct_from(Suggestion.decision_label),
+    )
 
 
 def _differs(other: Any) -> ColumnElement[bool]:
@@ -87,4 +94,7 @@ def _others(says: Any) -> ColumnElement[bool]:
 def _stands(decision: Any) -> ColumnElement[bool]:
     """Whether it is a decision that nobody has taken back."""
     undoing = aliased(Decision)
-    return and_(decision.undoes_id.is_(None), ~select(undoing.id).where(undoing.undoes_id == decision.id).correlate(decision).exists())
+    return and_(
+        decision.undoes_id.is_(None),
+        ~select(undoing.id).where(undoing.undoes_id == decision.id).correlate(decision).exists(),
+    )

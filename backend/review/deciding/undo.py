@@ -2,12 +2,35 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, and_, case, false, func, insert, literal, null, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Update,
+    and_,
+    case,
+    false,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session, aliased
 
 from backend.core.errors import NotFound
 from backend.core.models import Decision, Review, Suggestion, User, now
-from backend.review.deciding.decision_log import Act, Choice, changed, locked, next_change, of_act, record, repeated, row_key
+from backend.review.deciding.decision_log import (
+    Act,
+    Choice,
+    changed,
+    locked,
+    next_change,
+    of_act,
+    record,
+    repeated,
+    row_key,
+)
 
 
 def undo(session: Session, user: User, review: Review, client_key: str) -> Act:
@@ -45,10 +68,17 @@ def redo(session: Session, user: User, review: Review, client_key: str) -> Act:
     rows = and_(of_act(review, latest.batch or latest.client_key), _not_redone())
     total = session.scalar(select(func.count()).select_from(Decision).where(rows)) or 0
     free = select(Decision.image_id).where(rows, ~_overtaken(user, review))
-    undo_of_image = select(Decision.id).where(rows, Decision.image_id == Suggestion.image_id).correlate(Suggestion).scalar_subquery()
+    undo_of_image = (
+        select(Decision.id)
+        .where(rows, Decision.image_id == Suggestion.image_id)
+        .correlate(Suggestion)
+        .scalar_subquery()
+    )
     where = [Suggestion.review_id == review.id, Suggestion.image_id.in_(free)]
     choice, batch = Choice(taken.action, taken.label), latest.batch is not None
-    change, count = record(session, user, review, where, choice, client_key, batch=batch, redoes=undo_of_image)
+    change, count = record(
+        session, user, review, where, choice, client_key, batch=batch, redoes=undo_of_image
+    )
     return Act(changed(session, review, change), count, total - count)
 
 
@@ -68,7 +98,11 @@ def _latest_undo(session: Session, user: User, review: Review) -> Decision | Non
     )
     return session.scalars(
         select(Decision)
-        .where(Decision.review_id == review.id, Decision.user_id == user.id, Decision.undoes_id.is_not(None))
+        .where(
+            Decision.review_id == review.id,
+            Decision.user_id == user.id,
+            Decision.undoes_id.is_not(None),
+        )
         .where(_not_redone(), ~begun_anew, ~_overtaken(user, review))
         .order_by(Decision.id.desc())
         .limit(1)
@@ -111,17 +145,34 @@ def _latest_act(session: Session, user: User, review: Review) -> Decision | None
     undone = select(undoing.id).where(undoing.undoes_id == Decision.id).exists()
     return session.scalars(
         select(Decision)
-        .where(Decision.review_id == review.id, Decision.user_id == user.id, Decision.undoes_id.is_(None), ~undone)
+        .where(
+            Decision.review_id == review.id,
+            Decision.user_id == user.id,
+            Decision.undoes_id.is_(None),
+            ~undone,
+        )
         .order_by(Decision.id.desc())
         .limit(1)
     ).first()
 
 
-def _record_undo(session: Session, user: User, rows: ColumnElement[bool], client_key: str, batch: bool) -> None:
+def _record_undo(
+    session: Session, user: User, rows: ColumnElement[bool], client_key: str, batch: bool
+) -> None:
     """Append one undo for each row of the act, saying what the image came back to."""
     before = aliased(Decision)
     in_force = Suggestion.decision_id == Decision.id
-    columns = ["review_id", "image_id", "user_id", "client_key", "action", "label", "batch", "undoes_id", "created_at"]
+    columns = [
+        "review_id",
+        "image_id",
+        "user_id",
+        "client_key",
+        "action",
+        "label",
+        "batch",
+        "undoes_id",
+        "created_at",
+    ]
     values = (
         select(
             Decision.review_id,
@@ -134,7 +185,12 @@ def _record_undo(session: Session, user: User, rows: ColumnElement[bool], client
             Decision.id,
             literal(now(), Decision.created_at.type),
         )
-        .join(Suggestion, and_(Suggestion.review_id == Decision.review_id, Suggestion.image_id == Decision.image_id))
+        .join(
+            Suggestion,
+            and_(
+                Suggestion.review_id == Decision.review_id, Suggestion.image_id == Decision.image_id
+            ),
+        )
         .outerjoin(before, before.id == Decision.previous_id)
         .where(rows)
     )
@@ -146,12 +202,19 @@ def _restore(review: Review, rows: ColumnElement[bool], change: int) -> Update:
     before = aliased(Decision)
 
     def earlier(column: Any) -> Any:
-        joined = select(column).select_from(Decision).outerjoin(before, before.id == Decision.previous_id)
+        joined = (
+            select(column)
+            .select_from(Decision)
+            .outerjoin(before, before.id == Decision.previous_id)
+        )
         return joined.where(Decision.id == Suggestion.decision_id).scalar_subquery()
 
     return (
         update(Suggestion)
-        .where(Suggestion.review_id == review.id, Suggestion.decision_id.in_(select(Decision.id).where(rows)))
+        .where(
+            Suggestion.review_id == review.id,
+            Suggestion.decision_id.in_(select(Decision.id).where(rows)),
+        )
         .values(
             decision=earlier(before.action),
             decision_label=earlier(before.label),
@@ -168,10 +231,20 @@ def _splice(review: Review, rows: ColumnElement[bool]) -> Update:
     """A later decision that stood on the one taken back now stands on what was before: its own undo must not bring that back."""
     taken = aliased(Decision)
     # correlate(None): the act's rows lie in the table that is being updated.
-    images, ids = (select(column).where(rows).correlate(None) for column in (Decision.image_id, Decision.id))
+    images, ids = (
+        select(column).where(rows).correlate(None) for column in (Decision.image_id, Decision.id)
+    )
     return (
         update(Decision)
-        .where(Decision.review_id == review.id, Decision.image_id.in_(images), Decision.previous_id.in_(ids))
-        .values(previous_id=select(taken.previous_id).where(taken.id == Decision.previous_id).scalar_subquery())
+        .where(
+            Decision.review_id == review.id,
+            Decision.image_id.in_(images),
+            Decision.previous_id.in_(ids),
+        )
+        .values(
+            previous_id=select(taken.previous_id)
+            .where(taken.id == Decision.previous_id)
+            .scalar_subquery()
+        )
         .execution_options(synchronize_session=False)
     )

@@ -41,7 +41,11 @@ def look(session: Session, review: Review, image_id: int) -> Why:
         return Why("none", NOT_YET)
     if found.state == "asked":
         job = _job(session, review)
-        return Why("waiting", _waiting(session, job)) if job is not None and job.state in jobs.ACTIVE else Why("none", _stopped(job))
+        return (
+            Why("waiting", _waiting(session, job))
+            if job is not None and job.state in jobs.ACTIVE
+            else Why("none", _stopped(job))
+        )
     worse, better = _images(session, review, found.worse), _images(session, review, found.better)
     sentence = FOUND if worse or better else NOTHING
     return Why("ready", sentence.format(looked=found.looked), worse, better)
@@ -52,7 +56,12 @@ def alike(session: Session, review: Review, image_id: int) -> tuple[list[Row[Any
     point = session.get(MapPoint, (review.id, image_id))
     if point is None:
         return [], []
-    rows = {row.image_id: row for row in queue_pages.of_images(session, review, [*point.like_given, *point.like_predicted])}
+    rows = {
+        row.image_id: row
+        for row in queue_pages.of_images(
+            session, review, [*point.like_given, *point.like_predicted]
+        )
+    }
     return [rows[near] for near in point.like_given], [rows[near] for near in point.like_predicted]
 
 
@@ -66,7 +75,9 @@ def ask(session: Session, user: User, review: Review, image_id: int) -> Why:
     session.get_one(Review, review.id, with_for_update=True, populate_existing=True)
     found = session.get(Explanation, (review.id, image_id))
     if found is None:
-        session.add(Explanation(review_id=review.id, image_id=image_id, state="asked", worse=[], better=[]))
+        session.add(
+            Explanation(review_id=review.id, image_id=image_id, state="asked", worse=[], better=[])
+        )
     elif found.state == "asked":
         found.asked_at = now()
     else:
@@ -75,20 +86,35 @@ def ask(session: Session, user: User, review: Review, image_id: int) -> Why:
     if job is None or job.state not in jobs.ACTIVE:
         title = f"Look at why, for {service.data_set_of(session, user, review).name[:200]}, review {review.id}"
         payload = {"image_id": image_id}
-        jobs.create(session, user, kind="explain", title=title, subject_id=review.id, data_set_id=review.data_set_id, payload=payload)
+        jobs.create(
+            session,
+            user,
+            kind="explain",
+            title=title,
+            subject_id=review.id,
+            data_set_id=review.data_set_id,
+            payload=payload,
+        )
     session.flush()
     return look(session, review, image_id)
 
 
 def _job(session: Session, review: Review) -> Job | None:
     """The latest job that explains images of this review."""
-    return session.scalar(select(Job).where(Job.kind == "explain", Job.subject_id == review.id).order_by(Job.id.desc()).limit(1))
+    return session.scalar(
+        select(Job)
+        .where(Job.kind == "explain", Job.subject_id == review.id)
+        .order_by(Job.id.desc())
+        .limit(1)
+    )
 
 
 def _waiting(session: Session, job: Job | None) -> str:
     if job is None or job.state == "running":
         return COMING
-    busy = session.scalar(select(Job.title).where(Job.state == "running").order_by(Job.started_at).limit(1))
+    busy = session.scalar(
+        select(Job.title).where(Job.state == "running").order_by(Job.started_at).limit(1)
+    )
     return f"The worker is busy ({busy}). This comes as soon as it is free." if busy else COMING
 
 
@@ -101,6 +127,13 @@ def _stopped(job: Job | None) -> str:
 def _images(session: Session, review: Review, ids: Sequence[int]) -> Sequence[Row[Any]]:
     """Rows (id, content_hash, label in the review's version) in the order of `ids`."""
     changed = (VersionChange.image_id == Image.id) & (VersionChange.version_id == review.version_id)
-    columns: list[Any] = [Image.id, Image.content_hash, Image.label, VersionChange.label.label("new_label")]
-    rows = session.execute(select(*columns).outerjoin(VersionChange, changed).where(Image.id.in_(ids))).all()
+    columns: list[Any] = [
+        Image.id,
+        Image.content_hash,
+        Image.label,
+        VersionChange.label.label("new_label"),
+    ]
+    rows = session.execute(
+        select(*columns).outerjoin(VersionChange, changed).where(Image.id.in_(ids))
+    ).all()
     return sorted(rows, key=lambda row: ids.index(row.id))

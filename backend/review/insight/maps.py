@@ -42,10 +42,23 @@ class Group:
 
 def places(session: Session, review: Review, layout: Layout) -> dict[str, Any]:
     """The map as columns, one entry an image; empty where the scoring could make none, or the layout is not there yet."""
-    across, down = (MapPoint.x, MapPoint.y) if layout == "overview" else (MapPoint.near_x, MapPoint.near_y)
+    across, down = (
+        (MapPoint.x, MapPoint.y) if layout == "overview" else (MapPoint.near_x, MapPoint.near_y)
+    )
     rows = session.execute(
-        select(MapPoint.image_id, across, down, Suggestion.label, Suggestion.predicted, Suggestion.decision)
-        .join(Suggestion, (Suggestion.review_id == MapPoint.review_id) & (Suggestion.image_id == MapPoint.image_id))
+        select(
+            MapPoint.image_id,
+            across,
+            down,
+            Suggestion.label,
+            Suggestion.predicted,
+            Suggestion.decision,
+        )
+        .join(
+            Suggestion,
+            (Suggestion.review_id == MapPoint.review_id)
+            & (Suggestion.image_id == MapPoint.image_id),
+        )
         .where(MapPoint.review_id == review.id, across.is_not(None))
         .order_by(MapPoint.image_id)
     ).all()
@@ -56,7 +69,10 @@ def places(session: Session, review: Review, layout: Layout) -> dict[str, Any]:
     # One scale for both: distances mean the same in either direction.
     scale = SIDE / (max(max(x) - min(x), max(y) - min(y)) or 1)
     codes = [DECISION_CODES.index(decision) for decision in decisions]
-    at = ([round((value - min_) * scale) for value in column] for column, min_ in ((x, min(x)), (y, min(y))))
+    at = (
+        [round((value - min_) * scale) for value in column]
+        for column, min_ in ((x, min(x)), (y, min(y)))
+    )
     return dict(zip(names, map(list, (ids, *at, labels, predicted, codes)), strict=True))
 
 
@@ -70,13 +86,24 @@ class Coming:
 
 def coming(session: Session, review: Review) -> Coming:
     """How far the second layout is."""
-    there = select(MapPoint.image_id).where(MapPoint.review_id == review.id, MapPoint.near_x.is_not(None)).limit(1)
+    there = (
+        select(MapPoint.image_id)
+        .where(MapPoint.review_id == review.id, MapPoint.near_x.is_not(None))
+        .limit(1)
+    )
     if session.execute(there).first() is not None:
         return Coming("ready")
     job = _job(session, review)
     if job is not None and job.state in jobs.ACTIVE:
-        return Coming("waiting", "A map that keeps neighbours together is being made; it appears by itself.")
-    return Coming("none", f"A map that keeps neighbours together could not be made: {job.error}" if job is not None and job.error else "")
+        return Coming(
+            "waiting", "A map that keeps neighbours together is being made; it appears by itself."
+        )
+    return Coming(
+        "none",
+        f"A map that keeps neighbours together could not be made: {job.error}"
+        if job is not None and job.error
+        else "",
+    )
 
 
 def ask(session: Session, user: User, review: Review) -> Coming:
@@ -84,19 +111,36 @@ def ask(session: Session, user: User, review: Review) -> Coming:
     service.check_ready(review)
     # Of two who ask at once, one makes the job.
     session.get_one(Review, review.id, with_for_update=True, populate_existing=True)
-    if session.execute(select(MapPoint.image_id).where(MapPoint.review_id == review.id).limit(1)).first() is None:
+    if (
+        session.execute(
+            select(MapPoint.image_id).where(MapPoint.review_id == review.id).limit(1)
+        ).first()
+        is None
+    ):
         raise Conflict("There is no map of this review. Find the harmful images again to get one.")
     found = coming(session, review)
     if found.state == "none":
         title = f"Arrange the map of {service.data_set_of(session, user, review).name[:200]}, review {review.id}"
-        jobs.create(session, user, kind="map", title=title, subject_id=review.id, data_set_id=review.data_set_id)
+        jobs.create(
+            session,
+            user,
+            kind="map",
+            title=title,
+            subject_id=review.id,
+            data_set_id=review.data_set_id,
+        )
         session.flush()
         return coming(session, review)
     return found
 
 
 def _job(session: Session, review: Review) -> Job | None:
-    return session.scalar(select(Job).where(Job.kind == "map", Job.subject_id == review.id).order_by(Job.id.desc()).limit(1))
+    return session.scalar(
+        select(Job)
+        .where(Job.kind == "map", Job.subject_id == review.id)
+        .order_by(Job.id.desc())
+        .limit(1)
+    )
 
 
 def groups(session: Session, review: Review) -> list[Group]:
@@ -104,7 +148,13 @@ def groups(session: Session, review: Review) -> list[Group]:
     mine = (Suggestion.review_id == MapPoint.review_id) & (Suggestion.image_id == MapPoint.image_id)
     doubted = func.count().filter(Suggestion.label != Suggestion.predicted)
     counts = session.execute(
-        select(MapPoint.in_group, Suggestion.label, func.count().label("images"), func.count(Suggestion.decision).label("decided"), doubted)
+        select(
+            MapPoint.in_group,
+            Suggestion.label,
+            func.count().label("images"),
+            func.count(Suggestion.decision).label("decided"),
+            doubted,
+        )
         .join(Suggestion, mine)
         .where(MapPoint.review_id == review.id)
         .group_by(MapPoint.in_group, Suggestion.label)
@@ -113,7 +163,9 @@ def groups(session: Session, review: Review) -> list[Group]:
     found: dict[int, list[Any]] = {}
     for row in counts:
         found.setdefault(row.in_group, []).append(row)
-    return [_group(number, rows, examples.get(number, [])) for number, rows in sorted(found.items())]
+    return [
+        _group(number, rows, examples.get(number, [])) for number, rows in sorted(found.items())
+    ]
 
 
 def _group(number: int, rows: Sequence[Row[Any]], examples: Sequence[Row[Any]]) -> Group:
@@ -123,15 +175,32 @@ def _group(number: int, rows: Sequence[Row[Any]], examples: Sequence[Row[Any]]) 
 
 
 def _examples(session: Session, review: Review) -> dict[int, list[Row[Any]]]:
-    place = func.row_number().over(partition_by=MapPoint.in_group, order_by=Suggestion.position).label("place")
+    place = (
+        func.row_number()
+        .over(partition_by=MapPoint.in_group, order_by=Suggestion.position)
+        .label("place")
+    )
     ranked = (
-        select(MapPoint.in_group, Suggestion.image_id, Suggestion.content_hash, Suggestion.label, Suggestion.predicted, place)
-        .join(Suggestion, (Suggestion.review_id == MapPoint.review_id) & (Suggestion.image_id == MapPoint.image_id))
+        select(
+            MapPoint.in_group,
+            Suggestion.image_id,
+            Suggestion.content_hash,
+            Suggestion.label,
+            Suggestion.predicted,
+            place,
+        )
+        .join(
+            Suggestion,
+            (Suggestion.review_id == MapPoint.review_id)
+            & (Suggestion.image_id == MapPoint.image_id),
+        )
         .where(MapPoint.review_id == review.id)
         .subquery()
     )
     found: dict[int, list[Row[Any]]] = {}
-    for row in session.execute(select(ranked).where(ranked.c.place <= EXAMPLES).order_by(ranked.c.in_group, ranked.c.place)):
+    for row in session.execute(
+        select(ranked).where(ranked.c.place <= EXAMPLES).order_by(ranked.c.in_group, ranked.c.place)
+    ):
         found.setdefault(row.in_group, []).append(row)
     return found
 
@@ -148,12 +217,18 @@ def pick(session: Session, user: User, review: Review, image_ids: Sequence[int])
     kept = 0
     for start in range(0, len(wanted), AT_A_TIME):
         some = Suggestion.image_id.in_(wanted[start : start + AT_A_TIME])
-        images = select(literal(selection.id), Suggestion.image_id).where(Suggestion.review_id == review.id, some)
+        images = select(literal(selection.id), Suggestion.image_id).where(
+            Suggestion.review_id == review.id, some
+        )
         adding = insert(SelectionImage).from_select(["selection_id", "image_id"], images)
         # Of an insert, rows are counted on PostgreSQL only where that is asked for.
         kept += session.execute(adding.execution_options(preserve_rowcount=True)).rowcount  # type: ignore[attr-defined]  # execute() is typed as any result
     if kept != len(wanted):
         raise NotFound("There is no such image in this review.")
-    mine = select(Selection.id).where(Selection.review_id == review.id).order_by(Selection.id.desc())
-    session.execute(delete(Selection).where(Selection.id.in_(mine.offset(MOST_SELECTIONS).limit(1_000))))
+    mine = (
+        select(Selection.id).where(Selection.review_id == review.id).order_by(Selection.id.desc())
+    )
+    session.execute(
+        delete(Selection).where(Selection.id.in_(mine.offset(MOST_SELECTIONS).limit(1_000)))
+    )
     return selection

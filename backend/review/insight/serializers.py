@@ -48,17 +48,29 @@ class Tile(NamedTuple):
     by: str
 
 
-def cards(session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order) -> list[SuggestionOut]:
+def cards(
+    session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order
+) -> list[SuggestionOut]:
     """The suggestions of these rows, with the names of those who decided."""
     data_set = service.data_set_of(session, user, review)
-    return Card(review, data_set, orderings.ranks(session, review, order, rows), queue_pages.names_of(session, rows)).all(rows)
+    return Card(
+        review,
+        data_set,
+        orderings.ranks(session, review, order, rows),
+        queue_pages.names_of(session, rows),
+    ).all(rows)
 
 
-def tiles(session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order) -> list[Tile]:
+def tiles(
+    session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order
+) -> list[Tile]:
     """The same for the grid, which has no room for sentences: a third of the time."""
     data_set = service.data_set_of(session, user, review)
     names, folder = data_set.class_names, f"/images/{data_set.id}/thumbnails"
-    ranks, people = orderings.ranks(session, review, order, rows), queue_pages.names_of(session, rows)
+    ranks, people = (
+        orderings.ranks(session, review, order, rows),
+        queue_pages.names_of(session, rows),
+    )
     return [
         Tile(
             image_id=row.image_id,
@@ -67,24 +79,36 @@ def tiles(session: Session, user: User, review: Review, rows: Sequence[Row[Any]]
             label_name=names[row.label],
             predicted=row.predicted,
             predicted_name=names[row.predicted],
-            brought=wording.brought_short(review.method, row.brought_by, row.accuracy_value, row.label_value),
+            brought=wording.brought_short(
+                review.method, row.brought_by, row.accuracy_value, row.label_value
+            ),
             thumbnail=f"{folder}/{row.content_hash}.webp",
             decision=row.decision or "",
             words=_decided(row, names) if row.decision else "",
-            by=people.get(row.decided_by, "somebody") if row.decision and row.decided_by != user.id else "",
+            by=people.get(row.decided_by, "somebody")
+            if row.decision and row.decided_by != user.id
+            else "",
         )
         for row in rows
     ]
 
 
 def _decided(row: Row[Any], class_names: Sequence[str]) -> str:
-    return wording.DECIDED[row.decision] if row.decision_label is None else f"Now: {class_names[row.decision_label]}"
+    return (
+        wording.DECIDED[row.decision]
+        if row.decision_label is None
+        else f"Now: {class_names[row.decision_label]}"
+    )
 
 
 def progress(session: Session, user: User, review: Review) -> ProgressOut:
     """Counts and stop advice."""
     done, advice = counts.progress(session, review, user), counts.advice(session, review)
-    waiting, disagreement, for_you = second_opinions.counts(session, review, user) if review.second_opinion else (None, None, None)
+    waiting, disagreement, for_you = (
+        second_opinions.counts(session, review, user)
+        if review.second_opinion
+        else (None, None, None)
+    )
     return ProgressOut(
         total=done.total,
         decided=done.decided,
@@ -120,11 +144,15 @@ def why_out(session: Session, user: User, review: Review, image_id: int, found: 
 
     def shown(row: Row[Any], label: int, caption: str, number: int) -> WhyImage:
         thumbnail = f"/images/{data_set.id}/thumbnails/{row.content_hash}.webp"
-        return WhyImage(image_id=number, label_name=names[label], caption=caption, thumbnail=thumbnail)
+        return WhyImage(
+            image_id=number, label_name=names[label], caption=caption, thumbnail=thumbnail
+        )
 
     def affected(rows: Sequence[Row[Any]]) -> list[WhyImage]:
         labels = [row.label if row.new_label is None else row.new_label for row in rows]
-        return [shown(row, label, names[label], row.id) for row, label in zip(rows, labels, strict=True)]
+        return [
+            shown(row, label, names[label], row.id) for row, label in zip(rows, labels, strict=True)
+        ]
 
     def like(rows: Sequence[Row[Any]]) -> list[WhyImage]:
         return [shown(row, row.label, wording.neighbour(row, names), row.image_id) for row in rows]
@@ -160,7 +188,15 @@ def stopping_out(session: Session, review: Review) -> StoppingOut:
 
 def _stretch(one: Stretch) -> StretchOut:
     low, high = one.interval
-    return StretchOut(first=one.first, last=one.last, decided=one.decided, confirmed=one.confirmed, rate=one.rate, low=low, high=high)
+    return StretchOut(
+        first=one.first,
+        last=one.last,
+        decided=one.decided,
+        confirmed=one.confirmed,
+        rate=one.rate,
+        low=low,
+        high=high,
+    )
 
 
 def parts_out(session: Session, review: Review) -> list[PartOut]:
@@ -168,7 +204,13 @@ def parts_out(session: Session, review: Review) -> list[PartOut]:
     rows = shares.of_review(session, review)
     sizes = shares.sizes(session, review, len(rows))
     return [
-        PartOut(user_id=row.user_id, name=row.name, taken_at=row.taken_at, total=total, undecided=undecided)
+        PartOut(
+            user_id=row.user_id,
+            name=row.name,
+            taken_at=row.taken_at,
+            total=total,
+            undecided=undecided,
+        )
         for row, (total, undecided) in zip(rows, sizes, strict=True)
     ]
 
@@ -177,13 +219,23 @@ def history_out(session: Session, user: User, review: Review, image_id: int) -> 
     """What was decided on an image, in words."""
     names = service.data_set_of(session, user, review).class_names
     rows, count = history.of_image(session, review, image_id)
-    scorings = [scoring for scoring in (review.accuracy_scoring_id, review.label_scoring_id) if scoring is not None]
-    return HistoryOut(items=[_act(row, names) for row in rows], count=count, scoring_ids=list(dict.fromkeys(scorings)))
+    scorings = [
+        scoring
+        for scoring in (review.accuracy_scoring_id, review.label_scoring_id)
+        if scoring is not None
+    ]
+    return HistoryOut(
+        items=[_act(row, names) for row in rows],
+        count=count,
+        scoring_ids=list(dict.fromkeys(scorings)),
+    )
 
 
 def _act(row: Row[Any], names: Sequence[str]) -> HistoryItem:
     label_name = None if row.label is None else names[row.label]
-    words = wording.did(row.action, label_name, undoes=row.undoes, redoes=row.redoes, together=row.together)
+    words = wording.did(
+        row.action, label_name, undoes=row.undoes, redoes=row.redoes, together=row.together
+    )
     return HistoryItem(
         action="undo" if row.undoes else row.action,
         label=row.label,
@@ -203,8 +255,17 @@ def groups_out(session: Session, user: User, review: Review) -> list[GroupOut]:
     names, folder = data_set.class_names, f"/images/{data_set.id}/thumbnails"
 
     def example(row: Row[Any]) -> WhyImage:
-        caption = names[row.label] if row.label == row.predicted else f"{names[row.label]} → {names[row.predicted]}"
-        return WhyImage(image_id=row.image_id, label_name=names[row.label], caption=caption, thumbnail=f"{folder}/{row.content_hash}.webp")
+        caption = (
+            names[row.label]
+            if row.label == row.predicted
+            else f"{names[row.label]} → {names[row.predicted]}"
+        )
+        return WhyImage(
+            image_id=row.image_id,
+            label_name=names[row.label],
+            caption=caption,
+            thumbnail=f"{folder}/{row.content_hash}.webp",
+        )
 
     return [
         GroupOut(
@@ -223,7 +284,9 @@ def groups_out(session: Session, user: User, review: Review) -> list[GroupOut]:
 class Card:
     """Makes suggestions out of rows: knows the review's class names, its size, and the ranks in the chosen order."""
 
-    def __init__(self, review: Review, data_set: DataSet, ranks: Mapping[int, int], names: Mapping[int, str]) -> None:
+    def __init__(
+        self, review: Review, data_set: DataSet, ranks: Mapping[int, int], names: Mapping[int, str]
+    ) -> None:
         self._classes = data_set.class_names
         self._count = review.suggestion_count
         self._method = review.method
@@ -256,8 +319,12 @@ class Card:
             label_value=row.label_value,
             accuracy_share=wording.bar(self._method, row.accuracy_value, ranks[0], count),
             label_share=wording.bar(SECOND, row.label_value, ranks[1], count),
-            brought_by_words=wording.brought(self._method, row.brought_by, row.accuracy_value, row.label_value),
-            prediction_words=wording.prediction(predicted, row.confidence, given, row.label_confidence),
+            brought_by_words=wording.brought(
+                self._method, row.brought_by, row.accuracy_value, row.label_value
+            ),
+            prediction_words=wording.prediction(
+                predicted, row.confidence, given, row.label_confidence
+            ),
             accuracy_words=wording.by_method(self._method, row.accuracy_value, ranks[0], count),
             label_words=wording.label_looks_wrong(row.label_value, ranks[1], count),
             path=row.path,

@@ -58,9 +58,14 @@ def confirm_rate(session: Session, review: Review) -> list[Stretch]:
     width = _width(deepest)
     number = (Suggestion.position - 1) // width
     confirmed = func.count().filter(Suggestion.decision.in_(CONFIRMED))
-    rows = session.execute(select(number, func.count(), confirmed).where(*where).group_by(number).order_by(number)).all()
+    rows = session.execute(
+        select(number, func.count(), confirmed).where(*where).group_by(number).order_by(number)
+    ).all()
     end = review.suggestion_count
-    return [Stretch(int(at) * width + 1, min((int(at) + 1) * width, end), decided, found) for at, decided, found in rows]
+    return [
+        Stretch(int(at) * width + 1, min((int(at) + 1) * width, end), decided, found)
+        for at, decided, found in rows
+    ]
 
 
 def _width(deepest: int) -> int:
@@ -83,7 +88,10 @@ def outlook(review: Review, stretches: Sequence[Stretch]) -> Outlook:
         return Outlook(undecided, "Too few decisions to say how many harmful images are left.")
     found = _extrapolate(stretches, _ahead(stretches, review.suggestion_count))
     if found is None:
-        return Outlook(undecided, "Too early to say how many harmful images are left: their share has not begun to fall.")
+        return Outlook(
+            undecided,
+            "Too early to say how many harmful images are left: their share has not begun to fall.",
+        )
     left, low, high = found
     # A kind that none of the decided images showed can still be as frequent as one among them.
     high = min(high + undecided / decided, undecided)
@@ -95,7 +103,9 @@ def outlook(review: Review, stretches: Sequence[Stretch]) -> Outlook:
 
 def _ahead(stretches: Sequence[Stretch], count: int) -> list[tuple[float, int]]:
     """Where the undecided images stand: (position, how many), those behind the last decision in steps that grow with the position."""
-    found = [((one.first + one.last) / 2, one.last - one.first + 1 - one.decided) for one in stretches]
+    found = [
+        ((one.first + one.last) / 2, one.last - one.first + 1 - one.decided) for one in stretches
+    ]
     at = 0
     for one in (*stretches, None):
         until = one.first - 1 if one else count
@@ -107,7 +117,9 @@ def _ahead(stretches: Sequence[Stretch], count: int) -> list[tuple[float, int]]:
     return [(position, images) for position, images in found if images > 0]
 
 
-def _extrapolate(stretches: Sequence[Stretch], ahead: list[tuple[float, int]]) -> tuple[float, float, float] | None:
+def _extrapolate(
+    stretches: Sequence[Stretch], ahead: list[tuple[float, int]]
+) -> tuple[float, float, float] | None:
     """The expected number among the images ahead, with limits; None where the share does not fall.
 
     The limits are those of 95 % if a curve is right; in simulated queues, whose curves none of them had, they held the truth in about four of five.
@@ -124,7 +136,10 @@ def _extrapolate(stretches: Sequence[Stretch], ahead: list[tuple[float, int]]) -
         return None
     odds = sum(weight * fit.odds for weight, fit in zip(weights, fits, strict=True))
     # Behind three standard deviations of log odds nobody knows anything.
-    variance = sum(weight * (min(fit.error, 3) ** 2 + (fit.odds - odds) ** 2) for weight, fit in zip(weights, fits, strict=True))
+    variance = sum(
+        weight * (min(fit.error, 3) ** 2 + (fit.odds - odds) ** 2)
+        for weight, fit in zip(weights, fits, strict=True)
+    )
     images, half = sum(images for _, images in ahead), Z * math.sqrt(variance)
     return images * _share(odds), images * _share(odds - half), images * _share(odds + half)
 
@@ -139,27 +154,44 @@ class _Fit:
     error: float
 
 
-def _fit(stretches: Sequence[Stretch], ahead: list[tuple[float, int]], scale: Callable[[float], float]) -> _Fit:
+def _fit(
+    stretches: Sequence[Stretch], ahead: list[tuple[float, int]], scale: Callable[[float], float]
+) -> _Fit:
     deepest = stretches[-1].last
     origin, unit = scale(deepest), scale(deepest) - scale(deepest / 3)
-    rows = [((scale((one.first + one.last) / 2) - origin) / unit, one.decided, one.confirmed) for one in stretches]
+    rows = [
+        ((scale((one.first + one.last) / 2) - origin) / unit, one.decided, one.confirmed)
+        for one in stretches
+    ]
     a, b, (aa, ab, bb) = _logistic(rows)
     shares = [_bounded(_share(a + b * x)) for x, _, _ in rows]
-    likelihood = sum(k * math.log(p) + (n - k) * math.log(1 - p) for p, (_, n, k) in zip(shares, rows, strict=True))
+    likelihood = sum(
+        k * math.log(p) + (n - k) * math.log(1 - p)
+        for p, (_, n, k) in zip(shares, rows, strict=True)
+    )
     expected = da = db = noise = 0.0
     for position, images in ahead:
         x = (scale(position) - origin) / unit
         p = _bounded(_share(a + b * x))
         spread = images * p * (1 - p)
-        expected, da, db, noise = expected + images * p, da + spread, db + spread * x, noise + spread
+        expected, da, db, noise = (
+            expected + images * p,
+            da + spread,
+            db + spread * x,
+            noise + spread,
+        )
     images = sum(count for _, count in ahead)
     share = _bounded(expected / images)
     # The delta method, and the chance in the images ahead themselves.
-    error = math.sqrt(da * da * aa + 2 * da * db * ab + db * db * bb + noise) / (images * share * (1 - share))
+    error = math.sqrt(da * da * aa + 2 * da * db * ab + db * db * bb + noise) / (
+        images * share * (1 - share)
+    )
     return _Fit(likelihood, b / math.sqrt(bb), math.log(share / (1 - share)), error)
 
 
-def _logistic(rows: Sequence[tuple[float, int, int]]) -> tuple[float, float, tuple[float, float, float]]:
+def _logistic(
+    rows: Sequence[tuple[float, int, int]],
+) -> tuple[float, float, tuple[float, float, float]]:
     """Log odds a + b x of k among n, with the covariance of (a, b): Newton's steps, and weak priors that keep them finite."""
     a = b = 0.0
     for _ in range(50):
@@ -167,7 +199,13 @@ def _logistic(rows: Sequence[tuple[float, int, int]]) -> tuple[float, float, tup
         for x, n, k in rows:
             p = _share(a + b * x)
             w = n * p * (1 - p)
-            ga, gb, haa, hab, hbb = ga + k - n * p, gb + (k - n * p) * x, haa + w, hab + w * x, hbb + w * x * x
+            ga, gb, haa, hab, hbb = (
+                ga + k - n * p,
+                gb + (k - n * p) * x,
+                haa + w,
+                hab + w * x,
+                hbb + w * x * x,
+            )
         determinant = haa * hbb - hab * hab
         da, db = (hbb * ga - hab * gb) / determinant, (haa * gb - hab * ga) / determinant
         shorter = 3 / max(abs(da), abs(db), 3)

@@ -49,7 +49,9 @@ def prediction(name: str, confidence: float, given: str, label_confidence: float
     sure = f"{_sureness(confidence)} ({round(confidence * 100)} %)"
     if name == given:
         return f"The model agrees: {name}, {sure}."
-    return f"The model sees {name}, {sure}. It gives {given} a chance of {_chance(label_confidence)}."
+    return (
+        f"The model sees {name}, {sure}. It gives {given} a chance of {_chance(label_confidence)}."
+    )
 
 
 def _sureness(confidence: float) -> str:
@@ -97,7 +99,11 @@ def brought_short(method: str, by: str, accuracy: float, label: float) -> str:
 def _reasons(method: str, by: str, accuracy: float, label: float) -> list[str]:
     """The methods that brought a card and do say something against it."""
     values = {"accuracy": (method, accuracy), "label": (SECOND, label)}
-    return [name for ranking, (name, value) in values.items() if by in (ranking, "both") and speaks_against(name, value)]
+    return [
+        name
+        for ranking, (name, value) in values.items()
+        if by in (ranking, "both") and speaks_against(name, value)
+    ]
 
 
 def orders(method: str, others: Sequence[str] = ()) -> list[tuple[str, str]]:
@@ -121,7 +127,11 @@ def did(action: str, class_name: str | None, *, undoes: bool, redoes: bool, toge
 
 def overtaken(name: str | None, action: str, class_name: str | None) -> str:
     """What somebody decided while another person was deciding."""
-    acts = {"remove": "removed this image", "keep": "kept this image", "unsure": "was unsure about this image"}
+    acts = {
+        "remove": "removed this image",
+        "keep": "kept this image",
+        "unsure": "was unsure about this image",
+    }
     return f"{name or 'Somebody'} {acts.get(action) or f'gave this image the label {class_name}'} meanwhile."
 
 
@@ -131,5 +141,9 @@ DECIDED = {"remove": "Remove", "keep": "Keep", "relabel": "New label", "unsure":
 def neighbour(row: Row[Any], names: Sequence[str]) -> str:
     """What to say below an image that looks like another: what was decided, else what the model sees."""
     if row.decision is not None:
-        return DECIDED[row.decision] if row.decision_label is None else f"Now: {names[row.decision_label]}"
+        return (
+            DECIDED[row.decision]
+            if row.decision_label is None
+            else f"Now: {names[row.decision_label]}"
+        )
     return names[row.label] if row.predicted == row.label else f"→ {names[row.predicted]}"

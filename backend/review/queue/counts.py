@@ -51,7 +51,12 @@ def by_decision(session: Session, review: Review, filters: Filters) -> Counts:
     """How many suggestions of a view have each decision (None: undecided)."""
     # Not grouped: to group by decision, SQLite walks the whole queue by decision, whatever the filters say.
     kinds = (None, *DECISIONS)
-    columns = [func.count().filter(Suggestion.decision.is_(None) if kind is None else Suggestion.decision == kind) for kind in kinds]
+    columns = [
+        func.count().filter(
+            Suggestion.decision.is_(None) if kind is None else Suggestion.decision == kind
+        )
+        for kind in kinds
+    ]
     where = filtering.conditions(review, filters, alone=filters.ranged)
     return dict(zip(kinds, session.execute(select(*columns).where(*where)).one(), strict=True))
 
@@ -67,15 +72,23 @@ def progress(session: Session, review: Review, user: User) -> Progress:
         ).all()
     )
     mine = session.scalar(
-        select(func.count()).select_from(Suggestion).where(Suggestion.review_id == review.id, Suggestion.decided_by == user.id)
+        select(func.count())
+        .select_from(Suggestion)
+        .where(Suggestion.review_id == review.id, Suggestion.decided_by == user.id)
     )
-    return Progress(total=review.suggestion_count, mine=mine or 0, **{name: decided.get(name, 0) for name in DECISIONS})
+    return Progress(
+        total=review.suggestion_count,
+        mine=mine or 0,
+        **{name: decided.get(name, 0) for name in DECISIONS},
+    )
 
 
 def confusion(session: Session, review: Review) -> list[tuple[int, int, int, int]]:
     """Rows (given class, predicted class, images, decided ones), from one index, the most frequent pairs first."""
     rows = session.execute(
-        select(Suggestion.label, Suggestion.predicted, func.count(), func.count(Suggestion.decision))
+        select(
+            Suggestion.label, Suggestion.predicted, func.count(), func.count(Suggestion.decision)
+        )
         .where(Suggestion.review_id == review.id)
         .group_by(Suggestion.label, Suggestion.predicted)
     ).all()
@@ -87,7 +100,11 @@ def advice(session: Session, review: Review) -> Advice:
     """Whether going on is likely to pay, from the latest decisions in force."""
     latest = session.scalars(
         select(Suggestion.decision)
-        .where(Suggestion.review_id == review.id, Suggestion.change > 0, Suggestion.decision.is_not(None))
+        .where(
+            Suggestion.review_id == review.id,
+            Suggestion.change > 0,
+            Suggestion.decision.is_not(None),
+        )
         .order_by(Suggestion.change.desc())
         .limit(ADVICE_WINDOW)
     ).all()
@@ -101,7 +118,11 @@ def _advice(window: int, confirmed: int) -> Advice:
         return Advice(window, confirmed, stop=False, sentence=missing)
     found = f"Of the last {window} you removed or relabelled {confirmed}."
     if confirmed < window / 10:
-        return Advice(window, confirmed, stop=True, sentence=f"{found} Going on is unlikely to pay.")
+        return Advice(
+            window, confirmed, stop=True, sentence=f"{found} Going on is unlikely to pay."
+        )
     if confirmed < window * 3 / 10:
-        return Advice(window, confirmed, stop=False, sentence=f"{found} Going on still pays a little.")
+        return Advice(
+            window, confirmed, stop=False, sentence=f"{found} Going on still pays a little."
+        )
     return Advice(window, confirmed, stop=False, sentence=f"{found} Going on is worth it.")

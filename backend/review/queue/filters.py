@@ -9,7 +9,15 @@ from sqlalchemy import ColumnElement, func, literal_column, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from backend.core.errors import Invalid
-from backend.core.models import Decision, MapPoint, Review, Selection, SelectionImage, Suggestion, User
+from backend.core.models import (
+    Decision,
+    MapPoint,
+    Review,
+    Selection,
+    SelectionImage,
+    Suggestion,
+    User,
+)
 from backend.review import service
 from backend.review.deciding import second_opinions
 from backend.review.queue import orderings, shares
@@ -85,14 +93,22 @@ class Known:
 
 def known(session: Session, user: User, review: Review) -> Known:
     """What the filters and orders of this review can name."""
-    decided = select(Decision.id).where(Decision.review_id == review.id, Decision.user_id == User.id).exists()
-    people = session.execute(select(User.id, User.name, decided).order_by(User.name).limit(MOST_PEOPLE)).all()
+    decided = (
+        select(Decision.id)
+        .where(Decision.review_id == review.id, Decision.user_id == User.id)
+        .exists()
+    )
+    people = session.execute(
+        select(User.id, User.name, decided).order_by(User.name).limit(MOST_PEOPLE)
+    ).all()
     return Known(
         class_names=service.data_set_of(session, user, review).class_names,
         people={user_id: name for user_id, name, _ in people},
         deciders=[user_id for user_id, _, decides in people if decides],
         methods=orderings.scored(session, review),
-        selections=session.scalars(select(Selection.id).where(Selection.review_id == review.id)).all(),
+        selections=session.scalars(
+            select(Selection.id).where(Selection.review_id == review.id)
+        ).all(),
         sharers=[one.user_id for one in shares.of_review(session, review)],
     )
 
@@ -103,7 +119,9 @@ def check(filters: Filters, known: Known) -> None:
         if label is not None and not 0 <= label < len(known.class_names):
             raise Invalid(f"This data set has no class number {label}.")
     if filters.decision is not None and filters.decision not in DECISION_FILTERS:
-        raise Invalid(f"“{filters.decision}” is no decision; it may be {', '.join(DECISION_FILTERS)}.")
+        raise Invalid(
+            f"“{filters.decision}” is no decision; it may be {', '.join(DECISION_FILTERS)}."
+        )
     for person in (filters.by, filters.not_by, filters.part):
         if person is not None and person not in known.people:
             raise Invalid(f"There is no person number {person}.")
@@ -111,20 +129,31 @@ def check(filters: Filters, known: Known) -> None:
         raise Invalid("Groups are numbered from 1.")
     if filters.selection is not None and filters.selection not in known.selections:
         raise Invalid("That selection is not kept any more. Pick the images out on the map again.")
-    for name, least, most in (("accuracy", filters.accuracy_min, filters.accuracy_max), ("label", filters.label_min, filters.label_max)):
+    for name, least, most in (
+        ("accuracy", filters.accuracy_min, filters.accuracy_max),
+        ("label", filters.label_min, filters.label_max),
+    ):
         bounds = (0.0 if least is None else least, 100.0 if most is None else most)
         if not 0 <= bounds[0] <= bounds[1] <= 100:
-            raise Invalid(f"{name}_min and {name}_max are percentages from 0 to 100, the smaller one first.")
+            raise Invalid(
+                f"{name}_min and {name}_max are percentages from 0 to 100, the smaller one first."
+            )
 
 
-def conditions(review: Review, filters: Filters, *, alone: bool = False) -> list[ColumnElement[bool]]:
+def conditions(
+    review: Review, filters: Filters, *, alone: bool = False
+) -> list[ColumnElement[bool]]:
     """The SQL conditions of a view. alone: so that SQLite reads them from the index of views, which has every column of them,
     rather than from the index of one, with a look at each row for the others.
     """
     found: list[ColumnElement[bool]] = [Suggestion.review_id == review.id]
 
     def column(of: InstrumentedAttribute[Any]) -> Any:
-        return func.coalesce(of, literal_column("''" if of is Suggestion.decision else "0")) if alone else of
+        return (
+            func.coalesce(of, literal_column("''" if of is Suggestion.decision else "0"))
+            if alone
+            else of
+        )
 
     for given, wanted in (
         (Suggestion.label, filters.label),
@@ -143,19 +172,29 @@ def conditions(review: Review, filters: Filters, *, alone: bool = False) -> list
     elif filters.decision is not None:
         found.append(column(Suggestion.decision) == filters.decision)
     if filters.group is not None:
-        there = select(MapPoint.image_id).where(MapPoint.review_id == review.id, MapPoint.in_group == filters.group)
+        there = select(MapPoint.image_id).where(
+            MapPoint.review_id == review.id, MapPoint.in_group == filters.group
+        )
         found.append(Suggestion.image_id.in_(there))
     if filters.selection is not None:
-        picked = select(SelectionImage.image_id).where(SelectionImage.selection_id == filters.selection)
+        picked = select(SelectionImage.image_id).where(
+            SelectionImage.selection_id == filters.selection
+        )
         found.append(Suggestion.image_id.in_(picked))
     if filters.part is not None:
         found.append(shares.holds(review, filters.part))
     count = review.suggestion_count
-    found += _within(column(Suggestion.accuracy_rank), filters.accuracy_min, filters.accuracy_max, count)
-    return found + _within(column(Suggestion.label_rank), filters.label_min, filters.label_max, count)
+    found += _within(
+        column(Suggestion.accuracy_rank), filters.accuracy_min, filters.accuracy_max, count
+    )
+    return found + _within(
+        column(Suggestion.label_rank), filters.label_min, filters.label_max, count
+    )
 
 
-def _within(rank: ColumnElement[int], least: float | None, most: float | None, count: int) -> list[ColumnElement[bool]]:
+def _within(
+    rank: ColumnElement[int], least: float | None, most: float | None, count: int
+) -> list[ColumnElement[bool]]:
     """Bounds of a bar's length as bounds of a rank: the bar of rank r is (count − r) / (count − 1) long.
 
     A bar that is empty because its value speaks for the image counts by its rank all the same: no index has the values, and asking for them made

@@ -48,8 +48,14 @@ def page(
     if before is None:
         here = matches.where(rank > after) if after else matches
         rows = view.read(session, review, here.order_by(rank).limit(limit + 1))
-        return Page(rows[:limit], after > 0 and _any(session, matches.where(rank <= after)), len(rows) > limit)
-    rows = view.read(session, review, matches.where(rank < before).order_by(rank.desc()).limit(limit + 1))
+        return Page(
+            rows[:limit],
+            after > 0 and _any(session, matches.where(rank <= after)),
+            len(rows) > limit,
+        )
+    rows = view.read(
+        session, review, matches.where(rank < before).order_by(rank.desc()).limit(limit + 1)
+    )
     return Page(rows[:limit][::-1], len(rows) > limit, _any(session, matches.where(rank >= before)))
 
 
@@ -66,12 +72,16 @@ class _Matches:
         if not self.ids:
             return list(session.execute(statement).all())
         image_ids = session.scalars(statement).all()
-        rows = session.execute(_rows().where(Suggestion.review_id == review.id, Suggestion.image_id.in_(image_ids))).all()
+        rows = session.execute(
+            _rows().where(Suggestion.review_id == review.id, Suggestion.image_id.in_(image_ids))
+        ).all()
         found = {row.image_id: row for row in rows}
         return [found[image_id] for image_id in image_ids]
 
 
-def _view(session: Session, review: Review, order: Order, filters: Filters, matching: int | None) -> _Matches:
+def _view(
+    session: Session, review: Review, order: Order, filters: Filters, matching: int | None
+) -> _Matches:
     ordering = orderings.find(session, review, order)
     if ordering.scoring_id is None and not filters.ranged:
         return _Matches(_rows().where(*conditions(review, filters)), ordering.rank, ids=False)
@@ -83,7 +93,10 @@ def _view(session: Session, review: Review, order: Order, filters: Filters, matc
     if matching is None and filters:
         matching = sum(counts.by_decision(session, review, filters).values())
     if filters and (matching or 0) <= FEW:
-        return _Matches(*ordering.gather(ids.where(*conditions(review, filters, alone=filters.ranged))), ids=True)
+        return _Matches(
+            *ordering.gather(ids.where(*conditions(review, filters, alone=filters.ranged))),
+            ids=True,
+        )
     return _Matches(*ordering.walk(ids.where(*conditions(review, filters, alone=True))), ids=True)
 
 
@@ -102,7 +115,9 @@ def at_rank(session: Session, review: Review, order: Order, rank: int) -> Row[An
     return session.execute(rows.where(Suggestion.review_id == review.id, own == rank)).first()
 
 
-def next_undecided(session: Session, review: Review, order: Order, filters: Filters, after: int) -> Row[Any] | None:
+def next_undecided(
+    session: Session, review: Review, order: Order, filters: Filters, after: int
+) -> Row[Any] | None:
     """The next one to decide in this view behind a rank, from the start again when there is none; None when all are decided."""
     wanted = filters if filters.decided else replace(filters, decision="undecided")
     for start in dict.fromkeys((after, 0)):
@@ -116,7 +131,9 @@ def of_images(session: Session, review: Review, image_ids: Sequence[int]) -> lis
     """The suggestions of these images in order of the queue; NotFound unless each one belongs to this review."""
     wanted = set(image_ids)
     rows = session.execute(
-        _rows().where(Suggestion.review_id == review.id, Suggestion.image_id.in_(wanted)).order_by(Suggestion.position)
+        _rows()
+        .where(Suggestion.review_id == review.id, Suggestion.image_id.in_(wanted))
+        .order_by(Suggestion.position)
     ).all()
     if len(rows) != len(wanted):
         raise NotFound("There is no such image in this review.")
@@ -141,7 +158,10 @@ def names_of(session: Session, rows: Sequence[Row[Any]]) -> dict[int, str]:
     ids = {row.decided_by for row in rows if row.decided_by is not None}
     if not ids:
         return {}
-    return {row.id: row.name for row in session.execute(select(User.id, User.name).where(User.id.in_(ids)))}
+    return {
+        row.id: row.name
+        for row in session.execute(select(User.id, User.name).where(User.id.in_(ids)))
+    }
 
 
 def original_size(session: Session, image_id: int) -> tuple[int, int]:

@@ -20,7 +20,12 @@ def holds(review: Review, user_id: int) -> ColumnElement[bool]:
     """Whether a suggestion lies in this person's part; nothing does for who takes none."""
     those = ReviewPart.review_id == review.id
     count = select(func.count()).select_from(ReviewPart).where(those).scalar_subquery()
-    place = select(func.count()).select_from(ReviewPart).where(those, ReviewPart.user_id < user_id).scalar_subquery()
+    place = (
+        select(func.count())
+        .select_from(ReviewPart)
+        .where(those, ReviewPart.user_id < user_id)
+        .scalar_subquery()
+    )
     takes = select(ReviewPart.user_id).where(those, ReviewPart.user_id == user_id).exists()
     return and_(takes, PAIR % func.nullif(count, 0) == place)
 
@@ -28,7 +33,11 @@ def holds(review: Review, user_id: int) -> ColumnElement[bool]:
 def of_review(session: Session, review: Review) -> Sequence[Row[Any]]:
     """Who takes part, in order of their number: rows (user_id, name, taken_at)."""
     columns: list[Any] = [ReviewPart.user_id, User.name, ReviewPart.taken_at]
-    query = select(*columns).join(User, User.id == ReviewPart.user_id).where(ReviewPart.review_id == review.id)
+    query = (
+        select(*columns)
+        .join(User, User.id == ReviewPart.user_id)
+        .where(ReviewPart.review_id == review.id)
+    )
     return session.execute(query.order_by(ReviewPart.user_id)).all()
 
 
@@ -38,7 +47,11 @@ def sizes(session: Session, review: Review, count: int) -> list[tuple[int, int]]
         return []
     place = (PAIR % count).label("place")
     undecided = func.count().filter(Suggestion.decision.is_(None))
-    rows = session.execute(select(place, func.count(), undecided).where(Suggestion.review_id == review.id).group_by(place)).all()
+    rows = session.execute(
+        select(place, func.count(), undecided)
+        .where(Suggestion.review_id == review.id)
+        .group_by(place)
+    ).all()
     found = {number: (images, left) for number, images, left in rows}
     return [found.get(number, (0, 0)) for number in range(count)]
 
@@ -55,4 +68,6 @@ def leave(session: Session, user: User, review: Review, user_id: int) -> None:
     """Give a part back to the others; every decision stays. Forbidden for another person's part, but to an owner."""
     if user_id != user.id and user.role != "owner":
         raise Forbidden("Only an owner may take another person's part away.")
-    session.execute(delete(ReviewPart).where(ReviewPart.review_id == review.id, ReviewPart.user_id == user_id))
+    session.execute(
+        delete(ReviewPart).where(ReviewPart.review_id == review.id, ReviewPart.user_id == user_id)
+    )

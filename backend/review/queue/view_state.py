@@ -58,7 +58,9 @@ class View:
         if text in RANKS or text in known.methods:
             self.order = cast(Order, text)
         elif text in METHODS:
-            self.note(f"This training was not scored by “{METHODS[text].called}”; this is the usual order.")
+            self.note(
+                f"This training was not scored by “{METHODS[text].called}”; this is the usual order."
+            )
 
     def _filter(self, name: str, text: str, known: Known) -> None:
         if not text:
@@ -71,7 +73,9 @@ class View:
             self.note(f"{error.message} That filter was left out.")
         else:
             if name == "part" and filters.part not in known.sharers:
-                self.note("That person takes no part of this review any more. This is the whole queue.")
+                self.note(
+                    "That person takes no part of this review any more. This is the whole queue."
+                )
                 return
             self.filters = filters
 

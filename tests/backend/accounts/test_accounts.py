@@ -37,13 +37,17 @@ def link(database: Database) -> Link:
 
 def open_link(client: TestClient, secret: str, **headers: str):  # type: ignore[no-untyped-def] # the test client's own response class
     """As a browser opens it."""
-    return client.get("/", params={"token": secret}, headers=NAVIGATION | headers, follow_redirects=False)
+    return client.get(
+        "/", params={"token": secret}, headers=NAVIGATION | headers, follow_redirects=False
+    )
 
 
 def grow_old(database: Database, kind: str, by: timedelta) -> None:
     """Move the credentials of that kind into the past."""
     with database.transaction() as session:
-        for one in session.scalars(select(Credential).where(Credential.kind == kind, Credential.expires_at.is_not(None))):
+        for one in session.scalars(
+            select(Credential).where(Credential.kind == kind, Credential.expires_at.is_not(None))
+        ):
             assert one.expires_at is not None
             one.expires_at -= by
 
@@ -51,11 +55,17 @@ def grow_old(database: Database, kind: str, by: timedelta) -> None:
 # ── the login link ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_login_link_signs_in_and_leads_to_the_data_sets(anonymous_client: TestClient, owner: User, link: Link) -> None:
+def test_a_login_link_signs_in_and_leads_to_the_data_sets(
+    anonymous_client: TestClient, owner: User, link: Link
+) -> None:
     answer = open_link(anonymous_client, link(owner))
     assert (answer.status_code, answer.headers["location"]) == (303, "/datasets")
     assert answer.headers["referrer-policy"] == "no-referrer"
-    assert anonymous_client.get("/api/v1/me").json() == {"id": owner.id, "name": "olga", "role": "owner"}
+    assert anonymous_client.get("/api/v1/me").json() == {
+        "id": owner.id,
+        "name": "olga",
+        "role": "owner",
+    }
 
 
 def test_a_login_link_works_once(app: FastAPI, owner: User, link: Link) -> None:
@@ -64,25 +74,34 @@ def test_a_login_link_works_once(app: FastAPI, owner: User, link: Link) -> None:
     second = TestClient(app)
     answer = open_link(second, secret)
     assert answer.status_code == 401
-    assert "was used already or is too old. Get a new one on the server, in Winnow&#39;s folder: " in answer.text
+    assert (
+        "was used already or is too old. Get a new one on the server, in Winnow&#39;s folder: "
+        in answer.text
+    )
     assert COOKIE not in second.cookies
 
 
-def test_a_second_click_by_somebody_who_is_signed_in_is_no_error(anonymous_client: TestClient, owner: User, link: Link) -> None:
+def test_a_second_click_by_somebody_who_is_signed_in_is_no_error(
+    anonymous_client: TestClient, owner: User, link: Link
+) -> None:
     secret = link(owner)
     open_link(anonymous_client, secret)
     assert open_link(anonymous_client, secret).status_code == 303
     assert anonymous_client.get("/api/v1/me").status_code == 200
 
 
-def test_a_second_click_with_a_session_that_has_ended_says_what_is_wrong(anonymous_client: TestClient, owner: User, link: Link) -> None:
+def test_a_second_click_with_a_session_that_has_ended_says_what_is_wrong(
+    anonymous_client: TestClient, owner: User, link: Link
+) -> None:
     secret = link(owner)
     anonymous_client.cookies.set(COOKIE, "of long ago")
     open_link(TestClient(anonymous_client.app), secret)
     assert open_link(anonymous_client, secret).status_code == 401
 
 
-def test_a_login_link_grows_too_old_after_a_day(anonymous_client: TestClient, owner: User, link: Link, database: Database) -> None:
+def test_a_login_link_grows_too_old_after_a_day(
+    anonymous_client: TestClient, owner: User, link: Link, database: Database
+) -> None:
     young, old = link(owner), link(owner)
     grow_old(database, "login_link", timedelta(hours=23, minutes=59))
     assert open_link(anonymous_client, young).status_code == 303
@@ -91,7 +110,9 @@ def test_a_login_link_grows_too_old_after_a_day(anonymous_client: TestClient, ow
 
 
 @pytest.mark.parametrize("secret", ["nonsense", "x" * 10_000, "' OR 1=1 --", "\x00", "é"])
-def test_a_made_up_link_signs_nobody_in(anonymous_client: TestClient, owner: User, secret: str) -> None:
+def test_a_made_up_link_signs_nobody_in(
+    anonymous_client: TestClient, owner: User, secret: str
+) -> None:
     assert open_link(anonymous_client, secret).status_code == 401
     assert COOKIE not in anonymous_client.cookies
 
@@ -107,8 +128,12 @@ def test_an_api_token_is_no_login_link_and_a_session_is_no_api_token(
     assert TestClient(app, cookies={COOKIE: token}).get("/api/v1/me").status_code == 401
 
 
-@pytest.mark.parametrize("headers", [{}, NAVIGATION | {"Sec-Purpose": "prefetch"}, {"Sec-Fetch-Mode": "no-cors"}])
-def test_a_program_that_looks_at_a_link_does_not_use_it_up(app: FastAPI, owner: User, link: Link, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "headers", [{}, NAVIGATION | {"Sec-Purpose": "prefetch"}, {"Sec-Fetch-Mode": "no-cors"}]
+)
+def test_a_program_that_looks_at_a_link_does_not_use_it_up(
+    app: FastAPI, owner: User, link: Link, headers: dict[str, str]
+) -> None:
     """Chat and mail programs fetch links for a preview, browsers fetch ahead."""
     secret = link(owner)
     preview = TestClient(app).get("/", params={"token": secret}, headers=headers)
@@ -122,7 +147,9 @@ def test_a_program_that_looks_at_a_link_does_not_use_it_up(app: FastAPI, owner: 
 
 def test_looking_with_head_changes_nothing(app: FastAPI, owner: User, link: Link) -> None:
     secret = link(owner)
-    TestClient(app, raise_server_exceptions=False).head("/", params={"token": secret}, headers=NAVIGATION)
+    TestClient(app, raise_server_exceptions=False).head(
+        "/", params={"token": secret}, headers=NAVIGATION
+    )
     assert open_link(TestClient(app), secret).status_code == 303
 
 
@@ -130,8 +157,12 @@ def test_the_login_page_can_be_looked_at_with_head(anonymous_client: TestClient)
     assert anonymous_client.head("/login").status_code == 200
 
 
-def test_the_button_refuses_another_site_and_an_empty_form(anonymous_client: TestClient, owner: User, link: Link) -> None:
-    foreign = anonymous_client.post("/login", data={"token": link(owner)}, headers={"Sec-Fetch-Site": "cross-site"})
+def test_the_button_refuses_another_site_and_an_empty_form(
+    anonymous_client: TestClient, owner: User, link: Link
+) -> None:
+    foreign = anonymous_client.post(
+        "/login", data={"token": link(owner)}, headers={"Sec-Fetch-Site": "cross-site"}
+    )
     assert foreign.status_code == 403
     assert anonymous_client.post("/login", data={}).status_code == 401
 
@@ -139,7 +170,9 @@ def test_the_button_refuses_another_site_and_an_empty_form(anonymous_client: Tes
 # ── where one comes back to ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_after_signing_in_one_is_where_one_wanted_to_be(anonymous_client: TestClient, owner: User, link: Link) -> None:
+def test_after_signing_in_one_is_where_one_wanted_to_be(
+    anonymous_client: TestClient, owner: User, link: Link
+) -> None:
     asked = anonymous_client.get("/jobs?state=done", follow_redirects=False)
     anonymous_client.get(asked.headers["location"])
     answer = open_link(anonymous_client, link(owner))
@@ -150,15 +183,28 @@ def test_after_signing_in_one_is_where_one_wanted_to_be(anonymous_client: TestCl
 
 @pytest.mark.parametrize(
     "elsewhere",
-    ["https://evil.example", "//evil.example", "/\\evil.example", "\\\\evil.example", "javascript:alert(1)", "evil", "/\t/evil.example"],
+    [
+        "https://evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "javascript:alert(1)",
+        "evil",
+        "/\t/evil.example",
+    ],
 )
-def test_nobody_is_led_to_another_site(app: FastAPI, owner: User, link: Link, client: TestClient, elsewhere: str) -> None:
+def test_nobody_is_led_to_another_site(
+    app: FastAPI, owner: User, link: Link, client: TestClient, elsewhere: str
+) -> None:
     browser = TestClient(app)
     browser.get("/login", params={"next": elsewhere})
     assert open_link(browser, link(owner)).headers["location"] == "/datasets"
     forged = TestClient(app, cookies={"winnow_next": elsewhere})
     assert open_link(forged, link(owner)).headers["location"] == "/datasets"
-    assert client.get("/login", params={"next": elsewhere}, follow_redirects=False).headers["location"] == "/datasets"
+    assert (
+        client.get("/login", params={"next": elsewhere}, follow_redirects=False).headers["location"]
+        == "/datasets"
+    )
 
 
 def test_who_is_signed_in_needs_no_login_page(client: TestClient) -> None:
@@ -169,8 +215,14 @@ def test_who_is_signed_in_needs_no_login_page(client: TestClient) -> None:
 # ── the session ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(anonymous_client: TestClient, owner: User, link: Link) -> None:
-    (cookie,) = [one for one in open_link(anonymous_client, link(owner)).headers.get_list("set-cookie") if one.startswith(COOKIE)]
+def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(
+    anonymous_client: TestClient, owner: User, link: Link
+) -> None:
+    (cookie,) = [
+        one
+        for one in open_link(anonymous_client, link(owner)).headers.get_list("set-cookie")
+        if one.startswith(COOKIE)
+    ]
     parts = cookie.lower().split("; ")
     assert {"httponly", "samesite=lax", "path=/", f"max-age={30 * 86400}"} <= set(parts)
     assert "secure" not in parts
@@ -178,9 +230,15 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(anonymous_clie
 
 
 @pytest.mark.parametrize("days", [1, 90])
-def test_behind_tls_the_cookie_never_travels_in_the_open(app: FastAPI, owner: User, link: Link, settings: Settings, days: int) -> None:
+def test_behind_tls_the_cookie_never_travels_in_the_open(
+    app: FastAPI, owner: User, link: Link, settings: Settings, days: int
+) -> None:
     settings.secure_cookies, settings.session_days = True, days
-    (cookie,) = [one for one in open_link(TestClient(app), link(owner)).headers.get_list("set-cookie") if one.startswith(COOKIE)]
+    (cookie,) = [
+        one
+        for one in open_link(TestClient(app), link(owner)).headers.get_list("set-cookie")
+        if one.startswith(COOKIE)
+    ]
     assert {"secure", f"max-age={days * 86400}"} <= set(cookie.lower().split("; "))
 
 
@@ -189,10 +247,15 @@ def test_a_session_ends_by_itself(client: TestClient, database: Database) -> Non
     assert client.get("/api/v1/me").status_code == 200
     grow_old(database, "session", timedelta(hours=2))
     assert client.get("/api/v1/me").status_code == 401
-    assert client.get("/datasets", follow_redirects=False).headers["location"] == "/login?next=%2Fdatasets"
+    assert (
+        client.get("/datasets", follow_redirects=False).headers["location"]
+        == "/login?next=%2Fdatasets"
+    )
 
 
-def test_each_login_makes_a_session_of_its_own(sign_in: Callable[[User], TestClient], owner: User) -> None:
+def test_each_login_makes_a_session_of_its_own(
+    sign_in: Callable[[User], TestClient], owner: User
+) -> None:
     laptop, tablet = sign_in(owner), sign_in(owner)
     assert laptop.cookies[COOKIE] != tablet.cookies[COOKIE]
     laptop.post("/logout")
@@ -208,7 +271,9 @@ def test_signing_out_ends_the_session_on_the_server_too(app: FastAPI, client: Te
     assert TestClient(app, cookies={COOKIE: kept}).get("/api/v1/me").status_code == 401
 
 
-def test_what_has_expired_is_forgotten_at_the_next_login(anonymous_client: TestClient, owner: User, link: Link, database: Database) -> None:
+def test_what_has_expired_is_forgotten_at_the_next_login(
+    anonymous_client: TestClient, owner: User, link: Link, database: Database
+) -> None:
     open_link(anonymous_client, link(owner))
     grow_old(database, "session", timedelta(days=40))
     grow_old(database, "login_link", timedelta(days=40))
@@ -240,11 +305,18 @@ def test_the_same_on_the_page(client: TestClient, app: FastAPI) -> None:
     assert program.get("/api/v1/me").status_code == 200
     assert secret not in client.get("/account").text
     token_id = client.get("/api/v1/tokens").json()[0]["id"]
-    assert client.post(f"/account/tokens/{token_id}/revoke", follow_redirects=False).headers["location"] == "/account"
+    assert (
+        client.post(f"/account/tokens/{token_id}/revoke", follow_redirects=False).headers[
+            "location"
+        ]
+        == "/account"
+    )
     assert program.get("/api/v1/me").status_code == 401
 
 
-def test_nobody_sees_or_ends_another_persons_token(client: TestClient, reviewer_client: TestClient) -> None:
+def test_nobody_sees_or_ends_another_persons_token(
+    client: TestClient, reviewer_client: TestClient
+) -> None:
     made = client.post("/api/v1/tokens", json={"name": "mine"}).json()
     assert reviewer_client.get("/api/v1/tokens").json() == []
     assert reviewer_client.delete(f"/api/v1/tokens/{made['id']}").status_code == 404
@@ -252,16 +324,23 @@ def test_nobody_sees_or_ends_another_persons_token(client: TestClient, reviewer_
     assert len(client.get("/api/v1/tokens").json()) == 1
 
 
-def test_a_session_cannot_be_ended_as_if_it_were_a_token(client: TestClient, database: Database) -> None:
+def test_a_session_cannot_be_ended_as_if_it_were_a_token(
+    client: TestClient, database: Database
+) -> None:
     with database.transaction(write=False) as session:
         session_id = session.scalar(select(Credential.id).where(Credential.kind == "session"))
     assert client.delete(f"/api/v1/tokens/{session_id}").status_code == 404
     assert client.get("/api/v1/me").status_code == 200
 
 
-@pytest.mark.parametrize("header", ["Bearer wrong", "Bearer ", "bearer", "Basic b2xnYTp4", "wrong", "Bearer é".encode()])
+@pytest.mark.parametrize(
+    "header", ["Bearer wrong", "Bearer ", "bearer", "Basic b2xnYTp4", "wrong", "Bearer é".encode()]
+)
 def test_an_unknown_token_is_refused(anonymous_client: TestClient, header: str | bytes) -> None:
-    answer = anonymous_client.get("/api/v1/me", headers=[(b"Authorization", header if isinstance(header, bytes) else header.encode())])
+    answer = anonymous_client.get(
+        "/api/v1/me",
+        headers=[(b"Authorization", header if isinstance(header, bytes) else header.encode())],
+    )
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
 
 
@@ -271,30 +350,48 @@ def test_a_wrong_token_is_refused_even_beside_a_good_cookie(client: TestClient) 
     assert f"make a new one in Winnow's folder: {winnow()} token create" in answer.json()["detail"]
 
 
-def test_a_token_never_expires_by_itself_and_has_a_name(client: TestClient, database: Database) -> None:
+def test_a_token_never_expires_by_itself_and_has_a_name(
+    client: TestClient, database: Database
+) -> None:
     client.post("/account/tokens", data={"name": "  "})
     client.post("/account/tokens", data={"name": "a\x00b\n" + "x" * 300})
     assert client.post("/api/v1/tokens", json={"name": ""}).status_code == 422
     assert client.post("/api/v1/tokens", json={"name": "x" * 101}).status_code == 422
     with database.transaction(write=False) as session:
-        tokens = session.execute(select(Credential.name, Credential.expires_at).where(Credential.kind == "api_token")).all()
-    assert [(name, expires) for name, expires in tokens] == [("token", None), ("a b " + "x" * 96, None)]
+        tokens = session.execute(
+            select(Credential.name, Credential.expires_at).where(Credential.kind == "api_token")
+        ).all()
+    assert [(name, expires) for name, expires in tokens] == [
+        ("token", None),
+        ("a b " + "x" * 96, None),
+    ]
 
 
 # ── secrets ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_no_secret_is_in_the_database_or_in_the_logs(
-    app: FastAPI, owner: User, link: Link, client: TestClient, settings: Settings, caplog: pytest.LogCaptureFixture
+    app: FastAPI,
+    owner: User,
+    link: Link,
+    client: TestClient,
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("DEBUG")
-    secrets = [link(owner), client.cookies[COOKIE], client.post("/api/v1/tokens", json={"name": "x"}).json()["secret"]]
+    secrets = [
+        link(owner),
+        client.cookies[COOKIE],
+        client.post("/api/v1/tokens", json={"name": "x"}).json()["secret"],
+    ]
     assert all(len(secret) >= 43 for secret in secrets)  # 256 bits
     for path in Path(settings.home).iterdir():
         if path.is_file():
             written = path.read_bytes()
             assert not any(secret.encode() in written for secret in secrets), path
-    backend = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("backend"))
+    backend = "\n".join(
+        record.getMessage() for record in caplog.records if record.name.startswith("backend")
+    )
     assert not any(secret in backend for secret in secrets)
 
 
@@ -304,7 +401,9 @@ def test_the_log_of_requests_holds_no_login_link(caplog: pytest.LogCaptureFixtur
     access.addFilter(without_secrets)
     caplog.set_level("INFO", "uvicorn.access")
     try:
-        access.info('%s - "%s %s HTTP/%s" %d', "127.0.0.1:1", "GET", "/?token=s3cret&x=1", "1.1", 303)
+        access.info(
+            '%s - "%s %s HTTP/%s" %d', "127.0.0.1:1", "GET", "/?token=s3cret&x=1", "1.1", 303
+        )
     finally:
         access.removeFilter(without_secrets)
     assert '"GET /?token=…&x=1 HTTP/1.1" 303' in caplog.text
@@ -324,7 +423,10 @@ def test_people_are_added_found_and_listed(database: Database) -> None:
     with database.transaction() as session:
         service.create_user(session, "  Rita  Reviewer\n", "reviewer")
         service.create_user(session, "Ünal 🦊", "owner")
-        assert [(user.name, user.role) for user in service.list_users(session)] == [("Rita Reviewer", "reviewer"), ("Ünal 🦊", "owner")]
+        assert [(user.name, user.role) for user in service.list_users(session)] == [
+            ("Rita Reviewer", "reviewer"),
+            ("Ünal 🦊", "owner"),
+        ]
         assert service.find_user(session, "Rita Reviewer").role == "reviewer"
         with pytest.raises(NotFound, match="nobody called rita"):
             service.find_user(session, "rita")
@@ -332,9 +434,16 @@ def test_people_are_added_found_and_listed(database: Database) -> None:
 
 @pytest.mark.parametrize(
     ("name", "role", "error"),
-    [("", "owner", Invalid), (" \x00 ", "owner", Invalid), ("x" * 101, "owner", Invalid), ("x", "admin", Invalid)],
+    [
+        ("", "owner", Invalid),
+        (" \x00 ", "owner", Invalid),
+        ("x" * 101, "owner", Invalid),
+        ("x", "admin", Invalid),
+    ],
 )
-def test_a_person_without_a_usable_name_or_role_is_refused(database: Database, name: str, role: str, error: type[Exception]) -> None:
+def test_a_person_without_a_usable_name_or_role_is_refused(
+    database: Database, name: str, role: str, error: type[Exception]
+) -> None:
     with database.transaction() as session, pytest.raises(error):
         service.create_user(session, name, role)
 
@@ -356,7 +465,9 @@ def test_the_last_owner_stays(database: Database, owner: User, reviewer: User) -
         assert [user.name for user in service.list_users(session)] == ["second"]
 
 
-def test_removing_a_person_ends_all_that_signs_them_in(reviewer_client: TestClient, reviewer: User, link: Link, database: Database) -> None:
+def test_removing_a_person_ends_all_that_signs_them_in(
+    reviewer_client: TestClient, reviewer: User, link: Link, database: Database
+) -> None:
     secret = link(reviewer)
     with database.transaction() as session:
         service.remove_user(session, reviewer)
@@ -380,10 +491,21 @@ def test_the_first_owner_is_made_where_there_is_none_and_stays_the_same(database
         assert service.first_owner(session).id == first.id
 
 
-def test_a_link_clicked_twice_at_once_makes_one_session(database: Database, owner: User, link: Link) -> None:
+def test_a_link_clicked_twice_at_once_makes_one_session(
+    database: Database, owner: User, link: Link
+) -> None:
     secret = link(owner)
     with database.transaction() as session:
         service.sign_in(session, secret, 30)
         with pytest.raises(Unauthenticated):
             service.sign_in(session, secret, 30)
-        assert len(session.scalars(select(Credential).where(Credential.kind == "session", Credential.created_at <= now())).all()) == 1
+        assert (
+            len(
+                session.scalars(
+                    select(Credential).where(
+                        Credential.kind == "session", Credential.created_at <= now()
+                    )
+                ).all()
+            )
+            == 1
+        )

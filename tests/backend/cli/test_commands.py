@@ -19,7 +19,19 @@ from typer.testing import CliRunner, Result
 
 from backend.cli import app, supervisor
 from backend.core.db import Database
-from backend.core.models import Credential, DataSet, Image, Job, JobLogLine, Refusal, Review, Run, User, Version, VersionChange
+from backend.core.models import (
+    Credential,
+    DataSet,
+    Image,
+    Job,
+    JobLogLine,
+    Refusal,
+    Review,
+    Run,
+    User,
+    Version,
+    VersionChange,
+)
 from backend.core.settings import Settings
 from tests.factories import a_data_set, a_job, a_review, a_run, a_user
 
@@ -39,7 +51,9 @@ def winnow(home: Path) -> Winnow:
     """Run a command; anything but a sentence and a status is raised."""
 
     def run(*arguments: object) -> Result:
-        return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+        return CliRunner().invoke(
+            app, [str(argument) for argument in arguments], catch_exceptions=False
+        )
 
     return run
 
@@ -53,7 +67,9 @@ def database(winnow: Winnow, home: Path) -> Iterator[Database]:
 
 
 @contextmanager
-def a_running_winnow(home: Path, database: Database, end: Callable[[Session, Job], None]) -> Iterator[None]:
+def a_running_winnow(
+    home: Path, database: Database, end: Callable[[Session, Job], None]
+) -> Iterator[None]:
     """The folder is held as a running Winnow holds it, and the first queued job ends as `end` says, a moment after it was queued."""
     stop = threading.Event()
 
@@ -77,12 +93,23 @@ def a_running_winnow(home: Path, database: Database, end: Callable[[Session, Job
 def done(session: Session, job: Job) -> None:
     """As an import ends: what was found, and the state, at once."""
     found = a_data_set(session, name="scratch")
-    session.execute(update(Image).where(Image.data_set_id == found.id).values(data_set_id=job.subject_id))
-    session.execute(update(Version).where(Version.data_set_id == found.id).values(data_set_id=job.subject_id))
+    session.execute(
+        update(Image).where(Image.data_set_id == found.id).values(data_set_id=job.subject_id)
+    )
+    session.execute(
+        update(Version).where(Version.data_set_id == found.id).values(data_set_id=job.subject_id)
+    )
     data_set = session.get_one(DataSet, job.subject_id)
-    data_set.state, data_set.class_names, data_set.image_count = "ready", found.class_names, found.image_count
+    data_set.state, data_set.class_names, data_set.image_count = (
+        "ready",
+        found.class_names,
+        found.image_count,
+    )
     data_set.current_version_id, data_set.refused_count = found.current_version_id, 7
-    session.add_all(Refusal(data_set_id=data_set.id, path=f"[b]{number}.jpg", reason="It is empty.") for number in range(7))
+    session.add_all(
+        Refusal(data_set_id=data_set.id, path=f"[b]{number}.jpg", reason="It is empty.")
+        for number in range(7)
+    )
     job.state = "done"
 
 
@@ -93,7 +120,9 @@ def failed(session: Session, job: Job) -> None:
 # ── import ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_import_is_queued_where_no_winnow_runs_and_says_so(winnow: Winnow, database: Database, tmp_path: Path) -> None:
+def test_an_import_is_queued_where_no_winnow_runs_and_says_so(
+    winnow: Winnow, database: Database, tmp_path: Path
+) -> None:
     (tmp_path / "fruit").mkdir()
     result = winnow("import", tmp_path / "fruit", "--seed", 7, "--side", 32)
     assert result.exit_code == 0
@@ -101,17 +130,32 @@ def test_an_import_is_queued_where_no_winnow_runs_and_says_so(winnow: Winnow, da
     with database.transaction() as session:
         data_set, job = session.get_one(DataSet, int(result.stdout)), session.get_one(Job, 1)
         assert (data_set.name, data_set.seed) == ("fruit", 7)
-        assert data_set.source == {"kind": "folder", "path": str(tmp_path / "fruit"), "upload": False, "side": 32}
+        assert data_set.source == {
+            "kind": "folder",
+            "path": str(tmp_path / "fruit"),
+            "upload": False,
+            "side": 32,
+        }
         assert (job.kind, job.state, job.subject_id) == ("import", "queued", data_set.id)
         assert session.get_one(User, job.created_by).role == "owner"
 
 
 @pytest.mark.parametrize(
     ("arguments", "kind"),
-    [(("folder",), "folder"), (("folder", "--idx"), "idx"), (("file.zip",), "zip"), (("--sample",), "sample")],
+    [
+        (("folder",), "folder"),
+        (("folder", "--idx"), "idx"),
+        (("file.zip",), "zip"),
+        (("--sample",), "sample"),
+    ],
 )
 def test_what_is_imported_follows_from_the_path(
-    winnow: Winnow, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], kind: str
+    winnow: Winnow,
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    kind: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
@@ -124,7 +168,9 @@ def test_what_is_imported_follows_from_the_path(
         assert kind == "sample" or Path(data_set.source["path"]).is_absolute()
 
 
-def test_a_followed_import_says_what_was_found(winnow: Winnow, database: Database, home: Path, tmp_path: Path) -> None:
+def test_a_followed_import_says_what_was_found(
+    winnow: Winnow, database: Database, home: Path, tmp_path: Path
+) -> None:
     with a_running_winnow(home, database, done):
         result = winnow("import", tmp_path, "--name", "Blocks")
     assert result.exit_code == 0, result.stderr
@@ -145,7 +191,9 @@ def test_a_followed_import_says_what_was_found(winnow: Winnow, database: Databas
     assert "http://127.0.0.1:8123/datasets/1" in result.stderr
 
 
-def test_an_import_that_fails_ends_with_its_sentence_and_a_status(winnow: Winnow, database: Database, home: Path, tmp_path: Path) -> None:
+def test_an_import_that_fails_ends_with_its_sentence_and_a_status(
+    winnow: Winnow, database: Database, home: Path, tmp_path: Path
+) -> None:
     with a_running_winnow(home, database, failed):
         result = winnow("import", tmp_path, "--name", "Empty")
     assert result.exit_code == 1
@@ -177,7 +225,9 @@ def test_an_import_of_nothing_sensible_is_refused(
     winnow: Winnow, database: Database, tmp_path: Path, arguments: tuple[str, ...], sentence: str
 ) -> None:
     (tmp_path / "x.zip").touch()
-    result = winnow("import", *(part.format(folder=tmp_path, file=tmp_path / "x.zip") for part in arguments))
+    result = winnow(
+        "import", *(part.format(folder=tmp_path, file=tmp_path / "x.zip") for part in arguments)
+    )
     assert result.exit_code != 0
     assert sentence in result.stderr
     with database.transaction() as session:
@@ -200,7 +250,9 @@ def table(text: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text)))
 
 
-def test_scores_go_to_standard_output_as_csv_that_no_spreadsheet_runs(winnow: Winnow, run_id: int) -> None:
+def test_scores_go_to_standard_output_as_csv_that_no_spreadsheet_runs(
+    winnow: Winnow, run_id: int
+) -> None:
     result = winnow("scores", run_id)
     header, *rows = table(result.stdout)
     assert header[:3] == ["image_id", "path", "given_class"]
@@ -208,21 +260,29 @@ def test_scores_go_to_standard_output_as_csv_that_no_spreadsheet_runs(winnow: Wi
     assert {row[2] for row in rows} == {"'=1+1", "plain"}
 
 
-def test_scores_as_parquet_hold_the_same_rows_with_their_types(winnow: Winnow, run_id: int, tmp_path: Path) -> None:
+def test_scores_as_parquet_hold_the_same_rows_with_their_types(
+    winnow: Winnow, run_id: int, tmp_path: Path
+) -> None:
     winnow("scores", run_id, "--output", tmp_path / "scores.csv")
     winnow("scores", run_id, "--output", tmp_path / "scores.parquet")
     winnow("scores", run_id, "--output", tmp_path / "named", "--format", "parquet")
     found = pyarrow.parquet.read_table(tmp_path / "scores.parquet")
     assert found.equals(pyarrow.parquet.read_table(tmp_path / "named"))
-    assert found.column("score").to_pylist() == [float(row[7]) for row in table((tmp_path / "scores.csv").read_text())[1:]]
+    assert found.column("score").to_pylist() == [
+        float(row[7]) for row in table((tmp_path / "scores.csv").read_text())[1:]
+    ]
     assert found.column("given_class").to_pylist()[0] in ("=1+1", "plain")
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["scores.csv", "scores.parquet"]
 
 
-def test_the_manifest_of_a_version_leaves_out_what_was_removed_and_shows_new_labels(winnow: Winnow, database: Database) -> None:
+def test_the_manifest_of_a_version_leaves_out_what_was_removed_and_shows_new_labels(
+    winnow: Winnow, database: Database
+) -> None:
     with database.transaction() as session:
         data_set = a_data_set(session, class_names=("cat", "dog"), per_class=10)
-        removed, relabelled, *_ = session.scalars(select(Image).where(Image.label == 0, Image.split == "train")).all()
+        removed, relabelled, *_ = session.scalars(
+            select(Image).where(Image.label == 0, Image.split == "train")
+        ).all()
         removed_path, relabelled_path = removed.path, relabelled.path
         second = Version(data_set_id=data_set.id, number=2, parent_id=data_set.current_version_id)
         session.add(second)
@@ -243,9 +303,15 @@ def test_the_manifest_of_a_version_leaves_out_what_was_removed_and_shows_new_lab
     ("arguments", "sentence"),
     [
         (("scores", "99"), "There is no such training."),
-        (("scores", "1", "--format", "xlsx"), "There is no format 'xlsx'; there are csv and parquet."),
+        (
+            ("scores", "1", "--format", "xlsx"),
+            "There is no format 'xlsx'; there are csv and parquet.",
+        ),
         (("scores", "one"), "as an integer"),
-        (("scores", "1", "--output", "{folder}/absent/scores.csv"), "cannot be written: No such file or directory."),
+        (
+            ("scores", "1", "--output", "{folder}/absent/scores.csv"),
+            "cannot be written: No such file or directory.",
+        ),
         (("scores", "1", "--output", "{folder}"), "is a directory"),
         (("export-version", "99"), "There is no such data set."),
         (("export-version", "1", "--version", "3"), "Blocks has no version 3."),
@@ -260,13 +326,18 @@ def test_an_export_of_what_is_not_there_is_refused(
     assert result.stdout == ""
 
 
-def test_a_run_without_scores_and_a_data_set_without_versions_say_what_is_missing(winnow: Winnow, database: Database) -> None:
+def test_a_run_without_scores_and_a_data_set_without_versions_say_what_is_missing(
+    winnow: Winnow, database: Database
+) -> None:
     with database.transaction() as session:
         run = a_run(session, a_data_set(session))
         importing = DataSet(name="Importing")
         session.add(importing)
         session.flush()
-    assert "This training has no scores yet. Find its harmful images first." in winnow("scores", run.id).stderr
+    assert (
+        "This training has no scores yet. Find its harmful images first."
+        in winnow("scores", run.id).stderr
+    )
     result = winnow("export-version", importing.id)
     assert result.exit_code == 1
     assert "its import is not done" in result.stderr
@@ -280,15 +351,23 @@ def test_jobs_are_listed_newest_first_and_by_state(winnow: Winnow, database: Dat
         a_job(session, kind="train", state="running", progress_done=1, progress_total=4)
         a_job(session, kind="score", state="done")
     lines = [line.split("\t") for line in winnow("jobs", "list").stdout.splitlines()]
-    assert lines == [["2", "score", "done", "", "A score job"], ["1", "train", "running", "25 %", "A train job"]]
+    assert lines == [
+        ["2", "score", "done", "", "A score job"],
+        ["1", "train", "running", "25 %", "A train job"],
+    ]
     assert winnow("jobs", "list", "--state", "running").stdout.startswith("1\ttrain")
     assert winnow("jobs", "list", "--limit", 1).stdout.count("\n") == 1
     result = winnow("jobs", "list", "--state", "asleep")
     assert result.exit_code == 1
-    assert "There is no state 'asleep'; there are queued, running, done, failed, cancelled." in result.stderr
+    assert (
+        "There is no state 'asleep'; there are queued, running, done, failed, cancelled."
+        in result.stderr
+    )
 
 
-def test_a_job_is_shown_with_its_error_and_the_end_of_its_log(winnow: Winnow, database: Database) -> None:
+def test_a_job_is_shown_with_its_error_and_the_end_of_its_log(
+    winnow: Winnow, database: Database
+) -> None:
     with database.transaction() as session:
         job = a_job(session, state="failed", error="The disk is full.")
         session.add_all(JobLogLine(job_id=job.id, message=f"line {number}") for number in range(30))
@@ -303,14 +382,19 @@ def test_a_job_can_be_cancelled_and_tried_again(winnow: Winnow, database: Databa
         waiting, running = a_job(session), a_job(session, state="running")
     assert "is cancelled" in winnow("jobs", "cancel", waiting.id).stderr
     assert "stops at its next step" in winnow("jobs", "cancel", running.id).stderr
-    assert "queued again; it starts as soon as Winnow runs" in winnow("jobs", "retry", waiting.id).stderr
+    assert (
+        "queued again; it starts as soon as Winnow runs"
+        in winnow("jobs", "retry", waiting.id).stderr
+    )
     with database.transaction() as session:
         assert session.get_one(Job, waiting.id).state == "queued"
         assert session.get_one(Job, running.id).cancel_requested
 
 
 @pytest.mark.parametrize("command", ["show", "cancel", "retry"])
-def test_a_job_that_is_not_there_is_one_sentence(winnow: Winnow, database: Database, command: str) -> None:
+def test_a_job_that_is_not_there_is_one_sentence(
+    winnow: Winnow, database: Database, command: str
+) -> None:
     result = winnow("jobs", command, 99)
     assert result.exit_code == 1
     assert result.stderr == "There is no such job.\n"
@@ -327,7 +411,9 @@ def test_a_job_that_has_ended_can_not_be_cancelled(winnow: Winnow, database: Dat
 # ── people ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_login_link_leads_to_where_this_folder_is_served(winnow: Winnow, database: Database, home: Path) -> None:
+def test_a_login_link_leads_to_where_this_folder_is_served(
+    winnow: Winnow, database: Database, home: Path
+) -> None:
     assert winnow("login-link").stdout.startswith("http://127.0.0.1:8000/?token=")
     with supervisor._only_one(Settings(home=home)):
         supervisor._note_address(Settings(home=home, port=8123))
@@ -342,20 +428,32 @@ def test_people_are_added_listed_and_removed(winnow: Winnow, database: Database)
     assert winnow("user", "list").stdout == "olga\towner\n"
 
 
-def test_a_token_is_the_first_owners_unless_somebody_is_named(winnow: Winnow, database: Database) -> None:
+def test_a_token_is_the_first_owners_unless_somebody_is_named(
+    winnow: Winnow, database: Database
+) -> None:
     winnow("user", "add", "rita")
     winnow("token", "create")
     winnow("token", "create", "rita", "--name", "script")
     with database.transaction() as session:
-        tokens = select(User.name, Credential.name).join(Credential, Credential.user_id == User.id).where(Credential.kind == "api_token")
-        assert sorted(map(tuple, session.execute(tokens).all())) == [("me", "command line"), ("rita", "script")]
+        tokens = (
+            select(User.name, Credential.name)
+            .join(Credential, Credential.user_id == User.id)
+            .where(Credential.kind == "api_token")
+        )
+        assert sorted(map(tuple, session.execute(tokens).all())) == [
+            ("me", "command line"),
+            ("rita", "script"),
+        ]
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (("user", "add", "  "), "A person needs a name of 1 to 100 characters."),
-        (("user", "add", "rita", "--role", "king"), "There is no role 'king'; there are owner and reviewer."),
+        (
+            ("user", "add", "rita", "--role", "king"),
+            "There is no role 'king'; there are owner and reviewer.",
+        ),
         (("user", "add", "olga"), "There is somebody called olga already."),
         (("user", "remove", "nobody"), "There is nobody called nobody."),
         (("user", "remove", "olga"), "This is the only owner"),
@@ -363,7 +461,9 @@ def test_a_token_is_the_first_owners_unless_somebody_is_named(winnow: Winnow, da
         (("login-link", "nobody"), "There is nobody called nobody."),
     ],
 )
-def test_mistakes_about_people_are_sentences(winnow: Winnow, database: Database, arguments: tuple[str, ...], sentence: str) -> None:
+def test_mistakes_about_people_are_sentences(
+    winnow: Winnow, database: Database, arguments: tuple[str, ...], sentence: str
+) -> None:
     winnow("user", "add", "olga", "--role", "owner")
     result = winnow(*arguments)
     assert result.exit_code == 1
@@ -378,9 +478,21 @@ def test_mistakes_about_people_are_sentences(winnow: Winnow, database: Database,
     ("name", "value", "sentence"),
     [
         ("WINNOW_PORT", "many", "WINNOW_PORT: Input should be a valid integer"),
-        ("WINNOW_DATABASE_URL", "nonsense", "WINNOW_DATABASE_URL names no database that Winnow can use"),
-        ("WINNOW_DATABASE_URL", "oracel://x", "WINNOW_DATABASE_URL names no database that Winnow can use"),
-        ("WINNOW_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:1/x", "The database cannot be used"),
+        (
+            "WINNOW_DATABASE_URL",
+            "nonsense",
+            "WINNOW_DATABASE_URL names no database that Winnow can use",
+        ),
+        (
+            "WINNOW_DATABASE_URL",
+            "oracel://x",
+            "WINNOW_DATABASE_URL names no database that Winnow can use",
+        ),
+        (
+            "WINNOW_DATABASE_URL",
+            "postgresql+psycopg://nobody@127.0.0.1:1/x",
+            "The database cannot be used",
+        ),
         ("WINNOW_HOME", "/proc/nowhere", "/proc/nowhere cannot be used"),
     ],
 )
@@ -404,9 +516,13 @@ def test_health_says_when_the_broker_or_the_schema_is_missing(winnow: Winnow, ho
     assert "The broker does not answer" in result.stderr
 
 
-def test_health_is_well_with_a_database_and_a_broker(winnow: Winnow, database: Database, home: Path) -> None:
+def test_health_is_well_with_a_database_and_a_broker(
+    winnow: Winnow, database: Database, home: Path
+) -> None:
     settings = Settings(home=home)
-    broker = supervisor.Child("broker", supervisor.broker_command(settings), home / "broker.log", {})
+    broker = supervisor.Child(
+        "broker", supervisor.broker_command(settings), home / "broker.log", {}
+    )
     broker.start()
     try:
         deadline = time.monotonic() + 10
@@ -430,24 +546,46 @@ def test_a_port_in_use_is_one_sentence(winnow: Winnow, home: Path, command: str)
 
 
 def test_python_m_is_the_same_command() -> None:
-    shown = subprocess.run([sys.executable, "-m", "backend.cli", "--help"], capture_output=True, text=True, check=True, timeout=60)
+    shown = subprocess.run(
+        [sys.executable, "-m", "backend.cli", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     assert "export-version" in shown.stdout
 
 
 # ── scoring ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_methods_are_listed_with_their_meaning_and_their_cost(winnow: Winnow, database: Database, run_id: int) -> None:
+def test_methods_are_listed_with_their_meaning_and_their_cost(
+    winnow: Winnow, database: Database, run_id: int
+) -> None:
     assert "outlier\tnot known" in winnow("methods", run_id).stdout
-    cost = {"passes": 12.0, "seconds": 12.3, "memory_bytes": 3_000_000, "stored_bytes": 0, "damping_seconds": None}
+    cost = {
+        "passes": 12.0,
+        "seconds": 12.3,
+        "memory_bytes": 3_000_000,
+        "stored_bytes": 0,
+        "damping_seconds": None,
+    }
     with database.transaction() as session:
         run = session.get_one(Run, run_id)
-        run.report = run.report | {"costs": {"tracin": {"last_epoch": cost, "all_epochs": cost | {"seconds": 125.0}}}}
-    (line,) = [line for line in winnow("methods", run_id).stdout.splitlines() if line.startswith("tracin\t")]
+        run.report = run.report | {
+            "costs": {"tracin": {"last_epoch": cost, "all_epochs": cost | {"seconds": 125.0}}}
+        }
+    (line,) = [
+        line
+        for line in winnow("methods", run_id).stdout.splitlines()
+        if line.startswith("tracin\t")
+    ]
     assert line.split("\t")[1:4] == ["12 s", "2 min 5 s", "3.0 MB"]
 
 
-def test_a_scoring_is_queued_from_the_command_line(winnow: Winnow, database: Database, run_id: int) -> None:
+def test_a_scoring_is_queued_from_the_command_line(
+    winnow: Winnow, database: Database, run_id: int
+) -> None:
     result = winnow("score", run_id, "--method", "outlier")
     assert "scores it as soon as Winnow runs" in result.stderr
     with database.transaction() as session:

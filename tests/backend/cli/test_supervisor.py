@@ -47,7 +47,11 @@ def supervisor(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", SUPERVISE, str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     wait_until(lambda: pids(tmp_path / "broker") and pids(tmp_path / "web"), 20, "both children")
-    wait_until(lambda: len(psutil.Process(process.pid).children(recursive=True)) == 3, 20, "the child's own child")
+    wait_until(
+        lambda: len(psutil.Process(process.pid).children(recursive=True)) == 3,
+        20,
+        "the child's own child",
+    )
     family = psutil.Process(process.pid).children(recursive=True)
     yield process
     if process.poll() is None:
@@ -61,7 +65,9 @@ def supervisor(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_all_children_and_theirs_within_seconds(supervisor: subprocess.Popen[str], number: signal.Signals) -> None:
+def test_a_signal_ends_all_children_and_theirs_within_seconds(
+    supervisor: subprocess.Popen[str], number: signal.Signals
+) -> None:
     family = psutil.Process(supervisor.pid).children(recursive=True)
     supervisor.send_signal(number)
     assert supervisor.wait(5) == 0
@@ -69,7 +75,9 @@ def test_a_signal_ends_all_children_and_theirs_within_seconds(supervisor: subpro
     assert [member for member in family if alive(member)] == []
 
 
-def test_a_supervisor_that_is_killed_without_warning_takes_its_children_with_it(supervisor: subprocess.Popen[str]) -> None:
+def test_a_supervisor_that_is_killed_without_warning_takes_its_children_with_it(
+    supervisor: subprocess.Popen[str],
+) -> None:
     children = psutil.Process(supervisor.pid).children()
     supervisor.kill()
     supervisor.wait()
@@ -84,7 +92,9 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
-def test_a_crashed_child_starts_again_and_the_reason_is_said(supervisor: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_a_crashed_child_starts_again_and_the_reason_is_said(
+    supervisor: subprocess.Popen[str], tmp_path: Path
+) -> None:
     (first,) = pids(tmp_path / "web")
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: len(pids(tmp_path / "web")) == 2, 10, "the second web")
@@ -102,7 +112,9 @@ def test_a_child_that_keeps_crashing_starts_at_growing_intervals(tmp_path: Path)
 
 
 def test_a_child_that_crashes_after_a_long_life_starts_at_once(tmp_path: Path) -> None:
-    child = processes.Child("web", ["false"], tmp_path / "log", {}, started=time.monotonic() - 3600, crashes=5)
+    child = processes.Child(
+        "web", ["false"], tmp_path / "log", {}, started=time.monotonic() - 3600, crashes=5
+    )
     assert child.plan_restart() == 0
     assert child.crashes == 0
 
@@ -110,13 +122,23 @@ def test_a_child_that_crashes_after_a_long_life_starts_at_once(tmp_path: Path) -
 def test_a_port_in_use_is_one_sentence_before_anything_starts(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(Conflict, match=f"Port {port} on 127.0.0.1 is in use by another program.*PORT={port + 1}"):
-            processes.up(Settings(home=tmp_path, port=port), print, lambda *_: pytest.fail("something was started"))
+        with pytest.raises(
+            Conflict,
+            match=f"Port {port} on 127.0.0.1 is in use by another program.*PORT={port + 1}",
+        ):
+            processes.up(
+                Settings(home=tmp_path, port=port),
+                print,
+                lambda *_: pytest.fail("something was started"),
+            )
     assert not (tmp_path / "logs").exists()
 
 
 def test_an_address_of_another_machine_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(Conflict, match=r"This machine has no address 192\.0\.2\.1"), processes.listen("192.0.2.1", 0):
+    with (
+        pytest.raises(Conflict, match=r"This machine has no address 192\.0\.2\.1"),
+        processes.listen("192.0.2.1", 0),
+    ):
         pass
 
 
@@ -141,7 +163,9 @@ def test_a_home_too_deep_for_a_socket_gets_a_private_folder_elsewhere(tmp_path: 
 
 def test_the_embedded_broker_listens_on_its_socket_only(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    broker = processes.Child("broker", processes.broker_command(settings), tmp_path / "broker.log", dict(os.environ))
+    broker = processes.Child(
+        "broker", processes.broker_command(settings), tmp_path / "broker.log", dict(os.environ)
+    )
     broker.start()
     try:
         wait_until(settings.broker_socket.exists, 5, "the socket")

@@ -22,17 +22,23 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_in_a_checkout_the_commands_path_is_named(checkout: Path, anonymous_client: TestClient) -> None:
+def test_in_a_checkout_the_commands_path_is_named(
+    checkout: Path, anonymous_client: TestClient
+) -> None:
     assert winnow() == ".venv/bin/winnow"
     assert ".venv/bin/winnow login-link" in anonymous_client.get("/login").text
 
 
-def test_where_the_terminal_finds_the_command_its_name_is_enough(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_terminal_finds_the_command_its_name_is_enough(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     assert winnow() == "winnow"
 
 
-def test_no_path_of_another_folder_is_shown(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_path_of_another_folder_is_shown(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir("/")
     monkeypatch.setattr(sys, "executable", "/nowhere/bin/python")
     assert winnow() == "winnow"

@@ -61,7 +61,9 @@ def messages(broker: Redis) -> list[tuple[str, int]]:
     return found
 
 
-def test_a_message_leaves_after_the_commit_and_carries_only_the_jobs_number(broker: Redis, database: Database) -> None:
+def test_a_message_leaves_after_the_commit_and_carries_only_the_jobs_number(
+    broker: Redis, database: Database
+) -> None:
     with database.transaction() as session:
         job = a_job(session, kind="score", payload={"secret": "not for the broker"})
         queue.enqueue(session, "score", job.id)
@@ -128,7 +130,9 @@ def test_several_messages_leave_in_order_and_once(broker: Redis, database: Datab
     assert queue.waiting_messages() == 3
 
 
-def test_a_broker_that_is_away_is_no_error_and_keeps_nobody_waiting(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broker_that_is_away_is_no_error_and_keeps_nobody_waiting(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     # The command line, which other tests run in this process, silences this logger.
     caplog.set_level("WARNING", queue.__name__)
     queue.configure(NOBODY)
@@ -142,7 +146,9 @@ def test_a_broker_that_is_away_is_no_error_and_keeps_nobody_waiting(database: Da
         assert session.get_one(Job, job.id).state == "queued"
 
 
-def test_what_could_not_be_sent_the_sweep_sends_once_the_broker_is_back(broker_url: str, broker: Redis, database: Database) -> None:
+def test_what_could_not_be_sent_the_sweep_sends_once_the_broker_is_back(
+    broker_url: str, broker: Redis, database: Database
+) -> None:
     queue.configure(NOBODY)
     with database.transaction() as session:
         ids = [a_job(session).id for _ in range(2)]
@@ -208,7 +214,9 @@ def test_two_writers_wait_for_each_other_in_place_of_failing(database: Database)
         assert session.scalar(select(func.count()).select_from(User)) == 80
 
 
-def test_a_reader_neither_waits_for_a_writer_nor_sees_what_is_not_committed(database: Database) -> None:
+def test_a_reader_neither_waits_for_a_writer_nor_sees_what_is_not_committed(
+    database: Database,
+) -> None:
     with database.transaction() as writing:
         a_user(writing, "olga")
         with database.transaction(write=False) as reading:
@@ -216,7 +224,10 @@ def test_a_reader_neither_waits_for_a_writer_nor_sees_what_is_not_committed(data
 
 
 def test_a_key_to_nothing_is_refused_on_sqlite_too(database: Database) -> None:
-    with pytest.raises(IntegrityError, match="FOREIGN KEY constraint failed"), database.transaction() as session:
+    with (
+        pytest.raises(IntegrityError, match="FOREIGN KEY constraint failed"),
+        database.transaction() as session,
+    ):
         a_job(session, data_set_id=4711)
 
 
@@ -230,7 +241,9 @@ def web(tmp_path: Path, broker_url: str, broker: Redis) -> Iterator[TestClient]:
     Base.metadata.create_all(app.state.database.engine)
     with app.state.database.transaction() as session:
         token = accounts.create_token(session, a_user(session, "olga"), "tests")
-    yield TestClient(app, raise_server_exceptions=False, headers={"Authorization": f"Bearer {token}"})
+    yield TestClient(
+        app, raise_server_exceptions=False, headers={"Authorization": f"Bearer {token}"}
+    )
     app.state.database.close()
 
 
@@ -240,7 +253,12 @@ def test_a_request_sends_its_message_before_it_answers(web: TestClient, broker: 
 
 
 def test_a_request_that_is_refused_sends_nothing(web: TestClient, broker: Redis) -> None:
-    assert web.post("/api/v1/data-sets", json={"source": {"kind": "folder", "path": "/etc"}}).status_code == 403
+    assert (
+        web.post(
+            "/api/v1/data-sets", json={"source": {"kind": "folder", "path": "/etc"}}
+        ).status_code
+        == 403
+    )
     assert messages(broker) == []
 
 

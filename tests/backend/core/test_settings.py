@@ -22,14 +22,24 @@ def test_out_of_the_box_nothing_but_this_machine_is_listened_to() -> None:
     assert settings.import_roots == []
 
 
-def test_every_setting_comes_from_the_environment_and_says_what_it_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_setting_comes_from_the_environment_and_says_what_it_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("WINNOW_HOME", str(tmp_path))
     monkeypatch.setenv("WINNOW_PORT", "9000")
     monkeypatch.setenv("WINNOW_SECURE_COOKIES", "true")
     monkeypatch.setenv("WINNOW_SESSION_DAYS", "7")
     settings = Settings()
-    assert (settings.home, settings.port, settings.secure_cookies, settings.session_days) == (tmp_path, 9000, True, 7)
-    assert all(field.description and field.description.endswith(".") for field in Settings.model_fields.values())
+    assert (settings.home, settings.port, settings.secure_cookies, settings.session_days) == (
+        tmp_path,
+        9000,
+        True,
+        7,
+    )
+    assert all(
+        field.description and field.description.endswith(".")
+        for field in Settings.model_fields.values()
+    )
 
 
 NONSENSE = {
@@ -44,8 +54,12 @@ NONSENSE = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in NONSENSE.items() for value in values])
-def test_a_value_that_makes_no_sense_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in NONSENSE.items() for value in values]
+)
+def test_a_value_that_makes_no_sense_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv(f"WINNOW_{name.upper()}", value)
     with pytest.raises(ValidationError, match=name):
         Settings()
@@ -59,7 +73,11 @@ def test_embedded_database_broker_and_files_lie_in_the_home_folder(tmp_path: Pat
 
 
 def test_servers_of_ones_own_take_their_place(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path, database_url="postgresql+psycopg://db/winnow", broker_url="redis://redis:6379/0")
+    settings = Settings(
+        home=tmp_path,
+        database_url="postgresql+psycopg://db/winnow",
+        broker_url="redis://redis:6379/0",
+    )
     assert settings.database == "postgresql+psycopg://db/winnow"
     assert settings.broker == "redis://redis:6379/0"
 
@@ -75,7 +93,10 @@ def test_a_path_too_long_for_a_socket_moves_it_and_every_process_finds_it(tmp_pa
 def test_import_folders_are_a_list_and_links_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    assert Settings(import_folders=f"{tmp_path / 'link'}::{tmp_path}").import_roots == [tmp_path / "real", tmp_path]
+    assert Settings(import_folders=f"{tmp_path / 'link'}::{tmp_path}").import_roots == [
+        tmp_path / "real",
+        tmp_path,
+    ]
 
 
 def test_the_secret_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:

@@ -40,14 +40,24 @@ class Shop:
             job = a_job(session, subject_id=run.id, data_set_id=data_set.id, state="done")
             run.job_id = job.id
             cleansing = Cleansing(
-                data_set_id=data_set.id, review_id=review.id, run_id=run.id, parent_version_id=run.version_id, version_id=run.version_id
+                data_set_id=data_set.id,
+                review_id=review.id,
+                run_id=run.id,
+                parent_version_id=run.version_id,
+                version_id=run.version_id,
             )
             image = session.scalars(select(Image).where(Image.split == "test")).first()
             assert image is not None
             cleansing.state, cleansing.verdict = "measured", a_verdict("improved", image)
             session.add(cleansing)
             session.flush()
-            self.data_set, self.run, self.review, self.job, self.cleansing = data_set.id, run.id, review.id, job.id, cleansing.id
+            self.data_set, self.run, self.review, self.job, self.cleansing = (
+                data_set.id,
+                run.id,
+                review.id,
+                job.id,
+                cleansing.id,
+            )
         self.grow()
 
     def grow(self, times: int = 1) -> None:
@@ -64,13 +74,19 @@ class Shop:
         job_in(session, "running", kind="import", subject_id=importing.id, data_set_id=importing.id)
         another = a_run(session, data_set)
         another.job_id = job_in(session, "done", subject_id=another.id, data_set_id=data_set.id).id
-        last = max(session.scalars(select(Version.number).where(Version.data_set_id == data_set.id)))
-        session.add(Version(data_set_id=data_set.id, number=last + 1, parent_id=data_set.current_version_id))
+        last = max(
+            session.scalars(select(Version.number).where(Version.data_set_id == data_set.id))
+        )
+        session.add(
+            Version(data_set_id=data_set.id, number=last + 1, parent_id=data_set.current_version_id)
+        )
         session.add(Refusal(data_set_id=data_set.id, path="x", reason="y"))
         session.add(JobLogLine(job_id=self.job, message="x"))
         an_epoch(session, run, session.query(Run).count() + 10)
         more = a_review(session, run)
-        more.job_id = job_in(session, "done", kind="score", subject_id=more.id, data_set_id=data_set.id).id
+        more.job_id = job_in(
+            session, "done", kind="score", subject_id=more.id, data_set_id=data_set.id
+        ).id
         accounts.create_token(session, self.owner, "more")
 
 
@@ -102,7 +118,9 @@ PAGES = {
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_asks_as_often_for_many_rows_as_for_few(client: TestClient, shop: Shop, database: Database, page: str) -> None:
+def test_a_page_asks_as_often_for_many_rows_as_for_few(
+    client: TestClient, shop: Shop, database: Database, page: str
+) -> None:
     address = PAGES[page].format(**vars(shop))
     with counted(database) as few:
         short = client.get(address)
@@ -115,7 +133,9 @@ def test_a_page_asks_as_often_for_many_rows_as_for_few(client: TestClient, shop:
     assert len(many) <= 15
 
 
-@pytest.mark.parametrize("address", ["/reviews/{}?size={}", "/api/v1/reviews/{}/suggestions?limit={}"])
+@pytest.mark.parametrize(
+    "address", ["/reviews/{}?size={}", "/api/v1/reviews/{}/suggestions?limit={}"]
+)
 def test_the_review_asks_as_often_for_a_hundred_images_as_for_twenty_five(
     client: TestClient, shop: Shop, database: Database, address: str
 ) -> None:
@@ -127,13 +147,19 @@ def test_the_review_asks_as_often_for_a_hundred_images_as_for_twenty_five(
     assert asked[0] == asked[1]
 
 
-def test_a_supervisor_that_asks_for_health_costs_one_small_statement(anonymous_client: TestClient, database: Database) -> None:
+def test_a_supervisor_that_asks_for_health_costs_one_small_statement(
+    anonymous_client: TestClient, database: Database
+) -> None:
     with counted(database) as statements:
         assert anonymous_client.get("/health").json() == {"status": "ok"}
-    assert [statement for statement in statements if not statement.startswith(("BEGIN", "PRAGMA"))] == ["SELECT 1"]
+    assert [
+        statement for statement in statements if not statement.startswith(("BEGIN", "PRAGMA"))
+    ] == ["SELECT 1"]
 
 
-def test_following_a_job_asks_twice_a_second_and_no_more_than_it_must(client: TestClient, shop: Shop, database: Database) -> None:
+def test_following_a_job_asks_twice_a_second_and_no_more_than_it_must(
+    client: TestClient, shop: Shop, database: Database
+) -> None:
     """Who is asking, and the job: a page with a running job asks for this every second."""
     with counted(database) as statements:
         client.get(f"/jobs/{shop.job}/progress", headers={"HX-Request": "true"})

@@ -63,7 +63,9 @@ def test_discarding_takes_folders_and_files_and_does_not_mind_what_is_gone(tmp_p
     assert not upload.exists()
 
 
-def test_what_cannot_be_deleted_is_in_the_log_and_the_rest_is_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_deleted_is_in_the_log_and_the_rest_is_deleted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     storage = Storage(tmp_path)
     upload = storage.new_upload(".zip")
     # /proc refuses everybody, the administrator too.

@@ -14,7 +14,18 @@ from sqlalchemy import func, select, update
 
 from backend.accounts.dependencies import COOKIE
 from backend.core.db import Database
-from backend.core.models import Base, DataSet, Decision, Image, Job, Refusal, Score, Suggestion, Version, VersionChange
+from backend.core.models import (
+    Base,
+    DataSet,
+    Decision,
+    Image,
+    Job,
+    Refusal,
+    Score,
+    Suggestion,
+    Version,
+    VersionChange,
+)
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from backend.datasets import service
@@ -25,7 +36,9 @@ from tests.factories import a_data_set, a_job, a_review, a_run
 API = "/api/v1/data-sets"
 
 
-def upload(client: TestClient, content: bytes = b"PK", file_name: str = "photos.zip", **fields: str):  # type: ignore[no-untyped-def] # the test client's own response class
+def upload(
+    client: TestClient, content: bytes = b"PK", file_name: str = "photos.zip", **fields: str
+):  # type: ignore[no-untyped-def] # the test client's own response class
     return client.post(f"{API}/upload", files={"file": (file_name, content)}, data=fields)
 
 
@@ -45,21 +58,42 @@ def test_the_sample_is_imported_by_a_job(api_client: TestClient, database: Datab
     answer = api_client.post(API, json={"source": {"kind": "sample"}, "seed": 3})
     assert answer.status_code == 202
     made = answer.json()
-    assert (made["name"], made["state"], made["seed"], made["counts"]) == ("Handwritten digits (sample)", "importing", 3, {})
+    assert (made["name"], made["state"], made["seed"], made["counts"]) == (
+        "Handwritten digits (sample)",
+        "importing",
+        3,
+        {},
+    )
     job = made["job"]
-    assert (job["kind"], job["state"], job["subject_id"], job["data_set_id"]) == ("import", "queued", made["id"], made["id"])
+    assert (job["kind"], job["state"], job["subject_id"], job["data_set_id"]) == (
+        "import",
+        "queued",
+        made["id"],
+        made["id"],
+    )
 
 
-def test_a_folder_on_the_server_is_imported(api_client: TestClient, database: Database, tmp_path: Path) -> None:
+def test_a_folder_on_the_server_is_imported(
+    api_client: TestClient, database: Database, tmp_path: Path
+) -> None:
     folder = tmp_path / "import" / "birds & bees"
     folder.mkdir(parents=True)
-    made = api_client.post(API, json={"source": {"kind": "folder", "path": str(folder)}, "side": 32}).json()
+    made = api_client.post(
+        API, json={"source": {"kind": "folder", "path": str(folder)}, "side": 32}
+    ).json()
     assert made["name"] == "birds & bees"
-    assert source_of(database, made["id"]) == {"kind": "folder", "path": str(folder), "upload": False, "side": 32}
+    assert source_of(database, made["id"]) == {
+        "kind": "folder",
+        "path": str(folder),
+        "upload": False,
+        "side": 32,
+    }
 
 
 @pytest.mark.parametrize("inside", ["..", "../elsewhere", "../../../../../etc/passwd", "link"])
-def test_nothing_outside_of_the_folders_that_the_administrator_opened_is_read(api_client: TestClient, tmp_path: Path, inside: str) -> None:
+def test_nothing_outside_of_the_folders_that_the_administrator_opened_is_read(
+    api_client: TestClient, tmp_path: Path, inside: str
+) -> None:
     opened = tmp_path / "import"
     opened.mkdir()
     (tmp_path / "elsewhere").mkdir()
@@ -69,15 +103,24 @@ def test_nothing_outside_of_the_folders_that_the_administrator_opened_is_read(ap
     assert "WINNOW_IMPORT_FOLDERS" in answer.json()["detail"]
 
 
-def test_a_folder_whose_name_only_begins_like_an_opened_one_is_not_read(api_client: TestClient, tmp_path: Path) -> None:
+def test_a_folder_whose_name_only_begins_like_an_opened_one_is_not_read(
+    api_client: TestClient, tmp_path: Path
+) -> None:
     (tmp_path / "import-secret").mkdir()
-    assert api_client.post(API, json={"source": {"kind": "folder", "path": str(tmp_path / "import-secret")}}).status_code == 403
+    assert (
+        api_client.post(
+            API, json={"source": {"kind": "folder", "path": str(tmp_path / "import-secret")}}
+        ).status_code
+        == 403
+    )
 
 
 @pytest.mark.parametrize("name", ["nothing", "x" * 300])
 def test_a_path_where_nothing_is_says_so(api_client: TestClient, tmp_path: Path, name: str) -> None:
     (tmp_path / "import").mkdir()
-    answer = api_client.post(API, json={"source": {"kind": "folder", "path": f"{tmp_path}/import/{name}"}})
+    answer = api_client.post(
+        API, json={"source": {"kind": "folder", "path": f"{tmp_path}/import/{name}"}}
+    )
     assert answer.status_code == 422
     assert "There is nothing at" in answer.json()["detail"]
 
@@ -86,11 +129,23 @@ def test_a_source_without_a_path_is_refused(api_client: TestClient) -> None:
     for kind in ("folder", "zip", "idx"):
         for path in (None, ""):
             answer = api_client.post(API, json={"source": {"kind": kind, "path": path}})
-            assert (answer.status_code, answer.json()["detail"]) == (422, "Say which folder or file on the server to import.")
+            assert (answer.status_code, answer.json()["detail"]) == (
+                422,
+                "Say which folder or file on the server to import.",
+            )
 
 
-def test_values_out_of_range_are_refused_alike_in_json_and_in_an_upload(api_client: TestClient, storage: Storage) -> None:
-    for values in ({"side": 7}, {"side": 225}, {"seed": -1}, {"seed": 2**31}, {"name": "x" * 201}, {"seed": "one"}):
+def test_values_out_of_range_are_refused_alike_in_json_and_in_an_upload(
+    api_client: TestClient, storage: Storage
+) -> None:
+    for values in (
+        {"side": 7},
+        {"side": 225},
+        {"seed": -1},
+        {"seed": 2**31},
+        {"name": "x" * 201},
+        {"seed": "one"},
+    ):
         by_json = api_client.post(API, json={"source": {"kind": "sample"}, **values})
         by_form = upload(api_client, **{name: str(value) for name, value in values.items()})
         for answer in (by_json, by_form):
@@ -102,7 +157,9 @@ def test_values_out_of_range_are_refused_alike_in_json_and_in_an_upload(api_clie
 # ── uploads ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_upload_lies_byte_for_byte_in_the_folder_of_uploads(api_client: TestClient, database: Database, storage: Storage) -> None:
+def test_an_upload_lies_byte_for_byte_in_the_folder_of_uploads(
+    api_client: TestClient, database: Database, storage: Storage
+) -> None:
     content = b"PK" + os.urandom(3 * 2**20 + 17) + b"\r\n--" + b"\r\n"
     answer = upload(api_client, content, seed="5", side="64")
     assert answer.status_code == 202
@@ -110,16 +167,28 @@ def test_an_upload_lies_byte_for_byte_in_the_folder_of_uploads(api_client: TestC
     assert (made["name"], made["seed"]) == ("photos", 5)
     (kept,) = uploads(storage)
     assert kept.read_bytes() == content
-    assert source_of(database, made["id"]) == {"kind": "zip", "path": str(kept), "upload": True, "side": 64}
+    assert source_of(database, made["id"]) == {
+        "kind": "zip",
+        "path": str(kept),
+        "upload": True,
+        "side": 64,
+    }
 
 
-def test_boundaries_may_fall_anywhere(app: FastAPI, client: TestClient, database: Database, storage: Storage) -> None:
+def test_boundaries_may_fall_anywhere(
+    app: FastAPI, client: TestClient, database: Database, storage: Storage
+) -> None:
     """A body cut after every byte is the same upload."""
     content = b"PK\r\n--xy\r\n--xyzz--\r\n-" * 3
     body = form(("name", None, "Füchse".encode()), ("file", "a.zip", content), ("seed", None, b"9"))
-    headers = {"Content-Type": "multipart/form-data; boundary=xyz", "X-CSRF-Token": client.headers["X-CSRF-Token"]}
+    headers = {
+        "Content-Type": "multipart/form-data; boundary=xyz",
+        "X-CSRF-Token": client.headers["X-CSRF-Token"],
+    }
     headers["Cookie"] = f"{COOKIE}={client.cookies[COOKIE]}"
-    answer = send_in_pieces(app, f"{API}/upload", headers, [body[place : place + 1] for place in range(len(body))])
+    answer = send_in_pieces(
+        app, f"{API}/upload", headers, [body[place : place + 1] for place in range(len(body))]
+    )
     assert answer.status == 202
     (kept,) = uploads(storage)
     assert kept.read_bytes() == content
@@ -149,7 +218,9 @@ def test_a_data_set_is_called_as_its_archive_whose_name_names_no_file_of_ours(
 
 
 def test_a_given_name_is_one_line_without_what_databases_refuse(api_client: TestClient) -> None:
-    assert upload(api_client, name=" My\tbirds\n\x00 and  bees ").json()["name"] == "My birds and bees"
+    assert (
+        upload(api_client, name=" My\tbirds\n\x00 and  bees ").json()["name"] == "My birds and bees"
+    )
     made = api_client.post(API, json={"source": {"kind": "sample"}, "name": "a\x00b"}).json()
     assert made["name"] == "a b"
 
@@ -158,26 +229,63 @@ def test_a_given_name_is_one_line_without_what_databases_refuse(api_client: Test
     ("headers", "body", "sentence"),
     [
         ({"Content-Type": "application/zip"}, b"PK", "the form's field “file”"),
-        ({"Content-Type": "application/x-www-form-urlencoded"}, b"name=x", "the form's field “file”"),
+        (
+            {"Content-Type": "application/x-www-form-urlencoded"},
+            b"name=x",
+            "the form's field “file”",
+        ),
         ({"Content-Type": "multipart/form-data"}, b"PK", "not a form"),
         ({"Content-Type": "multipart/form-data; boundary=xyz"}, b"nonsense", "not a form"),
-        ({"Content-Type": "multipart/form-data; boundary=xyz"}, form(("name", None, b"x")), "the form's field “file”"),
-        ({"Content-Type": "multipart/form-data; boundary=xyz"}, form(("file", "", b"")), "the form's field “file”"),
-        ({"Content-Type": "multipart/form-data; boundary=xyz"}, form(("file", "a.zip", b"PK"))[:-20], "broke off"),
+        (
+            {"Content-Type": "multipart/form-data; boundary=xyz"},
+            form(("name", None, b"x")),
+            "the form's field “file”",
+        ),
+        (
+            {"Content-Type": "multipart/form-data; boundary=xyz"},
+            form(("file", "", b"")),
+            "the form's field “file”",
+        ),
+        (
+            {"Content-Type": "multipart/form-data; boundary=xyz"},
+            form(("file", "a.zip", b"PK"))[:-20],
+            "broke off",
+        ),
         ({"Content-Type": "multipart/form-data; boundary=xyz"}, b"", "broke off"),
-        ({"Content-Type": "multipart/form-data; boundary=xyz"}, form(("file", "a.zip", b"Dear Sir or Madam,")), "no zip archive"),
-        ({"Content-Type": "multipart/form-data; boundary=xyz"}, form(("file", "a.zip", b"")), "zero bytes"),
-        ({"Content-Type": "multipart/form-data; boundary=xyz"}, form(("file", None, b"x" * 20_000)), "belongs into the field “file”"),
+        (
+            {"Content-Type": "multipart/form-data; boundary=xyz"},
+            form(("file", "a.zip", b"Dear Sir or Madam,")),
+            "no zip archive",
+        ),
+        (
+            {"Content-Type": "multipart/form-data; boundary=xyz"},
+            form(("file", "a.zip", b"")),
+            "zero bytes",
+        ),
+        (
+            {"Content-Type": "multipart/form-data; boundary=xyz"},
+            form(("file", None, b"x" * 20_000)),
+            "belongs into the field “file”",
+        ),
         (
             {"Content-Type": "multipart/form-data; boundary=xyz"},
             form(("file", "a.zip", b"1"), ("file", "b.zip", b"2")),
             "one archive at a time",
         ),
-        ({"Content-Type": "multipart/form-data; boundary=xyz"}, form(*[("name", None, b"x")] * 60), "more than 50 fields"),
+        (
+            {"Content-Type": "multipart/form-data; boundary=xyz"},
+            form(*[("name", None, b"x")] * 60),
+            "more than 50 fields",
+        ),
     ],
 )
 def test_what_is_not_an_upload_says_so_and_leaves_nothing(
-    api_client: TestClient, database: Database, storage: Storage, headers: dict[str, str], body: bytes, sentence: str
+    api_client: TestClient,
+    database: Database,
+    storage: Storage,
+    headers: dict[str, str],
+    body: bytes,
+    sentence: str,
 ) -> None:
     answer = api_client.post(f"{API}/upload", content=body, headers=headers)
     assert answer.status_code == 422, answer.text
@@ -197,7 +305,9 @@ def test_a_zip_that_unpacks_itself_is_a_zip(api_client: TestClient, storage: Sto
     assert kept.read_bytes() == archive.getvalue()
 
 
-def test_an_upload_that_fails_afterwards_leaves_no_file(client: TestClient, storage: Storage) -> None:
+def test_an_upload_that_fails_afterwards_leaves_no_file(
+    client: TestClient, storage: Storage
+) -> None:
     del client.headers["X-CSRF-Token"]
     for token in ("", "wrong"):
         assert upload(client, csrf_token=token).status_code == 403
@@ -218,7 +328,9 @@ def test_a_full_disk_is_said_to_be_so(
         assert session.scalar(select(func.count()).select_from(DataSet)) == 0
 
 
-def test_no_program_can_make_us_delete_a_file_of_the_servers(api_client: TestClient, database: Database, tmp_path: Path) -> None:
+def test_no_program_can_make_us_delete_a_file_of_the_servers(
+    api_client: TestClient, database: Database, tmp_path: Path
+) -> None:
     (tmp_path / "import").mkdir()
     precious = tmp_path / "import" / "precious.zip"
     precious.write_bytes(b"PK")
@@ -231,13 +343,27 @@ def test_no_program_can_make_us_delete_a_file_of_the_servers(api_client: TestCli
     assert precious.exists()
 
 
-def test_what_killed_processes_left_of_uploads_is_deleted_at_the_next_start(database: Database, storage: Storage) -> None:
+def test_what_killed_processes_left_of_uploads_is_deleted_at_the_next_start(
+    database: Database, storage: Storage
+) -> None:
     abandoned, waiting, imported, young = (storage.new_upload(".zip") for _ in range(4))
     for path in (abandoned, waiting, imported):
         os.utime(path, (0, 0))
     with database.transaction() as session:
-        session.add(DataSet(name="failed", state="failed", source={"kind": "zip", "path": str(waiting), "upload": True}))
-        session.add(DataSet(name="ready", state="ready", source={"kind": "zip", "path": str(imported), "upload": True}))
+        session.add(
+            DataSet(
+                name="failed",
+                state="failed",
+                source={"kind": "zip", "path": str(waiting), "upload": True},
+            )
+        )
+        session.add(
+            DataSet(
+                name="ready",
+                state="ready",
+                source={"kind": "zip", "path": str(imported), "upload": True},
+            )
+        )
     with database.transaction(write=False) as session:
         service.forget_uploads(session, storage, timedelta(hours=1))
     assert set(uploads(storage)) == {waiting, young}
@@ -252,7 +378,9 @@ def blocks(database: Database, storage: Storage) -> DataSet:
         return a_data_set(session, storage, planted=3)
 
 
-def test_a_data_set_says_what_was_found_class_by_class(api_client: TestClient, blocks: DataSet) -> None:
+def test_a_data_set_says_what_was_found_class_by_class(
+    api_client: TestClient, blocks: DataSet
+) -> None:
     found = api_client.get(f"{API}/{blocks.id}").json()
     assert (found["state"], found["class_names"], found["image_count"], found["planted_count"]) == (
         "ready",
@@ -260,14 +388,25 @@ def test_a_data_set_says_what_was_found_class_by_class(api_client: TestClient, b
         60,
         3,
     )
-    assert {split: sum(counts.values()) for split, counts in found["counts"].items()} == {"train": 42, "validation": 9, "test": 9}
+    assert {split: sum(counts.values()) for split, counts in found["counts"].items()} == {
+        "train": 42,
+        "validation": 9,
+        "test": 9,
+    }
     assert set(found["counts"]["test"].values()) == {3}
     assert "source" not in found
 
 
-def test_counts_are_those_of_the_current_version(api_client: TestClient, database: Database, blocks: DataSet) -> None:
+def test_counts_are_those_of_the_current_version(
+    api_client: TestClient, database: Database, blocks: DataSet
+) -> None:
     with database.transaction() as session:
-        first, second = session.scalars(select(Image).where(Image.split == "train", Image.label == 0).order_by(Image.id).limit(2))
+        first, second = session.scalars(
+            select(Image)
+            .where(Image.split == "train", Image.label == 0)
+            .order_by(Image.id)
+            .limit(2)
+        )
         version = Version(data_set_id=blocks.id, number=2, parent_id=blocks.current_version_id)
         session.add(version)
         session.flush()
@@ -280,16 +419,32 @@ def test_counts_are_those_of_the_current_version(api_client: TestClient, databas
         session.get_one(DataSet, blocks.id).current_version_id = version.id
         before = service.counts(session, blocks, blocks.current_version_id)["train"]
     after = api_client.get(f"{API}/{blocks.id}").json()["counts"]["train"]
-    assert after == {"left": before["left"] - 2, "middle": before["middle"], "right": before["right"] + 1}
+    assert after == {
+        "left": before["left"] - 2,
+        "middle": before["middle"],
+        "right": before["right"] + 1,
+    }
 
 
-def test_versions_are_listed_newest_first(api_client: TestClient, database: Database, blocks: DataSet) -> None:
+def test_versions_are_listed_newest_first(
+    api_client: TestClient, database: Database, blocks: DataSet
+) -> None:
     with database.transaction() as session:
         session.add(
-            Version(data_set_id=blocks.id, number=2, parent_id=blocks.current_version_id, state="proposed", note="Cleaned", removed_count=4)
+            Version(
+                data_set_id=blocks.id,
+                number=2,
+                parent_id=blocks.current_version_id,
+                state="proposed",
+                note="Cleaned",
+                removed_count=4,
+            )
         )
     found = api_client.get(f"{API}/{blocks.id}/versions").json()
-    assert [(one["number"], one["state"], one["removed_count"]) for one in found] == [(2, "proposed", 4), (1, "accepted", 0)]
+    assert [(one["number"], one["state"], one["removed_count"]) for one in found] == [
+        (2, "proposed", 4),
+        (1, "accepted", 0),
+    ]
 
 
 def test_planted_errors_are_named_to_owners_only(
@@ -303,17 +458,31 @@ def test_planted_errors_are_named_to_owners_only(
     assert reviewer_client.get(f"{API}/{blocks.id}/planted").status_code == 403
 
 
-def test_refused_files_come_in_pages_and_as_a_table(api_client: TestClient, database: Database, blocks: DataSet) -> None:
+def test_refused_files_come_in_pages_and_as_a_table(
+    api_client: TestClient, database: Database, blocks: DataSet
+) -> None:
     with database.transaction() as session:
         other = a_data_set(session, name="Other", per_class=3)
         session.add(Refusal(data_set_id=other.id, path="not mine.png", reason="it is another's"))
-        session.add_all(Refusal(data_set_id=blocks.id, path=f"{number:05}.png", reason="it is empty") for number in range(5_003))
-        session.add(Refusal(data_set_id=blocks.id, path="=cmd|' /C calc'!A0.png", reason="it is, “quoted”\nand long"))
+        session.add_all(
+            Refusal(data_set_id=blocks.id, path=f"{number:05}.png", reason="it is empty")
+            for number in range(5_003)
+        )
+        session.add(
+            Refusal(
+                data_set_id=blocks.id,
+                path="=cmd|' /C calc'!A0.png",
+                reason="it is, “quoted”\nand long",
+            )
+        )
     first = api_client.get(f"{API}/{blocks.id}/refusals?limit=2").json()
     assert [one["path"] for one in first["items"]] == ["00000.png", "00001.png"]
     table = api_client.get(f"{API}/{blocks.id}/refusals.csv")
     assert table.headers["content-type"] == "text/csv; charset=utf-8"
-    assert table.headers["content-disposition"] == f'attachment; filename="data-set-{blocks.id}-refused.csv"'
+    assert (
+        table.headers["content-disposition"]
+        == f'attachment; filename="data-set-{blocks.id}-refused.csv"'
+    )
     lines = table.text.splitlines()
     assert lines[:2] == ["path,reason", "00000.png,it is empty"]
     assert len(lines) == 1 + 5_003 + 2
@@ -321,7 +490,9 @@ def test_refused_files_come_in_pages_and_as_a_table(api_client: TestClient, data
     assert "not mine" not in table.text
 
 
-def test_the_list_has_neither_counts_nor_reports_and_is_newest_first(api_client: TestClient, database: Database) -> None:
+def test_the_list_has_neither_counts_nor_reports_and_is_newest_first(
+    api_client: TestClient, database: Database
+) -> None:
     with database.transaction() as session:
         ids = [a_data_set(session, name=str(number), per_class=3).id for number in range(3)]
     items = api_client.get(API).json()["items"]
@@ -344,7 +515,9 @@ def everything_on(session, storage: Storage, data_set: DataSet) -> None:  # type
     """A run with its review, decisions, scores, a second version, a finished job, refusals, and files."""
     run = a_run(session, data_set)
     review = a_review(session, run)
-    image_id = session.scalars(select(Suggestion.image_id).where(Suggestion.review_id == review.id)).first()
+    image_id = session.scalars(
+        select(Suggestion.image_id).where(Suggestion.review_id == review.id)
+    ).first()
     session.add(Decision(review_id=review.id, image_id=image_id, client_key="k", action="remove"))
     version = Version(data_set_id=data_set.id, number=2, parent_id=data_set.current_version_id)
     session.add(version)
@@ -358,10 +531,15 @@ def everything_on(session, storage: Storage, data_set: DataSet) -> None:  # type
 
 def rows_of(database: Database) -> dict[str, int]:
     with database.transaction(write=False) as session:
-        return {table.name: session.scalar(select(func.count()).select_from(table)) or 0 for table in Base.metadata.sorted_tables}
+        return {
+            table.name: session.scalar(select(func.count()).select_from(table)) or 0
+            for table in Base.metadata.sorted_tables
+        }
 
 
-def test_deleting_takes_all_rows_and_files_and_leaves_those_of_others(api_client: TestClient, database: Database, storage: Storage) -> None:
+def test_deleting_takes_all_rows_and_files_and_leaves_those_of_others(
+    api_client: TestClient, database: Database, storage: Storage
+) -> None:
     with database.transaction() as session:
         everything_on(session, storage, a_data_set(session, storage, name="Stays", per_class=4))
     before = rows_of(database)
@@ -377,7 +555,9 @@ def test_deleting_takes_all_rows_and_files_and_leaves_those_of_others(api_client
     assert api_client.get(f"{API}/{doomed.id}").status_code == 404
 
 
-def test_files_stay_when_the_rows_cannot_be_deleted(database: Database, storage: Storage, blocks: DataSet) -> None:
+def test_files_stay_when_the_rows_cannot_be_deleted(
+    database: Database, storage: Storage, blocks: DataSet
+) -> None:
     def fails() -> None:
         with database.transaction() as session:
             service.remove(session, session.get_one(DataSet, blocks.id), storage)
@@ -390,7 +570,9 @@ def test_files_stay_when_the_rows_cannot_be_deleted(database: Database, storage:
 
 
 @pytest.mark.parametrize("state", ["queued", "running"])
-def test_a_data_set_that_a_job_works_on_is_not_deleted(api_client: TestClient, database: Database, blocks: DataSet, state: str) -> None:
+def test_a_data_set_that_a_job_works_on_is_not_deleted(
+    api_client: TestClient, database: Database, blocks: DataSet, state: str
+) -> None:
     with database.transaction() as session:
         job = a_job(session, subject_id=1, data_set_id=blocks.id, state=state)
     answer = api_client.delete(f"{API}/{blocks.id}")
@@ -401,14 +583,18 @@ def test_a_data_set_that_a_job_works_on_is_not_deleted(api_client: TestClient, d
     assert api_client.delete(f"{API}/{blocks.id}").status_code == 204
 
 
-def test_a_number_is_not_used_again_so_that_old_addresses_lead_nowhere(api_client: TestClient, blocks: DataSet) -> None:
+def test_a_number_is_not_used_again_so_that_old_addresses_lead_nowhere(
+    api_client: TestClient, blocks: DataSet
+) -> None:
     api_client.delete(f"{API}/{blocks.id}")
     made = api_client.post(API, json={"source": {"kind": "sample"}}).json()
     assert made["id"] > blocks.id
     assert api_client.get(f"{API}/{blocks.id}").status_code == 404
 
 
-def test_scores_and_suggestions_go_with_their_images(api_client: TestClient, database: Database, storage: Storage) -> None:
+def test_scores_and_suggestions_go_with_their_images(
+    api_client: TestClient, database: Database, storage: Storage
+) -> None:
     with database.transaction() as session:
         data_set = a_data_set(session, per_class=4)
         everything_on(session, storage, data_set)

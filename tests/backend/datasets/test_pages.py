@@ -17,7 +17,9 @@ from tests.factories import a_data_set, a_job, a_review, a_run
 @pytest.fixture
 def blocks(database: Database, storage: Storage) -> DataSet:
     with database.transaction() as session:
-        return a_data_set(session, storage, class_names=("left", "<i>middle</i>", "right"), planted=3)
+        return a_data_set(
+            session, storage, class_names=("left", "<i>middle</i>", "right"), planted=3
+        )
 
 
 def only(database: Database) -> DataSet:
@@ -35,7 +37,9 @@ def test_the_first_page_says_what_to_do(client: TestClient) -> None:
     assert 'enctype="multipart/form-data"' in text
 
 
-def test_a_reviewer_is_not_offered_what_only_owners_do(reviewer_client: TestClient, blocks: DataSet) -> None:
+def test_a_reviewer_is_not_offered_what_only_owners_do(
+    reviewer_client: TestClient, blocks: DataSet
+) -> None:
     assert 'method="post"' not in reviewer_client.get("/datasets").text
     text = reviewer_client.get(f"/datasets/{blocks.id}").text
     assert "Train a model" not in text
@@ -48,8 +52,15 @@ def test_a_folder_can_only_be_chosen_where_one_was_opened(app: FastAPI, client: 
     assert "A folder on the server" not in client.get("/datasets").text
 
 
-def test_an_uploaded_zip_leads_to_its_page_with_progress(client: TestClient, database: Database, storage: Storage) -> None:
-    answer = client.post("/datasets", files={"file": ("photos.zip", b"PK")}, data={"kind": "upload", "name": ""}, follow_redirects=False)
+def test_an_uploaded_zip_leads_to_its_page_with_progress(
+    client: TestClient, database: Database, storage: Storage
+) -> None:
+    answer = client.post(
+        "/datasets",
+        files={"file": ("photos.zip", b"PK")},
+        data={"kind": "upload", "name": ""},
+        follow_redirects=False,
+    )
     data_set = only(database)
     assert (answer.status_code, answer.headers["location"]) == (303, f"/datasets/{data_set.id}")
     assert (data_set.name, data_set.state) == ("photos", "importing")
@@ -58,15 +69,26 @@ def test_an_uploaded_zip_leads_to_its_page_with_progress(client: TestClient, dat
     assert 'hx-trigger="every 1s"' in text
 
 
-def test_the_sample_and_a_folder_are_imported_too(client: TestClient, database: Database, tmp_path: Path) -> None:
+def test_the_sample_and_a_folder_are_imported_too(
+    client: TestClient, database: Database, tmp_path: Path
+) -> None:
     folder = tmp_path / "import" / "Birds"
     folder.mkdir(parents=True)
-    assert client.post("/datasets", data={"kind": "folder", "path": str(folder)}, follow_redirects=False).status_code == 303
+    assert (
+        client.post(
+            "/datasets", data={"kind": "folder", "path": str(folder)}, follow_redirects=False
+        ).status_code
+        == 303
+    )
     assert only(database).source == {"kind": "folder", "path": str(folder), "upload": False}
-    assert client.post("/datasets", data={"kind": "sample"}, follow_redirects=False).status_code == 303
+    assert (
+        client.post("/datasets", data={"kind": "sample"}, follow_redirects=False).status_code == 303
+    )
 
 
-def test_an_archive_on_the_server_is_told_from_a_folder(client: TestClient, database: Database, tmp_path: Path) -> None:
+def test_an_archive_on_the_server_is_told_from_a_folder(
+    client: TestClient, database: Database, tmp_path: Path
+) -> None:
     (tmp_path / "import").mkdir()
     (tmp_path / "import" / "a.zip").write_bytes(b"PK")
     client.post("/datasets", data={"kind": "folder", "path": str(tmp_path / "import" / "a.zip")})
@@ -85,7 +107,9 @@ def test_an_archive_on_the_server_is_told_from_a_folder(client: TestClient, data
         ({"kind": "sample", "seed": "-1"}, 422, "seed: must be 0 or more"),
     ],
 )
-def test_what_cannot_be_imported_is_said_in_a_sentence(client: TestClient, fields: dict[str, str], status: int, sentence: str) -> None:
+def test_what_cannot_be_imported_is_said_in_a_sentence(
+    client: TestClient, fields: dict[str, str], status: int, sentence: str
+) -> None:
     answer = client.post("/datasets", data=fields)
     assert answer.status_code == status
     assert f'role="alert">{sentence}' in answer.text or sentence in answer.text
@@ -93,19 +117,32 @@ def test_what_cannot_be_imported_is_said_in_a_sentence(client: TestClient, field
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
-def test_an_import_that_failed_says_why_and_offers_another_try_and_to_delete_it(client: TestClient, database: Database, state: str) -> None:
+def test_an_import_that_failed_says_why_and_offers_another_try_and_to_delete_it(
+    client: TestClient, database: Database, state: str
+) -> None:
     with database.transaction() as session:
-        data_set = DataSet(name="Broken", state="failed" if state == "failed" else "importing", source={"kind": "sample"})
+        data_set = DataSet(
+            name="Broken",
+            state="failed" if state == "failed" else "importing",
+            source={"kind": "sample"},
+        )
         session.add(data_set)
         session.flush()
-        job = a_job(session, kind="import", subject_id=data_set.id, data_set_id=data_set.id, state=state)
+        job = a_job(
+            session, kind="import", subject_id=data_set.id, data_set_id=data_set.id, state=state
+        )
         job.error = "The archive ends too early. Send it again." if state == "failed" else None
     text = client.get(f"/datasets/{data_set.id}").text
-    assert ("The archive ends too early. Send it again." if state == "failed" else "This was stopped") in text
+    assert (
+        "The archive ends too early. Send it again." if state == "failed" else "This was stopped"
+    ) in text
     assert f'action="/jobs/{job.id}/retry"' in text
     assert f'action="/datasets/{data_set.id}/delete"' in text
     assert 'href="/datasets#import">Choose another file' in text
-    assert f"The import {'failed' if state == 'failed' else 'was stopped'}." in client.get("/datasets").text
+    assert (
+        f"The import {'failed' if state == 'failed' else 'was stopped'}."
+        in client.get("/datasets").text
+    )
     refused = client.get(f"/datasets/{data_set.id}/runs/new")
     assert (refused.status_code, "so there is nothing to train on" in refused.text) == (409, True)
     client.post(f"/jobs/{job.id}/retry")
@@ -116,7 +153,9 @@ def test_an_import_that_failed_says_why_and_offers_another_try_and_to_delete_it(
 # ── what was found ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_page_shows_classes_counts_and_examples_and_the_next_step(client: TestClient, blocks: DataSet) -> None:
+def test_the_page_shows_classes_counts_and_examples_and_the_next_step(
+    client: TestClient, blocks: DataSet
+) -> None:
     text = client.get(f"/datasets/{blocks.id}").text
     assert "60 images, 3 classes, grey. The model sees them at 28 × 28 pixels." in text
     assert "<b>3</b> training labels were made wrong on purpose" in text
@@ -125,7 +164,9 @@ def test_the_page_shows_classes_counts_and_examples_and_the_next_step(client: Te
     assert text.count(f'src="/images/{blocks.id}/thumbnails/') == 3 * 8
 
 
-def test_once_there_is_a_training_the_next_step_is_to_go_on_with_it(client: TestClient, database: Database, blocks: DataSet) -> None:
+def test_once_there_is_a_training_the_next_step_is_to_go_on_with_it(
+    client: TestClient, database: Database, blocks: DataSet
+) -> None:
     with database.transaction() as session:
         run = a_run(session, blocks)
     text = client.get(f"/datasets/{blocks.id}").text
@@ -133,7 +174,9 @@ def test_once_there_is_a_training_the_next_step_is_to_go_on_with_it(client: Test
     assert "Train again" in text
 
 
-def test_the_training_that_is_furthest_on_is_gone_on_with(client: TestClient, database: Database, blocks: DataSet) -> None:
+def test_the_training_that_is_furthest_on_is_gone_on_with(
+    client: TestClient, database: Database, blocks: DataSet
+) -> None:
     with database.transaction() as session:
         finished, reviewed = a_run(session, blocks), a_run(session, blocks)
         a_review(session, reviewed)
@@ -156,33 +199,48 @@ def test_behind_the_oldest_data_set_the_list_says_so(client: TestClient, blocks:
     assert "No data set yet" not in text
 
 
-def test_after_an_accepted_cleansing_the_next_step_is_a_second_round(client: TestClient, database: Database, blocks: DataSet) -> None:
+def test_after_an_accepted_cleansing_the_next_step_is_a_second_round(
+    client: TestClient, database: Database, blocks: DataSet
+) -> None:
     with database.transaction() as session:
         a_run(session, blocks)
         version = Version(data_set_id=blocks.id, number=2, parent_id=blocks.current_version_id)
         session.add(version)
         session.flush()
         session.get_one(DataSet, blocks.id).current_version_id = version.id
-    assert f'href="/datasets/{blocks.id}/runs/new">Train a model' in client.get(f"/datasets/{blocks.id}").text
+    assert (
+        f'href="/datasets/{blocks.id}/runs/new">Train a model'
+        in client.get(f"/datasets/{blocks.id}").text
+    )
 
 
-def test_trainings_name_their_version_and_the_first_version_is_as_imported(client: TestClient, database: Database, blocks: DataSet) -> None:
+def test_trainings_name_their_version_and_the_first_version_is_as_imported(
+    client: TestClient, database: Database, blocks: DataSet
+) -> None:
     with database.transaction() as session:
         run = a_run(session, blocks)
-        version = Version(data_set_id=blocks.id, number=2, parent_id=blocks.current_version_id, state="accepted")
+        version = Version(
+            data_set_id=blocks.id, number=2, parent_id=blocks.current_version_id, state="accepted"
+        )
         session.add(version)
         session.flush()
         session.get_one(DataSet, blocks.id).current_version_id = version.id
     text = client.get(f"/datasets/{blocks.id}").text
     assert f"Training {run.id}</a> on version 1 " in text
-    assert re.findall(r'Version (\d)(?:</a>)? <span class="badge[^>]*>([^<]+)<', text) == [("2", "current"), ("1", "as imported")]
+    assert re.findall(r'Version (\d)(?:</a>)? <span class="badge[^>]*>([^<]+)<', text) == [
+        ("2", "current"),
+        ("1", "as imported"),
+    ]
 
 
 def test_refused_files_are_shown_with_reasons_and_the_rest_can_be_downloaded(
     client: TestClient, database: Database, blocks: DataSet
 ) -> None:
     with database.transaction() as session:
-        session.add_all(Refusal(data_set_id=blocks.id, path=f"<b>{number}</b>.png", reason="it is empty & sad") for number in range(25))
+        session.add_all(
+            Refusal(data_set_id=blocks.id, path=f"<b>{number}</b>.png", reason="it is empty & sad")
+            for number in range(25)
+        )
         session.get_one(DataSet, blocks.id).refused_count = 25
     text = client.get(f"/datasets/{blocks.id}").text
     assert "25 files were refused" in text
@@ -205,10 +263,18 @@ def test_older_data_sets_are_a_page_further_on(client: TestClient, database: Dat
 # ── changing ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_data_set_is_renamed_and_deleted(client: TestClient, blocks: DataSet, storage: Storage) -> None:
-    renamed = client.post(f"/datasets/{blocks.id}/rename", data={"name": "Bricks & <b>more</b>"}, follow_redirects=False)
+def test_a_data_set_is_renamed_and_deleted(
+    client: TestClient, blocks: DataSet, storage: Storage
+) -> None:
+    renamed = client.post(
+        f"/datasets/{blocks.id}/rename",
+        data={"name": "Bricks & <b>more</b>"},
+        follow_redirects=False,
+    )
     assert renamed.headers["location"] == f"/datasets/{blocks.id}"
-    assert "<h1>Bricks &amp; &lt;b&gt;more&lt;/b&gt;</h1>" in client.get(f"/datasets/{blocks.id}").text
+    assert (
+        "<h1>Bricks &amp; &lt;b&gt;more&lt;/b&gt;</h1>" in client.get(f"/datasets/{blocks.id}").text
+    )
     assert client.post(f"/datasets/{blocks.id}/rename", data={"name": " "}).status_code == 422
     gone = client.post(f"/datasets/{blocks.id}/delete", follow_redirects=False)
     assert (gone.status_code, gone.headers["location"]) == (303, "/datasets")
@@ -217,8 +283,9 @@ def test_a_data_set_is_renamed_and_deleted(client: TestClient, blocks: DataSet, 
 
 
 def test_deleting_is_asked_about_first(client: TestClient, blocks: DataSet) -> None:
-    assert 'data-question="Delete this data set with its images, trainings and verdicts? This cannot be undone."' in (
-        client.get(f"/datasets/{blocks.id}").text
+    assert (
+        'data-question="Delete this data set with its images, trainings and verdicts? This cannot be undone."'
+        in (client.get(f"/datasets/{blocks.id}").text)
     )
 
 
@@ -228,18 +295,33 @@ def test_deleting_is_asked_about_first(client: TestClient, blocks: DataSet) -> N
 @pytest.fixture
 def picture(database: Database, blocks: DataSet) -> str:
     with database.transaction(write=False) as session:
-        return session.scalars(select(Image.content_hash).where(Image.data_set_id == blocks.id)).first() or ""
+        return (
+            session.scalars(
+                select(Image.content_hash).where(Image.data_set_id == blocks.id)
+            ).first()
+            or ""
+        )
 
 
-def test_a_picture_is_sent_once_and_then_kept_by_the_browser(client: TestClient, blocks: DataSet, picture: str, storage: Storage) -> None:
+def test_a_picture_is_sent_once_and_then_kept_by_the_browser(
+    client: TestClient, blocks: DataSet, picture: str, storage: Storage
+) -> None:
     address = f"/images/{blocks.id}/thumbnails/{picture}.webp"
     answer = client.get(address)
     assert answer.content == storage.thumbnail(blocks.id, picture).read_bytes()
     assert answer.headers["content-type"] == "image/webp"
     assert answer.headers["cache-control"] == "private, max-age=31536000, immutable"
-    for known in (answer.headers["etag"], f"W/{answer.headers['etag']}", f'"other", {answer.headers["etag"]}'):
+    for known in (
+        answer.headers["etag"],
+        f"W/{answer.headers['etag']}",
+        f'"other", {answer.headers["etag"]}',
+    ):
         again = client.get(address, headers={"If-None-Match": known})
-        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", answer.headers["etag"])
+        assert (again.status_code, again.content, again.headers["etag"]) == (
+            304,
+            b"",
+            answer.headers["etag"],
+        )
     assert client.get(address, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
@@ -271,20 +353,34 @@ ELSEWHERE = (
 
 def test_no_name_leads_out_of_the_folder_of_pictures(client: TestClient, blocks: DataSet) -> None:
     for view, name in ELSEWHERE:
-        assert client.get(f"/images/{blocks.id}/{view}/{name}.webp").status_code == 404, (view, name)
+        assert client.get(f"/images/{blocks.id}/{view}/{name}.webp").status_code == 404, (
+            view,
+            name,
+        )
 
 
-def test_a_picture_of_one_data_set_is_not_found_in_another(client: TestClient, blocks: DataSet, picture: str, database: Database) -> None:
+def test_a_picture_of_one_data_set_is_not_found_in_another(
+    client: TestClient, blocks: DataSet, picture: str, database: Database
+) -> None:
     with database.transaction() as session:
         other = a_data_set(session, name="Other", per_class=2)
     assert client.get(f"/images/{other.id}/thumbnails/{picture}.webp").status_code == 404
 
 
-def test_a_picture_whose_file_is_gone_is_not_found(client: TestClient, blocks: DataSet, picture: str, storage: Storage) -> None:
+def test_a_picture_whose_file_is_gone_is_not_found(
+    client: TestClient, blocks: DataSet, picture: str, storage: Storage
+) -> None:
     storage.thumbnail(blocks.id, picture).unlink()
     assert client.get(f"/images/{blocks.id}/thumbnails/{picture}.webp").status_code == 404
 
 
-def test_pictures_are_for_who_is_signed_in(anonymous_client: TestClient, blocks: DataSet, picture: str) -> None:
+def test_pictures_are_for_who_is_signed_in(
+    anonymous_client: TestClient, blocks: DataSet, picture: str
+) -> None:
     headers = {"Sec-Fetch-Mode": "no-cors"}
-    assert anonymous_client.get(f"/images/{blocks.id}/thumbnails/{picture}.webp", headers=headers).status_code == 401
+    assert (
+        anonymous_client.get(
+            f"/images/{blocks.id}/thumbnails/{picture}.webp", headers=headers
+        ).status_code
+        == 401
+    )

@@ -21,17 +21,28 @@ def address(database: Database, storage: Storage) -> str:
     return f"/images/{data_set.id}/thumbnails/{picture.stem}.webp"
 
 
-def test_pictures_are_for_people_who_are_signed_in(anonymous_client: TestClient, api_client: TestClient, address: str) -> None:
+def test_pictures_are_for_people_who_are_signed_in(
+    anonymous_client: TestClient, api_client: TestClient, address: str
+) -> None:
     refused = anonymous_client.get(address, follow_redirects=False)
     assert (refused.status_code, refused.headers["Location"].startswith("/login")) == (303, True)
     anonymous_client.cookies.set(dependencies.COOKIE, "made up")
     assert anonymous_client.get(address, follow_redirects=False).status_code == 303
     assert api_client.get(address).status_code == 200
-    assert api_client.get(address, headers={"Authorization": "Bearer made up"}, follow_redirects=False).status_code == 303
+    assert (
+        api_client.get(
+            address, headers={"Authorization": "Bearer made up"}, follow_redirects=False
+        ).status_code
+        == 303
+    )
 
 
 def test_a_session_that_ended_loses_its_pictures_after_moments(
-    sign_in: Callable[[User], TestClient], owner: User, address: str, database: Database, monkeypatch: pytest.MonkeyPatch
+    sign_in: Callable[[User], TestClient],
+    owner: User,
+    address: str,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client = sign_in(owner)
     now = [1000.0]
@@ -45,7 +56,9 @@ def test_a_session_that_ended_loses_its_pictures_after_moments(
     assert client.get(address, follow_redirects=False).status_code == 303
 
 
-def test_what_is_remembered_of_sign_ins_stays_small(client: TestClient, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_remembered_of_sign_ins_stays_small(
+    client: TestClient, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dependencies, "MOST_RECENT", 3)
     recent = client.app.state.recent_sign_ins
     for number in range(3):

@@ -21,7 +21,14 @@ def add_job(database: Database) -> AddJob:
 
     def add(**values: object) -> int:
         with database.transaction() as session:
-            job = service.create(session, None, kind="train", title="Train <b>digits</b>", subject_id=7, data_set_id=None)
+            job = service.create(
+                session,
+                None,
+                kind="train",
+                title="Train <b>digits</b>",
+                subject_id=7,
+                data_set_id=None,
+            )
             if values:
                 session.execute(update(Job).where(Job.id == job.id).values(**values))
             session.add(JobLogLine(job_id=job.id, message="Read <img src=x> 10 images"))
@@ -35,7 +42,13 @@ def state_of(database: Database, job_id: int) -> str:
         return session.get_one(Job, job_id).state
 
 
-RUNNING = {"state": "running", "claim": "x", "progress_done": 25, "progress_total": 100, "progress_message": "Epoch 2 of 8"}
+RUNNING = {
+    "state": "running",
+    "claim": "x",
+    "progress_done": 25,
+    "progress_total": 100,
+    "progress_message": "Epoch 2 of 8",
+}
 
 
 def test_without_jobs_the_list_says_how_the_first_one_comes_about(client: TestClient) -> None:
@@ -44,7 +57,9 @@ def test_without_jobs_the_list_says_how_the_first_one_comes_about(client: TestCl
     assert "No jobs yet" in page.text
 
 
-def test_the_list_shows_newest_first_and_escapes_titles(client: TestClient, add_job: AddJob) -> None:
+def test_the_list_shows_newest_first_and_escapes_titles(
+    client: TestClient, add_job: AddJob
+) -> None:
     first, second = add_job(), add_job()
     text = client.get("/jobs").text
     assert text.index(f"/jobs/{second}") < text.index(f'/jobs/{first}"')
@@ -67,13 +82,17 @@ def test_long_lists_are_read_page_by_page(client: TestClient, add_job: AddJob) -
     assert f'href="/jobs/{ids[0]}"' in client.get(f"/jobs?after={ids[1]}").text
 
 
-def test_a_jobs_page_shows_its_log_and_what_it_works_for(client: TestClient, add_job: AddJob) -> None:
+def test_a_jobs_page_shows_its_log_and_what_it_works_for(
+    client: TestClient, add_job: AddJob
+) -> None:
     text = client.get(f"/jobs/{add_job()}").text
     assert "Read &lt;img src=x&gt; 10 images" in text
     assert 'href="/runs/7"' in text
 
 
-def test_an_active_jobs_fragment_asks_for_itself_and_shows_how_far_it_is(client: TestClient, add_job: AddJob) -> None:
+def test_an_active_jobs_fragment_asks_for_itself_and_shows_how_far_it_is(
+    client: TestClient, add_job: AddJob
+) -> None:
     job_id = add_job(**RUNNING, seconds_left=125.0)
     answer = client.get(f"/jobs/{job_id}/progress", headers=POLL)
     assert f'hx-get="/jobs/{job_id}/progress"' in answer.text
@@ -84,8 +103,12 @@ def test_an_active_jobs_fragment_asks_for_itself_and_shows_how_far_it_is(client:
 
 
 @pytest.mark.parametrize("state", ["done", "failed", "cancelled"])
-def test_when_the_job_has_ended_the_page_is_loaded_anew_and_asks_no_more(client: TestClient, add_job: AddJob, state: str) -> None:
-    job_id = add_job(state=state, error="It broke." if state == "failed" else None, finished_at=now())
+def test_when_the_job_has_ended_the_page_is_loaded_anew_and_asks_no_more(
+    client: TestClient, add_job: AddJob, state: str
+) -> None:
+    job_id = add_job(
+        state=state, error="It broke." if state == "failed" else None, finished_at=now()
+    )
     assert client.get(f"/jobs/{job_id}/progress", headers=POLL).headers["HX-Refresh"] == "true"
     assert "hx-trigger" not in client.get(f"/jobs/{job_id}").text
 
@@ -101,18 +124,31 @@ def test_the_buttons_return_to_the_page_they_stood_on(client: TestClient, add_jo
     job_id = add_job(**RUNNING)
     fragment = client.get(f"/jobs/{job_id}/progress", headers=POLL).text
     assert 'name="origin" value="/runs/7"' in fragment
-    answer = client.post(f"/jobs/{job_id}/cancel", data={"origin": "/runs/7"}, follow_redirects=False)
+    answer = client.post(
+        f"/jobs/{job_id}/cancel", data={"origin": "/runs/7"}, follow_redirects=False
+    )
     assert (answer.status_code, answer.headers["location"]) == (303, "/runs/7")
     assert "Stopping" in client.get(f"/jobs/{job_id}/progress", headers=POLL).text
 
 
-@pytest.mark.parametrize("origin", ["https://elsewhere.example", "//elsewhere.example", "/\\elsewhere.example", ""])
-def test_the_buttons_never_lead_to_another_site(client: TestClient, add_job: AddJob, origin: str) -> None:
+@pytest.mark.parametrize(
+    "origin", ["https://elsewhere.example", "//elsewhere.example", "/\\elsewhere.example", ""]
+)
+def test_the_buttons_never_lead_to_another_site(
+    client: TestClient, add_job: AddJob, origin: str
+) -> None:
     job_id = add_job()
-    assert client.post(f"/jobs/{job_id}/cancel", data={"origin": origin}, follow_redirects=False).headers["location"] == f"/jobs/{job_id}"
+    assert (
+        client.post(
+            f"/jobs/{job_id}/cancel", data={"origin": origin}, follow_redirects=False
+        ).headers["location"]
+        == f"/jobs/{job_id}"
+    )
 
 
-def test_a_cancelled_job_can_be_tried_again(client: TestClient, add_job: AddJob, database: Database) -> None:
+def test_a_cancelled_job_can_be_tried_again(
+    client: TestClient, add_job: AddJob, database: Database
+) -> None:
     job_id = add_job()
     client.post(f"/jobs/{job_id}/cancel", follow_redirects=False)
     assert state_of(database, job_id) == "cancelled"
@@ -121,9 +157,13 @@ def test_a_cancelled_job_can_be_tried_again(client: TestClient, add_job: AddJob,
 
 
 @pytest.mark.parametrize("state", ["queued", "running"])
-def test_going_on_in_a_second_tab_leads_to_the_job_that_goes_on_already(client: TestClient, add_job: AddJob, state: str) -> None:
+def test_going_on_in_a_second_tab_leads_to_the_job_that_goes_on_already(
+    client: TestClient, add_job: AddJob, state: str
+) -> None:
     job_id = add_job(state=state)
-    answer = client.post(f"/jobs/{job_id}/retry", data={"origin": "/runs/7"}, follow_redirects=False)
+    answer = client.post(
+        f"/jobs/{job_id}/retry", data={"origin": "/runs/7"}, follow_redirects=False
+    )
     assert (answer.status_code, answer.headers["location"]) == (303, "/runs/7")
     assert client.post(f"/api/v1/jobs/{job_id}/retry").status_code == 409
 
@@ -154,7 +194,9 @@ def test_a_stopped_job_says_what_is_kept(
     assert f">{button}</button>" in text
 
 
-def test_a_reviewer_sees_jobs_but_neither_stops_nor_repeats_them(reviewer_client: TestClient, add_job: AddJob, database: Database) -> None:
+def test_a_reviewer_sees_jobs_but_neither_stops_nor_repeats_them(
+    reviewer_client: TestClient, add_job: AddJob, database: Database
+) -> None:
     job_id = add_job()
     text = reviewer_client.get(f"/jobs/{job_id}").text
     assert '<form method="post" action="/jobs/' not in text

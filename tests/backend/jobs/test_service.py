@@ -46,7 +46,9 @@ def owner(database: Database) -> User:
 
 def new_job(database: Database, user: User | None = None, **values: object) -> int:
     with database.transaction() as session:
-        job_id = service.create(session, user, kind="train", title="Train", subject_id=7, data_set_id=None).id
+        job_id = service.create(
+            session, user, kind="train", title="Train", subject_id=7, data_set_id=None
+        ).id
         if values:
             session.execute(update(Job).where(Job.id == job_id).values(**values))
     return job_id
@@ -57,18 +59,35 @@ def read(database: Database, job_id: int) -> Job:
         return session.get_one(Job, job_id)
 
 
-def test_a_new_job_is_queued_and_its_message_leaves_after_the_commit(database: Database, owner: User, sent: list[int]) -> None:
+def test_a_new_job_is_queued_and_its_message_leaves_after_the_commit(
+    database: Database, owner: User, sent: list[int]
+) -> None:
     with database.transaction() as session:
-        job = service.create(session, owner, kind="train", title="Train", subject_id=7, data_set_id=None, payload={"a": 1})
+        job = service.create(
+            session,
+            owner,
+            kind="train",
+            title="Train",
+            subject_id=7,
+            data_set_id=None,
+            payload={"a": 1},
+        )
         assert sent == []
     assert sent == [job.id]
-    assert (job.state, job.subject_id, job.payload, job.created_by) == ("queued", 7, {"a": 1}, owner.id)
+    assert (job.state, job.subject_id, job.payload, job.created_by) == (
+        "queued",
+        7,
+        {"a": 1},
+        owner.id,
+    )
 
 
 def test_a_job_of_a_request_that_failed_sends_nothing(database: Database, sent: list[int]) -> None:
     def fail_after_asking() -> None:
         with database.transaction() as session:
-            service.create(session, None, kind="train", title="Train", subject_id=7, data_set_id=None)
+            service.create(
+                session, None, kind="train", title="Train", subject_id=7, data_set_id=None
+            )
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -81,7 +100,9 @@ def test_a_job_that_is_not_there_is_not_found(database: Database, owner: User) -
         service.get(session, owner, 1)
 
 
-def test_a_queued_job_is_cancelled_at_once(database: Database, owner: User, sent: list[int]) -> None:
+def test_a_queued_job_is_cancelled_at_once(
+    database: Database, owner: User, sent: list[int]
+) -> None:
     job_id = new_job(database)
     with database.transaction() as session:
         assert service.cancel(session, owner, job_id).state == "cancelled"
@@ -96,23 +117,42 @@ def test_a_running_job_is_asked_to_stop(database: Database, owner: User, sent: l
 
 
 @pytest.mark.parametrize("state", ["done", "failed"])
-def test_a_job_that_has_ended_cannot_be_cancelled(database: Database, owner: User, sent: list[int], state: str) -> None:
+def test_a_job_that_has_ended_cannot_be_cancelled(
+    database: Database, owner: User, sent: list[int], state: str
+) -> None:
     job_id = new_job(database, state=state)
     with database.transaction() as session, pytest.raises(Conflict):
         service.cancel(session, owner, job_id)
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
-def test_a_retry_queues_the_same_row_with_fresh_attempts(database: Database, owner: User, sent: list[int], state: str) -> None:
-    job_id = new_job(database, state=state, attempts=5, error="It broke.", cancel_requested=True, finished_at=now())
+def test_a_retry_queues_the_same_row_with_fresh_attempts(
+    database: Database, owner: User, sent: list[int], state: str
+) -> None:
+    job_id = new_job(
+        database,
+        state=state,
+        attempts=5,
+        error="It broke.",
+        cancel_requested=True,
+        finished_at=now(),
+    )
     with database.transaction() as session:
         job = service.retry(session, owner, job_id)
-    assert (job.id, job.state, job.attempts, job.error, job.cancel_requested) == (job_id, "queued", 0, None, False)
+    assert (job.id, job.state, job.attempts, job.error, job.cancel_requested) == (
+        job_id,
+        "queued",
+        0,
+        None,
+        False,
+    )
     assert sent == [job_id, job_id]
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "done"])
-def test_only_failed_and_cancelled_jobs_can_be_tried_again(database: Database, owner: User, sent: list[int], state: str) -> None:
+def test_only_failed_and_cancelled_jobs_can_be_tried_again(
+    database: Database, owner: User, sent: list[int], state: str
+) -> None:
     job_id = new_job(database, state=state)
     with database.transaction() as session, pytest.raises(Conflict):
         service.retry(session, owner, job_id)
@@ -155,7 +195,9 @@ def test_a_message_that_the_broker_lost_is_sent_again(database: Database, sent: 
     assert sent == [job_id]
 
 
-def test_a_long_job_that_blocks_the_queue_does_not_flood_the_broker(database: Database, sent: list[int]) -> None:
+def test_a_long_job_that_blocks_the_queue_does_not_flood_the_broker(
+    database: Database, sent: list[int]
+) -> None:
     new_job(database, state="running", claim="x", heartbeat_at=now())
     for _ in range(3):
         new_job(database)
@@ -165,7 +207,9 @@ def test_a_long_job_that_blocks_the_queue_does_not_flood_the_broker(database: Da
     assert len(sent) == 3
 
 
-def test_one_lost_message_among_others_is_sent_again_and_messages_stay_bounded(database: Database, sent: list[int]) -> None:
+def test_one_lost_message_among_others_is_sent_again_and_messages_stay_bounded(
+    database: Database, sent: list[int]
+) -> None:
     ids = [new_job(database) for _ in range(3)]
     sent.remove(ids[1])
     for _ in range(100):
@@ -181,8 +225,12 @@ def test_ended_and_running_jobs_are_not_sent_again(database: Database, sent: lis
     assert send_again(database) == 0
 
 
-def test_a_job_whose_worker_fell_silent_is_queued_again(database: Database, sent: list[int]) -> None:
-    job_id = new_job(database, state="running", claim="x", attempts=1, heartbeat_at=now() - timedelta(seconds=21))
+def test_a_job_whose_worker_fell_silent_is_queued_again(
+    database: Database, sent: list[int]
+) -> None:
+    job_id = new_job(
+        database, state="running", claim="x", attempts=1, heartbeat_at=now() - timedelta(seconds=21)
+    )
     assert expire(database, 20) == [job_id]
     job = read(database, job_id)
     assert (job.state, job.claim, job.attempts, sent) == ("queued", None, 1, [job_id, job_id])
@@ -197,7 +245,9 @@ def test_a_job_whose_worker_still_beats_is_left_alone(database: Database, sent: 
 
 def test_a_silent_job_that_should_stop_is_cancelled(database: Database, sent: list[int]) -> None:
     long_ago = now() - timedelta(hours=1)
-    job_id = new_job(database, state="running", claim="x", cancel_requested=True, heartbeat_at=long_ago)
+    job_id = new_job(
+        database, state="running", claim="x", cancel_requested=True, heartbeat_at=long_ago
+    )
     sent.clear()
     expire(database, 20)
     assert (read(database, job_id).state, sent) == ("cancelled", [])
@@ -208,7 +258,10 @@ def until(happened: threading.Event) -> None:
 
 
 def test_the_sweep_outlives_an_outage_of_the_broker(
-    database: Database, sent: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    database: Database,
+    sent: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     job_id = new_job(database)
     sent.clear()

@@ -14,7 +14,13 @@ from backend.core.db import Database
 from backend.core.models import Review, Suggestion, User
 from tests.reviewing import a_ready_review, decide, queue_of
 
-HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "🦊" * 3, "=1+1")
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "{{ 7 * 7 }}",
+    "🦊" * 3,
+    "=1+1",
+)
 
 
 @pytest.fixture
@@ -49,7 +55,10 @@ def form_fields(text: str, form_id: str = "decide") -> dict[str, str]:
     """The hidden fields of a form, as a browser would send them."""
     pattern = rf'<form [^>]*(?:id="{form_id}"|class="focus__decide")[^>]*>(.*?)</form>'
     (form,) = re.findall(pattern, text, re.DOTALL)
-    return {name: html.unescape(value) for name, value in re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form)}
+    return {
+        name: html.unescape(value)
+        for name, value in re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form)
+    }
 
 
 def decide_all(database: Database, user: User, review: Review, action: str = "keep") -> None:
@@ -68,14 +77,21 @@ def test_the_grid_shows_the_queue_by_rank_with_label_and_prediction(
     assert ranks(text) == list(range(1, 43))
     first = queue(database, review)[0]
     names = ("left", "middle", "right")
-    assert f'alt="Rank 1: labelled {names[first.label]}, the model sees {names[first.predicted]}"' in text
+    assert (
+        f'alt="Rank 1: labelled {names[first.label]}, the model sees {names[first.predicted]}"'
+        in text
+    )
     assert "Hurts accuracy" in text
     assert "Decide 20 more" in text
 
 
-def test_where_nothing_hurts_no_bar_reason_or_tile_says_so(client: TestClient, here: str, database: Database) -> None:
+def test_where_nothing_hurts_no_bar_reason_or_tile_says_so(
+    client: TestClient, here: str, database: Database
+) -> None:
     with database.transaction() as session:
-        session.execute(update(Suggestion).values(accuracy_value=0.5, label_value=0.5, brought_by="both"))
+        session.execute(
+            update(Suggestion).values(accuracy_value=0.5, label_value=0.5, brought_by="both")
+        )
     focus, grid = client.get(f"{here}/focus?at=1").text, client.get(here).text
     assert re.findall(r'<meter [^>]*value="([^"]+)"', focus)[:2] == ["0.0", "0.0"]
     assert "Next in both rankings, though neither says anything against it." in focus
@@ -103,7 +119,9 @@ def test_one_can_go_straight_to_a_rank(client: TestClient, large: Review) -> Non
     assert ranks(client.get(f"/reviews/{large.id}", params={"from": 5000}).text)[-1] == 126
 
 
-def test_the_grid_follows_the_order_and_the_filters(client: TestClient, here: str, review: Review, database: Database) -> None:
+def test_the_grid_follows_the_order_and_the_filters(
+    client: TestClient, here: str, review: Review, database: Database
+) -> None:
     text = client.get(here, params={"order": "label", "label": 1}).text
     wanted = sorted(row.label_rank for row in queue(database, review) if row.label == 1)
     assert ranks(text) == wanted
@@ -127,7 +145,9 @@ def test_a_view_without_images_says_what_to_do(client: TestClient, here: str) ->
         {"decision": "<script>alert(1)</script>"},
     ],
 )
-def test_a_filter_that_makes_no_sense_is_left_out_and_named(client: TestClient, here: str, query: dict[str, str]) -> None:
+def test_a_filter_that_makes_no_sense_is_left_out_and_named(
+    client: TestClient, here: str, query: dict[str, str]
+) -> None:
     answer = client.get(here, params=query)
     assert answer.status_code == 200
     assert ranks(answer.text) == list(range(1, 43))
@@ -137,7 +157,18 @@ def test_a_filter_that_makes_no_sense_is_left_out_and_named(client: TestClient, 
 
 @pytest.mark.parametrize("page", ["", "/focus", "/confusion"])
 def test_any_address_leads_to_a_sane_page(client: TestClient, here: str, page: str) -> None:
-    names = ("order", "size", "after", "before", "from", "at", "label", "predicted", "decision", "unknown")
+    names = (
+        "order",
+        "size",
+        "after",
+        "before",
+        "from",
+        "at",
+        "label",
+        "predicted",
+        "decision",
+        "unknown",
+    )
     values = ("", "0", "1", "-1", "9" * 30, "1.5", "NaN", "'; --", "\x00", "queue")
     for query in itertools.product(names, values):
         answer = client.get(f"{here}{page}?{urlencode([query])}")
@@ -172,7 +203,9 @@ def test_what_another_person_decided_carries_the_name(
     assert "Go on, one by one" in text
 
 
-def test_hostile_names_are_text_everywhere(client: TestClient, database: Database, reviewer: User, owner: User) -> None:
+def test_hostile_names_are_text_everywhere(
+    client: TestClient, database: Database, reviewer: User, owner: User
+) -> None:
     with database.transaction() as session:
         review = a_ready_review(session, name=HOSTILE[0], class_names=HOSTILE, per_class=8)
         session.get_one(User, reviewer.id).name = HOSTILE[1]
@@ -186,7 +219,9 @@ def test_hostile_names_are_text_everywhere(client: TestClient, database: Databas
         assert ">49<" not in text, page
 
 
-def test_small_images_are_enlarged_without_blur_and_large_ones_are_not(client: TestClient, here: str, database: Database) -> None:
+def test_small_images_are_enlarged_without_blur_and_large_ones_are_not(
+    client: TestClient, here: str, database: Database
+) -> None:
     with database.transaction() as session:
         large = a_ready_review(session, name="Large", side=96)
     assert 'class="tiles tiles--small"' in client.get(here).text
@@ -198,7 +233,9 @@ def test_small_images_are_enlarged_without_blur_and_large_ones_are_not(client: T
 # ── one image ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_focus_begins_with_the_first_undecided_one(client: TestClient, here: str, review: Review, database: Database, owner: User) -> None:
+def test_focus_begins_with_the_first_undecided_one(
+    client: TestClient, here: str, review: Review, database: Database, owner: User
+) -> None:
     with database.transaction() as session:
         decide(session, owner, review, queue_of(session, review)[0].image_id, "keep")
     assert "<title>Rank 2 ·" in client.get(f"{here}/focus").text
@@ -218,7 +255,9 @@ def test_focus_shows_the_rank_that_was_asked_for_and_its_decision(
     assert "at=6" in re.findall(r'rel="next" href="([^"]+)"', text)[0]
 
 
-def test_a_rank_that_does_not_exist_leads_to_the_next_one_with_a_word(client: TestClient, here: str) -> None:
+def test_a_rank_that_does_not_exist_leads_to_the_next_one_with_a_word(
+    client: TestClient, here: str
+) -> None:
     text = client.get(f"{here}/focus", params={"at": 4000}).text
     assert "<title>Rank 1 ·" in text
     assert "There is no suggestion at that rank" in text
@@ -247,7 +286,9 @@ def test_when_only_this_view_is_decided_the_others_are_offered(
     assert "Go on with the others" in text
 
 
-def test_while_the_scoring_runs_the_page_waits_with_its_job(client: TestClient, here: str, review: Review, database: Database) -> None:
+def test_while_the_scoring_runs_the_page_waits_with_its_job(
+    client: TestClient, here: str, review: Review, database: Database
+) -> None:
     with database.transaction() as session:
         session.get_one(Review, review.id).state = "queued"
     for page in ("", "/focus"):
@@ -262,11 +303,17 @@ def test_a_review_that_does_not_exist_is_a_page_that_says_so(client: TestClient)
         assert (answer.status_code, "There is no such review" in answer.text) == (404, True)
 
 
-def test_confusion_links_each_pair_to_its_images(client: TestClient, here: str, review: Review, database: Database) -> None:
+def test_confusion_links_each_pair_to_its_images(
+    client: TestClient, here: str, review: Review, database: Database
+) -> None:
     text = client.get(f"{here}/confusion").text
     label, predicted = map(int, re.findall(r"\?label=(\d)&amp;predicted=(\d)", text)[0])
     assert label != predicted
-    wanted = [row.position for row in queue(database, review) if (row.label, row.predicted) == (label, predicted)]
+    wanted = [
+        row.position
+        for row in queue(database, review)
+        if (row.label, row.predicted) == (label, predicted)
+    ]
     assert ranks(client.get(here, params={"label": label, "predicted": predicted}).text) == wanted
 
 
@@ -303,14 +350,18 @@ def test_a_form_decides_on_one_image_and_shows_the_next_undecided_one(
     assert [row.decision for row in queue(database, review)[:4]] == [None, None, "remove", None]
 
 
-def test_sending_a_form_twice_is_one_decision(client: TestClient, here: str, review: Review, database: Database) -> None:
+def test_sending_a_form_twice_is_one_decision(
+    client: TestClient, here: str, review: Review, database: Database
+) -> None:
     fields = form_fields(client.get(f"{here}/focus").text)
     for _ in range(2):
         post(client, f"{here}/decide", fields | {"action": "keep"})
     assert client.get(f"/api/v1{here}").json()["last_change"] == 1
 
 
-def test_a_form_relabels_by_number_or_by_name(client: TestClient, here: str, review: Review, database: Database) -> None:
+def test_a_form_relabels_by_number_or_by_name(
+    client: TestClient, here: str, review: Review, database: Database
+) -> None:
     for place, text in ((0, str), (1, lambda label: ("left", "middle", "right")[label])):
         to = (queue(database, review)[place].label + 1) % 3
         fields = form_fields(client.get(f"{here}/focus", params={"at": place + 1}).text)
@@ -330,17 +381,26 @@ def test_a_form_decides_on_the_ticked_images_and_stays_where_it_was(
 ) -> None:
     images = [row.image_id for row in queue(database, review)[:3]]
     fields = form_fields(client.get(here, params={"decision": "undecided"}).text)
-    text = post(client, f"{here}/decide", fields | {"action": "unsure", "scope": "selection", "image_id": images})
+    text = post(
+        client,
+        f"{here}/decide",
+        fields | {"action": "unsure", "scope": "selection", "image_id": images},
+    )
     assert ranks(text) == list(range(4, 43))
     assert '<option value="undecided" selected>' in text
 
 
 def test_ticking_nothing_is_answered_in_words(client: TestClient, here: str) -> None:
-    answer = client.post(f"{here}/decide", data=form_fields(client.get(here).text) | {"action": "keep", "scope": "selection"})
+    answer = client.post(
+        f"{here}/decide",
+        data=form_fields(client.get(here).text) | {"action": "keep", "scope": "selection"},
+    )
     assert (answer.status_code, "Select at least one image" in answer.text) == (422, True)
 
 
-def test_a_form_decides_on_the_whole_view_beyond_the_page(client: TestClient, large: Review, database: Database) -> None:
+def test_a_form_decides_on_the_whole_view_beyond_the_page(
+    client: TestClient, large: Review, database: Database
+) -> None:
     here = f"/reviews/{large.id}"
     fields = form_fields(client.get(here, params={"size": 25, "label": 2}).text)
     assert fields["expected"] == "42"
@@ -353,46 +413,81 @@ def test_a_whole_view_that_changed_meanwhile_is_not_decided(
     client: TestClient, reviewer_client: TestClient, here: str, review: Review, database: Database
 ) -> None:
     fields = form_fields(client.get(here).text)
-    post(reviewer_client, f"{here}/decide", form_fields(reviewer_client.get(f"{here}/focus").text) | {"action": "keep"})
+    post(
+        reviewer_client,
+        f"{here}/decide",
+        form_fields(reviewer_client.get(f"{here}/focus").text) | {"action": "keep"},
+    )
     answer = client.post(f"{here}/decide", data=fields | {"action": "remove", "scope": "view"})
     assert (answer.status_code, "now holds 41 images, not 42" in answer.text) == (409, True)
     assert [row.decision for row in queue(database, review)[:2]] == ["keep", None]
 
 
-def test_a_form_undoes_and_shows_the_image_again(client: TestClient, here: str, review: Review, database: Database) -> None:
-    post(client, f"{here}/decide", form_fields(client.get(f"{here}/focus").text) | {"action": "remove"})
+def test_a_form_undoes_and_shows_the_image_again(
+    client: TestClient, here: str, review: Review, database: Database
+) -> None:
+    post(
+        client,
+        f"{here}/decide",
+        form_fields(client.get(f"{here}/focus").text) | {"action": "remove"},
+    )
     undo = re.findall(r'<form id="undo".*?</form>', client.get(f"{here}/focus").text, re.DOTALL)[0]
-    fields = {name: html.unescape(value) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', undo)}
+    fields = {
+        name: html.unescape(value)
+        for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', undo)
+    }
     text = post(client, f"{here}/undo", fields)
     assert "<title>Rank 1 ·" in text
     assert queue(database, review)[0].decision is None
 
 
-def test_undo_without_anything_to_undo_is_a_page_with_a_way_out(client: TestClient, here: str) -> None:
+def test_undo_without_anything_to_undo_is_a_page_with_a_way_out(
+    client: TestClient, here: str
+) -> None:
     answer = client.post(f"{here}/undo")
     assert (answer.status_code, "nothing of yours to undo" in answer.text) == (404, True)
 
 
-def test_a_form_cannot_lead_to_another_site(client: TestClient, here: str, review: Review, database: Database) -> None:
+def test_a_form_cannot_lead_to_another_site(
+    client: TestClient, here: str, review: Review, database: Database
+) -> None:
     fields = form_fields(client.get(here).text)
-    for back in ("https://elsewhere.example/?label=1", "//elsewhere.example", "javascript:alert(1)", "\x00"):
+    for back in (
+        "https://elsewhere.example/?label=1",
+        "//elsewhere.example",
+        "javascript:alert(1)",
+        "\x00",
+    ):
         images = [row.image_id for row in queue(database, review)[:1]]
         answer = client.post(
             f"{here}/decide",
-            data=fields | {"action": "keep", "image_id": images, "back": back, "client_key": f"k{len(back)}"},
+            data=fields
+            | {"action": "keep", "image_id": images, "back": back, "client_key": f"k{len(back)}"},
             follow_redirects=False,
         )
         assert (answer.status_code, answer.headers["Location"].startswith(f"{here}")) == (303, True)
 
 
-def test_a_form_without_its_token_decides_nothing(client: TestClient, here: str, review: Review, database: Database) -> None:
-    fields = form_fields(client.get(f"{here}/focus").text) | {"action": "remove", "csrf_token": "made up"}
+def test_a_form_without_its_token_decides_nothing(
+    client: TestClient, here: str, review: Review, database: Database
+) -> None:
+    fields = form_fields(client.get(f"{here}/focus").text) | {
+        "action": "remove",
+        "csrf_token": "made up",
+    }
     del client.headers["X-CSRF-Token"]
     assert client.post(f"{here}/decide", data=fields).status_code == 403
     assert queue(database, review)[0].decision is None
 
 
-def test_a_form_for_an_image_of_another_data_set_is_not_found(client: TestClient, here: str, large: Review, database: Database) -> None:
+def test_a_form_for_an_image_of_another_data_set_is_not_found(
+    client: TestClient, here: str, large: Review, database: Database
+) -> None:
     fields = form_fields(client.get(f"{here}/focus").text)
     foreign = queue(database, large)[0].image_id
-    assert client.post(f"{here}/decide", data=fields | {"action": "remove", "image_id": foreign}).status_code == 404
+    assert (
+        client.post(
+            f"{here}/decide", data=fields | {"action": "remove", "image_id": foreign}
+        ).status_code
+        == 404
+    )

@@ -36,21 +36,36 @@ def begun(session: Session, owner: User, reviewer: User) -> Review:
     review = a_ready_review(session)
     actions = ("remove", "keep", "unsure", "remove", "keep")
     for place, suggestion in enumerate(queue_of(session, review)[:10]):
-        decide(session, owner if place % 2 else reviewer, review, suggestion.image_id, actions[place % 5])
+        decide(
+            session,
+            owner if place % 2 else reviewer,
+            review,
+            suggestion.image_id,
+            actions[place % 5],
+        )
     return review
 
 
 def matches(row: Suggestion, filters: Filters) -> bool:
     """The filters' meaning, once more and without SQL."""
-    decision = {None: True, "undecided": row.decision is None, "decided": row.decision is not None}.get(
-        filters.decision, row.decision == filters.decision
+    decision = {
+        None: True,
+        "undecided": row.decision is None,
+        "decided": row.decision is not None,
+    }.get(filters.decision, row.decision == filters.decision)
+    return (
+        decision
+        and filters.label in (None, row.label)
+        and filters.predicted in (None, row.predicted)
     )
-    return decision and filters.label in (None, row.label) and filters.predicted in (None, row.predicted)
 
 
 def expected_ids(session: Session, review: Review, order: Order, filters: Filters) -> list[int]:
     rows = [row for row in queue_of(session, review) if matches(row, filters)]
-    return [row.image_id for row in sorted(rows, key=lambda row: getattr(row, orderings.RANKS[order].key))]
+    return [
+        row.image_id
+        for row in sorted(rows, key=lambda row: getattr(row, orderings.RANKS[order].key))
+    ]
 
 
 # ── pages ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -74,7 +89,9 @@ def backwards(session: Session, review: Review, order: Order, filters: Filters) 
     met: list[int] = []
     before, more = 2**31 - 1, True
     while more:
-        page = queue_pages.page(session, review, order=order, filters=filters, before=before, limit=4)
+        page = queue_pages.page(
+            session, review, order=order, filters=filters, before=before, limit=4
+        )
         assert page.has_after == bool(met)
         met = [row.image_id for row in page.items] + met
         more = page.has_before
@@ -92,7 +109,9 @@ def test_walking_page_by_page_in_either_direction_meets_every_match_once_and_in_
         assert backwards(session, begun, order, filters) == wanted, filters
 
 
-def test_a_page_behind_the_last_rank_is_empty_and_knows_that_there_is_something_before(session: Session, begun: Review) -> None:
+def test_a_page_behind_the_last_rank_is_empty_and_knows_that_there_is_something_before(
+    session: Session, begun: Review
+) -> None:
     page = queue_pages.page(session, begun, after=42)
     assert (page.items, page.has_before, page.has_after) == ([], True, False)
 
@@ -105,7 +124,9 @@ def test_each_order_numbers_the_images_from_1_without_gaps(session: Session, beg
 
 def test_another_review_of_the_same_run_is_not_mixed_in(session: Session, begun: Review) -> None:
     other = a_ready_review(session, name="Others")
-    assert {row.review_id for row in queue_pages.page(session, other, limit=100).items} == {other.id}
+    assert {row.review_id for row in queue_pages.page(session, other, limit=100).items} == {
+        other.id
+    }
     assert counts.by_decision(session, other, Filters())[None] == 42
 
 
@@ -127,7 +148,10 @@ def test_the_default_queue_takes_both_rankings_in_turn_and_each_image_once() -> 
 # ── filters ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("filters", [Filters(label=3), Filters(label=-1), Filters(predicted=99), Filters(decision="perhaps")])
+@pytest.mark.parametrize(
+    "filters",
+    [Filters(label=3), Filters(label=-1), Filters(predicted=99), Filters(decision="perhaps")],
+)
 def test_a_filter_for_something_that_does_not_exist_is_refused_in_words(filters: Filters) -> None:
     with pytest.raises(Invalid, match=r"no class number|no decision"):
         filtering.check(filters, Known(["left", "middle", "right"], {1: "olga"}, [1], {}))
@@ -137,7 +161,9 @@ def test_counts_agree_with_counting_by_hand(session: Session, begun: Review) -> 
     for filters in SOME_FILTERS:
         rows = [row for row in queue_of(session, begun) if matches(row, filters)]
         counted = counts.by_decision(session, begun, filters)
-        assert counted == {kind: sum(row.decision == kind for row in rows) for kind in (None, *service.DECISIONS)}, filters
+        assert counted == {
+            kind: sum(row.decision == kind for row in rows) for kind in (None, *service.DECISIONS)
+        }, filters
 
 
 def test_only_what_narrows_the_view_counts_as_a_filter() -> None:
@@ -158,19 +184,25 @@ def test_after_the_last_one_the_search_begins_at_the_start(session: Session, beg
     assert queue_pages.next_undecided(session, begun, "queue", Filters(), 42).position == 11
 
 
-def test_in_a_view_of_decided_images_the_next_one_is_a_decided_one(session: Session, begun: Review) -> None:
+def test_in_a_view_of_decided_images_the_next_one_is_a_decided_one(
+    session: Session, begun: Review
+) -> None:
     found = queue_pages.next_undecided(session, begun, "queue", Filters(decision="keep"), 0)
     assert found.decision == "keep"
 
 
-def test_when_all_are_decided_there_is_no_next_one(session: Session, begun: Review, owner: User) -> None:
+def test_when_all_are_decided_there_is_no_next_one(
+    session: Session, begun: Review, owner: User
+) -> None:
     for suggestion in queue_of(session, begun):
         if suggestion.decision is None:
             decide(session, owner, begun, suggestion.image_id, "keep")
     assert queue_pages.next_undecided(session, begun, "queue", Filters(), 0) is None
 
 
-def test_an_address_keeps_its_image_whatever_the_filters_say(session: Session, begun: Review) -> None:
+def test_an_address_keeps_its_image_whatever_the_filters_say(
+    session: Session, begun: Review
+) -> None:
     assert queue_pages.at_rank(session, begun, "queue", 3).position == 3
     assert queue_pages.at_rank(session, begun, "queue", 43) is None
 
@@ -178,38 +210,55 @@ def test_an_address_keeps_its_image_whatever_the_filters_say(session: Session, b
 # ── progress, changes ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_progress_counts_everybody_and_oneself(session: Session, begun: Review, owner: User, reviewer: User) -> None:
+def test_progress_counts_everybody_and_oneself(
+    session: Session, begun: Review, owner: User, reviewer: User
+) -> None:
     seen = counts.progress(session, begun, owner)
     assert (seen.total, seen.decided, seen.undecided) == (42, 10, 32)
     assert (seen.remove, seen.keep, seen.unsure, seen.relabel) == (4, 4, 2, 0)
     assert seen.mine == counts.progress(session, begun, reviewer).mine == 5
 
 
-def test_changes_come_in_the_order_they_were_made(session: Session, begun: Review, owner: User) -> None:
+def test_changes_come_in_the_order_they_were_made(
+    session: Session, begun: Review, owner: User
+) -> None:
     seen = begun.last_change
     assert queue_pages.changes_since(session, begun, seen) == []
     latest = queue_of(session, begun)[30], queue_of(session, begun)[20]
     for suggestion in latest:
         decide(session, owner, begun, suggestion.image_id, "keep")
-    assert [row.image_id for row in queue_pages.changes_since(session, begun, seen)] == [row.image_id for row in latest]
+    assert [row.image_id for row in queue_pages.changes_since(session, begun, seen)] == [
+        row.image_id for row in latest
+    ]
     undo(session, owner, begun)
-    assert [row.decision for row in queue_pages.changes_since(session, begun, seen)] == ["keep", None]
+    assert [row.decision for row in queue_pages.changes_since(session, begun, seen)] == [
+        "keep",
+        None,
+    ]
 
 
-def test_too_many_changes_are_not_told_one_by_one(session: Session, begun: Review, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_changes_are_not_told_one_by_one(
+    session: Session, begun: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(queue_pages, "MOST_CHANGES", 9)
     assert queue_pages.changes_since(session, begun, 0) is None
     monkeypatch.setattr(queue_pages, "MOST_CHANGES", 10)
     assert len(queue_pages.changes_since(session, begun, 0)) == 10
 
 
-def test_confusion_holds_every_image_once_the_most_frequent_pair_first(session: Session, begun: Review) -> None:
+def test_confusion_holds_every_image_once_the_most_frequent_pair_first(
+    session: Session, begun: Review
+) -> None:
     pairs = counts.confusion(session, begun)
     assert sum(count for _, _, count, _ in pairs) == 42
     assert sum(decided for _, _, _, decided in pairs) == 10
-    assert [count for _, _, count, _ in pairs] == sorted((count for _, _, count, _ in pairs), reverse=True)
+    assert [count for _, _, count, _ in pairs] == sorted(
+        (count for _, _, count, _ in pairs), reverse=True
+    )
     label, predicted, count, _ = pairs[0]
-    assert count == len(expected_ids(session, begun, "queue", Filters(label=label, predicted=predicted)))
+    assert count == len(
+        expected_ids(session, begun, "queue", Filters(label=label, predicted=predicted))
+    )
 
 
 # ── whether going on pays ───────────────────────────────────────────────────────────────────────────────────────────
@@ -226,7 +275,9 @@ def test_confusion_holds_every_image_once_the_most_frequent_pair_first(session: 
         (50, 15, False, "worth it"),
     ],
 )
-def test_the_advice_follows_the_share_of_confirmed_suggestions(window: int, confirmed: int, stop: bool, words: str) -> None:
+def test_the_advice_follows_the_share_of_confirmed_suggestions(
+    window: int, confirmed: int, stop: bool, words: str
+) -> None:
     advice = counts._advice(window, confirmed)
     assert advice.stop == stop
     assert words in advice.sentence
@@ -264,13 +315,22 @@ def test_until_the_scoring_is_done_nothing_can_be_decided(session: Session, begu
         service.check_ready(begun)
 
 
-def test_the_name_of_somebody_who_left_is_left_out(session: Session, begun: Review, owner: User, reviewer: User) -> None:
+def test_the_name_of_somebody_who_left_is_left_out(
+    session: Session, begun: Review, owner: User, reviewer: User
+) -> None:
     session.delete(session.get_one(User, reviewer.id))
     session.flush()
     session.expire_all()
     rows = queue_pages.page(session, begun, limit=10).items
     assert queue_pages.names_of(session, rows) == {owner.id: "olga"}
-    assert session.scalar(select(Suggestion.decision).where(Suggestion.review_id == begun.id, Suggestion.position == 1)) == "remove"
+    assert (
+        session.scalar(
+            select(Suggestion.decision).where(
+                Suggestion.review_id == begun.id, Suggestion.position == 1
+            )
+        )
+        == "remove"
+    )
 
 
 # ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -294,7 +354,10 @@ def test_only_a_harmful_image_is_said_to_hurt() -> None:
     assert wording.by_method("tracin", -0.1, 1, 101) == "Hurts more than any other image."
     assert wording.by_method("outlier", -0.1, 51, 101) == "More so than 50.0 % of the images."
     assert "chance" in wording.by_method("random", -0.1, 51, 101)
-    assert wording.brought("outlier", "both", -0.1, -0.1) == "Suggested because it looks unlike the others and its label looks wrong"
+    assert (
+        wording.brought("outlier", "both", -0.1, -0.1)
+        == "Suggested because it looks unlike the others and its label looks wrong"
+    )
     assert wording.label_looks_wrong(-0.1, 51, 101) == "Looks more wrong than 50.0 % of the images."
     assert wording.label_looks_wrong(0.0, 51, 101) == (
         "While it learned, the model mostly agreed with this label, but less surely than with 50.0 % of the images."
@@ -306,8 +369,14 @@ def test_an_image_that_nothing_speaks_against_has_no_bar_and_no_such_reason() ->
     assert wording.bar("margin", 0.0, 1, 101) == 0.0
     assert wording.bar("tracin", -0.1, 1, 101) == 1.0
     assert wording.bar("outlier", 0.1, 51, 101) == 0.5  # has no sign that could deny it
-    assert wording.brought("tracin", "accuracy", 0.1, -0.1) == "Next in its ranking, though that says nothing against it"
-    assert wording.brought("tracin", "both", 0.1, 0.1) == "Next in both rankings, though neither says anything against it"
+    assert (
+        wording.brought("tracin", "accuracy", 0.1, -0.1)
+        == "Next in its ranking, though that says nothing against it"
+    )
+    assert (
+        wording.brought("tracin", "both", 0.1, 0.1)
+        == "Next in both rankings, though neither says anything against it"
+    )
     assert wording.brought("tracin", "both", 0.1, -0.1) == "Suggested because its label looks wrong"
     assert wording.brought_short("tracin", "accuracy", 0.1, -0.1) == "Next in order"
     assert wording.brought_short("tracin", "both", -0.1, 0.1) == "Hurts accuracy"
@@ -315,7 +384,11 @@ def test_an_image_that_nothing_speaks_against_has_no_bar_and_no_such_reason() ->
 
 
 def test_a_prediction_says_how_sure_it_is_and_what_the_label_gets() -> None:
-    assert wording.prediction("cat", 0.97, "cat", 0.97) == "The model agrees: cat, almost certain (97 %)."
     assert (
-        wording.prediction("dog", 0.6, "cat", 0.004) == "The model sees dog, not very sure (60 %). It gives cat a chance of less than 1 %."
+        wording.prediction("cat", 0.97, "cat", 0.97)
+        == "The model agrees: cat, almost certain (97 %)."
+    )
+    assert (
+        wording.prediction("dog", 0.6, "cat", 0.004)
+        == "The model sees dog, not very sure (60 %). It gives cat a chance of less than 1 %."
     )

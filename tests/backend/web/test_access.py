@@ -36,22 +36,40 @@ REVIEWERS_MAY = {
 }
 OWNERS_LOOK = {("GET", "/datasets/1/runs/new"), ("GET", "/api/v1/data-sets/1/planted")}
 # These are for lists, for oneself, or begin something new: no number in their address leads to a row.
-NO_ROW = {"/api/v1/jobs", "/api/v1/data-sets", "/api/v1/me", "/api/v1/tokens", "/jobs", "/datasets", "/account"}
+NO_ROW = {
+    "/api/v1/jobs",
+    "/api/v1/data-sets",
+    "/api/v1/me",
+    "/api/v1/tokens",
+    "/jobs",
+    "/datasets",
+    "/account",
+}
 
 
 def rows(database: Database) -> dict[str, int]:
     with database.transaction(write=False) as session:
-        return {table.name: session.scalar(select(func.count()).select_from(table)) or 0 for table in Base.metadata.sorted_tables}
+        return {
+            table.name: session.scalar(select(func.count()).select_from(table)) or 0
+            for table in Base.metadata.sorted_tables
+        }
 
 
 def test_a_reviewer_changes_nothing_but_decisions_and_what_is_ones_own(
-    app: FastAPI, reviewer_client: TestClient, database: Database, storage: Storage, owner: User, reviewer: User
+    app: FastAPI,
+    reviewer_client: TestClient,
+    database: Database,
+    storage: Storage,
+    owner: User,
+    reviewer: User,
 ) -> None:
     with database.transaction() as session:
         a_world(session, storage, owner, reviewer)
     before = rows(database)
     answers = {
-        (method, path): reviewer_client.request(method, path, json={}, follow_redirects=False).status_code
+        (method, path): reviewer_client.request(
+            method, path, json={}, follow_redirects=False
+        ).status_code
         for method, path in addresses(app, *UNSAFE)
         if (method, path) not in REVIEWERS_MAY
     }
@@ -67,8 +85,14 @@ def test_what_only_owners_look_at_is_refused_to_reviewers(reviewer_client: TestC
 
 def test_the_refusal_says_who_may_and_what_one_may_oneself(reviewer_client: TestClient) -> None:
     answer = reviewer_client.post("/api/v1/data-sets", json={"source": {"kind": "sample"}})
-    assert answer.json()["detail"] == "Only an owner may do this. You can look at everything and decide in reviews."
-    assert "Only an owner may do this" in reviewer_client.post("/datasets", data={"kind": "sample"}).text
+    assert (
+        answer.json()["detail"]
+        == "Only an owner may do this. You can look at everything and decide in reviews."
+    )
+    assert (
+        "Only an owner may do this"
+        in reviewer_client.post("/datasets", data={"kind": "sample"}).text
+    )
 
 
 def test_every_unsafe_route_either_asks_for_an_owner_or_is_listed_here(app: FastAPI) -> None:
@@ -86,8 +110,14 @@ def test_every_unsafe_route_either_asks_for_an_owner_or_is_listed_here(app: Fast
         for method in set(route.methods or ()) & set(UNSAFE)
         if {owner_check, receive} & checks(getattr(route.original_route, "dependant", None))
     }
-    every = {(method, route.path) for route in iter_route_contexts(app.routes) for method in set(route.methods or ()) & set(UNSAFE)}
-    open_to_reviewers = {(method, path.replace("/1", "/{}")) for method, path in REVIEWERS_MAY} | {("POST", "/login")}
+    every = {
+        (method, route.path)
+        for route in iter_route_contexts(app.routes)
+        for method in set(route.methods or ()) & set(UNSAFE)
+    }
+    open_to_reviewers = {(method, path.replace("/1", "/{}")) for method, path in REVIEWERS_MAY} | {
+        ("POST", "/login")
+    }
     assert {(method, _blank(path or "")) for method, path in every - guarded} == open_to_reviewers
 
 
@@ -95,7 +125,9 @@ def _blank(path: str) -> str:
     return "/".join("{}" if part.startswith("{") else part for part in path.split("/"))
 
 
-def test_a_number_of_nothing_is_not_found_as_a_page_and_as_json(app: FastAPI, client: TestClient, api_client: TestClient) -> None:
+def test_a_number_of_nothing_is_not_found_as_a_page_and_as_json(
+    app: FastAPI, client: TestClient, api_client: TestClient
+) -> None:
     bodies = {
         "/tokens": {},
         "/rename": {"name": "x"},
@@ -114,10 +146,14 @@ def test_a_number_of_nothing_is_not_found_as_a_page_and_as_json(app: FastAPI, cl
         body = next((body for end, body in bodies.items() if path.endswith(end)), {})
         query = "?image_id=1" if path.endswith("/images") else ""
         if path.startswith("/api/"):
-            answer = api_client.request(method, path + query, json=body if method != "GET" else None)
+            answer = api_client.request(
+                method, path + query, json=body if method != "GET" else None
+            )
             assert answer.headers["content-type"] == "application/problem+json", path
         else:
-            answer = client.request(method, path, data=body if method != "GET" else None, follow_redirects=False)
+            answer = client.request(
+                method, path, data=body if method != "GET" else None, follow_redirects=False
+            )
             assert answer.headers["content-type"] == "text/html; charset=utf-8", path
             assert "<h1>Not found</h1>" in answer.text
         assert answer.status_code == 404, (method, path, answer.text)
@@ -131,4 +167,6 @@ def test_what_is_no_number_is_not_found_either(app: FastAPI, client: TestClient)
         if "4711" not in path:
             continue
         for nonsense in ("abc", "-1", "1.5", "1e3", "%00"):
-            assert client.get(path.replace("4711", nonsense), follow_redirects=False).status_code in (404, 422), path
+            assert client.get(
+                path.replace("4711", nonsense), follow_redirects=False
+            ).status_code in (404, 422), path

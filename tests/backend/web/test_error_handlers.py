@@ -37,7 +37,11 @@ def test_programs_get_problem_details(client: TestClient) -> None:
         answer = client.request(method, path)
         assert answer.headers["content-type"] == "application/problem+json", path
         problem = answer.json()
-        assert (answer.status_code, problem["status"], problem["title"]) == (status, status, title), path
+        assert (answer.status_code, problem["status"], problem["title"]) == (
+            status,
+            status,
+            title,
+        ), path
         assert problem["type"] == "about:blank"
         assert problem["detail"].endswith("."), problem
 
@@ -50,7 +54,10 @@ def test_people_get_a_page_with_a_way_on(client: TestClient) -> None:
         ("PUT", "/jobs", 405),
     ]:
         answer = client.request(method, path)
-        assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert (answer.status_code, answer.headers["content-type"]) == (
+            status,
+            "text/html; charset=utf-8",
+        )
         assert 'role="alert"' in answer.text
         assert 'href="/datasets"' in answer.text
 
@@ -66,7 +73,9 @@ def test_a_wrong_method_is_named_and_the_right_one_announced(client: TestClient)
 
 
 def test_each_wrong_field_is_named(client: TestClient) -> None:
-    answer = client.post("/api/v1/data-sets", json={"source": {"kind": "usb stick"}, "seed": -1, "colour": "red"})
+    answer = client.post(
+        "/api/v1/data-sets", json={"source": {"kind": "usb stick"}, "seed": -1, "colour": "red"}
+    )
     problem = answer.json()
     assert answer.status_code == 422
     assert [error["field"] for error in problem["errors"]] == ["source.kind", "seed", "colour"]
@@ -74,25 +83,41 @@ def test_each_wrong_field_is_named(client: TestClient) -> None:
 
 
 def test_half_a_character_is_refused_in_plain_words(client: TestClient) -> None:
-    answer = client.post("/api/v1/tokens", content=b'{"name": "\\ud800"}', headers={"Content-Type": "application/json"})
+    answer = client.post(
+        "/api/v1/tokens",
+        content=b'{"name": "\\ud800"}',
+        headers={"Content-Type": "application/json"},
+    )
     assert answer.status_code == 422
     assert answer.json()["detail"] == "name: must be a text, and holds half of a character."
 
 
 def test_a_number_of_thousands_of_digits_is_too_large(client: TestClient) -> None:
-    assert client.get("/api/v1/data-sets", params={"limit": "9" * 5000}).json()["detail"] == "limit: is too large a number."
+    assert (
+        client.get("/api/v1/data-sets", params={"limit": "9" * 5000}).json()["detail"]
+        == "limit: is too large a number."
+    )
 
 
 @pytest.mark.parametrize("body", ["{", '{"name": "x",}', "name=x", "[", '"\\ud800'])
 def test_a_body_that_is_not_json_is_said_to_be_so(client: TestClient, body: str) -> None:
-    answer = client.post("/api/v1/tokens", content=body, headers={"Content-Type": "application/json"})
+    answer = client.post(
+        "/api/v1/tokens", content=body, headers={"Content-Type": "application/json"}
+    )
     assert answer.status_code == 422
     assert "this is not JSON, from character" in answer.json()["detail"]
 
 
 def test_a_body_of_another_kind_is_refused(client: TestClient) -> None:
-    assert client.post("/api/v1/tokens", content=b"\xff\xfe", headers={"Content-Type": "text/plain"}).status_code == 422
-    broken = client.post("/account/tokens", content=b"--nothing", headers={"Content-Type": "multipart/form-data"})
+    assert (
+        client.post(
+            "/api/v1/tokens", content=b"\xff\xfe", headers={"Content-Type": "text/plain"}
+        ).status_code
+        == 422
+    )
+    broken = client.post(
+        "/account/tokens", content=b"--nothing", headers={"Content-Type": "multipart/form-data"}
+    )
     assert (broken.status_code, "Missing boundary in multipart." in broken.text) == (400, True)
 
 
@@ -109,7 +134,9 @@ def test_what_nobody_foresaw_says_nothing_of_itself_but_is_in_the_log(
     assert SECRET in caplog.text
 
 
-def test_a_failed_request_changes_nothing(app: FastAPI, client: TestClient, database: Database) -> None:
+def test_a_failed_request_changes_nothing(
+    app: FastAPI, client: TestClient, database: Database
+) -> None:
     def changes_then_fails(session: SessionDep) -> None:
         accounts.create_user(session, "ghost")
         raise RuntimeError
@@ -120,7 +147,9 @@ def test_a_failed_request_changes_nothing(app: FastAPI, client: TestClient, data
         assert [user.name for user in accounts.list_users(session)] == ["olga"]
 
 
-def test_a_refusal_raised_after_a_change_takes_it_back(app: FastAPI, client: TestClient, database: Database) -> None:
+def test_a_refusal_raised_after_a_change_takes_it_back(
+    app: FastAPI, client: TestClient, database: Database
+) -> None:
     def changes_then_refuses(session: SessionDep) -> None:
         accounts.create_user(session, "ghost")
         raise AppError("No.")
@@ -134,34 +163,58 @@ def test_a_refusal_raised_after_a_change_takes_it_back(app: FastAPI, client: Tes
 # ── who is not signed in ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_page_that_somebody_opens_leads_to_signing_in_and_back(anonymous_client: TestClient) -> None:
+def test_a_page_that_somebody_opens_leads_to_signing_in_and_back(
+    anonymous_client: TestClient,
+) -> None:
     for headers in ({}, {"Sec-Fetch-Mode": "navigate"}):
-        answer = anonymous_client.get("/jobs?state=done&after=7", headers=headers, follow_redirects=False)
-        assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=%2Fjobs%3Fstate%3Ddone%26after%3D7")
+        answer = anonymous_client.get(
+            "/jobs?state=done&after=7", headers=headers, follow_redirects=False
+        )
+        assert (answer.status_code, answer.headers["location"]) == (
+            303,
+            "/login?next=%2Fjobs%3Fstate%3Ddone%26after%3D7",
+        )
 
 
 @pytest.mark.parametrize("mode", ["cors", "no-cors", "same-origin"])
-def test_what_a_page_fetches_gets_the_status_and_no_login_page_in_its_place(anonymous_client: TestClient, mode: str) -> None:
-    answer = anonymous_client.get("/runs/1/epochs", headers={"Sec-Fetch-Mode": mode}, follow_redirects=False)
+def test_what_a_page_fetches_gets_the_status_and_no_login_page_in_its_place(
+    anonymous_client: TestClient, mode: str
+) -> None:
+    answer = anonymous_client.get(
+        "/runs/1/epochs", headers={"Sec-Fetch-Mode": mode}, follow_redirects=False
+    )
     assert answer.status_code == 401
 
 
-def test_htmx_is_told_to_open_the_login_page_in_place_of_filling_a_fragment_with_it(anonymous_client: TestClient) -> None:
+def test_htmx_is_told_to_open_the_login_page_in_place_of_filling_a_fragment_with_it(
+    anonymous_client: TestClient,
+) -> None:
     headers = {"HX-Request": "true", "HX-Current-URL": "http://testserver/runs/7?x=1"}
     answer = anonymous_client.get("/jobs/1/progress", headers=headers, follow_redirects=False)
-    assert (answer.status_code, answer.headers["hx-redirect"]) == (401, "/login?next=%2Fruns%2F7%3Fx%3D1")
+    assert (answer.status_code, answer.headers["hx-redirect"]) == (
+        401,
+        "/login?next=%2Fruns%2F7%3Fx%3D1",
+    )
 
 
 def test_a_form_that_was_sent_too_late_says_so(anonymous_client: TestClient) -> None:
     answer = anonymous_client.post("/account/tokens", data={"name": "x"}, follow_redirects=False)
-    assert (answer.status_code, "Please sign in." in answer.text, 'href="/login"' in answer.text) == (401, True, True)
+    assert (
+        answer.status_code,
+        "Please sign in." in answer.text,
+        'href="/login"' in answer.text,
+    ) == (401, True, True)
 
 
 # ── the database ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_database_that_is_away_is_said_to_be_so(tmp_path: Path) -> None:
-    app = create_app(Settings(home=tmp_path, database_url="postgresql+psycopg://winnow:hunter2@127.0.0.1:1/winnow"))
+    app = create_app(
+        Settings(
+            home=tmp_path, database_url="postgresql+psycopg://winnow:hunter2@127.0.0.1:1/winnow"
+        )
+    )
     with_nothing_behind = TestClient(app, raise_server_exceptions=False)
     answer = with_nothing_behind.get("/health")
     assert answer.status_code == 503
@@ -169,7 +222,9 @@ def test_a_database_that_is_away_is_said_to_be_so(tmp_path: Path) -> None:
     assert "hunter2" not in answer.text
 
 
-def test_a_full_disk_is_said_to_be_so_and_the_database_stays_whole(app: FastAPI, client: TestClient, settings: Settings) -> None:
+def test_a_full_disk_is_said_to_be_so_and_the_database_stays_whole(
+    app: FastAPI, client: TestClient, settings: Settings
+) -> None:
     """SQLite's own limit of pages stands in for the disk: it fails in the same place with the same error."""
     if not settings.database.startswith("sqlite"):
         pytest.skip("PostgreSQL has no limit of pages to stand in for a disk")
@@ -190,10 +245,17 @@ def test_a_full_disk_is_said_to_be_so_and_the_database_stays_whole(app: FastAPI,
     engine.dispose()
 
 
-@pytest.mark.parametrize(("path", "kind"), [("/unstorable", "text/html"), ("/api/v1/unstorable", "application/problem+json")])
-def test_what_postgresql_refuses_to_keep_is_the_inputs_fault(app: FastAPI, client: TestClient, path: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/unstorable", "text/html"), ("/api/v1/unstorable", "application/problem+json")],
+)
+def test_what_postgresql_refuses_to_keep_is_the_inputs_fault(
+    app: FastAPI, client: TestClient, path: str, kind: str
+) -> None:
     def refuses() -> None:
-        raise DataError(SECRET, None, ValueError("PostgreSQL text fields cannot contain NUL (0x00) bytes"))
+        raise DataError(
+            SECRET, None, ValueError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+        )
 
     app.add_api_route(path, refuses)
     answer = client.get(path)
@@ -202,11 +264,21 @@ def test_what_postgresql_refuses_to_keep_is_the_inputs_fault(app: FastAPI, clien
     assert "hunter2" not in answer.text
 
 
-ASKED_BY_NUMBER = ("/datasets/{}", "/runs/{}", "/jobs/{}", "/reviews/{}", "/cleansings/{}", "/api/v1/data-sets/{}", "/api/v1/runs/{}")
+ASKED_BY_NUMBER = (
+    "/datasets/{}",
+    "/runs/{}",
+    "/jobs/{}",
+    "/reviews/{}",
+    "/cleansings/{}",
+    "/api/v1/data-sets/{}",
+    "/api/v1/runs/{}",
+)
 
 
 @pytest.mark.parametrize("number", [BIG - 1, BIG, 10**30, "9" * 5_000])
-def test_a_number_that_no_database_holds_is_not_there(client: TestClient, number: int | str) -> None:
+def test_a_number_that_no_database_holds_is_not_there(
+    client: TestClient, number: int | str
+) -> None:
     for path in ASKED_BY_NUMBER:
         assert client.get(path.format(number)).status_code == 404, path
     assert client.get(f"/api/v1/jobs?after={number}").status_code in (200, 404, 422)

@@ -30,7 +30,11 @@ def world(database: Database, storage: Storage, owner: User, reviewer: User) -> 
 
 def pages(app: FastAPI) -> list[str]:
     """The address of every GET route that is not the API's, with its placeholders."""
-    own = [route.path or "" for route in iter_route_contexts(app.routes) if "GET" in (route.methods or ())]
+    own = [
+        route.path or ""
+        for route in iter_route_contexts(app.routes)
+        if "GET" in (route.methods or ())
+    ]
     return [path for path in own if not path.startswith("/api/")] + ["/api/docs"]
 
 
@@ -58,7 +62,9 @@ class Reader(HTMLParser):
         if tag == "script":
             self.scripts.append(found)
         for name, value in attributes:
-            elsewhere = name in ("src", "href", "action") and re.match(r"\s*(javascript|data|https?|//)", value or "", re.IGNORECASE)
+            elsewhere = name in ("src", "href", "action") and re.match(
+                r"\s*(javascript|data|https?|//)", value or "", re.IGNORECASE
+            )
             if name.startswith("on") or elsewhere:
                 self.suspicious.append((name, value or ""))
 
@@ -75,16 +81,25 @@ def assert_harmless(path: str, text: str) -> None:
     found = read(text)
     assert found.suspicious == [], path
     for script in found.scripts:
-        assert (script.get("src") or "").startswith("/static/") or script.get("type") == "application/json", (path, script)
+        assert (script.get("src") or "").startswith("/static/") or script.get(
+            "type"
+        ) == "application/json", (path, script)
     assert not re.search(r">\s*(None|nan|undefined)\s*<", text), path
 
 
 @pytest.fixture(params=["owner", "reviewer"])
-def anybody(request: pytest.FixtureRequest, sign_in: Callable[[User], TestClient], owner: User, reviewer: User) -> tuple[str, TestClient]:
+def anybody(
+    request: pytest.FixtureRequest,
+    sign_in: Callable[[User], TestClient],
+    owner: User,
+    reviewer: User,
+) -> tuple[str, TestClient]:
     return request.param, sign_in(owner if request.param == "owner" else reviewer)
 
 
-def test_every_page_can_be_shown_in_every_state(app: FastAPI, world: World, anybody: tuple[str, TestClient]) -> None:
+def test_every_page_can_be_shown_in_every_state(
+    app: FastAPI, world: World, anybody: tuple[str, TestClient]
+) -> None:
     role, client = anybody
     seen: dict[str, set[int]] = {}
     for path in pages(app):
@@ -92,7 +107,11 @@ def test_every_page_can_be_shown_in_every_state(app: FastAPI, world: World, anyb
             headers = POLL if path.endswith(("/progress", "/log")) else {}
             answer = client.get(address, headers=headers, follow_redirects=False)
             seen.setdefault(path, set()).add(answer.status_code)
-            allowed = {200} | ({303} if path in LEADS_ON else set()) | ({403} if path in OWNERS_ONLY and role == "reviewer" else set())
+            allowed = (
+                {200}
+                | ({303} if path in LEADS_ON else set())
+                | ({403} if path in OWNERS_ONLY and role == "reviewer" else set())
+            )
             # A run that was never scored has no scores to download, and files of a data set may be gone.
             allowed |= {404} if path.endswith(("scores.csv", "scores.parquet")) else set()
             allowed |= {409} if path in AFTER_THE_IMPORT else set()
@@ -103,11 +122,19 @@ def test_every_page_can_be_shown_in_every_state(app: FastAPI, world: World, anyb
                 assert_harmless(address, answer.text)
     assert len(seen) > 20
     for path, statuses in seen.items():
-        usual = {403} if path in OWNERS_ONLY and role == "reviewer" else {303} if path in ("/", "/login") else {200}
+        usual = (
+            {403}
+            if path in OWNERS_ONLY and role == "reviewer"
+            else {303}
+            if path in ("/", "/login")
+            else {200}
+        )
         assert usual & statuses, (path, statuses)
 
 
-def test_every_answer_of_the_api_can_be_given_in_every_state(app: FastAPI, world: World, client: TestClient) -> None:
+def test_every_answer_of_the_api_can_be_given_in_every_state(
+    app: FastAPI, world: World, client: TestClient
+) -> None:
     for route in iter_route_contexts(app.routes):
         path = route.path or ""
         if not path.startswith("/api/v1") or "GET" not in (route.methods or ()):
@@ -115,11 +142,20 @@ def test_every_answer_of_the_api_can_be_given_in_every_state(app: FastAPI, world
         for address in filled(path, world):
             answer = client.get(address)
             # Not there yet, or asked for without what it needs to know.
-            refused = answer.status_code in (404, 409, 422) and answer.headers["content-type"] == "application/problem+json"
-            assert answer.status_code == 200 or refused, (address, answer.status_code, answer.text[:500])
+            refused = (
+                answer.status_code in (404, 409, 422)
+                and answer.headers["content-type"] == "application/problem+json"
+            )
+            assert answer.status_code == 200 or refused, (
+                address,
+                answer.status_code,
+                answer.text[:500],
+            )
 
 
-def test_what_a_reviewer_may_not_do_is_not_offered(app: FastAPI, world: World, reviewer_client: TestClient, client: TestClient) -> None:
+def test_what_a_reviewer_may_not_do_is_not_offered(
+    app: FastAPI, world: World, reviewer_client: TestClient, client: TestClient
+) -> None:
     """A button that only leads to a refusal must not be there; the owner has it."""
     offered: dict[str, set[str]] = {}
     for who, browser in (("owner", client), ("reviewer", reviewer_client)):
@@ -129,7 +165,19 @@ def test_what_a_reviewer_may_not_do_is_not_offered(app: FastAPI, world: World, r
                 text = browser.get(address, headers=POLL if path.endswith("/progress") else {}).text
                 forms = re.findall(r'<form[^>]*method="post"[^>]*action="([^"?]*)', text)
                 offered[who] |= {re.sub(r"\d+", "1", action) for action in forms}
-    owners = {"/datasets", "/datasets/1/rename", "/datasets/1/delete", "/runs/1/reviews", "/jobs/1/cancel", "/jobs/1/retry"}
-    owners |= {"/cleansings/1/accept", "/cleansings/1/roll-back", "/reviews/1/clean", "/datasets/1/runs"}
+    owners = {
+        "/datasets",
+        "/datasets/1/rename",
+        "/datasets/1/delete",
+        "/runs/1/reviews",
+        "/jobs/1/cancel",
+        "/jobs/1/retry",
+    }
+    owners |= {
+        "/cleansings/1/accept",
+        "/cleansings/1/roll-back",
+        "/reviews/1/clean",
+        "/datasets/1/runs",
+    }
     assert owners <= offered["owner"]
     assert not owners & offered["reviewer"]

@@ -13,7 +13,16 @@ from sqlalchemy.orm import Session
 
 from backend.core.db import Database
 from backend.core.models import Refusal
-from backend.web.exports import CHUNK, FORMULA_STARTS, csv_download, csv_text, in_chunks, parquet_bytes, parquet_download, safe_cell
+from backend.web.exports import (
+    CHUNK,
+    FORMULA_STARTS,
+    csv_download,
+    csv_text,
+    in_chunks,
+    parquet_bytes,
+    parquet_download,
+    safe_cell,
+)
 from tests.factories import a_data_set
 from tests.world import HOSTILE
 
@@ -23,7 +32,20 @@ def written(header: list[str], rows: list[list[object]]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    "cell", ["=1+1", "=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", '=HYPERLINK("http://evil.example")', "=", "-"]
+    "cell",
+    [
+        "=1+1",
+        "=cmd|' /C calc'!A0",
+        "+1",
+        "-1",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "\n=1",
+        '=HYPERLINK("http://evil.example")',
+        "=",
+        "-",
+    ],
 )
 def test_text_that_begins_like_a_formula_stays_text(cell: str) -> None:
     assert safe_cell(cell) == f"'{cell}"
@@ -32,13 +54,17 @@ def test_text_that_begins_like_a_formula_stays_text(cell: str) -> None:
     assert not found.startswith(FORMULA_STARTS)
 
 
-@pytest.mark.parametrize("cell", ["", "a=1", "left", "'=1", " =1", "🦊", "1e5", "a,b", 'say "hi"', "two\nlines"])
+@pytest.mark.parametrize(
+    "cell", ["", "a=1", "left", "'=1", " =1", "🦊", "1e5", "a,b", 'say "hi"', "two\nlines"]
+)
 def test_other_text_is_left_as_it_is(cell: str) -> None:
     assert safe_cell(cell) == cell
     assert written(["name", "more"], [[cell, "x"]])[1] == [cell, "x"]
 
 
-@pytest.mark.parametrize(("value", "text"), [(-1, "-1"), (-0.5, "-0.5"), (0, "0"), (None, ""), (1e-300, "1e-300")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(-1, "-1"), (-0.5, "-0.5"), (0, "0"), (None, ""), (1e-300, "1e-300")]
+)
 def test_numbers_stay_numbers_also_below_nothing(value: object, text: str) -> None:
     assert written(["value", "more"], [[value, "x"]])[1] == [text, "x"]
 
@@ -46,7 +72,9 @@ def test_numbers_stay_numbers_also_below_nothing(value: object, text: str) -> No
 def test_a_name_with_everything_in_it_comes_back_whole() -> None:
     rows = [[name, number] for number, name in enumerate(HOSTILE)]
     found = written(["name", "number"], rows)[1:]
-    assert [name.removeprefix("'") for name, _ in found] == [name.removeprefix("'") for name in HOSTILE]
+    assert [name.removeprefix("'") for name, _ in found] == [
+        name.removeprefix("'") for name in HOSTILE
+    ]
 
 
 def test_a_table_is_made_piece_by_piece() -> None:
@@ -93,7 +121,9 @@ def test_parquet_without_rows_has_its_columns() -> None:
 
 def test_parquet_of_many_rows_is_written_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backend.web.exports.ROW_GROUP", 10)
-    file = pyarrow.parquet.ParquetFile(io.BytesIO(parquet_bytes({"id": "int64"}, ((number,) for number in range(25)))))
+    file = pyarrow.parquet.ParquetFile(
+        io.BytesIO(parquet_bytes({"id": "int64"}, ((number,) for number in range(25))))
+    )
     assert file.num_row_groups == 3
     assert file.read()["id"].to_pylist() == list(range(25))
 
@@ -106,10 +136,21 @@ def test_a_type_that_there_is_not_is_refused() -> None:
 def test_a_download_holds_no_transaction_open_between_its_pieces(database: Database) -> None:
     with database.transaction() as session:
         data_set = a_data_set(session, per_class=2)
-        session.add_all(Refusal(data_set_id=data_set.id, path=str(number), reason="x") for number in range(5))
+        session.add_all(
+            Refusal(data_set_id=data_set.id, path=str(number), reason="x") for number in range(5)
+        )
 
-    def two_at_a_time(session: Session, *, after: int, last: int) -> tuple[list[Refusal], int | None]:
-        found = list(session.scalars(select(Refusal).where(Refusal.id > after, Refusal.id <= last).order_by(Refusal.id).limit(2)))
+    def two_at_a_time(
+        session: Session, *, after: int, last: int
+    ) -> tuple[list[Refusal], int | None]:
+        found = list(
+            session.scalars(
+                select(Refusal)
+                .where(Refusal.id > after, Refusal.id <= last)
+                .order_by(Refusal.id)
+                .limit(2)
+            )
+        )
         return found, found[-1].id if len(found) == 2 else None
 
     seen = []

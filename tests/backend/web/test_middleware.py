@@ -40,9 +40,14 @@ def uploads(storage: Storage) -> list[Path]:
 # ── who is asking ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_no_unsafe_route_believes_a_cookie_without_a_token(app: FastAPI, client: TestClient) -> None:
+def test_no_unsafe_route_believes_a_cookie_without_a_token(
+    app: FastAPI, client: TestClient
+) -> None:
     del client.headers["X-CSRF-Token"]
-    answers = {(method, path): client.request(method, path, follow_redirects=False).status_code for method, path in addresses(app, *UNSAFE)}
+    answers = {
+        (method, path): client.request(method, path, follow_redirects=False).status_code
+        for method, path in addresses(app, *UNSAFE)
+    }
     assert len(answers) > 25
     assert set(answers.values()) == {403}, answers
 
@@ -51,14 +56,22 @@ def test_no_unsafe_route_believes_another_sessions_token(
     app: FastAPI, client: TestClient, reviewer_client: TestClient, owner: User
 ) -> None:
     client.headers["X-CSRF-Token"] = reviewer_client.headers["X-CSRF-Token"]
-    answers = {(method, path): client.request(method, path).status_code for method, path in addresses(app, *UNSAFE)}
+    answers = {
+        (method, path): client.request(method, path).status_code
+        for method, path in addresses(app, *UNSAFE)
+    }
     assert set(answers.values()) == {403}, answers
 
 
-def test_no_unsafe_route_believes_another_site_even_with_the_token(app: FastAPI, client: TestClient) -> None:
+def test_no_unsafe_route_believes_another_site_even_with_the_token(
+    app: FastAPI, client: TestClient
+) -> None:
     for site in ("cross-site", "same-site"):
         client.headers["Sec-Fetch-Site"] = site
-        answers = {(method, path): client.request(method, path).status_code for method, path in addresses(app, *UNSAFE)}
+        answers = {
+            (method, path): client.request(method, path).status_code
+            for method, path in addresses(app, *UNSAFE)
+        }
         assert set(answers.values()) == {403}, answers
 
 
@@ -72,13 +85,17 @@ def test_a_made_up_token_is_refused(client: TestClient, token: str) -> None:
 
 def test_a_form_may_carry_its_token_in_a_field(client: TestClient) -> None:
     token = client.headers.pop("X-CSRF-Token")
-    assert client.post("/account/tokens", data={"csrf_token": token, "name": "x"}).status_code == 200
+    assert (
+        client.post("/account/tokens", data={"csrf_token": token, "name": "x"}).status_code == 200
+    )
     assert client.post("/datasets", data={"csrf_token": token, "kind": "sample"}).status_code == 200
     parts = {"csrf_token": (None, token), "kind": (None, "sample")}
     assert client.post("/datasets", files=parts).status_code == 200
 
 
-def test_an_api_token_needs_no_csrf_token_as_no_browser_sends_it_by_itself(api_client: TestClient) -> None:
+def test_an_api_token_needs_no_csrf_token_as_no_browser_sends_it_by_itself(
+    api_client: TestClient,
+) -> None:
     assert api_client.post("/api/v1/tokens", json={"name": "another"}).status_code == 201
 
 
@@ -88,12 +105,17 @@ def test_nobody_gets_past_the_login(app: FastAPI, anonymous_client: TestClient) 
         if path.startswith("/api/"):
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer"), path
         elif method == "GET":
-            assert (answer.status_code, answer.headers["location"].partition("?")[0]) == (303, "/login"), path
+            assert (answer.status_code, answer.headers["location"].partition("?")[0]) == (
+                303,
+                "/login",
+            ), path
         else:
             assert answer.status_code == 401, path
 
 
-def test_what_is_public_is_listed_and_answers_without_a_login(app: FastAPI, anonymous_client: TestClient) -> None:
+def test_what_is_public_is_listed_and_answers_without_a_login(
+    app: FastAPI, anonymous_client: TestClient
+) -> None:
     for path in PUBLIC - {"/", "/static"}:
         assert anonymous_client.get(path).status_code == 200, path
 
@@ -110,7 +132,9 @@ def image(database: Database, storage: Storage) -> str:
     return f"/images/{data_set.id}/thumbnails/{first.stem}.webp"
 
 
-def test_every_kind_of_answer_carries_the_security_headers(app: FastAPI, client: TestClient, image: str) -> None:
+def test_every_kind_of_answer_carries_the_security_headers(
+    app: FastAPI, client: TestClient, image: str
+) -> None:
     def broken() -> None:
         raise ZeroDivisionError
 
@@ -138,8 +162,12 @@ def test_every_kind_of_answer_carries_the_security_headers(app: FastAPI, client:
         ("GET", "/api/v1/broken"): 500,
         ("DELETE", "/api/v1/data-sets/1"): 204,
     }
-    answers = [(client.request(*kind, follow_redirects=False), status) for kind, status in kinds.items()]
-    answers.append((client.post("/account/tokens", content=b"x" * (middleware.ORDINARY_BYTES + 1)), 413))
+    answers = [
+        (client.request(*kind, follow_redirects=False), status) for kind, status in kinds.items()
+    ]
+    answers.append(
+        (client.post("/account/tokens", content=b"x" * (middleware.ORDINARY_BYTES + 1)), 413)
+    )
     for answer, status in answers:
         assert answer.status_code == status, answer.request.url
         for name, value in middleware.HEADERS.items():
@@ -152,13 +180,28 @@ def test_the_policy_allows_no_inline_script_or_style_and_no_other_host() -> None
     assert "unsafe" not in policy
     assert "http" not in policy
     assert "*" not in policy
-    for directive in ("default-src 'self'", "script-src 'self'", "style-src 'self'", "object-src 'none'", "base-uri 'none'"):
+    for directive in (
+        "default-src 'self'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "object-src 'none'",
+        "base-uri 'none'",
+    ):
         assert directive in policy
     assert {"form-action 'self'", "frame-ancestors 'none'"} <= set(policy.split("; "))
 
 
 def test_no_page_has_what_the_policy_would_block(client: TestClient, image: str) -> None:
-    for path in ("/datasets", "/datasets/1", "/datasets/1/runs/new", "/jobs", "/account", "/api/docs", "/login", "/nowhere"):
+    for path in (
+        "/datasets",
+        "/datasets/1",
+        "/datasets/1/runs/new",
+        "/jobs",
+        "/account",
+        "/api/docs",
+        "/login",
+        "/nowhere",
+    ):
         text = client.get(path).text
         assert not re.search(r"<script(?![^>]*(src=|type=\"application/json\"))", text), path
         assert not re.search(r"\s(style|on\w+)=\"", text), path
@@ -166,16 +209,28 @@ def test_no_page_has_what_the_policy_would_block(client: TestClient, image: str)
         assert not re.search(r"(src|href|action)=\"(https?:)?//", text), path
 
 
-def test_private_pages_are_not_kept_and_images_are_kept_for_ever_by_this_browser_alone(client: TestClient, image: str) -> None:
+def test_private_pages_are_not_kept_and_images_are_kept_for_ever_by_this_browser_alone(
+    client: TestClient, image: str
+) -> None:
     assert client.get("/datasets").headers["cache-control"] == "no-store"
     assert client.get("/api/v1/data-sets").headers["cache-control"] == "no-store"
     assert client.get(image).headers["cache-control"] == "private, max-age=31536000, immutable"
     assert client.get("/static/css/base.css").headers["cache-control"] == "no-cache"
-    assert client.get("/static/css/base.css?v=1").headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert (
+        client.get("/static/css/base.css?v=1").headers["cache-control"]
+        == "public, max-age=31536000, immutable"
+    )
 
 
 def test_no_static_address_leads_out_of_the_static_files(client: TestClient) -> None:
-    for path in ("%2e%2e/templates/base.html", "js/%2e%2e/%2e%2e/templates/base.html", "..%2f__init__.py", "%2fetc%2fpasswd", "%00", "css"):
+    for path in (
+        "%2e%2e/templates/base.html",
+        "js/%2e%2e/%2e%2e/templates/base.html",
+        "..%2f__init__.py",
+        "%2fetc%2fpasswd",
+        "%00",
+        "css",
+    ):
         assert client.get(f"/static/{path}").status_code == 404, path
 
 
@@ -185,26 +240,51 @@ TOO_MUCH = b"x" * (middleware.ORDINARY_BYTES + 1)
 
 
 def test_a_body_that_announces_too_much_is_refused_unread(app: FastAPI, client: TestClient) -> None:
-    headers = {**cookie_of(client), "Content-Type": "application/json", "Content-Length": "9999999999"}
+    headers = {
+        **cookie_of(client),
+        "Content-Type": "application/json",
+        "Content-Length": "9999999999",
+    }
     answer = send_in_pieces(app, "/api/v1/tokens", headers, [b"{}"])
     assert (answer.status, answer.pieces_read) == (413, 0)
 
 
-def test_a_body_that_announces_nothing_is_counted_and_not_read_to_its_end(app: FastAPI, client: TestClient) -> None:
-    headers = {**cookie_of(client), "Content-Type": "application/x-www-form-urlencoded", "Transfer-Encoding": "chunked"}
+def test_a_body_that_announces_nothing_is_counted_and_not_read_to_its_end(
+    app: FastAPI, client: TestClient
+) -> None:
+    headers = {
+        **cookie_of(client),
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Transfer-Encoding": "chunked",
+    }
     answer = send_in_pieces(app, "/account/tokens", headers, [b"x" * 1_000_000] * 10)
     assert (answer.status, answer.pieces_read) == (413, 3)
     assert b"larger than the 2,097,152 bytes" in answer.body
 
 
 @pytest.mark.parametrize("length", ["12x", "-1", "²"])
-def test_a_length_that_is_no_number_counts_as_none(app: FastAPI, client: TestClient, length: str) -> None:
-    headers = {**cookie_of(client), "X-CSRF-Token": client.headers["X-CSRF-Token"], "Content-Type": "application/json"}
-    assert send_in_pieces(app, "/api/v1/tokens", {**headers, "Content-Length": length}, [b'{"name": "x"}']).status == 201
+def test_a_length_that_is_no_number_counts_as_none(
+    app: FastAPI, client: TestClient, length: str
+) -> None:
+    headers = {
+        **cookie_of(client),
+        "X-CSRF-Token": client.headers["X-CSRF-Token"],
+        "Content-Type": "application/json",
+    }
+    assert (
+        send_in_pieces(
+            app, "/api/v1/tokens", {**headers, "Content-Length": length}, [b'{"name": "x"}']
+        ).status
+        == 201
+    )
 
 
-def test_a_large_body_gets_problem_details_from_the_api_and_a_page_elsewhere(client: TestClient) -> None:
-    answer = client.post("/api/v1/tokens", content=TOO_MUCH, headers={"Content-Type": "application/json"})
+def test_a_large_body_gets_problem_details_from_the_api_and_a_page_elsewhere(
+    client: TestClient,
+) -> None:
+    answer = client.post(
+        "/api/v1/tokens", content=TOO_MUCH, headers={"Content-Type": "application/json"}
+    )
     assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
     assert "larger than the 2,097,152 bytes" in answer.json()["detail"]
     page = client.post("/account/tokens", content=TOO_MUCH)
@@ -212,7 +292,9 @@ def test_a_large_body_gets_problem_details_from_the_api_and_a_page_elsewhere(cli
     assert "<h1>Too large</h1>" in page.text
 
 
-def test_only_the_two_addresses_that_take_uploads_take_large_bodies(app: FastAPI, client: TestClient) -> None:
+def test_only_the_two_addresses_that_take_uploads_take_large_bodies(
+    app: FastAPI, client: TestClient
+) -> None:
     """Else anybody could fill the disk of a machine that spools forms to its folder for temporary files."""
     headers = {**cookie_of(client), **FORM, "Transfer-Encoding": "chunked"}
     answer = send_in_pieces(app, "/account/tokens", headers, [b"x" * 1_000_000] * 10)
@@ -220,7 +302,9 @@ def test_only_the_two_addresses_that_take_uploads_take_large_bodies(app: FastAPI
 
 
 @pytest.mark.parametrize("path", middleware.UPLOADS)
-def test_an_upload_that_announces_too_much_is_refused_unread(app: FastAPI, client: TestClient, path: str) -> None:
+def test_an_upload_that_announces_too_much_is_refused_unread(
+    app: FastAPI, client: TestClient, path: str
+) -> None:
     headers = {**cookie_of(client), **FORM, "Content-Length": str(UPLOAD_BYTES + 1)}
     answer = send_in_pieces(app, path, headers, [b"x"])
     assert (answer.status, answer.pieces_read) == (413, 0)
@@ -231,7 +315,12 @@ def test_an_upload_that_announces_too_much_is_refused_unread(app: FastAPI, clien
 def test_an_upload_that_announces_nothing_is_counted_and_leaves_no_file(
     app: FastAPI, client: TestClient, storage: Storage, path: str
 ) -> None:
-    headers = {**cookie_of(client), **FORM, "X-CSRF-Token": client.headers["X-CSRF-Token"], "Transfer-Encoding": "chunked"}
+    headers = {
+        **cookie_of(client),
+        **FORM,
+        "X-CSRF-Token": client.headers["X-CSRF-Token"],
+        "Transfer-Encoding": "chunked",
+    }
     body = form(("file", "a.zip", b"x" * 10 * UPLOAD_BYTES))
     pieces = [body[start : start + 10_000] for start in range(0, len(body), 10_000)]
     answer = send_in_pieces(app, path, headers, pieces)
@@ -247,7 +336,11 @@ def test_an_upload_is_not_read_before_it_is_clear_who_sends_it(
 ) -> None:
     body = form(("file", "a.zip", b"x" * 1000))
     assert send_in_pieces(app, path, FORM, [body]).pieces_read == 0
-    headers = {**cookie_of(reviewer_client), **FORM, "X-CSRF-Token": reviewer_client.headers["X-CSRF-Token"]}
+    headers = {
+        **cookie_of(reviewer_client),
+        **FORM,
+        "X-CSRF-Token": reviewer_client.headers["X-CSRF-Token"],
+    }
     answer = send_in_pieces(app, path, headers, [body])
     assert (answer.status, answer.pieces_read) == (403, 0)
     foreign = {**headers, "Sec-Fetch-Site": "cross-site"}
@@ -268,24 +361,39 @@ def writer_gets_in(settings: Settings) -> Callable[[int], None]:
 
 
 @pytest.mark.parametrize("path", middleware.UPLOADS)
-def test_a_slow_upload_keeps_nobody_from_writing(app: FastAPI, client: TestClient, settings: Settings, path: str) -> None:
-    body = form(("csrf_token", None, client.headers["X-CSRF-Token"].encode()), ("file", "a.zip", b"PK" * 10_000))
+def test_a_slow_upload_keeps_nobody_from_writing(
+    app: FastAPI, client: TestClient, settings: Settings, path: str
+) -> None:
+    body = form(
+        ("csrf_token", None, client.headers["X-CSRF-Token"].encode()),
+        ("file", "a.zip", b"PK" * 10_000),
+    )
     pieces = [body[start : start + 5_000] for start in range(0, len(body), 5_000)]
-    answer = send_in_pieces(app, path, {**cookie_of(client), **FORM}, pieces, writer_gets_in(settings))
+    answer = send_in_pieces(
+        app, path, {**cookie_of(client), **FORM}, pieces, writer_gets_in(settings)
+    )
     assert answer.status in (202, 303)
     assert answer.pieces_read == len(pieces)
 
 
-@pytest.mark.parametrize("path", ["/logout", "/account/tokens", "/datasets/1/runs", "/runs/1/reviews", "/api/v1/tokens"])
-def test_a_slow_form_keeps_nobody_from_writing(app: FastAPI, client: TestClient, settings: Settings, path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["/logout", "/account/tokens", "/datasets/1/runs", "/runs/1/reviews", "/api/v1/tokens"]
+)
+def test_a_slow_form_keeps_nobody_from_writing(
+    app: FastAPI, client: TestClient, settings: Settings, path: str
+) -> None:
     headers = {**cookie_of(client), "Content-Type": "application/x-www-form-urlencoded"}
     body = f"csrf_token={client.headers['X-CSRF-Token']}&name=x".encode()
-    answer = send_in_pieces(app, path, headers, [body[:5], body[5:20], body[20:]], writer_gets_in(settings))
+    answer = send_in_pieces(
+        app, path, headers, [body[:5], body[5:20], body[20:]], writer_gets_in(settings)
+    )
     assert answer.pieces_read == 3
     assert answer.status < 500
 
 
-def test_a_sender_who_goes_away_is_no_error(app: FastAPI, client: TestClient, storage: Storage) -> None:
+def test_a_sender_who_goes_away_is_no_error(
+    app: FastAPI, client: TestClient, storage: Storage
+) -> None:
     ordinary = {**cookie_of(client), "Content-Type": "application/x-www-form-urlencoded"}
     assert send_in_pieces(app, "/account/tokens", ordinary, [b"name="], cut=True).status == 0
     upload = {**cookie_of(client), **FORM, "X-CSRF-Token": client.headers["X-CSRF-Token"]}

@@ -45,7 +45,9 @@ def references(part: Any) -> Iterator[str]:
             yield from references(value)
 
 
-def test_the_document_is_valid_and_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+def test_the_document_is_valid_and_every_reference_leads_somewhere(
+    document: dict[str, Any],
+) -> None:
     read = OpenAPI.model_validate(document)
     assert read.openapi.startswith("3.1")
     assert read.info.title == "Winnow"
@@ -76,12 +78,16 @@ def test_every_placeholder_of_an_address_is_a_parameter(document: dict[str, Any]
         assert set(re.findall(r"{(\w+)}", path)) == named, path
 
 
-def test_every_operation_says_how_one_signs_in_and_what_a_refusal_looks_like(document: dict[str, Any]) -> None:
+def test_every_operation_says_how_one_signs_in_and_what_a_refusal_looks_like(
+    document: dict[str, Any],
+) -> None:
     assert document["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
     for path, _, operation in operations(document):
         assert operation["security"] == [{"HTTPBearer": []}], path
         refusal = operation["responses"]["4XX"]
-        assert refusal["content"]["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Problem"}, path
+        assert refusal["content"]["application/problem+json"]["schema"] == {
+            "$ref": "#/components/schemas/Problem"
+        }, path
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
@@ -98,7 +104,10 @@ def test_refusals_are_as_described(client: TestClient) -> None:
     ):
         problem = Problem.model_validate(answer.json())
         assert set(answer.json()) <= set(Problem.model_fields)
-        assert (problem.status, problem.errors is not None) == (answer.status_code, answer.status_code == 422)
+        assert (problem.status, problem.errors is not None) == (
+            answer.status_code,
+            answer.status_code == 422,
+        )
 
 
 def test_every_body_has_an_example(document: dict[str, Any]) -> None:
@@ -117,19 +126,28 @@ def test_no_body_takes_a_field_that_is_not_documented(document: dict[str, Any]) 
                 assert part["additionalProperties"] is False, (path, part["title"])
 
 
-def test_no_route_takes_a_query_name_that_it_does_not_know(app: FastAPI, api_client: TestClient) -> None:
+def test_no_route_takes_a_query_name_that_it_does_not_know(
+    app: FastAPI, api_client: TestClient
+) -> None:
     for method, path in addresses(app, "GET", *UNSAFE):
         if path.startswith("/api/v1/"):
             answer = api_client.request(method, path, params={"lable": "3"})
             assert answer.status_code == 422, (method, path, answer.text)
-            assert answer.json()["detail"].startswith("lable: there is no such parameter"), (method, path)
+            assert answer.json()["detail"].startswith("lable: there is no such parameter"), (
+                method,
+                path,
+            )
             assert [one["field"] for one in answer.json()["errors"]] == ["lable"]
 
 
-def test_a_documented_query_name_is_never_refused_as_unknown(app: FastAPI, api_client: TestClient, document: dict[str, Any]) -> None:
+def test_a_documented_query_name_is_never_refused_as_unknown(
+    app: FastAPI, api_client: TestClient, document: dict[str, Any]
+) -> None:
     for path, method, operation in operations(document):
         names = [one["name"] for one in operation.get("parameters", []) if one["in"] == "query"]
-        answer = api_client.request(method, re.sub(r"{\w+}", "1", path), params=dict.fromkeys(names, "1"))
+        answer = api_client.request(
+            method, re.sub(r"{\w+}", "1", path), params=dict.fromkeys(names, "1")
+        )
         assert "no such parameter" not in answer.text, (method, path)
 
 
@@ -141,7 +159,13 @@ def _shapes_inside(document: dict[str, Any], shape: dict[str, Any]) -> Iterator[
 
 
 def test_every_example_can_be_sent(
-    app: FastAPI, client: TestClient, document: dict[str, Any], database: Database, storage: Storage, owner: User, reviewer: User
+    app: FastAPI,
+    client: TestClient,
+    document: dict[str, Any],
+    database: Database,
+    storage: Storage,
+    owner: User,
+    reviewer: User,
 ) -> None:
     with database.transaction() as session:
         world = a_world(session, storage, owner, reviewer)
@@ -154,7 +178,10 @@ def test_every_example_can_be_sent(
                 answer = client.request(method, _address(path, world), json=example)
                 # It may not be the moment for it; but it is understood.
                 assert answer.status_code < 500, (path, answer.text)
-                assert "errors" not in answer.json() if answer.content else True, (path, answer.text)
+                assert "errors" not in answer.json() if answer.content else True, (
+                    path,
+                    answer.text,
+                )
                 sent += 1
     assert sent >= 9
 
@@ -164,7 +191,12 @@ def _address(path: str, world: World) -> str:
 
 
 def test_answers_are_of_the_kind_that_is_documented(
-    client: TestClient, document: dict[str, Any], database: Database, storage: Storage, owner: User, reviewer: User
+    client: TestClient,
+    document: dict[str, Any],
+    database: Database,
+    storage: Storage,
+    owner: User,
+    reviewer: User,
 ) -> None:
     with database.transaction() as session:
         world = a_world(session, storage, owner, reviewer)
@@ -172,7 +204,9 @@ def test_answers_are_of_the_kind_that_is_documented(
     world.ids["run_id"] = [scored]
     world.ids["data_set_id"], world.ids["number"] = world.ids["data_set_id"][:1], [1]
     for path, method, operation in operations(document):
-        if method == "get" and "image_id" not in {one["name"] for one in operation.get("parameters", []) if one["required"]}:
+        if method == "get" and "image_id" not in {
+            one["name"] for one in operation.get("parameters", []) if one["required"]
+        }:
             answer = client.get(_address(path, world))
             kinds = operation["responses"][str(answer.status_code)]["content"]
             assert answer.headers["content-type"].partition(";")[0] in kinds, path
@@ -181,13 +215,18 @@ def test_answers_are_of_the_kind_that_is_documented(
 # ── the page ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_page_shows_every_operation_with_its_fields_and_examples(anonymous_client: TestClient, document: dict[str, Any]) -> None:
+def test_the_page_shows_every_operation_with_its_fields_and_examples(
+    anonymous_client: TestClient, document: dict[str, Any]
+) -> None:
     text = anonymous_client.get("/api/docs").text
     for path, _, operation in operations(document):
         assert f'id="{operation["operationId"]}"' in text, path
         assert operation["summary"] in text.replace("&#39;", "'"), path
     assert "Step size η." in text
-    assert "mnist, cifar, resnet18, resnet34, resnet50, mobilenet_v3, convnext_tiny, vit_b_16 or null" in re.sub(r"\s+", " ", text)
+    assert (
+        "mnist, cifar, resnet18, resnet34, resnet50, mobilenet_v3, convnext_tiny, vit_b_16 or null"
+        in re.sub(r"\s+", " ", text)
+    )
     assert "&#34;nightly script&#34;" in text or '"nightly script"' in text
 
 
@@ -200,7 +239,9 @@ def test_the_page_needs_nothing_from_another_host(anonymous_client: TestClient) 
             assert anonymous_client.get(address).status_code == 200, address
 
 
-def test_who_is_signed_in_finds_the_way_back_from_the_page(client: TestClient, anonymous_client: TestClient) -> None:
+def test_who_is_signed_in_finds_the_way_back_from_the_page(
+    client: TestClient, anonymous_client: TestClient
+) -> None:
     assert 'aria-label="Main"' in client.get("/api/docs").text
     assert 'aria-label="Main"' not in anonymous_client.get("/api/docs").text
 

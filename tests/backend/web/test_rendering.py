@@ -11,7 +11,17 @@ from markupsafe import escape
 from backend.core.db import Database
 from backend.core.text import tidy
 from backend.web import rendering
-from backend.web.rendering import about, counted, duration, environment, localtime, number, percent, points, static_version
+from backend.web.rendering import (
+    about,
+    counted,
+    duration,
+    environment,
+    localtime,
+    number,
+    percent,
+    points,
+    static_version,
+)
 from tests.factories import a_data_set
 from tests.world import HOSTILE
 
@@ -21,7 +31,14 @@ def render(text: str, **values: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "text", ["{{ nothing }}", "{{ known.nothing }}", "{% if nothing %}{% endif %}", "{{ nothing|percent }}", "{{ known[0] }}"]
+    "text",
+    [
+        "{{ nothing }}",
+        "{{ known.nothing }}",
+        "{% if nothing %}{% endif %}",
+        "{{ nothing|percent }}",
+        "{{ known[0] }}",
+    ],
 )
 def test_what_is_not_there_is_an_error_and_never_an_empty_place(text: str) -> None:
     with pytest.raises(UndefinedError):
@@ -30,7 +47,10 @@ def test_what_is_not_there_is_an_error_and_never_an_empty_place(text: str) -> No
 
 @pytest.mark.parametrize("typed", HOSTILE)
 def test_what_somebody_typed_is_text_in_every_place_of_a_page(typed: str) -> None:
-    text = render('<p title="{{ typed }}">{{ typed }}</p><script type="application/json">{{ [typed]|tojson }}</script>', typed=typed)
+    text = render(
+        '<p title="{{ typed }}">{{ typed }}</p><script type="application/json">{{ [typed]|tojson }}</script>',
+        typed=typed,
+    )
     assert f'<p title="{escape(typed)}">{escape(typed)}</p>' in text
     assert text.count("<") == 4  # of the tags above and no other
     assert "{{ 7 * 7 }}" in text or "7 * 7" not in typed
@@ -88,7 +108,9 @@ POINTS = [
 
 
 @pytest.mark.parametrize(("value", "text"), POINTS)
-def test_differences_of_shares_are_points_with_a_sign_unless_they_are_nothing(value: float | None, text: str) -> None:
+def test_differences_of_shares_are_points_with_a_sign_unless_they_are_nothing(
+    value: float | None, text: str
+) -> None:
     assert points(value) == text
 
 
@@ -140,7 +162,9 @@ def test_time_is_in_the_units_that_people_use(value: float | None, text: str) ->
 
 
 def test_sizes_are_in_the_units_that_people_use() -> None:
-    assert [render("{{ size|filesize }}", size=size) for size in (0, 999, 1_236_000, 1_932_000_000)] == [
+    assert [
+        render("{{ size|filesize }}", size=size) for size in (0, 999, 1_236_000, 1_932_000_000)
+    ] == [
         "0 Bytes",
         "999 Bytes",
         "1.2 MB",
@@ -150,13 +174,18 @@ def test_sizes_are_in_the_units_that_people_use() -> None:
 
 def test_a_moment_is_in_utc_for_browsers_that_cannot_turn_it_into_local_time() -> None:
     moment = datetime(2026, 3, 1, 23, 5, tzinfo=UTC)
-    assert localtime(moment) == '<time datetime="2026-03-01T23:05:00+00:00" data-controller="local-time">2026-03-01 23:05 UTC</time>'
+    assert (
+        localtime(moment)
+        == '<time datetime="2026-03-01T23:05:00+00:00" data-controller="local-time">2026-03-01 23:05 UTC</time>'
+    )
     tokyo = moment.astimezone(timezone(timedelta(hours=9)))
     assert ">2026-03-01 23:05 UTC<" in localtime(tokyo)
     assert localtime(None) == "–"
 
 
-def test_an_address_of_a_script_or_style_changes_with_any_of_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_address_of_a_script_or_style_changes_with_any_of_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(rendering, "STATIC", tmp_path)
     versions = set()
     for text in ("a", "b"):
@@ -167,7 +196,9 @@ def test_an_address_of_a_script_or_style_changes_with_any_of_them(monkeypatch: p
     assert len(versions) == 2
 
 
-def test_each_form_of_a_page_carries_the_token_of_that_page(client: TestClient, reviewer_client: TestClient, database: Database) -> None:
+def test_each_form_of_a_page_carries_the_token_of_that_page(
+    client: TestClient, reviewer_client: TestClient, database: Database
+) -> None:
     with database.transaction() as session:
         a_data_set(session, per_class=2)
     for browser in (client, reviewer_client):
@@ -178,27 +209,53 @@ def test_each_form_of_a_page_carries_the_token_of_that_page(client: TestClient, 
     assert client.headers["X-CSRF-Token"] != reviewer_client.headers["X-CSRF-Token"]
 
 
-def test_a_page_without_a_login_has_no_token_of_somebody_elses(client: TestClient, anonymous_client: TestClient) -> None:
+def test_a_page_without_a_login_has_no_token_of_somebody_elses(
+    client: TestClient, anonymous_client: TestClient
+) -> None:
     client.get("/account")
     assert '<meta name="csrf-token" content="">' in anonymous_client.get("/login").text
 
 
 @pytest.mark.parametrize(
     ("name", "tidied"),
-    [("  a \t b\n", "a b"), ("\x00", ""), ("a\x00b", "a b"), ("👨‍👩‍👧", "👨‍👩‍👧"), ("\ud800x", "x"), ("ß\u00a0ä", "ß ä"), ("=1", "=1")],
+    [
+        ("  a \t b\n", "a b"),
+        ("\x00", ""),
+        ("a\x00b", "a b"),
+        ("👨‍👩‍👧", "👨‍👩‍👧"),
+        ("\ud800x", "x"),
+        ("ß\u00a0ä", "ß ä"),
+        ("=1", "=1"),
+    ],
 )
 def test_names_are_one_line_that_every_database_takes(name: str, tidied: str) -> None:
     assert tidy(name) == tidied
 
 
 def test_about_is_not_said_of_less_than_a_second() -> None:
-    assert [about(seconds) for seconds in (0.4, 5.2, 125, None)] == ["less than 1 s", "about 5 s", "about 2 min 5 s", "–"]
+    assert [about(seconds) for seconds in (0.4, 5.2, 125, None)] == [
+        "less than 1 s",
+        "about 5 s",
+        "about 2 min 5 s",
+        "–",
+    ]
 
 
 def test_about_speaks_of_no_seconds_from_ten_minutes_on() -> None:
     times = [about(seconds) for seconds in (599.4, 600, 3004, 3599, 7384, float("inf"))]
-    assert times == ["about 9 min 59 s", "about 10 min", "about 50 min", "about 1 h 0 min", "about 2 h 3 min", "–"]
+    assert times == [
+        "about 9 min 59 s",
+        "about 10 min",
+        "about 50 min",
+        "about 1 h 0 min",
+        "about 2 h 3 min",
+        "–",
+    ]
 
 
 def test_one_thing_is_not_counted_like_many() -> None:
-    assert [counted(count, "file") for count in (0, 1, 1_797)] == ["0 files", "1 file", "1,797 files"]
+    assert [counted(count, "file") for count in (0, 1, 1_797)] == [
+        "0 files",
+        "1 file",
+        "1,797 files",
+    ]

@@ -25,19 +25,39 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def some_images(count: int, *, classes: int = 3, side: int = 16, channels: int = 1, seed: int = 0, first_id: int = 0) -> Images:
+def some_images(
+    count: int,
+    *,
+    classes: int = 3,
+    side: int = 16,
+    channels: int = 1,
+    seed: int = 0,
+    first_id: int = 0,
+) -> Images:
     """Images whose class is a bright block at a place of its own, under noise."""
     generator = np.random.default_rng(seed)
     labels = np.arange(count) % classes
     pixels = generator.integers(0, 120, (count, side, side, channels), dtype=np.uint8)
     for position, label in enumerate(labels):
         pixels[position, :, label * 4 : label * 4 + 4] += 100
-    return Images(pixels, labels.astype(np.int64), np.arange(first_id, first_id + count, dtype=np.int64))
+    return Images(
+        pixels, labels.astype(np.int64), np.arange(first_id, first_id + count, dtype=np.int64)
+    )
 
 
 def a_recipe(**settings) -> Recipe:
-    defaults = {"network": "mnist", "classes": 3, "channels": 1, "height": 16, "width": 16, "mean": (0.4,), "std": (0.2,)}
-    return Recipe(**(defaults | {"epochs": 3, "batch_size": 8, "learning_rate": 0.05, "seed": 7} | settings))
+    defaults = {
+        "network": "mnist",
+        "classes": 3,
+        "channels": 1,
+        "height": 16,
+        "width": 16,
+        "mean": (0.4,),
+        "std": (0.2,),
+    }
+    return Recipe(
+        **(defaults | {"epochs": 3, "batch_size": 8, "learning_rate": 0.05, "seed": 7} | settings)
+    )
 
 
 @pytest.fixture

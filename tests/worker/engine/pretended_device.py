@@ -80,7 +80,11 @@ def a_run(mode, monkeypatch, **settings):
 
 
 def devices_of(*values):
-    return {tensor.device.type for tensor in torch.utils._pytree.tree_leaves(values) if isinstance(tensor, torch.Tensor)}
+    return {
+        tensor.device.type
+        for tensor in torch.utils._pytree.tree_leaves(values)
+        if isinstance(tensor, torch.Tensor)
+    }
 
 
 SETTINGS = {
@@ -115,7 +119,9 @@ def test_a_step_and_its_retracing_stay_on_the_device(pretending, monkeypatch, se
 def test_images_reach_the_device_as_bytes_and_are_augmented_there(pretending, monkeypatch):
     run = a_run(pretending, monkeypatch)
     seen = []
-    monkeypatch.setattr(images, "normalise", lambda _recipe, pixels, _dtype: seen.append(pixels) or pixels)
+    monkeypatch.setattr(
+        images, "normalise", lambda _recipe, pixels, _dtype: seen.append(pixels) or pixels
+    )
     run.batch(0, np.arange(8))
     assert [(pixels.device.type, pixels.dtype) for pixels in seen] == [(PRETENDED, torch.uint8)]
 

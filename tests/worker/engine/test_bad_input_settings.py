@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from tests.worker.engine.conftest import a_recipe, some_images
-from worker.engine import EngineError, Recipe, default_recipe, leave_out, load_training, paired_difference, register_weights, train
+from worker.engine import (
+    EngineError,
+    Recipe,
+    default_recipe,
+    leave_out,
+    load_training,
+    paired_difference,
+    register_weights,
+    train,
+)
 from worker.engine.networks.weights import keep_weights
 
 
@@ -35,16 +44,25 @@ def test_a_setting_of_the_wrong_kind_is_refused(settings, sentence):
 
 
 def test_numpys_numbers_and_lists_make_the_same_recipe():
-    other = a_recipe(epochs=np.int64(3), seed=np.uint8(7), learning_rate=np.float64(0.05), mean=[0.4], std=np.array([0.2]))
+    other = a_recipe(
+        epochs=np.int64(3),
+        seed=np.uint8(7),
+        learning_rate=np.float64(0.05),
+        mean=[0.4],
+        std=np.array([0.2]),
+    )
     assert other == a_recipe()
     assert hash(other) == hash(a_recipe())
     assert Recipe.from_json(other.to_json()) == other
-    assert a_recipe(mean=(0,)).to_json() != a_recipe(mean=(0.0,)).to_json()  # runs know their files by it: it must not change
+    assert (
+        a_recipe(mean=(0,)).to_json() != a_recipe(mean=(0.0,)).to_json()
+    )  # runs know their files by it: it must not change
 
 
 def test_momentum_for_adam_is_refused_and_not_left_out_in_silence(images):
     with pytest.raises(
-        EngineError, match="adamw keeps averages of its own and takes no momentum; leave it out, or choose the optimizer sgd"
+        EngineError,
+        match="adamw keeps averages of its own and takes no momentum; leave it out, or choose the optimizer sgd",
     ):
         default_recipe(images, 3, optimizer="adamw", momentum=0.9)
     assert default_recipe(images, 3, optimizer="adamw", momentum=0).momentum == 0
@@ -83,7 +101,15 @@ def test_a_folder_of_weights_may_be_a_word_and_no_file(tmp_path):
         keep_weights({"one": torch.ones(1)}, kept)
 
 
-@pytest.mark.parametrize("leave_out", [np.zeros(45, dtype=int), np.array([3, 4]), np.ones((45, 1), dtype=bool), np.ones(44, dtype=bool)])
+@pytest.mark.parametrize(
+    "leave_out",
+    [
+        np.zeros(45, dtype=int),
+        np.array([3, 4]),
+        np.ones((45, 1), dtype=bool),
+        np.ones(44, dtype=bool),
+    ],
+)
 def test_leaving_out_takes_a_yes_or_no_for_each_image(leave_out, images, tmp_path):
     with pytest.raises(EngineError, match="one True or False for each of the 45 training images"):
         train(a_recipe(), images, None, tmp_path, leave_out=leave_out)
@@ -98,15 +124,26 @@ def test_a_run_needs_a_folder_not_a_file(images, tmp_path):
 def test_a_folder_of_a_run_may_be_a_word(images, validation, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     training = train(a_recipe(epochs=1), images, None, "run")
-    assert load_training("run").params_hash == load_training(tmp_path / "run").params_hash == training.params_hash
-    assert leave_out(training, images, validation, np.array([3]), "without").training.folder == Path("without")
+    assert (
+        load_training("run").params_hash
+        == load_training(tmp_path / "run").params_hash
+        == training.params_hash
+    )
+    assert leave_out(
+        training, images, validation, np.array([3]), "without"
+    ).training.folder == Path("without")
 
 
 @pytest.mark.parametrize("kind", [list, torch.tensor])
 def test_what_to_leave_out_may_be_a_list_or_a_tensor(kind, images, tmp_path):
     mask = images.ids < 5
     training = train(a_recipe(epochs=1), images, None, tmp_path / "array", leave_out=mask)
-    assert train(a_recipe(epochs=1), images, None, tmp_path / "other", leave_out=kind(mask.tolist())).params_hash == training.params_hash
+    assert (
+        train(
+            a_recipe(epochs=1), images, None, tmp_path / "other", leave_out=kind(mask.tolist())
+        ).params_hash
+        == training.params_hash
+    )
 
 
 def test_leaving_out_all_is_refused(images, tmp_path):
@@ -124,5 +161,7 @@ def test_a_folder_that_cannot_hold_a_run_is_a_sentence(images, tmp_path):
     ):
         with pytest.raises(EngineError, match=sentence):
             train(a_recipe(), images, None, folder)
-    with pytest.raises(EngineError, match="This run is not there: the folder nowhere holds none; train it first"):
+    with pytest.raises(
+        EngineError, match="This run is not there: the folder nowhere holds none; train it first"
+    ):
         load_training(tmp_path / "nowhere")

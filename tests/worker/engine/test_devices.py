@@ -17,8 +17,18 @@ from worker.engine.trajectory import files
 
 @pytest.mark.slow
 def test_training_and_retracing_stay_on_the_device_that_they_were_given():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).with_name("pretended_device.py"))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(Path(__file__).with_name("pretended_device.py")),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3]
+    )
     assert done.returncode == 0, done.stdout[-3000:]
     assert "5 passed" in done.stdout
 
@@ -77,13 +87,21 @@ def test_what_makes_a_gpu_repeat_is_set_within_and_put_back_after():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_real_gpu_runs_repeat_and_all_exact_stores_give_the_same_bits(images, validation, tmp_path):
+def test_on_a_real_gpu_runs_repeat_and_all_exact_stores_give_the_same_bits(
+    images, validation, tmp_path
+):
     recipe = a_recipe(augmentation="shift", momentum=0.9)
-    trainings = [train(recipe, images, validation, tmp_path / s, store=s, device="cuda") for s in ("epoch_starts", "every_step", "recipe")]
+    trainings = [
+        train(recipe, images, validation, tmp_path / s, store=s, device="cuda")
+        for s in ("epoch_starts", "every_step", "recipe")
+    ]
     assert len({training.params_hash for training in trainings}) == 1
     scores = [score(training, images, validation, span="all_epochs") for training in trainings]
     assert all(one.exact for one in scores)
     for other in scores[1:]:
         np.testing.assert_array_equal(scores[0].values, other.values)
-    there, here = (augmented_batch(recipe, images, np.arange(8), 1, torch.float32, device)[0].cpu() for device in ("cuda", "cpu"))
+    there, here = (
+        augmented_batch(recipe, images, np.arange(8), 1, torch.float32, device)[0].cpu()
+        for device in ("cuda", "cpu")
+    )
     torch.testing.assert_close(there, here, rtol=0, atol=0)

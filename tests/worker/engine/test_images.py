@@ -21,7 +21,11 @@ def test_every_epoch_sees_every_image_once_in_batches_of_nearly_one_size(images)
 
 
 def test_epochs_and_seeds_have_orders_of_their_own(images):
-    orders = {tuple(np.concatenate(batches(a_recipe(seed=seed), images, epoch))) for seed in (0, 1) for epoch in (0, 1)}
+    orders = {
+        tuple(np.concatenate(batches(a_recipe(seed=seed), images, epoch)))
+        for seed in (0, 1)
+        for epoch in (0, 1)
+    }
     assert len(orders) == 4
 
 
@@ -37,14 +41,19 @@ def test_augmentation_does_not_depend_on_the_other_images_of_a_batch():
     recipe = a_recipe(channels=3, mean=(0.4,) * 3, std=(0.2,) * 3, augmentation="shift_flip")
     together = augment(recipe, colours.pixels, colours.ids, 1)
     for position in range(20):
-        alone = augment(recipe, colours.pixels[position : position + 1], colours.ids[position : position + 1], 1)
+        alone = augment(
+            recipe, colours.pixels[position : position + 1], colours.ids[position : position + 1], 1
+        )
         np.testing.assert_array_equal(alone[0], together[position])
     assert (together != colours.pixels).any()
 
 
 def test_augmentation_changes_from_epoch_to_epoch(images):
     recipe = a_recipe(augmentation="shift")
-    assert (augment(recipe, images.pixels, images.ids, 0) != augment(recipe, images.pixels, images.ids, 1)).any()
+    assert (
+        augment(recipe, images.pixels, images.ids, 0)
+        != augment(recipe, images.pixels, images.ids, 1)
+    ).any()
 
 
 def test_draws_are_spread_evenly():
@@ -80,7 +89,13 @@ def test_images_that_do_not_fit_together_are_refused(images, change, sentence):
 
 def test_few_images_get_small_batches_and_what_is_asked_for_stands():
     few, many = (
-        Images(np.zeros((1, 16, 16, 1), np.uint8), np.zeros(n, np.int64), np.arange(n), np.zeros(n, np.int64)) for n in (4_999, 5_000)
+        Images(
+            np.zeros((1, 16, 16, 1), np.uint8),
+            np.zeros(n, np.int64),
+            np.arange(n),
+            np.zeros(n, np.int64),
+        )
+        for n in (4_999, 5_000)
     )
     assert [default_recipe(images, 2).batch_size for images in (few, many)] == [32, 64]
     assert default_recipe(few, 2, batch_size=7, epochs=None).batch_size == 7
@@ -88,7 +103,9 @@ def test_few_images_get_small_batches_and_what_is_asked_for_stands():
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
 def test_adam_gets_a_pace_of_its_own_and_no_momentum(optimizer):
-    colour = Images(np.zeros((4, 64, 64, 3), np.uint8), np.arange(4) % 2, np.arange(4), np.zeros(4, np.int64))
+    colour = Images(
+        np.zeros((4, 64, 64, 3), np.uint8), np.arange(4) % 2, np.arange(4), np.zeros(4, np.int64)
+    )
     sgd, adam = default_recipe(colour, 2), default_recipe(colour, 2, optimizer=optimizer)
     assert (sgd.learning_rate, sgd.momentum) == (0.01, 0.9)
     assert (adam.learning_rate, adam.momentum) == (0.001, 0.0)

@@ -26,7 +26,9 @@ def start() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def gradients() -> torch.Tensor:
-    return torch.randn(len(RATES), SIZE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return torch.randn(
+        len(RATES), SIZE, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
 
 
 def ours(settings, start, gradients) -> list[torch.Tensor]:
@@ -44,7 +46,9 @@ def torchs(settings, start, gradients) -> list[torch.Tensor]:
     """The same by torch."""
     params = start.clone().requires_grad_()
     # AdamW decays by default; a recipe does not.
-    own = {"weight_decay": 0.0} | {name: value for name, value in settings.items() if name != "optimizer"}
+    own = {"weight_decay": 0.0} | {
+        name: value for name, value in settings.items() if name != "optimizer"
+    }
     stepper = TORCHS[settings.get("optimizer", "sgd")]([params], lr=RATES[0], **own)
     after = []
     for gradient, rate in zip(gradients, RATES, strict=True):
@@ -57,13 +61,19 @@ def torchs(settings, start, gradients) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("settings", SGD.values(), ids=SGD)
 def test_sgd_in_all_its_forms_moves_as_torchs_does(start, gradients, settings):
-    for own, expected in zip(ours(settings, start, gradients), torchs(settings, start, gradients), strict=True):
+    for own, expected in zip(
+        ours(settings, start, gradients), torchs(settings, start, gradients), strict=True
+    ):
         torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("settings", ADAM.values(), ids=ADAM)
-def test_adam_in_all_its_forms_moves_as_torchs_does_but_for_the_place_of_epsilon(start, gradients, settings):
-    for own, expected in zip(ours(settings, start, gradients), torchs(settings, start, gradients), strict=True):
+def test_adam_in_all_its_forms_moves_as_torchs_does_but_for_the_place_of_epsilon(
+    start, gradients, settings
+):
+    for own, expected in zip(
+        ours(settings, start, gradients), torchs(settings, start, gradients), strict=True
+    ):
         torch.testing.assert_close(own, expected, rtol=1e-7, atol=1e-8)
 
 

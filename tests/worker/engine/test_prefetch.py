@@ -59,7 +59,9 @@ def test_a_slow_disk_changes_no_bit(images, validation, tmp_path, monkeypatch):
     monkeypatch.setattr(Images, "take", slow)
     slowly = train(recipe, images, validation, tmp_path / "slow")
     assert slowly.params_hash == plain.params_hash
-    np.testing.assert_array_equal(score(slowly, images, validation, span="all_epochs").values, values)
+    np.testing.assert_array_equal(
+        score(slowly, images, validation, span="all_epochs").values, values
+    )
 
 
 def test_the_thread_computes_with_the_same_number_of_threads():
@@ -74,5 +76,7 @@ def test_images_from_a_file_are_those_of_memory(tmp_path):
     mapped = Images(np.load(tmp_path / "pixels.npy", mmap_mode="r"), images.labels, images.ids)
     positions = np.array([7, 3, 44, 3, 0])
     np.testing.assert_array_equal(mapped.take(positions), images.pixels[positions])
-    np.testing.assert_array_equal(mapped.subset(positions[:3]).take(np.array([2, 0, 1])), images.pixels[[44, 7, 3]])
+    np.testing.assert_array_equal(
+        mapped.subset(positions[:3]).take(np.array([2, 0, 1])), images.pixels[[44, 7, 3]]
+    )
     assert not isinstance(mapped.take(positions), np.memmap)

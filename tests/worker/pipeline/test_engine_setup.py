@@ -32,7 +32,9 @@ def storage(tmp_path) -> Storage:
 def test_a_network_that_the_administrator_allowed_can_be_trained(storage, tmp_path):
     assert engine_setup.ready(Settings(networks=f" {OWN} ,"), storage) == "auto"
     images = some_images(12)
-    assert engine.train(a_recipe(network=OWN, epochs=1), images, None, tmp_path / "run").params.numel()
+    assert engine.train(
+        a_recipe(network=OWN, epochs=1), images, None, tmp_path / "run"
+    ).params.numel()
 
 
 def test_a_network_that_only_a_run_asks_for_is_never_imported(storage, tmp_path):
@@ -51,8 +53,18 @@ def test_weights_are_found_in_the_files_folder(storage, tmp_path):
     with pytest.raises(engine.EngineError, match="are not here"):
         engine.train(a_recipe(weights=weights), some_images(12), None, tmp_path / "again")
     storage.weights.mkdir(parents=True)
-    (tmp_path / "elsewhere" / f"{weights}.safetensors").rename(storage.weights / f"{weights}.safetensors")
-    assert engine.train(a_recipe(weights=weights, trained="head", epochs=1), some_images(12), None, tmp_path / "again").params.numel() == 63
+    (tmp_path / "elsewhere" / f"{weights}.safetensors").rename(
+        storage.weights / f"{weights}.safetensors"
+    )
+    assert (
+        engine.train(
+            a_recipe(weights=weights, trained="head", epochs=1),
+            some_images(12),
+            None,
+            tmp_path / "again",
+        ).params.numel()
+        == 63
+    )
 
 
 def test_what_is_not_there_is_a_sentence(storage):

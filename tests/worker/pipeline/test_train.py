@@ -33,7 +33,11 @@ def test_guessing_is_a_sentence_that_says_what_to_do(accuracy: float) -> None:
 
 
 def test_a_training_that_was_stopped_goes_on_and_logs_each_epoch_once(
-    database: Database, storage: Storage, settings: Settings, owner: User, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    storage: Storage,
+    settings: Settings,
+    owner: User,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job_id, run_id = stopped_after_two_epochs(database, storage, settings, monkeypatch)
     with database.transaction() as session:
@@ -41,12 +45,21 @@ def test_a_training_that_was_stopped_goes_on_and_logs_each_epoch_once(
     perform(job_id, database, storage, settings)
     lines, epochs = what_it_says(database, job_id, run_id)
     told = [line[:23] for line in lines if line.startswith(("Epoch", "Going on"))]
-    assert [line.split(":")[0] for line in told] == ["Epoch 1 of 3", "Epoch 2 of 3", "Going on after epoch 2.", "Epoch 3 of 3"]
+    assert [line.split(":")[0] for line in told] == [
+        "Epoch 1 of 3",
+        "Epoch 2 of 3",
+        "Going on after epoch 2.",
+        "Epoch 3 of 3",
+    ]
     assert epochs == [1, 2, 3]
 
 
 def test_a_training_that_another_machine_takes_over_begins_anew(
-    database: Database, storage: Storage, settings: Settings, owner: User, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    storage: Storage,
+    settings: Settings,
+    owner: User,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job_id, run_id = stopped_after_two_epochs(database, storage, settings, monkeypatch)
     # What a machine that rounds otherwise would have recorded.
@@ -58,33 +71,53 @@ def test_a_training_that_another_machine_takes_over_begins_anew(
         jobs.retry(session, owner, job_id)
     perform(job_id, database, storage, settings)
     lines, epochs = what_it_says(database, job_id, run_id)
-    told = [line.split(":")[0] for line in lines if line.startswith("Epoch") or "begins anew" in line]
-    assert [line[:12] for line in told] == ["Epoch 1 of 3", "Epoch 2 of 3", "This trainin", "Epoch 1 of 3", "Epoch 2 of 3", "Epoch 3 of 3"]
+    told = [
+        line.split(":")[0] for line in lines if line.startswith("Epoch") or "begins anew" in line
+    ]
+    assert [line[:12] for line in told] == [
+        "Epoch 1 of 3",
+        "Epoch 2 of 3",
+        "This trainin",
+        "Epoch 1 of 3",
+        "Epoch 2 of 3",
+        "Epoch 3 of 3",
+    ]
     assert epochs == [1, 2, 3]
     with database.transaction(write=False) as session:
         assert session.get_one(Job, job_id).state == "done"
 
 
-def test_a_network_that_could_not_be_scored_is_not_trained(database: Database, storage: Storage, settings: Settings) -> None:
+def test_a_network_that_could_not_be_scored_is_not_trained(
+    database: Database, storage: Storage, settings: Settings
+) -> None:
     with database.transaction() as session:
         data_set = a_data_set(session, storage)
         run = a_run(session, data_set, state="queued", epochs=1)
         job_id = a_job(session, kind="train", subject_id=run.id, data_set_id=data_set.id).id
-    perform(job_id, database, storage, settings.model_copy(update={"scoring_memory_bytes": 100_000}))
+    perform(
+        job_id, database, storage, settings.model_copy(update={"scoring_memory_bytes": 100_000})
+    )
     with database.transaction(write=False) as session:
         job = session.get_one(Job, job_id)
     assert job.state == "failed"
     assert job.error is not None
     assert "too large to be scored here" in job.error
-    assert "WINNOW_SCORING_MEMORY_BYTES allows 100,000. Raise that setting, or choose a smaller network" in job.error
+    assert (
+        "WINNOW_SCORING_MEMORY_BYTES allows 100,000. Raise that setting, or choose a smaller network"
+        in job.error
+    )
     assert not storage.run(run.id).exists()
 
 
-def stopped_after_two_epochs(database: Database, storage: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+def stopped_after_two_epochs(
+    database: Database, storage: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> tuple[int, int]:
     """A training's job that was cancelled in its third epoch, and its run."""
     with database.transaction() as session:
         data_set = a_data_set(session, storage)
-        run = a_run(session, data_set, state="queued", epochs=3, batch_size=14)  # 42 training images: three steps an epoch
+        run = a_run(
+            session, data_set, state="queued", epochs=3, batch_size=14
+        )  # 42 training images: three steps an epoch
         job_id = a_job(session, kind="train", subject_id=run.id, data_set_id=data_set.id).id
 
     def stops(_: JobContext, done: int, total: int, message: str = "") -> None:
@@ -100,6 +133,16 @@ def stopped_after_two_epochs(database: Database, storage: Storage, settings: Set
 def what_it_says(database: Database, job_id: int, run_id: int) -> tuple[list[str], list[int]]:
     """The lines of the job's log, and the epochs that the run's page shows."""
     with database.transaction(write=False) as session:
-        lines = list(session.scalars(select(JobLogLine.message).where(JobLogLine.job_id == job_id).order_by(JobLogLine.id)))
-        epochs = list(session.scalars(select(RunEpoch.epoch).where(RunEpoch.run_id == run_id).order_by(RunEpoch.epoch)))
+        lines = list(
+            session.scalars(
+                select(JobLogLine.message)
+                .where(JobLogLine.job_id == job_id)
+                .order_by(JobLogLine.id)
+            )
+        )
+        epochs = list(
+            session.scalars(
+                select(RunEpoch.epoch).where(RunEpoch.run_id == run_id).order_by(RunEpoch.epoch)
+            )
+        )
     return lines, epochs

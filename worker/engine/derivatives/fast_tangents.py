@@ -33,7 +33,9 @@ Maybe = torch.Tensor | None
 class Along(TorchFunctionMode):
     """Within, these operations are ours, whoever calls them."""
 
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return _OURS.get(func, func)(*args, **(kwargs or {}))
 
 
@@ -55,7 +57,9 @@ def group_norm(
     if weight is None or bias is None:
         return functional.group_norm(input, num_groups, weight, bias, eps)
     # As torch does where operations are rounded to bfloat16: normalising stays in the precision of the parameters.
-    normalised: torch.Tensor = _GroupNorm.apply(input.to(weight.dtype), weight, bias, num_groups, eps)[0]
+    normalised: torch.Tensor = _GroupNorm.apply(
+        input.to(weight.dtype), weight, bias, num_groups, eps
+    )[0]
     return normalised
 
 
@@ -79,7 +83,16 @@ class _GroupNorm(Function):
         batch, channels = x.shape[:2]
         needed = [True, True, True]
         by_x, by_weight, by_bias = _backward(
-            gradient.contiguous(), x.contiguous(), mean, r, weight, batch, channels, _places(x), ctx.groups, needed
+            gradient.contiguous(),
+            x.contiguous(),
+            mean,
+            r,
+            weight,
+            batch,
+            channels,
+            _places(x),
+            ctx.groups,
+            needed,
         )
         return by_x, by_weight, by_bias, None, None
 
@@ -88,15 +101,31 @@ class _GroupNorm(Function):
         x, weight, mean, r = ctx.saved_tensors
         zeros = torch.zeros_like
         # None stands for a tangent of zeros: the first layer's input does not move.
-        along = [zeros(of) if tangent is None else tangent for tangent, of in ((x_along, x), (weight_along, weight), (bias_along, weight))]
-        return _Tangent.apply(x, along[0], weight, along[1], along[2], mean, r, ctx.groups), None, None
+        along = [
+            zeros(of) if tangent is None else tangent
+            for tangent, of in ((x_along, x), (weight_along, weight), (bias_along, weight))
+        ]
+        return (
+            _Tangent.apply(x, along[0], weight, along[1], along[2], mean, r, ctx.groups),
+            None,
+            None,
+        )
 
 
 class _Tangent(Function):
     """ẏ = γ J(ẋ) + γ̇ z + β̇, and its gradients by x, ẋ and γ. By γ̇ and β̇ there is none: nothing differentiates by the direction."""
 
     @staticmethod
-    def forward(x: Any, x_along: Any, weight: Any, weight_along: Any, bias_along: Any, mean: Any, r: Any, groups: int) -> Any:
+    def forward(
+        x: Any,
+        x_along: Any,
+        weight: Any,
+        weight_along: Any,
+        bias_along: Any,
+        mean: Any,
+        r: Any,
+        groups: int,
+    ) -> Any:
         over = _Over(x, groups)
         # γ̇ z + β̇ = x (γ̇ r) + (β̇ − γ̇ mean r)
         scale = over.channels(r) * weight_along
@@ -120,15 +149,24 @@ class _Tangent(Function):
         # Sums over each image and group, (B, G).
         p = over.grouped((over.dot(x, x_along) - along_sum * means) * rs)
         q = over.grouped(weight * w_z)
-        a_mean, along_mean = over.grouped(weight * w_sum) / over.size, over.grouped(along_sum) / over.size
+        a_mean, along_mean = (
+            over.grouped(weight * w_sum) / over.size,
+            over.grouped(along_sum) / over.size,
+        )
         s = over.grouped(weight * w_along) - over.size * a_mean * along_mean - p * q / over.size
         # w γ̇ − (r/M) (p γ w + q ẋ)
         inside = w * over.image(weight_along - over.channels(r * p / over.size) * weight)
         inside = inside.addcmul_(x_along, over.image(over.channels(r * q / over.size)), value=-1)
         curved = over.channels(r * r * s / over.size) * rs
-        by_x = over.jacobian(inside, mean, r).addcmul_(x, over.image(curved), value=-1).add_(over.image(curved * means))
+        by_x = (
+            over.jacobian(inside, mean, r)
+            .addcmul_(x, over.image(curved), value=-1)
+            .add_(over.image(curved * means))
+        )
         by_along = over.jacobian(w * over.image(weight[None]), mean, r)
-        by_weight = (rs * (w_along - over.channels(along_mean) * w_sum - w_z * over.channels(p) / over.size)).sum(0)
+        by_weight = (
+            rs * (w_along - over.channels(along_mean) * w_sum - w_z * over.channels(p) / over.size)
+        ).sum(0)
         return by_x, by_along, by_weight, None, None, None, None, None
 
 
@@ -144,14 +182,25 @@ class _Over:
 
     def jacobian(self, u: torch.Tensor, mean: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
         """J(u), like u."""
-        args = (mean, r, None, self.batch, self.width, self.places, self.groups, [True, False, False])
+        args = (
+            mean,
+            r,
+            None,
+            self.batch,
+            self.width,
+            self.places,
+            self.groups,
+            [True, False, False],
+        )
         result: torch.Tensor = _backward(u.contiguous(), self.x, *args)[0]
         return result
 
     def dot(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """Σ a b over the places, (B, C), without their product in memory."""
         rows = self.batch * self.width
-        return torch.bmm(a.reshape(rows, 1, self.places), b.reshape(rows, self.places, 1)).view(self.batch, self.width)
+        return torch.bmm(a.reshape(rows, 1, self.places), b.reshape(rows, self.places, 1)).view(
+            self.batch, self.width
+        )
 
     def sum(self, a: torch.Tensor) -> torch.Tensor:
         """Σ a over the places, (B, C)."""
@@ -174,4 +223,7 @@ def _places(x: torch.Tensor) -> int:
     return x[0, 0].numel()
 
 
-_OURS: dict[Callable[..., Any], Callable[..., Any]] = {functional.group_norm: group_norm, torch.max_pool2d: max_pool2d}
+_OURS: dict[Callable[..., Any], Callable[..., Any]] = {
+    functional.group_norm: group_norm,
+    torch.max_pool2d: max_pool2d,
+}

@@ -23,7 +23,12 @@ class TrainingStep:
 
 
 def fused_pass(
-    network: Network, params: torch.Tensor, direction: torch.Tensor, x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor | None = None
+    network: Network,
+    params: torch.Tensor,
+    direction: torch.Tensor,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    weights: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """All inner products ⟨v, ∇ℓ(z_i; θ)⟩ (B,) and the Hessian–vector product H v (P,) of the batch's mean loss, from one graph.
 
@@ -42,7 +47,9 @@ def fused_pass(
     return products.detach(), hessian_product.detach()
 
 
-def fused_pass_in_parts(network: Network, step: TrainingStep, direction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def fused_pass_in_parts(
+    network: Network, step: TrainingStep, direction: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The fused pass of a step's batch, in as few parts of nearly one size as the memory of a pass allows: ⟨v, ∇ℓ(z_i; θ_t)⟩ (B,) and H_t v (P,)."""
     count = len(step.y)
     parts = -(-count // network.images_a_pass(tuple(step.x.shape[1:]), "fused"))
@@ -52,13 +59,21 @@ def fused_pass_in_parts(network: Network, step: TrainingStep, direction: torch.T
     for part in torch.arange(count).tensor_split(parts):
         here = slice(int(part[0]), int(part[-1]) + 1)
         weights = None if step.weights is None else step.weights[here]
-        products_here, mean_here = fused_pass(network, step.params, direction, step.x[here], step.y[here], weights)
+        products_here, mean_here = fused_pass(
+            network, step.params, direction, step.x[here], step.y[here], weights
+        )
         inner.append(products_here)
         hessian_product += mean_here * (len(part) / count)
     return torch.cat(inner), hessian_product
 
 
-def products(network: Network, params: torch.Tensor, direction: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def products(
+    network: Network,
+    params: torch.Tensor,
+    direction: torch.Tensor,
+    x: torch.Tensor,
+    y: torch.Tensor,
+) -> torch.Tensor:
     """⟨v, ∇ℓ(z_i; θ)⟩ for each image, (B,): one forward pass, no per-image gradients."""
     with torch.no_grad(), Along():
         _, result = torch.func.jvp(lambda p: network.losses(p, x, y), (params,), (direction,))  # type: ignore[misc]  # see step_vjp
@@ -71,7 +86,11 @@ def mean_gradient(network: Network, step: TrainingStep) -> torch.Tensor:
 
 
 def mean_gradient_of(
-    network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor | None = None
+    network: Network,
+    params: torch.Tensor,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The gradient of the batch's mean loss, (P,)."""
 

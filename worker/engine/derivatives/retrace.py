@@ -36,7 +36,9 @@ def retrace(
         if update_needs_gradient(step.state):
             gradient = mean_gradient(network, step)
         # (ā, b̄, v): through the update, the gradient held fixed
-        carried, state_adjoint, direction = step_vjp(update, step.params, step.state, gradient, step.learning_rate, adjoint, state_adjoint)
+        carried, state_adjoint, direction = step_vjp(
+            update, step.params, step.state, gradient, step.learning_rate, adjoint, state_adjoint
+        )
         if after_step is not None:
             after_step(step, direction)
         inner, hessian_product = fused_pass_in_parts(network, step, direction)

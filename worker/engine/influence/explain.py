@@ -20,7 +20,13 @@ import numpy as np
 import torch
 
 from worker.engine import devices
-from worker.engine.derivatives.passes import TrainingStep, fused_pass_in_parts, mean_gradient, mean_gradient_of, products
+from worker.engine.derivatives.passes import (
+    TrainingStep,
+    fused_pass_in_parts,
+    mean_gradient,
+    mean_gradient_of,
+    products,
+)
 from worker.engine.derivatives.retrace import update_needs_gradient
 from worker.engine.errors import EngineError
 from worker.engine.images import Images, Integers, batches
@@ -98,13 +104,25 @@ def _effect(
     replay = Replay(training, run, BUDGET)
     if exact:
         replay.check_steps()
-    epochs = range(training.recipe.epochs - 1 if span == "last_epoch" else 0, training.recipe.epochs)
+    epochs = range(
+        training.recipe.epochs - 1 if span == "last_epoch" else 0, training.recipe.epochs
+    )
     with devices.exact(where, int(training.record.environment["threads"])):
-        effect = exact_effect(replay, position, epochs) if exact else quick_effect(replay, position, epochs)
+        effect = (
+            exact_effect(replay, position, epochs)
+            if exact
+            else quick_effect(replay, position, epochs)
+        )
         yield run.network, replay.final_params(), effect
 
 
-def changes(network: Network, training: Training, params: torch.Tensor, effect: torch.Tensor, validation: Images) -> np.ndarray:
+def changes(
+    network: Network,
+    training: Training,
+    params: torch.Tensor,
+    effect: torch.Tensor,
+    validation: Images,
+) -> np.ndarray:
     """⟨δθ, ∇ℓ(z_j; θ_T)⟩ of every validation image, (N_validation,)."""
     result = np.empty(len(validation))
     for chunk, x, y in walk(network, training.recipe, params, validation, "products"):
@@ -126,16 +144,25 @@ def exact_effect(replay: Replay, position: int, epochs: range) -> torch.Tensor:
     return moved[0]
 
 
-def carry(network: Network, update: Step, step: TrainingStep, moved: Point | None, gone: torch.Tensor) -> Point:
+def carry(
+    network: Network, update: Step, step: TrainingStep, moved: Point | None, gone: torch.Tensor
+) -> Point:
     """(δθ_{t+1}, δs_{t+1}) from (δθ_t, δs_t), None for nothing yet; gone: places in the batch of the images that are left out, (K,)."""
     zero = torch.zeros_like(step.params)
-    d_params, d_state = moved or (zero, {key: torch.zeros_like(value) for key, value in step.state.items()})
+    d_params, d_state = moved or (
+        zero,
+        {key: torch.zeros_like(value) for key, value in step.state.items()},
+    )
     # δg = H δθ − (1/|S|) ∇ℓ_i
     bent = zero if moved is None else fused_pass_in_parts(network, step, d_params)[1]
     if len(gone):
-        bent = bent - mean_gradient_of(network, step.params, step.x[gone], step.y[gone]) * (len(gone) / len(step.y))
+        bent = bent - mean_gradient_of(network, step.params, step.x[gone], step.y[gone]) * (
+            len(gone) / len(step.y)
+        )
     gradient = mean_gradient(network, step) if update_needs_gradient(step.state) else zero
-    return step_jvp(update, step.params, step.state, gradient, step.learning_rate, d_params, d_state, bent)
+    return step_jvp(
+        update, step.params, step.state, gradient, step.learning_rate, d_params, d_state, bent
+    )
 
 
 def quick_effect(replay: Replay, position: int, epochs: range) -> torch.Tensor:
@@ -148,11 +175,19 @@ def quick_effect(replay: Replay, position: int, epochs: range) -> torch.Tensor:
         t = next(t for t, positions in enumerate(order) if position in positions)
         x, y = run.batch(epoch, np.array([position]))
         bent = -mean_gradient_of(run.network, params, x, y) / len(order[t])
-        total += _carried(run.update, (params, state), run.rate(epoch, t), bent, run.steps * (run.recipe.epochs - epoch) - t)
+        total += _carried(
+            run.update,
+            (params, state),
+            run.rate(epoch, t),
+            bent,
+            run.steps * (run.recipe.epochs - epoch) - t,
+        )
     return total
 
 
-def _carried(update: Step, point: Point, rate: float, bent: torch.Tensor, steps: int) -> torch.Tensor:
+def _carried(
+    update: Step, point: Point, rate: float, bent: torch.Tensor, steps: int
+) -> torch.Tensor:
     """What a change of one step's gradient, δg (P,), moves in all: at once, and through the optimizer's state in later steps."""
     params, state = point
     zero = torch.zeros_like(params)
@@ -170,9 +205,13 @@ def _point_after(replay: Replay, epoch: int) -> Point:
     return replay.start(epoch + 1 if known else replay.run.recipe.epochs)
 
 
-def _check(training: Training, images: Images, validation: Images, position: int, span: str) -> None:
+def _check(
+    training: Training, images: Images, validation: Images, position: int, span: str
+) -> None:
     checks.given(training, Training, "run", MAKERS)
     checks.before_scoring(training.record, images, validation)
     if not (checks.whole(position) and 0 <= position < len(images)):
-        raise EngineError(f"Choose an image by a whole number between 0 and {len(images) - 1}, not {position!r}.")
+        raise EngineError(
+            f"Choose an image by a whole number between 0 and {len(images) - 1}, not {position!r}."
+        )
     check_span(span)

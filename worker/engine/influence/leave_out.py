@@ -29,7 +29,13 @@ class Removal:
 
 @devices.ordinary_modes()
 def leave_out(
-    training: Training, images: Images, validation: Images, positions: Integers, folder: Path | str, *, progress: Progress | None = None
+    training: Training,
+    images: Images,
+    validation: Images,
+    positions: Integers,
+    folder: Path | str,
+    *,
+    progress: Progress | None = None,
 ) -> Removal:
     """Repeat a finished run without the images at `positions`, into `folder` (resuming what is there), and measure the change.
 
@@ -46,9 +52,18 @@ def leave_out(
     checks.before_scoring(training.record, images, validation)
     positions = np.unique(positions)
     if not np.issubdtype(positions.dtype, np.integer):
-        raise EngineError("Give the positions of the images to leave out as whole numbers, np.flatnonzero(mask) for a mask.")
-    if len(positions) == 0 or len(positions) >= len(images) or positions[0] < 0 or positions[-1] >= len(images):
-        raise EngineError(f"Choose between 1 and {len(images) - 1} of the {len(images)} training images to leave out.")
+        raise EngineError(
+            "Give the positions of the images to leave out as whole numbers, np.flatnonzero(mask) for a mask."
+        )
+    if (
+        len(positions) == 0
+        or len(positions) >= len(images)
+        or positions[0] < 0
+        or positions[-1] >= len(images)
+    ):
+        raise EngineError(
+            f"Choose between 1 and {len(images) - 1} of the {len(images)} training images to leave out."
+        )
     mask = np.zeros(len(images), dtype=bool)
     mask[positions] = True
     # Where the run was made: another device rounds differently, and that would be measured too.
@@ -56,7 +71,15 @@ def leave_out(
     with devices.exact(device, int(training.record.environment["threads"])):
         _check_repeats(training, images, device)
         training = with_params(training, images)
-        without = train(training.recipe, images, None, folder, leave_out=mask, progress=progress, device=device.type)
+        without = train(
+            training.recipe,
+            images,
+            None,
+            folder,
+            leave_out=mask,
+            progress=progress,
+            device=device.type,
+        )
     return Removal(without, evaluate(without, validation)[1] - evaluate(training, validation)[1])
 
 

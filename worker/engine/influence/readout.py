@@ -53,7 +53,9 @@ class Readout:
         """
         if count >= len(self.features):
             return np.arange(len(self.features))
-        foretold = self._foretell(weight.float().cpu().numpy(), 0.0 if bias is None else bias.float().cpu().numpy())
+        foretold = self._foretell(
+            weight.float().cpu().numpy(), 0.0 if bias is None else bias.float().cpu().numpy()
+        )
         order = np.argsort(foretold, kind="stable")
         third = count // 3
         spread = np.linspace(0, len(order) - 1, count - 2 * third).astype(np.int64)
@@ -62,25 +64,37 @@ class Readout:
     def check(self, training: Training, validation: Images) -> None:
         """Raises EngineError unless it was read of this run and these images."""
         if len(self.features) != len(validation):
-            raise EngineError(f"The readout is of {len(self.features):,} images, not of these {len(validation):,}; read these out.")
+            raise EngineError(
+                f"The readout is of {len(self.features):,} images, not of these {len(validation):,}; read these out."
+            )
         if self.of != _key(training, validation):
-            raise EngineError("The readout is of another run, or of other images; read these out with this run.")
+            raise EngineError(
+                "The readout is of another run, or of other images; read these out with this run."
+            )
 
     def write(self, path: Path) -> None:
         """Save it, whole or not at all."""
-        whole_files.write_whole(path, save({"features": self.features, "residuals": self.residuals}, {"of": self.of}))
+        whole_files.write_whole(
+            path, save({"features": self.features, "residuals": self.residuals}, {"of": self.of})
+        )
 
-    def _foretell(self, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32] | float) -> npt.NDArray[np.float32]:
+    def _foretell(
+        self, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32] | float
+    ) -> npt.NDArray[np.float32]:
         """The last layer's share of each image's change, (V,)."""
         result = np.empty(len(self.features), dtype=np.float32)
         for part in chunks(len(result), PART):
             # (p − 1_y) · (δW a + δb)
-            result[part] = (self.residuals[part] * (self.features[part].astype(np.float32) @ weight.T + bias)).sum(1)
+            result[part] = (
+                self.residuals[part] * (self.features[part].astype(np.float32) @ weight.T + bias)
+            ).sum(1)
         return result
 
 
 @devices.ordinary_modes()
-def read_out(training: Training, images: Images, validation: Images, *, device: str = "auto") -> Readout:
+def read_out(
+    training: Training, images: Images, validation: Images, *, device: str = "auto"
+) -> Readout:
     """One forward pass over the validation images with the finished model. images: those of the run.
 
     Raises EngineError where the network's logits do not come from a linear layer.
@@ -90,10 +104,21 @@ def read_out(training: Training, images: Images, validation: Images, *, device: 
     where = devices.choose(device, training.record.environment)
     run = runner_of(training, images, where)
     with devices.exact(where, int(training.record.environment["threads"])):
-        params = Replay(training, run, BUDGET).final_params()  # from a recipe alone, by training again
+        params = Replay(
+            training, run, BUDGET
+        ).final_params()  # from a recipe alone, by training again
         with torch.no_grad():
-            _check_head(run.network, params, unaugmented_batch(training.recipe, validation, np.arange(1), params.dtype, where)[0])
-            parts = [_part(run.network, params, x, y) for _, x, y in walk(run.network, training.recipe, params, validation)]
+            _check_head(
+                run.network,
+                params,
+                unaugmented_batch(training.recipe, validation, np.arange(1), params.dtype, where)[
+                    0
+                ],
+            )
+            parts = [
+                _part(run.network, params, x, y)
+                for _, x, y in walk(run.network, training.recipe, params, validation)
+            ]
     features, residuals = (np.concatenate(one) for one in zip(*parts, strict=True))
     return Readout(features, residuals, _key(training, validation))
 
@@ -102,10 +127,16 @@ def load_readout(path: Path, training: Training, validation: Images) -> Readout 
     """What was written, if it is whole and of this run and these images; else None."""
     try:
         with safe_open(path, "numpy") as file:
-            found = Readout(file.get_tensor("features"), file.get_tensor("residuals"), file.metadata()["of"])
+            found = Readout(
+                file.get_tensor("features"), file.get_tensor("residuals"), file.metadata()["of"]
+            )
     except (OSError, SafetensorError, TypeError, KeyError):
         return None
-    return found if found.of == _key(training, validation) and len(found.features) == len(validation) else None
+    return (
+        found
+        if found.of == _key(training, validation) and len(found.features) == len(validation)
+        else None
+    )
 
 
 def _key(training: Training, validation: Images) -> str:
@@ -115,11 +146,17 @@ def _key(training: Training, validation: Images) -> str:
 def _check_head(network: Network, params: torch.Tensor, x: torch.Tensor) -> None:
     features, logits = network.features(params, x), network.logits(params, x)
     near = TOLERANCE * float(logits.abs().max())
-    if features.ndim != 2 or not torch.allclose(functional.linear(features, *network.last_layer(params)), logits, rtol=0, atol=near):
-        raise EngineError("The network's logits do not come straight from its last linear layer, so that layer foretells nothing.")
+    if features.ndim != 2 or not torch.allclose(
+        functional.linear(features, *network.last_layer(params)), logits, rtol=0, atol=near
+    ):
+        raise EngineError(
+            "The network's logits do not come straight from its last linear layer, so that layer foretells nothing."
+        )
 
 
-def _part(network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> tuple[Halves, Halves]:
+def _part(
+    network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor
+) -> tuple[Halves, Halves]:
     features = network.features(params, x)
     probabilities = functional.linear(features, *network.last_layer(params)).softmax(1)
     largest = torch.finfo(torch.float16).max

@@ -59,7 +59,9 @@ class Replay:
         if steps or epochs:
             self.check_steps()
         if steps and store != "every_step":
-            revolve.room_for(self.run.steps, self.budget, self._point_bytes(), self._starts_in_memory())
+            revolve.room_for(
+                self.run.steps, self.budget, self._point_bytes(), self._starts_in_memory()
+            )
         elif self.budget < 2 * self._point_bytes():
             # Also raised for what needs no steps: two sets of parameters are the least that any retracing holds.
             revolve.room_for(1, self.budget, self._point_bytes())
@@ -88,7 +90,15 @@ class Replay:
             for t, (params, state) in self._points(epoch, order):
                 x, y = batch(t)
                 positions = torch.from_numpy(order[t]).to(self.run.device)
-                yield TrainingStep(params, state, x, y, positions, self.run.rate(epoch, t), self.run.weights(order[t]))
+                yield TrainingStep(
+                    params,
+                    state,
+                    x,
+                    y,
+                    positions,
+                    self.run.rate(epoch, t),
+                    self.run.weights(order[t]),
+                )
                 # Not to be held while the next points are made.
                 del params, state, x, y
 
@@ -99,7 +109,13 @@ class Replay:
         with self.run.batches(epoch, order) as batch:
             for t, positions in enumerate(order):
                 x, y = batch(t)
-                yield TrainingStep(*point, x, y, torch.from_numpy(positions).to(self.run.device), self.run.rate(epoch, t))
+                yield TrainingStep(
+                    *point,
+                    x,
+                    y,
+                    torch.from_numpy(positions).to(self.run.device),
+                    self.run.rate(epoch, t),
+                )
                 point = self._advance(point, epoch, t, positions, x, y)
         self._check(epoch, point, self.training.history[epoch].params_hash)
 
@@ -125,7 +141,11 @@ class Replay:
 
     def final_params(self) -> torch.Tensor:
         """θ_T, (P,)."""
-        params = self.training.params if self.training.params.numel() else self.start(self.run.recipe.epochs)[0]
+        params = (
+            self.training.params
+            if self.training.params.numel()
+            else self.start(self.run.recipe.epochs)[0]
+        )
         return params.to(self.run.device)
 
     def _points(self, epoch: int, order: list[Integers]) -> Iterator[tuple[int, Point]]:
@@ -169,7 +189,15 @@ class Replay:
                 for _ in self._read_steps(epoch, range(self.run.steps)):
                     beat()
 
-    def _advance(self, point: Point, epoch: int, t: int, positions: Integers, x: torch.Tensor, y: torch.Tensor) -> Point:
+    def _advance(
+        self,
+        point: Point,
+        epoch: int,
+        t: int,
+        positions: Integers,
+        x: torch.Tensor,
+        y: torch.Tensor,
+    ) -> Point:
         point = self.run.advance(point, x, y, positions, self.run.rate(epoch, t))[0]
         if t == 0 and self.run.steps > 1 and epoch < len(self.training.record.first_steps):
             self._check(epoch, point, self.training.record.first_steps[epoch])
@@ -219,5 +247,7 @@ class Replay:
 
     def _drift(self, epoch: int) -> None:
         if not self.allow_drift:
-            raise ReplayDrift(epoch + 1, self.training.record.environment, devices.environment(self.run.device))
+            raise ReplayDrift(
+                epoch + 1, self.training.record.environment, devices.environment(self.run.device)
+            )
         self.drifted = True

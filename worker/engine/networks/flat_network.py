@@ -39,7 +39,9 @@ class Network:
         self.trained = trained
         self.head = last_linear(module)
         if trained == "head" and self.head is None:
-            raise EngineError("Only the last linear layer was to be trained, and the network has no linear layer; train all of it.")
+            raise EngineError(
+                "Only the last linear layer was to be trained, and the network has no linear layer; train all of it."
+            )
         part = module if trained == "all" else module.get_submodule(str(self.head))
         # By identity, as a layer may share its parameters with another one, under whose name they stand.
         wanted = {id(p) for p in part.parameters() if p.requires_grad}
@@ -53,7 +55,10 @@ class Network:
             p.requires_grad_(id(p) in wanted)
         first: dict[int, str] = {}
         # Every name of a parameter → the one under which it stands in `names`, if it is trained.
-        self.aliases = {name: first.setdefault(id(p), name) for name, p in module.named_parameters(remove_duplicate=False)}
+        self.aliases = {
+            name: first.setdefault(id(p), name)
+            for name, p in module.named_parameters(remove_duplicate=False)
+        }
         self.names = [name for name, _ in chosen]
         self.shapes = [p.shape for _, p in chosen]
         self.sizes = [p.numel() for _, p in chosen]
@@ -84,7 +89,10 @@ class Network:
     def split(self, params: torch.Tensor) -> dict[str, torch.Tensor]:
         """The flat vector (P,) as named views."""
         pieces = torch.split(params, self.sizes)
-        return {name: piece.view(shape) for name, piece, shape in zip(self.names, pieces, self.shapes, strict=True)}
+        return {
+            name: piece.view(shape)
+            for name, piece, shape in zip(self.names, pieces, self.shapes, strict=True)
+        }
 
     def last_layer(self, vector: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """W (classes, D) and b (classes,), if there is one, of the last linear layer in a vector like θ, (P,).
@@ -92,9 +100,14 @@ class Network:
         Raises EngineError where that layer is not trained.
         """
         pieces = self.split(vector)
-        weight, bias = (pieces.get(self.aliases.get(f"{self.head}.{name}".removeprefix("."), "")) for name in ("weight", "bias"))
+        weight, bias = (
+            pieces.get(self.aliases.get(f"{self.head}.{name}".removeprefix("."), ""))
+            for name in ("weight", "bias")
+        )
         if weight is None:
-            raise EngineError("The network's last linear layer is not trained, so it foretells nothing.")
+            raise EngineError(
+                "The network's last linear layer is not trained, so it foretells nothing."
+            )
         return weight, bias
 
     def logits(self, params: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -111,9 +124,13 @@ class Network:
     def features(self, params: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """What the last linear layer sees, (B, D)."""
         if self.head is None:
-            raise EngineError("The network has no linear layer, so there is no layer whose input could serve as features.")
+            raise EngineError(
+                "The network has no linear layer, so there is no layer whose input could serve as features."
+            )
         seen: list[torch.Tensor] = []
-        hook = self.module.get_submodule(self.head).register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+        hook = self.module.get_submodule(self.head).register_forward_hook(
+            lambda _module, inputs, _output: seen.append(inputs[0])
+        )
         try:
             self.logits(params, x)
         finally:
@@ -155,12 +172,18 @@ def _prepared(module: nn.Module) -> nn.Module:
 
 def last_linear(module: nn.Module) -> str | None:
     """Name of the last linear layer, whose output is taken for the logits."""
-    names = [name for name, part in module.named_modules() if isinstance(part, nn.Linear) and not _inside_attention(module, name)]
+    names = [
+        name
+        for name, part in module.named_modules()
+        if isinstance(part, nn.Linear) and not _inside_attention(module, name)
+    ]
     return names[-1] if names else None
 
 
 def _inside_attention(module: nn.Module, name: str) -> bool:
-    return "." in name and isinstance(module.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention)
+    return "." in name and isinstance(
+        module.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention
+    )
 
 
 @contextmanager
@@ -189,9 +212,17 @@ class _Sizes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        known = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        known = {
+            leaf.untyped_storage().data_ptr()
+            for leaf in tree_leaves((args, kwargs))
+            if isinstance(leaf, torch.Tensor)
+        }
         # Views share their input's storage and cost nothing.
-        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor) and leaf.untyped_storage().data_ptr() not in known]
+        made = [
+            leaf
+            for leaf in tree_leaves(result)
+            if isinstance(leaf, torch.Tensor) and leaf.untyped_storage().data_ptr() not in known
+        ]
         size = sum(map(_bytes, made))
         self.held += size
         self.largest = max(self.largest, size)

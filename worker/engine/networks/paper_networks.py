@@ -27,7 +27,13 @@ class MnistNet(nn.Module):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(recipe.channels, 20, 5), *_pooled(), nn.Conv2d(20, 20, 5), *_pooled(), nn.Flatten())
+        self.features = nn.Sequential(
+            nn.Conv2d(recipe.channels, 20, 5),
+            *_pooled(),
+            nn.Conv2d(20, 20, 5),
+            *_pooled(),
+            nn.Flatten(),
+        )
         height, width = (((side - 4) // 2 - 4) // 2 for side in (recipe.height, recipe.width))
         self.head = nn.Linear(20 * height * width, recipe.classes)
 

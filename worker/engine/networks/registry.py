@@ -20,7 +20,15 @@ from worker.engine.networks.paper_networks import CifarNet, MnistNet
 from worker.engine.networks.weights import load_weights, read_weights
 from worker.engine.recipe import Recipe
 
-__all__ = ["NETWORKS", "Network", "NetworkChoice", "build", "import_network", "named_tensors", "register_network"]
+__all__ = [
+    "NETWORKS",
+    "Network",
+    "NetworkChoice",
+    "build",
+    "import_network",
+    "named_tensors",
+    "register_network",
+]
 
 
 @dataclass(frozen=True)
@@ -38,17 +46,31 @@ _TORCHVISION = {
     "resnet34": ("Larger than resnet18, for many photographs.", 16),
     "resnet50": ("Larger still; needs a GPU.", 16),
     "mobilenet_v3": ("For photographs where there is no GPU; best from published weights.", 16),
-    "convnext_tiny": ("A modern large network; needs a GPU, and is best from published weights.", 16),
+    "convnext_tiny": (
+        "A modern large network; needs a GPU, and is best from published weights.",
+        16,
+    ),
     "vit_b_16": ("A vision transformer: the largest, needs a GPU and published weights.", 16),
 }
 
 NETWORKS: dict[str, NetworkChoice] = {
-    "mnist": NetworkChoice(MnistNet, "Small and fast; for digits, letters and other simple grey images.", MnistNet.smallest),
+    "mnist": NetworkChoice(
+        MnistNet,
+        "Small and fast; for digits, letters and other simple grey images.",
+        MnistNet.smallest,
+    ),
     "cifar": NetworkChoice(CifarNet, "Middle-sized; for small colour images.", CifarNet.smallest),
-} | {name: NetworkChoice(torchvision.BUILDERS[name], meaning, smallest) for name, (meaning, smallest) in _TORCHVISION.items()}
+} | {
+    name: NetworkChoice(torchvision.BUILDERS[name], meaning, smallest)
+    for name, (meaning, smallest) in _TORCHVISION.items()
+}
 
 
-def register_network(name: str, source: nn.Module | Callable[[Recipe], nn.Module], meaning: str = "One's own network.") -> None:
+def register_network(
+    name: str,
+    source: nn.Module | Callable[[Recipe], nn.Module],
+    meaning: str = "One's own network.",
+) -> None:
     """Make one's own network available as `Recipe.network = name`.
 
     source: a module that takes (B, C, H, W) and returns logits (B, classes), copied as it is now and never changed, its parameters being where
@@ -63,10 +85,14 @@ def register_network(name: str, source: nn.Module | Callable[[Recipe], nn.Module
             f"The network {name!r} is compiled by TorchScript, which cannot be differentiated twice; give the module it was made of."
         )
     if not callable(source):
-        raise EngineError(f"The network {name!r} is a {type(source).__name__}; give a torch module, or a function from the recipe to one.")
+        raise EngineError(
+            f"The network {name!r} is a {type(source).__name__}; give a torch module, or a function from the recipe to one."
+        )
     if name in NETWORKS and not NETWORKS[name].own:
         raise EngineError(f"There is a network called {name!r} already; choose another name.")
-    NETWORKS[name] = NetworkChoice(_always(source) if isinstance(source, nn.Module) else source, meaning, own=True)
+    NETWORKS[name] = NetworkChoice(
+        _always(source) if isinstance(source, nn.Module) else source, meaning, own=True
+    )
 
 
 def _always(module: nn.Module) -> Callable[[Recipe], nn.Module]:
@@ -74,7 +100,9 @@ def _always(module: nn.Module) -> Callable[[Recipe], nn.Module]:
     try:
         kept = copy.deepcopy(module)
     except Exception as error:  # somebody else's code may raise anything
-        raise EngineError(f"The network cannot be copied ({type(error).__name__}: {error}); give a function that makes it.") from error
+        raise EngineError(
+            f"The network cannot be copied ({type(error).__name__}: {error}); give a function that makes it."
+        ) from error
     return lambda _recipe: kept
 
 
@@ -87,13 +115,19 @@ def import_network(path: str) -> None:
     try:
         source = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise EngineError(f"The network {path!r} cannot be imported ({error}); write it as package.module:function.") from error
+        raise EngineError(
+            f"The network {path!r} cannot be imported ({error}); write it as package.module:function."
+        ) from error
     if not callable(source):
-        raise EngineError(f"The network {path!r} is no function; it must take a recipe and return a torch module.")
+        raise EngineError(
+            f"The network {path!r} is no function; it must take a recipe and return a torch module."
+        )
     register_network(path, source)
 
 
-def build(recipe: Recipe, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> tuple[Network, torch.Tensor]:
+def build(
+    recipe: Recipe, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> tuple[Network, torch.Tensor]:
     """The network of a recipe and its initial parameters θ_0 (P,), from the recipe's seed and weights alone.
 
     Raises EngineError for a network that is not known or cannot be built, images too small for it, and weights that are not here or do not fit.
@@ -105,7 +139,11 @@ def build(recipe: Recipe, dtype: torch.dtype = torch.float32, device: torch.devi
         module = _own(choice, recipe) if choice.own else choice.build(recipe)
     if recipe.weights:
         prefix = torchvision.prefix(module)
-        load_weights(module, {prefix + name: value for name, value in read_weights(recipe.weights).items()}, last_linear(module))
+        load_weights(
+            module,
+            {prefix + name: value for name, value in read_weights(recipe.weights).items()},
+            last_linear(module),
+        )
     network = Network(module.to(device=device, dtype=dtype), recipe.trained)
     return network, network.initial
 
@@ -117,7 +155,9 @@ def _own(choice: NetworkChoice, recipe: Recipe) -> nn.Module:
     except EngineError:
         raise
     except Exception as error:  # somebody else's code may raise anything
-        raise EngineError(f"The network {recipe.network} could not be built: {type(error).__name__}: {error}") from error
+        raise EngineError(
+            f"The network {recipe.network} could not be built: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(module, nn.Module):
         raise EngineError(
             f"The function of the network {recipe.network} returned a {type(module).__name__}; it must return a torch module (is a return missing?)."
@@ -128,7 +168,9 @@ def _own(choice: NetworkChoice, recipe: Recipe) -> nn.Module:
             "give their sizes, or let the module see an image before it is registered."
         )
     if any(tensor.is_complex() for tensor in (*module.parameters(), *module.buffers())):
-        raise EngineError(f"The network {recipe.network} has complex numbers; keep their real and imaginary parts as real ones.")
+        raise EngineError(
+            f"The network {recipe.network} has complex numbers; keep their real and imaginary parts as real ones."
+        )
     return module
 
 
@@ -137,17 +179,23 @@ def named_tensors(network: Network, params: torch.Tensor) -> dict[str, torch.Ten
     prefix = torchvision.prefix(network.module)
     trained = network.split(params)
     # A parameter that several layers share stands in the file under each of its names.
-    tensors = network.module.state_dict() | {name: trained[first] for name, first in network.aliases.items() if first in trained}
+    tensors = network.module.state_dict() | {
+        name: trained[first] for name, first in network.aliases.items() if first in trained
+    }
     return {name.removeprefix(prefix): value for name, value in tensors.items()}
 
 
 def _choice(recipe: Recipe) -> NetworkChoice:
     choice = NETWORKS.get(recipe.network)
     if choice is None:
-        raise EngineError(f"There is no network called {recipe.network!r}; there are {', '.join(NETWORKS)}.")
+        raise EngineError(
+            f"There is no network called {recipe.network!r}; there are {', '.join(NETWORKS)}."
+        )
     side = min(recipe.height, recipe.width)
     if side < choice.smallest:
-        raise EngineError(f"The network {recipe.network} needs images of at least {choice.smallest} pixels a side; these have {side}.")
+        raise EngineError(
+            f"The network {recipe.network} needs images of at least {choice.smallest} pixels a side; these have {side}."
+        )
     if recipe.trained == "head" and not recipe.weights and not choice.own:
         raise EngineError(
             f"Training the last layer alone needs a network that has learned something: give weights for {recipe.network}, or train all of it."

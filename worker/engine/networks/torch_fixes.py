@@ -19,12 +19,18 @@ Maybe = torch.Tensor | None
 class Plain(TorchFunctionMode):
     """Within, these operations are ours, whoever calls them."""
 
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return _OURS.get(func, func)(*args, **(kwargs or {}))
 
 
 def layer_norm(
-    x: torch.Tensor, normalized_shape: Iterable[int], weight: Maybe = None, bias: Maybe = None, eps: float = 1e-5
+    x: torch.Tensor,
+    normalized_shape: Iterable[int],
+    weight: Maybe = None,
+    bias: Maybe = None,
+    eps: float = 1e-5,
 ) -> torch.Tensor:
     """(x − mean) / √(var + ε), over the last axes, times γ plus β."""
     y = _standardised(x, tuple(range(-len(tuple(normalized_shape)), 0)), eps)
@@ -60,7 +66,9 @@ def batch_norm(
 ) -> torch.Tensor:
     """(x − mean) / √(var + ε) by stored statistics, times γ plus β: a function of one image. By those of the batch it stays torch's."""
     if training or running_mean is None or running_var is None:
-        return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+        return functional.batch_norm(
+            x, running_mean, running_var, weight, bias, training, momentum, eps
+        )
     scale = (running_var + eps).rsqrt()
     scale = scale if weight is None else scale * weight
     shift = -running_mean * scale

@@ -42,7 +42,9 @@ class Photograph(nn.Module):
         if x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
         if self.side is not None and x.shape[2:] != (self.side, self.side):
-            x = functional.interpolate(x, size=(self.side, self.side), mode="bilinear", align_corners=False)
+            x = functional.interpolate(
+                x, size=(self.side, self.side), mode="bilinear", align_corners=False
+            )
         return self.body(x)
 
 
@@ -72,7 +74,9 @@ def _resnet(make: Callable[..., nn.Module]) -> Callable[[Recipe], nn.Module]:
 
 
 def _mobilenet(recipe: Recipe) -> nn.Module:
-    body: Any = models.mobilenet_v3_large(weights=None, num_classes=recipe.classes, norm_layer=_norm(recipe))
+    body: Any = models.mobilenet_v3_large(
+        weights=None, num_classes=recipe.classes, norm_layer=_norm(recipe)
+    )
     if _small(recipe):
         body.features[0][0].stride = (1, 1)
     return Photograph(body)
@@ -86,8 +90,12 @@ def _convnext(recipe: Recipe) -> nn.Module:
 
 
 def _vit(recipe: Recipe) -> nn.Module:
-    side = PUBLISHED_SIDE if recipe.weights else -(-max(recipe.height, recipe.width) // PATCH) * PATCH
-    return Photograph(models.vit_b_16(weights=None, num_classes=recipe.classes, image_size=side), side)
+    side = (
+        PUBLISHED_SIDE if recipe.weights else -(-max(recipe.height, recipe.width) // PATCH) * PATCH
+    )
+    return Photograph(
+        models.vit_b_16(weights=None, num_classes=recipe.classes, image_size=side), side
+    )
 
 
 BUILDERS: dict[str, Callable[[Recipe], nn.Module]] = {
@@ -116,7 +124,9 @@ def download_weights(network: str, folder: Path, *, url: str | None = None) -> s
     there are none, or no network to fetch them with.
     """
     if network not in PUBLISHED:
-        raise EngineError(f"Weights are published for {', '.join(PUBLISHED)}; there are none for {network!r}.")
+        raise EngineError(
+            f"Weights are published for {', '.join(PUBLISHED)}; there are none for {network!r}."
+        )
     source = url or PUBLISHED[network].url
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:

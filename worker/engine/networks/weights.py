@@ -44,7 +44,12 @@ def keep_weights(tensors: Tensors, folder: Path | str) -> str:
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise EngineError(f"{folder.name} is a file; name a folder to keep weights in.")
-    content = save({name: tensors[name].detach().cpu().clone(memory_format=torch.contiguous_format) for name in sorted(tensors)})
+    content = save(
+        {
+            name: tensors[name].detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name in sorted(tensors)
+        }
+    )
     digest = hashlib.sha256(content).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     whole_files.write_whole(folder / f"{digest}.safetensors", content)
@@ -54,7 +59,9 @@ def keep_weights(tensors: Tensors, folder: Path | str) -> str:
 
 def read_weights(digest: str) -> Tensors:
     """The tensors of a known file. Raises EngineError where it is unknown, or no longer what it was."""
-    path = _files.get(digest) or next((file for folder in _folders if (file := folder / f"{digest}.safetensors").exists()), None)
+    path = _files.get(digest) or next(
+        (file for folder in _folders if (file := folder / f"{digest}.safetensors").exists()), None
+    )
     if path is None:
         raise EngineError(
             f"The weights {digest[:12]}… that this training starts from are not here; put their file into the folder of weights "
@@ -62,7 +69,9 @@ def read_weights(digest: str) -> Tensors:
         )
     content = _content(path)
     if hashlib.sha256(content).hexdigest() != digest:
-        raise EngineError(f"The file of weights {path.name} has changed since the training was set up; restore it.")
+        raise EngineError(
+            f"The file of weights {path.name} has changed since the training was set up; restore it."
+        )
     return _parsed(content, path.name)
 
 
@@ -73,9 +82,17 @@ def load_weights(module: nn.Module, tensors: Tensors, head: str | None) -> None:
     """
     own = module.state_dict()
     free = {f"{head}.weight", f"{head}.bias"} if head else set()
-    fitting = {name: value for name, value in tensors.items() if name in own and own[name].shape == value.shape}
+    fitting = {
+        name: value
+        for name, value in tensors.items()
+        if name in own and own[name].shape == value.shape
+    }
     # A counter that only training in batch statistics would need.
-    missing = [name for name in own if name not in fitting and name not in free and not name.endswith("num_batches_tracked")]
+    missing = [
+        name
+        for name in own
+        if name not in fitting and name not in free and not name.endswith("num_batches_tracked")
+    ]
     foreign = [name for name in tensors if name not in own]
     if missing or foreign:
         raise EngineError(
@@ -86,18 +103,26 @@ def load_weights(module: nn.Module, tensors: Tensors, head: str | None) -> None:
 
 
 def _some(names: list[str], what: str) -> str:
-    return f"{what}: {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}; " if names else ""
+    return (
+        f"{what}: {', '.join(names[:3])}{' and others' if len(names) > 3 else ''}; "
+        if names
+        else ""
+    )
 
 
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise EngineError(f"The file of weights {path.name} cannot be read: {error.strerror}.") from error
+        raise EngineError(
+            f"The file of weights {path.name} cannot be read: {error.strerror}."
+        ) from error
 
 
 def _parsed(content: bytes, name: str) -> Tensors:
     try:
         return load(content)
     except SafetensorError as error:
-        raise EngineError(f"{name} is no safetensors file; convert the weights to that format first.") from error
+        raise EngineError(
+            f"{name} is no safetensors file; convert the weights to that format first."
+        ) from error

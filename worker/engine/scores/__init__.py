@@ -39,7 +39,19 @@ from worker.engine.training import checks
 from worker.engine.training.runner import MAKERS, Training, check_network, runner
 from worker.engine.trajectory import files
 
-__all__ = ["METHODS", "SPANS", "Asked", "Cost", "Method", "Scores", "Sizes", "ensemble", "score", "trust_words", "warns"]
+__all__ = [
+    "METHODS",
+    "SPANS",
+    "Asked",
+    "Cost",
+    "Method",
+    "Scores",
+    "Sizes",
+    "ensemble",
+    "score",
+    "trust_words",
+    "warns",
+]
 
 METHODS: dict[str, Method] = {
     "sgd_influence": sgd_influence.METHOD,
@@ -105,9 +117,17 @@ def score(
         report |= {"validation": validation.digest()}
     if replay.drifted:
         report |= {"drifted": True}
-    report |= {"seconds": time.perf_counter() - started, "stored_bytes": files.stored_bytes(training.folder)}
+    report |= {
+        "seconds": time.perf_counter() - started,
+        "stored_bytes": files.stored_bytes(training.folder),
+    }
     report |= {"trust": trust_words(report), "warns": warns(report)}
-    exact = chosen.exact and report.get("damping", 1.0) == 1.0 and report.get("converged", True) and not replay.drifted
+    exact = (
+        chosen.exact
+        and report.get("damping", 1.0) == 1.0
+        and report.get("converged", True)
+        and not replay.drifted
+    )
     # Rounded steps are replayed as they were, but the derivative is of the function that they round.
     exact = exact and training.recipe.precision == "float32"
     return Scores(values, method, exact, report, images.digest(), training.record.run)
@@ -119,14 +139,20 @@ def _chosen(method: str, span: str, damping: float | str) -> Method:
         raise EngineError(f"There is no method called {method!r}; there are {', '.join(METHODS)}.")
     check_span(span)
     chosen = METHODS[method]
-    if not (damping == "auto" if isinstance(damping, str) else isinstance(damping, Real) and 0 < damping <= 1):
+    if not (
+        damping == "auto"
+        if isinstance(damping, str)
+        else isinstance(damping, Real) and 0 < damping <= 1
+    ):
         raise EngineError(f'Damping must be above 0 and at most 1, or "auto", not {damping!r}.')
     if damping != 1.0 and not chosen.damps:
         raise EngineError(f"The method {method} has no damping; leave it at 1.")
     return chosen
 
 
-def _worked_out(asked: Asked, method: Method, damping: float | Literal["auto"], verify: bool) -> Scored:
+def _worked_out(
+    asked: Asked, method: Method, damping: float | Literal["auto"], verify: bool
+) -> Scored:
     """The scores, (N,), and what can be said of them. Raises EngineError where they are not numbers.
 
     Raises ReplayDrift, before any work, where removals are to be measured and the run's steps do not come out here as they did.
@@ -151,7 +177,9 @@ def _worked_out(asked: Asked, method: Method, damping: float | Literal["auto"], 
 def _measured(asked: Asked, method: Method, values: np.ndarray) -> float | None:
     """What the removal of the top group really changes, over the epochs that the method speaks of."""
     epochs = _measured_epochs(asked, method)
-    return trust.measured_change(asked.replay, asked.validation, trust.top_group(values), epochs, asked.progress)
+    return trust.measured_change(
+        asked.replay, asked.validation, trust.top_group(values), epochs, asked.progress
+    )
 
 
 def _measured_epochs(asked: Asked, method: Method) -> range:

@@ -14,4 +14,6 @@ def by_chance(asked: Asked) -> Scored:
     return images.draws(run.recipe.seed, 0, run.images.ids, _RANDOM) / 2.0**64, {}
 
 
-METHOD = Method(by_chance, "Picked by chance, for comparison.", lambda _sizes: Looks(), needs="nothing")
+METHOD = Method(
+    by_chance, "Picked by chance, for comparison.", lambda _sizes: Looks(), needs="nothing"
+)

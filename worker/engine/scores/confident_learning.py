@@ -30,13 +30,18 @@ def confident_learning(asked: Asked) -> Scored:
     probabilities = np.empty((len(run.images), run.recipe.classes))
     for fold in range(folds):
         folder = asked.replay.training.folder / f"fold-{fold + 1}-of-{folds}"
-        probabilities[dealt == fold] = _out_of_sample(asked, dealt == fold, folder, _part(asked.progress, fold, folds))
+        probabilities[dealt == fold] = _out_of_sample(
+            asked, dealt == fold, folder, _part(asked.progress, fold, folds)
+        )
     present, labels = np.unique(run.images.labels, return_inverse=True)
     # cleanlab wants classes without gaps; probabilities that sum to 1
     known = probabilities[:, present]
     known = known / known.sum(axis=1, keepdims=True)
     wrong = find_label_issues(labels, known, n_jobs=1)
-    return get_label_quality_scores(labels, known, method="self_confidence"), {"folds": folds, "labels_taken_for_wrong": int(wrong.sum())}
+    return get_label_quality_scores(labels, known, method="self_confidence"), {
+        "folds": folds,
+        "labels_taken_for_wrong": int(wrong.sum()),
+    }
 
 
 def deal(images: Images, seed: int, folds: int) -> np.ndarray:
@@ -45,7 +50,9 @@ def deal(images: Images, seed: int, folds: int) -> np.ndarray:
     Raises EngineError where there are fewer images than folds, or a class has a single image: no model could know it without that one.
     """
     if not 2 <= folds <= len(images):
-        raise EngineError(f"Choose between 2 and {len(images)} folds for {len(images)} images, not {folds}.")
+        raise EngineError(
+            f"Choose between 2 and {len(images)} folds for {len(images)} images, not {folds}."
+        )
     counts = np.bincount(images.labels)
     if (counts == 1).any():
         raise EngineError(
@@ -58,11 +65,24 @@ def deal(images: Images, seed: int, folds: int) -> np.ndarray:
     return dealt
 
 
-def _out_of_sample(asked: Asked, held_out: np.ndarray, folder: Path, progress: Progress) -> np.ndarray:
+def _out_of_sample(
+    asked: Asked, held_out: np.ndarray, folder: Path, progress: Progress
+) -> np.ndarray:
     """Probabilities (n, classes) of the held-out images from a training on the others."""
     run = asked.replay.run
-    others, held = run.images.subset(np.flatnonzero(~held_out)), run.images.subset(np.flatnonzero(held_out))
-    training = train(run.recipe, others, None, folder, store="final_params", progress=progress, device=run.device.type)
+    others, held = (
+        run.images.subset(np.flatnonzero(~held_out)),
+        run.images.subset(np.flatnonzero(held_out)),
+    )
+    training = train(
+        run.recipe,
+        others,
+        None,
+        folder,
+        store="final_params",
+        progress=progress,
+        device=run.device.type,
+    )
     return predict(training, held, device=run.device.type)
 
 
@@ -76,7 +96,9 @@ def _looks(sizes: Sizes) -> Looks:
     trained = sizes.recipe.epochs * sizes.count * (folds - 1)
     # a training's parameters and gradients; the probabilities in float64, and cleanlab's own copies of them
     held = 4 * sizes.params_bytes + 4 * 8 * sizes.count * sizes.recipe.classes
-    return Looks(forward=sizes.count, gradient=trained, held=held, stored=folds * sizes.params_bytes)
+    return Looks(
+        forward=sizes.count, gradient=trained, held=held, stored=folds * sizes.params_bytes
+    )
 
 
 METHOD = Method(

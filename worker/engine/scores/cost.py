@@ -129,16 +129,28 @@ def cost_of(looks: Callable[[Sizes], Looks], needs: str, predicts: str, sizes: S
     own = looks(sizes)
     images = own.forward_passes
     if sizes.damping == "auto":
-        images = len(deltas(sizes.recipe.batch_size)) * images + GROUPS * _without_a_group(sizes, sizes.epochs)
+        images = len(deltas(sizes.recipe.batch_size)) * images + GROUPS * _without_a_group(
+            sizes, sizes.epochs
+        )
     if sizes.verify and predicts:
         epochs = sizes.epochs if predicts == "span" else sizes.recipe.epochs
         images += _without_a_group(sizes, epochs)
         if sizes.store == "final_params":
-            images += GRADIENT * sizes.count * (sizes.recipe.epochs - epochs)  # there is no start to train from but the seed
+            images += (
+                GRADIENT * sizes.count * (sizes.recipe.epochs - epochs)
+            )  # there is no start to train from but the seed
     replayed = min(sizes.budget, (sizes.steps + 1) * sizes.point_bytes) if needs == "steps" else 0
     states = sizes.point_bytes - sizes.params_bytes
-    working = HELD * sizes.params_bytes + STATES_HELD * states if needs in ("steps", "end", "epochs") else 0
-    return Cost(images / sizes.count, _stored(needs, sizes) + own.stored, replayed + working + own.held + 8 * sizes.count)
+    working = (
+        HELD * sizes.params_bytes + STATES_HELD * states
+        if needs in ("steps", "end", "epochs")
+        else 0
+    )
+    return Cost(
+        images / sizes.count,
+        _stored(needs, sizes) + own.stored,
+        replayed + working + own.held + 8 * sizes.count,
+    )
 
 
 def deltas(batch_size: int) -> list[float]:

@@ -33,9 +33,16 @@ def choose_damping(asked: Asked, run: Callable[[Asked], Scored]) -> Scored:
     groups = list(_groups(asked))
     last = asked.replay.run.recipe.epochs
     epochs = range(asked.epochs[-1], last)
-    measured = [trust.measured_change(asked.replay, asked.validation, group, epochs, asked.progress) for group in groups]
+    measured = [
+        trust.measured_change(asked.replay, asked.validation, group, epochs, asked.progress)
+        for group in groups
+    ]
     # A group whose training diverged says nothing.
-    told = [(group, change) for group, change in zip(groups, measured, strict=True) if change is not None]
+    told = [
+        (group, change)
+        for group, change in zip(groups, measured, strict=True)
+        if change is not None
+    ]
     tried: dict[float, Scored] = {}
     errors: dict[float, float] = {}
     for delta in deltas(asked.replay.run.recipe.batch_size):
@@ -45,7 +52,10 @@ def choose_damping(asked: Asked, run: Callable[[Asked], Scored]) -> Scored:
             break
     best = min(errors, key=lambda delta: errors[delta])
     values, report = tried[best if errors[best] <= BETTER * errors[1.0] else 1.0]
-    return values, report | {"damping_errors": {f"{delta:g}": value for delta, value in errors.items()}, "damping_groups": len(told)}
+    return values, report | {
+        "damping_errors": {f"{delta:g}": value for delta, value in errors.items()},
+        "damping_groups": len(told),
+    }
 
 
 def error(values: np.ndarray, told: list[tuple[np.ndarray, float]]) -> float:
@@ -53,7 +63,9 @@ def error(values: np.ndarray, told: list[tuple[np.ndarray, float]]) -> float:
     predicted = np.array([values[group].sum() for group, _ in told])
     measured = np.array([change for _, change in told])
     with np.errstate(over="ignore", invalid="ignore"):
-        result = float(np.square(predicted - measured).mean() / np.square(measured).mean().clip(1e-30))
+        result = float(
+            np.square(predicted - measured).mean() / np.square(measured).mean().clip(1e-30)
+        )
     # Scores that overflowed are as wrong as can be; a number, so that reports stay JSON.
     return min(result, OVERFLOW) if np.isfinite(result) else OVERFLOW
 

@@ -29,17 +29,32 @@ def ensemble(scores: Sequence[Scores]) -> Scores:
         checks.given(one, Scores, "scores of each run", "score returns them")
     first = scores[0]
     if any(one.method != first.method for one in scores):
-        raise EngineError(f"An average needs one method; these are {', '.join(sorted({one.method for one in scores}))}.")
+        raise EngineError(
+            f"An average needs one method; these are {', '.join(sorted({one.method for one in scores}))}."
+        )
     if any(one.images != first.images for one in scores):
-        raise EngineError("These scores are of different image lists; score runs on the same images with the same labels.")
+        raise EngineError(
+            "These scores are of different image lists; score runs on the same images with the same labels."
+        )
     for key, what in (("span", "spans"), ("validation", "validation images")):
         # Reports of an earlier version do not say.
         if len({one.report[key] for one in scores if key in one.report}) > 1:
-            raise EngineError(f"These scores are of different {what}, which do not mean the same; score all runs alike.")
+            raise EngineError(
+                f"These scores are of different {what}, which do not mean the same; score all runs alike."
+            )
     if len({one.run for one in scores}) < len(scores):
-        raise EngineError("The same run is among these twice, which adds nothing; train the recipe again with another seed.")
+        raise EngineError(
+            "The same run is among these twice, which adds nothing; train the recipe again with another seed."
+        )
     values = np.mean([one.values for one in scores], axis=0)
-    return Scores(values, first.method, all(one.exact for one in scores), _report(scores, values), first.images, "")
+    return Scores(
+        values,
+        first.method,
+        all(one.exact for one in scores),
+        _report(scores, values),
+        first.images,
+        "",
+    )
 
 
 def _report(scores: Sequence[Scores], values: np.ndarray) -> dict[str, Any]:
@@ -75,5 +90,9 @@ def agreement(scores: Sequence[Scores]) -> float | None:
     """The mean rank correlation of two runs' scores; None for a single run, or where all scores of a run are equal."""
     if len(scores) < 2 or any(np.ptp(one.values) == 0 for one in scores):
         return None
-    correlations = [spearmanr(one.values, other.values).statistic for place, one in enumerate(scores) for other in scores[:place]]
+    correlations = [
+        spearmanr(one.values, other.values).statistic
+        for place, one in enumerate(scores)
+        for other in scores[:place]
+    ]
     return float(np.mean(correlations))

@@ -23,7 +23,13 @@ def _steps(asked: Asked) -> Iterator[TrainingStep]:
         order = images.batches(run.recipe, run.images, epoch)
         with run.batches(epoch, order, towards=-1) as batch:
             for t in reversed(range(len(order))):
-                yield TrainingStep(params, state, *batch(t), torch.from_numpy(order[t]).to(run.device), run.rate(epoch, t))
+                yield TrainingStep(
+                    params,
+                    state,
+                    *batch(t),
+                    torch.from_numpy(order[t]).to(run.device),
+                    run.rate(epoch, t),
+                )
 
 
 METHOD = Method(

@@ -8,9 +8,14 @@ from worker.engine.sweep import losses_of
 def highest_loss(asked: Asked) -> Scored:
     """−ℓ(z_i; θ_T), (N,)."""
     run = asked.replay.run
-    return -losses_of(run.network, run.recipe, asked.replay.final_params(), run.images, asked.progress), {}
+    return -losses_of(
+        run.network, run.recipe, asked.replay.final_params(), run.images, asked.progress
+    ), {}
 
 
 METHOD = Method(
-    highest_loss, "The finished model finds this image's label hardest to believe.", lambda sizes: Looks(forward=sizes.count), needs="end"
+    highest_loss,
+    "The finished model finds this image's label hardest to believe.",
+    lambda sizes: Looks(forward=sizes.count),
+    needs="end",
 )

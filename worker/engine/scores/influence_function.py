@@ -37,7 +37,9 @@ def influence_function(asked: Asked) -> Scored:
     params = asked.replay.final_params()
     gradient = trust.validation_gradient(run.network, run.recipe, params, asked.validation)
     # AdamW's decay is not part of the loss whose optimum this is.
-    diagonal = options["ridge"] + (run.recipe.weight_decay if run.recipe.optimizer != "adamw" else 0.0)
+    diagonal = options["ridge"] + (
+        run.recipe.weight_decay if run.recipe.optimizer != "adamw" else 0.0
+    )
     limit = int(options["iterations"])
 
     iterations = itertools.count()
@@ -47,7 +49,9 @@ def influence_function(asked: Asked) -> Scored:
         return gauss_newton(run, params, v, beat) + diagonal * v
 
     solution = conjugate_gradients(product, gradient, options["tolerance"], limit)
-    values = products_of_all(run, params, solution.x, beat=lambda: asked.progress(solution.iterations, limit)) / len(run.images)
+    values = products_of_all(
+        run, params, solution.x, beat=lambda: asked.progress(solution.iterations, limit)
+    ) / len(run.images)
     asked.progress(limit, limit)
     converged = solution.residual <= options["tolerance"]
     return values, {
@@ -58,7 +62,9 @@ def influence_function(asked: Asked) -> Scored:
     }
 
 
-def conjugate_gradients(product: Product, b: torch.Tensor, tolerance: float, limit: int) -> Solution:
+def conjugate_gradients(
+    product: Product, b: torch.Tensor, tolerance: float, limit: int
+) -> Solution:
     """Solve A x = b for a positive definite A given by its products, (P,), from x = 0 (Hestenes and Stiefel 1952).
 
     Stops at ‖b − A x‖ ≤ tolerance ‖b‖ or after `limit` products. Inner products are summed in float64.
@@ -85,7 +91,9 @@ def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a.double() * b.double()).sum())
 
 
-def gauss_newton(run: Runner, params: torch.Tensor, v: torch.Tensor, beat: Callable[[], None] | None = None) -> torch.Tensor:
+def gauss_newton(
+    run: Runner, params: torch.Tensor, v: torch.Tensor, beat: Callable[[], None] | None = None
+) -> torch.Tensor:
     """G v of the mean training loss over all N images, (P,), in parts; beat: called before each, may raise to stop."""
     total = torch.zeros_like(v)
     for _, x, _ in walk(run.network, run.recipe, params, run.images, "fused"):
@@ -95,7 +103,9 @@ def gauss_newton(run: Runner, params: torch.Tensor, v: torch.Tensor, beat: Calla
     return total / len(run.images)
 
 
-def gauss_newton_sum(network: Network, params: torch.Tensor, v: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def gauss_newton_sum(
+    network: Network, params: torch.Tensor, v: torch.Tensor, x: torch.Tensor
+) -> torch.Tensor:
     """Σ_i J_iᵀ (diag p_i − p_i p_iᵀ) J_i v over a batch, (P,): J_i the Jacobian of image i's logits, p_i its probabilities."""
 
     def pulled(theta: torch.Tensor) -> torch.Tensor:

@@ -9,4 +9,9 @@ def margin(asked: Asked) -> Scored:
     return asked.replay.training.margins, {}
 
 
-METHOD = Method(margin, "During training the model rarely believed this image's label.", lambda _sizes: Looks(), needs="nothing")
+METHOD = Method(
+    margin,
+    "During training the model rarely believed this image's label.",
+    lambda _sizes: Looks(),
+    needs="nothing",
+)

@@ -30,7 +30,11 @@ def marginal_influence(asked: Asked) -> Scored:
         if t in sampled:
             # v is −η u for plain SGD
             products = products_of_all(
-                run, step.params, felt(step.state, direction), epoch, lambda: asked.progress(seen - 1, steps * len(asked.epochs))
+                run,
+                step.params,
+                felt(step.state, direction),
+                epoch,
+                lambda: asked.progress(seen - 1, steps * len(asked.epochs)),
             )
             # An image is in S_t in |S_t| of N orders, and counts 1/|S_t| there: a short last batch counts no more than another.
             values[:] -= products * steps / (len(values) * len(sampled))
@@ -47,7 +51,9 @@ def _sampled(steps: int, asked: int) -> set[int]:
 
 def _looks(sizes: Sizes) -> Looks:
     sampled = min(int(sizes.options["sampled_steps"]), sizes.steps)
-    return dataclasses.replace(retracing_looks(sizes), directional=sizes.count * sizes.epochs * sampled)
+    return dataclasses.replace(
+        retracing_looks(sizes), directional=sizes.count * sizes.epochs * sampled
+    )
 
 
 METHOD = Method(

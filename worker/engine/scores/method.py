@@ -72,17 +72,28 @@ class Method:
         """
         check_span(span)
         options = self.with_defaults(further.pop("options", {}))
-        return cost_of(self.looks, self.needs, self.predicts, Sizes(recipe, count, span, options=options, **further))
+        return cost_of(
+            self.looks,
+            self.needs,
+            self.predicts,
+            Sizes(recipe, count, span, options=options, **further),
+        )
 
     def with_defaults(self, asked: Mapping[str, float]) -> dict[str, float]:
         """All options of the method, as asked for or by default. Raises EngineError for one that there is not, or a value that makes no sense."""
         for name, value in asked.items():
             if name not in self.options:
-                raise EngineError(f"The method has no option called {name!r}; its options: {', '.join(self.options) or 'none'}.")
+                raise EngineError(
+                    f"The method has no option called {name!r}; its options: {', '.join(self.options) or 'none'}."
+                )
             if not isinstance(value, Real) or not math.isfinite(value) or not value > 0:
                 raise EngineError(f"The option {name} must be a number above 0, not {value!r}.")
             if isinstance(self.options[name], int) and value != int(value):
-                raise EngineError(f"The option {name} counts something, so it must be a whole number of at least 1, not {value!r}.")
+                raise EngineError(
+                    f"The option {name} counts something, so it must be a whole number of at least 1, not {value!r}."
+                )
             if not value < self.below.get(name, math.inf):
-                raise EngineError(f"The option {name} must be below {self.below[name]:g}, not {value!r}.")
+                raise EngineError(
+                    f"The option {name} must be below {self.below[name]:g}, not {value!r}."
+                )
         return {**self.options, **asked}

@@ -24,7 +24,9 @@ def outlier(asked: Asked) -> Scored:
     images = asked.replay.run.images
     sample = _sample(asked, len(images))
     # scikit-learn takes seeds of 32 bits.
-    forest = IsolationForest(n_estimators=int(asked.options["trees"]), random_state=asked.replay.run.recipe.seed % 2**32)
+    forest = IsolationForest(
+        n_estimators=int(asked.options["trees"]), random_state=asked.replay.run.recipe.seed % 2**32
+    )
     forest.fit(np.concatenate(list(_features(asked, sample))))
     values = np.empty(len(images))
     done = 0
@@ -39,7 +41,9 @@ def outlier(asked: Asked) -> Scored:
 def _sample(asked: Asked, count: int) -> np.ndarray:
     """All images, or as many as `SAMPLE` of them."""
     order = draws(asked.replay.run.recipe.seed, 0, asked.replay.run.images.ids, _SAMPLE)
-    return np.arange(count) if count <= SAMPLE else np.sort(np.argsort(order, kind="stable")[:SAMPLE])
+    return (
+        np.arange(count) if count <= SAMPLE else np.sort(np.argsort(order, kind="stable")[:SAMPLE])
+    )
 
 
 def _features(asked: Asked, positions: np.ndarray) -> Iterator[np.ndarray]:
@@ -53,7 +57,11 @@ def _features(asked: Asked, positions: np.ndarray) -> Iterator[np.ndarray]:
 def _looks(sizes: Sizes) -> Looks:
     sample = min(SAMPLE, sizes.count)
     # The sample's features lie in memory in parts, and for a moment a second time as one table.
-    return Looks(forward=sizes.count + sample, gradient=from_seed(sizes), held=2 * sample * sizes.features_bytes)
+    return Looks(
+        forward=sizes.count + sample,
+        gradient=from_seed(sizes),
+        held=2 * sample * sizes.features_bytes,
+    )
 
 
 METHOD = Method(

@@ -31,7 +31,12 @@ def trust_words(report: dict[str, Any]) -> list[str]:
 def warns(report: dict[str, Any]) -> bool:
     """Whether one of the sentences says not to trust the scoring."""
     doubts = (
-        _drift(report) or _growth(report) or _derivative(report) or _solution(report) or undamped(report) or report.get("undamped_runs")
+        _drift(report)
+        or _growth(report)
+        or _derivative(report)
+        or _solution(report)
+        or undamped(report)
+        or report.get("undamped_runs")
     )
     return bool(doubts) or prediction_off(report) not in (None, "") or _most_fail(report)
 
@@ -66,22 +71,36 @@ def _most_fail(report: dict[str, Any]) -> bool:
 def _measured(report: dict[str, Any]) -> list[str]:
     if "predicted_change" not in report:
         return []
-    count, predicted, off = report.get("top_group", 1), report["predicted_change"], prediction_off(report)
+    count, predicted, off = (
+        report.get("top_group", 1),
+        report["predicted_change"],
+        prediction_off(report),
+    )
     images = "the first image" if count == 1 else f"the first {count:,} images"
     start = f"Without {images} the validation loss was predicted to change by {predicted:+.4f}"
     if off is None and report.get("runs_measured"):
         held = f"{report['runs_held']} of {report['runs_measured']}"
-        advice = " Look at these images, but do not remove them unseen." if _most_fail(report) else ""
-        return [f"{start}. Each run's own prediction was measured, and held in {held} runs.{advice}"]
+        advice = (
+            " Look at these images, but do not remove them unseen." if _most_fail(report) else ""
+        )
+        return [
+            f"{start}. Each run's own prediction was measured, and held in {held} runs.{advice}"
+        ]
     if off is None:
         return [f"{start}; whether it does was not measured."]
     if off == "diverged":
-        return [f"{start}; the training without them diverged, so nothing can be said. Train with a lower learning rate."]
+        return [
+            f"{start}; the training without them diverged, so nothing can be said. Train with a lower learning rate."
+        ]
     measured = f"measured {report['measured_change']:+.4f}"
     if off == "sign":
-        return [f"{start}, {measured}: the prediction is wrong in its direction. Look at these images, but do not remove them unseen."]
+        return [
+            f"{start}, {measured}: the prediction is wrong in its direction. Look at these images, but do not remove them unseen."
+        ]
     if off == "size":
-        return [f"{start}, {measured}: the direction is right, the size is not. Trust the order more than the figures."]
+        return [
+            f"{start}, {measured}: the direction is right, the size is not. Trust the order more than the figures."
+        ]
     return [f"{start}, {measured}: the prediction holds."]
 
 
@@ -108,9 +127,13 @@ def _damping(report: dict[str, Any]) -> list[str]:
         return []
     groups = f"{report['damping_groups']} groups of images were really left out"
     if undamped(report):
-        return [f"{groups}, and no damping predicted what that changed: at this learning rate these scores say little about single images."]
+        return [
+            f"{groups}, and no damping predicted what that changed: at this learning rate these scores say little about single images."
+        ]
     chosen = "the exact recursion" if damping == 1 else f"damping {damping:g}"
-    return [f"{groups}; {chosen} predicted the changes best, with {1 - errors[f'{damping:g}']:.0%} of their square explained."]
+    return [
+        f"{groups}; {chosen} predicted the changes best, with {1 - errors[f'{damping:g}']:.0%} of their square explained."
+    ]
 
 
 def undamped(report: dict[str, Any]) -> bool:
@@ -123,7 +146,9 @@ def _derivative(report: dict[str, Any]) -> list[str]:
     error = report.get("finite_difference_error")
     if error is None or error <= DIFFERENCE:
         return []
-    return [f"A numerical check of the derivatives is off by {error:.0%}; the scores may be wrong. Please report this network and recipe."]
+    return [
+        f"A numerical check of the derivatives is off by {error:.0%}; the scores may be wrong. Please report this network and recipe."
+    ]
 
 
 def _solution(report: dict[str, Any]) -> list[str]:
@@ -142,5 +167,9 @@ def _runs(report: dict[str, Any]) -> list[str]:
     low = agreement < AGREEMENT
     return [
         f"The {report['runs']} runs agree on the order with a rank correlation of {agreement:.2f}"
-        + (": one run alone says little here, so trust the average, and add runs if you can." if low else ".")
+        + (
+            ": one run alone says little here, so trust the average, and add runs if you can."
+            if low
+            else "."
+        )
     ]

@@ -24,12 +24,20 @@ def replayed(asked: Asked) -> Iterator[TrainingStep]:
         yield from asked.replay.epoch(epoch)
 
 
-def retraced(asked: Asked, steps: Iterator[TrainingStep], *, damping: Damping | None = None, look: Look | None = None) -> Scored:
+def retraced(
+    asked: Asked,
+    steps: Iterator[TrainingStep],
+    *,
+    damping: Damping | None = None,
+    look: Look | None = None,
+) -> Scored:
     """Retrace the span: influence (N,), and what the retracing tells about itself. damping: asked.damping where None. look: see `retrace`."""
     run = asked.replay.run
     total = run.steps * len(asked.epochs)
     influence = torch.zeros(len(run.images), dtype=torch.float64)
-    adjoint = trust.validation_gradient(run.network, run.recipe, asked.replay.final_params(), asked.validation)
+    adjoint = trust.validation_gradient(
+        run.network, run.recipe, asked.replay.final_params(), asked.validation
+    )
     first_norm = float(adjoint.norm())
     checks: list[float] = []
 
@@ -66,14 +74,20 @@ def retraced(asked: Asked, steps: Iterator[TrainingStep], *, damping: Damping | 
 
 
 def products_of_all(
-    run: Runner, params: torch.Tensor, direction: torch.Tensor, epoch: int | None = None, beat: Callable[[], None] | None = None
+    run: Runner,
+    params: torch.Tensor,
+    direction: torch.Tensor,
+    epoch: int | None = None,
+    beat: Callable[[], None] | None = None,
 ) -> np.ndarray:
     """⟨v, ∇ℓ(z_i; θ)⟩ of every training image, (N,) float64: in one forward pass, as augmented in `epoch`, or as they are.
 
     beat: called before each part of the pass; may raise to stop.
     """
     values = np.empty(len(run.images))
-    for positions, x, y in walk(run.network, run.recipe, params, run.images, "products", epoch=epoch):
+    for positions, x, y in walk(
+        run.network, run.recipe, params, run.images, "products", epoch=epoch
+    ):
         if beat is not None:
             beat()
         values[positions] = products(run.network, params, direction, x, y).double().cpu().numpy()
@@ -84,4 +98,7 @@ def retracing_looks(sizes: Sizes, *, replays: bool = True) -> Looks:
     """What retracing a span takes: the validation gradient, the replay (or θ_T alone), the fused pass, and Adam's gradients."""
     images = sizes.count * sizes.epochs
     adaptive = 0 if sizes.recipe.optimizer == "sgd" else images
-    return Looks(gradient=sizes.validation + (replaying(sizes) if replays else from_seed(sizes)) + adaptive, fused=images)
+    return Looks(
+        gradient=sizes.validation + (replaying(sizes) if replays else from_seed(sizes)) + adaptive,
+        fused=images,
+    )

@@ -21,7 +21,9 @@ def tracin(asked: Asked) -> Scored:
         beat = functools.partial(asked.progress, done, len(asked.epochs))
         params = asked.replay.start(epoch + 1)[0]
         gradient = trust.validation_gradient(run.network, run.recipe, params, asked.validation)
-        values += checkpoint_weight(asked, epoch) * products_of_all(run, params, gradient, beat=beat)
+        values += checkpoint_weight(asked, epoch) * products_of_all(
+            run, params, gradient, beat=beat
+        )
     asked.progress(len(asked.epochs), len(asked.epochs))
     return values, {"span": asked.span, "checkpoints": len(asked.epochs)}
 
@@ -34,7 +36,10 @@ def checkpoint_weight(asked: Asked, epoch: int) -> float:
 
 
 def _looks(sizes: Sizes) -> Looks:
-    return Looks(gradient=sizes.epochs * sizes.validation + from_seed(sizes), directional=sizes.epochs * sizes.count)
+    return Looks(
+        gradient=sizes.epochs * sizes.validation + from_seed(sizes),
+        directional=sizes.epochs * sizes.count,
+    )
 
 
 METHOD = Method(

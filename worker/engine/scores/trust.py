@@ -20,12 +20,16 @@ from worker.engine.sweep import Progress, evaluate_params, walk
 TOP = 0.02
 
 
-def validation_gradient(network: Network, recipe: Recipe, params: torch.Tensor, validation: Images) -> torch.Tensor:
+def validation_gradient(
+    network: Network, recipe: Recipe, params: torch.Tensor, validation: Images
+) -> torch.Tensor:
     """u_T: the gradient of the mean validation loss at θ_T, (P,), in chunks."""
     gradient = torch.zeros_like(params)
     theta = params.detach().clone().requires_grad_()
     for _, x, y in walk(network, recipe, params, validation, "gradient"):
-        loss = functional.cross_entropy(network.logits(theta, x), y, reduction="sum") / len(validation)
+        loss = functional.cross_entropy(network.logits(theta, x), y, reduction="sum") / len(
+            validation
+        )
         gradient += torch.autograd.grad(loss, theta)[0]
     return gradient
 
@@ -38,7 +42,9 @@ def finite_difference_error(network: Network, step: TrainingStep, direction: tor
     params, v, x, y = step.params.double(), direction.double(), step.x[some].double(), step.y[some]
     epsilon = 1e-5 * float(params.norm()) / max(float(v.norm()), 1e-30)
     with torch.no_grad():
-        differences = (wide.losses(params + epsilon * v, x, y) - wide.losses(params - epsilon * v, x, y)) / (2 * epsilon)
+        differences = (
+            wide.losses(params + epsilon * v, x, y) - wide.losses(params - epsilon * v, x, y)
+        ) / (2 * epsilon)
     exact = products(wide, params, v, x, y)
     return float((differences - exact).abs().max() / exact.abs().max().clamp_min(1e-30))
 
@@ -59,7 +65,9 @@ def measured(change: float | None) -> dict[str, Any]:
     return {"diverged_without": True} if change is None else {"measured_change": change}
 
 
-def measured_change(replay: Replay, validation: Images, positions: np.ndarray, epochs: range, progress: Progress) -> float | None:
+def measured_change(
+    replay: Replay, validation: Images, positions: np.ndarray, epochs: range, progress: Progress
+) -> float | None:
     """The change of the mean validation loss when `epochs`, up to the end, are run again without the images at `positions`.
 
     Order, divisor, augmentation and seeds stay: "Retrain Last" for the last epoch, "Retrain All" for all. None where that training diverges.
@@ -77,4 +85,8 @@ def measured_change(replay: Replay, validation: Images, positions: np.ndarray, e
                 point = counterfactual.advance(point, *batch(t), left, run.rate(epoch, t))[0]
                 progress((epoch - epochs[0]) * run.steps + t + 1, total)
     after = evaluate_params(run.network, run.recipe, point[0], validation)[1]
-    return after - evaluate_params(run.network, run.recipe, replay.final_params(), validation)[1] if math.isfinite(after) else None
+    return (
+        after - evaluate_params(run.network, run.recipe, replay.final_params(), validation)[1]
+        if math.isfinite(after)
+        else None
+    )

@@ -17,7 +17,9 @@ from worker.engine.trajectory.files import RunRecord
 def before_training(network: Network, recipe: Recipe, images: Images, params: torch.Tensor) -> None:
     """Look at two images with θ_0 (P,). Raises EngineError where the network has no loss for each image, or its loss is no number."""
     if len(images) < 2:
-        raise EngineError("There is a single training image: leaving it out would leave nothing to learn from. Give at least two.")
+        raise EngineError(
+            "There is a single training image: leaving it out would leave nothing to learn from. Give at least two."
+        )
     x, y = unaugmented_batch(recipe, images, np.arange(2), params.dtype, params.device)
     with torch.no_grad():
         try:
@@ -25,7 +27,9 @@ def before_training(network: Network, recipe: Recipe, images: Images, params: to
         except EngineError:
             raise
         except Exception as error:  # somebody else's code may raise anything
-            raise EngineError(f"The network {recipe.network} cannot take images of shape {recipe.shape}: {in_words(error)}") from error
+            raise EngineError(
+                f"The network {recipe.network} cannot take images of shape {recipe.shape}: {in_words(error)}"
+            ) from error
         _check_logits(logits, recipe.classes)
         _check_losses(network.losses(params, x, y))
 
@@ -40,15 +44,21 @@ def before_replaying(record: RunRecord, images: Images) -> None:
     """Raises EngineError unless these are the run's images, and all of them took part in it."""
     check_images(images, record.recipe, "training")
     if record.images != images.digest():
-        raise EngineError("These are not the images that the run was trained on; give the same list, with the same labels and pixels.")
+        raise EngineError(
+            "These are not the images that the run was trained on; give the same list, with the same labels and pixels."
+        )
     if record.left_out:
-        raise EngineError("This run left images out, so its steps cannot be replayed; look at the run that it repeats.")
+        raise EngineError(
+            "This run left images out, so its steps cannot be replayed; look at the run that it repeats."
+        )
 
 
 def given(value: object, kind: type, what: str, makers: str) -> None:
     """Raises EngineError unless `what` is of the kind that `makers` make."""
     if not isinstance(value, kind):
-        raise EngineError(f"The {what} must be given as worker.engine.{kind.__name__}, not as {type(value).__name__}; {makers}.")
+        raise EngineError(
+            f"The {what} must be given as worker.engine.{kind.__name__}, not as {type(value).__name__}; {makers}."
+        )
 
 
 def folder(value: object) -> Path:
@@ -66,7 +76,9 @@ def made(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EngineError(f"The folder {path.name} cannot be made ({error.strerror}); give another one for the run.") from error
+        raise EngineError(
+            f"The folder {path.name} cannot be made ({error.strerror}); give another one for the run."
+        ) from error
 
 
 def whole(value: object) -> TypeGuard[int]:
@@ -77,7 +89,9 @@ def whole(value: object) -> TypeGuard[int]:
 def memory_budget(value: object) -> None:
     """Raises EngineError unless it is a number of bytes."""
     if not whole(value) or value < 1:
-        raise EngineError(f"The memory budget must be a whole number of bytes above 0, such as 2**30, not {value!r}.")
+        raise EngineError(
+            f"The memory budget must be a whole number of bytes above 0, such as 2**30, not {value!r}."
+        )
 
 
 def in_words(error: Exception) -> str:
@@ -91,7 +105,9 @@ def _check_logits(logits: object, classes: int) -> None:
             f"The network returns a {type(logits).__name__}; it must return the tensor of logits, (B, {classes}), and nothing else."
         )
     if not logits.is_floating_point():
-        raise EngineError(f"The network's logits are {logits.dtype}, which has no derivative; they must be floating point numbers.")
+        raise EngineError(
+            f"The network's logits are {logits.dtype}, which has no derivative; they must be floating point numbers."
+        )
     if logits.shape != (2, classes):
         raise EngineError(
             f"The network answers two images with numbers of shape {tuple(logits.shape)}, so there is no loss for each image; "

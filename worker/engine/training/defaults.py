@@ -19,7 +19,9 @@ def default_recipe(images: Images, classes: int, *, seed: int = 0, **asked: obje
     """
     fields = [field.name for field in dataclasses.fields(Recipe)]
     if unknown := sorted(asked.keys() - fields):
-        raise EngineError(f"A recipe has no setting called {unknown[0]!r}; there are {', '.join(fields)}.")
+        raise EngineError(
+            f"A recipe has no setting called {unknown[0]!r}; there are {', '.join(fields)}."
+        )
     checks.given(images, Images, "list of images", "Images(pixels, labels, ids) makes one")
     if not len(images):
         raise EngineError("There are no images to make a recipe for.")
@@ -51,7 +53,9 @@ def default_recipe(images: Images, classes: int, *, seed: int = 0, **asked: obje
     }
     if asked.get("weights"):
         # What published weights were trained with, and a rate that changes them gently.
-        settings |= {"learning_rate": 0.01} | ({"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if channels == 3 else {})
+        settings |= {"learning_rate": 0.01} | (
+            {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if channels == 3 else {}
+        )
     if adam:
         # Adam's steps are as long as the rate, whatever the gradient: Kingma and Ba's own choice (2015, algorithm 1).
         settings["learning_rate"] = 0.0001 if asked.get("weights") else 0.001

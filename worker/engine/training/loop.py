@@ -15,7 +15,14 @@ from worker.engine.networks.registry import NETWORKS
 from worker.engine.recipe import Recipe
 from worker.engine.sweep import Progress, evaluate_params
 from worker.engine.training import checks
-from worker.engine.training.resume import begin, forget_signals, is_complete, load_training, resume, save_epoch
+from worker.engine.training.resume import (
+    begin,
+    forget_signals,
+    is_complete,
+    load_training,
+    resume,
+    save_epoch,
+)
 from worker.engine.training.runner import Runner, Training, check_network, runner
 from worker.engine.training.validate_network import answers, examine
 from worker.engine.trajectory import files
@@ -33,9 +40,13 @@ def _mask(leave_out: object, count: int) -> np.ndarray | None:
         return None
     mask = np.asarray(leave_out)
     if mask.shape != (count,) or mask.dtype != np.bool_:
-        raise EngineError(f"leave_out needs one True or False for each of the {count} training images, an array ({count},) of bool.")
+        raise EngineError(
+            f"leave_out needs one True or False for each of the {count} training images, an array ({count},) of bool."
+        )
     if mask.all():
-        raise EngineError(f"leave_out leaves out all {count} training images, so there is nothing to learn from; leave some in.")
+        raise EngineError(
+            f"leave_out leaves out all {count} training images, so there is nothing to learn from; leave some in."
+        )
     return mask
 
 
@@ -65,7 +76,9 @@ def train(
     folder = checks.folder(folder)
     checks.given(recipe, Recipe, "recipe", "default_recipe makes one for a list of images")
     if store not in files.STORES:
-        raise EngineError(f"There is no store called {store!r}; there are {', '.join(files.STORES)}.")
+        raise EngineError(
+            f"There is no store called {store!r}; there are {', '.join(files.STORES)}."
+        )
     if validation is not None:
         check_images(validation, recipe, "validation")
     begun = files.read_record(folder)
@@ -110,8 +123,14 @@ def _run(
     for epoch in range(first, run.recipe.epochs):
         started = time.perf_counter()
         with StepsWriter(files.steps_file(folder, epoch), run.steps, record.run) as writer:
-            point, loss, accuracy = _epoch(run, epoch, point, signals, _keeping(record, writer), progress)
-        evaluated = (None, None) if validation is None else evaluate_params(run.network, run.recipe, point[0], validation)
+            point, loss, accuracy = _epoch(
+                run, epoch, point, signals, _keeping(record, writer), progress
+            )
+        evaluated = (
+            (None, None)
+            if validation is None
+            else evaluate_params(run.network, run.recipe, point[0], validation)
+        )
         if NETWORKS[run.recipe.network].own:
             record.answers = answers(run.network, run.recipe, point[0])
         record.history.append(
@@ -145,7 +164,12 @@ def _keeping(record: RunRecord, writer: StepsWriter) -> Callable[[int, Point], N
 
 
 def _epoch(
-    run: Runner, epoch: int, point: Point, signals: Signals, keep: Callable[[int, Point], None], progress: Progress | None
+    run: Runner,
+    epoch: int,
+    point: Point,
+    signals: Signals,
+    keep: Callable[[int, Point], None],
+    progress: Progress | None,
 ) -> tuple[Point, float, float]:
     """One epoch from `point`: where it ends, its mean training loss and accuracy. Adds to `signals`; hands each t, (θ_t, s_t) to `keep`."""
     order = batches(run.recipe, run.images, epoch)

@@ -13,7 +13,12 @@ from worker.engine.optimizers import initial_state
 from worker.engine.training.runner import Runner, Training
 from worker.engine.trajectory import files
 from worker.engine.trajectory.files import Point, RunRecord
-from worker.engine.trajectory.training_dynamics import Signals, read_signals, signals_file, write_signals
+from worker.engine.trajectory.training_dynamics import (
+    Signals,
+    read_signals,
+    signals_file,
+    write_signals,
+)
 
 
 def is_complete(folder: Path, record: RunRecord) -> bool:
@@ -24,10 +29,16 @@ def is_complete(folder: Path, record: RunRecord) -> bool:
     return pruned or files.epoch_file(folder, record.recipe.epochs).exists()
 
 
-def begin(folder: Path, run: Runner, store: str, leave_out: np.ndarray | None, initial: torch.Tensor) -> RunRecord:
+def begin(
+    folder: Path, run: Runner, store: str, leave_out: np.ndarray | None, initial: torch.Tensor
+) -> RunRecord:
     """The record of a new run, or of the one to resume. Raises EngineError where the folder holds another run, or one of another device."""
     recipe, images = run.recipe, run.images
-    left_out = "" if leave_out is None or not leave_out.any() else images.subset(np.flatnonzero(leave_out)).digest()
+    left_out = (
+        ""
+        if leave_out is None or not leave_out.any()
+        else images.subset(np.flatnonzero(leave_out)).digest()
+    )
     record = files.read_record(folder)
     here, start = devices.environment(run.device), files.params_hash(initial)
     if record is None:
@@ -35,12 +46,18 @@ def begin(folder: Path, run: Runner, store: str, leave_out: np.ndarray | None, i
         whole_files.write_whole(folder / "run.json", record.to_json().encode())
         return record
     if (record.recipe, record.images, record.left_out) != (recipe, images.digest(), left_out):
-        raise EngineError("This folder holds the run of another recipe or image list; choose another folder.")
+        raise EngineError(
+            "This folder holds the run of another recipe or image list; choose another folder."
+        )
     if record.store != store:
         raise EngineError(
             f"This folder holds a run with the store {record.store}, not {store}; choose another folder, or go on with its own."
         )
-    if NETWORKS[recipe.network].own and record.environment == here and record.start not in ("", start):
+    if (
+        NETWORKS[recipe.network].own
+        and record.environment == here
+        and record.start not in ("", start)
+    ):
         raise EngineError(
             f"The network {recipe.network} does not start from the parameters that this folder's run began with. Seed torch before you make the "
             "module, or register a function of the recipe, which is called with the recipe's seed; or choose another folder."
@@ -53,7 +70,9 @@ def begin(folder: Path, run: Runner, store: str, leave_out: np.ndarray | None, i
     return record
 
 
-def resume(run: Runner, record: RunRecord, folder: Path, initial: torch.Tensor) -> tuple[int, Point, Signals]:
+def resume(
+    run: Runner, record: RunRecord, folder: Path, initial: torch.Tensor
+) -> tuple[int, Point, Signals]:
     """The first epoch to run, where it starts, and the signals so far."""
     signals = Signals.none(len(run.images))
     start: Point = (initial, initial_state(run.recipe, initial))
@@ -72,9 +91,15 @@ def resume(run: Runner, record: RunRecord, folder: Path, initial: torch.Tensor) 
     forget_signals(folder, first)
     point = files.read_point(files.epoch_file(folder, first), record.run)
     if files.params_hash(point[0]) != record.history[-1].params_hash:
-        raise EngineError(f"The run's parameters after epoch {first} are damaged; train again in another folder.")
+        raise EngineError(
+            f"The run's parameters after epoch {first} are damaged; train again in another folder."
+        )
     _check_goes_on(run, record, folder)
-    return first, files.placed(point, run.device), read_signals(signals_file(folder, first), len(run.images), record.run)
+    return (
+        first,
+        files.placed(point, run.device),
+        read_signals(signals_file(folder, first), len(run.images), record.run),
+    )
 
 
 def _check_goes_on(run: Runner, record: RunRecord, folder: Path) -> None:
@@ -89,7 +114,9 @@ def repeats(run: Runner, record: RunRecord, epoch: int, start: Point) -> bool:
     """Whether the first step of epoch `epoch` (from 0), made here from the epoch's start, comes out as the run recorded it."""
     positions = batches(run.recipe, run.images, epoch)[0]
     point = run.advance(start, *run.batch(epoch, positions), positions, run.rate(epoch, 0))[0]
-    recorded = record.first_steps if run.steps > 1 else [report.params_hash for report in record.history]
+    recorded = (
+        record.first_steps if run.steps > 1 else [report.params_hash for report in record.history]
+    )
     return recorded[epoch : epoch + 1] == [files.params_hash(point[0])]
 
 
@@ -113,7 +140,9 @@ def load_training(folder: Path | str) -> Training:
     folder = Path(folder)
     record = files.read_record(folder)
     if record is None:
-        raise EngineError(f"This run is not there: the folder {folder.name} holds none; train it first.")
+        raise EngineError(
+            f"This run is not there: the folder {folder.name} holds none; train it first."
+        )
     if len(record.history) < record.recipe.epochs:
         raise EngineError("This run is not finished; train it to the end first.")
     epochs = record.recipe.epochs

@@ -88,15 +88,25 @@ class Runner:
         losses = functional.cross_entropy(logits.float(), y, reduction="none")
         # Dropping an image drops its term and keeps the divisor |S_t|: the counterfactual run of influence.md, section 2.
         weights = self.weights(positions)
-        (gradient,) = torch.autograd.grad((losses if weights is None else losses * weights).mean(), theta)
+        (gradient,) = torch.autograd.grad(
+            (losses if weights is None else losses * weights).mean(), theta
+        )
         with torch.no_grad():
-            return self.update(params, state, gradient, rate), logits.detach().float(), losses.detach()
+            return (
+                self.update(params, state, gradient, rate),
+                logits.detach().float(),
+                losses.detach(),
+            )
 
     def batch(self, epoch: int, positions: Integers) -> tuple[torch.Tensor, torch.Tensor]:
         """x and y of one step, on the device."""
-        return augmented_batch(self.recipe, self.images, positions, epoch, torch.float32, self.device)
+        return augmented_batch(
+            self.recipe, self.images, positions, epoch, torch.float32, self.device
+        )
 
-    def batches(self, epoch: int, order: list[Integers], towards: int = 1) -> Ahead[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(
+        self, epoch: int, order: list[Integers], towards: int = 1
+    ) -> Ahead[tuple[torch.Tensor, torch.Tensor]]:
         """x and y of step t of an epoch, read ahead. towards: 1 where the steps are walked in order, −1 in reverse."""
         return Ahead(lambda t: self.batch(epoch, order[t]), len(order), towards)
 
@@ -112,15 +122,26 @@ class Runner:
 
 
 def runner(
-    recipe: Recipe, images: Images, leave_out: np.ndarray | None = None, device: torch.device | str = "cpu"
+    recipe: Recipe,
+    images: Images,
+    leave_out: np.ndarray | None = None,
+    device: torch.device | str = "cpu",
 ) -> tuple[Runner, torch.Tensor]:
     """The shared parts of a run and θ_0. leave_out: (N,) bool."""
     check_images(images, recipe, "training")
     device = torch.device(device)
-    if recipe.precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if (
+        recipe.precision == "bfloat16"
+        and device.type == "cuda"
+        and not torch.cuda.is_bf16_supported()
+    ):
         raise EngineError("This GPU does not compute in bfloat16; choose the precision float32.")
     network, initial = build(recipe, device=device)
-    keep = None if leave_out is None or not leave_out.any() else torch.from_numpy(~leave_out).to(torch.float32)
+    keep = (
+        None
+        if leave_out is None or not leave_out.any()
+        else torch.from_numpy(~leave_out).to(torch.float32)
+    )
     return Runner(recipe, images, network, optimizer(recipe), keep), initial
 
 
@@ -134,4 +155,6 @@ def runner_of(training: Training, images: Images, device: torch.device) -> Runne
 def check_network(run: Runner, training: Training) -> None:
     """Raises EngineError where the network is not the one that the run was trained with; a run without parameters shows it when it is replayed."""
     if training.params.numel():
-        check_same(run.network, training.recipe, training.params.to(run.device), training.record.answers)
+        check_same(
+            run.network, training.recipe, training.params.to(run.device), training.record.answers
+        )

@@ -25,11 +25,19 @@ def examine(network: Network, recipe: Recipe, params: torch.Tensor) -> None:
     x = _trial_images(recipe, params)
     y = (torch.arange(COUNT) % recipe.classes).to(params.device)
     _examine_logits(network, recipe.network, params, x)
-    with _or_sentence(f"The network {recipe.network} cannot be differentiated twice", "replace the operation that torch names"):
+    with _or_sentence(
+        f"The network {recipe.network} cannot be differentiated twice",
+        "replace the operation that torch names",
+    ):
         _examine_ties(network, recipe.network, params, x)
         direction = torch.ones_like(params)
         inner, _ = fused_pass(network, params, direction, x, y)
-        alone = torch.stack([mean_gradient_of(network, params, x[i : i + 1], y[i : i + 1]) @ direction for i in range(COUNT)])
+        alone = torch.stack(
+            [
+                mean_gradient_of(network, params, x[i : i + 1], y[i : i + 1]) @ direction
+                for i in range(COUNT)
+            ]
+        )
     if float((inner - alone).abs().max()) > LOOSE * max(1.0, float(inner.abs().max())):
         raise EngineError(
             f"torch computes another derivative for an image alone than in a batch with the network {recipe.network}: is a part of it within "
@@ -53,7 +61,9 @@ def answers(network: Network, recipe: Recipe, params: torch.Tensor) -> list[list
         return network.logits(params, _trial_images(recipe, params))[:, :ANSWERED].double().tolist()
 
 
-def check_same(network: Network, recipe: Recipe, params: torch.Tensor, answered: list[list[float]]) -> None:
+def check_same(
+    network: Network, recipe: Recipe, params: torch.Tensor, answered: list[list[float]]
+) -> None:
     """Raises EngineError where a network is not the one that a run was trained with.
 
     params: the run's θ_T (P,). answered: the network's answers then; none to compare its size alone.
@@ -77,12 +87,20 @@ def check_same(network: Network, recipe: Recipe, params: torch.Tensor, answered:
 def _trial_images(recipe: Recipe, params: torch.Tensor) -> torch.Tensor:
     """Random images, the same each time, (COUNT, C, H, W)."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(COUNT, recipe.channels, recipe.height, recipe.width, generator=generator).to(params)
+    return torch.randn(COUNT, recipe.channels, recipe.height, recipe.width, generator=generator).to(
+        params
+    )
 
 
 def _examine_logits(network: Network, name: str, params: torch.Tensor, x: torch.Tensor) -> None:
     """Whether the logits of an image are the same each time, and in any company."""
-    with torch.no_grad(), _or_sentence(f"The network {name} cannot take {COUNT} images, or one", "let it take any number of them"):
+    with (
+        torch.no_grad(),
+        _or_sentence(
+            f"The network {name} cannot take {COUNT} images, or one",
+            "let it take any number of them",
+        ),
+    ):
         logits, again = network.logits(params, x), network.logits(params, x)
         alone = [network.logits(params, x[i : i + 1]) for i in range(COUNT)]
     if not bool(torch.isfinite(logits).all()):
@@ -99,7 +117,9 @@ def _examine_logits(network: Network, name: str, params: torch.Tensor, x: torch.
             f"The network {name} answers a single image with numbers of shape {tuple(alone[0].shape)}, not {tuple(logits[:1].shape)}; "
             "let it keep the first axis, that of the images: flatten(1), and no squeeze() without an axis."
         )
-    if float((logits - torch.cat(alone)).abs().max()) > TOLERANCE * max(1.0, float(logits.abs().max())):
+    if float((logits - torch.cat(alone)).abs().max()) > TOLERANCE * max(
+        1.0, float(logits.abs().max())
+    ):
         raise EngineError(
             f"The network {name} mixes the images of a batch, so the influence of one image is not defined; "
             "use a normalisation that looks at one image (GroupNorm, LayerNorm), or batch normalisation in evaluation mode."
@@ -126,16 +146,23 @@ def _or_sentence(what: str, mend: str) -> Iterator[None]:
         raise EngineError(f"{what} ({in_words(error)}); {mend}.") from error
 
 
-def _curvature_error(network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> float:
+def _curvature_error(
+    network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor
+) -> float:
     """How far H v is from a difference of gradients, relative to it, in float64: the least of several step sizes, as a kink may lie within one."""
     wide, theta, images = network.wide(), params.double(), x.double()
-    v = torch.randn(theta.shape, generator=torch.Generator().manual_seed(1)).to(theta) / theta.numel() ** 0.5
+    v = (
+        torch.randn(theta.shape, generator=torch.Generator().manual_seed(1)).to(theta)
+        / theta.numel() ** 0.5
+    )
     # A little off the start: where a last layer starts from zeros, nothing before it has a derivative to be wrong.
     theta = theta + 0.01 * v.flip(0) * theta.numel() ** 0.5
     _, exact = fused_pass(wide, theta, v, images, y)
     errors = []
     for epsilon in (1e-4, 1e-6, 1e-8):
-        after, before = (mean_gradient_of(wide, theta + sign * epsilon * v, images, y) for sign in (1, -1))
+        after, before = (
+            mean_gradient_of(wide, theta + sign * epsilon * v, images, y) for sign in (1, -1)
+        )
         difference = (after - before) / (2 * epsilon)
         errors.append(float((exact - difference).norm()) / max(float(difference.norm()), 1e-6))
     return min(errors)

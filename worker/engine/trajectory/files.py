@@ -66,10 +66,16 @@ class RunRecord:
     @property
     def run(self) -> str:
         """SHA-256 of what fixes the run: stands in each of its files, so that a file of another run is known for one."""
-        return hashlib.sha256(f"{self.recipe.digest()}/{self.images}/{self.left_out}".encode()).hexdigest()
+        return hashlib.sha256(
+            f"{self.recipe.digest()}/{self.images}/{self.left_out}".encode()
+        ).hexdigest()
 
     def to_json(self) -> str:
-        values = {**self.__dict__, "recipe": json.loads(self.recipe.to_json()), "history": [asdict(report) for report in self.history]}
+        values = {
+            **self.__dict__,
+            "recipe": json.loads(self.recipe.to_json()),
+            "history": [asdict(report) for report in self.history],
+        }
         return json.dumps(values, indent=1)
 
     @classmethod
@@ -77,7 +83,9 @@ class RunRecord:
         values: dict[str, Any] = json.loads(text)
         values["recipe"] = Recipe.from_json(json.dumps(values["recipe"]))
         values["history"] = [EpochReport(**report) for report in values["history"]]
-        int(values["environment"]["threads"])  # refuses a damaged file here, not hours later in a replay
+        int(
+            values["environment"]["threads"]
+        )  # refuses a damaged file here, not hours later in a replay
         return cls(**values)
 
 
@@ -128,7 +136,9 @@ def check_run(path: Path, of: str, run: str) -> None:
 
 def damaged(path: Path) -> EngineError:
     """What to say of a file that does not hold what was written."""
-    return EngineError(f"The run's file {path.name} is missing or damaged; train again in another folder.")
+    return EngineError(
+        f"The run's file {path.name} is missing or damaged; train again in another folder."
+    )
 
 
 def _crc32(tensors: dict[str, torch.Tensor]) -> str:
@@ -141,7 +151,9 @@ def _crc32(tensors: dict[str, torch.Tensor]) -> str:
 def write_point(path: Path, point: Point, run: str) -> None:
     """Save θ and s. run: the run they belong to (`RunRecord.run`)."""
     params, state = point
-    write_tensors(path, {"params": params, **{f"state.{key}": value for key, value in state.items()}}, run)
+    write_tensors(
+        path, {"params": params, **{f"state.{key}": value for key, value in state.items()}}, run
+    )
 
 
 def read_point(path: Path, run: str) -> Point:
@@ -149,7 +161,9 @@ def read_point(path: Path, run: str) -> Point:
     tensors = read_tensors(path, run)
     if "params" not in tensors:
         raise damaged(path)
-    return tensors.pop("params"), {key.removeprefix("state."): value for key, value in tensors.items()}
+    return tensors.pop("params"), {
+        key.removeprefix("state."): value for key, value in tensors.items()
+    }
 
 
 def placed(point: Point, device: torch.device) -> Point:
@@ -166,7 +180,9 @@ def read_record(folder: Path) -> RunRecord | None:
     try:
         return RunRecord.from_json(path.read_text())
     except (ValueError, KeyError, TypeError) as error:
-        raise EngineError("The run's file run.json is damaged; train again in another folder.") from error
+        raise EngineError(
+            "The run's file run.json is damaged; train again in another folder."
+        ) from error
 
 
 def stored_bytes(folder: Path | str) -> int:
@@ -176,7 +192,11 @@ def stored_bytes(folder: Path | str) -> int:
 
 def prune(folder: Path, store: str, epochs: int) -> None:
     """Delete what the store does not keep once a run is complete."""
-    kept = range(epochs + 1) if store in ("epoch_starts", "every_step") else range(epochs, epochs + (store == "final_params"))
+    kept = (
+        range(epochs + 1)
+        if store in ("epoch_starts", "every_step")
+        else range(epochs, epochs + (store == "final_params"))
+    )
     for epoch in range(epochs + 1):
         if epoch not in kept:
             epoch_file(folder, epoch).unlink(missing_ok=True)

@@ -19,7 +19,9 @@ Advance = Callable[[Point, int], Point]
 Arrived = Callable[[Point], None]
 
 
-def backwards(start: Point, steps: int, room: int, advance: Advance, arrived: Arrived) -> Iterator[tuple[int, Point]]:
+def backwards(
+    start: Point, steps: int, room: int, advance: Advance, arrived: Arrived
+) -> Iterator[tuple[int, Point]]:
     """The points (t, (θ_t, s_t)) of an epoch, last first, replayed from its start with at most `room` of them in memory, three or more.
 
     That is as long as nobody holds a point while asking for the next.
@@ -77,7 +79,9 @@ class _Points:
 
     def last(self) -> Point:
         """The last one, to be read only, until it is popped."""
-        return self._params[self._count - 1], {name: rows[self._count - 1] for name, rows in self._state.items()}
+        return self._params[self._count - 1], {
+            name: rows[self._count - 1] for name, rows in self._state.items()
+        }
 
     def pop(self) -> Point:
         """The last one. A copy: for a tangent of a view, torch takes as much memory as for all that it is a view of."""
@@ -89,7 +93,9 @@ class _Points:
 def _rows(like: torch.Tensor, most: int) -> torch.Tensor:
     """Memory for `most` tensors of a kind, each aligned as one that is made alone: libraries of matrix products may round by that."""
     aligned = ALIGNED_BYTES[like.device.type] // like.element_size()
-    rows = torch.empty(most, -(-like.numel() // aligned) * aligned, dtype=like.dtype, device=like.device)
+    rows = torch.empty(
+        most, -(-like.numel() // aligned) * aligned, dtype=like.dtype, device=like.device
+    )
     return rows[:, : like.numel()].unflatten(1, like.shape) if like.dim() else rows[:, 0]
 
 
@@ -122,7 +128,9 @@ def room_for(steps: int, budget: int, size: int, beside: int = 0) -> int:
     Raises EngineError where the budget is below two points, or below the three that an epoch of several steps needs.
     """
     if budget < 2 * size:
-        raise EngineError(f"The memory budget of {budget:,} bytes is below two sets of parameters ({2 * size:,} bytes); allow more.")
+        raise EngineError(
+            f"The memory budget of {budget:,} bytes is below two sets of parameters ({2 * size:,} bytes); allow more."
+        )
     room = budget // size - beside
     if room < min(steps + 1, LEAST_ROOM):
         least = min(steps + 1, LEAST_ROOM) + beside

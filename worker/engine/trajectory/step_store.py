@@ -40,7 +40,12 @@ class StepsWriter:
     def __enter__(self) -> "StepsWriter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
         if self.file is None:
             return
         with self.file as file:
@@ -58,8 +63,14 @@ def _header(steps: int, tensors: dict[str, torch.Tensor], run: str) -> bytes:
     first = tensors["params"]
     width = sum(tensor.numel() for tensor in tensors.values()) + 1
     layout = json.dumps([[name, list(tensor.shape)] for name, tensor in tensors.items()])
-    described = {"dtype": _TYPES[first.dtype], "shape": [steps, width], "data_offsets": [0, steps * width * first.element_size()]}
-    text = json.dumps({"__metadata__": {"layout": layout, "run": run}, "points": described}).encode()
+    described = {
+        "dtype": _TYPES[first.dtype],
+        "shape": [steps, width],
+        "data_offsets": [0, steps * width * first.element_size()],
+    }
+    text = json.dumps(
+        {"__metadata__": {"layout": layout, "run": run}, "points": described}
+    ).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
 
@@ -93,5 +104,8 @@ class StepsReader:
             raise damaged(self.path)
         pieces = row[:-1].split([shape.numel() for _, shape in self.layout])
         # Copies: a view would keep the whole row alive for one of its parts.
-        state = {name: piece.view(shape).clone() for (name, shape), piece in zip(self.layout, pieces, strict=True)}
+        state = {
+            name: piece.view(shape).clone()
+            for (name, shape), piece in zip(self.layout, pieces, strict=True)
+        }
         return state.pop("params"), state

@@ -29,7 +29,9 @@ class Signals:
     @classmethod
     def none(cls, count: int) -> "Signals":
         """Before the first epoch."""
-        return cls(np.zeros(count), np.full(count, NEVER, dtype=np.int32), np.zeros(count, dtype=bool))
+        return cls(
+            np.zeros(count), np.full(count, NEVER, dtype=np.int32), np.zeros(count, dtype=bool)
+        )
 
     def see(self, positions: Integers, margins: np.ndarray, right: np.ndarray) -> None:
         """Add what an epoch, or a part of it, saw of the images at `positions` (B,), each once: margins (B,) and whether right (B,)."""
@@ -76,7 +78,9 @@ def signals_file(folder: Path, epoch: int) -> Path:
 
 def write_signals(path: Path, signals: Signals, run: str) -> None:
     """Save signals, whole or not at all. run: the run that saw them (`RunRecord.run`)."""
-    write_tensors(path, {name: torch.from_numpy(values) for name, values in vars(signals).items()}, run)
+    write_tensors(
+        path, {name: torch.from_numpy(values) for name, values in vars(signals).items()}, run
+    )
 
 
 def read_signals(path: Path, count: int, run: str) -> Signals:
@@ -86,5 +90,7 @@ def read_signals(path: Path, count: int, run: str) -> Signals:
         raise damaged(path)
     signals = Signals(**{name: values.numpy() for name, values in tensors.items()})
     if len(signals.margins) != count:
-        raise EngineError(f"The run's file {path.name} speaks of another number of images; train again in another folder.")
+        raise EngineError(
+            f"The run's file {path.name} speaks of another number of images; train again in another folder."
+        )
     return signals

@@ -34,7 +34,11 @@ class Task:
     @property
     def words(self) -> str:
         """The training in words for progress and log."""
-        start = "same training repeated" if self.protocol == "same_seed" else f"fresh start with seed {self.seed}"
+        start = (
+            "same training repeated"
+            if self.protocol == "same_seed"
+            else f"fresh start with seed {self.seed}"
+        )
         return f"{start}, {ARM_WORDS[self.arm]}"
 
 
@@ -53,8 +57,12 @@ class Plan:
     class_count: int
     parent: Images  # N training images with the parent version's labels
     removed: Mask  # (N,) images that the new version leaves out
-    labels: npt.NDArray[np.int64]  # (N,) their labels in the new version; the old ones where removed
-    planted: Mask | None  # (N,) wrong labels put in on purpose and still wrong; None where nothing was ever planted
+    labels: npt.NDArray[
+        np.int64
+    ]  # (N,) their labels in the new version; the old ones where removed
+    planted: (
+        Mask | None
+    )  # (N,) wrong labels put in on purpose and still wrong; None where nothing was ever planted
     left_wrong: Mask | None  # (N,) where the new label is no better; None as above
     validation: Images
     test: Images
@@ -67,7 +75,11 @@ class Plan:
     @property
     def found(self) -> int | None:
         """Planted errors among the removed and the relabelled ones."""
-        return None if self.planted is None else int((self.planted & (self.removed | self.relabelled)).sum())
+        return (
+            None
+            if self.planted is None
+            else int((self.planted & (self.removed | self.relabelled)).sum())
+        )
 
     @property
     def mislabelled(self) -> int | None:
@@ -80,10 +92,14 @@ def read(database: Database, storage: Storage, cleansing_id: int) -> Plan:
     with database.transaction(write=False) as session:
         cleansing = session.get_one(Cleansing, cleansing_id)
         data_set = session.get_one(DataSet, cleansing.data_set_id)
-        runs = session.scalars(select(Run).where(Run.cleansing_id == cleansing_id).order_by(Run.id)).all()
+        runs = session.scalars(
+            select(Run).where(Run.cleansing_id == cleansing_id).order_by(Run.id)
+        ).all()
         parent = load_images.load(session, storage, cleansing.parent_version_id, "train")
         cleaned = load_images.load(session, storage, cleansing.version_id, "train")
-        truth = select(Image.id, Image.true_label).where(Image.data_set_id == data_set.id, Image.true_label.is_not(None))
+        truth = select(Image.id, Image.true_label).where(
+            Image.data_set_id == data_set.id, Image.true_label.is_not(None)
+        )
         true_labels = {row.id: row.true_label for row in session.execute(truth)}
         removed, labels = compare(parent, cleaned)
         return Plan(
@@ -91,14 +107,23 @@ def read(database: Database, storage: Storage, cleansing_id: int) -> Plan:
             run_id=cleansing.run_id,
             seed=session.get_one(Run, cleansing.run_id).seed,
             fresh_seeds=cleansing.fresh_seeds,
-            tasks=[Task(run.id, run.protocol or "", run.arm or "", run.seed, run.state == "done") for run in runs],
+            tasks=[
+                Task(run.id, run.protocol or "", run.arm or "", run.seed, run.state == "done")
+                for run in runs
+            ],
             class_count=len(data_set.class_names),
             parent=parent,
             removed=removed,
             labels=labels,
-            planted=planted_errors(parent, parent.labels, true_labels) if data_set.planted_count else None,
-            left_wrong=planted_errors(parent, labels, true_labels) if data_set.planted_count else None,
-            validation=load_images.load(session, storage, cleansing.parent_version_id, "validation"),
+            planted=planted_errors(parent, parent.labels, true_labels)
+            if data_set.planted_count
+            else None,
+            left_wrong=planted_errors(parent, labels, true_labels)
+            if data_set.planted_count
+            else None,
+            validation=load_images.load(
+                session, storage, cleansing.parent_version_id, "validation"
+            ),
             test=load_images.load(session, storage, cleansing.parent_version_id, "test"),
         )
 
@@ -108,14 +133,24 @@ def compare(parent: Images, cleaned: Images) -> tuple[Mask, npt.NDArray[np.int64
     order = np.argsort(cleaned.ids)
     removed = ~np.isin(parent.ids, cleaned.ids)
     labels = parent.labels.copy()
-    labels[~removed] = cleaned.labels[order][np.searchsorted(cleaned.ids[order], parent.ids[~removed])]
+    labels[~removed] = cleaned.labels[order][
+        np.searchsorted(cleaned.ids[order], parent.ids[~removed])
+    ]
     return removed, labels
 
 
-def planted_errors(images: Images, labels: npt.NDArray[np.int64], true_labels: Mapping[int, int | None]) -> Mask:
+def planted_errors(
+    images: Images, labels: npt.NDArray[np.int64], true_labels: Mapping[int, int | None]
+) -> Mask:
     """(N,) bool: a wrong label was planted here, and this one (N,) is wrong too."""
     true = [true_labels.get(int(image_id)) for image_id in images.ids]
-    return np.array([label is not None and label != given for label, given in zip(true, labels.tolist(), strict=True)], dtype=bool)
+    return np.array(
+        [
+            label is not None and label != given
+            for label, given in zip(true, labels.tolist(), strict=True)
+        ],
+        dtype=bool,
+    )
 
 
 def random_removal(labels: npt.NDArray[np.int64], removed: Mask, seed: int) -> Mask:

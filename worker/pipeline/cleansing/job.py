@@ -51,14 +51,20 @@ def cleanse(context: JobContext) -> None:
             _record_twin(context, plan, task)
         else:
             outcomes[task.key] = _measure(context, plan, task, original, bar)
-    seconds = {"retrain": _training_seconds(context, plan), "this_attempt": round(time.monotonic() - started, 2)}
+    seconds = {
+        "retrain": _training_seconds(context, plan),
+        "this_attempt": round(time.monotonic() - started, 2),
+    }
     result = verdict(plan, outcomes, seconds)
     context.log(result["sentence"])
     with context.finish() as session:
         cleansing = session.get_one(Cleansing, plan.cleansing_id)
         cleansing.verdict = result
         # Also where the version was discarded and the job then went on after all.
-        cleansing.state, session.get_one(Version, cleansing.version_id).state = "measured", "proposed"
+        cleansing.state, session.get_one(Version, cleansing.version_id).state = (
+            "measured",
+            "proposed",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +103,9 @@ def _measure(context: JobContext, plan: Plan, task: Task, original: Training, ba
     _record(context, plan, task, training, outcome)
     _tidy(folder)
     accuracy, loss = float(outcome.correct(plan.test.labels).mean()), float(outcome.losses.mean())
-    context.log(f"{task.words.capitalize()}: test accuracy {100 * accuracy:.1f} %, test loss {loss:.3f}.")
+    context.log(
+        f"{task.words.capitalize()}: test accuracy {100 * accuracy:.1f} %, test loss {loss:.3f}."
+    )
     return outcome
 
 
@@ -108,14 +116,25 @@ def _train(plan: Plan, task: Task, original: Training, folder: Path, bar: _Bar) 
     seeded = dataclasses.replace(original.recipe, seed=task.seed)
     # Where the run was made: another device rounds differently, and the arms must differ in their images alone.
     device = engine.choose_device("auto", original.record.environment).type
-    return engine_setup.train(seeded, images, validation, folder, log=bar.context.log, leave_out=leave_out, progress=bar, device=device)
+    return engine_setup.train(
+        seeded,
+        images,
+        validation,
+        folder,
+        log=bar.context.log,
+        leave_out=leave_out,
+        progress=bar,
+        device=device,
+    )
 
 
 def examine(training: Training, images: engine.Images) -> Outcome:
     """What the finished model says about each of the M test images."""
     probabilities = engine.predict(training, images).astype(np.float64)  # (M, classes)
     given = probabilities[np.arange(len(images)), images.labels]
-    return Outcome(probabilities.argmax(axis=1).astype(np.int64), -np.log(np.maximum(given, SMALLEST)))
+    return Outcome(
+        probabilities.argmax(axis=1).astype(np.int64), -np.log(np.maximum(given, SMALLEST))
+    )
 
 
 def write_outcome(path: Path, outcome: Outcome) -> None:
@@ -132,7 +151,9 @@ def read_outcome(path: Path) -> Outcome:
         return Outcome(arrays["predicted"], arrays["losses"])
 
 
-def _record(context: JobContext, plan: Plan, task: Task, training: Training, outcome: Outcome) -> None:
+def _record(
+    context: JobContext, plan: Plan, task: Task, training: Training, outcome: Outcome
+) -> None:
     """Write the training's row; the same values whenever it is done again."""
     with context.database.transaction() as session:
         run = session.get_one(Run, task.run_id)
@@ -155,7 +176,9 @@ def _record(context: JobContext, plan: Plan, task: Task, training: Training, out
 
 def _record_twin(context: JobContext, plan: Plan, task: Task) -> None:
     """With nothing removed there is nothing to draw: the control is the before arm, and says so."""
-    before = next(other for other in plan.tasks if other.key == (task.protocol, task.seed, "before"))
+    before = next(
+        other for other in plan.tasks if other.key == (task.protocol, task.seed, "before")
+    )
     with context.database.transaction() as session:
         run, same = session.get_one(Run, task.run_id), session.get_one(Run, before.run_id)
         run.state, run.recipe, run.params_hash = same.state, same.recipe, same.params_hash
@@ -172,5 +195,8 @@ def _tidy(folder: Path) -> None:
 
 def _training_seconds(context: JobContext, plan: Plan) -> float:
     with context.database.transaction(write=False) as session:
-        spent = [float(session.get_one(Run, task.run_id).report.get("seconds", 0.0)) for task in plan.tasks]
+        spent = [
+            float(session.get_one(Run, task.run_id).report.get("seconds", 0.0))
+            for task in plan.tasks
+        ]
         return round(sum(spent), 2)

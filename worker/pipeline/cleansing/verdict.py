@@ -50,7 +50,11 @@ def verdict(plan: Plan, outcomes: Outcomes, seconds: dict[str, float]) -> dict[s
         **_changed(plan, outcomes),
         "sentence": sentence(fresh, drawn=bool(plan.removed.any())),
         "doubt": doubt(
-            [float(outcomes["fresh_seeds", seed, "before"].correct(plan.test.labels).mean()) for seed in plan.fresh_seeds], plan.test.labels
+            [
+                float(outcomes["fresh_seeds", seed, "before"].correct(plan.test.labels).mean())
+                for seed in plan.fresh_seeds
+            ],
+            plan.test.labels,
         ),
         # Whether the data got better, not whether one run got luckier: fresh starts decide.
         "judgement": fresh["judgement"],
@@ -58,11 +62,21 @@ def verdict(plan: Plan, outcomes: Outcomes, seconds: dict[str, float]) -> dict[s
     }
 
 
-def _protocol(plan: Plan, outcomes: Outcomes, protocol: str, seeds: Sequence[int]) -> dict[str, Any]:
+def _protocol(
+    plan: Plan, outcomes: Outcomes, protocol: str, seeds: Sequence[int]
+) -> dict[str, Any]:
     labels = plan.test.labels
-    values = {arm: [outcomes[protocol, seed, arm] for seed in seeds] for arm in ("before", "cleaned", "random")}
-    accuracy = metric({arm: np.stack([one.correct(labels) for one in ones]) for arm, ones in values.items()}, better=1)
-    loss = metric({arm: np.stack([one.losses for one in ones]) for arm, ones in values.items()}, better=-1)
+    values = {
+        arm: [outcomes[protocol, seed, arm] for seed in seeds]
+        for arm in ("before", "cleaned", "random")
+    }
+    accuracy = metric(
+        {arm: np.stack([one.correct(labels) for one in ones]) for arm, ones in values.items()},
+        better=1,
+    )
+    loss = metric(
+        {arm: np.stack([one.losses for one in ones]) for arm, ones in values.items()}, better=-1
+    )
     return {"accuracy": accuracy, "loss": loss, "judgement": judge(accuracy, loss)}
 
 
@@ -88,7 +102,11 @@ def interval(before: Floats, after: Floats) -> dict[str, Any]:
     spans both intervals, so that it leaves 0 out only where both do: three seeds that agree on one single image prove nothing.
     """
     images = paired_difference(before.mean(axis=0), after.mean(axis=0))
-    result: dict[str, Any] = {"difference": images.mean, "ci95": [images.low, images.high], "ci95_images": [images.low, images.high]}
+    result: dict[str, Any] = {
+        "difference": images.mean,
+        "ci95": [images.low, images.high],
+        "ci95_images": [images.low, images.high],
+    }
     if len(before) > 1:
         seeds: Difference = paired_difference(before.mean(axis=1), after.mean(axis=1))
         result["ci95_seeds"] = [seeds.low, seeds.high]
@@ -118,7 +136,11 @@ def judge(accuracy: Mapping[str, Any], loss: Mapping[str, Any]) -> str:
     Measures that contradict each other are no measurable change.
     """
     told = {accuracy["judgement"], loss["judgement"]} & {"better", "worse"}
-    return {"better": "improved", "worse": "worse"}[told.pop()] if len(told) == 1 else "no_measurable_change"
+    return (
+        {"better": "improved", "worse": "worse"}[told.pop()]
+        if len(told) == 1
+        else "no_measurable_change"
+    )
 
 
 def _runs(plan: Plan, outcomes: Outcomes) -> list[dict[str, Any]]:
@@ -127,7 +149,12 @@ def _runs(plan: Plan, outcomes: Outcomes) -> list[dict[str, Any]]:
         for arm in ("before", "cleaned", "random"):
             one = outcomes["fresh_seeds", seed, arm]
             rows.append(
-                {"seed": seed, "arm": arm, "accuracy": float(one.correct(plan.test.labels).mean()), "loss": float(one.losses.mean())}
+                {
+                    "seed": seed,
+                    "arm": arm,
+                    "accuracy": float(one.correct(plan.test.labels).mean()),
+                    "loss": float(one.losses.mean()),
+                }
             )
     return rows
 
@@ -136,7 +163,10 @@ def _per_class(plan: Plan, outcomes: Outcomes) -> list[dict[str, Any]]:
     """For each class with test images: the share of them that is recognised, in the mean of the fresh seeds."""
     labels = plan.test.labels
     means = {
-        arm: np.mean([outcomes["fresh_seeds", seed, arm].correct(labels) for seed in plan.fresh_seeds], axis=0)
+        arm: np.mean(
+            [outcomes["fresh_seeds", seed, arm].correct(labels) for seed in plan.fresh_seeds],
+            axis=0,
+        )
         for arm in ("before", "cleaned", "random")
     }
     rows = []
@@ -144,14 +174,21 @@ def _per_class(plan: Plan, outcomes: Outcomes) -> list[dict[str, Any]]:
         members = labels == label
         if members.any():
             shares = {arm: float(values[members].mean()) for arm, values in means.items()}
-            row = {"label": label, "images": int(members.sum()), **shares, "difference": shares["cleaned"] - shares["before"]}
+            row = {
+                "label": label,
+                "images": int(members.sum()),
+                **shares,
+                "difference": shares["cleaned"] - shares["before"],
+            }
             rows.append(row)
     return rows
 
 
 def _changed(plan: Plan, outcomes: Outcomes) -> dict[str, Any]:
     """Test images that the repeated run predicts otherwise: all ids, how many became right or wrong, and some in detail."""
-    before, cleaned = (outcomes["same_seed", plan.seed, arm].predicted for arm in ("before", "cleaned"))
+    before, cleaned = (
+        outcomes["same_seed", plan.seed, arm].predicted for arm in ("before", "cleaned")
+    )
     positions = np.flatnonzero(before != cleaned)
     labels = plan.test.labels
     became_right = cleaned[positions] == labels[positions]
@@ -159,7 +196,9 @@ def _changed(plan: Plan, outcomes: Outcomes) -> dict[str, Any]:
     # Those that say something come first: wrong before and right now, then the other way round.
     order = positions[np.argsort(2 - 2 * became_right - became_wrong, kind="stable")][:MOST_CHANGES]
     # One training's answer may be luck: in how many of the fresh starts each arm was right stands beside it.
-    fresh_before, fresh_cleaned = (_fresh_right(plan, outcomes, arm) for arm in ("before", "cleaned"))
+    fresh_before, fresh_cleaned = (
+        _fresh_right(plan, outcomes, arm) for arm in ("before", "cleaned")
+    )
     details = [
         {
             "image_id": int(plan.test.ids[n]),
@@ -181,7 +220,9 @@ def _changed(plan: Plan, outcomes: Outcomes) -> dict[str, Any]:
 
 def _fresh_right(plan: Plan, outcomes: Outcomes, arm: str) -> Floats:
     """In how many fresh starts each test image is recognised, (M,)."""
-    right = (outcomes["fresh_seeds", seed, arm].correct(plan.test.labels) for seed in plan.fresh_seeds)
+    right = (
+        outcomes["fresh_seeds", seed, arm].correct(plan.test.labels) for seed in plan.fresh_seeds
+    )
     return sum(right, np.zeros(len(plan.test)))
 
 
@@ -194,7 +235,11 @@ def doubt(accuracies: Sequence[float], labels: npt.NDArray[np.int64]) -> str | N
     failed = sum(accuracy <= share for accuracy in accuracies)
     if not failed:
         return None
-    starts = f"{failed} of the {len(accuracies)} fresh starts" if failed < len(accuracies) else f"all {failed} fresh starts"
+    starts = (
+        f"{failed} of the {len(accuracies)} fresh starts"
+        if failed < len(accuracies)
+        else f"all {failed} fresh starts"
+    )
     return (
         f"In {starts} the model has not learned: it names no more test images correctly than always naming the largest class would "
         f"({percent(share)}). That is the luck of trainings and says nothing of these images. Train again for longer, or with a lower learning "
@@ -225,7 +270,10 @@ def sentence(fresh: Mapping[str, Any], *, drawn: bool = True) -> str:
         f"{points(accuracy['difference'])} points (95 % CI {points(low)} to {points(high)}){by_accuracy}."
     )
     low, high = loss["ci95"]
-    return text + f" Test loss {loss['before']:.3f} → {loss['cleaned']:.3f} (95 % CI {signed(low)} to {signed(high)}){by_loss}."
+    return (
+        text
+        + f" Test loss {loss['before']:.3f} → {loss['cleaned']:.3f} (95 % CI {signed(low)} to {signed(high)}){by_loss}."
+    )
 
 
 def _lead(fresh: Mapping[str, Any]) -> str:

@@ -45,7 +45,12 @@ class Workshop:
                 (self.folder / name).rename(target)
                 self._published.append(target)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         if kind is None:
             return

@@ -14,14 +14,31 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from worker.pipeline.imports.decoding import Refused, content_hash, decode, fit, from_array, thumbnail_and_full
-from worker.pipeline.imports.messages import Answer, Decoded, Payload, Work, receive_work, send_answer, send_error
+from worker.pipeline.imports.decoding import (
+    Refused,
+    content_hash,
+    decode,
+    fit,
+    from_array,
+    thumbnail_and_full,
+)
+from worker.pipeline.imports.messages import (
+    Answer,
+    Decoded,
+    Payload,
+    Work,
+    receive_work,
+    send_answer,
+    send_error,
+)
 
 
 def answer(work: Work) -> Answer:
     """Do the work. Raises OSError where the disk is full."""
     images: list[Decoded | str] = []
-    pixels = np.empty((len(work.payloads) if work.shape else 0, *(work.shape or (0, 0, 0))), np.uint8)
+    pixels = np.empty(
+        (len(work.payloads) if work.shape else 0, *(work.shape or (0, 0, 0))), np.uint8
+    )
     good = 0
     for payload in work.payloads:
         try:
@@ -77,7 +94,9 @@ def _image(payload: Payload, max_pixels: int) -> tuple[Image, tuple[int, int]]:
 
 def main() -> None:
     """Work until the parent closes the socket. An OSError travels back as such; anything else ends this process."""
-    warnings.simplefilter("ignore")  # Pillow warns about odd metadata; what matters comes back as a refusal
+    warnings.simplefilter(
+        "ignore"
+    )  # Pillow warns about odd metadata; what matters comes back as a refusal
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     while True:
         try:

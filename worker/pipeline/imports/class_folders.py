@@ -24,13 +24,21 @@ HOW = "Put the images of each class into a folder of that name, or add a CSV fil
 
 def from_class_folders(files: Files) -> Found:
     """The images in class folders. Raises JobFailed where there are none."""
-    images = [file for file in files.files if file.suffix in IMAGE_SUFFIXES] or [file for file in files.files if len(file.parts) > 1]
+    images = [file for file in files.files if file.suffix in IMAGE_SUFFIXES] or [
+        file for file in files.files if len(file.parts) > 1
+    ]
     if not images:
         raise JobFailed(_nothing_there(files))
     top = _common_top(images)
-    names = {file.parts[len(top)] for file in images if len(file.parts) > len(top) + 1 and file.parts[: len(top)] == top}
+    names = {
+        file.parts[len(top)]
+        for file in images
+        if len(file.parts) > len(top) + 1 and file.parts[: len(top)] == top
+    }
     if not names:
-        raise JobFailed(f"All images lie in one folder, so there are no classes to tell apart. {HOW}")
+        raise JobFailed(
+            f"All images lie in one folder, so there are no classes to tell apart. {HOW}"
+        )
     has_splits = _are_splits(names)
     found = Found([], lambda entry: files.read(entry.key), files.refusals)
     for file in files.files:
@@ -55,7 +63,11 @@ def _place(file: File, top: tuple[str, ...], has_splits: bool, found: Found) -> 
         return reason
     depth = len(top) + has_splits
     if file.parts[: len(top)] != top or len(file.parts) < depth + 2:
-        return NO_CLASS_FOLDER if file.suffix in IMAGE_SUFFIXES else "it is no image and lies in no class folder"
+        return (
+            NO_CLASS_FOLDER
+            if file.suffix in IMAGE_SUFFIXES
+            else "it is no image and lies in no class folder"
+        )
     split = SPLIT_NAMES.get(file.parts[len(top)].lower()) if has_splits else None
     if has_splits and split is None:
         return "it lies in none of the folders train, validation and test"
@@ -86,19 +98,30 @@ def _are_splits(names: Iterable[str]) -> bool:
     return None not in splits or ("train" in splits and len(splits - {None}) > 1)
 
 
-def _named(files: Files, found: Found, top: tuple[str, ...], has_splits: bool) -> tuple[tuple[str, ...], frozenset[str]]:
+def _named(
+    files: Files, found: Found, top: tuple[str, ...], has_splits: bool
+) -> tuple[tuple[str, ...], frozenset[str]]:
     """Class names and splits that are named by folders, with images or without."""
     depth = len(top) + has_splits
     below = [parts for parts in files.folders if parts[: len(top)] == top]
-    classes = {parts[depth].strip() for parts in below if len(parts) == depth + 1} | {entry.label for entry in found.entries}
+    classes = {parts[depth].strip() for parts in below if len(parts) == depth + 1} | {
+        entry.label for entry in found.entries
+    }
     splits = {entry.split for entry in found.entries if entry.split}
     if has_splits:
-        splits |= {SPLIT_NAMES[parts[-1].lower()] for parts in below if len(parts) == len(top) + 1 and parts[-1].lower() in SPLIT_NAMES}
+        splits |= {
+            SPLIT_NAMES[parts[-1].lower()]
+            for parts in below
+            if len(parts) == len(top) + 1 and parts[-1].lower() in SPLIT_NAMES
+        }
     return tuple(sorted(classes, key=natural)), frozenset(splits)
 
 
 def _nothing_there(files: Files) -> str:
-    inner = next((file.path for file in files.files if file.parts[-1].lower().endswith(ARCHIVE_SUFFIXES)), None)
+    inner = next(
+        (file.path for file in files.files if file.parts[-1].lower().endswith(ARCHIVE_SUFFIXES)),
+        None,
+    )
     if inner is not None:
         return f"There is an archive inside the {files.what} (“{inner[:200]}”), and no image. Unpack it, and import the class folders themselves."
     return f"There is no image in this {files.what}.{_refused(files.refusals.rows)} {HOW}"

@@ -23,7 +23,9 @@ SPLIT_NAMES = {
 }
 # Larger files are refused: one would fill the memory before its header could be judged.
 MOST_BYTES_A_FILE = 256 * 2**20
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"))
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
+)
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 # What operating systems leave behind; hidden files (a leading dot) are passed over as well.
 JUNK = frozenset(("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin"))
@@ -96,8 +98,12 @@ class Found:
     given: frozenset[str] = frozenset()
     class_names: tuple[str, ...] = ()  # that the source names, with or without images
     split_words: str = ""  # where its splits come from; made up from `given` if left out
-    sizes: frozenset[tuple[int, int]] = frozenset()  # (height, width) of all of its images, if they are grey and that is known beforehand
-    bad_rows: list[tuple[str, str]] | None = None  # of a manifest, each with its reason; None where there is none
+    sizes: frozenset[tuple[int, int]] = (
+        frozenset()
+    )  # (height, width) of all of its images, if they are grey and that is known beforehand
+    bad_rows: list[tuple[str, str]] | None = (
+        None  # of a manifest, each with its reason; None where there is none
+    )
 
 
 def cleaned(name: str) -> str:
@@ -134,6 +140,8 @@ def why_no_image(file: File) -> str | None:
 def natural(name: str) -> tuple[list[tuple[bool, int, str]], str]:
     """Sort key: digit 2 before digit 10, upper and lower case together."""
     pieces = [
-        (not piece.isdecimal(), int(piece) if piece.isdecimal() else 0, piece) for piece in re.split(r"([0-9]+)", name.casefold()) if piece
+        (not piece.isdecimal(), int(piece) if piece.isdecimal() else 0, piece)
+        for piece in re.split(r"([0-9]+)", name.casefold())
+        if piece
     ]
     return pieces, name

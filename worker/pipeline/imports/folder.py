@@ -31,9 +31,18 @@ def open_folder(root: Path, settings: Settings, tick: Callable[[], None] = lambd
             else:
                 refusals.add("/".join(parts), reason)
         if len(files) > settings.max_files:
-            raise JobFailed(f"The folder holds more than {settings.max_files:,} files, which is the limit. Import a part of it.")
+            raise JobFailed(
+                f"The folder holds more than {settings.max_files:,} files, which is the limit. Import a part of it."
+            )
     files.sort(key=lambda file: (file.path, file.key))
-    return Files("folder", files, folders, lambda file: str(file.key), lambda file: open(file.key, "rb"), refusals)
+    return Files(
+        "folder",
+        files,
+        folders,
+        lambda file: str(file.key),
+        lambda file: open(file.key, "rb"),
+        refusals,
+    )
 
 
 def _items(place: str, parents: tuple[str, ...], refusals: Refusals) -> list[os.DirEntry[str]]:
@@ -51,8 +60,14 @@ def _items(place: str, parents: tuple[str, ...], refusals: Refusals) -> list[os.
 
 def _why_not(item: os.DirEntry[str], root: Path) -> str | None:
     if not item.is_symlink():
-        return None if item.is_file(follow_symlinks=False) else "this is a device or another special file"
-    target = Path(os.path.realpath(item.path))  # which does not raise for links that lead in a circle
+        return (
+            None
+            if item.is_file(follow_symlinks=False)
+            else "this is a device or another special file"
+        )
+    target = Path(
+        os.path.realpath(item.path)
+    )  # which does not raise for links that lead in a circle
     if not target.is_relative_to(root):
         return "this link leads out of the folder"
     return None if target.is_file() else "this link does not lead to a file"

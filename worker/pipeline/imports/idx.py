@@ -17,7 +17,8 @@ from worker.pipeline.imports.decoding import Pixels, Refused
 from worker.pipeline.imports.files import SPLIT_NAMES, Entry, File, Files, Found, natural
 
 NAME = re.compile(
-    r"(?:.*[-_])?(?P<part>train|t10k|test|validation|valid|val)[-_.](?P<what>images|labels)[-_.]idx[13][-_.]ubyte(?:\.gz)?", re.IGNORECASE
+    r"(?:.*[-_])?(?P<part>train|t10k|test|validation|valid|val)[-_.](?P<what>images|labels)[-_.]idx[13][-_.]ubyte(?:\.gz)?",
+    re.IGNORECASE,
 )
 PARTS = SPLIT_NAMES | {"t10k": "test"}
 UNSIGNED_BYTE = 0x08
@@ -62,10 +63,13 @@ def from_idx(files: Files, pairs: list[Pair], settings: Settings, stack: ExitSta
     for number, (pair, reader) in enumerate(zip(pairs, readers, strict=True)):
         labels = _labels(files, pair, reader.count, stack)
         entries += [
-            Entry(f"{pair.split}/{index:05d}", str(label), pair.split, reader.size, (number, index)) for index, label in enumerate(labels)
+            Entry(f"{pair.split}/{index:05d}", str(label), pair.split, reader.size, (number, index))
+            for index, label in enumerate(labels)
         ]
     if len(entries) > settings.max_files:
-        raise JobFailed(f"The files hold {len(entries):,} images, more than the limit of {settings.max_files:,}.")
+        raise JobFailed(
+            f"The files hold {len(entries):,} images, more than the limit of {settings.max_files:,}."
+        )
     given = frozenset(pair.split for pair in pairs)
     names = tuple(sorted({entry.label for entry in entries}, key=natural))
     return Found(
@@ -88,7 +92,9 @@ class _Images:
         self._open()
         self.size = self.height * self.width
         if not self.size or self.size > settings.max_image_pixels:
-            raise JobFailed(f"“{file.path}” says that its images have {self.height:,} × {self.width:,} pixels, which cannot be imported.")
+            raise JobFailed(
+                f"“{file.path}” says that its images have {self.height:,} × {self.width:,} pixels, which cannot be imported."
+            )
 
     def _open(self) -> None:
         self._stream = _stream(self._files, self._file, self._stack)
@@ -125,7 +131,9 @@ def _labels(files: Files, pair: Pair, images: int, stack: ExitStack) -> list[int
     except DAMAGED:
         data = b""
     if len(data) < count:
-        raise JobFailed(f"“{pair.labels.path}” is cut off or damaged: it should hold {count:,} labels. Get the file again.")
+        raise JobFailed(
+            f"“{pair.labels.path}” is cut off or damaged: it should hold {count:,} labels. Get the file again."
+        )
     return list(data)
 
 
@@ -136,7 +144,11 @@ def _stream(files: Files, file: File, stack: ExitStack) -> BinaryIO:
         stream.seek(0)
     except DAMAGED as error:
         raise JobFailed(f"“{file.path}” cannot be read: {error}.") from error
-    return cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=stream))) if start == GZIP else stream
+    return (
+        cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=stream)))
+        if start == GZIP
+        else stream
+    )
 
 
 def _header(stream: BinaryIO, file: File, dimensions: int) -> tuple[int, ...]:
@@ -145,8 +157,14 @@ def _header(stream: BinaryIO, file: File, dimensions: int) -> tuple[int, ...]:
         zero, kind, found = struct.unpack(">HBB", stream.read(4))
         sizes = struct.unpack(f">{dimensions}I", stream.read(4 * dimensions))
     except DAMAGED as error:
-        raise JobFailed(f"“{file.path}” is not an IDX file, or it is cut off. Get the file again.") from error
+        raise JobFailed(
+            f"“{file.path}” is not an IDX file, or it is cut off. Get the file again."
+        ) from error
     if zero or kind != UNSIGNED_BYTE or found != dimensions or math.prod(sizes) > 2**40:
-        what = "images (unsigned bytes, three dimensions)" if dimensions == 3 else "labels (unsigned bytes, one dimension)"
+        what = (
+            "images (unsigned bytes, three dimensions)"
+            if dimensions == 3
+            else "labels (unsigned bytes, one dimension)"
+        )
         raise JobFailed(f"“{file.path}” is not an IDX file of {what}, as MNIST's are.")
     return sizes

@@ -17,7 +17,12 @@ from worker.pipeline.imports.class_folders import from_class_folders
 from worker.pipeline.imports.files import Files, Found
 from worker.pipeline.imports.folder import open_folder
 from worker.pipeline.imports.idx import find_pairs, from_idx
-from worker.pipeline.imports.manifest import find_manifest, from_manifest, unfit_table, why_no_manifest
+from worker.pipeline.imports.manifest import (
+    find_manifest,
+    from_manifest,
+    unfit_table,
+    why_no_manifest,
+)
 from worker.pipeline.imports.pixels import Decoding
 from worker.pipeline.imports.pool import Pool
 from worker.pipeline.imports.results import Results, refusal_lines
@@ -50,7 +55,13 @@ def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
     with Workshop(home, attempt) as workshop, ExitStack() as stack:
         context.progress(0, 0, LISTING)
         found = find(source, seed, context, stack)
-        decoding = Decoding(found, workshop.folder, source.get("side"), context.settings.max_image_pixels, context.progress)
+        decoding = Decoding(
+            found,
+            workshop.folder,
+            source.get("side"),
+            context.settings.max_image_pixels,
+            context.progress,
+        )
         with Pool() as pool:
             answers = decoding.run(pool)
         refusals = found.refusals.rows + decoding.refusals(answers)
@@ -72,14 +83,18 @@ def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
 def find(source: dict[str, Any], seed: int, context: JobContext, stack: ExitStack) -> Found:
     """The images of the source; `stack` closes its files. Raises JobFailed where it cannot be used."""
     if source["kind"] == "sample":
-        from worker.pipeline.imports.sample import sample  # scikit-learn takes a second to load, and only the sample needs it
+        from worker.pipeline.imports.sample import (
+            sample,
+        )  # scikit-learn takes a second to load, and only the sample needs it
 
         return sample(seed)
     path = Path(source["path"])
     settings = context.settings
     is_table = path.suffix.lower() == ".csv"
     if path.is_dir() or is_table:
-        files = open_folder(path.parent if is_table else path, settings, lambda: context.progress(0, 0, LISTING))
+        files = open_folder(
+            path.parent if is_table else path, settings, lambda: context.progress(0, 0, LISTING)
+        )
     else:
         files = open_zip(path, settings, stack)
     return arranged(files, settings, stack, path.name if is_table else None)
@@ -104,17 +119,23 @@ def arranged(files: Files, settings: Settings, stack: ExitStack, manifest: str |
 
 def _nothing_usable(refusals: list[tuple[str, str]]) -> str:
     if not refusals:
-        return "There is no image to import. Put the images of each class into a folder of that name."
+        return (
+            "There is no image to import. Put the images of each class into a folder of that name."
+        )
     path, reason = refusals[0]
     files = "1 file was" if len(refusals) == 1 else f"{len(refusals):,} files were"
     return f"There is no usable image. {files} refused; the first is “{path[:200]}”: {reason}."
 
 
 def _mark_failed(context: JobContext) -> None:
-    mine = exists().where(Job.id == context.job_id, Job.claim == context.claim, Job.state == "running")
+    mine = exists().where(
+        Job.id == context.job_id, Job.claim == context.claim, Job.state == "running"
+    )
     try:
         with context.database.transaction() as session:
-            session.execute(update(DataSet).where(DataSet.id == context.subject_id, mine).values(state="failed"))
+            session.execute(
+                update(DataSet).where(DataSet.id == context.subject_id, mine).values(state="failed")
+            )
     except SQLAlchemyError as error:
         # How the job ended is written next, and matters more.
         logger.warning("Data set %s was not marked as failed: %s", context.subject_id, error)

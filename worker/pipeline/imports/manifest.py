@@ -24,7 +24,9 @@ from worker.pipeline.imports.files import (
 )
 
 HEADER = "path,label or path,label,split"
-ALWAYS = "manifest.csv"  # a file of this name is a manifest, even if its header has to be mended first
+ALWAYS = (
+    "manifest.csv"  # a file of this name is a manifest, even if its header has to be mended first
+)
 NAMED_ROWS = 3  # of those that cannot be used, in the sentence of a failed import
 DELIMITERS = (",", ";", "\t")
 
@@ -137,11 +139,19 @@ class _Reader:
     def _add(self, row: Row, path: str, split: str | None) -> str | None:
         file = self.by_path.get(self.folder + path) or self.by_path.get(path)
         if file is None:
-            return f"line {row.line} of the manifest names it, but it is not in the {self.files.what}"
+            return (
+                f"line {row.line} of the manifest names it, but it is not in the {self.files.what}"
+            )
         earlier = self.named.setdefault(file.path, row)
         if earlier is not row:
-            other = "" if earlier.label == row.label else f", there with the label “{earlier.label[:100]}”"
-            return f"line {row.line} of the manifest names it again; line {earlier.line} counts{other}"
+            other = (
+                ""
+                if earlier.label == row.label
+                else f", there with the label “{earlier.label[:100]}”"
+            )
+            return (
+                f"line {row.line} of the manifest names it again; line {earlier.line} counts{other}"
+            )
         if row.split and split is None:
             return f"“{row.split[:100]}” (line {row.line} of the manifest) is no split; there are train, validation and test"
         if not row.label:
@@ -164,14 +174,18 @@ class _Reader:
         found = self.found
         if self.given:
             for entry in (entry for entry in found.entries if entry.split is None):
-                self.refuse(entry.path, "the manifest gives a split to other images, but none to this one")
+                self.refuse(
+                    entry.path, "the manifest gives a split to other images, but none to this one"
+                )
             found.entries = [entry for entry in found.entries if entry.split is not None]
         for path, file in self.by_path.items():
             if file.suffix in IMAGE_SUFFIXES and path not in self.named:
                 found.refusals.add(path, "the manifest does not name it")
         found.entries.sort(key=lambda entry: entry.path)
         found.given = frozenset(self.given)
-        found.class_names = tuple(sorted({row.label for row in self.named.values() if row.label}, key=natural))
+        found.class_names = tuple(
+            sorted({row.label for row in self.named.values() if row.label}, key=natural)
+        )
 
 
 def _tables(files: Files) -> list[File]:
@@ -183,7 +197,11 @@ def _tables(files: Files) -> list[File]:
     tables = [table for table in tables if len(table.parts) == depth]
     folder = tables[0].parts[:-1]
     images = (file for file in files.files if file.suffix in IMAGE_SUFFIXES)
-    return [table for table in tables if table.parts[:-1] == folder] if all(file.parts[: depth - 1] == folder for file in images) else []
+    return (
+        [table for table in tables if table.parts[:-1] == folder]
+        if all(file.parts[: depth - 1] == folder for file in images)
+        else []
+    )
 
 
 def _header(files: Files, table: File) -> Header:
@@ -193,7 +211,13 @@ def _header(files: Files, table: File) -> Header:
     except (OSError, Refused):
         return Header(",", ("(it cannot be read)",))
     delimiter = max(DELIMITERS, key=first.count)
-    return Header(delimiter, tuple(cleaned(name).strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [""])))
+    return Header(
+        delimiter,
+        tuple(
+            cleaned(name).strip().lower()
+            for name in next(csv.reader([first], delimiter=delimiter), [""])
+        ),
+    )
 
 
 def _is_utf16(files: Files, table: File) -> bool:
@@ -212,21 +236,32 @@ def _not_utf8(manifest: File, line: int) -> str:
 
 def _rows(files: Files, manifest: File) -> Iterator[Row]:
     header = _header(files, manifest)
-    place = {name: header.columns.index(name) for name in ("path", "label", "split") if name in header.columns}
+    place = {
+        name: header.columns.index(name)
+        for name in ("path", "label", "split")
+        if name in header.columns
+    }
 
     def cell(row: list[str], name: str) -> str:
         return cleaned(row[place[name]]).strip() if name in place and place[name] < len(row) else ""
 
     line = 1
     try:
-        with files.open(manifest) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
+        with (
+            files.open(manifest) as raw,
+            io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text,
+        ):
             table = csv.reader(text, delimiter=header.delimiter)
             next(table)
             for row in table:
                 line = table.line_num
                 if any(row):
-                    yield Row(line, cell(row, "path"), cell(row, "label"), cell(row, "split") or None)
+                    yield Row(
+                        line, cell(row, "path"), cell(row, "label"), cell(row, "split") or None
+                    )
     except UnicodeDecodeError as error:
         raise JobFailed(_not_utf8(manifest, line)) from error
     except (csv.Error, Refused, OSError) as error:
-        raise JobFailed(f"The manifest “{manifest.path}” cannot be read after line {line}: {error}. Mend it, then import again.") from error
+        raise JobFailed(
+            f"The manifest “{manifest.path}” cannot be read after line {line}: {error}. Mend it, then import again."
+        ) from error

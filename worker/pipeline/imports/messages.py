@@ -59,20 +59,35 @@ def send_work(connection: Wire, work: Work) -> None:
         else:
             kinds.append(payload.shape)
             blobs.append(np.ascontiguousarray(payload).data.cast("B"))
-    _send(connection, {"payloads": kinds, "max_pixels": work.max_pixels, "shape": work.shape, "folder": work.folder}, b"".join(blobs))
+    _send(
+        connection,
+        {
+            "payloads": kinds,
+            "max_pixels": work.max_pixels,
+            "shape": work.shape,
+            "folder": work.folder,
+        },
+        b"".join(blobs),
+    )
 
 
 def receive_work(connection: Wire) -> Work:
     """In a child. Raises EOFError once the import is gone."""
     about, blob = _receive(connection)
     shape = tuple(about["shape"]) if about["shape"] else None
-    return Work(list(_payloads(about["payloads"], blob)), about["max_pixels"], shape, about["folder"])
+    return Work(
+        list(_payloads(about["payloads"], blob)), about["max_pixels"], shape, about["folder"]
+    )
 
 
 def send_answer(connection: Wire, answer: Answer) -> None:
     """From a child to the import."""
     images = [image if isinstance(image, str) else astuple(image) for image in answer.images]
-    _send(connection, {"images": images, "shape": answer.pixels.shape}, answer.pixels.data.cast("B") if answer.pixels.size else b"")
+    _send(
+        connection,
+        {"images": images, "shape": answer.pixels.shape},
+        answer.pixels.data.cast("B") if answer.pixels.size else b"",
+    )
 
 
 def send_error(connection: Wire, error: OSError) -> None:

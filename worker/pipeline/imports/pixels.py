@@ -74,12 +74,19 @@ class PixelFile:
         """Write the number of rows, and see that all of it is on the disk."""
         header = self._made_header()
         if len(header) != len(self._header):
-            raise RuntimeError("numpy made a header of another length; it should leave room for the number of rows")
+            raise RuntimeError(
+                "numpy made a header of another length; it should leave room for the number of rows"
+            )
         self._file.seek(0)
         self._write(header)
         os.fsync(self._file.fileno())
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             if kind is None:
                 self.finish()
@@ -101,7 +108,9 @@ class PixelFile:
 class Decoding:
     """The decoding of one import: every image into `folder`, in the shape that fits them all."""
 
-    def __init__(self, found: Found, folder: Path, side: int | None, max_pixels: int, progress: Progress) -> None:
+    def __init__(
+        self, found: Found, folder: Path, side: int | None, max_pixels: int, progress: Progress
+    ) -> None:
         self.found = found
         self.folder = folder
         self.side = side
@@ -130,9 +139,14 @@ class Decoding:
 
     def _survey(self, pool: Pool) -> None:
         entries = self.found.entries
-        spread = [entries[index] for index in np.unique(np.linspace(0, len(entries) - 1, SURVEYED).round().astype(int))]
+        spread = [
+            entries[index]
+            for index in np.unique(np.linspace(0, len(entries) - 1, SURVEYED).round().astype(int))
+        ]
         self.progress(0, len(entries), "Looking at some of the images")
-        works = (Work(payloads, self.max_pixels, None, "") for _, payloads, _ in self._chunks(spread))
+        works = (
+            Work(payloads, self.max_pixels, None, "") for _, payloads, _ in self._chunks(spread)
+        )
         for surveyed in pool.run(works):
             self.progress(0, len(entries), "Looking at some of the images")
             for image in surveyed.images:
@@ -168,7 +182,9 @@ class Decoding:
                 self.progress(done, len(entries), f"Decoding {done:,} of {len(entries):,}")
         return [answer for answer in answers if answer is not None]
 
-    def _chunks(self, entries: list[Entry]) -> Iterator[tuple[list[int], list[Payload], list[tuple[int, str]]]]:
+    def _chunks(
+        self, entries: list[Entry]
+    ) -> Iterator[tuple[list[int], list[Payload], list[tuple[int, str]]]]:
         """Places and payloads of images that are decoded together, and the places of those that cannot be read, with reasons."""
         places: list[int] = []
         payloads: list[Payload] = []

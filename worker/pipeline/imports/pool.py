@@ -32,7 +32,9 @@ class _Child:
         command = [sys.executable, "-m", "worker.pipeline.imports.child", str(theirs.fileno())]
         paths = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL
+        )
         theirs.close()
         self._connection: Connection[Any, Any] = Connection(ours.detach())
 
@@ -53,7 +55,9 @@ class Pool:
     def __init__(self, size: int | None = None) -> None:
         self.size = size or min(len(os.sched_getaffinity(0)), MOST_CHILDREN)
         self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="import")
-        self._idle: LifoQueue[_Child | None] = LifoQueue()  # last in, first out: a small import needs one child only
+        self._idle: LifoQueue[_Child | None] = (
+            LifoQueue()
+        )  # last in, first out: a small import needs one child only
         self._children: list[_Child] = []
         self._closed = False
         for _ in range(self.size):
@@ -62,7 +66,12 @@ class Pool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._closed = True
         # Killed first: that wakes the threads which wait for an answer. Their sockets are closed when nobody reads them any more.
         for child in list(self._children):
@@ -91,7 +100,10 @@ class Pool:
             if len(work.payloads) == 1:
                 return Answer([CRASHED], np.empty((0, *(work.shape or (0, 0, 0))), np.uint8))
             parts = [self._answer(replace(work, payloads=[one])) for one in work.payloads]
-            return Answer([image for part in parts for image in part.images], np.concatenate([part.pixels for part in parts]))
+            return Answer(
+                [image for part in parts for image in part.images],
+                np.concatenate([part.pixels for part in parts]),
+            )
 
     def _ask(self, work: Work) -> Answer:
         child = self._idle.get()

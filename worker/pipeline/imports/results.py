@@ -24,31 +24,63 @@ class Results:
     """The images that are good, in the order of the pixel array, with labels and splits. Raises JobFailed where that makes no data set."""
 
     def __init__(self, found: Found, answers: list[Decoded | str], seed: int) -> None:
-        self.good = [(entry, answer) for entry, answer in zip(found.entries, answers, strict=True) if isinstance(answer, Decoded)]
+        self.good = [
+            (entry, answer)
+            for entry, answer in zip(found.entries, answers, strict=True)
+            if isinstance(answer, Decoded)
+        ]
         self.names = _class_names(found, answers, [entry for entry, _ in self.good])
         numbers = {name: number for number, name in enumerate(self.names)}
         self.labels = [numbers[entry.label] for entry, _ in self.good]
-        self.true_labels = [None if entry.true_label is None else numbers[entry.true_label] for entry, _ in self.good]
-        self.splits, words = assign(self.labels, [entry.split for entry, _ in self.good], found.given, self.names, seed)
+        self.true_labels = [
+            None if entry.true_label is None else numbers[entry.true_label]
+            for entry, _ in self.good
+        ]
+        self.splits, words = assign(
+            self.labels, [entry.split for entry, _ in self.good], found.given, self.names, seed
+        )
         self.split_words = found.split_words or words
         self.notes = [*_empty_classes(found, self.names), *_alike(self.names), *self._absent()]
 
     def _absent(self) -> list[str]:
         """A note for each class that a given split lacks: allowed, but nothing can be said of it there."""
         there = set(zip(self.labels, self.splits, strict=True))
-        pairs = ((name, split) for label, name in enumerate(self.names) for split in SPLITS if (label, split) not in there)
+        pairs = (
+            (name, split)
+            for label, name in enumerate(self.names)
+            for split in SPLITS
+            if (label, split) not in there
+        )
         return [f"The class “{name}” has no {split} image." for name, split in pairs]
 
     def lines(self) -> list[str]:
         """For the job's log."""
-        return [f"{len(self.good):,} images, {len(self.names):,} classes. {self.split_words}", *self.notes]
+        return [
+            f"{len(self.good):,} images, {len(self.names):,} classes. {self.split_words}",
+            *self.notes,
+        ]
 
-    def write(self, session: Session, data_set_id: int, shape: Shape, refusals: list[tuple[str, str]]) -> DataSet:
+    def write(
+        self, session: Session, data_set_id: int, shape: Shape, refusals: list[tuple[str, str]]
+    ) -> DataSet:
         """All rows of the import, and its first version."""
         _insert(session, Image, self._rows(data_set_id))
-        _insert(session, Refusal, ({"data_set_id": data_set_id, "path": path, "reason": reason} for path, reason in refusals))
+        _insert(
+            session,
+            Refusal,
+            (
+                {"data_set_id": data_set_id, "path": path, "reason": reason}
+                for path, reason in refusals
+            ),
+        )
         data_set = session.get_one(DataSet, data_set_id)
-        version = Version(data_set_id=data_set_id, number=1, state="accepted", note="As imported", created_by=data_set.created_by)
+        version = Version(
+            data_set_id=data_set_id,
+            number=1,
+            state="accepted",
+            note="As imported",
+            created_by=data_set.created_by,
+        )
         session.add(version)
         session.flush()
         data_set.class_names = self.names
@@ -97,14 +129,24 @@ def refusal_lines(refusals: list[tuple[str, str]]) -> list[str]:
     """The first refusals, for the job's log."""
     lines = [f"Refused: {path}: {reason}." for path, reason in refusals[:LOGGED_REFUSALS]]
     more = len(refusals) - LOGGED_REFUSALS
-    return [*lines, f"{more:,} more {'file was' if more == 1 else 'files were'} refused."] if more > 0 else lines
+    return (
+        [*lines, f"{more:,} more {'file was' if more == 1 else 'files were'} refused."]
+        if more > 0
+        else lines
+    )
 
 
 def _class_names(found: Found, answers: list[Decoded | str], good: list[Entry]) -> list[str]:
     """In natural order, so that 10 comes after 9. Raises JobFailed for fewer than two."""
-    names = {entry.label for entry in good} | {entry.true_label for entry in good if entry.true_label}
+    names = {entry.label for entry in good} | {
+        entry.true_label for entry in good if entry.true_label
+    }
     if len(names) == 1:
-        broken = [(entry.path, answer) for entry, answer in zip(found.entries, answers, strict=True) if isinstance(answer, str)]
+        broken = [
+            (entry.path, answer)
+            for entry, answer in zip(found.entries, answers, strict=True)
+            if isinstance(answer, str)
+        ]
         if found.bad_rows is not None:
             raise JobFailed(only_one_class_in_table(next(iter(names)), [*found.bad_rows, *broken]))
         raise JobFailed(only_one_class(next(iter(names)), [*found.refusals.rows, *broken]))
@@ -113,7 +155,11 @@ def _class_names(found: Found, answers: list[Decoded | str], good: list[Entry]) 
 
 def _empty_classes(found: Found, names: list[str]) -> list[str]:
     known = set(names)
-    return [f"The class “{name}” has no usable image and was left out." for name in found.class_names if name not in known]
+    return [
+        f"The class “{name}” has no usable image and was left out."
+        for name in found.class_names
+        if name not in known
+    ]
 
 
 def _alike(names: list[str]) -> list[str]:
@@ -123,7 +169,9 @@ def _alike(names: list[str]) -> list[str]:
     for name in names:
         other = first.setdefault(name.casefold(), name)
         if other != name:
-            notes.append(f"The classes “{other}” and “{name}” differ in upper and lower case only; they are two classes.")
+            notes.append(
+                f"The classes “{other}” and “{name}” differ in upper and lower case only; they are two classes."
+            )
     return notes
 
 

@@ -32,7 +32,13 @@ def sample(seed: int) -> Found:
         for index, (label, true, split) in enumerate(zip(labels, truth, splits, strict=True))
     ]
     return Found(
-        entries, lambda entry: entry.key, Refusals(), frozenset(SPLITS), tuple(names), split_words=words, sizes=frozenset({(SIDE, SIDE)})
+        entries,
+        lambda entry: entry.key,
+        Refusals(),
+        frozenset(SPLITS),
+        tuple(names),
+        split_words=words,
+        sizes=frozenset({(SIDE, SIDE)}),
     )
 
 
@@ -50,4 +56,9 @@ def plant(truth: list[int], splits: list[str], classes: int, seed: int) -> list[
 def enlarged(digit: np.ndarray) -> Pixels:
     """8 × 8 values from 0 to 16 as 28 × 28 grey levels, bicubic."""
     grey = Image.fromarray((digit * (255 / BRIGHTEST)).astype(np.float32))
-    return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).round().clip(0, 255).astype(np.uint8)
+    return (
+        np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        .round()
+        .clip(0, 255)
+        .astype(np.uint8)
+    )

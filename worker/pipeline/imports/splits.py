@@ -10,17 +10,26 @@ SPLITS = ("train", "validation", "test")
 DRAWN = 0.15  # of a class into validation, and as many into test; the rest trains
 
 
-def assign(labels: list[int], given: list[str | None], named: frozenset[str], names: list[str], seed: int) -> tuple[list[str], str]:
+def assign(
+    labels: list[int], given: list[str | None], named: frozenset[str], names: list[str], seed: int
+) -> tuple[list[str], str]:
     """The split of each image, and a sentence that says where it comes from. Raises JobFailed where a split or a class would be empty."""
     missing = [split for split in SPLITS if split not in named]
     if not named:
-        splits, words = _draw(labels, names, ("validation", "test"), seed), f"Splits drawn 70/15/15 with seed {seed}."
+        splits, words = (
+            _draw(labels, names, ("validation", "test"), seed),
+            f"Splits drawn 70/15/15 with seed {seed}.",
+        )
     elif "train" in missing:
-        raise JobFailed(f"There are images for {' and '.join(sorted(named))}, but none to train with. Add a folder or split named train.")
+        raise JobFailed(
+            f"There are images for {' and '.join(sorted(named))}, but none to train with. Add a folder or split named train."
+        )
     elif missing:
         splits = _draw_from_train(labels, given, names, missing, seed)
         kept = " and ".join(split for split in SPLITS if split in named and split != "train")
-        words = f"{' and '.join(missing).capitalize()}: 15 % of train, drawn with seed {seed}" + (f"; {kept} as given." if kept else ".")
+        words = f"{' and '.join(missing).capitalize()}: 15 % of train, drawn with seed {seed}" + (
+            f"; {kept} as given." if kept else "."
+        )
     else:
         splits, words = [split or "train" for split in given], "Splits as given."
     _check(labels, splits, names)
@@ -32,7 +41,9 @@ def _draw(labels: list[int], names: list[str], wanted: tuple[str, ...], seed: in
     generator = np.random.default_rng(seed)
     splits = np.full(len(labels), "train", dtype=object)
     counts = np.bincount(labels, minlength=len(names))
-    for label, rows in enumerate(np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])):
+    for label, rows in enumerate(
+        np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    ):
         if len(rows) < len(wanted) + 1:
             raise JobFailed(_too_few(names[label], len(rows), ("train", *wanted)))
         shuffled = generator.permutation(rows)
@@ -42,10 +53,17 @@ def _draw(labels: list[int], names: list[str], wanted: tuple[str, ...], seed: in
     return [str(split) for split in splits]
 
 
-def _draw_from_train(labels: list[int], given: list[str | None], names: list[str], wanted: list[str], seed: int) -> list[str]:
+def _draw_from_train(
+    labels: list[int], given: list[str | None], names: list[str], wanted: list[str], seed: int
+) -> list[str]:
     rows = [row for row, split in enumerate(given) if split == "train"]
     present = {label: place for place, label in enumerate(sorted({labels[row] for row in rows}))}
-    drawn = _draw([present[labels[row]] for row in rows], [names[label] for label in present], tuple(wanted), seed)
+    drawn = _draw(
+        [present[labels[row]] for row in rows],
+        [names[label] for label in present],
+        tuple(wanted),
+        seed,
+    )
     splits = [split or "train" for split in given]
     for row, split in zip(rows, drawn, strict=True):
         splits[row] = split
@@ -62,7 +80,9 @@ def _check(labels: list[int], splits: list[str], names: list[str]) -> None:
     trained = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
     for label, name in enumerate(names):
         if label not in trained:
-            raise JobFailed(f"The class “{name[:200]}” has no training image. Add some to train, or take the class out.")
+            raise JobFailed(
+                f"The class “{name[:200]}” has no training image. Add some to train, or take the class out."
+            )
 
 
 def _too_few(name: str, count: int, needed: tuple[str, ...]) -> str:

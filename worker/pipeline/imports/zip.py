@@ -16,7 +16,15 @@ from worker.pipeline.imports.files import File, Files, Refusals, cleaned, is_jun
 # Small entries may shrink to almost nothing (a black bitmap); only large ones can be bombs.
 SMALL = 1 << 20
 ENCRYPTED, UTF_8 = 0x1, 0x800  # flags of an entry
-UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError, OSError)
+UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    OSError,
+)
 DAMAGED = "this entry of the zip is damaged or cut off"
 LOCAL_HEADER = b"PK\x03\x04"
 
@@ -28,7 +36,11 @@ def open_zip(path: Path, settings: Settings, stack: ExitStack) -> Files:
     _check(infos, settings)
     refusals = Refusals()
     files: list[File] = []
-    folders = {_parts(_name(info)) for info in archive.infolist() if info.is_dir() and why_unsafe(_name(info)) is None}
+    folders = {
+        _parts(_name(info))
+        for info in archive.infolist()
+        if info.is_dir() and why_unsafe(_name(info)) is None
+    }
     for info in infos:
         parts = _parts(_name(info))
         # An unsafe name is told even where it begins with a dot: “..\x.png” is no hidden file.
@@ -55,7 +67,9 @@ def _open(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except FileNotFoundError as error:
-        raise JobFailed("The file to import is not there any more. Upload it again, or import it from where it is now.") from error
+        raise JobFailed(
+            "The file to import is not there any more. Upload it again, or import it from where it is now."
+        ) from error
     except PermissionError as error:
         raise JobFailed(
             "Winnow may not read this file. Give the account that runs the worker the right to read it, then try again."
@@ -64,16 +78,24 @@ def _open(path: Path) -> zipfile.ZipFile:
         with path.open("rb") as file:
             start = file.read(4)
         if not start:
-            raise JobFailed("This file is empty (zero bytes). Choose the zip again; perhaps it was still being written.") from error
+            raise JobFailed(
+                "This file is empty (zero bytes). Choose the zip again; perhaps it was still being written."
+            ) from error
         if start == LOCAL_HEADER:
-            raise JobFailed("This zip is cut off or damaged: its table of contents cannot be read. Copy or upload it again.") from error
-        raise JobFailed("This is not a zip archive. Put the class folders into a zip, then import that.") from error
+            raise JobFailed(
+                "This zip is cut off or damaged: its table of contents cannot be read. Copy or upload it again."
+            ) from error
+        raise JobFailed(
+            "This is not a zip archive. Put the class folders into a zip, then import that."
+        ) from error
 
 
 def _check(infos: list[zipfile.ZipInfo], settings: Settings) -> None:
     """The limits, from the table of contents alone: nothing is unpacked before they hold."""
     if len(infos) > settings.max_files:
-        raise JobFailed(f"The zip holds {len(infos):,} files, more than the limit of {settings.max_files:,}. Import a part of it.")
+        raise JobFailed(
+            f"The zip holds {len(infos):,} files, more than the limit of {settings.max_files:,}. Import a part of it."
+        )
     if any(info.flag_bits & ENCRYPTED for info in infos):
         raise JobFailed("This zip is encrypted. Make one without a password, then import that.")
     total = sum(info.file_size for info in infos)
@@ -113,7 +135,9 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     try:
         return archive.read(info)
     except NotImplementedError as error:
-        raise Refused("it is compressed in a way that cannot be read; make the zip with the usual method (deflate)") from error
+        raise Refused(
+            "it is compressed in a way that cannot be read; make the zip with the usual method (deflate)"
+        ) from error
     except UNREADABLE as error:
         raise Refused(DAMAGED) from error
 

@@ -27,7 +27,9 @@ def score_member(context: JobContext) -> None:
         validation = load_images.load(session, context.storage, run.version_id, "validation")
     engine_setup.ready(context.settings, context.storage)
     training = engine.load_training(context.storage.run(run.id))
-    scores = write_scores.score(context, scoring.method, scoring.options, training, images, validation)
+    scores = write_scores.score(
+        context, scoring.method, scoring.options, training, images, validation
+    )
     ranked = write_scores.rank(scores.values)
     with context.finish() as session:
         write_scores.write(session, scoring.id, images, scores, ranked)
@@ -39,40 +41,68 @@ def queue_average(session: Session, review_id: int) -> None:
     """Queue the review's own job if all of its members are scored and nobody did so before."""
     # The review's row is the lock: of two members that end at once the later one sees the other's end.
     review = session.get_one(Review, review_id, with_for_update=True, populate_existing=True)
-    missing = select(func.count()).select_from(Scoring).where(Scoring.review_id == review_id, Scoring.state != "done")
+    missing = (
+        select(func.count())
+        .select_from(Scoring)
+        .where(Scoring.review_id == review_id, Scoring.state != "done")
+    )
     if review.job_id is not None or session.scalar(missing):
         return
     name = session.get_one(DataSet, review.data_set_id).name[:200]
-    review.job_id = _queue(session, "score", f"Find harmful images in {name}, by an average", review.id, review).id
+    review.job_id = _queue(
+        session, "score", f"Find harmful images in {name}, by an average", review.id, review
+    ).id
     for scoring_id in {review.accuracy_scoring_id, review.label_scoring_id}:
         session.get_one(Scoring, scoring_id).job_id = review.job_id
 
 
 def queue_members(session: Session, run: Run) -> None:
     """Queue the scorings that waited for this run's training. The run's row is held by the caller."""
-    waiting = select(Scoring).where(Scoring.run_id == run.id, Scoring.review_id.is_not(None), Scoring.job_id.is_(None))
+    waiting = select(Scoring).where(
+        Scoring.run_id == run.id, Scoring.review_id.is_not(None), Scoring.job_id.is_(None)
+    )
     for scoring in session.scalars(waiting).all():
         review = session.get_one(Review, scoring.review_id)
         title = f"Score training {run.id} (seed {run.seed}), for an average"
         scoring.job_id = _queue(session, "member", title, run.id, review, scoring_id=scoring.id).id
 
 
-def _queue(session: Session, kind: str, title: str, subject_id: int, review: Review, **payload: int) -> Job:
-    job = Job(kind=kind, title=title, subject_id=subject_id, data_set_id=review.data_set_id, payload=payload, created_by=review.created_by)
+def _queue(
+    session: Session, kind: str, title: str, subject_id: int, review: Review, **payload: int
+) -> Job:
+    job = Job(
+        kind=kind,
+        title=title,
+        subject_id=subject_id,
+        data_set_id=review.data_set_id,
+        payload=payload,
+        created_by=review.created_by,
+    )
     return queue.add(session, job)
 
 
 def members(session: Session, review_id: int) -> list[Scoring]:
     """The scorings of an average, in order; none for a review of a single run."""
-    return list(session.scalars(select(Scoring).where(Scoring.review_id == review_id).order_by(Scoring.id)))
+    return list(
+        session.scalars(select(Scoring).where(Scoring.review_id == review_id).order_by(Scoring.id))
+    )
 
 
-def average(session: Session, parts: list[Scoring], trainings: list[Training], images: Images) -> Scores:
+def average(
+    session: Session, parts: list[Scoring], trainings: list[Training], images: Images
+) -> Scores:
     """The average of what the members' jobs wrote. trainings: of the members, in their order."""
     digest = images.digest()
     return engine.ensemble(
         [
-            Scores(_values(session, part, images), part.method, part.exact, part.report, digest, training.record.run)
+            Scores(
+                _values(session, part, images),
+                part.method,
+                part.exact,
+                part.report,
+                digest,
+                training.record.run,
+            )
             for part, training in zip(parts, trainings, strict=True)
         ]
     )
@@ -84,7 +114,11 @@ def trainings(storage: Storage, parts: list[Scoring]) -> list[Training]:
 
 
 def _values(session: Session, scoring: Scoring, images: Images) -> np.ndarray:
-    rows = session.execute(select(Score.image_id, Score.value).where(Score.scoring_id == scoring.id).order_by(Score.image_id)).all()
+    rows = session.execute(
+        select(Score.image_id, Score.value)
+        .where(Score.scoring_id == scoring.id)
+        .order_by(Score.image_id)
+    ).all()
     ids, values = zip(*rows, strict=True)
     assert np.array_equal(ids, images.ids)  # both follow the ids of one version's images
     return np.array(values, dtype=np.float64)

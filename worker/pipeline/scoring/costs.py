@@ -29,17 +29,36 @@ def of_run(training: Training, images: int, validation: int, budget: int) -> Cos
     Seconds come from the median of what an epoch of the training took: the first one also warms the machine up.
     """
     epoch_seconds = statistics.median(report.seconds for report in training.history)
-    further = {"validation": validation, "store": training.record.store, "budget": budget, "verify": True}
+    further = {
+        "validation": validation,
+        "store": training.record.store,
+        "budget": budget,
+        "verify": True,
+    }
     return {
-        name: {span: _cost(method, training.recipe, images, span, epoch_seconds, further) for span in engine.SPANS}
+        name: {
+            span: _cost(method, training.recipe, images, span, epoch_seconds, further)
+            for span in engine.SPANS
+        }
         for name, method in engine.METHODS.items()
     }
 
 
-def _cost(method: Method, recipe: Recipe, images: int, span: str, epoch_seconds: float, further: dict[str, Any]) -> dict[str, Any]:
+def _cost(
+    method: Method,
+    recipe: Recipe,
+    images: int,
+    span: str,
+    epoch_seconds: float,
+    further: dict[str, Any],
+) -> dict[str, Any]:
     cost = method.cost(recipe, images, span, **further)
     passes = cost.passes + LOOKING
-    damped = method.cost(recipe, images, span, **further, damping="auto").seconds(epoch_seconds) if method.damps else None
+    damped = (
+        method.cost(recipe, images, span, **further, damping="auto").seconds(epoch_seconds)
+        if method.damps
+        else None
+    )
     return {
         "passes": round(passes, 2),
         "seconds": round(passes / GRADIENT * epoch_seconds, 6),

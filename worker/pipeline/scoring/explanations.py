@@ -64,36 +64,60 @@ class Explainer:
     readout: Readout | None = None
 
     @classmethod
-    def of(cls, training: Training, images: Images, validation: Images, options: dict[str, Any]) -> "Explainer":
+    def of(
+        cls, training: Training, images: Images, validation: Images, options: dict[str, Any]
+    ) -> "Explainer":
         """For the run of a scoring with these options. What the last layer sees is read once and kept in the run's folder."""
         span = options.get("span", "last_epoch")
         many = some_of(validation, READ_OUT)
         try:
             return cls(training, images, many, span, _readout(training, images, many))
         except EngineError:
-            return cls(training, images, some_of(validation, affordable(training, len(images))), span)
+            return cls(
+                training, images, some_of(validation, affordable(training, len(images))), span
+            )
 
     def explain(self, image_id: int) -> dict[str, Any]:
         """The columns of the image's explanation: ids of the validation images that it makes worse, and better, at most SHOWN each."""
-        position = int(np.searchsorted(self.images.ids, image_id))  # a version's images follow their ids
+        position = int(
+            np.searchsorted(self.images.ids, image_id)
+        )  # a version's images follow their ids
         places, changes = self._changes(position)
         # A loss that falls without the image is one that the image makes worse.
         worse = self.validation.ids[places[:SHOWN][changes[:SHOWN] < 0]].tolist()
         better = self.validation.ids[places[::-1][:SHOWN][changes[::-1][:SHOWN] > 0]].tolist()
-        return {"image_id": image_id, "state": "done", "looked": len(self.validation), "worse": worse, "better": better}
+        return {
+            "image_id": image_id,
+            "state": "done",
+            "looked": len(self.validation),
+            "worse": worse,
+            "better": better,
+        }
 
     def _changes(self, position: int) -> tuple[np.ndarray, np.ndarray]:
         """Places of validation images and the change of their losses, lowest first, (K,) both."""
         if self.readout is not None:
-            return engine.explain_most(self.training, self.images, self.validation, position, self.readout, count=LOOKED_AT, span=self.span)
-        changes = engine.explain(self.training, self.images, self.validation, position, span=self.span)
+            return engine.explain_most(
+                self.training,
+                self.images,
+                self.validation,
+                position,
+                self.readout,
+                count=LOOKED_AT,
+                span=self.span,
+            )
+        changes = engine.explain(
+            self.training, self.images, self.validation, position, span=self.span
+        )
         order = np.argsort(changes, kind="stable")
         return order, changes[order]
 
 
 def _readout(training: Training, images: Images, validation: Images) -> Readout:
     """From the run's folder; else made, and kept there for the next explanation. Raises EngineError where the network has none."""
-    path = training.folder / "why" / "readout.safetensors"  # a folder of its own: it is no part of the trajectory
+    path = (
+        training.folder / "why" / "readout.safetensors"
+    )  # a folder of its own: it is no part of the trajectory
     if (found := engine.load_readout(path, training, validation)) is None:
         found = engine.read_out(training, images, validation)
         path.parent.mkdir(exist_ok=True)
@@ -101,7 +125,9 @@ def _readout(training: Training, images: Images, validation: Images) -> Readout:
     return found
 
 
-def first(context: JobContext, explainer: Explainer, image_ids: Iterable[int], seconds: float) -> list[dict[str, Any]]:
+def first(
+    context: JobContext, explainer: Explainer, image_ids: Iterable[int], seconds: float
+) -> list[dict[str, Any]]:
     """Rows for the first of these images, as many as a share of `seconds`, the time of the scoring, has room for."""
     ends = time.monotonic() + min(max(SHARE * seconds, LEAST_SECONDS), MOST_SECONDS)
     rows: list[dict[str, Any]] = []
@@ -122,7 +148,9 @@ def explain(context: JobContext) -> None:
     """Explain what was asked for in the review that this job is for, and what comes next in its queue."""
     explainer = _explainer(context)
     ends, done = time.monotonic() + MOST_SECONDS, 0
-    while (image_id := _next(context, ahead=done < MOST_IMAGES and time.monotonic() < ends)) is not None:
+    while (
+        image_id := _next(context, ahead=done < MOST_IMAGES and time.monotonic() < ends)
+    ) is not None:
         context.progress(done, MOST_IMAGES, "Looking at why")
         found = explainer.explain(image_id)
         done += 1
@@ -156,17 +184,26 @@ def _next(context: JobContext, *, ahead: bool) -> int | None:
         if session.scalar(select(func.count()).select_from(Job).where(Job.state == "queued")):
             return None
         mine = Suggestion.review_id == context.subject_id
-        start = select(Suggestion.position).where(mine, Suggestion.image_id == context.payload.get("image_id")).scalar_subquery()
+        start = (
+            select(Suggestion.position)
+            .where(mine, Suggestion.image_id == context.payload.get("image_id"))
+            .scalar_subquery()
+        )
         known = select(Explanation.image_id).where(Explanation.review_id == context.subject_id)
         behind = select(Suggestion.image_id).where(
-            mine, Suggestion.position > start, Suggestion.decision.is_(None), Suggestion.image_id.not_in(known)
+            mine,
+            Suggestion.position > start,
+            Suggestion.decision.is_(None),
+            Suggestion.image_id.not_in(known),
         )
         return session.scalar(behind.order_by(Suggestion.position).limit(1))
 
 
 def _asked(session: Session, review_id: int) -> int | None:
     """An image that somebody waits for, the latest asked first: the one before is likely decided."""
-    waiting = select(Explanation.image_id).where(Explanation.review_id == review_id, Explanation.state == "asked")
+    waiting = select(Explanation.image_id).where(
+        Explanation.review_id == review_id, Explanation.state == "asked"
+    )
     return session.scalar(waiting.order_by(Explanation.asked_at.desc()).limit(1))
 
 

@@ -53,10 +53,15 @@ def score_run(context: JobContext) -> None:
     in_order = images.ids[np.argsort([row["position"] for row in rows])]
     explainer = explanations.Explainer.of(training, images, asked.validation, asked.options)
     explained = explanations.first(context, explainer, in_order, time.monotonic() - began)
-    points = [] if asked.placed else similarity.rows(context, training, images, probabilities.argmax(1))
+    points = (
+        [] if asked.placed else similarity.rows(context, training, images, probabilities.argmax(1))
+    )
     context.log(f"Writing {len(images):,} suggestions.")
     with context.finish() as session:
-        written = {review.accuracy_scoring_id: (chosen, accuracy), review.label_scoring_id: (wrong, label)}  # one where both are one
+        written = {
+            review.accuracy_scoring_id: (chosen, accuracy),
+            review.label_scoring_id: (wrong, label),
+        }  # one where both are one
         for scoring_id, (scores, ranked) in written.items():
             write(session, scoring_id, images, scores, ranked)
         _replace(session, Suggestion, review.id, rows)
@@ -73,8 +78,14 @@ def _asked(context: JobContext) -> Asked:
         review = session.get_one(Review, context.subject_id)
         run = session.get_one(Run, review.run_id)
         if run.state != "done":
-            raise JobFailed("The training is not finished; wait for it, then ask for the harmful images again.")
-        rows = session.execute(select(Image.id, Image.content_hash, Image.path).where(Image.data_set_id == run.data_set_id))
+            raise JobFailed(
+                "The training is not finished; wait for it, then ask for the harmful images again."
+            )
+        rows = session.execute(
+            select(Image.id, Image.content_hash, Image.path).where(
+                Image.data_set_id == run.data_set_id
+            )
+        )
         return Asked(
             review,
             session.get_one(Scoring, review.accuracy_scoring_id).options,
@@ -140,7 +151,9 @@ def suggestions(
     columns = {
         "image_id": images.ids,
         "position": positions,
-        "brought_by": np.full(len(images), "label") if single else brought_by(accuracy.ranks, label.ranks, positions),
+        "brought_by": np.full(len(images), "label")
+        if single
+        else brought_by(accuracy.ranks, label.ranks, positions),
         "accuracy_rank": accuracy.ranks,
         "label_rank": label.ranks,
         "accuracy_value": accuracy.values,
@@ -151,13 +164,18 @@ def suggestions(
         "label_confidence": probabilities[everyone, images.labels].astype(np.float64),
         "row": everyone if images.rows is None else images.rows,
     }
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*(column.tolist() for column in columns.values()), strict=True)]
+    rows = [
+        dict(zip(columns, values, strict=True))
+        for values in zip(*(column.tolist() for column in columns.values()), strict=True)
+    ]
     for row in rows:
         row["content_hash"], row["path"] = described[row["image_id"]]
     return rows
 
 
-def _average(context: JobContext, parts: list[Scoring], runs: list[Training], images: Images) -> Scores:
+def _average(
+    context: JobContext, parts: list[Scoring], runs: list[Training], images: Images
+) -> Scores:
     context.log(f"Averaging the scores of {len(parts)} trainings.")
     with context.database.transaction(write=False) as session:
         averaged = averages.average(session, parts, runs, images)

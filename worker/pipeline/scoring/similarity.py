@@ -24,21 +24,41 @@ NEAREST = 6
 GROUP_SIZE, MOST_GROUPS = 40, 24
 
 
-def rows(context: JobContext, training: Training, images: Images, predicted: np.ndarray) -> list[dict[str, Any]]:
+def rows(
+    context: JobContext, training: Training, images: Images, predicted: np.ndarray
+) -> list[dict[str, Any]]:
     """One row an image for the table `map_points`, without its review; none where the network has no layer to look at.
 
     predicted: (N,) classes.
     """
     context.log("Looking at which images are alike.")
     try:
-        points = compact(training, images, lambda done: context.progress(done, len(images), "Looking at which images are alike"))
+        points = compact(
+            training,
+            images,
+            lambda done: context.progress(done, len(images), "Looking at which images are alike"),
+        )
     except EngineError as error:
         # The scores are what was asked for; the map and the neighbours are more.
         context.log(f"No map of the images, and no neighbours: {error}")
         return []
-    given, other = neighbours(points, images.labels, images.labels), neighbours(points, images.labels, predicted)
-    at = points[:, :2].astype(np.float64) if points.shape[1] > 1 else np.column_stack([points[:, 0], np.zeros(len(points))])
-    columns = (images.ids.tolist(), at.tolist(), groups(points).tolist(), given, other, (predicted != images.labels).tolist())
+    given, other = (
+        neighbours(points, images.labels, images.labels),
+        neighbours(points, images.labels, predicted),
+    )
+    at = (
+        points[:, :2].astype(np.float64)
+        if points.shape[1] > 1
+        else np.column_stack([points[:, 0], np.zeros(len(points))])
+    )
+    columns = (
+        images.ids.tolist(),
+        at.tolist(),
+        groups(points).tolist(),
+        given,
+        other,
+        (predicted != images.labels).tolist(),
+    )
     return [
         {
             "image_id": image_id,
@@ -54,14 +74,22 @@ def rows(context: JobContext, training: Training, images: Images, predicted: np.
 
 def known(session: Session, review: Review) -> int | None:
     """Another review of the same run whose images have their places already; its rows would be this one's."""
-    others = select(Review.id).where(Review.run_id == review.run_id, Review.id != review.id, Review.state == "ready")
-    return session.scalar(others.where(select(MapPoint.image_id).where(MapPoint.review_id == Review.id).exists()).limit(1))
+    others = select(Review.id).where(
+        Review.run_id == review.run_id, Review.id != review.id, Review.state == "ready"
+    )
+    return session.scalar(
+        others.where(
+            select(MapPoint.image_id).where(MapPoint.review_id == Review.id).exists()
+        ).limit(1)
+    )
 
 
 def copy(session: Session, source: int, review_id: int) -> None:
     """Give a review the rows of another one of its run, the second layout included."""
     columns = [column.name for column in MapPoint.__table__.columns if column.name != "review_id"]
-    rows = select(literal(review_id), *(MapPoint.__table__.c[name] for name in columns)).where(MapPoint.review_id == source)
+    rows = select(literal(review_id), *(MapPoint.__table__.c[name] for name in columns)).where(
+        MapPoint.review_id == source
+    )
     session.execute(insert(MapPoint).from_select(["review_id", *columns], rows))
 
 
@@ -80,7 +108,11 @@ def compact(training: Training, images: Images, progress: Callable[[int], None])
 
     sample = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int64))
     all_of_them = len(sample) == len(images)
-    seen = np.concatenate(list(_parts(training, images, sample, progress if all_of_them else lambda _done: progress(0))))
+    seen = np.concatenate(
+        list(
+            _parts(training, images, sample, progress if all_of_them else lambda _done: progress(0))
+        )
+    )
     # Many features are taken apart by random directions: in full, 8,192 of them take minutes and gigabytes.
     directions = PCA(min(KEPT, *seen.shape), svd_solver="auto", random_state=0).fit(seen)
     kept = np.empty((len(images), directions.n_components_), dtype=np.float32)
@@ -94,7 +126,9 @@ def compact(training: Training, images: Images, progress: Callable[[int], None])
     return kept
 
 
-def _parts(training: Training, images: Images, places: np.ndarray, progress: Callable[[int], None]) -> Iterator[np.ndarray]:
+def _parts(
+    training: Training, images: Images, places: np.ndarray, progress: Callable[[int], None]
+) -> Iterator[np.ndarray]:
     for start in range(0, len(places), PART):
         progress(start)
         features = engine.features(training, images.subset(places[start : start + PART]))
@@ -111,10 +145,14 @@ def neighbours(points: np.ndarray, labels: np.ndarray, wanted: np.ndarray) -> np
         if not len(members):
             continue
         # One more, for the image itself.
-        nearest = NearestNeighbors(n_neighbors=min(NEAREST + 1, len(members)), algorithm="brute").fit(points[members])
+        nearest = NearestNeighbors(
+            n_neighbors=min(NEAREST + 1, len(members)), algorithm="brute"
+        ).fit(points[members])
         for start in range(0, len(askers), PART):
             part = askers[start : start + PART]
-            near = members[nearest.kneighbors(points[part], return_distance=False)]  # (B, ≤ NEAREST + 1)
+            near = members[
+                nearest.kneighbors(points[part], return_distance=False)
+            ]  # (B, ≤ NEAREST + 1)
             found[part] = _without(near, part)
     return found
 

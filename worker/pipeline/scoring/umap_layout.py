@@ -26,30 +26,50 @@ def arrange(context: JobContext) -> None:
         review = session.get_one(Review, context.subject_id)
         images = load_images.load(session, context.storage, review.version_id, "train")
     if len(images) > MOST:
-        raise JobFailed(f"A map that keeps neighbours together can be made of {MOST:,} images at most; this review has {len(images):,}.")
+        raise JobFailed(
+            f"A map that keeps neighbours together can be made of {MOST:,} images at most; this review has {len(images):,}."
+        )
     engine_setup.ready(context.settings, context.storage)
     training = engine.load_training(context.storage.run(review.run_id))
-    points = similarity.compact(training, images, lambda done: context.progress(done, len(images), "Looking at which images are alike"))
+    points = similarity.compact(
+        training,
+        images,
+        lambda done: context.progress(done, len(images), "Looking at which images are alike"),
+    )
     context.log(f"Arranging {len(images):,} images; this cannot be interrupted.")
     _cache_at(context.storage.root / "cache" / "numba")
     at = layout(points)
-    rows = [{"image": image_id, "across": x, "down": y} for image_id, (x, y) in zip(images.ids.tolist(), at.tolist(), strict=True)]
+    rows = [
+        {"image": image_id, "across": x, "down": y}
+        for image_id, (x, y) in zip(images.ids.tolist(), at.tolist(), strict=True)
+    ]
     mine = (MapPoint.review_id == review.id, MapPoint.image_id == bindparam("image"))
     with context.finish() as session:
-        session.connection().execute(update(MapPoint).where(*mine).values(near_x=bindparam("across"), near_y=bindparam("down")), rows)
+        session.connection().execute(
+            update(MapPoint)
+            .where(*mine)
+            .values(near_x=bindparam("across"), near_y=bindparam("down")),
+            rows,
+        )
 
 
 def _cache_at(folder: Path) -> None:
     """Let numba keep what it compiles in this folder where it cannot write beside the package, as in a container: it insists on keeping it."""
     package = find_spec("umap")
-    if package is None or package.origin is None or not os.access(Path(package.origin).parent, os.W_OK):
+    if (
+        package is None
+        or package.origin is None
+        or not os.access(Path(package.origin).parent, os.W_OK)
+    ):
         os.environ.setdefault("NUMBA_CACHE_DIR", str(folder))
 
 
 def layout(points: np.ndarray) -> np.ndarray:
     """Places (N, 2) float64 where those near each other in `points` (N, D) are near each other, always the same ones."""
     if len(points) < 3 * NEIGHBOURS or points.shape[1] < 2:
-        return np.column_stack([points[:, 0], points[:, 1] if points.shape[1] > 1 else np.zeros(len(points))]).astype(np.float64)
+        return np.column_stack(
+            [points[:, 0], points[:, 1] if points.shape[1] > 1 else np.zeros(len(points))]
+        ).astype(np.float64)
     with warnings.catch_warnings():
         # That TensorFlow is not installed, which only another of its classes needs.
         warnings.simplefilter("ignore", ImportWarning)

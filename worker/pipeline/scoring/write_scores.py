@@ -25,10 +25,19 @@ class Ranking:
     ranks: np.ndarray
 
 
-def score(context: JobContext, method: str, options: dict[str, Any], training: Training, images: Images, validation: Images) -> Scores:
+def score(
+    context: JobContext,
+    method: str,
+    options: dict[str, Any],
+    training: Training,
+    images: Images,
+    validation: Images,
+) -> Scores:
     """Score a run by a method; options: as the scoring's row has them."""
     span, damping = options.get("span", "last_epoch"), options.get("damping", "none")
-    context.log(f"Working out the ranking ({', '.join([method, *options.values()]).replace('_', ' ')}).")
+    context.log(
+        f"Working out the ranking ({', '.join([method, *options.values()]).replace('_', ' ')})."
+    )
 
     def scored(*, verify: bool) -> Scores:
         return engine.score(
@@ -59,19 +68,26 @@ def score(context: JobContext, method: str, options: dict[str, Any], training: T
 def rank(values: np.ndarray) -> Ranking:
     """Ranks of the values, the lowest first; equal ones keep their order. Raises JobFailed where a value is not a number."""
     if not np.isfinite(values).all():
-        raise JobFailed("The scores are not numbers. Train with a lower learning rate and try again.")
+        raise JobFailed(
+            "The scores are not numbers. Train with a lower learning rate and try again."
+        )
     ranks = np.empty(len(values), dtype=np.int64)
     ranks[np.argsort(values, kind="stable")] = np.arange(1, len(values) + 1)
     return Ranking(values, ranks)
 
 
-def write(session: Session, scoring_id: int | None, images: Images, scores: Scores, ranked: Ranking) -> None:
+def write(
+    session: Session, scoring_id: int | None, images: Images, scores: Scores, ranked: Ranking
+) -> None:
     """Finish a scoring, in place of whatever an earlier attempt left of it."""
     scoring = session.get_one(Scoring, scoring_id)
     scoring.state, scoring.exact, scoring.report = "done", scores.exact, scores.report
     session.execute(delete(Score).where(Score.scoring_id == scoring.id))
     columns = zip(images.ids.tolist(), ranked.values.tolist(), ranked.ranks.tolist(), strict=True)
-    rows = [{"scoring_id": scoring.id, "image_id": image_id, "value": value, "rank": rank} for image_id, value, rank in columns]
+    rows = [
+        {"scoring_id": scoring.id, "image_id": image_id, "value": value, "rank": rank}
+        for image_id, value, rank in columns
+    ]
     insert(session, Score, rows)
 
 

@@ -13,10 +13,20 @@ from backend.review.deciding import decisions
 from backend.review.deciding.decision_log import Act, Choice
 from backend.review.deciding.decisions import Overtaken
 from backend.review.queue.filters import Filters
-from tests.reviewing import a_ready_review, decide, decisions_of, images_of, queue_of, standing, undo
+from tests.reviewing import (
+    a_ready_review,
+    decide,
+    decisions_of,
+    images_of,
+    queue_of,
+    standing,
+    undo,
+)
 
 
-def having_seen(session: Session, user: User, review: Review, image_id: int, choice: Choice, seen: int) -> Act:
+def having_seen(
+    session: Session, user: User, review: Review, image_id: int, choice: Choice, seen: int
+) -> Act:
     return decisions.decide(session, user, review, image_id, choice, f"seen {seen}", seen)
 
 
@@ -39,36 +49,54 @@ def test_what_somebody_decided_unseen_is_not_overwritten(
     with pytest.raises(Overtaken) as refused:
         having_seen(session, owner, review, row.image_id, Choice("keep"), 0)
     assert refused.value.message == words.replace("reviewer", reviewer.name)
-    assert (refused.value.suggestion.decision, refused.value.suggestion.decided_by) == (choice.action, reviewer.id)
+    assert (refused.value.suggestion.decision, refused.value.suggestion.decided_by) == (
+        choice.action,
+        reviewer.id,
+    )
     assert len(decisions_of(session, review)) == 1
 
 
-def test_what_one_has_seen_may_be_decided_otherwise(session: Session, review: Review, owner: User, reviewer: User) -> None:
+def test_what_one_has_seen_may_be_decided_otherwise(
+    session: Session, review: Review, owner: User, reviewer: User
+) -> None:
     image = images_of(session, review, 1)[0]
     decide(session, reviewer, review, image, "remove")
     having_seen(session, owner, review, image, Choice("keep"), 1)
     assert standing(session, review) == ["keep"]
 
 
-def test_ones_own_decision_in_another_tab_is_no_conflict(session: Session, review: Review, owner: User) -> None:
+def test_ones_own_decision_in_another_tab_is_no_conflict(
+    session: Session, review: Review, owner: User
+) -> None:
     image = images_of(session, review, 1)[0]
     decide(session, owner, review, image, "remove")
     having_seen(session, owner, review, image, Choice("keep"), 0)
     assert standing(session, review) == ["keep"]
 
 
-def test_to_have_decided_the_same_is_no_conflict(session: Session, review: Review, owner: User, reviewer: User) -> None:
+def test_to_have_decided_the_same_is_no_conflict(
+    session: Session, review: Review, owner: User, reviewer: User
+) -> None:
     row = queue_of(session, review)[0]
     label = (row.label + 1) % 3
     decide(session, reviewer, review, row.image_id, "relabel", label)
     having_seen(session, owner, review, row.image_id, Choice("relabel", label), 0)
     assert [one.user_id for one in decisions_of(session, review)] == [reviewer.id, owner.id]
-    decide(session, reviewer, review, row.image_id, "relabel", (label + 1) % 3 if (label + 1) % 3 != row.label else (label + 2) % 3)
+    decide(
+        session,
+        reviewer,
+        review,
+        row.image_id,
+        "relabel",
+        (label + 1) % 3 if (label + 1) % 3 != row.label else (label + 2) % 3,
+    )
     with pytest.raises(Overtaken):
         decisions.decide(session, owner, review, row.image_id, Choice("relabel", label), "again", 0)
 
 
-def test_what_somebody_took_back_again_is_no_conflict(session: Session, review: Review, owner: User, reviewer: User) -> None:
+def test_what_somebody_took_back_again_is_no_conflict(
+    session: Session, review: Review, owner: User, reviewer: User
+) -> None:
     image = images_of(session, review, 1)[0]
     decide(session, reviewer, review, image, "remove")
     undo(session, reviewer, review)
@@ -76,7 +104,9 @@ def test_what_somebody_took_back_again_is_no_conflict(session: Session, review: 
     assert standing(session, review) == ["keep"]
 
 
-def test_a_decision_of_somebody_who_left_counts_as_another_persons(session: Session, review: Review, owner: User, reviewer: User) -> None:
+def test_a_decision_of_somebody_who_left_counts_as_another_persons(
+    session: Session, review: Review, owner: User, reviewer: User
+) -> None:
     image = images_of(session, review, 1)[0]
     decide(session, reviewer, review, image, "remove")
     session.delete(session.get_one(User, reviewer.id))
@@ -85,7 +115,9 @@ def test_a_decision_of_somebody_who_left_counts_as_another_persons(session: Sess
         having_seen(session, owner, review, image, Choice("keep"), 0)
 
 
-def test_who_does_not_say_what_they_saw_decides_as_before(session: Session, review: Review, owner: User, reviewer: User) -> None:
+def test_who_does_not_say_what_they_saw_decides_as_before(
+    session: Session, review: Review, owner: User, reviewer: User
+) -> None:
     image = images_of(session, review, 1)[0]
     decide(session, reviewer, review, image, "remove")
     decide(session, owner, review, image, "keep")
@@ -116,19 +148,27 @@ def test_a_selection_that_others_have_decided_altogether_changes_nothing(
     assert (act.count, act.left, standing(session, review, 2)) == (0, 2, ["remove", "remove"])
 
 
-def test_a_view_is_decided_without_what_others_took_out_of_it(session: Session, review: Review, owner: User, reviewer: User) -> None:
+def test_a_view_is_decided_without_what_others_took_out_of_it(
+    session: Session, review: Review, owner: User, reviewer: User
+) -> None:
     decide(session, reviewer, review, images_of(session, review, 1)[0], "remove")
-    act = decisions.decide_all(session, owner, review, Filters(), Choice("keep"), "key", expected=42, seen=0)
+    act = decisions.decide_all(
+        session, owner, review, Filters(), Choice("keep"), "key", expected=42, seen=0
+    )
     assert (act.count, act.left) == (41, 1)
     assert standing(session, review, 2) == ["remove", "keep"]
 
 
-def test_a_view_never_touches_more_than_was_said(session: Session, review: Review, owner: User, reviewer: User) -> None:
+def test_a_view_never_touches_more_than_was_said(
+    session: Session, review: Review, owner: User, reviewer: User
+) -> None:
     for image in images_of(session, review, 2):
         decide(session, reviewer, review, image, "unsure")
     filters = Filters(decision="unsure")
     with pytest.raises(Conflict, match="now holds 2 images, not 1"):
-        decisions.decide_all(session, owner, review, filters, Choice("keep"), "key", expected=1, seen=2)
+        decisions.decide_all(
+            session, owner, review, filters, Choice("keep"), "key", expected=1, seen=2
+        )
 
 
 def test_a_view_of_decided_images_leaves_out_what_came_into_it_unseen(
@@ -136,7 +176,16 @@ def test_a_view_of_decided_images_leaves_out_what_came_into_it_unseen(
 ) -> None:
     for image in images_of(session, review, 3):
         decide(session, reviewer, review, image, "unsure")
-    act = decisions.decide_all(session, owner, review, Filters(decision="unsure"), Choice("keep"), "key", expected=3, seen=2)
+    act = decisions.decide_all(
+        session,
+        owner,
+        review,
+        Filters(decision="unsure"),
+        Choice("keep"),
+        "key",
+        expected=3,
+        seen=2,
+    )
     assert (act.count, act.left) == (2, 1)
     assert standing(session, review, 3) == ["keep", "keep", "unsure"]
 
@@ -154,19 +203,34 @@ def there(database: Database, reviewer: User) -> dict[str, Any]:
     return {"review": review, "image": image}
 
 
-def test_the_api_refuses_and_says_how_the_image_stands(client: TestClient, there: dict[str, Any], reviewer: User) -> None:
+def test_the_api_refuses_and_says_how_the_image_stands(
+    client: TestClient, there: dict[str, Any], reviewer: User
+) -> None:
     address = f"/api/v1/reviews/{there['review'].id}/decisions"
     body = {"client_key": "mine", "image_id": there["image"], "action": "keep", "seen": 0}
     for _ in range(2):
         answer = client.post(address, json=body)
-        assert (answer.status_code, answer.headers["content-type"]) == (409, "application/problem+json")
+        assert (answer.status_code, answer.headers["content-type"]) == (
+            409,
+            "application/problem+json",
+        )
         problem = answer.json()
         assert problem["detail"] == f"{reviewer.name} removed this image meanwhile."
-        assert (problem["image"]["image_id"], problem["image"]["decision"]["by_id"]) == (there["image"], reviewer.id)
-    assert client.post(address, json={**body, "seen": problem["image"]["change"]}).json()["items"][0]["decision"]["action"] == "keep"
+        assert (problem["image"]["image_id"], problem["image"]["decision"]["by_id"]) == (
+            there["image"],
+            reviewer.id,
+        )
+    assert (
+        client.post(address, json={**body, "seen": problem["image"]["change"]}).json()["items"][0][
+            "decision"
+        ]["action"]
+        == "keep"
+    )
 
 
-def test_what_was_seen_must_be_a_number_of_a_change(client: TestClient, there: dict[str, Any]) -> None:
+def test_what_was_seen_must_be_a_number_of_a_change(
+    client: TestClient, there: dict[str, Any]
+) -> None:
     body = {"client_key": "mine", "image_id": there["image"], "action": "keep", "seen": -1}
     answer = client.post(f"/api/v1/reviews/{there['review'].id}/decisions", json=body)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "seen")

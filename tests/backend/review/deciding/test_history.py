@@ -27,7 +27,9 @@ def test_every_act_is_kept_with_who_when_and_what(
     with database.transaction() as session:
         first, second = queue_of(session, review)[:2]
         decide(session, reviewer, review, first.image_id, "relabel", (first.label + 1) % 3)
-        decisions.decide_many(session, owner, review, [first.image_id, second.image_id], Choice("remove"), "two")
+        decisions.decide_many(
+            session, owner, review, [first.image_id, second.image_id], Choice("remove"), "two"
+        )
         undo(session, owner, review)
         redo(session, owner, review)
     found = client.get(address(database, review)).json()
@@ -52,17 +54,26 @@ def test_an_image_that_nobody_decided_on_has_none_and_a_strange_one_is_not_found
 
 
 def test_of_a_long_quarrel_the_latest_are_listed_and_all_are_counted(
-    client: TestClient, database: Database, review: Review, owner: User, monkeypatch: pytest.MonkeyPatch
+    client: TestClient,
+    database: Database,
+    review: Review,
+    owner: User,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(history, "MOST", 3)
     with database.transaction() as session:
         for action in ("remove", "keep") * 3:
             decide(session, owner, review, queue_of(session, review)[0].image_id, action)
     found = client.get(address(database, review)).json()
-    assert ([act["action"] for act in found["items"]], found["count"]) == (["keep", "remove", "keep"], 6)
+    assert ([act["action"] for act in found["items"]], found["count"]) == (
+        ["keep", "remove", "keep"],
+        6,
+    )
 
 
-def test_the_focus_view_shows_it_folded(client: TestClient, database: Database, review: Review, owner: User, reviewer: User) -> None:
+def test_the_focus_view_shows_it_folded(
+    client: TestClient, database: Database, review: Review, owner: User, reviewer: User
+) -> None:
     with database.transaction() as session:
         image = queue_of(session, review)[0].image_id
         decide(session, reviewer, review, image, "keep")
@@ -70,4 +81,7 @@ def test_the_focus_view_shows_it_folded(client: TestClient, database: Database, 
     text = client.get(f"/reviews/{review.id}/focus?at=1").text
     assert f"<b>{owner.name}</b> was unsure" in text
     assert f"<b>{reviewer.name}</b> kept it" in text
-    assert "Nobody has decided on this image yet." in client.get(f"/reviews/{review.id}/focus?at=2").text
+    assert (
+        "Nobody has decided on this image yet."
+        in client.get(f"/reviews/{review.id}/focus?at=2").text
+    )

@@ -11,23 +11,46 @@ from backend.review.deciding import decisions
 from backend.review.deciding import undo as undoing
 from backend.review.deciding.decision_log import Choice
 from backend.review.queue import filters, queue_pages
-from tests.reviewing import a_ready_review, decide, decisions_of, images_of, queue_of, redo, standing, undo
+from tests.reviewing import (
+    a_ready_review,
+    decide,
+    decisions_of,
+    images_of,
+    queue_of,
+    redo,
+    standing,
+    undo,
+)
 
 
-def test_redo_puts_the_same_decision_in_force_again(session: Session, review: Review, owner: User) -> None:
+def test_redo_puts_the_same_decision_in_force_again(
+    session: Session, review: Review, owner: User
+) -> None:
     row = queue_of(session, review)[0]
     label = (row.label + 1) % 3
     decide(session, owner, review, row.image_id, "relabel", label)
     undo(session, owner, review)
     act = redo(session, owner, review)
     now = queue_of(session, review)[0]
-    assert (now.decision, now.decision_label, now.decided_by, now.change) == ("relabel", label, owner.id, 3)
+    assert (now.decision, now.decision_label, now.decided_by, now.change) == (
+        "relabel",
+        label,
+        owner.id,
+        3,
+    )
     assert (act.count, act.left, [item.image_id for item in act.items]) == (1, 0, [row.image_id])
     first, taken, again = decisions_of(session, review)
-    assert (taken.undoes_id, again.redoes_id, again.undoes_id, now.decision_id) == (first.id, taken.id, None, again.id)
+    assert (taken.undoes_id, again.redoes_id, again.undoes_id, now.decision_id) == (
+        first.id,
+        taken.id,
+        None,
+        again.id,
+    )
 
 
-def test_redo_goes_forward_one_act_after_the_other(session: Session, review: Review, owner: User) -> None:
+def test_redo_goes_forward_one_act_after_the_other(
+    session: Session, review: Review, owner: User
+) -> None:
     images = images_of(session, review, 4)
     decide(session, owner, review, images[0], "remove")
     decisions.decide_many(session, owner, review, images[1:], Choice("keep"), "many")
@@ -38,12 +61,18 @@ def test_redo_goes_forward_one_act_after_the_other(session: Session, review: Rev
     for _ in range(3):
         redo(session, owner, review)
         seen.append(standing(session, review, 4))
-    assert seen == [["remove", None, None, None], ["remove", "keep", "keep", "keep"], ["unsure", "keep", "keep", "keep"]]
+    assert seen == [
+        ["remove", None, None, None],
+        ["remove", "keep", "keep", "keep"],
+        ["unsure", "keep", "keep", "keep"],
+    ]
     with pytest.raises(NotFound, match="nothing of yours to do again"):
         redo(session, owner, review)
 
 
-def test_undo_and_redo_can_follow_each_other_for_ever(session: Session, review: Review, owner: User) -> None:
+def test_undo_and_redo_can_follow_each_other_for_ever(
+    session: Session, review: Review, owner: User
+) -> None:
     images = images_of(session, review, 3)
     decide(session, owner, review, images[0], "remove")
     decisions.decide_many(session, owner, review, images[1:], Choice("keep"), "many")
@@ -59,7 +88,9 @@ def test_undo_and_redo_can_follow_each_other_for_ever(session: Session, review: 
         undo(session, owner, review)
 
 
-def test_a_new_decision_ends_what_could_be_done_again(session: Session, review: Review, owner: User) -> None:
+def test_a_new_decision_ends_what_could_be_done_again(
+    session: Session, review: Review, owner: User
+) -> None:
     first, second = images_of(session, review, 2)
     decide(session, owner, review, first, "remove")
     undo(session, owner, review)
@@ -69,14 +100,18 @@ def test_a_new_decision_ends_what_could_be_done_again(session: Session, review: 
     assert standing(session, review, 2) == [None, "keep"]
 
 
-def test_nobody_does_again_what_another_took_back(session: Session, review: Review, owner: User, reviewer: User) -> None:
+def test_nobody_does_again_what_another_took_back(
+    session: Session, review: Review, owner: User, reviewer: User
+) -> None:
     decide(session, reviewer, review, images_of(session, review, 1)[0], "remove")
     undo(session, reviewer, review)
     with pytest.raises(NotFound):
         redo(session, owner, review)
 
 
-def test_what_another_decides_elsewhere_does_not_end_it(session: Session, review: Review, owner: User, reviewer: User) -> None:
+def test_what_another_decides_elsewhere_does_not_end_it(
+    session: Session, review: Review, owner: User, reviewer: User
+) -> None:
     first, second = images_of(session, review, 2)
     decide(session, owner, review, first, "remove")
     undo(session, owner, review)
@@ -85,7 +120,9 @@ def test_what_another_decides_elsewhere_does_not_end_it(session: Session, review
     assert standing(session, review, 2) == ["remove", "keep"]
 
 
-def test_what_somebody_decided_since_stays(session: Session, review: Review, owner: User, reviewer: User) -> None:
+def test_what_somebody_decided_since_stays(
+    session: Session, review: Review, owner: User, reviewer: User
+) -> None:
     images = images_of(session, review, 3)
     decisions.decide_many(session, owner, review, images, Choice("remove"), "key")
     undo(session, owner, review)
@@ -95,7 +132,9 @@ def test_what_somebody_decided_since_stays(session: Session, review: Review, own
     assert standing(session, review, 3) == ["remove", "keep", "remove"]
 
 
-def test_what_somebody_decided_between_the_act_and_its_undo_stays(session: Session, review: Review, owner: User, reviewer: User) -> None:
+def test_what_somebody_decided_between_the_act_and_its_undo_stays(
+    session: Session, review: Review, owner: User, reviewer: User
+) -> None:
     images = images_of(session, review, 2)
     decisions.decide_many(session, owner, review, images, Choice("remove"), "key")
     decide(session, reviewer, review, images[0], "keep")
@@ -105,7 +144,9 @@ def test_what_somebody_decided_between_the_act_and_its_undo_stays(session: Sessi
     assert standing(session, review, 2) == ["keep", "remove"]
 
 
-def test_what_somebody_decided_and_took_back_is_no_hindrance(session: Session, review: Review, owner: User, reviewer: User) -> None:
+def test_what_somebody_decided_and_took_back_is_no_hindrance(
+    session: Session, review: Review, owner: User, reviewer: User
+) -> None:
     image = images_of(session, review, 1)[0]
     decide(session, owner, review, image, "remove")
     undo(session, owner, review)
@@ -132,7 +173,9 @@ def test_redoing_brings_back_ones_own_decision_over_the_one_it_stood_on(
 
 
 @pytest.mark.parametrize("many", [False, True])
-def test_the_same_redo_twice_is_one_redo(session: Session, review: Review, owner: User, many: bool) -> None:
+def test_the_same_redo_twice_is_one_redo(
+    session: Session, review: Review, owner: User, many: bool
+) -> None:
     images = images_of(session, review, 3)
     for image in images if not many else []:
         decide(session, owner, review, image, "remove")
@@ -157,27 +200,45 @@ def test_a_view_too_large_to_send_back_is_done_again(
     assert standing(session, review, 42) == ["remove"] * 42
 
 
-def test_the_api_does_again_and_says_when_there_is_nothing(client: TestClient, database: Database) -> None:
+def test_the_api_does_again_and_says_when_there_is_nothing(
+    client: TestClient, database: Database
+) -> None:
     with database.transaction() as session:
         review = a_ready_review(session)
         image = images_of(session, review, 1)[0]
     address = f"/api/v1/reviews/{review.id}"
-    client.post(f"{address}/decisions", json={"client_key": "one", "image_id": image, "action": "keep"})
+    client.post(
+        f"{address}/decisions", json={"client_key": "one", "image_id": image, "action": "keep"}
+    )
     client.post(f"{address}/undo", json={"client_key": "two"})
     done = client.post(f"{address}/redo", json={"client_key": "three"})
-    assert (done.status_code, done.json()["count"], done.json()["items"][0]["decision"]["action"]) == (200, 1, "keep")
+    assert (
+        done.status_code,
+        done.json()["count"],
+        done.json()["items"][0]["decision"]["action"],
+    ) == (200, 1, "keep")
     refused = client.post(f"{address}/redo", json={"client_key": "four"})
-    assert (refused.status_code, refused.json()["detail"]) == (404, "There is nothing of yours to do again.")
+    assert (refused.status_code, refused.json()["detail"]) == (
+        404,
+        "There is nothing of yours to do again.",
+    )
 
 
-def test_without_javascript_a_form_does_again_and_shows_the_image(client: TestClient, database: Database) -> None:
+def test_without_javascript_a_form_does_again_and_shows_the_image(
+    client: TestClient, database: Database
+) -> None:
     with database.transaction() as session:
         review = a_ready_review(session)
         image = images_of(session, review, 1)[0]
     address = f"/reviews/{review.id}"
-    for act, data in (("decide", {"action": "remove", "scope": "one", "image_id": str(image)}), ("undo", {})):
+    for act, data in (
+        ("decide", {"action": "remove", "scope": "one", "image_id": str(image)}),
+        ("undo", {}),
+    ):
         client.post(f"{address}/{act}", data=data, follow_redirects=False)
-    answer = client.post(f"{address}/redo", data={"back": f"{address}/focus?at=1"}, follow_redirects=False)
+    answer = client.post(
+        f"{address}/redo", data={"back": f"{address}/focus?at=1"}, follow_redirects=False
+    )
     assert (answer.status_code, answer.headers["location"]) == (303, f"{address}/focus?at=1")
     with database.transaction() as session:
         assert standing(session, review) == ["remove"]

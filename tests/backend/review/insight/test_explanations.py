@@ -33,11 +33,21 @@ def explained(database: Database, review: Review, image_id: int) -> list[Image]:
     """Work it out: the first validation image gets worse, the next two better."""
     with database.transaction() as session:
         validation = session.scalars(
-            select(Image).where(Image.data_set_id == review.data_set_id, Image.split == "validation").order_by(Image.id).limit(3)
+            select(Image)
+            .where(Image.data_set_id == review.data_set_id, Image.split == "validation")
+            .order_by(Image.id)
+            .limit(3)
         ).all()
         ids = [image.id for image in validation]
         session.merge(
-            Explanation(review_id=review.id, image_id=image_id, state="done", looked=1234, worse=ids[:1], better=[ids[2], ids[1]])
+            Explanation(
+                review_id=review.id,
+                image_id=image_id,
+                state="done",
+                looked=1234,
+                worse=ids[:1],
+                better=[ids[2], ids[1]],
+            )
         )
         return list(validation)
 
@@ -47,7 +57,9 @@ def jobs_of(database: Database) -> list[Job]:
         return list(session.scalars(select(Job).where(Job.kind == "explain").order_by(Job.id)))
 
 
-def test_looking_asks_for_nothing(client: TestClient, database: Database, review: Review, first: int) -> None:
+def test_looking_asks_for_nothing(
+    client: TestClient, database: Database, review: Review, first: int
+) -> None:
     found = client.get(address(review, first)).json()
     assert found == {
         "state": "none",
@@ -74,7 +86,11 @@ def test_what_was_worked_out_is_shown_with_pictures_and_labels_in_its_order(
     assert found["better"][1]["label_name"] == "right"  # as the review's version has it
     assert client.get(found["worse"][0]["thumbnail"]).status_code == 200
     page = client.get(f"/reviews/{review.id}/focus?at=1").text
-    assert page.index("It makes these worse") < page.index(found["worse"][0]["thumbnail"]) < page.index("It makes these better")
+    assert (
+        page.index("It makes these worse")
+        < page.index(found["worse"][0]["thumbnail"])
+        < page.index("It makes these better")
+    )
 
 
 def test_asking_queues_one_job_that_does_what_is_asked_meanwhile(
@@ -86,7 +102,12 @@ def test_asking_queues_one_job_that_does_what_is_asked_meanwhile(
         answer = client.post(address(review, image_id))
         assert (answer.status_code, answer.json()["state"]) == (202, "waiting")
     (job,) = jobs_of(database)
-    assert (job.kind, job.subject_id, job.state, job.payload) == ("explain", review.id, "queued", {"image_id": first})
+    assert (job.kind, job.subject_id, job.state, job.payload) == (
+        "explain",
+        review.id,
+        "queued",
+        {"image_id": first},
+    )
     with database.transaction(write=False) as session:
         assert set(session.scalars(select(Explanation.image_id))) == {first, second}
 
@@ -95,16 +116,23 @@ def test_a_reviewer_may_ask_too(reviewer_client: TestClient, review: Review, fir
     assert reviewer_client.post(address(review, first)).status_code == 202
 
 
-def test_what_is_there_is_not_worked_out_again(client: TestClient, database: Database, review: Review, first: int) -> None:
+def test_what_is_there_is_not_worked_out_again(
+    client: TestClient, database: Database, review: Review, first: int
+) -> None:
     explained(database, review, first)
     assert client.post(address(review, first)).json()["state"] == "ready"
     assert jobs_of(database) == []
 
 
-def test_a_busy_worker_is_named(client: TestClient, database: Database, review: Review, first: int, owner: User) -> None:
+def test_a_busy_worker_is_named(
+    client: TestClient, database: Database, review: Review, first: int, owner: User
+) -> None:
     with database.transaction() as session:
         a_job(session, subject_id=1, data_set_id=review.data_set_id, state="running")
-    assert client.post(address(review, first)).json()["sentence"] == "The worker is busy (A train job). This comes as soon as it is free."
+    assert (
+        client.post(address(review, first)).json()["sentence"]
+        == "The worker is busy (A train job). This comes as soon as it is free."
+    )
 
 
 def test_a_job_that_failed_says_why_and_asking_again_makes_a_new_one(
@@ -112,16 +140,27 @@ def test_a_job_that_failed_says_why_and_asking_again_makes_a_new_one(
 ) -> None:
     client.post(address(review, first))
     with database.transaction() as session:
-        session.execute(update(Job).values(state="failed", error="The run's files are gone; train it again."))
+        session.execute(
+            update(Job).values(state="failed", error="The run's files are gone; train it again.")
+        )
     found = client.get(address(review, first)).json()
-    assert (found["state"], found["sentence"]) == ("none", "It could not be worked out: The run's files are gone; train it again.")
+    assert (found["state"], found["sentence"]) == (
+        "none",
+        "It could not be worked out: The run's files are gone; train it again.",
+    )
     assert client.post(address(review, first)).json()["state"] == "waiting"
     assert len(jobs_of(database)) == 2
 
 
-def test_an_image_that_changes_nothing_is_said_to(client: TestClient, database: Database, review: Review, first: int) -> None:
+def test_an_image_that_changes_nothing_is_said_to(
+    client: TestClient, database: Database, review: Review, first: int
+) -> None:
     with database.transaction() as session:
-        session.add(Explanation(review_id=review.id, image_id=first, state="done", looked=9, worse=[], better=[]))
+        session.add(
+            Explanation(
+                review_id=review.id, image_id=first, state="done", looked=9, worse=[], better=[]
+            )
+        )
     assert "no measurable difference" in client.get(address(review, first)).json()["sentence"]
 
 

@@ -7,5 +7,7 @@ from tests.backend.test_on_postgres import settings  # noqa: F401 - the applicat
 
 pytestmark = pytest.mark.postgres
 
-globals().update({name: value for name, value in vars(test_maps).items() if name.startswith("test_")})
+globals().update(
+    {name: value for name, value in vars(test_maps).items() if name.startswith("test_")}
+)
 review, queue, base = test_maps.review, test_maps.queue, test_maps.base

@@ -23,11 +23,15 @@ def review(database: Database) -> Review:
         return a_ready_review(session, per_class=60)
 
 
-def queue_after(depth: int, share: Callable[[int], float], seed: int, count: int = 3000) -> tuple[list[Stretch], int]:
+def queue_after(
+    depth: int, share: Callable[[int], float], seed: int, count: int = 3000
+) -> tuple[list[Stretch], int]:
     """What `depth` decisions would show in a queue whose suggestions are right with that share; and how many are right behind them."""
     drawn = random.Random(seed)
     right = [drawn.random() < share(position) for position in range(1, count + 1)]
-    stretches = [Stretch(at + 1, at + 20, 20, sum(right[at : at + 20])) for at in range(0, depth, 20)]
+    stretches = [
+        Stretch(at + 1, at + 20, 20, sum(right[at : at + 20])) for at in range(0, depth, 20)
+    ]
     return stretches, sum(right[depth:])
 
 
@@ -38,7 +42,9 @@ def outlook(stretches: list[Stretch], count: int = 3000) -> Outlook:
 # ── how often suggestions were right ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_share_goes_by_stretches_of_the_queue(database: Database, review: Review, owner: User) -> None:
+def test_the_share_goes_by_stretches_of_the_queue(
+    database: Database, review: Review, owner: User
+) -> None:
     with database.transaction() as session:
         images = [row.image_id for row in queue_of(session, review)]
         decisions.decide_many(session, owner, review, images[:4], Choice("remove"), "a")
@@ -48,7 +54,10 @@ def test_the_share_goes_by_stretches_of_the_queue(database: Database, review: Re
     assert found == [Stretch(1, 10, 10, 4), Stretch(21, 30, 1, 0)]
 
 
-@pytest.mark.parametrize(("deepest", "width"), [(0, 10), (120, 10), (121, 20), (1000, 100), (50_000, 5000), (400_000, 50_000)])
+@pytest.mark.parametrize(
+    ("deepest", "width"),
+    [(0, 10), (120, 10), (121, 20), (1000, 100), (50_000, 5000), (400_000, 50_000)],
+)
 def test_there_are_never_more_stretches_than_fit_a_chart(deepest: int, width: int) -> None:
     assert stopping._width(deepest) == width
     assert math.ceil(deepest / width) <= stopping.MOST_STRETCHES
@@ -57,7 +66,9 @@ def test_there_are_never_more_stretches_than_fit_a_chart(deepest: int, width: in
 @pytest.mark.parametrize(("confirmed", "decided"), [(0, 10), (3, 50), (10, 10), (25, 50), (1, 1)])
 def test_the_limits_are_wilsons(confirmed: int, decided: int) -> None:
     wilson = binomtest(confirmed, decided).proportion_ci(0.95, method="wilson")
-    assert Stretch(1, 50, decided, confirmed).interval == pytest.approx((wilson.low, wilson.high), abs=1e-12)
+    assert Stretch(1, 50, decided, confirmed).interval == pytest.approx(
+        (wilson.low, wilson.high), abs=1e-12
+    )
 
 
 # ── what is likely to be left ───────────────────────────────────────────────────────────────────────────────────────
@@ -65,11 +76,17 @@ def test_the_limits_are_wilsons(confirmed: int, decided: int) -> None:
 
 @pytest.mark.parametrize(
     "share",
-    [lambda at: 0.8 * math.exp(-at / 200), lambda at: 0.85 / (1 + math.exp((at - 200) / 70)), lambda at: 0.9 / (1 + (at / 100) ** 2)],
+    [
+        lambda at: 0.8 * math.exp(-at / 200),
+        lambda at: 0.85 / (1 + math.exp((at - 200) / 70)),
+        lambda at: 0.9 / (1 + (at / 100) ** 2),
+    ],
     ids=["exponential", "a soft step", "a long tail"],
 )
 @pytest.mark.parametrize("depth", [300, 400])
-def test_the_limits_hold_what_is_truly_left_in_most_queues(share: Callable[[int], float], depth: int) -> None:
+def test_the_limits_hold_what_is_truly_left_in_most_queues(
+    share: Callable[[int], float], depth: int
+) -> None:
     """Not in 95 %: nobody knows the shape of a queue that they have not looked at."""
     inside = 0
     for seed in range(30):
@@ -108,7 +125,9 @@ def test_all_alike_and_gaps_do_no_harm(confirmed: int) -> None:
 def test_few_decisions_foretell_nothing_and_all_leave_nothing() -> None:
     assert "Too few decisions" in outlook([Stretch(1, 10, 10, 9)]).sentence
     assert outlook([]).left is None
-    assert outlook([Stretch(1, 10, 10, 9)], count=10) == Outlook(0, "Every image is decided.", 0, 0, 0)
+    assert outlook([Stretch(1, 10, 10, 9)], count=10) == Outlook(
+        0, "Every image is decided.", 0, 0, 0
+    )
 
 
 def test_fifty_thousand_images_are_no_burden() -> None:
@@ -133,19 +152,30 @@ def begun(database: Database, review: Review, owner: User, reviewer: User) -> Re
 
 def test_the_api_says_when_to_stop(client: TestClient, begun: Review) -> None:
     found = client.get(f"/api/v1/reviews/{begun.id}/stopping").json()
-    assert [(one["first"], one["last"], one["decided"], one["confirmed"]) for one in found["stretches"]] == [
+    assert [
+        (one["first"], one["last"], one["decided"], one["confirmed"]) for one in found["stretches"]
+    ] == [
         (1, 10, 10, 10),
         (11, 20, 10, 5),
         (21, 30, 10, 0),
     ]
-    assert (found["window"], found["confirmed"], found["stop"], found["undecided"]) == (30, 15, False, 96)
+    assert (found["window"], found["confirmed"], found["stop"], found["undecided"]) == (
+        30,
+        15,
+        False,
+        96,
+    )
     assert found["left_low"] < found["left"] < found["left_high"] <= 96
     assert "undecided images would be removed or relabelled too" in found["left_sentence"]
 
 
-def test_the_api_says_who_did_what(client: TestClient, begun: Review, owner: User, reviewer: User, database: Database) -> None:
+def test_the_api_says_who_did_what(
+    client: TestClient, begun: Review, owner: User, reviewer: User, database: Database
+) -> None:
     found = client.get(f"/api/v1/reviews/{begun.id}/people").json()
-    assert [(one["name"], one["decided"], one["remove"], one["keep"], one["unsure"]) for one in found] == [
+    assert [
+        (one["name"], one["decided"], one["remove"], one["keep"], one["unsure"]) for one in found
+    ] == [
         (owner.name, 20, 15, 0, 5),
         (reviewer.name, 10, 0, 10, 0),
     ]
@@ -156,9 +186,14 @@ def test_the_api_says_who_did_what(client: TestClient, begun: Review, owner: Use
     assert (left["user_id"], left["name"], left["decided"]) == (None, None, 10)
 
 
-def test_the_page_shows_both_also_as_a_fragment(client: TestClient, begun: Review, owner: User) -> None:
+def test_the_page_shows_both_also_as_a_fragment(
+    client: TestClient, begun: Review, owner: User
+) -> None:
     address = f"/reviews/{begun.id}/standing"
-    whole, fragment = client.get(address).text, client.get(address, headers={"HX-Request": "true"}).text
+    whole, fragment = (
+        client.get(address).text,
+        client.get(address, headers={"HX-Request": "true"}).text,
+    )
     for text in (whole, fragment):
         assert f"{owner.name}</a> (you)" in text
         assert "Of the last 30 you removed or relabelled 15." in text

@@ -23,18 +23,34 @@ def review(database: Database, owner: User, reviewer: User) -> Review:
     with database.transaction() as session:
         review = a_ready_review(session)
         for place, suggestion in enumerate(queue_of(session, review)[:10]):
-            decide(session, owner if place % 2 else reviewer, review, suggestion.image_id, "remove" if place < 5 else "keep")
+            decide(
+                session,
+                owner if place % 2 else reviewer,
+                review,
+                suggestion.image_id,
+                "remove" if place < 5 else "keep",
+            )
         return review
 
 
-def a_scoring(session: Session, review: Review, method: str, *, seed: int = 3, **values: Any) -> dict[int, int]:
+def a_scoring(
+    session: Session, review: Review, method: str, *, seed: int = 3, **values: Any
+) -> dict[int, int]:
     """The review's images ranked by another method: id → rank."""
     scoring = Scoring(**{"run_id": review.run_id, "method": method, "state": "done"} | values)
     session.add(scoring)
     session.flush()
     queue = queue_of(session, review)
-    ranks = {row.image_id: int(rank) + 1 for row, rank in zip(queue, np.random.default_rng(seed).permutation(len(queue)), strict=True)}
-    session.add_all(Score(scoring_id=scoring.id, image_id=image_id, value=float(rank), rank=rank) for image_id, rank in ranks.items())
+    ranks = {
+        row.image_id: int(rank) + 1
+        for row, rank in zip(
+            queue, np.random.default_rng(seed).permutation(len(queue)), strict=True
+        )
+    }
+    session.add_all(
+        Score(scoring_id=scoring.id, image_id=image_id, value=float(rank), rank=rank)
+        for image_id, rank in ranks.items()
+    )
     session.flush()
     return ranks
 
@@ -48,33 +64,54 @@ def asked(client: TestClient, review: Review, **query: Any) -> list[dict[str, An
 # ── filters ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("bounds", [(0, 100), (90, 100), (0, 10), (33.3, 66.6), (100, 100), (50, 50)])
-def test_a_range_holds_exactly_the_images_whose_bar_is_that_long(client: TestClient, review: Review, bounds: tuple[float, float]) -> None:
+@pytest.mark.parametrize(
+    "bounds", [(0, 100), (90, 100), (0, 10), (33.3, 66.6), (100, 100), (50, 50)]
+)
+def test_a_range_holds_exactly_the_images_whose_bar_is_that_long(
+    client: TestClient, review: Review, bounds: tuple[float, float]
+) -> None:
     least, most = bounds
     for name in ("accuracy", "label"):
         everyone = asked(client, review)
         # A bar that is empty because the value speaks for the image counts by its rank all the same.
-        shares = {card["image_id"]: 100 * wording.share(card[f"{name}_rank"], 42) for card in everyone}
-        assert all(100 * card[f"{name}_share"] in (0, pytest.approx(shares[card["image_id"]])) for card in everyone)
-        wanted = [card["image_id"] for card in everyone if least - 1e-9 <= shares[card["image_id"]] <= most + 1e-9]
+        shares = {
+            card["image_id"]: 100 * wording.share(card[f"{name}_rank"], 42) for card in everyone
+        }
+        assert all(
+            100 * card[f"{name}_share"] in (0, pytest.approx(shares[card["image_id"]]))
+            for card in everyone
+        )
+        wanted = [
+            card["image_id"]
+            for card in everyone
+            if least - 1e-9 <= shares[card["image_id"]] <= most + 1e-9
+        ]
         found = asked(client, review, **{f"{name}_min": least, f"{name}_max": most})
         assert [card["image_id"] for card in found] == wanted
-        assert len(asked(client, review, **{f"{name}_min": least})) + len(asked(client, review, **{f"{name}_max": most})) == 42 + len(
-            wanted
-        )
+        assert len(asked(client, review, **{f"{name}_min": least})) + len(
+            asked(client, review, **{f"{name}_max": most})
+        ) == 42 + len(wanted)
 
 
 def test_a_bound_at_an_images_own_bar_keeps_that_image(database: Database, review: Review) -> None:
     with database.transaction(write=False) as session:
-        for rank in range(1, 21):  # behind them the margin agrees with the label, and every bar is empty
+        for rank in range(
+            1, 21
+        ):  # behind them the margin agrees with the label, and every bar is empty
             share = 100 * wording.share(rank, 42)
-            page = queue_pages.page(session, review, filters=Filters(label_min=share, label_max=share))
+            page = queue_pages.page(
+                session, review, filters=Filters(label_min=share, label_max=share)
+            )
             assert [row.label_rank for row in page.items] == [rank]
 
 
-def test_by_shows_the_decisions_that_are_in_force_of_one_person(client: TestClient, review: Review, owner: User, reviewer: User) -> None:
+def test_by_shows_the_decisions_that_are_in_force_of_one_person(
+    client: TestClient, review: Review, owner: User, reviewer: User
+) -> None:
     assert {card["decision"]["by_id"] for card in asked(client, review, by=owner.id)} == {owner.id}
-    assert len(asked(client, review, by=owner.id)) == len(asked(client, review, by=reviewer.id)) == 5
+    assert (
+        len(asked(client, review, by=owner.id)) == len(asked(client, review, by=reviewer.id)) == 5
+    )
     assert len(asked(client, review, by=reviewer.id, decision="remove")) == 3
 
 
@@ -89,7 +126,9 @@ def test_by_shows_the_decisions_that_are_in_force_of_one_person(client: TestClie
         ({"order": "alphabet"}, "order"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_words(client: TestClient, review: Review, query: dict[str, Any], words: str) -> None:
+def test_what_cannot_be_meant_is_refused_in_words(
+    client: TestClient, review: Review, query: dict[str, Any], words: str
+) -> None:
     answer = client.get(f"/api/v1/reviews/{review.id}/suggestions", params=query)
     assert answer.status_code == 422
     assert words in answer.text
@@ -108,13 +147,17 @@ def test_what_cannot_be_meant_is_refused_in_words(client: TestClient, review: Re
         "label_min=٣",
     ],
 )
-def test_on_a_page_such_a_filter_is_left_out_with_a_note(client: TestClient, review: Review, query: str) -> None:
+def test_on_a_page_such_a_filter_is_left_out_with_a_note(
+    client: TestClient, review: Review, query: str
+) -> None:
     answer = client.get(f"/reviews/{review.id}?{query}")
     assert answer.status_code == 200
     assert "That filter was left out." in answer.text
 
 
-def test_the_filters_stand_in_every_link_of_the_page_and_in_the_form(client: TestClient, review: Review, owner: User) -> None:
+def test_the_filters_stand_in_every_link_of_the_page_and_in_the_form(
+    client: TestClient, review: Review, owner: User
+) -> None:
     text = client.get(f"/reviews/{review.id}?by={owner.id}&label_min=12.5&accuracy_max=100").text
     assert f'data-view="by={owner.id}&amp;accuracy_max=100&amp;label_min=12.5"' in text
     assert re.search(r'name="label_min"[^>]* value="12.5"', text)
@@ -123,7 +166,9 @@ def test_the_filters_stand_in_every_link_of_the_page_and_in_the_form(client: Tes
     assert "undecided images of this view" not in text
 
 
-def test_only_people_who_decided_something_are_offered(client: TestClient, database: Database, review: Review) -> None:
+def test_only_people_who_decided_something_are_offered(
+    client: TestClient, database: Database, review: Review
+) -> None:
     with database.transaction() as session:
         session.add(User(name="idle", role="reviewer"))
     text = client.get(f"/reviews/{review.id}").text
@@ -135,10 +180,14 @@ def test_only_people_who_decided_something_are_offered(client: TestClient, datab
 
 
 def bulk(client: TestClient, review: Review, **body: Any) -> Any:
-    return client.post(f"/api/v1/reviews/{review.id}/decisions/bulk", json={"client_key": str(uuid4()), **body})
+    return client.post(
+        f"/api/v1/reviews/{review.id}/decisions/bulk", json={"client_key": str(uuid4()), **body}
+    )
 
 
-def test_an_act_on_a_range_touches_its_undecided_images_only_and_one_undo_takes_it_back(client: TestClient, review: Review) -> None:
+def test_an_act_on_a_range_touches_its_undecided_images_only_and_one_undo_takes_it_back(
+    client: TestClient, review: Review
+) -> None:
     narrow = {"accuracy_min": 50, "label_max": 80}
     counted = client.get(f"/api/v1/reviews/{review.id}/counts", params=narrow).json()
     wanted = {card["image_id"] for card in asked(client, review, decision="undecided", **narrow)}
@@ -146,24 +195,38 @@ def test_an_act_on_a_range_touches_its_undecided_images_only_and_one_undo_takes_
     answer = bulk(client, review, action="remove", filter=narrow, expected=counted["bulk"])
     assert answer.status_code == 200, answer.text
     assert {card["image_id"] for card in answer.json()["items"]} == wanted
-    undone = client.post(f"/api/v1/reviews/{review.id}/undo", json={"client_key": str(uuid4())}).json()
+    undone = client.post(
+        f"/api/v1/reviews/{review.id}/undo", json={"client_key": str(uuid4())}
+    ).json()
     assert undone["count"] == len(wanted)
     assert len(asked(client, review, decision="decided")) == 10
 
 
-def test_a_view_of_one_persons_decisions_can_be_decided_anew(client: TestClient, review: Review, reviewer: User, owner: User) -> None:
+def test_a_view_of_one_persons_decisions_can_be_decided_anew(
+    client: TestClient, review: Review, reviewer: User, owner: User
+) -> None:
     counted = client.get(f"/api/v1/reviews/{review.id}/counts", params={"by": reviewer.id}).json()
     assert counted["bulk"] == 5
-    assert bulk(client, review, action="unsure", filter={"by": reviewer.id}, expected=5).json()["count"] == 5
+    assert (
+        bulk(client, review, action="unsure", filter={"by": reviewer.id}, expected=5).json()[
+            "count"
+        ]
+        == 5
+    )
     assert asked(client, review, by=reviewer.id) == []
     assert len(asked(client, review, by=owner.id)) == 10
 
 
-def test_a_plain_form_decides_on_the_view_that_its_address_says(client: TestClient, review: Review) -> None:
+def test_a_plain_form_decides_on_the_view_that_its_address_says(
+    client: TestClient, review: Review
+) -> None:
     text = client.get(f"/reviews/{review.id}?label_min=80").text
     fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', text))
     client.post(f"/reviews/{review.id}/decide", data={**fields, "action": "keep", "scope": "view"})
-    assert {card["decision"]["action"] for card in asked(client, review, label_min=80)} <= {"keep", "remove"}
+    assert {card["decision"]["action"] for card in asked(client, review, label_min=80)} <= {
+        "keep",
+        "remove",
+    }
     assert all(card["decision"] for card in asked(client, review, label_min=80))
     assert any(card["decision"] is None for card in asked(client, review, label_max=79.9))
 
@@ -177,48 +240,80 @@ def forgetting(database: Database, review: Review) -> dict[int, int]:
         return a_scoring(session, review, "forgetting")
 
 
-def test_a_methods_order_is_walked_page_by_page_in_both_directions(client: TestClient, review: Review, forgetting: dict[int, int]) -> None:
+def test_a_methods_order_is_walked_page_by_page_in_both_directions(
+    client: TestClient, review: Review, forgetting: dict[int, int]
+) -> None:
     wanted = sorted(forgetting, key=forgetting.__getitem__)
     cards = asked(client, review, order="forgetting")
     assert [card["image_id"] for card in cards] == wanted
     assert [card["rank"] for card in cards] == list(range(1, 43))
-    page = client.get(f"/api/v1/reviews/{review.id}/suggestions", params={"order": "forgetting", "limit": 10, "after": 10}).json()
-    assert ([card["rank"] for card in page["items"]], page["previous"], page["next"]) == (list(range(11, 21)), "11", "20")
-    back = client.get(f"/api/v1/reviews/{review.id}/suggestions", params={"order": "forgetting", "limit": 10, "before": 11}).json()
-    assert ([card["rank"] for card in back["items"]], back["previous"]) == (list(range(1, 11)), None)
+    page = client.get(
+        f"/api/v1/reviews/{review.id}/suggestions",
+        params={"order": "forgetting", "limit": 10, "after": 10},
+    ).json()
+    assert ([card["rank"] for card in page["items"]], page["previous"], page["next"]) == (
+        list(range(11, 21)),
+        "11",
+        "20",
+    )
+    back = client.get(
+        f"/api/v1/reviews/{review.id}/suggestions",
+        params={"order": "forgetting", "limit": 10, "before": 11},
+    ).json()
+    assert ([card["rank"] for card in back["items"]], back["previous"]) == (
+        list(range(1, 11)),
+        None,
+    )
 
 
 def test_a_methods_order_goes_through_filters_and_is_painted_after_a_decision(
     client: TestClient, review: Review, forgetting: dict[int, int]
 ) -> None:
     cards = asked(client, review, order="forgetting", label=1, decision="undecided")
-    assert [card["rank"] for card in cards] == sorted(forgetting[card["image_id"]] for card in cards)
+    assert [card["rank"] for card in cards] == sorted(
+        forgetting[card["image_id"]] for card in cards
+    )
     first = cards[0]["image_id"]
     body = {"client_key": str(uuid4()), "image_id": first, "action": "keep"}
-    outcome = client.post(f"/api/v1/reviews/{review.id}/decisions?order=forgetting", json=body).json()
+    outcome = client.post(
+        f"/api/v1/reviews/{review.id}/decisions?order=forgetting", json=body
+    ).json()
     assert outcome["items"][0]["rank"] == forgetting[first]
 
 
-def test_pages_and_links_keep_a_methods_order(client: TestClient, review: Review, forgetting: dict[int, int]) -> None:
+def test_pages_and_links_keep_a_methods_order(
+    client: TestClient, review: Review, forgetting: dict[int, int]
+) -> None:
     text = client.get(f"/reviews/{review.id}?order=forgetting&size=25").text
     assert '<option value="forgetting" selected>Forgotten again (Forgetting count)</option>' in text
-    assert [int(rank) for rank in re.findall(r'<li class="tile"[^>]* data-rank="(\d+)"', text)] == list(range(1, 26))
+    assert [
+        int(rank) for rank in re.findall(r'<li class="tile"[^>]* data-rank="(\d+)"', text)
+    ] == list(range(1, 26))
     focus = client.get(f"/reviews/{review.id}/focus?order=forgetting&at=7").text
     assert 'data-order="forgetting"' in focus
-    assert f'value="{next(image for image, rank in forgetting.items() if rank == 7)}" data-part="image-id"' in focus
+    assert (
+        f'value="{next(image for image, rank in forgetting.items() if rank == 7)}" data-part="image-id"'
+        in focus
+    )
     fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', focus))
     sent = {**fields, "action": "keep", "back": f"/reviews/{review.id}/focus?order=forgetting&at=7"}
     answer = client.post(f"/reviews/{review.id}/decide", data=sent, follow_redirects=False)
-    assert re.fullmatch(rf"/reviews/{review.id}/focus\?order=forgetting&at=\d+", answer.headers["location"])
+    assert re.fullmatch(
+        rf"/reviews/{review.id}/focus\?order=forgetting&at=\d+", answer.headers["location"]
+    )
 
 
-def test_an_order_that_was_not_worked_out_gives_way_to_the_usual_one_with_a_note(client: TestClient, review: Review) -> None:
+def test_an_order_that_was_not_worked_out_gives_way_to_the_usual_one_with_a_note(
+    client: TestClient, review: Review
+) -> None:
     text = client.get(f"/reviews/{review.id}?order=outlier").text
     assert "was not scored by “Outlier”" in text
     assert 'data-order="queue"' in text
 
 
-def test_the_latest_scoring_counts_and_a_member_of_an_average_only_alone(client: TestClient, database: Database, review: Review) -> None:
+def test_the_latest_scoring_counts_and_a_member_of_an_average_only_alone(
+    client: TestClient, database: Database, review: Review
+) -> None:
     with database.transaction() as session:
         alone = a_scoring(session, review, "outlier", seed=4, review_id=99)
         a_scoring(session, review, "forgetting", seed=5)
@@ -226,6 +321,15 @@ def test_the_latest_scoring_counts_and_a_member_of_an_average_only_alone(client:
         a_scoring(session, review, "forgetting", seed=7, review_id=99)
         a_scoring(session, review, "forgetting", seed=8, state="queued")
         a_scoring(session, review, "tracin", seed=9, state="queued")
-    assert asked(client, review, order="forgetting")[0]["image_id"] == min(latest, key=latest.__getitem__)
-    assert asked(client, review, order="outlier")[0]["image_id"] == min(alone, key=alone.__getitem__)
-    assert client.get(f"/api/v1/reviews/{review.id}/suggestions", params={"order": "tracin"}).status_code == 422
+    assert asked(client, review, order="forgetting")[0]["image_id"] == min(
+        latest, key=latest.__getitem__
+    )
+    assert asked(client, review, order="outlier")[0]["image_id"] == min(
+        alone, key=alone.__getitem__
+    )
+    assert (
+        client.get(
+            f"/api/v1/reviews/{review.id}/suggestions", params={"order": "tracin"}
+        ).status_code
+        == 422
+    )

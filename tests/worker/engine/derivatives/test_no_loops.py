@@ -49,7 +49,9 @@ OPTIONS = {"influence_function": {"iterations": 3, "tolerance": 1e-12}}
 
 
 # The folds and trees of these two are other people's code, image by image in parts.
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("confident_learning", "outlier")])
+@pytest.mark.parametrize(
+    "method", [name for name in METHODS if name not in ("confident_learning", "outlier")]
+)
 def test_scoring_makes_as_many_calls_for_four_times_the_images_in_as_many_steps(method, tmp_path):
     counted = []
     for count, batch_size in ((16, 4), (64, 16)):
@@ -60,12 +62,16 @@ def test_scoring_makes_as_many_calls_for_four_times_the_images_in_as_many_steps(
     assert counted[1] <= 1.02 * counted[0]
 
 
-def test_training_and_looking_make_as_many_calls_for_four_times_the_images_in_as_many_steps(tmp_path):
+def test_training_and_looking_make_as_many_calls_for_four_times_the_images_in_as_many_steps(
+    tmp_path,
+):
     counted = []
     for count, batch_size in ((16, 4), (64, 16)):
         recipe, images, validation, training = sizes(tmp_path, count, batch_size)
         works = [
-            lambda r=recipe, i=images, v=validation, c=count: train(r, i, v, tmp_path / f"again-{c}"),
+            lambda r=recipe, i=images, v=validation, c=count: train(
+                r, i, v, tmp_path / f"again-{c}"
+            ),
             lambda t=training, i=images: predict(t, i),
             lambda t=training, i=images: features(t, i),
             lambda t=training, i=images, v=validation: explain(t, i, v, 0),

@@ -7,7 +7,13 @@ from torch import nn
 from torch.nn import functional
 
 from tests.worker.engine.conftest import SGD, a_recipe
-from worker.engine.derivatives.passes import TrainingStep, fused_pass, fused_pass_in_parts, mean_gradient_of, products
+from worker.engine.derivatives.passes import (
+    TrainingStep,
+    fused_pass,
+    fused_pass_in_parts,
+    mean_gradient_of,
+    products,
+)
 from worker.engine.derivatives.retrace import retrace
 from worker.engine.networks.registry import Network
 from worker.engine.optimizers import initial_state, optimizer
@@ -20,7 +26,11 @@ UPDATES = SGD | {
     "adam with weight decay": {"optimizer": "adam", "learning_rate": 0.02, "weight_decay": 0.05},
     "adamw": {"optimizer": "adamw", "learning_rate": 0.02, "weight_decay": 0.05},
 }
-OPTIMIZERS = {f"{name}, {schedule}": {**settings, "schedule": schedule} for name, settings in UPDATES.items() for schedule in SCHEDULES}
+OPTIMIZERS = {
+    f"{name}, {schedule}": {**settings, "schedule": schedule}
+    for name, settings in UPDATES.items()
+    for schedule in SCHEDULES
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +48,9 @@ def start(network) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def sample() -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(2)
-    return torch.randn(COUNT, FEATURES, generator=generator, dtype=torch.float64), torch.arange(COUNT) % CLASSES
+    return torch.randn(COUNT, FEATURES, generator=generator, dtype=torch.float64), torch.arange(
+        COUNT
+    ) % CLASSES
 
 
 def run(network, recipe, params, x, y, weights):
@@ -48,7 +60,9 @@ def run(network, recipe, params, x, y, weights):
     per_epoch = COUNT // BATCH
     for t in range(EPOCHS * per_epoch):
         generator = torch.Generator().manual_seed(t // per_epoch)
-        positions = torch.randperm(COUNT, generator=generator)[(t % per_epoch) * BATCH : (t % per_epoch + 1) * BATCH]
+        positions = torch.randperm(COUNT, generator=generator)[
+            (t % per_epoch) * BATCH : (t % per_epoch + 1) * BATCH
+        ]
         rate = recipe.rate(t, EPOCHS * per_epoch)
         steps.append(TrainingStep(params, state, x[positions], y[positions], positions, rate))
         gradient = mean_gradient_of(network, params, x[positions], y[positions], weights[positions])
@@ -95,18 +109,28 @@ def test_left_out_images_have_no_part_in_the_hessian_and_the_divisor_stays(netwo
     weights[3] = 0
 
     def mean_loss(params):
-        return (functional.cross_entropy(network.logits(params, x), y, reduction="none") * weights).mean()
+        return (
+            functional.cross_entropy(network.logits(params, x), y, reduction="none") * weights
+        ).mean()
 
     _, product = fused_pass(network, start, direction, x, y, weights)
-    torch.testing.assert_close(product, torch.func.hessian(mean_loss)(start) @ direction, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        product, torch.func.hessian(mean_loss)(start) @ direction, rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("left_out", [None, 0, 9])
 @pytest.mark.parametrize(("images_a_pass", "sizes"), [(4, [4, 4, 3]), (6, [6, 5]), (1, [1] * 11)])
-def test_the_fused_pass_in_parts_equals_the_whole_one(network, start, sample, monkeypatch, images_a_pass, sizes, left_out):
+def test_the_fused_pass_in_parts_equals_the_whole_one(
+    network, start, sample, monkeypatch, images_a_pass, sizes, left_out
+):
     # Eleven images, so that parts differ in size: an average of theirs would be wrong.
     x, y = sample[0][:11], sample[1][:11]
-    weights = None if left_out is None else torch.ones(11, dtype=torch.float64).index_fill(0, torch.tensor(left_out), 0)
+    weights = (
+        None
+        if left_out is None
+        else torch.ones(11, dtype=torch.float64).index_fill(0, torch.tensor(left_out), 0)
+    )
     step = TrainingStep(start, {}, x, y, torch.arange(11), 0.1, weights)
     direction = torch.linspace(-1, 1, network.size, dtype=torch.float64)
     inner, hessian_product = fused_pass(network, start, direction, x, y, weights)
@@ -126,7 +150,9 @@ def test_the_fused_pass_in_parts_equals_the_whole_one(network, start, sample, mo
 
 
 @pytest.mark.parametrize("settings", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_influence_is_the_derivative_of_really_leaving_an_image_out(network, start, sample, settings):
+def test_influence_is_the_derivative_of_really_leaving_an_image_out(
+    network, start, sample, settings
+):
     x, y = sample
     recipe = a_recipe(**settings)
     influence = influences(network, recipe, start, x, y)
@@ -147,7 +173,9 @@ def test_influence_predicts_whole_removals_in_sign_rank_and_magnitude(network, s
     # A low rate: the effect of a whole removal is linear only while the run stays close.
     recipe = a_recipe(learning_rate=0.005)
     influence = influences(network, recipe, start, x, y)
-    full = harm(network, run(network, recipe, start, x, y, torch.ones(COUNT, dtype=torch.float64))[0], x, y)
+    full = harm(
+        network, run(network, recipe, start, x, y, torch.ones(COUNT, dtype=torch.float64))[0], x, y
+    )
     measured = []
     for i in range(COUNT):
         weights = torch.ones(COUNT, dtype=torch.float64)
@@ -164,9 +192,18 @@ def test_a_planted_wrong_label_has_negative_influence(network, start, sample):
     y = (x[:, 0] > 0).long()
     wrong = y.clone()
     wrong[0] = 1 - wrong[0]
-    end, steps = run(network, a_recipe(learning_rate=0.3), start, x, wrong, torch.ones(COUNT, dtype=torch.float64))
+    end, steps = run(
+        network,
+        a_recipe(learning_rate=0.3),
+        start,
+        x,
+        wrong,
+        torch.ones(COUNT, dtype=torch.float64),
+    )
     adjoint = torch.func.grad(lambda p: network.losses(p, x, y).mean())(end)
     influence = torch.zeros(COUNT, dtype=torch.float64)
-    retrace(network, optimizer(a_recipe(learning_rate=0.3)), reversed(steps), adjoint, {}, influence)
+    retrace(
+        network, optimizer(a_recipe(learning_rate=0.3)), reversed(steps), adjoint, {}, influence
+    )
     assert int(influence.argmin()) == 0
     assert float(influence[0]) < 0

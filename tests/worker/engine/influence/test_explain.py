@@ -36,21 +36,35 @@ def test_the_effect_carried_forward_is_the_derivative_of_the_end(network, start,
 
 
 @pytest.mark.parametrize("span", ["last_epoch", "all_epochs"])
-@pytest.mark.parametrize("settings", [{}, {"momentum": 0.9, "schedule": "cosine"}, {"optimizer": "adam", "learning_rate": 0.002}])
-def test_the_mean_of_an_exact_explanation_is_the_images_influence(images, validation, tmp_path, settings, span):
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"momentum": 0.9, "schedule": "cosine"}, {"optimizer": "adam", "learning_rate": 0.002}],
+)
+def test_the_mean_of_an_exact_explanation_is_the_images_influence(
+    images, validation, tmp_path, settings, span
+):
     training = train(a_recipe(augmentation="shift", **settings), images, None, tmp_path)
     values = score(training, images, validation, span=span).values
     for position in (0, 7, 44):
         found = explain(training, images, validation, position, span=span, exact=True)
-        assert found.mean() == pytest.approx(values[position], rel=1e-2, abs=1e-3 * np.abs(values).max())
+        assert found.mean() == pytest.approx(
+            values[position], rel=1e-2, abs=1e-3 * np.abs(values).max()
+        )
 
 
 def losses(training, images) -> np.ndarray:
-    return losses_of(runner(training.recipe, images)[0].network, training.recipe, training.params, images)
+    return losses_of(
+        runner(training.recipe, images)[0].network, training.recipe, training.params, images
+    )
 
 
 @pytest.mark.parametrize(
-    "settings", [{"learning_rate": 0.003}, {"momentum": 0.9, "learning_rate": 0.0005}, {"optimizer": "adam", "learning_rate": 0.0001}]
+    "settings",
+    [
+        {"learning_rate": 0.003},
+        {"momentum": 0.9, "learning_rate": 0.0005},
+        {"optimizer": "adam", "learning_rate": 0.0001},
+    ],
 )
 def test_explanations_agree_with_really_leaving_the_image_out(images, tmp_path, settings):
     validation = some_images(60, seed=1, first_id=1000)
@@ -60,12 +74,18 @@ def test_explanations_agree_with_really_leaving_the_image_out(images, tmp_path, 
     training = train(a_recipe(**settings), images, None, tmp_path / "with")
     before, quick, exact = losses(training, validation), [], []
     for position in (0, 10, 20, 30):
-        without = leave_out(training, images, validation, np.array([position]), tmp_path / str(position)).training
+        without = leave_out(
+            training, images, validation, np.array([position]), tmp_path / str(position)
+        ).training
         truth = losses(without, validation) - before
         for found, deep in ((quick, False), (exact, True)):
-            explained = explain(training, images, validation, position, span="all_epochs", exact=deep)
+            explained = explain(
+                training, images, validation, position, span="all_epochs", exact=deep
+            )
             # How far the order is right, and the size: the slope of the truth over the explanation.
-            found.append((spearmanr(explained, truth).statistic, explained @ truth / (explained @ explained)))
+            found.append(
+                (spearmanr(explained, truth).statistic, explained @ truth / (explained @ explained))
+            )
     order, size = np.mean(exact, axis=0)
     assert order > 0.9
     assert 0.7 < size < 1.5
@@ -81,11 +101,17 @@ def test_explanations_differ_between_images(images, validation, tmp_path):
     assert found[0].dtype == np.float64
     assert len({tuple(np.argsort(one)) for one in found}) == 6
     # Images 0, 1 and 2 are of different classes, so what they hurt and help most differs too.
-    assert len({tuple(np.argsort(one)[:5]) for one in found[:3]}) == len({tuple(np.argsort(-one)[:5]) for one in found[:3]}) == 3
+    assert (
+        len({tuple(np.argsort(one)[:5]) for one in found[:3]})
+        == len({tuple(np.argsort(-one)[:5]) for one in found[:3]})
+        == 3
+    )
 
 
 @pytest.mark.parametrize("store", ["every_step", "recipe", "final_params"])
 def test_any_store_explains(images, validation, tmp_path, store):
     expected = explain(train(a_recipe(), images, None, tmp_path / "a"), images, validation, 3)
-    found = explain(train(a_recipe(), images, None, tmp_path / "b", store=store), images, validation, 3)
+    found = explain(
+        train(a_recipe(), images, None, tmp_path / "b", store=store), images, validation, 3
+    )
     np.testing.assert_array_equal(found, expected)

@@ -8,7 +8,15 @@ import torch
 from torch import nn
 
 from tests.worker.engine.conftest import a_recipe, some_images
-from worker.engine import EngineError, explain, explain_most, load_readout, read_out, register_network, train
+from worker.engine import (
+    EngineError,
+    explain,
+    explain_most,
+    load_readout,
+    read_out,
+    register_network,
+    train,
+)
 from worker.engine.influence.explain import quick_effect
 from worker.engine.influence.replay import Replay
 from worker.engine.networks.registry import NETWORKS
@@ -45,11 +53,17 @@ def test_what_is_foretold_is_the_last_layers_share_of_each_images_change(images,
     for j in range(0, 120, 13):
         loss = run.network.losses(params, x[j : j + 1], torch.tensor([many.labels[j]]))[0]
         (gradient,) = torch.autograd.grad(loss, params)
-        assert foretold[j] == pytest.approx(float(gradient @ only_head), rel=2e-2, abs=2e-2 * float(np.abs(foretold).max()))
+        assert foretold[j] == pytest.approx(
+            float(gradient @ only_head), rel=2e-2, abs=2e-2 * float(np.abs(foretold).max())
+        )
 
 
-@pytest.mark.parametrize("settings", [{}, {"momentum": 0.9}, {"optimizer": "adam", "learning_rate": 0.002}])
-def test_the_most_affected_images_are_among_the_few_that_are_looked_at(images, many, tmp_path, settings):
+@pytest.mark.parametrize(
+    "settings", [{}, {"momentum": 0.9}, {"optimizer": "adam", "learning_rate": 0.002}]
+)
+def test_the_most_affected_images_are_among_the_few_that_are_looked_at(
+    images, many, tmp_path, settings
+):
     training = train(a_recipe(**settings), images, None, tmp_path)
     readout = read_out(training, images, many)
     hits = []
@@ -58,7 +72,9 @@ def test_the_most_affected_images_are_among_the_few_that_are_looked_at(images, m
         everything = explain(training, images, many, position)
         assert 20 < len(places) <= 30
         assert (np.diff(changes) >= 0).all()
-        np.testing.assert_allclose(changes, everything[places], rtol=1e-4, atol=1e-5 * np.abs(everything).max())
+        np.testing.assert_allclose(
+            changes, everything[places], rtol=1e-4, atol=1e-5 * np.abs(everything).max()
+        )
         order = np.argsort(everything)
         hits += [len({*places} & {*order[:3]}), len({*places} & {*order[-3:]})]
     # A quarter of the images drawn by chance would hold 0.75 of three.
@@ -67,7 +83,9 @@ def test_the_most_affected_images_are_among_the_few_that_are_looked_at(images, m
 
 def test_looking_at_as_many_as_there_are_is_explaining(images, validation, tmp_path):
     training = train(a_recipe(), images, None, tmp_path)
-    places, changes = explain_most(training, images, validation, 3, read_out(training, images, validation), count=1000)
+    places, changes = explain_most(
+        training, images, validation, 3, read_out(training, images, validation), count=1000
+    )
     everything = explain(training, images, validation, 3)
     assert places.tolist() == np.argsort(everything, kind="stable").tolist()
     np.testing.assert_array_equal(changes, everything[places])
@@ -81,7 +99,9 @@ def test_any_store_reads_out_the_same(images, many, tmp_path, store):
     np.testing.assert_array_equal(found.residuals, expected.residuals)
 
 
-def test_what_was_written_is_read_again_for_the_same_run_and_images_only(images, many, validation, tmp_path):
+def test_what_was_written_is_read_again_for_the_same_run_and_images_only(
+    images, many, validation, tmp_path
+):
     training = train(a_recipe(), images, None, tmp_path / "a")
     other = train(a_recipe(seed=8), images, None, tmp_path / "b")
     path, readout = tmp_path / "readout.safetensors", read_out(training, images, many)
@@ -103,7 +123,9 @@ def test_a_readout_of_other_images_is_a_sentence(images, many, validation, tmp_p
 
 
 def test_a_readout_of_another_run_or_of_as_many_other_images_is_a_sentence(images, many, tmp_path):
-    training, other = (train(a_recipe(seed=seed, epochs=1), images, None, tmp_path / str(seed)) for seed in (7, 8))
+    training, other = (
+        train(a_recipe(seed=seed, epochs=1), images, None, tmp_path / str(seed)) for seed in (7, 8)
+    )
     readout = read_out(training, images, many)
     readout.check(training, many)
     for run, validation in ((other, many), (training, many.subset(np.arange(len(many))[::-1]))):
@@ -122,7 +144,9 @@ class Scaled(nn.Module):
         return 3 * self.head(x.flatten(1))
 
 
-def test_a_last_layer_that_does_not_make_the_logits_is_a_sentence(images, many, tmp_path, own_network):
+def test_a_last_layer_that_does_not_make_the_logits_is_a_sentence(
+    images, many, tmp_path, own_network
+):
     own_network("scaled", Scaled())
     training = train(dataclasses.replace(a_recipe(), network="scaled"), images, None, tmp_path)
     with pytest.raises(EngineError, match="do not come straight from its last linear layer"):

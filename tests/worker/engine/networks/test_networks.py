@@ -49,7 +49,9 @@ def colours(count=12, side=16):
 
 def colour_recipe(network, **settings):
     images = colours(side=side_of(network))
-    return default_recipe(images, 3, seed=3, **({"network": network, "epochs": 1, "batch_size": 6} | settings))
+    return default_recipe(
+        images, 3, seed=3, **({"network": network, "epochs": 1, "batch_size": 6} | settings)
+    )
 
 
 def a_batch(count=3, channels=3, side=16):
@@ -66,7 +68,9 @@ def assert_passes_equal_the_loop(network, params, side=16):
     x, y = a_batch(side=side)
     x = x.double()
     inner, hessian_product = fused_pass(wide, theta, v, x, y)
-    loop = torch.stack([mean_gradient_of(wide, theta, x[i : i + 1], y[i : i + 1]) @ v for i in range(len(y))])
+    loop = torch.stack(
+        [mean_gradient_of(wide, theta, x[i : i + 1], y[i : i + 1]) @ v for i in range(len(y))]
+    )
     torch.testing.assert_close(inner, loop, rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(products(wide, theta, v, x, y), inner, rtol=1e-7, atol=1e-9)
     # Several step sizes: within one of them may lie a kink.
@@ -76,7 +80,9 @@ def assert_passes_equal_the_loop(network, params, side=16):
 def curvature_errors(network, theta, v, x, y, hessian_product):
     """How far H v is from differences of gradients, relative to them, until it is not."""
     for epsilon in (1e-6, 1e-7, 1e-8, 1e-5):
-        after, before = (mean_gradient_of(network, theta + sign * epsilon * v, x, y) for sign in (1, -1))
+        after, before = (
+            mean_gradient_of(network, theta + sign * epsilon * v, x, y) for sign in (1, -1)
+        )
         difference = (after - before) / (2 * epsilon)
         error = float((hessian_product - difference).norm() / difference.norm())
         yield error
@@ -85,11 +91,22 @@ def curvature_errors(network, theta, v, x, y, hessian_product):
 
 
 def test_there_are_the_networks_that_the_readme_names():
-    assert list(NETWORKS) == ["mnist", "cifar", "resnet18", "resnet34", "resnet50", "mobilenet_v3", "convnext_tiny", "vit_b_16"]
+    assert list(NETWORKS) == [
+        "mnist",
+        "cifar",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "mobilenet_v3",
+        "convnext_tiny",
+        "vit_b_16",
+    ]
 
 
 @pytest.mark.parametrize(
-    "name", ["mnist", "cifar", "mobilenet_v3"] + [pytest.param(n, marks=pytest.mark.slow) for n in ("resnet18", *SLOW)]
+    "name",
+    ["mnist", "cifar", "mobilenet_v3"]
+    + [pytest.param(n, marks=pytest.mark.slow) for n in ("resnet18", *SLOW)],
 )
 def test_every_network_trains_and_can_be_retraced(name, tmp_path):
     images = colours(side=side_of(name))
@@ -114,7 +131,9 @@ def test_every_network_takes_grey_images(name):
     assert network.logits(params, a_batch(channels=1, side=side_of(name))[0]).shape == (3, 3)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3", pytest.param("vit_b_16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenet_v3", pytest.param("vit_b_16", marks=pytest.mark.slow)]
+)
 def test_images_that_are_no_square_fit(name):
     network, params = build(colour_recipe(name, height=48, width=80))
     assert network.logits(params, torch.zeros(1, 3, 48, 80)).shape == (1, 3)
@@ -158,7 +177,9 @@ def test_attention_computes_what_torchvision_computes(tmp_path):
 @pytest.mark.parametrize("trained", ["all", "head"])
 def test_frozen_batch_statistics_give_one_image_its_own_derivative(trained, tmp_path):
     _, path = published("resnet18", models.resnet18, tmp_path)
-    network, params = build(colour_recipe("resnet18", weights=register_weights(path), trained=trained))
+    network, params = build(
+        colour_recipe("resnet18", weights=register_weights(path), trained=trained)
+    )
     assert_passes_equal_the_loop(network, params)
 
 
@@ -172,7 +193,8 @@ def test_weights_are_part_of_what_fixes_a_run(tmp_path):
     assert first.params_hash == again.params_hash
     assert recipe.digest() != colour_recipe("mobilenet_v3", learning_rate=0.01).digest()
     scores = [
-        score(training, images, images).values for training in (first, train(recipe, images, None, tmp_path / "r", store="every_step"))
+        score(training, images, images).values
+        for training in (first, train(recipe, images, None, tmp_path / "r", store="every_step"))
     ]
     np.testing.assert_array_equal(*scores)
 
@@ -180,7 +202,12 @@ def test_weights_are_part_of_what_fixes_a_run(tmp_path):
 def test_the_last_layer_alone_leaves_the_rest_as_it_was(tmp_path):
     images = colours()
     body, path = published("resnet18", models.resnet18, tmp_path)
-    training = train(colour_recipe("resnet18", weights=register_weights(path), trained="head"), images, None, tmp_path / "run")
+    training = train(
+        colour_recipe("resnet18", weights=register_weights(path), trained="head"),
+        images,
+        None,
+        tmp_path / "run",
+    )
     assert training.params.shape == (512 * 3 + 3,)
     exported = load_file(tmp_path / f"{export_weights(training, tmp_path)}.safetensors")
     own = body.state_dict()
@@ -198,7 +225,9 @@ def test_a_training_can_go_on_from_anothers_weights(images, tmp_path):
     # Other classes: the last layer starts anew, the rest does not.
     network, params = build(a_recipe(weights=weights, classes=5))
     assert network.split(params)["head.weight"].shape[0] == 5
-    torch.testing.assert_close(network.split(params)["features.0.weight"].reshape(-1), first.params[:500], rtol=0, atol=0)
+    torch.testing.assert_close(
+        network.split(params)["features.0.weight"].reshape(-1), first.params[:500], rtol=0, atol=0
+    )
 
 
 class Files(http.server.SimpleHTTPRequestHandler):
@@ -213,10 +242,14 @@ def test_published_weights_are_fetched_checked_and_kept_without_pickle(tmp_path,
     digest = hashlib.sha256((tmp_path / "w.pth").read_bytes()).hexdigest()
     for name in (f"mobilenet-{digest[:8]}.pth", "mobilenet-00000000.pth"):
         (tmp_path / "site" / name).write_bytes((tmp_path / "w.pth").read_bytes())
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a: Files(*a, directory=str(tmp_path / "site"))) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), lambda *a: Files(*a, directory=str(tmp_path / "site"))
+    ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         place = f"http://127.0.0.1:{server.server_port}"
-        weights = download_weights("mobilenet_v3", tmp_path / "kept", url=f"{place}/mobilenet-{digest[:8]}.pth")
+        weights = download_weights(
+            "mobilenet_v3", tmp_path / "kept", url=f"{place}/mobilenet-{digest[:8]}.pth"
+        )
         for name in ("mobilenet-00000000.pth", "absent-00000000.pth"):
             with pytest.raises(EngineError, match="could not be fetched"):
                 download_weights("mobilenet_v3", tmp_path / "kept", url=f"{place}/{name}")
@@ -224,7 +257,12 @@ def test_published_weights_are_fetched_checked_and_kept_without_pickle(tmp_path,
     assert [path.name for path in (tmp_path / "kept").iterdir()] == [f"{weights}.safetensors"]
     assert capfd.readouterr().out == ""
     network, params = build(colour_recipe("mobilenet_v3", weights=weights))
-    torch.testing.assert_close(network.split(params)["body.classifier.3.weight"], body.classifier[3].weight.detach(), rtol=0, atol=0)
+    torch.testing.assert_close(
+        network.split(params)["body.classifier.3.weight"],
+        body.classifier[3].weight.detach(),
+        rtol=0,
+        atol=0,
+    )
     with pytest.raises(EngineError, match="none for 'mnist'"):
         download_weights("mnist", tmp_path)
 
@@ -240,7 +278,9 @@ def test_weights_that_cannot_be_used_are_sentences(tmp_path):
     with pytest.raises(EngineError, match="64 digits"):
         a_recipe(weights="resnet")
     save_file({"other": torch.zeros(3)}, tmp_path / "other.safetensors")
-    with pytest.raises(EngineError, match=r"missing or of another shape: features.0.weight.*unknown: other"):
+    with pytest.raises(
+        EngineError, match=r"missing or of another shape: features.0.weight.*unknown: other"
+    ):
         build(a_recipe(weights=register_weights(tmp_path / "other.safetensors")))
     weights = register_weights(tmp_path / "other.safetensors")
     save_file({"other": torch.ones(3)}, tmp_path / "other.safetensors")
@@ -252,7 +292,9 @@ def test_weights_that_cannot_be_used_are_sentences(tmp_path):
 
 def test_ones_own_module_is_trained_and_never_changed(images, validation, tmp_path):
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Flatten(), nn.Linear(256, 12), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(12, 3))
+    module = nn.Sequential(
+        nn.Flatten(), nn.Linear(256, 12), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(12, 3)
+    )
     before = {name: value.clone() for name, value in module.state_dict().items()}
     register_network("mine", module)
     training = train(a_recipe(network="mine"), images, validation, tmp_path / "run")
@@ -272,7 +314,12 @@ class Attentive(nn.Module):
         self.patches = nn.Conv2d(recipe.channels, 16, 8, 8)
         self.norm = nn.BatchNorm2d(16)
         self.attention = nn.MultiheadAttention(16, 2, dropout=0.3, batch_first=True)
-        self.act = nn.Sequential(nn.Hardswish(inplace=True), nn.Hardsigmoid(), nn.ELU(inplace=True), nn.Dropout(0.3, inplace=True))
+        self.act = nn.Sequential(
+            nn.Hardswish(inplace=True),
+            nn.Hardsigmoid(),
+            nn.ELU(inplace=True),
+            nn.Dropout(0.3, inplace=True),
+        )
         self.last = nn.Sequential(nn.LayerNorm(16), nn.GLU())
         self.head = nn.Linear(8, recipe.classes)
 
@@ -301,7 +348,9 @@ class Average(nn.Module):
 
 def averaging(norm, channels=3):
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(channels, 4, 8, 8), norm, nn.Flatten(2), Average(), nn.Linear(4, 3))
+    return nn.Sequential(
+        nn.Conv2d(channels, 4, 8, 8), norm, nn.Flatten(2), Average(), nn.Linear(4, 3)
+    )
 
 
 NORMS = {
@@ -346,7 +395,9 @@ class TorchsOwn(nn.Module):
     """torch's own normalisation by stored statistics, called so that nothing can stand in for it."""
 
     def forward(self, x):
-        return torch.ops.aten.batch_norm(x, None, None, torch.zeros(4), torch.ones(4), False, 0.1, 1e-5, False)
+        return torch.ops.aten.batch_norm(
+            x, None, None, torch.zeros(4), torch.ones(4), False, 0.1, 1e-5, False
+        )
 
 
 class Itself(nn.Linear):
@@ -369,14 +420,18 @@ class Itself(nn.Linear):
         (Once(256, 3), "cannot be differentiated twice"),
     ],
 )
-def test_a_network_that_cannot_be_retraced_is_a_sentence_before_any_training(images, tmp_path, module, sentence):
+def test_a_network_that_cannot_be_retraced_is_a_sentence_before_any_training(
+    images, tmp_path, module, sentence
+):
     register_network("mine", module)
     with pytest.raises(EngineError, match=sentence):
         train(a_recipe(network="mine"), images, None, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_network_without_a_linear_layer_trains_and_says_what_it_lacks(images, validation, tmp_path):
+def test_a_network_without_a_linear_layer_trains_and_says_what_it_lacks(
+    images, validation, tmp_path
+):
     register_network("mine", nn.Sequential(nn.Conv2d(1, 3, 16), nn.Flatten()))
     training = train(a_recipe(network="mine"), images, None, tmp_path)
     assert score(training, images, validation).exact
@@ -396,16 +451,27 @@ def test_names_that_are_taken_and_paths_that_lead_nowhere_are_sentences():
 
 def test_a_network_by_path_goes_by_that_name(images, tmp_path):
     import_network("tests.worker.engine.networks.test_networks:Attentive")
-    training = train(a_recipe(network="tests.worker.engine.networks.test_networks:Attentive", epochs=1), images, None, tmp_path)
+    training = train(
+        a_recipe(network="tests.worker.engine.networks.test_networks:Attentive", epochs=1),
+        images,
+        None,
+        tmp_path,
+    )
     assert predict(training, images).shape == (45, 3)
 
 
 def test_a_pass_takes_as_many_images_as_its_bytes_allow():
-    small, large = (build(colour_recipe("resnet18", height=side, width=side))[0] for side in (32, 128))
+    small, large = (
+        build(colour_recipe("resnet18", height=side, width=side))[0] for side in (32, 128)
+    )
     for kind in ("logits", "products", "gradient", "fused"):
         taken = [small.images_a_pass((3, 32, 32), kind), large.images_a_pass((3, 128, 128), kind)]
         assert taken[0] > taken[1] >= 1
     # Known exactly here: the image, a convolution's output, ReLU's, three logits; and four times the largest of them.
-    network = Network(nn.Sequential(nn.Conv2d(1, 64, 1), nn.ReLU(), nn.Flatten(), nn.Linear(640_000, 3)))
+    network = Network(
+        nn.Sequential(nn.Conv2d(1, 64, 1), nn.ReLU(), nn.Flatten(), nn.Linear(640_000, 3))
+    )
     layer = 4 * 640_000
-    assert network.images_a_pass((1, 100, 100), "gradient") == PASS_BYTES // (40_000 + 2 * layer + 12 + 4 * layer)
+    assert network.images_a_pass((1, 100, 100), "gradient") == PASS_BYTES // (
+        40_000 + 2 * layer + 12 + 4 * layer
+    )

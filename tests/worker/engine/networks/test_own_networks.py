@@ -59,22 +59,32 @@ RECIPE = a_recipe(network="mine")
 # ── shared and frozen parameters ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_exported_network_with_shared_parameters_is_the_one_that_was_trained(images, validation, tmp_path):
+def test_an_exported_network_with_shared_parameters_is_the_one_that_was_trained(
+    images, validation, tmp_path
+):
     register_network("mine", Tied())
     training = train(RECIPE, images, None, tmp_path / "run")
     other = Tied()
     other.load_state_dict(load_file(tmp_path / f"{export_weights(training, tmp_path)}.safetensors"))
-    x, _ = unaugmented_batch(RECIPE, validation, np.arange(len(validation)), torch.float32, torch.device("cpu"))
-    np.testing.assert_allclose(other(x).softmax(1).detach().numpy(), predict(training, validation), atol=1e-6)
+    x, _ = unaugmented_batch(
+        RECIPE, validation, np.arange(len(validation)), torch.float32, torch.device("cpu")
+    )
+    np.testing.assert_allclose(
+        other(x).softmax(1).detach().numpy(), predict(training, validation), atol=1e-6
+    )
 
 
-def test_a_last_layer_that_shares_its_weight_is_trained_with_it_and_foretells(images, validation, tmp_path):
+def test_a_last_layer_that_shares_its_weight_is_trained_with_it_and_foretells(
+    images, validation, tmp_path
+):
     register_network("mine", Tied(head=True))
     head = train(dataclasses.replace(RECIPE, trained="head"), images, None, tmp_path / "head")
     assert head.params.shape == (3 * 3 + 3,)
     assert score(head, images, validation).exact
     training = train(RECIPE, images, None, tmp_path / "all")
-    assert len(explain_most(training, images, validation, 0, read_out(training, images, validation))[0])
+    assert len(
+        explain_most(training, images, validation, 0, read_out(training, images, validation))[0]
+    )
 
 
 def test_a_network_that_is_its_last_layer_can_be_trained_as_one(images, tmp_path):
@@ -83,7 +93,9 @@ def test_a_network_that_is_its_last_layer_can_be_trained_as_one(images, tmp_path
             return super().forward(x.flatten(1))
 
     register_network("mine", Flat(256, 3))
-    assert train(dataclasses.replace(RECIPE, trained="head"), images, None, tmp_path).params.shape == (256 * 3 + 3,)
+    assert train(
+        dataclasses.replace(RECIPE, trained="head"), images, None, tmp_path
+    ).params.shape == (256 * 3 + 3,)
 
 
 def test_frozen_parameters_stay_as_they_are(images, validation, tmp_path):
@@ -107,7 +119,9 @@ def test_frozen_parameters_stay_as_they_are(images, validation, tmp_path):
 
 def test_what_is_frozen_whole_has_nothing_to_train(images, tmp_path):
     register_network("mine", seeded().requires_grad_(False))
-    with pytest.raises(EngineError, match="no parameters to train: all of them have requires_grad=False"):
+    with pytest.raises(
+        EngineError, match="no parameters to train: all of them have requires_grad=False"
+    ):
         train(RECIPE, images, None, tmp_path)
 
 
@@ -154,7 +168,10 @@ def test_a_module_that_starts_otherwise_does_not_get_the_folders_old_run(images,
     register_network("mine", perceptron())
     train(RECIPE, images, None, tmp_path)
     register_network("mine", perceptron())
-    with pytest.raises(EngineError, match=r"does not start from the parameters.*Seed torch before you make the module"):
+    with pytest.raises(
+        EngineError,
+        match=r"does not start from the parameters.*Seed torch before you make the module",
+    ):
         train(RECIPE, images, None, tmp_path)
     register_network("mine", lambda _recipe: perceptron())
     again = train(RECIPE, images, None, tmp_path / "function")
@@ -181,7 +198,9 @@ LOOKS = {
     ],
 )
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
-def test_another_network_under_the_name_is_noticed_before_it_answers(images, validation, tmp_path, look, change, sentence, store):
+def test_another_network_under_the_name_is_noticed_before_it_answers(
+    images, validation, tmp_path, look, change, sentence, store
+):
     register_network("mine", seeded())
     training = train(RECIPE, images, None, tmp_path, store=store)
     register_network("mine", seeded(**change))
@@ -189,7 +208,9 @@ def test_another_network_under_the_name_is_noticed_before_it_answers(images, val
         look(training, images, validation)
 
 
-def test_another_backbone_under_the_name_is_noticed_where_the_last_layer_alone_was_trained(images, tmp_path):
+def test_another_backbone_under_the_name_is_noticed_where_the_last_layer_alone_was_trained(
+    images, tmp_path
+):
     head = dataclasses.replace(RECIPE, trained="head")
     first, second = seeded(), seeded()
     nn.init.constant_(second[1].weight, 0.01)
@@ -257,7 +278,10 @@ def test_the_mode_that_the_caller_is_in_changes_nothing(images, validation, tmp_
         within = train(RECIPE, images, validation, tmp_path / "within")
         assert within.params_hash == usual.params_hash
         assert (score(within, images, validation, verify=True).values == expected).all()
-        assert (explain(within, images, validation, 0, exact=True) == explain(usual, images, validation, 0, exact=True)).all()
+        assert (
+            explain(within, images, validation, 0, exact=True)
+            == explain(usual, images, validation, 0, exact=True)
+        ).all()
         leave_out(within, images, validation, np.array([0]), tmp_path / "without")
         assert (predict(within, validation) == predict(usual, validation)).all()
     assert (score(within, images, validation).values == expected).all()

@@ -27,13 +27,28 @@ COLOUR = {
 }
 
 
-def backward_products(grad_shape, x_shape, w_shape, _bias, _stride, _padding, _dilation, transposed, _outputs, _groups, mask, out_shape):
+def backward_products(
+    grad_shape,
+    x_shape,
+    w_shape,
+    _bias,
+    _stride,
+    _padding,
+    _dilation,
+    transposed,
+    _outputs,
+    _groups,
+    mask,
+    out_shape,
+):
     """A convolution's backward makes as many products as its forward for each gradient asked for; torch's own formula forgets the groups."""
     return conv_flop_count(x_shape, w_shape, grad_shape, transposed) * sum(mask[:2])
 
 
 def products_of(work) -> int:
-    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: backward_products}) as counter:
+    with FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.convolution_backward: backward_products}
+    ) as counter:
         work()
     return counter.get_total_flops()
 
@@ -42,7 +57,10 @@ def products_of(work) -> int:
 def setting(tmp_path_factory):
     """A run of a network deep enough for its first layer to weigh little, and the products of one forward pass over its images."""
     recipe = a_recipe(**COLOUR)
-    images, validation = some_images(COUNT, side=SIDE, channels=3), some_images(VALIDATION, side=SIDE, channels=3, seed=1, first_id=1000)
+    images, validation = (
+        some_images(COUNT, side=SIDE, channels=3),
+        some_images(VALIDATION, side=SIDE, channels=3, seed=1, first_id=1000),
+    )
     training = train(recipe, images, None, tmp_path_factory.mktemp("run"))
     network, params = build(recipe)
     with torch.no_grad():
@@ -50,7 +68,11 @@ def setting(tmp_path_factory):
     return training, images, validation, forward
 
 
-CASES = [(name, span) for name, method in METHODS.items() for span in (SPANS if method.spans else SPANS[:1])]
+CASES = [
+    (name, span)
+    for name, method in METHODS.items()
+    for span in (SPANS if method.spans else SPANS[:1])
+]
 
 
 @pytest.mark.parametrize(("name", "span"), CASES)
@@ -58,10 +80,17 @@ def test_a_method_makes_the_passes_that_it_declares(setting, name, span):
     training, images, validation, forward = setting
     options = {"folds": 2} if name == "confident_learning" else {}
     scores = []
-    measured = products_of(lambda: scores.append(score(training, images, validation, name, span=span, **options))) / forward
+    measured = (
+        products_of(
+            lambda: scores.append(score(training, images, validation, name, span=span, **options))
+        )
+        / forward
+    )
     if name == "influence_function":
         options = {"iterations": scores[0].report["iterations"]}
-    declared = METHODS[name].cost(training.recipe, COUNT, span, validation=VALIDATION, options=options)
+    declared = METHODS[name].cost(
+        training.recipe, COUNT, span, validation=VALIDATION, options=options
+    )
     # What is beside the passes: one batch of finite differences, and two images looked at before each training.
     beside = 6 * 5 / COUNT if "finite_difference_error" in scores[0].report else 0
     assert measured <= declared.passes * 1.05 + beside + 0.3
@@ -78,8 +107,13 @@ STORES = [("sgd_influence", store) for store in ("epoch_starts", "every_step", "
 def test_stores_cost_the_replay_that_they_declare(setting, tmp_path, method, store, span):
     _, images, validation, forward = setting
     training = train(a_recipe(**COLOUR), images, None, tmp_path, store=store)
-    measured = products_of(lambda: score(training, images, validation, method, span=span, verify=True)) / forward
-    cost = METHODS[method].cost(training.recipe, COUNT, span, validation=VALIDATION, store=store, verify=True)
+    measured = (
+        products_of(lambda: score(training, images, validation, method, span=span, verify=True))
+        / forward
+    )
+    cost = METHODS[method].cost(
+        training.recipe, COUNT, span, validation=VALIDATION, store=store, verify=True
+    )
     assert measured == pytest.approx(cost.passes, rel=0.1, abs=2)
     # The parameters themselves; heads, signals and run.json come on top.
     if method == "sgd_influence":  # what a method needs is less than what the store keeps
@@ -90,17 +124,31 @@ def test_a_small_budget_costs_a_second_replay(setting):
     training, images, validation, forward = setting
     size = 4 * training.params.numel()
     for budget, replays in ((5 * size, 4 / 4), (4 * size, 5 / 4), (3 * size, 7 / 4)):
-        declared = METHODS["sgd_influence"].cost(training.recipe, COUNT, budget=budget, validation=VALIDATION).passes
+        declared = (
+            METHODS["sgd_influence"]
+            .cost(training.recipe, COUNT, budget=budget, validation=VALIDATION)
+            .passes
+        )
         assert declared == pytest.approx(3 * replays + 8 + 3 * VALIDATION / COUNT)
-        measured = products_of(lambda budget=budget: score(training, images, validation, memory_budget=budget)) / forward
+        measured = (
+            products_of(
+                lambda budget=budget: score(training, images, validation, memory_budget=budget)
+            )
+            / forward
+        )
         assert declared - 1 < measured < declared + 2
 
 
 def test_choosing_a_damping_costs_at_most_what_it_declares(setting):
     training, images, validation, forward = setting
     scores = []
-    measured = products_of(lambda: scores.append(score(training, images, validation, damping="auto"))) / forward
-    cost = METHODS["sgd_influence"].cost(training.recipe, COUNT, validation=VALIDATION, damping="auto")
+    measured = (
+        products_of(lambda: scores.append(score(training, images, validation, damping="auto")))
+        / forward
+    )
+    cost = METHODS["sgd_influence"].cost(
+        training.recipe, COUNT, validation=VALIDATION, damping="auto"
+    )
     single = METHODS["sgd_influence"].cost(training.recipe, COUNT, validation=VALIDATION).passes
     tried, all_of_them = len(scores[0].report["damping_errors"]), len(deltas(5))
     assert measured <= cost.passes + 6
@@ -109,7 +157,10 @@ def test_choosing_a_damping_costs_at_most_what_it_declares(setting):
 
 def test_measuring_an_influence_function_costs_a_whole_training():
     recipe, method = a_recipe(epochs=7), METHODS["influence_function"]
-    extra = method.cost(recipe, COUNT, verify=True, validation=0).passes - method.cost(recipe, COUNT, validation=0).passes
+    extra = (
+        method.cost(recipe, COUNT, verify=True, validation=0).passes
+        - method.cost(recipe, COUNT, validation=0).passes
+    )
     assert extra == 3 * 7
     assert METHODS["margin"].cost(recipe, COUNT, verify=True).passes == 0
 
@@ -127,23 +178,36 @@ def test_seconds_follow_from_those_of_an_epoch_and_memory_from_the_budget():
     assert cost.passes == 10 * (3 + 8)
     assert cost.seconds(6.0) == pytest.approx(10 * 11 / 3 * 6)
     sizes = Sizes(recipe, 10_000, "last_epoch")
-    assert cost.memory_bytes == min(2**30, 1251 * sizes.params_bytes) + 17 * sizes.params_bytes + 80_000
+    assert (
+        cost.memory_bytes
+        == min(2**30, 1251 * sizes.params_bytes) + 17 * sizes.params_bytes + 80_000
+    )
     assert METHODS["margin"].cost(recipe, 10_000).passes == 0
 
 
-@pytest.mark.parametrize("optimizer", [{}, {"momentum": 0.9}, {"optimizer": "adam", "learning_rate": 0.001}])
-@pytest.mark.parametrize("method", ["sgd_influence", "final_params", "influence_function", "tracin"])
+@pytest.mark.parametrize(
+    "optimizer", [{}, {"momentum": 0.9}, {"optimizer": "adam", "learning_rate": 0.001}]
+)
+@pytest.mark.parametrize(
+    "method", ["sgd_influence", "final_params", "influence_function", "tracin"]
+)
 @pytest.mark.usefixtures("forget_own_networks")
 def test_no_more_memory_is_taken_than_was_declared(tmp_path, optimizer, method):
     """Of a network whose activations are next to nothing. The least budget leaves what is held beside it the most of the whole."""
     torch.manual_seed(0)
-    register_network("wide", nn.Sequential(nn.Flatten(), nn.Linear(64, 1000), nn.Tanh(), nn.Linear(1000, 3)))
+    register_network(
+        "wide", nn.Sequential(nn.Flatten(), nn.Linear(64, 1000), nn.Tanh(), nn.Linear(1000, 3))
+    )
     images, validation = some_images(12, side=8), some_images(4, side=8, seed=1, first_id=1000)
     recipe = a_recipe(network="wide", height=8, width=8, epochs=2, batch_size=1, **optimizer)
     training = train(recipe, images, None, tmp_path)
     sizes = Sizes(recipe, len(images), "last_epoch")
-    cost = METHODS[method].cost(recipe, len(images), validation=len(validation), budget=4 * sizes.point_bytes)
-    taken = most_bytes(lambda: score(training, images, validation, method, memory_budget=4 * sizes.point_bytes))
+    cost = METHODS[method].cost(
+        recipe, len(images), validation=len(validation), budget=4 * sizes.point_bytes
+    )
+    taken = most_bytes(
+        lambda: score(training, images, validation, method, memory_budget=4 * sizes.point_bytes)
+    )
     with_theta = taken + sizes.params_bytes  # θ_T was there before
     assert with_theta <= cost.memory_bytes
     assert with_theta > (0.7 if method == "sgd_influence" else 0.2) * cost.memory_bytes
@@ -151,19 +215,34 @@ def test_no_more_memory_is_taken_than_was_declared(tmp_path, optimizer, method):
 
 def most_bytes(work):
     """The most bytes that torch held at once of what it allocated in `work`."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
         work()
-    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-    return max(itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+    events = [
+        event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
+    return max(
+        itertools.accumulate(
+            event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())
+        )
+    )
 
 
 def test_outlier_declares_the_features_that_it_holds(setting):
     """Those of every image, while they are joined into one table twice, but of no more images than it samples."""
     recipe, images = setting[0].recipe, setting[1]
     few, count = features(setting[0], images), 10_000
-    held = METHODS["outlier"].cost(recipe, count).memory_bytes - METHODS["highest_loss"].cost(recipe, count).memory_bytes
+    held = (
+        METHODS["outlier"].cost(recipe, count).memory_bytes
+        - METHODS["highest_loss"].cost(recipe, count).memory_bytes
+    )
     assert held == 2 * count * few[0].nbytes
-    assert METHODS["outlier"].cost(recipe, 2 * count).memory_bytes - METHODS["highest_loss"].cost(recipe, 2 * count).memory_bytes == held
+    assert (
+        METHODS["outlier"].cost(recipe, 2 * count).memory_bytes
+        - METHODS["highest_loss"].cost(recipe, 2 * count).memory_bytes
+        == held
+    )
 
 
 def test_everything_that_is_declared_is_a_sentence():

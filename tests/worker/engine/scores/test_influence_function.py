@@ -11,7 +11,13 @@ from worker.engine.images import unaugmented_batch
 from worker.engine.influence.replay import Replay
 from worker.engine.networks.registry import Network
 from worker.engine.optimizers import optimizer
-from worker.engine.scores.influence_function import METHOD, conjugate_gradients, gauss_newton, gauss_newton_sum, influence_function
+from worker.engine.scores.influence_function import (
+    METHOD,
+    conjugate_gradients,
+    gauss_newton,
+    gauss_newton_sum,
+    influence_function,
+)
 from worker.engine.scores.method import Asked
 from worker.engine.training.runner import Runner, Training
 from worker.engine.trajectory.files import RunRecord
@@ -25,7 +31,9 @@ def tiny_images(count: int, seed: int, first_id: int = 0) -> Images:
     labels = np.arange(count) % CLASSES
     pixels = generator.integers(0, 160, (count, SIDE, SIDE, 1), dtype=np.uint8)
     pixels[np.arange(count), :, labels] += 80
-    return Images(pixels, labels.astype(np.int64), np.arange(first_id, first_id + count, dtype=np.int64))
+    return Images(
+        pixels, labels.astype(np.int64), np.arange(first_id, first_id + count, dtype=np.int64)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +68,16 @@ def optimum(network, recipe, images, weights) -> torch.Tensor:
     """The minimum of (1/N) Σ w_i ℓ_i + (decay/2) ‖θ‖², by Newton's method with the explicit Hessian."""
 
     def objective(params):
-        return (losses(network, recipe, params, images) * weights).sum() / COUNT + 0.5 * DECAY * params.square().sum()
+        return (
+            losses(network, recipe, params, images) * weights
+        ).sum() / COUNT + 0.5 * DECAY * params.square().sum()
 
     params = torch.zeros(network.size, dtype=torch.float64)
     for _ in range(6):
-        gradient, hessian = torch.func.grad(objective)(params), torch.func.hessian(objective)(params)
+        gradient, hessian = (
+            torch.func.grad(objective)(params),
+            torch.func.hessian(objective)(params),
+        )
         params = params - torch.linalg.solve(hessian, gradient)
     assert float(torch.func.grad(objective)(params).norm()) < 1e-12
     return params
@@ -78,7 +91,14 @@ def scored(network, recipe, images, validation, tmp_path_factory):
     training = Training(tmp_path_factory.mktemp("none"), record, params, Signals.none(COUNT))
     run = Runner(recipe, images, network, optimizer(recipe), None)
     options = {"ridge": 1e-12, "tolerance": 1e-12, "iterations": 200}
-    asked = Asked(Replay(training, run, 2**30), validation, "last_epoch", 1.0, lambda _done, _total: None, options)
+    asked = Asked(
+        Replay(training, run, 2**30),
+        validation,
+        "last_epoch",
+        1.0,
+        lambda _done, _total: None,
+        options,
+    )
     return params, influence_function(asked)
 
 
@@ -90,7 +110,9 @@ def test_the_report_says_how_well_the_equation_is_solved(scored):
     assert report["ridge"] == 1e-12
 
 
-def test_influence_is_the_derivative_of_the_optimum_in_the_images_weight(scored, network, recipe, images, validation):
+def test_influence_is_the_derivative_of_the_optimum_in_the_images_weight(
+    scored, network, recipe, images, validation
+):
     _, (values, _) = scored
     epsilon = 1e-4
     for i in range(COUNT):
@@ -98,19 +120,34 @@ def test_influence_is_the_derivative_of_the_optimum_in_the_images_weight(scored,
         for sign in (-1, 1):
             weights = torch.ones(COUNT, dtype=torch.float64)
             weights[i] += sign * epsilon
-            ends.append(float(losses(network, recipe, optimum(network, recipe, images, weights), validation).mean()))
+            ends.append(
+                float(
+                    losses(
+                        network, recipe, optimum(network, recipe, images, weights), validation
+                    ).mean()
+                )
+            )
         # Loss without minus loss with: minus the derivative in the weight.
         assert values[i] == pytest.approx(-(ends[1] - ends[0]) / (2 * epsilon), rel=1e-5, abs=1e-10)
 
 
-def test_influence_has_the_sign_and_size_of_really_leaving_the_image_out(scored, network, recipe, images, validation):
+def test_influence_has_the_sign_and_size_of_really_leaving_the_image_out(
+    scored, network, recipe, images, validation
+):
     params, (values, _) = scored
     with_all = float(losses(network, recipe, params, validation).mean())
     truth = []
     for i in range(COUNT):
         weights = torch.ones(COUNT, dtype=torch.float64)
         weights[i] = 0
-        truth.append(float(losses(network, recipe, optimum(network, recipe, images, weights), validation).mean()) - with_all)
+        truth.append(
+            float(
+                losses(
+                    network, recipe, optimum(network, recipe, images, weights), validation
+                ).mean()
+            )
+            - with_all
+        )
     truth = np.array(truth)
     assert int(values.argmin()) == int(truth.argmin()) == 0  # the wrong label
     assert values[0] < 0
@@ -133,14 +170,19 @@ def test_on_a_linear_model_the_gauss_newton_matrix_is_the_hessian(network, recip
 def test_on_another_model_it_is_the_explicit_product_of_jacobians():
     torch.manual_seed(0)
     deep = Network(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, CLASSES)).double())
-    params, v = torch.randn(deep.size, dtype=torch.float64), torch.randn(deep.size, dtype=torch.float64)
+    params, v = (
+        torch.randn(deep.size, dtype=torch.float64),
+        torch.randn(deep.size, dtype=torch.float64),
+    )
     x = torch.randn(6, 4, dtype=torch.float64)
     expected = torch.zeros_like(v)
     for i in range(6):
         jacobian = torch.func.jacrev(lambda p, i=i: deep.logits(p, x[i : i + 1])[0])(params)
         p = deep.logits(params, x[i : i + 1])[0].softmax(0)
         expected += jacobian.T @ (torch.diag(p) - torch.outer(p, p)) @ jacobian @ v
-    torch.testing.assert_close(gauss_newton_sum(deep, params, v, x), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        gauss_newton_sum(deep, params, v, x), expected, rtol=1e-10, atol=1e-12
+    )
 
 
 def test_conjugate_gradients_solve_what_they_say_they_solve():
@@ -150,10 +192,14 @@ def test_conjugate_gradients_solve_what_they_say_they_solve():
     b = torch.randn(30, generator=generator, dtype=torch.float64)
     solved = conjugate_gradients(lambda v: matrix @ v, b, 1e-8, 500)
     torch.testing.assert_close(solved.x, torch.linalg.solve(matrix, b), rtol=1e-5, atol=1e-6)
-    assert float((b - matrix @ solved.x).norm() / b.norm()) == pytest.approx(solved.residual, rel=0.1)
+    assert float((b - matrix @ solved.x).norm() / b.norm()) == pytest.approx(
+        solved.residual, rel=0.1
+    )
     stopped = conjugate_gradients(lambda v: matrix @ v, b, 1e-8, 3)
     assert stopped.iterations == 3
-    assert float((b - matrix @ stopped.x).norm() / b.norm()) == pytest.approx(stopped.residual, rel=1e-6)
+    assert float((b - matrix @ stopped.x).norm() / b.norm()) == pytest.approx(
+        stopped.residual, rel=1e-6
+    )
     assert conjugate_gradients(lambda v: matrix @ v, torch.zeros(30), 1e-8, 3).iterations == 0
 
 

@@ -24,7 +24,9 @@ from worker.engine.trajectory.training_dynamics import NEVER, Signals
 def noisy(images) -> tuple[Images, np.ndarray]:
     """Images of which every eighth has a wrong label, and where those are."""
     wrong = np.arange(45) % 8 == 0
-    return Images(images.pixels, np.where(wrong, (images.labels + 1) % 3, images.labels), images.ids), wrong
+    return Images(
+        images.pixels, np.where(wrong, (images.labels + 1) % 3, images.labels), images.ids
+    ), wrong
 
 
 def gradient_of(run, params, x, y, i) -> torch.Tensor:
@@ -42,8 +44,14 @@ def by_hand(training, run, validation, *, points, hessian_weight) -> np.ndarray:
     for t, positions in reversed(list(enumerate(batches(recipe, run.images, recipe.epochs - 1)))):
         x, y = run.batch(recipe.epochs - 1, positions)
         for i, position in enumerate(positions):
-            values[position] += recipe.learning_rate / len(positions) * float(gradient_of(run, points[t], x, y, i) @ u)
-        u = u - recipe.learning_rate * hessian_weight(len(positions)) * hessian_product(run, points[t], x, y, u)
+            values[position] += (
+                recipe.learning_rate
+                / len(positions)
+                * float(gradient_of(run, points[t], x, y, i) @ u)
+            )
+        u = u - recipe.learning_rate * hessian_weight(len(positions)) * hessian_product(
+            run, points[t], x, y, u
+        )
     return values
 
 
@@ -55,8 +63,12 @@ def by_hand(training, run, validation, *, points, hessian_weight) -> np.ndarray:
         ("published_code", False, lambda size: 1.0 / size),
     ],
 )
-def test_retraced_methods_equal_algorithm_one_by_hand(images, validation, tmp_path, method, frozen, weight):
-    recipe = a_recipe(epochs=2, batch_size=14, augmentation="shift")  # 45 images do not divide into batches of 14
+def test_retraced_methods_equal_algorithm_one_by_hand(
+    images, validation, tmp_path, method, frozen, weight
+):
+    recipe = a_recipe(
+        epochs=2, batch_size=14, augmentation="shift"
+    )  # 45 images do not divide into batches of 14
     training = train(recipe, images, None, tmp_path, store="every_step")
     run, _ = runner(recipe, images)
     stored = StepsReader(files.steps_file(tmp_path, 1), training.record.run)
@@ -69,13 +81,18 @@ def test_retraced_methods_equal_algorithm_one_by_hand(images, validation, tmp_pa
 
 def test_the_published_code_differs_from_the_equation(images, validation, tmp_path):
     training = train(a_recipe(), images, None, tmp_path)
-    right, published = (score(training, images, validation, method, span="all_epochs") for method in ("sgd_influence", "published_code"))
+    right, published = (
+        score(training, images, validation, method, span="all_epochs")
+        for method in ("sgd_influence", "published_code")
+    )
     assert np.abs(right.values - published.values).max() > 0.01 * np.abs(right.values).max()
 
 
 def test_final_params_keeps_the_last_state_of_adam(images, validation, tmp_path):
     """Adam's step hangs on its moments: with none, an image's influence would be that of a first step."""
-    training = train(a_recipe(optimizer="adam", learning_rate=0.005, epochs=8), images, None, tmp_path)
+    training = train(
+        a_recipe(optimizer="adam", learning_rate=0.005, epochs=8), images, None, tmp_path
+    )
     exact = score(training, images, validation).values
     frozen = score(training, images, validation, "final_params").values
     assert np.corrcoef(exact, frozen)[0, 1] > 0.5
@@ -83,7 +100,9 @@ def test_final_params_keeps_the_last_state_of_adam(images, validation, tmp_path)
 
 
 @pytest.mark.parametrize("span", ["last_epoch", "all_epochs"])
-def test_tracin_is_the_sum_of_gradient_products_at_the_ends_of_epochs(images, validation, tmp_path, span):
+def test_tracin_is_the_sum_of_gradient_products_at_the_ends_of_epochs(
+    images, validation, tmp_path, span
+):
     recipe = a_recipe(schedule="cosine")
     training = train(recipe, images, None, tmp_path)
     run, _ = runner(recipe, images)
@@ -93,7 +112,9 @@ def test_tracin_is_the_sum_of_gradient_products_at_the_ends_of_epochs(images, va
         params = files.read_point(files.epoch_file(tmp_path, epoch + 1), training.record.run)[0]
         u = validation_gradient(run.network, recipe, params, validation)
         rate = np.mean([run.rate(epoch, t) for t in range(6)])
-        expected += [rate * 6 / 45 * float(gradient_of(run, params, x, y, i) @ u) for i in range(45)]
+        expected += [
+            rate * 6 / 45 * float(gradient_of(run, params, x, y, i) @ u) for i in range(45)
+        ]
     values = score(training, images, validation, "tracin", span=span).values
     np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-8)
 
@@ -104,8 +125,13 @@ def test_tracin_adds_up_to_what_the_whole_training_gained(images, validation, tm
     recipe = a_recipe(learning_rate=2e-4 * (1 - momentum), momentum=momentum, epochs=60)
     training = train(recipe, images, None, tmp_path)
     run, initial = runner(recipe, images)
-    before, after = (evaluate_params(run.network, recipe, params, validation)[1] for params in (initial, training.params))
-    assert -score(training, images, validation, "tracin", span="all_epochs").values.sum() == pytest.approx(after - before, rel=0.15)
+    before, after = (
+        evaluate_params(run.network, recipe, params, validation)[1]
+        for params in (initial, training.params)
+    )
+    assert -score(
+        training, images, validation, "tracin", span="all_epochs"
+    ).values.sum() == pytest.approx(after - before, rel=0.15)
 
 
 def test_self_influence_is_the_squared_length_of_each_images_gradient(images, validation, tmp_path):
@@ -113,12 +139,20 @@ def test_self_influence_is_the_squared_length_of_each_images_gradient(images, va
     training = train(recipe, images, None, tmp_path)
     run, _ = runner(recipe, images)
     x, y = unaugmented_batch(recipe, images, np.arange(45), torch.float32)
-    norms = torch.stack([gradient_of(run, training.params, x, y, i).square().sum() for i in range(45)])
-    torch.testing.assert_close(squared_norms(run.network, training.params, x, y), norms, rtol=1e-4, atol=1e-7)
+    norms = torch.stack(
+        [gradient_of(run, training.params, x, y, i).square().sum() for i in range(45)]
+    )
+    torch.testing.assert_close(
+        squared_norms(run.network, training.params, x, y), norms, rtol=1e-4, atol=1e-7
+    )
     values = score(training, images, validation, "self_influence").values
-    np.testing.assert_allclose(values, -recipe.learning_rate * 6 / 45 * norms.double().numpy(), rtol=1e-4)
+    np.testing.assert_allclose(
+        values, -recipe.learning_rate * 6 / 45 * norms.double().numpy(), rtol=1e-4
+    )
     # As many gradients at a time as the budget has room for change nothing.
-    small = score(training, images, validation, "self_influence", memory_budget=16 * training.params.numel()).values
+    small = score(
+        training, images, validation, "self_influence", memory_budget=16 * training.params.numel()
+    ).values
     np.testing.assert_allclose(small, values, rtol=1e-4)
 
 
@@ -132,7 +166,9 @@ def test_forgetting_is_counted_over_the_logits_that_training_saw(noisy, validati
         stored = StepsReader(files.steps_file(tmp_path, epoch), training.record.run)
         for t, positions in enumerate(batches(recipe, images, epoch)):
             x, y = run.batch(epoch, positions)
-            right[epoch, positions] = (run.network.logits(stored.point(t)[0], x).argmax(1) == y).numpy()
+            right[epoch, positions] = (
+                run.network.logits(stored.point(t)[0], x).argmax(1) == y
+            ).numpy()
     forgotten = (right[:-1] & ~right[1:]).sum(0)
     never = ~right.any(0)
     assert forgotten.sum() > 0
@@ -143,7 +179,9 @@ def test_forgetting_is_counted_over_the_logits_that_training_saw(noisy, validati
     assert scores.report["never_learned"] == never.sum()
 
 
-@pytest.mark.parametrize("method", ["margin", "highest_loss", "self_influence", "confident_learning", "forgetting"])
+@pytest.mark.parametrize(
+    "method", ["margin", "highest_loss", "self_influence", "confident_learning", "forgetting"]
+)
 def test_methods_that_look_at_labels_find_wrong_ones(noisy, validation, tmp_path, method):
     images, wrong = noisy
     training = train(a_recipe(epochs=8), images, None, tmp_path)
@@ -151,13 +189,22 @@ def test_methods_that_look_at_labels_find_wrong_ones(noisy, validation, tmp_path
     assert roc_auc_score(wrong, -values) > (0.75 if method == "forgetting" else 0.9)
 
 
-@pytest.mark.parametrize("method", ["marginal_influence", "tracin", "influence_function", "self_influence", "sgd_influence"])
+@pytest.mark.parametrize(
+    "method",
+    ["marginal_influence", "tracin", "influence_function", "self_influence", "sgd_influence"],
+)
 def test_a_scoring_can_be_stopped_within_a_pass(images, validation, tmp_path, monkeypatch, method):
     """However many images a pass has: a job that is cancelled must not go on for minutes."""
     monkeypatch.setattr("worker.engine.networks.flat_network.LARGEST_PASS", 8)
     training = train(a_recipe(epochs=1), images, None, tmp_path)
     seen = []
-    score(training, images, validation, method, progress=lambda done, total: seen.append((done, total)))
+    score(
+        training,
+        images,
+        validation,
+        method,
+        progress=lambda done, total: seen.append((done, total)),
+    )
     assert len(seen) >= 6
     assert seen == sorted(seen)
     assert seen[-1][0] == seen[-1][1]
@@ -166,15 +213,27 @@ def test_a_scoring_can_be_stopped_within_a_pass(images, validation, tmp_path, mo
 def test_highest_loss_is_the_loss(images, validation, tmp_path):
     training = train(a_recipe(), images, None, tmp_path)
     expected = np.log(predict(training, images))[np.arange(45), images.labels]
-    np.testing.assert_allclose(score(training, images, validation, "highest_loss").values, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        score(training, images, validation, "highest_loss").values, expected, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_random_is_another_draw_for_each_seed_and_the_same_for_one(images, validation, tmp_path):
     values = [
-        score(train(a_recipe(seed=seed, epochs=1), images, None, tmp_path / str(seed)), images, validation, "random").values
+        score(
+            train(a_recipe(seed=seed, epochs=1), images, None, tmp_path / str(seed)),
+            images,
+            validation,
+            "random",
+        ).values
         for seed in (1, 2)
     ]
-    again = score(train(a_recipe(seed=1, epochs=1), images, None, tmp_path / "1"), images, validation, "random").values
+    again = score(
+        train(a_recipe(seed=1, epochs=1), images, None, tmp_path / "1"),
+        images,
+        validation,
+        "random",
+    ).values
     np.testing.assert_array_equal(values[0], again)
     assert abs(np.corrcoef(values[0], values[1])[0, 1]) < 0.5
     assert len(np.unique(values[0])) == 45
@@ -214,9 +273,14 @@ def test_confident_learning_asks_models_that_never_saw_the_image(noisy, validati
     training = train(a_recipe(epochs=8), images, None, tmp_path / "run")
     scores = score(training, images, validation, "confident_learning", folds=3)
     dealt = deal(images, training.recipe.seed, 3)
-    others, held = images.subset(np.flatnonzero(dealt != 1)), images.subset(np.flatnonzero(dealt == 1))
+    others, held = (
+        images.subset(np.flatnonzero(dealt != 1)),
+        images.subset(np.flatnonzero(dealt == 1)),
+    )
     probabilities = predict(train(training.recipe, others, None, tmp_path / "by hand"), held)
-    np.testing.assert_allclose(scores.values[dealt == 1], probabilities[np.arange(len(held)), held.labels], rtol=1e-5)
+    np.testing.assert_allclose(
+        scores.values[dealt == 1], probabilities[np.arange(len(held)), held.labels], rtol=1e-5
+    )
     assert scores.report["labels_taken_for_wrong"] == pytest.approx(wrong.sum(), abs=3)
 
 
@@ -237,10 +301,24 @@ def test_stopped_folds_go_on_and_finished_ones_are_not_trained_again(noisy, vali
         score(training, images, validation, "confident_learning", folds=2, progress=stop)
     assert (tmp_path / "fold-1-of-2" / "epoch-0003.safetensors").exists()
     seen.clear()
-    score(training, images, validation, "confident_learning", folds=2, progress=lambda done, total: seen.append((done, total)))
+    score(
+        training,
+        images,
+        validation,
+        "confident_learning",
+        folds=2,
+        progress=lambda done, total: seen.append((done, total)),
+    )
     assert seen[0][0] > seen[0][1] // 2
     seen.clear()
-    score(training, images, validation, "confident_learning", folds=2, progress=lambda done, total: seen.append((done, total)))
+    score(
+        training,
+        images,
+        validation,
+        "confident_learning",
+        folds=2,
+        progress=lambda done, total: seen.append((done, total)),
+    )
     assert not seen
 
 

@@ -27,7 +27,9 @@ ADAM = {"optimizer": "adam", "learning_rate": 0.002}
 def noisy(images) -> tuple[Images, np.ndarray]:
     """Images of which every eighth has a wrong label, and where those are."""
     wrong = np.arange(45) % 8 == 0
-    return Images(images.pixels, np.where(wrong, (images.labels + 1) % 3, images.labels), images.ids), wrong
+    return Images(
+        images.pixels, np.where(wrong, (images.labels + 1) % 3, images.labels), images.ids
+    ), wrong
 
 
 @pytest.mark.parametrize("span", ["last_epoch", "all_epochs"])
@@ -58,7 +60,9 @@ def test_a_small_memory_budget_changes_no_bit(images, validation, tmp_path):
     roomy = score(training, images, validation).values
     point = 4 * training.params.numel()
     for sets in (7, 3):
-        np.testing.assert_array_equal(score(training, images, validation, memory_budget=sets * point).values, roomy)
+        np.testing.assert_array_equal(
+            score(training, images, validation, memory_budget=sets * point).values, roomy
+        )
     with pytest.raises(EngineError, match="allow more"):
         score(training, images, validation, memory_budget=2 * point)
     with pytest.raises(EngineError, match="below two sets of parameters"):
@@ -80,9 +84,13 @@ def test_the_last_epoch_alone_equals_the_end_of_a_longer_span_by_hand(images, va
             gradient = mean_gradient_of(run.network, points[t], x[i : i + 1], y[i : i + 1])
             expected[position] += recipe.learning_rate / len(positions) * float(gradient @ u)
         if t:
-            _, product = torch.func.vjp(lambda p, x=x, y=y: mean_gradient_of(run.network, p, x, y), points[t])
+            _, product = torch.func.vjp(
+                lambda p, x=x, y=y: mean_gradient_of(run.network, p, x, y), points[t]
+            )
             u = u - recipe.learning_rate * product(u)[0]
-    np.testing.assert_allclose(score(training, images, validation).values, expected, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        score(training, images, validation).values, expected, rtol=1e-4, atol=1e-7
+    )
 
 
 def test_influence_agrees_with_really_leaving_groups_out(noisy, validation, tmp_path):
@@ -90,11 +98,15 @@ def test_influence_agrees_with_really_leaving_groups_out(noisy, validation, tmp_
     training = train(a_recipe(epochs=6, learning_rate=0.02), images, None, tmp_path)
     scores = score(training, images, validation, verify=True)
     assert scores.report["predicted_change"] < 0
-    assert scores.report["measured_change"] == pytest.approx(scores.report["predicted_change"], rel=0.3)
+    assert scores.report["measured_change"] == pytest.approx(
+        scores.report["predicted_change"], rel=0.3
+    )
     assert scores.values[wrong].mean() < scores.values[~wrong].mean()
 
 
-def test_marginal_influence_with_every_step_sampled_equals_the_average_image_by_image(images, validation, tmp_path, monkeypatch):
+def test_marginal_influence_with_every_step_sampled_equals_the_average_image_by_image(
+    images, validation, tmp_path, monkeypatch
+):
     recipe = a_recipe(epochs=1, batch_size=20, augmentation="shift")  # of 20, 20 and 5 images
     training = train(recipe, images, None, tmp_path)
     run, _ = runner(recipe, images)
@@ -117,20 +129,30 @@ def test_marginal_influence_with_every_step_sampled_equals_the_average_image_by_
     for step, v in directions:
         for i in range(45):
             # In this step with the chance |S_t|/N, and then for 1/|S_t| of it.
-            expected[i] -= float(mean_gradient_of(run.network, step.params, x[i : i + 1], y[i : i + 1]) @ v) / 45
+            expected[i] -= (
+                float(mean_gradient_of(run.network, step.params, x[i : i + 1], y[i : i + 1]) @ v)
+                / 45
+            )
     assert len(directions) == 3
     np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-7)
 
 
-def test_for_adam_weights_that_nothing_moved_do_not_count_in_what_an_image_would_have_done_elsewhere(validation, tmp_path):
+def test_for_adam_weights_that_nothing_moved_do_not_count_in_what_an_image_would_have_done_elsewhere(
+    validation, tmp_path
+):
     """Derivatives there are of the size 1/ε."""
     images = some_images(200)
     training = train(a_recipe(optimizer="adam", learning_rate=0.001), images, None, tmp_path)
     largest = np.abs(score(training, images, validation, span="all_epochs").values).max()
     for_all = score(training, images, validation, "marginal_influence", span="all_epochs").values
     assert np.abs(for_all).max() < 20 * largest
-    quick = [np.abs(explain(training, images, validation, position)).max() for position in range(10)]
-    exact = [np.abs(explain(training, images, validation, position, exact=True)).max() for position in range(10)]
+    quick = [
+        np.abs(explain(training, images, validation, position)).max() for position in range(10)
+    ]
+    exact = [
+        np.abs(explain(training, images, validation, position, exact=True)).max()
+        for position in range(10)
+    ]
     assert max(quick) < 20 * max(exact)
 
 
@@ -149,16 +171,34 @@ def test_the_readme_says_what_works(images, validation, tmp_path, monkeypatch):
     """Its first example, on images of this test's own."""
     monkeypatch.chdir(tmp_path)
     text = (Path(worker.engine.__file__).parent / "README.md").read_text()
-    example = text.split("```python\n")[1].split("```")[0].replace("classes=10", "classes=3").replace("[:30]", "[:5]")
-    names = {"pixels": images.pixels, "labels": images.labels, "ids": images.ids, "validation": validation}
-    names["module"] = nn.Sequential(nn.Conv2d(1, 4, 5, stride=3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(64, 3))
+    example = (
+        text.split("```python\n")[1]
+        .split("```")[0]
+        .replace("classes=10", "classes=3")
+        .replace("[:30]", "[:5]")
+    )
+    names = {
+        "pixels": images.pixels,
+        "labels": images.labels,
+        "ids": images.ids,
+        "validation": validation,
+    }
+    names["module"] = nn.Sequential(
+        nn.Conv2d(1, 4, 5, stride=3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(64, 3),
+    )
     assert len([line for line in example.splitlines() if line]) == 10
     exec(example, names)
     assert len(names["worst"]) == 5
     assert np.isfinite(names["truth"].measured_change)
-    assert set(re.findall(r"^\| `(\w+)`(?:, `(\w+)`)? \|", text.split("## Methods")[1], re.MULTILINE)) == {
-        (name, "") for name in METHODS if name not in ("highest_loss", "random")
-    } | {("highest_loss", "random")}
+    assert set(
+        re.findall(r"^\| `(\w+)`(?:, `(\w+)`)? \|", text.split("## Methods")[1], re.MULTILINE)
+    ) == {(name, "") for name in METHODS if name not in ("highest_loss", "random")} | {
+        ("highest_loss", "random")
+    }
 
 
 ALONE = """
@@ -191,5 +231,7 @@ assert leave_out(training, images, images, np.array([0]), folder / "without").me
 
 def test_the_engine_stands_by_itself():
     """Imported and used where nothing of the web, the database or the queue can be imported."""
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", ALONE], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ALONE], check=False, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr

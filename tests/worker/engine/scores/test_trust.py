@@ -5,7 +5,17 @@ import pytest
 
 from tests.worker.engine.conftest import a_recipe
 from tests.worker.engine.pretended_machine import other_arithmetic, other_rate
-from worker.engine import EngineError, Images, ReplayDrift, ensemble, leave_out, score, train, trust_words, warns
+from worker.engine import (
+    EngineError,
+    Images,
+    ReplayDrift,
+    ensemble,
+    leave_out,
+    score,
+    train,
+    trust_words,
+    warns,
+)
 from worker.engine.scores import trust
 from worker.engine.scores.cost import deltas
 from worker.engine.scores.damping import error
@@ -18,19 +28,29 @@ from worker.engine.trajectory.files import stored_bytes
 @pytest.fixture
 def noisy(images) -> Images:
     """Images of which every eighth has a wrong label."""
-    return Images(images.pixels, np.where(np.arange(45) % 8 == 0, (images.labels + 1) % 3, images.labels), images.ids)
+    return Images(
+        images.pixels,
+        np.where(np.arange(45) % 8 == 0, (images.labels + 1) % 3, images.labels),
+        images.ids,
+    )
 
 
 @pytest.mark.parametrize("span", ["last_epoch", "all_epochs"])
 @pytest.mark.parametrize("store", ["epoch_starts", "recipe", "final_params"])
-def test_the_measured_change_is_that_of_really_leaving_the_group_out(noisy, validation, tmp_path, span, store):
+def test_the_measured_change_is_that_of_really_leaving_the_group_out(
+    noisy, validation, tmp_path, span, store
+):
     training = train(a_recipe(epochs=3), noisy, None, tmp_path / "with", store=store)
     method = "final_params" if store == "final_params" else "sgd_influence"
     scores = score(training, noisy, validation, method, span=span, verify=True)
     group = np.argsort(scores.values, kind="stable")[: scores.report["top_group"]]
     assert scores.report["predicted_change"] == pytest.approx(scores.values[group].sum())
     if span == "all_epochs":
-        stored = training if store != "recipe" else train(a_recipe(epochs=3), noisy, None, tmp_path / "again")
+        stored = (
+            training
+            if store != "recipe"
+            else train(a_recipe(epochs=3), noisy, None, tmp_path / "again")
+        )
         truth = leave_out(stored, noisy, validation, group, tmp_path / "without").measured_change
         assert scores.report["measured_change"] == pytest.approx(truth, abs=1e-9)
     else:
@@ -56,7 +76,9 @@ def test_a_high_rate_grows_the_adjoint_and_the_words_say_so(noisy, validation, t
     report = score(training, noisy, validation, span="all_epochs", verify=True).report
     assert report["adjoint_growth"] > 4
     assert report["warns"] is warns(report) is True
-    assert any("grew" in sentence and "lower learning rate" in sentence for sentence in trust_words(report))
+    assert any(
+        "grew" in sentence and "lower learning rate" in sentence for sentence in trust_words(report)
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,7 +91,9 @@ def test_a_high_rate_grows_the_adjoint_and_the_words_say_so(noisy, validation, t
     ],
 )
 def test_predicted_against_measured_in_words(measured, sentence, warning):
-    report = {"top_group": 20, "predicted_change": -0.02, "adjoint_growth": 1.0} | trust.measured(measured)
+    report = {"top_group": 20, "predicted_change": -0.02, "adjoint_growth": 1.0} | trust.measured(
+        measured
+    )
     assert sentence in trust_words(report)[0]
     assert "first 20 images" in trust_words(report)[0]
     assert "-0.0200" in trust_words(report)[0]
@@ -87,7 +111,9 @@ def test_what_was_not_measured_is_said():
 def test_a_derivative_that_is_off_and_an_unsolved_equation_are_said():
     assert "derivatives is off by 30%" in trust_words({"finite_difference_error": 0.3})[0]
     unsolved = {"converged": False, "residual": 0.123, "iterations": 50}
-    assert trust_words(unsolved)[0].startswith("The equation behind these scores was solved to 12.3% only, after 50 iterations")
+    assert trust_words(unsolved)[0].startswith(
+        "The equation behind these scores was solved to 12.3% only, after 50 iterations"
+    )
     assert warns(unsolved)
     assert warns({"finite_difference_error": 0.3})
 
@@ -99,20 +125,31 @@ def test_a_training_that_diverges_without_a_group_says_nothing(images, validatio
     run, _ = runner(training.recipe, images)
     replay = Replay(training, run, 2**30)
     real = run.update
-    run.update = lambda params, state, gradient, rate: real(params * float("nan"), state, gradient, rate)
-    assert measured_change(replay, validation, np.array([0]), range(1), lambda _done, _total: None) is None
+    run.update = lambda params, state, gradient, rate: real(
+        params * float("nan"), state, gradient, rate
+    )
+    assert (
+        measured_change(replay, validation, np.array([0]), range(1), lambda _done, _total: None)
+        is None
+    )
 
 
 def test_the_average_of_runs_is_less_of_one_runs_luck(noisy, validation, tmp_path):
-    runs = [train(a_recipe(seed=seed, epochs=4), noisy, None, tmp_path / str(seed)) for seed in range(3)]
+    runs = [
+        train(a_recipe(seed=seed, epochs=4), noisy, None, tmp_path / str(seed)) for seed in range(3)
+    ]
     scores = [score(run, noisy, validation) for run in runs]
     average = ensemble(scores)
-    np.testing.assert_allclose(average.values, (scores[0].values + scores[1].values + scores[2].values) / 3)
+    np.testing.assert_allclose(
+        average.values, (scores[0].values + scores[1].values + scores[2].values) / 3
+    )
     assert average.method == "sgd_influence"
     assert average.exact
     assert average.report["runs"] == 3
     assert -1 < average.report["agreement"] < 1
-    assert average.report["predicted_change"] == pytest.approx(average.values[top_group(average.values)].sum())
+    assert average.report["predicted_change"] == pytest.approx(
+        average.values[top_group(average.values)].sum()
+    )
     assert average.report["seconds"] == pytest.approx(sum(one.report["seconds"] for one in scores))
     assert "The 3 runs agree" in average.report["trust"][-1]
     assert ensemble(scores[:1]).report["agreement"] is None
@@ -120,9 +157,20 @@ def test_the_average_of_runs_is_less_of_one_runs_luck(noisy, validation, tmp_pat
 
 def an_average(*reports):
     """Of runs whose own scorings had these to say besides."""
-    base = {"predicted_change": -0.02, "top_group": 20, "seconds": 1.0, "stored_bytes": 1, "span": "last_epoch"}
+    base = {
+        "predicted_change": -0.02,
+        "top_group": 20,
+        "seconds": 1.0,
+        "stored_bytes": 1,
+        "span": "last_epoch",
+    }
     values = np.arange(60.0) - 30
-    return ensemble([Scores(values, "sgd_influence", True, base | report, "a list", str(run)) for run, report in enumerate(reports)]).report
+    return ensemble(
+        [
+            Scores(values, "sgd_influence", True, base | report, "a list", str(run))
+            for run, report in enumerate(reports)
+        ]
+    ).report
 
 
 @pytest.mark.parametrize(
@@ -131,8 +179,14 @@ def an_average(*reports):
         ({"adjoint_growth": 50.0}, "the estimate grew 50-fold"),
         ({"finite_difference_error": 0.2}, "derivatives is off by 20%"),
         ({"drifted": True}, "came out otherwise here"),
-        ({"converged": False, "residual": 0.3, "iterations": 40}, "solved to 30.0% only, after 40 iterations"),
-        ({"damping": 0.5, "damping_errors": {"0.5": 1.0}}, "In 1 of the 3 runs no damping predicted"),
+        (
+            {"converged": False, "residual": 0.3, "iterations": 40},
+            "solved to 30.0% only, after 40 iterations",
+        ),
+        (
+            {"damping": 0.5, "damping_errors": {"0.5": 1.0}},
+            "In 1 of the 3 runs no damping predicted",
+        ),
     ],
 )
 def test_what_puts_one_run_in_doubt_is_said_of_the_average(doubt, sentence):
@@ -145,7 +199,10 @@ def test_what_puts_one_run_in_doubt_is_said_of_the_average(doubt, sentence):
     assert sentence in " ".join(report["trust"])
 
 
-@pytest.mark.parametrize(("measured", "held", "warning"), [((-0.02, -0.015, 0.03), 2, False), ((-0.02, 0.01, 0.03), 1, True)])
+@pytest.mark.parametrize(
+    ("measured", "held", "warning"),
+    [((-0.02, -0.015, 0.03), 2, False), ((-0.02, 0.01, 0.03), 1, True)],
+)
 def test_an_average_says_in_how_many_runs_the_prediction_held(measured, held, warning):
     report = an_average(*({"measured_change": change} for change in measured))
     assert (report["runs_measured"], report["runs_held"], report["warns"]) == (3, held, warning)
@@ -167,15 +224,24 @@ def test_scores_that_do_not_belong_together_are_not_averaged(noisy, images, vali
         ensemble([first, score(seeded, noisy, validation, "margin")])
 
 
-def test_scores_of_different_spans_or_validation_images_are_not_averaged(images, validation, tmp_path):
-    runs = [train(a_recipe(epochs=2, seed=seed), images, None, tmp_path / str(seed)) for seed in (1, 2)]
+def test_scores_of_different_spans_or_validation_images_are_not_averaged(
+    images, validation, tmp_path
+):
+    runs = [
+        train(a_recipe(epochs=2, seed=seed), images, None, tmp_path / str(seed)) for seed in (1, 2)
+    ]
     first = score(runs[0], images, validation)
     with pytest.raises(EngineError, match="different spans, which do not mean the same"):
         ensemble([first, score(runs[1], images, validation, span="all_epochs")])
     half = validation.subset(np.arange(15))
-    with pytest.raises(EngineError, match="different validation images, which do not mean the same"):
+    with pytest.raises(
+        EngineError, match="different validation images, which do not mean the same"
+    ):
         ensemble([first, score(runs[1], images, half)])
-    margins = [score(runs[0], images, validation, "margin"), score(runs[1], images, half, "margin")]  # they look at none
+    margins = [
+        score(runs[0], images, validation, "margin"),
+        score(runs[1], images, half, "margin"),
+    ]  # they look at none
     assert ensemble(margins).report["runs"] == 2
 
 
@@ -196,7 +262,9 @@ def test_the_chosen_damping_is_the_one_that_predicts_best(noisy, validation, tmp
     scores = score(calm, noisy, validation, span="all_epochs", damping="auto")
     assert scores.report["damping"] == 1.0
     assert scores.exact
-    np.testing.assert_array_equal(scores.values, score(calm, noisy, validation, span="all_epochs").values)
+    np.testing.assert_array_equal(
+        scores.values, score(calm, noisy, validation, span="all_epochs").values
+    )
     wild = train(a_recipe(learning_rate=0.3, epochs=8), noisy, None, tmp_path / "wild")
     scores = score(wild, noisy, validation, span="all_epochs", damping="auto")
     errors = scores.report["damping_errors"]
@@ -204,11 +272,18 @@ def test_the_chosen_damping_is_the_one_that_predicts_best(noisy, validation, tmp
     assert not scores.exact
     assert errors[f"{scores.report['damping']:g}"] == min(errors.values())
     assert errors["1"] > 1
-    np.testing.assert_array_equal(scores.values, score(wild, noisy, validation, span="all_epochs", damping=scores.report["damping"]).values)
+    np.testing.assert_array_equal(
+        scores.values,
+        score(wild, noisy, validation, span="all_epochs", damping=scores.report["damping"]).values,
+    )
 
 
 def test_the_words_say_what_measuring_the_damping_found():
-    report = {"damping": 0.5, "damping_errors": {"1": 2.6, "0.5": 0.4, "0.25": 1.1}, "damping_groups": 12}
+    report = {
+        "damping": 0.5,
+        "damping_errors": {"1": 2.6, "0.5": 0.4, "0.25": 1.1},
+        "damping_groups": 12,
+    }
     assert trust_words(report) == [
         "12 groups of images were really left out; damping 0.5 predicted the changes best, with 60% of their square explained."
     ]
@@ -250,11 +325,15 @@ def test_the_groups_are_disjoint_and_really_left_out(noisy, validation, tmp_path
         ("sgd_influence", "every_step", {"damping": "auto"}),
     ],
 )
-def test_removals_are_measured_only_where_the_run_repeats(images, validation, tmp_path, monkeypatch, other, method, store, asked):
+def test_removals_are_measured_only_where_the_run_repeats(
+    images, validation, tmp_path, monkeypatch, other, method, store, asked
+):
     training = train(a_recipe(), images, None, tmp_path, store=store)
     other(monkeypatch)
     steps, real = [], Runner.advance
-    monkeypatch.setattr(Runner, "advance", lambda self, *arguments: steps.append(1) or real(self, *arguments))
+    monkeypatch.setattr(
+        Runner, "advance", lambda self, *arguments: steps.append(1) or real(self, *arguments)
+    )
     with pytest.raises(ReplayDrift, match="did not reach the recorded parameters"):
         score(training, images, validation, method, **asked)
     # Found out by the first step that is made, not after a training or twelve
@@ -264,7 +343,9 @@ def test_removals_are_measured_only_where_the_run_repeats(images, validation, tm
     assert "measured_change" in drifted.report or "damping_errors" in drifted.report
 
 
-def test_what_measures_nothing_does_not_ask_for_the_runs_steps(images, validation, tmp_path, monkeypatch):
+def test_what_measures_nothing_does_not_ask_for_the_runs_steps(
+    images, validation, tmp_path, monkeypatch
+):
     training = train(a_recipe(), images, None, tmp_path)
     other_arithmetic(monkeypatch)
     for method in ("final_params", "influence_function", "tracin"):

@@ -15,13 +15,20 @@ def test_training_in_bfloat16_repeats_and_is_replayed_bit_for_bit(images, valida
     first, again = (train(recipe, images, validation, tmp_path / name) for name in "ab")
     assert first.params_hash == again.params_hash
     assert first.params.dtype == torch.float32
-    assert first.params_hash != train(a_recipe(momentum=0.9), images, None, tmp_path / "wide").params_hash
+    assert (
+        first.params_hash
+        != train(a_recipe(momentum=0.9), images, None, tmp_path / "wide").params_hash
+    )
     stepwise = train(recipe, images, validation, tmp_path / "steps", store="every_step")
-    values = [score(training, images, validation, span="all_epochs") for training in (first, stepwise)]
+    values = [
+        score(training, images, validation, span="all_epochs") for training in (first, stepwise)
+    ]
     np.testing.assert_array_equal(values[0].values, values[1].values)
 
 
-def test_scores_of_a_rounded_training_do_not_call_themselves_exact_and_agree_with_the_others(images, validation, tmp_path):
+def test_scores_of_a_rounded_training_do_not_call_themselves_exact_and_agree_with_the_others(
+    images, validation, tmp_path
+):
     rounded = train(a_recipe(precision="bfloat16"), images, None, tmp_path / "rounded")
     plain = train(a_recipe(), images, None, tmp_path / "plain")
     scores = [score(training, images, validation) for training in (rounded, plain)]
@@ -33,7 +40,9 @@ def test_only_the_step_of_a_training_is_rounded(images, monkeypatch):
     run, params = runner(a_recipe(precision="bfloat16"), images)
     seen = []
     logits = Network.logits
-    monkeypatch.setattr(Network, "logits", lambda self, theta, x: seen.append(logits(self, theta, x)) or seen[-1])
+    monkeypatch.setattr(
+        Network, "logits", lambda self, theta, x: seen.append(logits(self, theta, x)) or seen[-1]
+    )
     x, y = run.batch(0, np.arange(8))
     run.advance((params, {}), x, y, np.arange(8), 0.1)
     run.network.losses(params, x, y)
@@ -41,5 +50,7 @@ def test_only_the_step_of_a_training_is_rounded(images, monkeypatch):
 
 
 def test_a_precision_that_does_not_exist_is_a_sentence():
-    with pytest.raises(EngineError, match="no precision called 'half'; there are float32, bfloat16"):
+    with pytest.raises(
+        EngineError, match="no precision called 'half'; there are float32, bfloat16"
+    ):
         a_recipe(precision="half")

@@ -12,7 +12,17 @@ import torch
 from torch import nn
 
 from tests.worker.engine.conftest import a_recipe, some_images
-from worker.engine import CannotGoOn, Diverged, EngineError, evaluate, features, load_training, predict, register_network, train
+from worker.engine import (
+    CannotGoOn,
+    Diverged,
+    EngineError,
+    evaluate,
+    features,
+    load_training,
+    predict,
+    register_network,
+    train,
+)
 from worker.engine.recipe import SCHEDULES
 from worker.engine.trajectory.training_dynamics import NEVER, Seen, Signals, margin
 
@@ -61,7 +71,9 @@ def test_every_store_resumes_to_what_it_would_have_kept(images, tmp_path, store)
     assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == names
     for name in names:
         if name != "run.json":  # its seconds differ
-            assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+            assert (tmp_path / "stopped" / name).read_bytes() == (
+                tmp_path / "whole" / name
+            ).read_bytes()
 
 
 def test_a_run_whose_network_became_another_does_not_go_on(images, tmp_path, forget_own_networks):
@@ -74,7 +86,10 @@ def test_a_run_whose_network_became_another_does_not_go_on(images, tmp_path, for
         train(recipe, images, None, tmp_path, progress=stop_at(9))
     # As many parameters, from the same seed.
     register_network("mine", lambda _recipe: network(nn.Softplus()))
-    with pytest.raises(CannotGoOn, match=r"cannot go on here.*its network is not the one.*train again in another folder"):
+    with pytest.raises(
+        CannotGoOn,
+        match=r"cannot go on here.*its network is not the one.*train again in another folder",
+    ):
         train(recipe, images, None, tmp_path)
     register_network("mine", lambda _recipe: network(nn.Tanh()))
     assert len(train(recipe, images, None, tmp_path).history) == 3
@@ -95,7 +110,9 @@ def test_a_killed_process_resumes_to_the_same_bits(images, tmp_path):
         "from worker.engine import train\n"
         f"train(a_recipe(epochs=60, learning_rate=0.01), some_images(45), None, pathlib.Path({str(tmp_path / 'killed')!r}))\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONWARNINGS": "ignore"})
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], env=os.environ | {"PYTHONWARNINGS": "ignore"}
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "killed" / "epoch-0005.safetensors").exists():
         assert time.monotonic() < deadline
@@ -106,7 +123,9 @@ def test_a_killed_process_resumes_to_the_same_bits(images, tmp_path):
     recipe = a_recipe(epochs=60, learning_rate=0.01)
     assert not (tmp_path / "killed" / "epoch-0060.safetensors").exists()
     killed = train(recipe, some_images(45), None, tmp_path / "killed")
-    assert killed.params_hash == train(recipe, some_images(45), None, tmp_path / "whole").params_hash
+    assert (
+        killed.params_hash == train(recipe, some_images(45), None, tmp_path / "whole").params_hash
+    )
 
 
 def test_a_finished_run_is_not_trained_again(images, tmp_path):
@@ -124,7 +143,9 @@ def test_leaving_images_out_keeps_order_and_divisor(images, tmp_path):
     other.pixels[4], other.labels[9] = 255, (other.labels[9] + 1) % 3
     same = train(a_recipe(epochs=1), other, None, tmp_path / "same", leave_out=mask)
     assert without.params_hash == same.params_hash
-    assert without.params_hash != train(a_recipe(epochs=1), images, None, tmp_path / "all").params_hash
+    assert (
+        without.params_hash != train(a_recipe(epochs=1), images, None, tmp_path / "all").params_hash
+    )
 
 
 def test_the_margin_is_the_given_logit_minus_the_best_other():
@@ -136,7 +157,12 @@ def test_forgetting_counts_the_times_an_image_went_from_right_to_wrong():
     signals = Signals.none(3)
     right, wrong = [1.0, 0.0], [0.0, 1.0]
     # Image 0 is learned, forgotten, learned and forgotten again; image 1 is learned late and kept; image 2 is never right.
-    for logits in ([right, wrong, wrong], [wrong, wrong, wrong], [right, right, wrong], [wrong, right, wrong]):
+    for logits in (
+        [right, wrong, wrong],
+        [wrong, wrong, wrong],
+        [right, right, wrong],
+        [wrong, right, wrong],
+    ):
         # Two steps an epoch, in another order than the list's.
         seen, y = Seen(3, torch.device("cpu")), torch.tensor([0, 0, 0])
         for step in ([2, 0], [1]):
@@ -150,7 +176,10 @@ def test_training_learns_and_reports_what_evaluation_measures(images, validation
     training = train(a_recipe(epochs=15), images, validation, tmp_path)
     accuracy, loss = evaluate(training, validation)
     assert accuracy > 0.9
-    assert (training.history[-1].validation_accuracy, training.history[-1].validation_loss) == (accuracy, loss)
+    assert (training.history[-1].validation_accuracy, training.history[-1].validation_loss) == (
+        accuracy,
+        loss,
+    )
     probabilities = predict(training, validation)
     assert (probabilities.argmax(1) == validation.labels).mean() == accuracy
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)

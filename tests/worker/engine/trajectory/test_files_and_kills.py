@@ -39,7 +39,10 @@ def files(folder):
 
 @pytest.mark.parametrize("store", run_files.STORES)
 def test_killed_at_any_write_a_run_ends_in_the_same_files(store, images, validation, tmp_path):
-    recipe, method = a_recipe(momentum=0.9, epochs=2), "final_params" if store == "final_params" else "sgd_influence"
+    recipe, method = (
+        a_recipe(momentum=0.9, epochs=2),
+        "final_params" if store == "final_params" else "sgd_influence",
+    )
     whole = train(recipe, images, validation, tmp_path / "whole", store=store)
     values = score(whole, images, validation, method).values
     kills = 0
@@ -81,7 +84,9 @@ def test_steps_of_another_run_or_epoch_are_refused(images, validation, tmp_path)
     run = train(a_recipe(), images, validation, tmp_path / "run", store="every_step")
     other = train(a_recipe(seed=8), images, validation, tmp_path / "other", store="every_step")
     shutil.copy(run_files.steps_file(other.folder, 2), run_files.steps_file(run.folder, 2))
-    with pytest.raises(EngineError, match=r"steps-0002\.safetensors belongs to a run of another recipe"):
+    with pytest.raises(
+        EngineError, match=r"steps-0002\.safetensors belongs to a run of another recipe"
+    ):
         score(run, images, validation)
     shutil.copy(run_files.steps_file(run.folder, 1), run_files.steps_file(run.folder, 2))
     with pytest.raises(EngineError, match=r"steps-0002\.safetensors is missing or damaged"):
@@ -98,7 +103,9 @@ def flip_a_bit(path, tensor: str) -> None:
 
 
 @pytest.mark.parametrize("tensor", ["state.first", "state.second", "params"])
-def test_a_flipped_bit_of_parameters_or_of_the_optimizers_state_is_noticed(tensor, images, validation, tmp_path):
+def test_a_flipped_bit_of_parameters_or_of_the_optimizers_state_is_noticed(
+    tensor, images, validation, tmp_path
+):
     run = train(a_recipe(optimizer="adam", learning_rate=0.001), images, validation, tmp_path)
     flip_a_bit(run_files.epoch_file(tmp_path, 2), tensor)
     with pytest.raises(EngineError, match=r"epoch-0002\.safetensors is missing or damaged"):
@@ -109,7 +116,9 @@ def test_parameters_are_read_to_where_torch_would_put_them(tmp_path):
     """Sums are split by where numbers begin in memory: a file whose head is some bytes longer must not make a replay drift."""
     path = tmp_path / "epoch-0000.safetensors"
     for length in range(8):
-        run_files.write_point(path, (torch.arange(1001.0), {"momentum": torch.ones(1001)}), "r" * length)
+        run_files.write_point(
+            path, (torch.arange(1001.0), {"momentum": torch.ones(1001)}), "r" * length
+        )
         params, state = run_files.read_point(path, "r" * length)
         assert [tensor.data_ptr() % 64 for tensor in (params, *state.values())] == [0, 0]
 

@@ -71,7 +71,14 @@ def test_scoring_holds_no_more_sets_of_parameters_than_the_budget_allows(
 
     monkeypatch.setattr(Runner, "advance", advanced)
     monkeypatch.setattr(revolve._Points, "pop", popped)
-    score(training, images, validation, method, span="all_epochs", memory_budget=room * 4 * training_size(training, images))
+    score(
+        training,
+        images,
+        validation,
+        method,
+        span="all_epochs",
+        memory_budget=room * 4 * training_size(training, images),
+    )
     if store == "every_step":
         assert not places
     else:
@@ -92,7 +99,9 @@ def test_an_epoch_is_walked_backwards_in_any_room_of_three(places, steps, room):
         return following, {}
 
     walked = []
-    for t, point in revolve.backwards((torch.zeros(()), {}), steps, room, advance, lambda point: ends.append(int(point[0]))):
+    for t, point in revolve.backwards(
+        (torch.zeros(()), {}), steps, room, advance, lambda point: ends.append(int(point[0]))
+    ):
         walked.append((t, int(point[0])))
         del point
     assert walked == [(t, t) for t in reversed(range(steps))]
@@ -152,7 +161,9 @@ def test_the_process_grows_by_what_the_budget_allows_and_no_more():
     program = [sys.executable, "-W", "ignore", "-c", MEASURED]
     # Every set of parameters in a mapping of its own, given back when freed: the heap's own slack is not the replay's.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
-    lines = subprocess.run(program, check=True, capture_output=True, text=True, env=environment).stdout.split()
+    lines = subprocess.run(
+        program, check=True, capture_output=True, text=True, env=environment
+    ).stdout.split()
     _, again, more = map(float, lines)
     # In sets of parameters: 11 fit into 11; all 24 steps, and the end, into 32.
     assert again < 2
@@ -166,7 +177,9 @@ def test_steps_are_read_back_as_they_were(images, tmp_path):
     params, state = stored.point(0)
     start, start_state = files.read_point(files.epoch_file(tmp_path, 1), training.record.run)
     assert torch.equal(params, start)
-    assert {name: tensor.shape for name, tensor in state.items()} == {name: tensor.shape for name, tensor in start_state.items()}
+    assert {name: tensor.shape for name, tensor in state.items()} == {
+        name: tensor.shape for name, tensor in start_state.items()
+    }
     assert all(torch.equal(state[name], start_state[name]) for name in state)
     run, _ = runner(recipe, images)
     order = batches(recipe, images, 1)
@@ -177,7 +190,12 @@ def test_steps_are_read_back_as_they_were(images, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"environment": []}, {"environment": {"device": "cpu"}}, {"environment": {"device": "cpu", "threads": "many"}}, {"history": 3}],
+    [
+        {"environment": []},
+        {"environment": {"device": "cpu"}},
+        {"environment": {"device": "cpu", "threads": "many"}},
+        {"history": 3},
+    ],
 )
 def test_a_record_that_says_nothing_sensible_is_a_sentence(images, tmp_path, change):
     train(a_recipe(epochs=1), images, None, tmp_path)
@@ -192,7 +210,9 @@ def test_a_record_without_its_first_steps_repeats_nothing(images, validation, tm
     path = tmp_path / "run" / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"first_steps": []}))
     with pytest.raises(ReplayDrift):
-        leave_out(load_training(training.folder), images, validation, np.array([1]), tmp_path / "without")
+        leave_out(
+            load_training(training.folder), images, validation, np.array([1]), tmp_path / "without"
+        )
 
 
 @pytest.mark.parametrize("damage", ["cut", "one bit"])
@@ -208,17 +228,35 @@ def test_a_damaged_store_is_a_sentence(images, validation, tmp_path, store, dama
 
 
 @pytest.mark.parametrize(
-    ("store", "method"), [("epoch_starts", "sgd_influence"), ("every_step", "sgd_influence"), ("epoch_starts", "tracin")]
+    ("store", "method"),
+    [
+        ("epoch_starts", "sgd_influence"),
+        ("every_step", "sgd_influence"),
+        ("epoch_starts", "tracin"),
+    ],
 )
-def test_a_damaged_file_of_the_epoch_read_last_is_found_before_the_work(images, validation, tmp_path, store, method):
+def test_a_damaged_file_of_the_epoch_read_last_is_found_before_the_work(
+    images, validation, tmp_path, store, method
+):
     training = train(a_recipe(epochs=4), images, None, tmp_path, store=store)
-    path = files.steps_file(tmp_path, 0) if store == "every_step" else files.epoch_file(tmp_path, int(method == "tracin"))
+    path = (
+        files.steps_file(tmp_path, 0)
+        if store == "every_step"
+        else files.epoch_file(tmp_path, int(method == "tracin"))
+    )
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     done = []
     with pytest.raises(EngineError, match=rf"{path.name}.*damaged.*train again in another folder"):
-        score(training, images, validation, method, span="all_epochs", progress=lambda steps, _total: done.append(steps))
+        score(
+            training,
+            images,
+            validation,
+            method,
+            span="all_epochs",
+            progress=lambda steps, _total: done.append(steps),
+        )
     assert set(done) == {0}
     # The last epoch does not read it.
     assert score(training, images, validation, method).exact
@@ -229,7 +267,13 @@ def test_steps_of_another_epoch_are_found_before_the_work(images, validation, tm
     shutil.copy(files.steps_file(tmp_path, 1), files.steps_file(tmp_path, 0))
     done = []
     with pytest.raises(EngineError, match=r"steps-0000\.safetensors.*damaged"):
-        score(training, images, validation, span="all_epochs", progress=lambda steps, _total: done.append(steps))
+        score(
+            training,
+            images,
+            validation,
+            span="all_epochs",
+            progress=lambda steps, _total: done.append(steps),
+        )
     assert set(done) == {0}
 
 
@@ -242,11 +286,15 @@ def test_a_file_of_another_run_is_a_sentence(images, validation, tmp_path):
 
 
 @pytest.mark.parametrize("store", ["epoch_starts", "recipe"])
-def test_a_replay_that_is_not_the_run_stops_at_its_first_step_unless_asked_to_go_on(images, validation, tmp_path, monkeypatch, store):
+def test_a_replay_that_is_not_the_run_stops_at_its_first_step_unless_asked_to_go_on(
+    images, validation, tmp_path, monkeypatch, store
+):
     training = train(a_recipe(), images, None, tmp_path, store=store)
     other_arithmetic(monkeypatch)
     steps, real = [], Runner.advance
-    monkeypatch.setattr(Runner, "advance", lambda self, *arguments: steps.append(1) or real(self, *arguments))
+    monkeypatch.setattr(
+        Runner, "advance", lambda self, *arguments: steps.append(1) or real(self, *arguments)
+    )
     with pytest.raises(ReplayDrift, match=r"epoch \d did not reach .*torch .*threads"):
         score(training, images, validation)
     assert len(steps) == 1
@@ -262,15 +310,23 @@ def test_a_drift_says_whether_the_machine_or_what_was_given_is_another(validatio
     pixels = images.pixels.copy()
     pixels[100] = 255 - pixels[100]  # not among those that the digest reads
     changed = Images(pixels, images.labels, images.ids)
-    with pytest.raises(ReplayDrift, match=r"this same environment .*torch .*so the images' pixels, or the network of that name") as told:
+    with pytest.raises(
+        ReplayDrift,
+        match=r"this same environment .*torch .*so the images' pixels, or the network of that name",
+    ) as told:
         score(training, changed, validation)
     assert "machine" not in str(told.value)
     training.record.environment["device_name"] = "another processor"
-    with pytest.raises(ReplayDrift, match=r"made with .*another processor.*; this is .*Score on the machine that trained it"):
+    with pytest.raises(
+        ReplayDrift,
+        match=r"made with .*another processor.*; this is .*Score on the machine that trained it",
+    ):
         score(training, changed, validation)
 
 
-def test_a_drift_after_the_first_step_is_seen_at_the_end_of_the_epoch(images, validation, tmp_path, monkeypatch):
+def test_a_drift_after_the_first_step_is_seen_at_the_end_of_the_epoch(
+    images, validation, tmp_path, monkeypatch
+):
     training = train(a_recipe(), images, None, tmp_path)
     training.record.first_steps.clear()
     other_arithmetic(monkeypatch)
@@ -278,20 +334,32 @@ def test_a_drift_after_the_first_step_is_seen_at_the_end_of_the_epoch(images, va
         score(training, images, validation)
 
 
-def test_the_recipe_store_replays_the_run_once_and_then_each_epoch(images, validation, tmp_path, monkeypatch):
+def test_the_recipe_store_replays_the_run_once_and_then_each_epoch(
+    images, validation, tmp_path, monkeypatch
+):
     recipe = a_recipe()
     training = train(recipe, images, None, tmp_path, store="recipe")
     steps, real = [], Runner.advance
-    monkeypatch.setattr(Runner, "advance", lambda self, *arguments: steps.append(1) or real(self, *arguments))
+    monkeypatch.setattr(
+        Runner, "advance", lambda self, *arguments: steps.append(1) or real(self, *arguments)
+    )
     score(training, images, validation, span="all_epochs")
     assert len(steps) == 2 * 3 * recipe.steps_per_epoch(45)
 
 
-@pytest.mark.parametrize(("store", "sets"), [("epoch_starts", 3), ("epoch_starts", 4), ("recipe", 4)])
+@pytest.mark.parametrize(
+    ("store", "sets"), [("epoch_starts", 3), ("epoch_starts", 4), ("recipe", 4)]
+)
 def test_the_least_memory_gives_the_same_bits(images, validation, tmp_path, store, sets):
     training = train(a_recipe(momentum=0.9), images, None, tmp_path, store=store)
     roomy = score(training, images, validation, span="all_epochs").values
-    tight = score(training, images, validation, span="all_epochs", memory_budget=sets * 2 * 4 * training_size(training, images)).values
+    tight = score(
+        training,
+        images,
+        validation,
+        span="all_epochs",
+        memory_budget=sets * 2 * 4 * training_size(training, images),
+    ).values
     np.testing.assert_array_equal(tight, roomy)
 
 
@@ -299,7 +367,9 @@ def test_starts_that_do_not_fit_are_replayed_again_to_the_same_bits(images, vali
     training = train(a_recipe(epochs=5), images, None, tmp_path, store="recipe")
     size = 4 * training_size(training, images)
     roomy = score(training, images, validation, span="all_epochs").values
-    np.testing.assert_array_equal(score(training, images, validation, span="all_epochs", memory_budget=8 * size).values, roomy)
+    np.testing.assert_array_equal(
+        score(training, images, validation, span="all_epochs", memory_budget=8 * size).values, roomy
+    )
 
 
 def training_size(training, images) -> int:

@@ -22,10 +22,17 @@ from worker.pipeline.cleansing import arms as cleanse_arms
 from worker.pipeline.cleansing import job as cleanse
 from worker.pipeline.cleansing import verdict as cleanse_verdict
 
-SETTINGS: dict[str, Any] = {"network": "mnist", "epochs": 20, "learning_rate": 0.05, "batch_size": 32}
+SETTINGS: dict[str, Any] = {
+    "network": "mnist",
+    "epochs": 20,
+    "learning_rate": 0.05,
+    "batch_size": 32,
+}
 
 
-def train_original(scenario: Scenario, run_id: int | None = None, version_id: int | None = None) -> engine.Training:
+def train_original(
+    scenario: Scenario, run_id: int | None = None, version_id: int | None = None
+) -> engine.Training:
     """Train the run whose review is cleansed, as the training job does."""
     run_id, version_id = run_id or scenario.run_id, version_id or scenario.version_id
     with scenario.database.transaction(write=False) as session:
@@ -34,9 +41,18 @@ def train_original(scenario: Scenario, run_id: int | None = None, version_id: in
     recipe = engine.default_recipe(images, 4, seed=scenario.seed, **SETTINGS)
     training = engine.train(recipe, images, validation, scenario.storage.run(run_id))
     with scenario.database.transaction() as session:
-        session.execute(update(Run).where(Run.id == run_id).values(state="done", params_hash=training.params_hash))
+        session.execute(
+            update(Run)
+            .where(Run.id == run_id)
+            .values(state="done", params_hash=training.params_hash)
+        )
         for report in training.history:
-            session.merge(RunEpoch(run_id=run_id, **{name: value for name, value in vars(report).items() if name != "epochs"}))
+            session.merge(
+                RunEpoch(
+                    run_id=run_id,
+                    **{name: value for name, value in vars(report).items() if name != "epochs"},
+                )
+            )
     return training
 
 
@@ -88,7 +104,9 @@ def job_of(scenario: Scenario, cleansing: Cleansing) -> Job:
 
 def rows(scenario: Scenario, cleansing: Cleansing) -> list[Run]:
     with scenario.database.transaction(write=False) as session:
-        return list(session.scalars(select(Run).where(Run.cleansing_id == cleansing.id).order_by(Run.id)))
+        return list(
+            session.scalars(select(Run).where(Run.cleansing_id == cleansing.id).order_by(Run.id))
+        )
 
 
 def decide_truth(scenario: Scenario) -> list[int]:
@@ -99,53 +117,87 @@ def decide_truth(scenario: Scenario) -> list[int]:
     return [image.id for image in planted[1:]]
 
 
-def test_removing_planted_errors_is_judged_improved_and_every_number_can_be_recomputed(noisy: Scenario) -> None:
+def test_removing_planted_errors_is_judged_improved_and_every_number_can_be_recomputed(
+    noisy: Scenario,
+) -> None:
     removed = decide_truth(noisy)
     cleansing = work(noisy, start(noisy))
     job = job_of(noisy, cleansing)
     assert (job.state, job.error, cleansing.state) == ("done", None, "measured")
     verdict = cleansing.verdict
-    assert (verdict["planted"], verdict["found"], verdict["removed"], verdict["relabelled"]) == (48, 48, 47, 1)
+    assert (verdict["planted"], verdict["found"], verdict["removed"], verdict["relabelled"]) == (
+        48,
+        48,
+        47,
+        1,
+    )
     assert verdict["judgement"] == "improved"
     # The loss falls far beyond chance; whether accuracy does too, with three seeds, differs from one processor to another.
     assert verdict["fresh_seeds"]["loss"]["judgement"] == "better"
     assert verdict["sentence"].startswith("Cleaning made the model")
 
     runs = rows(noisy, cleansing)
-    assert [(run.protocol, run.seed, run.arm) for run in runs[:3]] == [("same_seed", 3, arm) for arm in ("before", "cleaned", "random")]
+    assert [(run.protocol, run.seed, run.arm) for run in runs[:3]] == [
+        ("same_seed", 3, arm) for arm in ("before", "cleaned", "random")
+    ]
     fresh = {(run.seed, run.arm): run for run in runs if run.protocol == "fresh_seeds"}
-    assert sorted(fresh) == sorted((seed, arm) for seed in (4, 5, 6) for arm in ("before", "cleaned", "random"))
+    assert sorted(fresh) == sorted(
+        (seed, arm) for seed in (4, 5, 6) for arm in ("before", "cleaned", "random")
+    )
     for measure, column in (("accuracy", "test_accuracy"), ("loss", "test_loss")):
         told = verdict["fresh_seeds"][measure]
-        by_arm = {arm: [getattr(fresh[seed, arm], column) for seed in (4, 5, 6)] for arm in ("before", "cleaned", "random")}
+        by_arm = {
+            arm: [getattr(fresh[seed, arm], column) for seed in (4, 5, 6)]
+            for arm in ("before", "cleaned", "random")
+        }
         for arm, values in by_arm.items():
             assert told[arm] == pytest.approx(np.mean(values))
         differences = np.subtract(by_arm["cleaned"], by_arm["before"])
         assert told["difference"] == pytest.approx(differences.mean())
         half = stats.t.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3)
-        assert told["ci95_seeds"] == pytest.approx([differences.mean() - half, differences.mean() + half])
-        assert told["ci95"] == [min(told["ci95_seeds"][0], told["ci95_images"][0]), max(told["ci95_seeds"][1], told["ci95_images"][1])]
+        assert told["ci95_seeds"] == pytest.approx(
+            [differences.mean() - half, differences.mean() + half]
+        )
+        assert told["ci95"] == [
+            min(told["ci95_seeds"][0], told["ci95_images"][0]),
+            max(told["ci95_seeds"][1], told["ci95_images"][1]),
+        ]
         same = verdict["same_seed"][measure]
-        assert [same[run.arm] for run in runs[:3]] == pytest.approx([getattr(run, column) for run in runs[:3]])
+        assert [same[run.arm] for run in runs[:3]] == pytest.approx(
+            [getattr(run, column) for run in runs[:3]]
+        )
     assert runs[1].report["images_left_out"] == removed
     assert verdict["changed"]
     assert verdict["became_right"] > verdict["became_wrong"]
-    assert_the_changed_images_say_how_often_fresh_starts_are_right(noisy, verdict, list(fresh.values()))
+    assert_the_changed_images_say_how_often_fresh_starts_are_right(
+        noisy, verdict, list(fresh.values())
+    )
 
 
-def assert_the_changed_images_say_how_often_fresh_starts_are_right(scenario: Scenario, verdict: dict[str, Any], fresh: list[Run]) -> None:
+def assert_the_changed_images_say_how_often_fresh_starts_are_right(
+    scenario: Scenario, verdict: dict[str, Any], fresh: list[Run]
+) -> None:
     with scenario.database.transaction(write=False) as session:
         ids = load_images.load(session, scenario.storage, scenario.version_id, "test").ids.tolist()
     assert [one["image_id"] for one in verdict["changes"]] != []
     assert sorted(one["image_id"] for one in verdict["changes"]) == sorted(verdict["changed"])
     for arm in ("before", "cleaned"):
-        outcomes = [cleanse.read_outcome(scenario.storage.run(run.id) / cleanse.OUTCOME) for run in fresh if run.arm == arm]
+        outcomes = [
+            cleanse.read_outcome(scenario.storage.run(run.id) / cleanse.OUTCOME)
+            for run in fresh
+            if run.arm == arm
+        ]
         for one in verdict["changes"]:
-            right = [outcome.predicted[ids.index(one["image_id"])] == one["label"] for outcome in outcomes]
+            right = [
+                outcome.predicted[ids.index(one["image_id"])] == one["label"]
+                for outcome in outcomes
+            ]
             assert one[f"fresh_{arm}"] == sum(right)
 
 
-def test_the_repeated_run_is_the_original_and_its_arms_are_real_counterfactual_runs(noisy: Scenario, tmp_path: Path) -> None:
+def test_the_repeated_run_is_the_original_and_its_arms_are_real_counterfactual_runs(
+    noisy: Scenario, tmp_path: Path
+) -> None:
     removed = decide_truth(noisy)
     original = engine.load_training(noisy.storage.run(noisy.run_id))
     cleansing = work(noisy, start(noisy))
@@ -154,10 +206,16 @@ def test_the_repeated_run_is_the_original_and_its_arms_are_real_counterfactual_r
     with noisy.database.transaction(write=False) as session:
         images = load_images.load(session, noisy.storage, noisy.version_id, "train")
         test = load_images.load(session, noisy.storage, noisy.version_id, "test")
-    assert (before.test_accuracy, before.test_loss) == pytest.approx(engine.evaluate(original, test), rel=1e-5)
+    assert (before.test_accuracy, before.test_loss) == pytest.approx(
+        engine.evaluate(original, test), rel=1e-5
+    )
     truth = {image.id: image for image in noisy.training_images()}
     labels = images.labels.copy()
-    relabelled = [n for n, image_id in enumerate(images.ids) if truth[image_id].true_label is not None and image_id not in removed]
+    relabelled = [
+        n
+        for n, image_id in enumerate(images.ids)
+        if truth[image_id].true_label is not None and image_id not in removed
+    ]
     labels[relabelled] = [truth[images.ids[n]].true_label for n in relabelled]
     again = engine.train(
         original.recipe,
@@ -168,12 +226,18 @@ def test_the_repeated_run_is_the_original_and_its_arms_are_real_counterfactual_r
     )
     assert cleaned.params_hash == again.params_hash
     control = engine.train(
-        original.recipe, images, None, tmp_path / "control", leave_out=np.isin(images.ids, random.report["images_left_out"])
+        original.recipe,
+        images,
+        None,
+        tmp_path / "control",
+        leave_out=np.isin(images.ids, random.report["images_left_out"]),
     )
     assert random.params_hash == control.params_hash
 
 
-def test_random_removal_takes_as_many_of_each_class_and_every_seed_draws_anew(noisy: Scenario) -> None:
+def test_random_removal_takes_as_many_of_each_class_and_every_seed_draws_anew(
+    noisy: Scenario,
+) -> None:
     removed = decide_truth(noisy)
     start_row = start(noisy)
     plan = cleanse_arms.read(noisy.database, noisy.storage, start_row.id)
@@ -183,7 +247,9 @@ def test_random_removal_takes_as_many_of_each_class_and_every_seed_draws_anew(no
     for drawn in draws:
         assert np.bincount(plan.parent.labels[drawn], minlength=4).tolist() == classes.tolist()
     assert len({drawn.tobytes() for drawn in draws}) == 4
-    assert np.array_equal(draws[0], cleanse_arms.random_removal(plan.parent.labels, plan.removed, 3))
+    assert np.array_equal(
+        draws[0], cleanse_arms.random_removal(plan.parent.labels, plan.removed, 3)
+    )
 
 
 def test_the_arms_of_the_same_seed_see_the_images_in_the_same_order(noisy: Scenario) -> None:
@@ -214,7 +280,9 @@ def test_fresh_seeds_train_on_the_versions_own_list(noisy: Scenario) -> None:
 def test_removing_good_images_is_not_called_an_improvement(tmp_path: Path) -> None:
     scenario = Scenario(tmp_path / "clean", flips=0.0)
     train_original(scenario)
-    chosen = np.random.default_rng(0).choice([image.id for image in scenario.training_images()], 30, replace=False)
+    chosen = np.random.default_rng(0).choice(
+        [image.id for image in scenario.training_images()], 30, replace=False
+    )
     scenario.decide([int(image_id) for image_id in chosen])
     verdict = work(scenario, start(scenario)).verdict
     scenario.close()
@@ -222,9 +290,13 @@ def test_removing_good_images_is_not_called_an_improvement(tmp_path: Path) -> No
     assert (verdict["planted"], verdict["found"], verdict["mislabelled"]) == (None, None, None)
 
 
-def test_a_planted_error_that_gets_another_wrong_label_is_found_but_not_mended(noisy: Scenario) -> None:
+def test_a_planted_error_that_gets_another_wrong_label_is_found_but_not_mended(
+    noisy: Scenario,
+) -> None:
     planted = [image for image in noisy.training_images() if image.true_label is not None]
-    third = next(label for label in range(4) if label not in (planted[0].label, planted[0].true_label))
+    third = next(
+        label for label in range(4) if label not in (planted[0].label, planted[0].true_label)
+    )
     noisy.decide([planted[0].id], "relabel", third)
     noisy.decide([planted[1].id], "relabel", planted[1].true_label)
     noisy.decide([planted[2].id])
@@ -237,7 +309,11 @@ def test_with_new_labels_only_the_control_is_the_run_before(noisy: Scenario) -> 
     for image in planted:
         noisy.decide([image.id], "relabel", image.true_label)
     cleansing = work(noisy, start(noisy))
-    assert (cleansing.verdict["removed"], cleansing.verdict["relabelled"], cleansing.verdict["found"]) == (0, 48, 48)
+    assert (
+        cleansing.verdict["removed"],
+        cleansing.verdict["relabelled"],
+        cleansing.verdict["found"],
+    ) == (0, 48, 48)
     by_key = {(run.protocol, run.seed, run.arm): run for run in rows(noisy, cleansing)}
     for (protocol, seed, arm), run in by_key.items():
         if arm == "random":
@@ -256,7 +332,9 @@ def stop_after(trainings: int, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     folders: list[Path] = []
     real: Callable[..., engine.Training] = engine.train
 
-    def train(recipe: Any, images: Any, validation: Any, folder: Path, **more: Any) -> engine.Training:
+    def train(
+        recipe: Any, images: Any, validation: Any, folder: Path, **more: Any
+    ) -> engine.Training:
         if len(folders) == trainings:
             raise Killed
         folders.append(folder)
@@ -280,7 +358,9 @@ def test_a_killed_job_does_not_repeat_finished_trainings_and_ends_with_the_same_
         with pytest.raises(Killed):
             perform(cleansing.job_id, noisy.database, noisy.storage, noisy.settings)
     with noisy.database.transaction() as session:
-        session.execute(update(Job).where(Job.id == cleansing.job_id).values(state="queued", claim=None))
+        session.execute(
+            update(Job).where(Job.id == cleansing.job_id).values(state="queued", claim=None)
+        )
     assert [run.state for run in rows(noisy, cleansing)].count("done") == 5
     with monkeypatch.context() as patch:
         second = stop_after(100, patch)
@@ -298,7 +378,9 @@ def test_a_version_that_was_discarded_is_proposed_again_once_its_job_went_on_aft
     decide_truth(noisy)
     cleansing = start(noisy)
     with noisy.database.transaction() as session:
-        session.get_one(Cleansing, cleansing.id).state = session.get_one(Version, cleansing.version_id).state = "rolled_back"
+        session.get_one(Cleansing, cleansing.id).state = session.get_one(
+            Version, cleansing.version_id
+        ).state = "rolled_back"
     monkeypatch.setattr(cleanse, "_measure", lambda *_: None)
     monkeypatch.setattr(cleanse, "verdict", lambda *_: {"sentence": "No measurable change."})
     assert work(noisy, cleansing).state == "measured"
@@ -323,7 +405,14 @@ def test_a_training_killed_between_two_epochs_goes_on_there(noisy: Scenario) -> 
     with pytest.raises(Killed):
         engine.train(recipe, images, None, folder, leave_out=leave_out, progress=die)
     steps: list[int] = []
-    engine.train(recipe, images, None, folder, leave_out=leave_out, progress=lambda done, _total: steps.append(done))
+    engine.train(
+        recipe,
+        images,
+        None,
+        folder,
+        leave_out=leave_out,
+        progress=lambda done, _total: steps.append(done),
+    )
     assert steps[0] == 3 * recipe.steps_per_epoch(len(images)) + 1
 
 
@@ -343,7 +432,12 @@ def test_a_second_round_starts_from_the_accepted_version(noisy: Scenario) -> Non
     first = work(noisy, start(noisy))
     with noisy.database.transaction() as session:
         service.accept(session, noisy.owner, session.get_one(Cleansing, first.id))
-        run = Run(data_set_id=noisy.data_set_id, version_id=first.version_id, seed=noisy.seed, created_by=noisy.owner.id)
+        run = Run(
+            data_set_id=noisy.data_set_id,
+            version_id=first.version_id,
+            seed=noisy.seed,
+            created_by=noisy.owner.id,
+        )
         session.add(run)
     train_original(noisy, run.id, first.version_id)
     review_id = noisy.add_review(first.version_id, run.id)
@@ -372,7 +466,9 @@ def cancelled_at_once(context: JobContext) -> None:
     cleanse.cleanse(context)
 
 
-def test_a_cancelled_measurement_leaves_the_cleansing_undecided(noisy: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_measurement_leaves_the_cleansing_undecided(
+    noisy: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decide_truth(noisy)
     cleansing = start(noisy)
     monkeypatch.setitem(jobs.PIPELINES, "cleanse", f"{__name__}:cancelled_at_once")
@@ -393,21 +489,35 @@ GOOD, POOR = arm(*[0.9, 1.0] * 40), arm(*[0.5, 0.6] * 40)
     [
         (POOR, GOOD, POOR, "better"),
         (POOR, GOOD, GOOD, "as_random"),  # random removal gains as much
-        (GOOD, GOOD, POOR, "no_measurable_change"),  # better than random removal, but not than before
+        (
+            GOOD,
+            GOOD,
+            POOR,
+            "no_measurable_change",
+        ),  # better than random removal, but not than before
         (GOOD, POOR, GOOD, "worse"),
         (GOOD, POOR, POOR, "worse"),
     ],
 )
-def test_a_gain_counts_only_beyond_random_removal(before: np.ndarray, cleaned: np.ndarray, random: np.ndarray, judgement: str) -> None:
+def test_a_gain_counts_only_beyond_random_removal(
+    before: np.ndarray, cleaned: np.ndarray, random: np.ndarray, judgement: str
+) -> None:
     arms = {"before": before, "cleaned": cleaned, "random": random}
     assert cleanse_verdict.metric(arms, better=1)["judgement"] == judgement
-    assert cleanse_verdict.metric({name: 1 - values for name, values in arms.items()}, better=-1)["judgement"] == judgement
+    assert (
+        cleanse_verdict.metric({name: 1 - values for name, values in arms.items()}, better=-1)[
+            "judgement"
+        ]
+        == judgement
+    )
 
 
 def test_three_seeds_that_agree_on_one_single_image_prove_nothing() -> None:
     before, cleaned = np.zeros((3, 100)), np.zeros((3, 100))
     cleaned[:, 7] = 1.0
-    told = cleanse_verdict.metric({"before": before, "cleaned": cleaned, "random": before}, better=1)
+    told = cleanse_verdict.metric(
+        {"before": before, "cleaned": cleaned, "random": before}, better=1
+    )
     assert told["ci95_seeds"] == pytest.approx([0.01, 0.01])
     assert told["ci95"][0] < 0 < told["ci95"][1]
     assert told["judgement"] == "no_measurable_change"
@@ -428,13 +538,27 @@ def test_three_seeds_that_agree_on_one_single_image_prove_nothing() -> None:
         ("worse", "worse", "worse"),
     ],
 )
-def test_the_judgement_needs_one_clear_measure_and_no_contradiction(accuracy: str, loss: str, judgement: str) -> None:
+def test_the_judgement_needs_one_clear_measure_and_no_contradiction(
+    accuracy: str, loss: str, judgement: str
+) -> None:
     assert cleanse_verdict.judge({"judgement": accuracy}, {"judgement": loss}) == judgement
 
 
 def test_the_sentence_says_when_only_the_loss_moved() -> None:
-    measure = {"before": 0.974, "cleaned": 0.973, "difference": -0.001, "ci95": [-0.015, 0.013], "random_difference": -0.0001}
-    loss = {"before": 0.197, "cleaned": 0.08, "difference": -0.117, "ci95": [-0.147, -0.087], "random_difference": 0.009}
+    measure = {
+        "before": 0.974,
+        "cleaned": 0.973,
+        "difference": -0.001,
+        "ci95": [-0.015, 0.013],
+        "random_difference": -0.0001,
+    }
+    loss = {
+        "before": 0.197,
+        "cleaned": 0.08,
+        "difference": -0.117,
+        "ci95": [-0.147, -0.087],
+        "random_difference": 0.009,
+    }
     fresh = {
         "accuracy": {**measure, "judgement": "no_measurable_change"},
         "loss": {**loss, "judgement": "better"},
@@ -451,15 +575,33 @@ def test_fresh_starts_that_learned_nothing_are_said_to_be_that() -> None:
     labels = np.array([0, 0, 1, 2, 3])
     assert cleanse_verdict.doubt([0.6, 0.41], labels) is None
     some = cleanse_verdict.doubt([0.6, 0.4, 0.2], labels) or ""
-    assert some.startswith("In 2 of the 3 fresh starts the model has not learned: it names no more test images")
+    assert some.startswith(
+        "In 2 of the 3 fresh starts the model has not learned: it names no more test images"
+    )
     assert "(40.0 %)" in some
     assert (cleanse_verdict.doubt([0.4, 0.2], labels) or "").startswith("In all 2 fresh starts")
 
 
 def test_the_sentence_says_when_random_removal_could_show_as_much_accuracy() -> None:
-    measure = {"before": 0.954, "cleaned": 0.98, "difference": 0.026, "ci95": [0.009, 0.044], "random_difference": 0.0}
-    loss = {"before": 0.214, "cleaned": 0.05, "difference": -0.164, "ci95": [-0.204, -0.125], "random_difference": 0.007}
-    fresh = {"accuracy": {**measure, "judgement": "as_random"}, "loss": {**loss, "judgement": "better"}, "judgement": "improved"}
+    measure = {
+        "before": 0.954,
+        "cleaned": 0.98,
+        "difference": 0.026,
+        "ci95": [0.009, 0.044],
+        "random_difference": 0.0,
+    }
+    loss = {
+        "before": 0.214,
+        "cleaned": 0.05,
+        "difference": -0.164,
+        "ci95": [-0.204, -0.125],
+        "random_difference": 0.007,
+    }
+    fresh = {
+        "accuracy": {**measure, "judgement": "as_random"},
+        "loss": {**loss, "judgement": "better"},
+        "judgement": "improved",
+    }
     assert cleanse_verdict.sentence(fresh).startswith(
         "Cleaning made the model better (by its loss; as many more right answers could come from removing any images, with so few fresh starts): "
         "test accuracy 95.4 % → 98.0 %, +2.6 points (95 % CI +0.9 to +4.4), random removal 0.0."

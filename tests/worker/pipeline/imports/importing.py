@@ -30,19 +30,29 @@ class Importer:
 
     def __init__(self, folder: Path, database_url: str = "") -> None:
         self.folder = folder
-        self.settings = Settings(home=folder / "home", database_url=database_url, max_attempts=3, heartbeat_seconds=0.1)
+        self.settings = Settings(
+            home=folder / "home", database_url=database_url, max_attempts=3, heartbeat_seconds=0.1
+        )
         self.settings.home.mkdir(parents=True)
         self.storage = Storage(self.settings.files)
         self.database = Database(self.settings.database)
         Base.metadata.create_all(self.database.engine)
 
-    def queued(self, kind: str = "zip", path: Path | None = None, seed: int = 0, **options: Any) -> tuple[int, int]:
+    def queued(
+        self, kind: str = "zip", path: Path | None = None, seed: int = 0, **options: Any
+    ) -> tuple[int, int]:
         """A data set that waits for its import: the ids of data set and job."""
         with self.database.transaction() as session:
-            data_set = DataSet(name="Things", source={"kind": kind, "path": str(path), "upload": False, **options}, seed=seed)
+            data_set = DataSet(
+                name="Things",
+                source={"kind": kind, "path": str(path), "upload": False, **options},
+                seed=seed,
+            )
             session.add(data_set)
             session.flush()
-            job = Job(kind="import", title="Import", subject_id=data_set.id, data_set_id=data_set.id)
+            job = Job(
+                kind="import", title="Import", subject_id=data_set.id, data_set_id=data_set.id
+            )
             session.add(job)
             session.flush()
             return data_set.id, job.id
@@ -55,7 +65,11 @@ class Importer:
     def requeue(self, job_id: int) -> None:
         """What “Try again” does to the row."""
         with self.database.transaction() as session:
-            session.execute(update(Job).where(Job.id == job_id).values(state="queued", attempts=0, cancel_requested=False, error=None))
+            session.execute(
+                update(Job)
+                .where(Job.id == job_id)
+                .values(state="queued", attempts=0, cancel_requested=False, error=None)
+            )
 
     def job(self, job_id: int) -> Job:
         with self.database.transaction(write=False) as session:
@@ -65,7 +79,9 @@ class Importer:
         with self.database.transaction(write=False) as session:
             return session.get_one(DataSet, data_set_id)
 
-    def run(self, kind: str = "zip", path: Path | None = None, seed: int = 0, **options: Any) -> "Imported":
+    def run(
+        self, kind: str = "zip", path: Path | None = None, seed: int = 0, **options: Any
+    ) -> "Imported":
         """Import; it must succeed."""
         data_set_id, job_id = self.queued(kind, path, seed, **options)
         job = self.perform(job_id)
@@ -96,12 +112,25 @@ class Importer:
         """No row and no file of this import."""
         with self.database.transaction(write=False) as session:
             for table in (Image, Refusal, Version):
-                assert session.scalar(select(func.count()).select_from(table).where(table.data_set_id == data_set_id)) == 0
+                assert (
+                    session.scalar(
+                        select(func.count())
+                        .select_from(table)
+                        .where(table.data_set_id == data_set_id)
+                    )
+                    == 0
+                )
         assert not self.storage.data_set(data_set_id).exists()
 
     def log(self, job_id: int) -> str:
         with self.database.transaction(write=False) as session:
-            return "\n".join(session.scalars(select(JobLogLine.message).where(JobLogLine.job_id == job_id).order_by(JobLogLine.id)))
+            return "\n".join(
+                session.scalars(
+                    select(JobLogLine.message)
+                    .where(JobLogLine.job_id == job_id)
+                    .order_by(JobLogLine.id)
+                )
+            )
 
 
 class Imported:
@@ -111,11 +140,19 @@ class Imported:
         self.storage = importer.storage
         with importer.database.transaction(write=False) as session:
             self.row = session.get_one(DataSet, data_set_id)
-            self.images = session.scalars(select(Image).where(Image.data_set_id == data_set_id).order_by(Image.row)).all()
-            refused = session.scalars(select(Refusal).where(Refusal.data_set_id == data_set_id).order_by(Refusal.id)).all()
-            self.versions = session.scalars(select(Version).where(Version.data_set_id == data_set_id)).all()
+            self.images = session.scalars(
+                select(Image).where(Image.data_set_id == data_set_id).order_by(Image.row)
+            ).all()
+            refused = session.scalars(
+                select(Refusal).where(Refusal.data_set_id == data_set_id).order_by(Refusal.id)
+            ).all()
+            self.versions = session.scalars(
+                select(Version).where(Version.data_set_id == data_set_id)
+            ).all()
         self.refusals = {refusal.path: refusal.reason for refusal in refused}
-        self.pixels: np.ndarray = np.load(self.storage.pixels(data_set_id), mmap_mode="r", allow_pickle=False)
+        self.pixels: np.ndarray = np.load(
+            self.storage.pixels(data_set_id), mmap_mode="r", allow_pickle=False
+        )
 
     @property
     def labels(self) -> dict[str, str]:
@@ -165,14 +202,26 @@ def png(seed: int, size: tuple[int, int] = (32, 32), mode: str = "RGB") -> bytes
 
 
 def class_folders(
-    counts: Mapping[str, int], top: str = "", first: int = 0, size: tuple[int, int] = (32, 32), mode: str = "RGB"
+    counts: Mapping[str, int],
+    top: str = "",
+    first: int = 0,
+    size: tuple[int, int] = (32, 32),
+    mode: str = "RGB",
 ) -> dict[str, bytes]:
     """That many different PNGs in each folder."""
     numbers = iter(range(first, 10**6))
-    return {f"{top}{name}/{index:02d}.png": png(next(numbers), size, mode) for name, count in counts.items() for index in range(count)}
+    return {
+        f"{top}{name}/{index:02d}.png": png(next(numbers), size, mode)
+        for name, count in counts.items()
+        for index in range(count)
+    }
 
 
-def write_zip(path: Path, files: Files | Sequence[tuple[zipfile.ZipInfo | str, bytes]], method: int = zipfile.ZIP_STORED) -> Path:
+def write_zip(
+    path: Path,
+    files: Files | Sequence[tuple[zipfile.ZipInfo | str, bytes]],
+    method: int = zipfile.ZIP_STORED,
+) -> Path:
     """A zip of these files, in this order."""
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, data in files.items() if isinstance(files, Mapping) else files:

@@ -13,7 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.pipeline.imports.importing import Importer, class_folders, encoded, importer, noise, png, write_folder, write_zip
+from tests.worker.pipeline.imports.importing import (
+    Importer,
+    class_folders,
+    encoded,
+    importer,
+    noise,
+    png,
+    write_folder,
+    write_zip,
+)
 
 __all__ = ["importer"]  # a fixture
 GOOD = class_folders({"cat": 3, "dog": 3})
@@ -64,11 +73,23 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "100 GB": (huge_by_its_own_word, "This zip would unpack to 128,849,018,"),
     "empty zip": (lambda: zipped({}), "There is no image in this zip."),
-    "no image in it": (lambda: zipped({"readme.txt": b"hello", "LICENSE": b"hello"}), "There is no image in this zip."),
+    "no image in it": (
+        lambda: zipped({"readme.txt": b"hello", "LICENSE": b"hello"}),
+        "There is no image in this zip.",
+    ),
     "junk only": (lambda: zipped({"__MACOSX/cat/._1.png": b"x"}), "There is no image in this zip."),
-    "another archive": (lambda: zipped({"data.zip": zipped(GOOD)}), "There is an archive inside the zip (“data.zip”)"),
-    "no class folders": (lambda: zipped({f"{n}.png": png(n) for n in range(4)}), "All images lie in one folder"),
-    "one class": (lambda: zipped(class_folders({"cat": 9})), "There is only one class, “cat”; telling classes apart takes two or more."),
+    "another archive": (
+        lambda: zipped({"data.zip": zipped(GOOD)}),
+        "There is an archive inside the zip (“data.zip”)",
+    ),
+    "no class folders": (
+        lambda: zipped({f"{n}.png": png(n) for n in range(4)}),
+        "All images lie in one folder",
+    ),
+    "one class": (
+        lambda: zipped(class_folders({"cat": 9})),
+        "There is only one class, “cat”; telling classes apart takes two or more.",
+    ),
     "one class with images": (
         lambda: zipped({**class_folders({"cat": 9}), "dog/1.jpg": b"broken"}),
         "There is only one class, “cat”; telling classes apart takes two or more. 1 file was refused; the first is “dog/1.jpg”: not a readable",
@@ -87,9 +108,17 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: zipped(class_folders({"cat": 2, "dog": 9})),
         "The class “cat” has only 2 images, and needs at least 3 to be in train, validation and test. Add images to it, or take the class out",
     ),
-    "a class with one image": (lambda: zipped(class_folders({"cat": 1, "dog": 9})), "The class “cat” has only one image"),
+    "a class with one image": (
+        lambda: zipped(class_folders({"cat": 1, "dog": 9})),
+        "The class “cat” has only one image",
+    ),
     "a class with one image to train and to validate": (
-        lambda: zipped({**class_folders({"cat": 1, "dog": 9}, "train/"), **class_folders({"cat": 3, "dog": 3}, "test/", first=50)}),
+        lambda: zipped(
+            {
+                **class_folders({"cat": 1, "dog": 9}, "train/"),
+                **class_folders({"cat": 3, "dog": 3}, "test/", first=50),
+            }
+        ),
         "The class “cat” has only one image, and needs at least 2 to be in train and validation.",
     ),
     "a split with broken images only": (
@@ -105,16 +134,30 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "a split folder without a file": (
         lambda: zipped(
-            {**class_folders({"cat": 3, "dog": 3}, "train/"), **class_folders({"cat": 3, "dog": 3}, "val/", first=50), "test/": b""}
+            {
+                **class_folders({"cat": 3, "dog": 3}, "train/"),
+                **class_folders({"cat": 3, "dog": 3}, "val/", first=50),
+                "test/": b"",
+            }
         ),
         "The split test is empty: it has no usable image.",
     ),
     "a class that is not in train": (
-        lambda: zipped({**class_folders({"cat": 3, "dog": 3}, "train/"), **class_folders({"cat": 3, "bird": 3}, "test/", first=50)}),
+        lambda: zipped(
+            {
+                **class_folders({"cat": 3, "dog": 3}, "train/"),
+                **class_folders({"cat": 3, "bird": 3}, "test/", first=50),
+            }
+        ),
         "The class “bird” has no training image. Add some to train, or take the class out.",
     ),
     "no train": (
-        lambda: zipped({**class_folders({"cat": 3, "dog": 3}, "val/"), **class_folders({"cat": 3, "dog": 3}, "test/", first=50)}),
+        lambda: zipped(
+            {
+                **class_folders({"cat": 3, "dog": 3}, "val/"),
+                **class_folders({"cat": 3, "dog": 3}, "test/", first=50),
+            }
+        ),
         "There are images for test and validation, but none to train with.",
     ),
     "broken images only": (
@@ -125,7 +168,9 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_ARCHIVES)
-def test_an_archive_that_cannot_be_used_gets_a_sentence_and_leaves_nothing(importer: Importer, name: str) -> None:
+def test_an_archive_that_cannot_be_used_gets_a_sentence_and_leaves_nothing(
+    importer: Importer, name: str
+) -> None:
     make, sentence = BAD_ARCHIVES[name]
     path = importer.folder / "bad.zip"
     path.write_bytes(make())
@@ -137,14 +182,18 @@ def test_an_archive_that_cannot_be_used_gets_a_sentence_and_leaves_nothing(impor
 
 def test_more_files_than_the_limit_are_refused_as_a_whole(importer: Importer) -> None:
     importer.settings.max_files = 5
-    assert "The zip holds 6 files, more than the limit of 5." in importer.failing("zip", write_zip(importer.folder / "many.zip", GOOD))
+    assert "The zip holds 6 files, more than the limit of 5." in importer.failing(
+        "zip", write_zip(importer.folder / "many.zip", GOOD)
+    )
     folder = write_folder(importer.folder / "many", GOOD)
     assert "The folder holds more than 5 files" in importer.failing("folder", folder)
 
 
 def test_more_bytes_than_the_limit_are_refused_as_a_whole(importer: Importer) -> None:
     importer.settings.max_unpacked_bytes = 1000
-    assert "more than the limit of 1,000" in importer.failing("zip", write_zip(importer.folder / "large.zip", GOOD))
+    assert "more than the limit of 1,000" in importer.failing(
+        "zip", write_zip(importer.folder / "large.zip", GOOD)
+    )
 
 
 def test_a_source_that_is_gone_gets_a_sentence(importer: Importer) -> None:
@@ -152,7 +201,9 @@ def test_a_source_that_is_gone_gets_a_sentence(importer: Importer) -> None:
     assert "not there any more" in importer.failing("folder", importer.folder / "gone")
 
 
-def test_an_import_that_failed_works_from_scratch_once_its_source_is_mended(importer: Importer) -> None:
+def test_an_import_that_failed_works_from_scratch_once_its_source_is_mended(
+    importer: Importer,
+) -> None:
     path = write_zip(importer.folder / "one.zip", {"cat/1.jpg": b"broken"})
     data_set_id, job_id = importer.queued("zip", path)
     assert importer.perform(job_id).state == "failed"
@@ -170,35 +221,66 @@ def png_of(width: int, height: int) -> bytes:
     """A PNG that says it is that large, and holds nearly nothing."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + chunk(b"IEND", b"")
+    )
 
 
 FORMATS = "JPEG, PNG, WebP, BMP, GIF or TIFF"
 BAD_FILES = {
     "cut.jpg": (encoded(noise(1, (200, 200)), "JPEG")[:4000], "the image is damaged or cut off"),
-    "cut early.jpg": (encoded(noise(1, (200, 200)), "JPEG")[:100], "the image is damaged or cut off"),
+    "cut early.jpg": (
+        encoded(noise(1, (200, 200)), "JPEG")[:100],
+        "the image is damaged or cut off",
+    ),
     "cut early.png": (png(1)[:20], "the image is damaged or cut off"),
     "cut.png": (png(1)[:800], "the image is damaged or cut off"),
-    "drawing.jpg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', f"this is an SVG or XML file, not an image in {FORMATS}"),
-    "xml.jpg": (b"<?xml version='1.0'?><svg/>", f"this is an SVG or XML file, not an image in {FORMATS}"),
-    "page.jpg": (b"\n<!DOCTYPE html><script>alert(1)</script>", f"this is a web page, not an image in {FORMATS}"),
-    "wide.png": (png_of(50_000, 50_000), "50,000 × 50,000 pixels are more than the limit of 50,000,000"),
+    "drawing.jpg": (
+        b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+        f"this is an SVG or XML file, not an image in {FORMATS}",
+    ),
+    "xml.jpg": (
+        b"<?xml version='1.0'?><svg/>",
+        f"this is an SVG or XML file, not an image in {FORMATS}",
+    ),
+    "page.jpg": (
+        b"\n<!DOCTYPE html><script>alert(1)</script>",
+        f"this is a web page, not an image in {FORMATS}",
+    ),
+    "wide.png": (
+        png_of(50_000, 50_000),
+        "50,000 × 50,000 pixels are more than the limit of 50,000,000",
+    ),
     "nothing.png": (b"", "the file is empty (zero bytes)"),
     "text.png": (b"hello", f"not a readable image in {FORMATS}"),
     "inner.zip": (b"PK\x03\x04", "an archive inside the import is not opened; unpack it first"),
     "program.jpg": (b"\x7fELF" + bytes(100), f"not a readable image in {FORMATS}"),
     "icon.ico": (encoded(noise(3), "ICO"), f"not a readable image in {FORMATS}"),
-    "postscript.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", f"not a readable image in {FORMATS}"),
+    "postscript.jpg": (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        f"not a readable image in {FORMATS}",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", ["zip", "folder"])
-def test_each_file_that_is_no_image_is_refused_with_its_reason_and_the_good_ones_stay(importer: Importer, kind: str) -> None:
+def test_each_file_that_is_no_image_is_refused_with_its_reason_and_the_good_ones_stay(
+    importer: Importer, kind: str
+) -> None:
     files = {**GOOD, **{f"dog/{name}": data for name, (data, _) in BAD_FILES.items()}}
-    done = importer.zip(files) if kind == "zip" else importer.run("folder", write_folder(importer.folder / "things", files))
+    done = (
+        importer.zip(files)
+        if kind == "zip"
+        else importer.run("folder", write_folder(importer.folder / "things", files))
+    )
     assert done.refusals == {f"dog/{name}": reason for name, (_, reason) in BAD_FILES.items()}
     assert [image.path for image in done.images] == sorted(GOOD)
     assert done.row.refused_count == len(BAD_FILES)
@@ -221,7 +303,9 @@ def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:
     return info
 
 
-def test_zip_entries_that_lead_out_of_the_archive_are_refused_and_nothing_is_written_there(importer: Importer) -> None:
+def test_zip_entries_that_lead_out_of_the_archive_are_refused_and_nothing_is_written_there(
+    importer: Importer,
+) -> None:
     bad = {
         "../evil.png": "its name leads out of the archive (..)",
         "cat/../../evil.png": "its name leads out of the archive (..)",
@@ -230,19 +314,29 @@ def test_zip_entries_that_lead_out_of_the_archive_are_refused_and_nothing_is_wri
         "cat\\evil.png": "its name has a backslash; folders are separated by / in a zip",
         "cat/..\\..\\evil.png": "its name has a backslash; folders are separated by / in a zip",
     }
-    special = {"cat/link.png": stat.S_IFLNK, "cat/device.png": stat.S_IFCHR, "cat/pipe.png": stat.S_IFIFO}
+    special = {
+        "cat/link.png": stat.S_IFLNK,
+        "cat/device.png": stat.S_IFCHR,
+        "cat/pipe.png": stat.S_IFIFO,
+    }
     files = [
         *GOOD.items(),
         *((name, png(1)) for name in bad),
         *((entry(name, mode | 0o777), b"/etc/passwd") for name, mode in special.items()),
     ]
-    before = {path for path in importer.folder.rglob("*") if importer.settings.home not in path.parents}
+    before = {
+        path for path in importer.folder.rglob("*") if importer.settings.home not in path.parents
+    }
     done = importer.run("zip", write_zip(importer.folder / "evil.zip", files))
     expected = {**bad, "cat/link.png": "this is a link, not a file"}
-    expected |= dict.fromkeys(("cat/device.png", "cat/pipe.png"), "this is a device or another special file")
+    expected |= dict.fromkeys(
+        ("cat/device.png", "cat/pipe.png"), "this is a device or another special file"
+    )
     assert done.refusals == expected
     assert done.row.image_count == 6
-    after = {path for path in importer.folder.rglob("*") if importer.settings.home not in path.parents}
+    after = {
+        path for path in importer.folder.rglob("*") if importer.settings.home not in path.parents
+    }
     assert after - before == {importer.folder / "evil.zip"}
     assert not list(importer.folder.rglob("*evil.png"))
     assert not Path("/etc/evil.png").exists()
@@ -262,7 +356,9 @@ def test_damaged_bytes_in_the_middle_of_a_zip_cost_that_image_only(importer: Imp
 
 def test_a_name_that_is_twice_in_a_zip_counts_once(importer: Importer) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # zipfile says that the name is there twice, which is the point
+        warnings.simplefilter(
+            "ignore"
+        )  # zipfile says that the name is there twice, which is the point
         path = write_zip(importer.folder / "twice.zip", [*GOOD.items(), ("cat/00.png", png(99))])
     done = importer.run("zip", path)
     assert done.row.image_count == 6
@@ -318,7 +414,9 @@ def test_links_out_of_a_folder_and_special_files_are_refused(importer: Importer)
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_what_may_not_be_read_in_a_folder_is_refused(importer: Importer) -> None:
-    folder = write_folder(importer.folder / "things", {**GOOD, "dog/locked.png": png(1), "bird/1.png": png(2)})
+    folder = write_folder(
+        importer.folder / "things", {**GOOD, "dog/locked.png": png(1), "bird/1.png": png(2)}
+    )
     (folder / "dog" / "locked.png").chmod(0)
     (folder / "bird").chmod(0)
     done = importer.run("folder", folder)
@@ -329,7 +427,9 @@ def test_what_may_not_be_read_in_a_folder_is_refused(importer: Importer) -> None
     }
 
 
-def test_a_file_that_vanishes_during_the_import_is_refused(importer: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_vanishes_during_the_import_is_refused(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from worker.pipeline.imports import job
 
     folder = write_folder(importer.folder / "things", {**GOOD, "dog/brief.png": png(1)})
@@ -341,4 +441,6 @@ def test_a_file_that_vanishes_during_the_import_is_refused(importer: Importer, m
         return files
 
     monkeypatch.setattr(job, "open_folder", list_then_lose)
-    assert importer.run("folder", folder).refusals == {"dog/brief.png": "the file could not be read (No such file or directory)"}
+    assert importer.run("folder", folder).refusals == {
+        "dog/brief.png": "the file could not be read (No such file or directory)"
+    }

@@ -11,8 +11,22 @@ import pytest
 from PIL import Image as Picture
 from PIL import ImageCms
 
-from tests.worker.pipeline.imports.importing import Importer, class_folders, encoded, importer, noise, png
-from worker.pipeline.imports.decoding import Refused, as_grey_or_rgb, content_hash, decode, fit, thumbnail_and_full
+from tests.worker.pipeline.imports.importing import (
+    Importer,
+    class_folders,
+    encoded,
+    importer,
+    noise,
+    png,
+)
+from worker.pipeline.imports.decoding import (
+    Refused,
+    as_grey_or_rgb,
+    content_hash,
+    decode,
+    fit,
+    thumbnail_and_full,
+)
 from worker.pipeline.imports.messages import Work
 from worker.pipeline.imports.pool import CRASHED, Pool
 
@@ -27,8 +41,19 @@ def decoded(data: bytes) -> Picture.Image:
 def test_every_promised_format_is_imported(importer: Importer) -> None:
     """Lossless ones exactly, lossy ones nearly."""
     smooth = Picture.linear_gradient("L").resize((32, 32)).convert("L")
-    formats = {"png": "PNG", "bmp": "BMP", "tif": "TIFF", "gif": "GIF", "webp": "WEBP", "jpg": "JPEG", "jpeg": "JPEG"}
-    files = {f"any/{name}.{suffix}": encoded(smooth, kind, quality=95) for name, (suffix, kind) in enumerate(formats.items())}
+    formats = {
+        "png": "PNG",
+        "bmp": "BMP",
+        "tif": "TIFF",
+        "gif": "GIF",
+        "webp": "WEBP",
+        "jpg": "JPEG",
+        "jpeg": "JPEG",
+    }
+    files = {
+        f"any/{name}.{suffix}": encoded(smooth, kind, quality=95)
+        for name, (suffix, kind) in enumerate(formats.items())
+    }
     done = importer.zip({**files, **class_folders({"other": 3}, mode="L")})
     assert done.refusals == {}
     for path in files:
@@ -59,7 +84,9 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     exif = Picture.Exif()
     exif[0x0112] = orientation
     stored = Picture.fromarray(np.ascontiguousarray(undo[orientation](upright)))
-    image, size = decode(encoded(stored, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {})), LIMIT)
+    image, size = decode(
+        encoded(stored, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {})), LIMIT
+    )
     assert size == image.size == (60, 40)
     assert np.abs(np.asarray(image).astype(int) - upright).max() < 40
 
@@ -81,7 +108,9 @@ def test_16_bit_grey_is_scaled_by_its_full_range(kind: str) -> None:
 def test_16_bit_colour_is_converted() -> None:
     # Pillow writes no 16-bit colour, so the file is made by hand: one row of two pixels.
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     row = b"\0" + struct.pack(">6H", 65535, 0, 32896, 257, 514, 771)
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))
@@ -111,7 +140,14 @@ def test_cmyk_with_a_broken_profile_is_converted_all_the_same() -> None:
 
 def test_an_rgb_profile_in_a_cmyk_file_does_no_harm() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    assert np.asarray(decoded(encoded(Picture.new("CMYK", (16, 16), (0, 0, 0, 255)), "JPEG", icc_profile=profile))).mean() < 60
+    assert (
+        np.asarray(
+            decoded(
+                encoded(Picture.new("CMYK", (16, 16), (0, 0, 0, 255)), "JPEG", icc_profile=profile)
+            )
+        ).mean()
+        < 60
+    )
 
 
 def test_the_first_frame_of_an_animation_counts() -> None:
@@ -129,10 +165,15 @@ def test_transparency_lies_over_white() -> None:
     assert abs(int(np.asarray(decoded(encoded(half)))[0, 0]) - 127) <= 1
     palette = Picture.new("P", (8, 8), 1)
     palette.putpalette([255, 0, 0, 0, 0, 255])
-    assert np.asarray(decoded(encoded(palette, "PNG", transparency=1))).tolist() == np.full((8, 8), 255).tolist()
+    assert (
+        np.asarray(decoded(encoded(palette, "PNG", transparency=1))).tolist()
+        == np.full((8, 8), 255).tolist()
+    )
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16"]
+)
 def test_every_mode_ends_as_grey_or_rgb(mode: str) -> None:
     assert as_grey_or_rgb(Picture.new(mode, (4, 4))).mode in ("L", "RGB")
 
@@ -167,7 +208,12 @@ def test_extreme_shapes_fit(size: tuple[int, int]) -> None:
 
 
 def test_small_images_are_shown_exactly_and_large_ones_in_two_sizes(importer: Importer) -> None:
-    done = importer.zip({**class_folders({"a": 3, "b": 3}), "a/large.png": encoded(Picture.new("RGB", (2000, 1000), (9, 99, 199)))})
+    done = importer.zip(
+        {
+            **class_folders({"a": 3, "b": 3}),
+            "a/large.png": encoded(Picture.new("RGB", (2000, 1000), (9, 99, 199))),
+        }
+    )
     assert (np.asarray(done.view("a/00.png").convert("RGB")) == np.asarray(noise(0))).all()
     assert not done.storage.full_image(done.row.id, done.images[0].content_hash).exists()
     assert done.view("a/large.png").size == (160, 80)
@@ -179,12 +225,16 @@ def test_small_images_are_shown_exactly_and_large_ones_in_two_sizes(importer: Im
 def test_metadata_does_not_reach_the_browser(importer: Importer) -> None:
     exif = Picture.Exif()
     exif[0x010E] = "shot at 52.5200 N, 13.4050 E"
-    done = importer.zip({**class_folders({"a": 3, "b": 3}), "a/tagged.jpg": encoded(noise(9), "JPEG", exif=exif)})
+    done = importer.zip(
+        {**class_folders({"a": 3, "b": 3}), "a/tagged.jpg": encoded(noise(9), "JPEG", exif=exif)}
+    )
     tagged = next(image for image in done.images if image.path == "a/tagged.jpg")
     assert b"52.5200" not in done.storage.thumbnail(done.row.id, tagged.content_hash).read_bytes()
 
 
-def test_an_image_that_kills_the_decoder_is_refused_alone(importer: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_kills_the_decoder_is_refused_alone(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The child dies as of a broken library: it is told by its environment to end itself at the sight of some bytes."""
     hook = importer.folder / "hook"
     hook.mkdir()

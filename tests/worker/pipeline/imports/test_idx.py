@@ -15,7 +15,10 @@ from worker.pipeline.imports.job import arranged
 
 __all__ = ["importer"]  # a fixture
 RANDOM = np.random.default_rng(0)
-IMAGES = {part: RANDOM.integers(0, 256, (count, 28, 28), dtype=np.uint8) for part, count in (("train", 60), ("t10k", 20))}
+IMAGES = {
+    part: RANDOM.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+    for part, count in (("train", 60), ("t10k", 20))
+}
 LABELS = {part: np.arange(len(images), dtype=np.uint8) % 10 for part, images in IMAGES.items()}
 
 
@@ -26,7 +29,10 @@ def idx(array: np.ndarray) -> bytes:
 def idx_files(suffix: str = "", parts: tuple[str, ...] = ("train", "t10k")) -> dict[str, bytes]:
     files = {}
     for part in parts:
-        for name, array in ((f"{part}-images-idx3-ubyte", IMAGES[part]), (f"{part}-labels-idx1-ubyte", LABELS[part])):
+        for name, array in (
+            (f"{part}-images-idx3-ubyte", IMAGES[part]),
+            (f"{part}-labels-idx1-ubyte", LABELS[part]),
+        ):
             files[name + suffix] = gzip.compress(idx(array), 1) if suffix == ".gz" else idx(array)
     return files
 
@@ -40,23 +46,38 @@ def test_packed_idx_files_in_a_folder_become_train_validation_and_test(importer:
     assert [image.split == "test" for image in done.images] == [False] * 60 + [True] * 20
     assert done.images[0].path == "train/00000"
     assert done.images[60].path == "test/00000"
-    assert done.row.report["split_words"] == "Validation: 15 % of train, drawn with seed 0; test as given."
+    assert (
+        done.row.report["split_words"]
+        == "Validation: 15 % of train, drawn with seed 0; test as given."
+    )
     assert (np.asarray(done.view("test/00003").convert("L")) == IMAGES["t10k"][3]).all()
 
 
 def test_plain_packed_and_zipped_idx_files_are_the_same_import(importer: Importer) -> None:
-    essence = importer.run("idx", write_folder(importer.folder / "packed", idx_files(".gz"))).essence
-    assert importer.run("folder", write_folder(importer.folder / "plain", idx_files())).essence == essence
-    assert importer.zip({f"MNIST/raw/{name}": data for name, data in idx_files(".gz").items()}).essence == essence
+    essence = importer.run(
+        "idx", write_folder(importer.folder / "packed", idx_files(".gz"))
+    ).essence
+    assert (
+        importer.run("folder", write_folder(importer.folder / "plain", idx_files())).essence
+        == essence
+    )
+    assert (
+        importer.zip({f"MNIST/raw/{name}": data for name, data in idx_files(".gz").items()}).essence
+        == essence
+    )
 
 
 def test_packed_files_beside_their_plain_ones_are_passed_over(importer: Importer) -> None:
-    folder = write_folder(importer.folder / "both", {**idx_files(), **dict.fromkeys(idx_files(".gz"), b"broken")})
+    folder = write_folder(
+        importer.folder / "both", {**idx_files(), **dict.fromkeys(idx_files(".gz"), b"broken")}
+    )
     assert importer.run("idx", folder).row.image_count == 80
 
 
 def test_other_common_names_are_known(importer: Importer) -> None:
-    files = {f"emnist-letters-{name.replace('-idx', '.idx')}": data for name, data in idx_files().items()}
+    files = {
+        f"emnist-letters-{name.replace('-idx', '.idx')}": data for name, data in idx_files().items()
+    }
     assert len(importer.found(files).entries) == 80
 
 
@@ -86,17 +107,35 @@ BAD_FILES = {
         {**without(TRAIN), f"{TRAIN}.gz": gzip.compress(idx(IMAGES["train"]))[:-9000]},
         "is cut off or damaged: it should hold 60 images",
     ),
-    "labels cut off": (changed(LABELLED, idx(LABELS["train"])[:-1]), "is cut off or damaged: it should hold 60 labels."),
-    "another number of labels": (changed(LABELLED, idx(LABELS["train"][:50])), f"“{TRAIN}” holds 60 images, but “{LABELLED}” 50 labels."),
+    "labels cut off": (
+        changed(LABELLED, idx(LABELS["train"])[:-1]),
+        "is cut off or damaged: it should hold 60 labels.",
+    ),
+    "another number of labels": (
+        changed(LABELLED, idx(LABELS["train"][:50])),
+        f"“{TRAIN}” holds 60 images, but “{LABELLED}” 50 labels.",
+    ),
     "no idx": (
         changed(TRAIN, b"hello, this is text"),
         f"“{TRAIN}” is not an IDX file of images (unsigned bytes, three dimensions), as MNIST's are.",
     ),
     "zero bytes": (changed(TRAIN, b""), f"“{TRAIN}” is not an IDX file, or it is cut off."),
-    "labels for images": (changed(TRAIN, idx(LABELS["train"])), f"“{TRAIN}” is not an IDX file of images"),
-    "floats": (changed(TRAIN, struct.pack(">HBB3I", 0, 0x0D, 3, 1, 2, 2) + bytes(16)), f"“{TRAIN}” is not an IDX file of images"),
-    "impossible sizes": (changed(TRAIN, struct.pack(">HBB3I", 0, 8, 3, 60, 2**31, 2**31)), f"“{TRAIN}” is not an IDX file of images"),
-    "too large": (changed(TRAIN, struct.pack(">HBB3I", 0, 8, 3, 60, 10_000, 10_000)), "10,000 × 10,000 pixels, which cannot be imported"),
+    "labels for images": (
+        changed(TRAIN, idx(LABELS["train"])),
+        f"“{TRAIN}” is not an IDX file of images",
+    ),
+    "floats": (
+        changed(TRAIN, struct.pack(">HBB3I", 0, 0x0D, 3, 1, 2, 2) + bytes(16)),
+        f"“{TRAIN}” is not an IDX file of images",
+    ),
+    "impossible sizes": (
+        changed(TRAIN, struct.pack(">HBB3I", 0, 8, 3, 60, 2**31, 2**31)),
+        f"“{TRAIN}” is not an IDX file of images",
+    ),
+    "too large": (
+        changed(TRAIN, struct.pack(">HBB3I", 0, 8, 3, 60, 10_000, 10_000)),
+        "10,000 × 10,000 pixels, which cannot be imported",
+    ),
     "broken gzip": (
         {**without(TRAIN), f"{TRAIN}.gz": b"\x1f\x8b" + bytes(50)},
         f"“{TRAIN}.gz” is not an IDX file, or it is cut off.",

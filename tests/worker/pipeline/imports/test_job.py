@@ -10,7 +10,16 @@ from PIL import Image as Picture
 from sklearn.datasets import load_digits
 
 from tests.servers import postgres
-from tests.worker.pipeline.imports.importing import Importer, class_folders, encoded, importer, noise, png, write_folder, write_zip
+from tests.worker.pipeline.imports.importing import (
+    Importer,
+    class_folders,
+    encoded,
+    importer,
+    noise,
+    png,
+    write_folder,
+    write_zip,
+)
 from worker.pipeline.imports.sample import enlarged, sample
 from worker.pipeline.imports.splits import assign
 
@@ -36,13 +45,17 @@ def test_the_sample_is_scikit_learns_digits_in_28_by_28_grey_with_wrong_labels_i
     assert (imported.row.height, imported.row.width, imported.row.channels) == (28, 28, 1)
     assert imported.pixels.shape == (1797, 28, 28, 1)
     assert imported.pixels.dtype == np.uint8
-    assert [image.label if image.true_label is None else image.true_label for image in imported.images] == truth.tolist()
+    assert [
+        image.label if image.true_label is None else image.true_label for image in imported.images
+    ] == truth.tolist()
     assert (imported.pixels[..., 0] == np.stack([enlarged(image) for image in images])).all()
     train = [image for image in imported.images if image.split == "train"]
     planted = [image for image in imported.images if image.true_label is not None]
     assert len(planted) == imported.row.planted_count == round(0.08 * len(train))
     assert all(image.split == "train" and image.true_label != image.label for image in planted)
-    assert len({(image.true_label, image.label) for image in planted}) > 30  # moved to any other class, not to one
+    assert (
+        len({(image.true_label, image.label) for image in planted}) > 30
+    )  # moved to any other class, not to one
     assert imported.row.report["split_words"] == "Splits drawn 70/15/15 with seed 3."
 
 
@@ -52,8 +65,12 @@ def test_an_enlarged_digit_is_that_digit(digits: tuple[np.ndarray, np.ndarray]) 
         assert np.corrcoef(np.asarray(large).ravel(), image.ravel())[0, 1] > 0.95
 
 
-def test_the_samples_splits_hold_the_same_share_of_every_class(digits: tuple[np.ndarray, np.ndarray]) -> None:
-    counts = Counter((int(truth), entry.split) for truth, entry in zip(digits[1], sample(3).entries, strict=True))
+def test_the_samples_splits_hold_the_same_share_of_every_class(
+    digits: tuple[np.ndarray, np.ndarray],
+) -> None:
+    counts = Counter(
+        (int(truth), entry.split) for truth, entry in zip(digits[1], sample(3).entries, strict=True)
+    )
     for digit in range(10):
         whole = sum(counts[digit, split] for split in ("train", "validation", "test"))
         assert counts[digit, "train"] / whole == pytest.approx(0.7, abs=0.01)
@@ -61,7 +78,10 @@ def test_the_samples_splits_hold_the_same_share_of_every_class(digits: tuple[np.
 
 
 def test_the_sample_is_the_same_for_the_same_seed_and_another_for_another() -> None:
-    first, again, other = ([(entry.path, entry.label, entry.split) for entry in sample(seed).entries] for seed in (1, 1, 2))
+    first, again, other = (
+        [(entry.path, entry.label, entry.split) for entry in sample(seed).entries]
+        for seed in (1, 1, 2)
+    )
     assert first == again
     assert first != other
 
@@ -69,10 +89,17 @@ def test_the_sample_is_the_same_for_the_same_seed_and_another_for_another() -> N
 # ── class folders ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_zip_of_class_folders_becomes_images_rows_pixels_and_thumbnails(importer: Importer) -> None:
+def test_a_zip_of_class_folders_becomes_images_rows_pixels_and_thumbnails(
+    importer: Importer,
+) -> None:
     files = class_folders(TWO)
     done = importer.zip(files)
-    assert (done.row.state, done.row.class_names, done.row.image_count, done.row.refused_count) == ("ready", ["cat", "dog"], 20, 0)
+    assert (done.row.state, done.row.class_names, done.row.image_count, done.row.refused_count) == (
+        "ready",
+        ["cat", "dog"],
+        20,
+        0,
+    )
     assert [image.path for image in done.images] == sorted(files)
     assert [image.row for image in done.images] == list(range(20))
     assert done.labels == {path: path.split("/")[0] for path in files}
@@ -81,7 +108,12 @@ def test_a_zip_of_class_folders_becomes_images_rows_pixels_and_thumbnails(import
         assert (done.pixels_of(path) == np.asarray(noise(number))).all()
         assert (np.asarray(done.view(path).convert("RGB")) == np.asarray(noise(number))).all()
     (version,) = done.versions
-    assert (version.id, version.number, version.state, version.note) == (done.row.current_version_id, 1, "accepted", "As imported")
+    assert (version.id, version.number, version.state, version.note) == (
+        done.row.current_version_id,
+        1,
+        "accepted",
+        "As imported",
+    )
     assert done.row.report["seconds"] > 0
     assert done.row.report["bytes"] > 20 * 32 * 32 * 3
     assert list(importer.storage.data_set(done.row.id).glob("attempt-*")) == []
@@ -97,7 +129,12 @@ def test_a_folder_gives_the_same_rows_as_its_zip(importer: Importer) -> None:
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_compressed_zips_are_read(importer: Importer, method: int) -> None:
-    assert importer.run("zip", write_zip(importer.folder / "small.zip", class_folders(TWO), method)).row.image_count == 20
+    assert (
+        importer.run(
+            "zip", write_zip(importer.folder / "small.zip", class_folders(TWO), method)
+        ).row.image_count
+        == 20
+    )
 
 
 def test_a_zip_that_unpacks_itself_is_read_as_any_other(importer: Importer) -> None:
@@ -126,14 +163,24 @@ def test_common_top_folders_are_passed_over(importer: Importer, top: str) -> Non
 
 
 def test_folders_inside_of_a_class_belong_to_it(importer: Importer) -> None:
-    found = importer.found({**class_folders(TWO), **class_folders({"monday": 2, "friday": 2}, "cat/", first=50)})
+    found = importer.found(
+        {**class_folders(TWO), **class_folders({"monday": 2, "friday": 2}, "cat/", first=50)}
+    )
     assert found.class_names == ("cat", "dog")
     assert {entry.path: entry.label for entry in found.entries}["cat/monday/01.png"] == "cat"
 
 
-@pytest.mark.parametrize("names", [("Train", "val", "TEST"), ("training", "valid", "testing"), ("train", "dev", "test")])
+@pytest.mark.parametrize(
+    "names", [("Train", "val", "TEST"), ("training", "valid", "testing"), ("train", "dev", "test")]
+)
 def test_split_folders_go_by_several_names(importer: Importer, names: tuple[str, str, str]) -> None:
-    found = importer.found({path: data for name in names for path, data in class_folders({"cat": 1, "dog": 1}, f"{name}/").items()})
+    found = importer.found(
+        {
+            path: data
+            for name in names
+            for path, data in class_folders({"cat": 1, "dog": 1}, f"{name}/").items()
+        }
+    )
     assert found.given == {"train", "validation", "test"}
     known = dict(zip(names, ("train", "validation", "test"), strict=True))
     assert all(entry.split == known[entry.path.split("/")[0]] for entry in found.entries)
@@ -149,7 +196,10 @@ def test_split_folders_are_used_as_given(importer: Importer) -> None:
 
 
 def test_without_a_validation_folder_validation_is_drawn_from_train(importer: Importer) -> None:
-    files = {**class_folders({"cat": 20, "dog": 10}, "train/"), **class_folders({"cat": 4, "dog": 4}, "test/", first=100)}
+    files = {
+        **class_folders({"cat": 20, "dog": 10}, "train/"),
+        **class_folders({"cat": 4, "dog": 4}, "test/", first=100),
+    }
     done = importer.zip(files, seed=6)
     counts = Counter((done.labels[path], split) for path, split in done.splits.items())
     assert counts == {
@@ -161,18 +211,30 @@ def test_without_a_validation_folder_validation_is_drawn_from_train(importer: Im
         ("dog", "test"): 4,
     }
     assert all(path.startswith("test/") == (split == "test") for path, split in done.splits.items())
-    assert done.row.report["split_words"] == "Validation: 15 % of train, drawn with seed 6; test as given."
+    assert (
+        done.row.report["split_words"]
+        == "Validation: 15 % of train, drawn with seed 6; test as given."
+    )
 
 
 def test_without_a_test_folder_test_is_drawn_from_train(importer: Importer) -> None:
-    files = {**class_folders({"cat": 20, "dog": 10}, "train/"), **class_folders({"cat": 4, "dog": 4}, "val/", first=100)}
+    files = {
+        **class_folders({"cat": 20, "dog": 10}, "train/"),
+        **class_folders({"cat": 4, "dog": 4}, "val/", first=100),
+    }
     done = importer.zip(files, seed=6)
     assert Counter(done.splits.values()) == {"train": 25, "validation": 8, "test": 5}
-    assert done.row.report["split_words"] == "Test: 15 % of train, drawn with seed 6; validation as given."
+    assert (
+        done.row.report["split_words"]
+        == "Test: 15 % of train, drawn with seed 6; validation as given."
+    )
 
 
 def test_a_class_that_a_given_split_lacks_gets_a_note(importer: Importer) -> None:
-    files = {**class_folders({"cat": 9, "dog": 9}, "train/"), **class_folders({"cat": 4}, "test/", first=100)}
+    files = {
+        **class_folders({"cat": 9, "dog": 9}, "train/"),
+        **class_folders({"cat": 4}, "test/", first=100),
+    }
     assert importer.zip(files).row.report["notes"] == ["The class “dog” has no test image."]
 
 
@@ -183,7 +245,10 @@ def test_a_train_folder_alone_gets_all_three_splits_drawn(importer: Importer) ->
 
 
 def test_a_class_may_be_called_test(importer: Importer) -> None:
-    assert importer.found(class_folders({"test": 4, "control": 4})).class_names == ("control", "test")
+    assert importer.found(class_folders({"test": 4, "control": 4})).class_names == (
+        "control",
+        "test",
+    )
 
 
 def test_classes_stand_in_natural_order(importer: Importer) -> None:
@@ -193,14 +258,26 @@ def test_classes_stand_in_natural_order(importer: Importer) -> None:
 
 @pytest.mark.parametrize(
     "junk",
-    ["__MACOSX/cat/._00.png", "cat/.DS_Store", "dog/Thumbs.db", "desktop.ini", ".git/config", "cat/.hidden.png", "@eaDir/cat/x.png"],
+    [
+        "__MACOSX/cat/._00.png",
+        "cat/.DS_Store",
+        "dog/Thumbs.db",
+        "desktop.ini",
+        ".git/config",
+        "cat/.hidden.png",
+        "@eaDir/cat/x.png",
+    ],
 )
-def test_what_operating_systems_leave_behind_is_passed_over_in_silence(importer: Importer, junk: str) -> None:
+def test_what_operating_systems_leave_behind_is_passed_over_in_silence(
+    importer: Importer, junk: str
+) -> None:
     found = importer.found({**class_folders({"cat": 3, "dog": 3}), junk: b"junk"})
     assert (len(found.entries), found.refusals.rows, found.class_names) == (6, [], ("cat", "dog"))
 
 
-def test_the_uploaded_file_is_deleted_once_it_is_imported_and_a_servers_own_is_kept(importer: Importer) -> None:
+def test_the_uploaded_file_is_deleted_once_it_is_imported_and_a_servers_own_is_kept(
+    importer: Importer,
+) -> None:
     path = write_zip(importer.folder / "mine.zip", class_folders({"cat": 3, "dog": 3}))
     importer.run("zip", path)
     assert path.exists()
@@ -209,9 +286,15 @@ def test_the_uploaded_file_is_deleted_once_it_is_imported_and_a_servers_own_is_k
 
 
 @pytest.mark.postgres
-def test_postgresql_gets_the_same_rows_as_sqlite(importer: Importer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_postgresql_gets_the_same_rows_as_sqlite(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("worker.pipeline.imports.results.ROWS_AN_INSERT", 7)
-    files = {**class_folders({"naïve 🐈": 10, "dog": 10}), "dog/bad\x07.png": b"broken", "dog/" + "x" * 250: b""}
+    files = {
+        **class_folders({"naïve 🐈": 10, "dog": 10}),
+        "dog/bad\x07.png": b"broken",
+        "dog/" + "x" * 250: b"",
+    }
     sqlite = importer.zip(files)
     with postgres() as url:
         other = Importer(tmp_path / "other", url)
@@ -226,25 +309,41 @@ def test_postgresql_gets_the_same_rows_as_sqlite(importer: Importer, monkeypatch
 
 
 def test_class_names_are_kept_as_text_whatever_they_are(importer: Importer) -> None:
-    names = ["<script>alert(1)<", "🐈 emoji", "x" * 300, "=1+1", "naïve", "' OR 1=1 --", "%s{{ 7*7 }}"]
+    names = [
+        "<script>alert(1)<",
+        "🐈 emoji",
+        "x" * 300,
+        "=1+1",
+        "naïve",
+        "' OR 1=1 --",
+        "%s{{ 7*7 }}",
+    ]
     done = importer.zip(class_folders(dict.fromkeys(names, 3)))
     assert set(done.row.class_names) == set(names)
 
 
 def test_the_same_name_in_two_unicode_forms_is_one_class(importer: Importer) -> None:
     composed, decomposed = "caf\u00e9", "cafe\u0301"
-    files = {**class_folders({composed: 3, "tea": 3}, "train/"), **class_folders({decomposed: 3, "tea": 3}, "test/", first=50)}
+    files = {
+        **class_folders({composed: 3, "tea": 3}, "train/"),
+        **class_folders({decomposed: 3, "tea": 3}, "test/", first=50),
+    }
     assert importer.found(files).class_names == (composed, "tea")
 
 
 def test_names_that_differ_in_case_only_stay_two_classes_with_a_note(importer: Importer) -> None:
     done = importer.zip(class_folders({"Cat": 3, "cat": 3}))
     assert done.row.class_names == ["Cat", "cat"]
-    assert done.row.report["notes"] == ["The classes “Cat” and “cat” differ in upper and lower case only; they are two classes."]
+    assert done.row.report["notes"] == [
+        "The classes “Cat” and “cat” differ in upper and lower case only; they are two classes."
+    ]
 
 
 def test_control_characters_in_names_are_replaced(importer: Importer) -> None:
-    assert importer.found(class_folders({"a\nb": 3, "c\x07": 3})).class_names == ("a\ufffdb", "c\ufffd")
+    assert importer.found(class_folders({"a\nb": 3, "c\x07": 3})).class_names == (
+        "a\ufffdb",
+        "c\ufffd",
+    )
 
 
 def test_a_name_that_is_no_utf_8_is_kept_readable(importer: Importer) -> None:
@@ -253,8 +352,14 @@ def test_a_name_that_is_no_utf_8_is_kept_readable(importer: Importer) -> None:
     assert importer.run("folder", folder).row.class_names == ["cat", "d\ufffdg"]
 
 
-def test_names_of_zips_from_macos_are_read_as_utf_8_though_they_do_not_say_so(importer: Importer) -> None:
-    data = bytearray(write_zip(importer.folder / "mac.zip", class_folders({"caf\u00e9": 3, "tea": 3})).read_bytes())
+def test_names_of_zips_from_macos_are_read_as_utf_8_though_they_do_not_say_so(
+    importer: Importer,
+) -> None:
+    data = bytearray(
+        write_zip(
+            importer.folder / "mac.zip", class_folders({"caf\u00e9": 3, "tea": 3})
+        ).read_bytes()
+    )
     for mark, flags in ((b"PK\x03\x04", 7), (b"PK\x01\x02", 9)):
         place = data.find(mark)
         while place >= 0:
@@ -298,14 +403,18 @@ def test_one_size_between_28_and_64_is_kept_and_others_become_a_square(
 
 
 def test_several_sizes_become_a_square_of_64(importer: Importer) -> None:
-    assert shape_of(importer, {**class_folders({"a": 3, "b": 3}), "a/odd.png": png(99, (40, 30))}) == (64, 64, 3)
+    assert shape_of(
+        importer, {**class_folders({"a": 3, "b": 3}), "a/odd.png": png(99, (40, 30))}
+    ) == (64, 64, 3)
 
 
 def test_the_side_can_be_asked_for(importer: Importer) -> None:
     assert shape_of(importer, class_folders({"a": 3, "b": 3}), side=48) == (48, 48, 3)
 
 
-def test_one_colour_image_makes_the_array_colour_and_the_grey_ones_stay_grey(importer: Importer) -> None:
+def test_one_colour_image_makes_the_array_colour_and_the_grey_ones_stay_grey(
+    importer: Importer,
+) -> None:
     done = importer.zip({**class_folders({"a": 3, "b": 3}, mode="L"), "b/colour.png": png(99)})
     assert done.row.channels == 3
     grey = done.pixels_of("a/00.png")
@@ -313,11 +422,19 @@ def test_one_colour_image_makes_the_array_colour_and_the_grey_ones_stay_grey(imp
 
 
 def test_grey_pictures_in_colour_files_count_as_grey(importer: Importer) -> None:
-    files = {f"{name}/{index}.png": encoded(noise(index, mode="L").convert("RGB")) for name in "ab" for index in range(3)}
+    files = {
+        f"{name}/{index}.png": encoded(noise(index, mode="L").convert("RGB"))
+        for name in "ab"
+        for index in range(3)
+    }
     assert shape_of(importer, files) == (32, 32, 1)
 
 
-@pytest.mark.parametrize("odd", [png(7777, (30, 40)), png(7777, (32, 32), "RGB")], ids=["another size", "the first colour"])
+@pytest.mark.parametrize(
+    "odd",
+    [png(7777, (30, 40)), png(7777, (32, 32), "RGB")],
+    ids=["another size", "the first colour"],
+)
 def test_an_odd_image_that_the_first_look_misses_changes_the_shape_all_the_same(
     importer: Importer, monkeypatch: pytest.MonkeyPatch, odd: bytes
 ) -> None:
@@ -335,9 +452,11 @@ def test_an_odd_image_that_the_first_look_misses_changes_the_shape_all_the_same(
 
 def test_images_that_are_not_square_are_centred_on_black(importer: Importer) -> None:
     wide = encoded(Picture.new("L", (64, 32), 200))
-    files = {f"{name}/{index}.png": encoded(Picture.new("L", (64, 32), 100 + index)) for name in "ab" for index in range(3)} | {
-        "a/wide.png": wide
-    }
+    files = {
+        f"{name}/{index}.png": encoded(Picture.new("L", (64, 32), 100 + index))
+        for name in "ab"
+        for index in range(3)
+    } | {"a/wide.png": wide}
     pixels = importer.zip(files, side=32).pixels_of("a/wide.png")[..., 0]
     assert (pixels[:8] == 0).all()
     assert (pixels[8:24] == 200).all()
@@ -347,10 +466,17 @@ def test_images_that_are_not_square_are_centred_on_black(importer: Importer) -> 
 # ── copies ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_exact_copies_are_counted_and_those_with_two_labels_and_in_two_splits_as_well(importer: Importer) -> None:
-    files = {**class_folders({"cat": 4, "dog": 4}, "train/"), **class_folders({"cat": 3, "dog": 3}, "test/", first=50)}
+def test_exact_copies_are_counted_and_those_with_two_labels_and_in_two_splits_as_well(
+    importer: Importer,
+) -> None:
+    files = {
+        **class_folders({"cat": 4, "dog": 4}, "train/"),
+        **class_folders({"cat": 3, "dog": 3}, "test/", first=50),
+    }
     files["train/cat/copy.png"] = files["train/cat/00.png"]
-    files["train/dog/copy.bmp"] = encoded(noise(0), "BMP")  # the same picture in another format, under another label
+    files["train/dog/copy.bmp"] = encoded(
+        noise(0), "BMP"
+    )  # the same picture in another format, under another label
     files["test/cat/copy.png"] = files["train/cat/01.png"]
     done = importer.zip(files)
     assert done.row.image_count == 17
@@ -374,5 +500,7 @@ def test_a_draw_holds_the_same_share_of_every_class_and_something_of_each() -> N
 
 def test_a_draw_depends_on_the_seed_alone() -> None:
     labels = [0, 1] * 100
-    first, again, other = (assign(labels, [None] * 200, frozenset(), ["a", "b"], seed)[0] for seed in (1, 1, 2))
+    first, again, other = (
+        assign(labels, [None] * 200, frozenset(), ["a", "b"], seed)[0] for seed in (1, 1, 2)
+    )
     assert first == again != other

@@ -16,7 +16,13 @@ from sqlalchemy import select, text, update
 
 from backend.core.models import DataSet, Job
 from tests.running import ROOT, seconds_of_a_job, until_it_hits, wait_until
-from tests.worker.pipeline.imports.importing import Imported, Importer, class_folders, importer, write_zip
+from tests.worker.pipeline.imports.importing import (
+    Imported,
+    Importer,
+    class_folders,
+    importer,
+    write_zip,
+)
 from worker import jobs
 from worker.jobs import JobContext
 from worker.pipeline.imports.attempt_folder import Workshop
@@ -39,7 +45,9 @@ def _many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "PROGRESS_SECONDS", 0.0)
 
 
-def at_message(monkeypatch: pytest.MonkeyPatch, start: str, act: Callable[[JobContext], object]) -> None:
+def at_message(
+    monkeypatch: pytest.MonkeyPatch, start: str, act: Callable[[JobContext], object]
+) -> None:
     """Do something the moment the import first reports a message that begins like this."""
     report, acted = JobContext.progress, []
 
@@ -57,7 +65,13 @@ def ask_to_cancel(context: JobContext) -> None:
         session.execute(update(Job).where(Job.id == context.job_id).values(cancel_requested=True))
 
 
-MOMENTS = ["Reading the list of files", "Looking at some of the images", "Decoding 2 of 24", "Decoding 14 of 24", "Writing the table"]
+MOMENTS = [
+    "Reading the list of files",
+    "Looking at some of the images",
+    "Decoding 2 of 24",
+    "Decoding 14 of 24",
+    "Writing the table",
+]
 
 
 def finished(importer: Importer, data_set_id: int, job_id: int) -> Imported:
@@ -97,7 +111,9 @@ def test_an_import_whose_worker_is_asked_to_stop_goes_back_into_the_queue(
 def rob(context: JobContext) -> None:
     """Another attempt owns the job by now, and is at work in the data set's folder."""
     with context.database.transaction() as session:
-        session.execute(update(Job).where(Job.id == context.job_id).values(claim="elsewhere:1:1:other"))
+        session.execute(
+            update(Job).where(Job.id == context.job_id).values(claim="elsewhere:1:1:other")
+        )
     place = context.storage.data_set(context.subject_id) / "attempt-other"
     place.mkdir(parents=True)
     (place / "pixels.npy").write_bytes(b"the other's")
@@ -111,7 +127,10 @@ def test_an_attempt_that_lost_its_claim_writes_nothing_and_leaves_the_others_fil
     at_message(monkeypatch, moment, rob)
     assert importer.perform(job_id).state == "running"
     home = importer.storage.data_set(data_set_id)
-    assert [path.relative_to(home).as_posix() for path in home.rglob("*")] == ["attempt-other", "attempt-other/pixels.npy"]
+    assert [path.relative_to(home).as_posix() for path in home.rglob("*")] == [
+        "attempt-other",
+        "attempt-other/pixels.npy",
+    ]
     assert importer.data_set(data_set_id).state == "importing"
 
 
@@ -124,7 +143,9 @@ def test_an_attempt_whose_folder_is_taken_away_does_not_harm_the_one_that_took_i
 
     def take(context: JobContext) -> None:
         with context.database.transaction() as session:
-            session.execute(update(Job).where(Job.id == context.job_id).values(claim="elsewhere:1:1:other"))
+            session.execute(
+                update(Job).where(Job.id == context.job_id).values(claim="elsewhere:1:1:other")
+            )
         taken.append(Workshop(context.storage.data_set(context.subject_id), "other").__enter__())
         (taken[0].folder / "pixels.npy").write_bytes(b"the other's")
         raise FileNotFoundError(errno.ENOENT, "gone")
@@ -144,7 +165,14 @@ def full(*_: Any, **__: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(PixelFile, "append"), (PixelFile, "finish"), (Workshop, "sync"), (Workshop, "publish"), (Results, "write")]
+    ("owner", "name"),
+    [
+        (PixelFile, "append"),
+        (PixelFile, "finish"),
+        (Workshop, "sync"),
+        (Workshop, "publish"),
+        (Results, "write"),
+    ],
 )
 def test_a_full_disk_fails_the_import_with_a_sentence_and_harms_nothing(
     importer: Importer, archive: Path, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
@@ -188,14 +216,20 @@ def small_disk(importer: Importer) -> Iterator[Path]:
     """A real file system of 256 KB where the files go, if we may mount one."""
     place = importer.settings.files
     place.mkdir(parents=True, exist_ok=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)],
+        capture_output=True,
+        check=False,
+    )
     if mounted.returncode != 0:
         pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode().strip()}")
     yield place
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def test_a_disk_that_is_really_full_fails_the_import_wherever_it_happens(importer: Importer, small_disk: Path) -> None:
+def test_a_disk_that_is_really_full_fails_the_import_wherever_it_happens(
+    importer: Importer, small_disk: Path
+) -> None:
     """Thumbnails are written by a child, the array by us; which of them meets the end is left to chance."""
     archive = write_zip(importer.folder / "many.zip", class_folders({"cat": 60, "dog": 60}))
     data_set_id, job_id = importer.queued("zip", archive)
@@ -236,7 +270,10 @@ def test_an_import_killed_at_random_moments_has_each_image_once(importer: Import
         disturbed = Imported(importer, data_set_id)
         assert disturbed.essence == undisturbed.essence
         assert (disturbed.pixels == undisturbed.pixels).all()
-        assert all(importer.storage.thumbnail(data_set_id, image.content_hash).exists() for image in disturbed.images)
+        assert all(
+            importer.storage.thumbnail(data_set_id, image.content_hash).exists()
+            for image in disturbed.images
+        )
         assert not list(importer.storage.data_set(data_set_id).glob("attempt-*/*"))
         return hits > 0
 
@@ -249,7 +286,9 @@ def killed_up_to_three_times(importer: Importer, job_id: int, dice: random.Rando
     for _ in range(3):
         seconds = dice.uniform(0.0, seconds_of_a_job(importer.database, "import"))
         worker = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(importer.settings.home), str(job_id)], cwd=ROOT, stdout=subprocess.PIPE
+            [sys.executable, "-c", WORKER, str(importer.settings.home), str(job_id)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
         )
         assert worker.stdout is not None
         worker.stdout.readline()

@@ -30,4 +30,10 @@ def start(scenario: Scenario, **options: Any) -> Review:
 def queue_of(scenario: Scenario, review: Review) -> list[Suggestion]:
     """The review's suggestions by position."""
     with scenario.database.transaction(write=False) as session:
-        return list(session.scalars(select(Suggestion).where(Suggestion.review_id == review.id).order_by(Suggestion.position)))
+        return list(
+            session.scalars(
+                select(Suggestion)
+                .where(Suggestion.review_id == review.id)
+                .order_by(Suggestion.position)
+            )
+        )

@@ -23,12 +23,20 @@ def waiting(scenario: Scenario) -> list[Job]:
 
 def parts_of(scenario: Scenario, review: Review) -> list[Scoring]:
     with scenario.database.transaction(write=False) as session:
-        return list(session.scalars(select(Scoring).where(Scoring.review_id == review.id).order_by(Scoring.id)))
+        return list(
+            session.scalars(
+                select(Scoring).where(Scoring.review_id == review.id).order_by(Scoring.id)
+            )
+        )
 
 
 def values_of(scenario: Scenario, scoring_id: int | None) -> np.ndarray:
     with scenario.database.transaction(write=False) as session:
-        return np.array(session.scalars(select(Score.value).where(Score.scoring_id == scoring_id).order_by(Score.image_id)).all())
+        return np.array(
+            session.scalars(
+                select(Score.value).where(Score.scoring_id == scoring_id).order_by(Score.image_id)
+            ).all()
+        )
 
 
 def work_off(scenario: Scenario, seed: int) -> list[str]:
@@ -42,7 +50,9 @@ def work_off(scenario: Scenario, seed: int) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_one_worker_finishes_an_average_in_whatever_order_it_takes_the_jobs(trained: Scenario, seed: int) -> None:
+def test_one_worker_finishes_an_average_in_whatever_order_it_takes_the_jobs(
+    trained: Scenario, seed: int
+) -> None:
     review = start(trained, method="tracin", runs=3)
     kinds = work_off(trained, seed)
     assert sorted(kinds) == ["member", "member", "member", "score", "train", "train"]
@@ -55,9 +65,13 @@ def test_one_worker_finishes_an_average_in_whatever_order_it_takes_the_jobs(trai
     parts = parts_of(trained, review)
     own = [values_of(trained, part.id) for part in parts]
     assert not np.allclose(own[0], own[1])
-    assert values_of(trained, review.accuracy_scoring_id) == pytest.approx(np.mean(own, axis=0), rel=1e-12)
+    assert values_of(trained, review.accuracy_scoring_id) == pytest.approx(
+        np.mean(own, axis=0), rel=1e-12
+    )
     rows = sorted(queue_of(trained, review), key=lambda row: row.image_id)
-    assert [row.accuracy_rank for row in rows] == rankdata(np.mean(own, axis=0), method="ordinal").astype(int).tolist()
+    assert [row.accuracy_rank for row in rows] == rankdata(
+        np.mean(own, axis=0), method="ordinal"
+    ).astype(int).tolist()
 
 
 def test_the_repeats_are_the_same_recipe_with_other_seeds(trained: Scenario) -> None:
@@ -93,12 +107,16 @@ def test_a_member_that_was_killed_is_done_again_and_counts_once(trained: Scenari
         assert requeue(session, Job.id == member.id) == [member.id]
     kinds = work_off(trained, 0)
     assert sorted(kinds) == ["member", "member", "score", "train"]
-    assert len(values_of(trained, parts_of(trained, review)[0].id)) == len(queue_of(trained, review))
+    assert len(values_of(trained, parts_of(trained, review)[0].id)) == len(
+        queue_of(trained, review)
+    )
     with trained.database.transaction(write=False) as session:
         assert session.get_one(Review, review.id).state == "ready"
 
 
-def test_a_cancelled_member_holds_the_average_back_until_it_is_tried_again(trained: Scenario) -> None:
+def test_a_cancelled_member_holds_the_average_back_until_it_is_tried_again(
+    trained: Scenario,
+) -> None:
     review = start(trained, method="outlier", runs=2)
     (training,) = [job for job in waiting(trained) if job.kind == "train"]
     with trained.database.transaction() as session:
@@ -118,10 +136,14 @@ def test_an_average_that_failed_is_tried_again_by_its_own_job(trained: Scenario)
         work(trained, waiting(trained)[0].id)
     (last,) = waiting(trained)
     with trained.database.transaction() as session:
-        session.execute(update(Job).where(Job.id == last.id).values(state="failed", error="The disk is full."))
+        session.execute(
+            update(Job).where(Job.id == last.id).values(state="failed", error="The disk is full.")
+        )
         jobs.retry(session, trained.owner, last.id)
     assert work_off(trained, 0) == ["score"]
     with trained.database.transaction(write=False) as session:
         assert session.get_one(Review, review.id).state == "ready"
-        lines = session.scalars(select(JobLogLine.message).where(JobLogLine.job_id == last.id)).all()
+        lines = session.scalars(
+            select(JobLogLine.message).where(JobLogLine.job_id == last.id)
+        ).all()
     assert "Averaging the scores of 2 trainings." in lines

@@ -33,7 +33,12 @@ def ask(scenario: Scenario, review: Review, image_id: int) -> int:
     """Ask for an image; returns the job."""
     with scenario.database.transaction() as session:
         asking.ask(session, scenario.reviewer, session.get_one(Review, review.id), image_id)
-        return session.scalars(select(Job.id).where(Job.kind == "explain").order_by(Job.id.desc())).first() or 0
+        return (
+            session.scalars(
+                select(Job.id).where(Job.kind == "explain").order_by(Job.id.desc())
+            ).first()
+            or 0
+        )
 
 
 def test_a_scoring_explains_the_first_suggestions(trained: Scenario) -> None:
@@ -52,17 +57,25 @@ def test_an_explanation_is_what_the_engine_says(trained: Scenario, review: Revie
         images = load_images.load(session, trained.storage, review.version_id, "train")
         validation = load_images.load(session, trained.storage, review.version_id, "validation")
     training = engine.load_training(trained.storage.run(review.run_id))
-    changes = engine.explain(training, images, validation, int(np.flatnonzero(images.ids == image_id)[0]))
+    changes = engine.explain(
+        training, images, validation, int(np.flatnonzero(images.ids == image_id)[0])
+    )
     found = explanations(trained)[image_id]
     order = validation.ids[np.argsort(changes)].tolist()
     assert (found.worse, found.better) == (order[:4], order[::-1][:4])
     assert changes.min() < 0 < changes.max()
 
 
-def test_the_job_goes_on_with_what_comes_next_and_leaves_out_what_is_decided(trained: Scenario, review: Review) -> None:
+def test_the_job_goes_on_with_what_comes_next_and_leaves_out_what_is_decided(
+    trained: Scenario, review: Review
+) -> None:
     queue = queue_of(trained, review)
     with trained.database.transaction() as session:
-        session.execute(update(Suggestion).where(Suggestion.image_id == queue[12].image_id).values(decision="keep"))
+        session.execute(
+            update(Suggestion)
+            .where(Suggestion.image_id == queue[12].image_id)
+            .values(decision="keep")
+        )
     work(trained, ask(trained, review, queue[10].image_id))
     found = set(explanations(trained))
     assert {queue[10].image_id, queue[11].image_id, queue[13].image_id} <= found
@@ -70,7 +83,9 @@ def test_the_job_goes_on_with_what_comes_next_and_leaves_out_what_is_decided(tra
     assert not found & {row.image_id for row in queue[:10]}
 
 
-def test_it_does_only_what_is_asked_while_other_work_waits(trained: Scenario, review: Review) -> None:
+def test_it_does_only_what_is_asked_while_other_work_waits(
+    trained: Scenario, review: Review
+) -> None:
     with trained.database.transaction() as session:
         session.add(Job(kind="train", title="Train", subject_id=1))
     image_id = queue_of(trained, review)[5].image_id
@@ -78,7 +93,9 @@ def test_it_does_only_what_is_asked_while_other_work_waits(trained: Scenario, re
     assert set(explanations(trained)) == {image_id}
 
 
-def test_what_is_asked_while_the_job_ends_gets_a_job_of_its_own(trained: Scenario, review: Review, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_asked_while_the_job_ends_gets_a_job_of_its_own(
+    trained: Scenario, review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queue = queue_of(trained, review)
     job_id = ask(trained, review, queue[0].image_id)
     following = why._next
@@ -93,7 +110,9 @@ def test_what_is_asked_while_the_job_ends_gets_a_job_of_its_own(trained: Scenari
     work(trained, job_id)
     monkeypatch.undo()
     with trained.database.transaction(write=False) as session:
-        (again,) = session.scalars(select(Job.id).where(Job.kind == "explain", Job.state == "queued")).all()
+        (again,) = session.scalars(
+            select(Job.id).where(Job.kind == "explain", Job.state == "queued")
+        ).all()
     assert again != job_id
     monkeypatch.setattr("backend.core.queue.send", lambda _task, _job_id: None)
     work(trained, again)
@@ -115,7 +134,9 @@ def test_the_last_layer_chooses_among_all_validation_images_and_is_read_once(
         validation = load_images.load(session, trained.storage, review.version_id, "validation")
     assert found.looked == len(validation) > 12
     assert len(found.worse) == len(found.better) == why.SHOWN
-    assert engine.stored_bytes(folder) == stored  # what is kept to retrace the training is as it was
+    assert (
+        engine.stored_bytes(folder) == stored
+    )  # what is kept to retrace the training is as it was
 
 
 def test_where_the_last_layer_cannot_choose_as_many_are_looked_at_as_time_allows_and_always_the_same(
@@ -143,7 +164,9 @@ def test_where_the_last_layer_cannot_choose_as_many_are_looked_at_as_time_allows
     assert some.ids[-1] == validation.ids[-1]
 
 
-def test_a_scoring_is_done_also_where_nothing_can_be_explained(trained: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scoring_is_done_also_where_nothing_can_be_explained(
+    trained: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise EngineError("The run's file is missing.")
 

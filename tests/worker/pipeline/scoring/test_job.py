@@ -24,21 +24,41 @@ def test_a_finished_training_knows_what_every_method_would_cost(trained: Scenari
         assert (last["damping_seconds"] is not None) == method.damps, name
         assert last["seconds"] > 0
         # Seconds are passes at the training's own pace, three to an epoch.
-        assert last["seconds"] / last["passes"] == pytest.approx(drawn["seconds"] / drawn["passes"], rel=0.05)
-    assert costs["marginal_influence"]["last_epoch"]["passes"] > costs["sgd_influence"]["last_epoch"]["passes"]
-    assert costs["random"]["last_epoch"]["stored_bytes"] == 0 < costs["tracin"]["last_epoch"]["stored_bytes"]
+        assert last["seconds"] / last["passes"] == pytest.approx(
+            drawn["seconds"] / drawn["passes"], rel=0.05
+        )
+    assert (
+        costs["marginal_influence"]["last_epoch"]["passes"]
+        > costs["sgd_influence"]["last_epoch"]["passes"]
+    )
+    assert (
+        costs["random"]["last_epoch"]["stored_bytes"]
+        == 0
+        < costs["tracin"]["last_epoch"]["stored_bytes"]
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_fills_a_review_in_the_order_of_its_own_ranking(trained: Scenario, method: str) -> None:
+def test_every_method_fills_a_review_in_the_order_of_its_own_ranking(
+    trained: Scenario, method: str
+) -> None:
     review = start(trained, method=method)
     work(trained, review.job_id)
     rows = queue_of(trained, review)
     with trained.database.transaction(write=False) as session:
         ready = session.get_one(Review, review.id)
         scoring = session.get_one(Scoring, review.accuracy_scoring_id)
-        values = dict(session.execute(select(Score.image_id, Score.value).where(Score.scoring_id == scoring.id)).all())
-    assert (ready.state, ready.suggestion_count, scoring.state, scoring.method) == ("ready", len(rows), "done", method)
+        values = dict(
+            session.execute(
+                select(Score.image_id, Score.value).where(Score.scoring_id == scoring.id)
+            ).all()
+        )
+    assert (ready.state, ready.suggestion_count, scoring.state, scoring.method) == (
+        "ready",
+        len(rows),
+        "done",
+        method,
+    )
     assert [row.image_id for row in sorted(rows, key=lambda row: row.accuracy_rank)] == [
         image_id for image_id, _ in sorted(values.items(), key=lambda pair: (pair[1], pair[0]))
     ]
@@ -47,7 +67,9 @@ def test_every_method_fills_a_review_in_the_order_of_its_own_ranking(trained: Sc
     assert "trust" in scoring.report
 
 
-def test_another_machine_scores_by_what_needs_no_replay_and_measures_nothing(trained: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_machine_scores_by_what_needs_no_replay_and_measures_nothing(
+    trained: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as elsewhere:
         pretended_machine.other_arithmetic(elsewhere)
         review = start(trained, method="tracin")
@@ -67,7 +89,9 @@ def test_by_margin_alone_the_queue_is_that_ranking(trained: Scenario) -> None:
     review = start(trained, method="margin")
     work(trained, review.job_id)
     rows = queue_of(trained, review)
-    assert [(row.accuracy_rank, row.label_rank) for row in rows] == [(place, place) for place in range(1, len(rows) + 1)]
+    assert [(row.accuracy_rank, row.label_rank) for row in rows] == [
+        (place, place) for place in range(1, len(rows) + 1)
+    ]
     assert {row.brought_by for row in rows} == {"label"}
     assert [row.label_value for row in rows] == sorted(row.label_value for row in rows)
 

@@ -32,7 +32,9 @@ def test_the_job_gives_every_image_a_second_place_and_the_same_again(trained: Sc
                 point.near_x = point.near_y = None
         work(trained, ask(trained, review))
         with trained.database.transaction(write=False) as session:
-            points = session.scalars(select(MapPoint).where(MapPoint.review_id == review.id).order_by(MapPoint.image_id)).all()
+            points = session.scalars(
+                select(MapPoint).where(MapPoint.review_id == review.id).order_by(MapPoint.image_id)
+            ).all()
             found.append([(point.near_x, point.near_y) for point in points])
     assert len(set(found[0])) == len(found[0]) == 160
     assert found[0] == found[1]
