@@ -86,9 +86,9 @@ def scores(
         ),
     ],
     output: Output = None,
-    format: Annotated[
+    format: Annotated[  # noqa: A002 - the option's name
         str | None, typer.Option(help="csv or parquet; as the output's name says, else csv.")
-    ] = None,  # noqa: A002 - the option's name
+    ] = None,
 ) -> None:
     """Write the scores of a run's training images as CSV or Parquet."""
     from backend.web import exports  # Parquet's library takes a moment to load
