@@ -50,8 +50,6 @@ site = APIRouter(include_in_schema=False)
 
 def create_app(settings: Settings) -> FastAPI:
     """The web application of one process."""
-    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    queue.configure(settings.broker)
     app = Application(
         title="Winnow",
         version=version("winnow"),
@@ -65,11 +63,6 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
     )
-    app.state.settings = settings
-    app.state.database = Database(settings.database)
-    app.state.storage = Storage(settings.files)
-    app.state.csrf_signer = URLSafeSerializer(settings.secret(), salt="csrf")
-    app.state.recent_sign_ins = {}
     for feature in FEATURES:
         app.include_router(
             feature.api.router,
@@ -81,8 +74,20 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(site)
     app.mount("/static", VersionedFiles(directory=STATIC))
     register_handlers(app, perhaps_signed_in)
-    protect(app, settings)
+    protect(app)
+    apply_settings(app, settings)
     return app
+
+
+def apply_settings(app: FastAPI, settings: Settings) -> None:
+    """Set everything in the application that depends on settings: home, broker, database, storage."""
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    queue.configure(settings.broker)
+    app.state.settings = settings
+    app.state.database = Database(settings.database)
+    app.state.storage = Storage(settings.files)
+    app.state.csrf_signer = URLSafeSerializer(settings.secret(), salt="csrf")
+    app.state.recent_sign_ins = {}
 
 
 @asynccontextmanager

@@ -3,12 +3,12 @@
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -18,15 +18,20 @@ from backend.core.db import Database
 from backend.core.models import Base, User
 from backend.core.settings import Settings
 from backend.core.storage import Storage
-from backend.main import create_app
+from backend.main import apply_settings, create_app
 from tests import servers
 from tests.factories import a_user
 
 # As in the worker (worker/app.py): threads that wait must not take the core from whoever works. Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Tests run side by side, and tiny networks are slower with two threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What a browser says of an address that a person opened.
 NAVIGATION = {"Sec-Fetch-Mode": "navigate"}
+END_OTHER_CONNECTIONS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,29 +67,22 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres_server: str) -> sa.Engine:
-    """A database with all tables and no row, which PostgreSQL copies for each test; an engine of another one, to give orders on."""
-    orders = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with orders.connect() as connection:
-        connection.execute(sa.text("CREATE DATABASE empty_winnow"))
-    template = Database(
-        str(orders.url.set(database="empty_winnow").render_as_string(hide_password=False))
-    )
-    Base.metadata.create_all(template.engine)
-    template.close()
-    return orders
+def postgres_with_tables(postgres_server: str) -> str:
+    database = Database(postgres_server)
+    Base.metadata.create_all(database.engine)
+    database.close()
+    return postgres_server
 
 
 @pytest.fixture
-def postgres_database(postgres_template: sa.Engine) -> Iterator[str]:
-    name = f"winnow_{uuid.uuid4().hex}"
-    with postgres_template.connect() as connection:
-        connection.execute(
-            sa.text(f"CREATE DATABASE {name} TEMPLATE empty_winnow STRATEGY file_copy")
-        )
-    yield postgres_template.url.set(database=name).render_as_string(hide_password=False)
-    with postgres_template.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+def postgres_database(postgres_with_tables: str) -> str:
+    """A database with all tables and no row: emptied for each test, as making another takes longer."""
+    orders = sa.create_engine(postgres_with_tables, poolclass=sa.NullPool)
+    tables = ", ".join(f'"{name}"' for name in Base.metadata.tables)
+    with orders.begin() as connection:
+        connection.execute(sa.text(END_OTHER_CONNECTIONS))
+        connection.execute(sa.text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    return postgres_with_tables
 
 
 @pytest.fixture(scope="session")
@@ -97,17 +95,39 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def shared_event_loop() -> Iterator[None]:
+    """One event loop for all test clients: left alone, they start a loop and its threads for each request."""
+    with start_blocking_portal() as portal:
+        TestClient.portal = portal
+        yield
+        TestClient.portal = None
+
+
+@pytest.fixture(scope="session")
+def shared_app(shared_event_loop: None, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    """The application of all tests: making another, and its first request, takes longer than most tests do."""
+    return create_app(Settings(home=tmp_path_factory.mktemp("no-test")))
+
+
 @pytest.fixture
 def app(
-    settings: Settings, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, shared_app: FastAPI, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FastAPI]:
-    """The application without a broker: messages are dropped, the job row is the truth."""
+    """The application without a broker: messages are dropped, the job row is the truth.
+
+    Its state and the routes that a test adds are the test's own.
+    """
     monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
-    app = create_app(settings)
+    routes = list(shared_app.router.routes)
+    apply_settings(shared_app, settings)
     if not settings.database_url:
         shutil.copy(empty_database, settings.home / "winnow.db")
-    yield app
-    app.state.database.close()
+    yield shared_app
+    shared_app.state.database.close()
+    if shared_app.router.routes != routes:
+        shared_app.router.routes[:] = routes
+        shared_app.openapi_schema = None
 
 
 @pytest.fixture

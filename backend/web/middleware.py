@@ -41,9 +41,9 @@ class TooLarge(AppError):
     title = "Too large"
 
 
-def protect(app: FastAPI, settings: Settings) -> None:
+def protect(app: FastAPI) -> None:
     """Add both middlewares, and the headers to the one answer that is given outside of them."""
-    app.add_middleware(LimitBody, limit=settings.max_upload_bytes)
+    app.add_middleware(LimitBody)
     app.add_middleware(AddHeaders)
     app.add_exception_handler(Exception, _unexpected)
 
@@ -80,9 +80,8 @@ class LimitBody:
     An ordinary body is read to its end before anything else happens: a transaction must never wait for a slow sender.
     """
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in SAFE_METHODS:
@@ -95,8 +94,9 @@ class LimitBody:
         replay: Receive | None
         try:
             if upload:
-                _check(_announced(request), self.limit, TOO_LARGE_UPLOAD)
-                replay = _counted(receive, self.limit)
+                settings: Settings = request.app.state.settings
+                _check(_announced(request), settings.max_upload_bytes, TOO_LARGE_UPLOAD)
+                replay = _counted(receive, settings.max_upload_bytes)
             else:
                 _check(_announced(request), ORDINARY_BYTES, TOO_LARGE)
                 replay = await _whole(receive)

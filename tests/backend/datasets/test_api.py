@@ -29,7 +29,6 @@ from backend.core.models import (
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from backend.datasets import service
-from tests import servers
 from tests.asgi import form, send_in_pieces
 from tests.factories import a_data_set, a_job, a_review, a_run
 
@@ -606,18 +605,18 @@ def test_scores_and_suggestions_go_with_their_images(
 
 
 @pytest.mark.postgres
-def test_deleting_takes_everything_on_postgresql_too(tmp_path: Path) -> None:
+def test_deleting_takes_everything_on_postgresql_too(
+    tmp_path: Path, postgres_database: str
+) -> None:
     storage = Storage(tmp_path)
-    with servers.postgres() as url:
-        database = Database(url)
-        Base.metadata.create_all(database.engine)
-        with database.transaction() as session:
-            data_set = a_data_set(session, storage, per_class=4)
-            everything_on(session, storage, data_set)
-        with database.transaction() as session:
-            service.remove(session, session.get_one(DataSet, data_set.id), storage)
-        assert set(rows_of(database).values()) == {0}
-        database.close()
+    database = Database(postgres_database)
+    with database.transaction() as session:
+        data_set = a_data_set(session, storage, per_class=4)
+        everything_on(session, storage, data_set)
+    with database.transaction() as session:
+        service.remove(session, session.get_one(DataSet, data_set.id), storage)
+    assert set(rows_of(database).values()) == {0}
+    database.close()
     assert not storage.data_set(data_set.id).exists()
 
 

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image as Picture
 from sklearn.datasets import load_digits
 
-from tests.servers import postgres
 from tests.worker.pipeline.imports.importing import (
     Importer,
     class_folders,
@@ -287,7 +286,7 @@ def test_the_uploaded_file_is_deleted_once_it_is_imported_and_a_servers_own_is_k
 
 @pytest.mark.postgres
 def test_postgresql_gets_the_same_rows_as_sqlite(
-    importer: Importer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    importer: Importer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, postgres_database: str
 ) -> None:
     monkeypatch.setattr("worker.pipeline.imports.results.ROWS_AN_INSERT", 7)
     files = {
@@ -296,10 +295,9 @@ def test_postgresql_gets_the_same_rows_as_sqlite(
         "dog/" + "x" * 250: b"",
     }
     sqlite = importer.zip(files)
-    with postgres() as url:
-        other = Importer(tmp_path / "other", url)
-        on_postgres = other.zip(files)
-        other.database.close()
+    other = Importer(tmp_path / "other", postgres_database)
+    on_postgres = other.zip(files)
+    other.database.close()
     assert on_postgres.essence == sqlite.essence
     assert on_postgres.refusals == sqlite.refusals
     assert len(sqlite.refusals) == 2
