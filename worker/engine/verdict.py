@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from worker.engine.errors import EngineError
 
@@ -35,6 +34,8 @@ def paired_difference(
     mean = float(differences.mean())
     if differences.size == 1:
         return Difference(mean, -np.inf, np.inf, 1)
+    from scipy import stats  # a second to import, and most jobs judge nothing
+
     error = float(stats.sem(differences))
     if error == 0.0:
         return Difference(mean, mean, mean, differences.size)

@@ -8,6 +8,7 @@ and dropout are off: what a step computes must depend on the recipe alone.
 import pickle  # for the name of its error; nothing is unpickled here
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-import worker.engine.networks.torchvision_ops  # noqa: F401 - makes the next import work beside a CPU-only torch
-
-from torchvision import models  # isort: skip
-
+import worker.engine.networks.torchvision_ops  # noqa: F401 - lets torchvision be imported next to a CPU-only torch
 from worker.engine.errors import EngineError
 from worker.engine.networks.paper_networks import group_norm
 from worker.engine.networks.weights import keep_weights
@@ -28,6 +26,14 @@ from worker.engine.recipe import Recipe
 SMALL = 64
 # The vision transformer cuts images into patches of 16 pixels; its published weights know 14 × 14 of them.
 PATCH, PUBLISHED_SIDE = 16, 224
+
+
+@cache
+def _models() -> Any:
+    """torchvision's networks: imported when first used, as that takes as long as importing torch."""
+    from torchvision import models
+
+    return models
 
 
 class Photograph(nn.Module):
@@ -61,8 +67,9 @@ def _norm(recipe: Recipe) -> Any:
     return nn.BatchNorm2d if recipe.weights else group_norm
 
 
-def _resnet(make: Callable[..., nn.Module]) -> Callable[[Recipe], nn.Module]:
+def _resnet(name: str) -> Callable[[Recipe], nn.Module]:
     def build(recipe: Recipe) -> nn.Module:
+        make = getattr(_models(), name)
         body: Any = make(weights=None, num_classes=recipe.classes, norm_layer=_norm(recipe))
         if _small(recipe):
             body.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
@@ -74,7 +81,7 @@ def _resnet(make: Callable[..., nn.Module]) -> Callable[[Recipe], nn.Module]:
 
 
 def _mobilenet(recipe: Recipe) -> nn.Module:
-    body: Any = models.mobilenet_v3_large(
+    body: Any = _models().mobilenet_v3_large(
         weights=None, num_classes=recipe.classes, norm_layer=_norm(recipe)
     )
     if _small(recipe):
@@ -83,7 +90,7 @@ def _mobilenet(recipe: Recipe) -> nn.Module:
 
 
 def _convnext(recipe: Recipe) -> nn.Module:
-    body: Any = models.convnext_tiny(weights=None, num_classes=recipe.classes)
+    body: Any = _models().convnext_tiny(weights=None, num_classes=recipe.classes)
     if _small(recipe):
         body.features[0][0].stride = (2, 2)
     return Photograph(body)
@@ -94,26 +101,26 @@ def _vit(recipe: Recipe) -> nn.Module:
         PUBLISHED_SIDE if recipe.weights else -(-max(recipe.height, recipe.width) // PATCH) * PATCH
     )
     return Photograph(
-        models.vit_b_16(weights=None, num_classes=recipe.classes, image_size=side), side
+        _models().vit_b_16(weights=None, num_classes=recipe.classes, image_size=side), side
     )
 
 
 BUILDERS: dict[str, Callable[[Recipe], nn.Module]] = {
-    "resnet18": _resnet(models.resnet18),
-    "resnet34": _resnet(models.resnet34),
-    "resnet50": _resnet(models.resnet50),
+    "resnet18": _resnet("resnet18"),
+    "resnet34": _resnet("resnet34"),
+    "resnet50": _resnet("resnet50"),
     "mobilenet_v3": _mobilenet,
     "convnext_tiny": _convnext,
     "vit_b_16": _vit,
 }
 # What torchvision publishes for each, all trained on ImageNet's 1,000 classes.
-PUBLISHED: dict[str, Any] = {
-    "resnet18": models.ResNet18_Weights.IMAGENET1K_V1,
-    "resnet34": models.ResNet34_Weights.IMAGENET1K_V1,
-    "resnet50": models.ResNet50_Weights.IMAGENET1K_V2,
-    "mobilenet_v3": models.MobileNet_V3_Large_Weights.IMAGENET1K_V2,
-    "convnext_tiny": models.ConvNeXt_Tiny_Weights.IMAGENET1K_V1,
-    "vit_b_16": models.ViT_B_16_Weights.IMAGENET1K_V1,
+PUBLISHED = {
+    "resnet18": "ResNet18_Weights.IMAGENET1K_V1",
+    "resnet34": "ResNet34_Weights.IMAGENET1K_V1",
+    "resnet50": "ResNet50_Weights.IMAGENET1K_V2",
+    "mobilenet_v3": "MobileNet_V3_Large_Weights.IMAGENET1K_V2",
+    "convnext_tiny": "ConvNeXt_Tiny_Weights.IMAGENET1K_V1",
+    "vit_b_16": "ViT_B_16_Weights.IMAGENET1K_V1",
 }
 
 
@@ -127,7 +134,7 @@ def download_weights(network: str, folder: Path, *, url: str | None = None) -> s
         raise EngineError(
             f"Weights are published for {', '.join(PUBLISHED)}; there are none for {network!r}."
         )
-    source = url or PUBLISHED[network].url
+    source = url or _models().get_weight(PUBLISHED[network]).url
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         file = Path(scratch) / "fetched.pth"

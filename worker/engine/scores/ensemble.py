@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from worker.engine.errors import EngineError
 from worker.engine.scores import trust
@@ -90,6 +89,8 @@ def agreement(scores: Sequence[Scores]) -> float | None:
     """The mean rank correlation of two runs' scores; None for a single run, or where all scores of a run are equal."""
     if len(scores) < 2 or any(np.ptp(one.values) == 0 for one in scores):
         return None
+    from scipy.stats import spearmanr  # a second to import, and most runs are not averaged
+
     correlations = [
         spearmanr(one.values, other.values).statistic
         for place, one in enumerate(scores)
