@@ -108,7 +108,7 @@ def test_a_killed_process_resumes_to_the_same_bits(images, tmp_path):
         "import pathlib, torch; torch.set_num_threads(1)\n"
         "from tests.worker.engine.conftest import a_recipe, some_images\n"
         "from worker.engine import train\n"
-        f"train(a_recipe(epochs=60, learning_rate=0.01), some_images(45), None, pathlib.Path({str(tmp_path / 'killed')!r}))\n"
+        f"train(a_recipe(epochs=30, learning_rate=0.01), some_images(45), None, pathlib.Path({str(tmp_path / 'killed')!r}))\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program], env=os.environ | {"PYTHONWARNINGS": "ignore"}
@@ -120,8 +120,8 @@ def test_a_killed_process_resumes_to_the_same_bits(images, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    recipe = a_recipe(epochs=60, learning_rate=0.01)
-    assert not (tmp_path / "killed" / "epoch-0060.safetensors").exists()
+    recipe = a_recipe(epochs=30, learning_rate=0.01)
+    assert not (tmp_path / "killed" / "epoch-0030.safetensors").exists()
     killed = train(recipe, some_images(45), None, tmp_path / "killed")
     assert (
         killed.params_hash == train(recipe, some_images(45), None, tmp_path / "whole").params_hash

@@ -46,22 +46,21 @@ def test_killed_at_any_write_a_run_ends_in_the_same_files(store, images, validat
     whole = train(recipe, images, validation, tmp_path / "whole", store=store)
     values = score(whole, images, validation, method).values
     kills = 0
-    for count in range(1, 30):
-        for after in (False, True):
-            folder = tmp_path / f"{count}-{after}"
-            with pytest.MonkeyPatch.context() as patch:
-                killed_at(count, patch, after=after)
-                try:
-                    train(recipe, images, validation, folder, store=store)
-                except Killed:
-                    kills += 1
-                else:
-                    continue
-            again = train(recipe, images, validation, folder, store=store)
-            assert again.params_hash == whole.params_hash
-            assert np.array_equal(again.margins, whole.margins)
-            assert np.array_equal(score(again, images, validation, method).values, values)
-            assert files(folder) == files(whole.folder)
+    for count, after in ((count, after) for count in range(1, 30) for after in (False, True)):
+        folder = tmp_path / f"{count}-{after}"
+        with pytest.MonkeyPatch.context() as patch:
+            killed_at(count, patch, after=after)
+            try:
+                train(recipe, images, validation, folder, store=store)
+            except Killed:
+                kills += 1
+            else:
+                break
+        again = train(recipe, images, validation, folder, store=store)
+        assert again.params_hash == whole.params_hash
+        assert np.array_equal(again.margins, whole.margins)
+        assert np.array_equal(score(again, images, validation, method).values, values)
+        assert files(folder) == files(whole.folder)
     # run.json, the start, and for each of two epochs signals, run.json and the parameters
     assert kills == 2 * 8
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sqlalchemy import select, update
 
 from backend.cleansing import service
 from backend.core import queue
-from backend.core.models import Cleansing, Job, Review, Run, RunEpoch, Version
+from backend.core.models import Cleansing, Image, Job, Review, Run, RunEpoch, Version
 from tests.cleansing_scenario import Scenario
 from worker import engine, jobs
 from worker.engine.images import batches
@@ -56,9 +57,11 @@ def train_original(
     return training
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
+@pytest.fixture(autouse=True, scope="module")
+def quiet() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(queue, "send", lambda _task, _job_id: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,37 @@ def noisy(noisy_home: Path, tmp_path: Path) -> Iterator[Scenario]:
     home = tmp_path / "home"
     shutil.copytree(noisy_home, home)
     yield from reopened(home)
+
+
+@dataclass
+class Measured:
+    """A scenario whose planted errors were removed, and the cleansing that measured it."""
+
+    scenario: Scenario
+    removed: list[int]
+    cleansing: Cleansing
+
+
+@pytest.fixture(scope="module")
+def measured_home(noisy_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A noisy scenario, cleansed once; copied by each test that looks at the outcome."""
+    home = tmp_path_factory.mktemp("measured") / "home"
+    shutil.copytree(noisy_home, home)
+    scenario = Scenario.reopen(home)
+    decide_truth(scenario)
+    work(scenario, start(scenario))
+    scenario.close()
+    return home
+
+
+@pytest.fixture
+def measured(measured_home: Path, tmp_path: Path) -> Iterator[Measured]:
+    home = tmp_path / "measured"
+    shutil.copytree(measured_home, home)
+    for scenario in reopened(home):
+        with scenario.database.transaction(write=False) as session:
+            cleansing = session.scalars(select(Cleansing)).one()
+        yield Measured(scenario, [image.id for image in planted(scenario)[1:]], cleansing)
 
 
 def reopened(home: Path) -> Iterator[Scenario]:
@@ -109,19 +143,25 @@ def rows(scenario: Scenario, cleansing: Cleansing) -> list[Run]:
         )
 
 
+def planted(scenario: Scenario) -> list[Image]:
+    return [image for image in scenario.training_images() if image.true_label is not None]
+
+
 def decide_truth(scenario: Scenario) -> list[int]:
-    """Remove every planted error but one, which gets its true label back. Returns the ids of the removed ones."""
-    planted = [image for image in scenario.training_images() if image.true_label is not None]
-    scenario.decide([image.id for image in planted[1:]])
-    scenario.decide([planted[0].id], "relabel", planted[0].true_label)
-    return [image.id for image in planted[1:]]
+    """Remove every planted error but the first, which gets its true label back.
+
+    Returns the ids of the removed images.
+    """
+    relabelled, *removed = planted(scenario)
+    scenario.decide([image.id for image in removed])
+    scenario.decide([relabelled.id], "relabel", relabelled.true_label)
+    return [image.id for image in removed]
 
 
 def test_removing_planted_errors_is_judged_improved_and_every_number_can_be_recomputed(
-    noisy: Scenario,
+    measured: Measured,
 ) -> None:
-    removed = decide_truth(noisy)
-    cleansing = work(noisy, start(noisy))
+    noisy, cleansing = measured.scenario, measured.cleansing
     job = job_of(noisy, cleansing)
     assert (job.state, job.error, cleansing.state) == ("done", None, "measured")
     verdict = cleansing.verdict
@@ -166,7 +206,7 @@ def test_removing_planted_errors_is_judged_improved_and_every_number_can_be_reco
         assert [same[run.arm] for run in runs[:3]] == pytest.approx(
             [getattr(run, column) for run in runs[:3]]
         )
-    assert runs[1].report["images_left_out"] == removed
+    assert runs[1].report["images_left_out"] == measured.removed
     assert verdict["changed"]
     assert verdict["became_right"] > verdict["became_wrong"]
     assert_the_changed_images_say_how_often_fresh_starts_are_right(
@@ -196,12 +236,11 @@ def assert_the_changed_images_say_how_often_fresh_starts_are_right(
 
 
 def test_the_repeated_run_is_the_original_and_its_arms_are_real_counterfactual_runs(
-    noisy: Scenario, tmp_path: Path
+    measured: Measured, tmp_path: Path
 ) -> None:
-    removed = decide_truth(noisy)
+    noisy, removed = measured.scenario, measured.removed
     original = engine.load_training(noisy.storage.run(noisy.run_id))
-    cleansing = work(noisy, start(noisy))
-    before, cleaned, random = rows(noisy, cleansing)[:3]
+    before, cleaned, random = rows(noisy, measured.cleansing)[:3]
     assert before.params_hash == original.params_hash
     with noisy.database.transaction(write=False) as session:
         images = load_images.load(session, noisy.storage, noisy.version_id, "train")
@@ -293,20 +332,17 @@ def test_removing_good_images_is_not_called_an_improvement(tmp_path: Path) -> No
 def test_a_planted_error_that_gets_another_wrong_label_is_found_but_not_mended(
     noisy: Scenario,
 ) -> None:
-    planted = [image for image in noisy.training_images() if image.true_label is not None]
-    third = next(
-        label for label in range(4) if label not in (planted[0].label, planted[0].true_label)
-    )
-    noisy.decide([planted[0].id], "relabel", third)
-    noisy.decide([planted[1].id], "relabel", planted[1].true_label)
-    noisy.decide([planted[2].id])
+    first, second, third = planted(noisy)[:3]
+    neither = next(label for label in range(4) if label not in (first.label, first.true_label))
+    noisy.decide([first.id], "relabel", neither)
+    noisy.decide([second.id], "relabel", second.true_label)
+    noisy.decide([third.id])
     plan = cleanse_arms.read(noisy.database, noisy.storage, start(noisy).id)
     assert (plan.found, plan.mislabelled) == (3, 1)
 
 
 def test_with_new_labels_only_the_control_is_the_run_before(noisy: Scenario) -> None:
-    planted = [image for image in noisy.training_images() if image.true_label is not None]
-    for image in planted:
+    for image in planted(noisy):
         noisy.decide([image.id], "relabel", image.true_label)
     cleansing = work(noisy, start(noisy))
     assert (
@@ -345,13 +381,10 @@ def stop_after(trainings: int, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_a_killed_job_does_not_repeat_finished_trainings_and_ends_with_the_same_verdict(
-    noisy: Scenario, noisy_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    noisy: Scenario, measured: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    whole = measured.cleansing.verdict
     decide_truth(noisy)
-    shutil.copytree(noisy.settings.home, tmp_path / "other")
-    other = next(reopened(tmp_path / "other"))
-    whole = work(other, start(other)).verdict
-    other.close()
     cleansing = start(noisy)
     with monkeypatch.context() as patch:
         first = stop_after(4, patch)
@@ -372,6 +405,12 @@ def test_a_killed_job_does_not_repeat_finished_trainings_and_ends_with_the_same_
     assert {**resumed.verdict, "seconds": None} == {**whole, "seconds": None}
 
 
+def without_measuring(patch: pytest.MonkeyPatch) -> None:
+    """Let a cleansing end without training anything."""
+    patch.setattr(cleanse, "_measure", lambda *_: None)
+    patch.setattr(cleanse, "verdict", lambda *_: {"sentence": "No measurable change."})
+
+
 def test_a_version_that_was_discarded_is_proposed_again_once_its_job_went_on_after_all(
     noisy: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,8 +420,7 @@ def test_a_version_that_was_discarded_is_proposed_again_once_its_job_went_on_aft
         session.get_one(Cleansing, cleansing.id).state = session.get_one(
             Version, cleansing.version_id
         ).state = "rolled_back"
-    monkeypatch.setattr(cleanse, "_measure", lambda *_: None)
-    monkeypatch.setattr(cleanse, "verdict", lambda *_: {"sentence": "No measurable change."})
+    without_measuring(monkeypatch)
     assert work(noisy, cleansing).state == "measured"
     with noisy.database.transaction(write=False) as session:
         assert session.get_one(Version, cleansing.version_id).state == "proposed"
@@ -416,20 +454,23 @@ def test_a_training_killed_between_two_epochs_goes_on_there(noisy: Scenario) -> 
     assert steps[0] == 3 * recipe.steps_per_epoch(len(images)) + 1
 
 
-def test_only_what_a_page_needs_is_kept(noisy: Scenario) -> None:
-    decide_truth(noisy)
-    cleansing = work(noisy, start(noisy))
-    for run in rows(noisy, cleansing):
+def test_only_what_a_page_needs_is_kept(measured: Measured) -> None:
+    noisy = measured.scenario
+    for run in rows(noisy, measured.cleansing):
         names = {path.name for path in noisy.storage.run(run.id).iterdir()}
         assert names <= {"run.json", "outcome.npz"}
     original = {path.suffix for path in noisy.storage.run(noisy.run_id).iterdir()}
     assert ".safetensors" in original
 
 
-def test_a_second_round_starts_from_the_accepted_version(noisy: Scenario) -> None:
-    planted = [image for image in noisy.training_images() if image.true_label is not None]
-    noisy.decide([image.id for image in planted[:30]])
-    first = work(noisy, start(noisy))
+def test_a_second_round_starts_from_the_accepted_version(
+    noisy: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = [image.id for image in planted(noisy)]
+    noisy.decide(wrong[:30])
+    with monkeypatch.context() as patch:
+        without_measuring(patch)
+        first = work(noisy, start(noisy))
     with noisy.database.transaction() as session:
         service.accept(session, noisy.owner, session.get_one(Cleansing, first.id))
         run = Run(
@@ -441,7 +482,7 @@ def test_a_second_round_starts_from_the_accepted_version(noisy: Scenario) -> Non
         session.add(run)
     train_original(noisy, run.id, first.version_id)
     review_id = noisy.add_review(first.version_id, run.id)
-    noisy.decide([image.id for image in planted[30:42]], review_id=review_id)
+    noisy.decide(wrong[30:42], review_id=review_id)
     second = work(noisy, start(noisy, review_id))
     assert (second.verdict["planted"], second.verdict["found"]) == (18, 12)
     with noisy.database.transaction(write=False) as session:
