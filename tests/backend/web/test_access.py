@@ -1,5 +1,6 @@
 """Who may do what: owners everything, reviewers look and decide; and what is not there is not found, however it is asked for."""
 
+import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
@@ -162,6 +163,7 @@ def test_a_number_of_nothing_is_not_found_as_a_page_and_as_json(
     assert asked > 50
 
 
+@pytest.mark.slow
 def test_what_is_no_number_is_not_found_either(app: FastAPI, client: TestClient) -> None:
     for _, path in addresses(app, "GET", ids=4711):
         if "4711" not in path:

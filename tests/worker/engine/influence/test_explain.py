@@ -35,6 +35,7 @@ def test_the_effect_carried_forward_is_the_derivative_of_the_end(network, start,
         torch.testing.assert_close(moved[0], -(ends[1] - ends[0]) / 2e-4, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("span", ["last_epoch", "all_epochs"])
 @pytest.mark.parametrize(
     "settings",
@@ -58,6 +59,7 @@ def losses(training, images) -> np.ndarray:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

@@ -23,6 +23,7 @@ from worker.engine import (
 )
 
 
+@pytest.mark.slow
 def test_leaving_each_image_out_changes_the_loss_as_their_influence_says(
     images, validation, tmp_path
 ):

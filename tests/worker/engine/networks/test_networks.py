@@ -30,8 +30,8 @@ from worker.engine.derivatives.passes import fused_pass, mean_gradient_of, produ
 from worker.engine.networks.flat_network import PASS_BYTES, Network
 from worker.engine.networks.registry import NETWORKS, build
 
-QUICK = ["mnist", "cifar", "resnet18", "mobilenet_v3"]
-SLOW = ["resnet34", "resnet50", "convnext_tiny", "vit_b_16"]
+QUICK = ["mnist", "cifar"]
+SLOW = ["resnet18", "mobilenet_v3", "resnet34", "resnet50", "convnext_tiny", "vit_b_16"]
 ALL = QUICK + [pytest.param(name, marks=pytest.mark.slow) for name in SLOW]
 
 
@@ -106,8 +106,11 @@ def test_there_are_the_networks_that_the_readme_names():
 # The other networks of a family differ in blocks and depth, which the next test covers for each.
 @pytest.mark.parametrize(
     "name",
-    ["mnist", "cifar", "mobilenet_v3"]
-    + [pytest.param(n, marks=pytest.mark.slow) for n in ("resnet18", "convnext_tiny", "vit_b_16")],
+    QUICK
+    + [
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("resnet18", "mobilenet_v3", "convnext_tiny", "vit_b_16")
+    ],
 )
 def test_every_family_of_networks_trains_and_can_be_retraced(name, tmp_path):
     images = colours(side=side_of(name))
@@ -175,6 +178,7 @@ def test_attention_computes_what_torchvision_computes(tmp_path):
     torch.testing.assert_close(network.logits(params, x), body(x).detach(), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", ["all", "head"])
 def test_frozen_batch_statistics_give_one_image_its_own_derivative(trained, tmp_path):
     _, path = published("resnet18", models.resnet18, tmp_path)
@@ -184,6 +188,7 @@ def test_frozen_batch_statistics_give_one_image_its_own_derivative(trained, tmp_
     assert_passes_equal_the_loop(network, params)
 
 
+@pytest.mark.slow
 def test_weights_are_part_of_what_fixes_a_run(tmp_path):
     images = colours(side=32)
     _, path = published("mobilenet_v3", models.mobilenet_v3_large, tmp_path)

@@ -139,6 +139,7 @@ def test_a_small_budget_costs_a_second_replay(setting):
         assert declared - 1 < measured < declared + 2
 
 
+@pytest.mark.slow
 def test_choosing_a_damping_costs_at_most_what_it_declares(setting):
     training, images, validation, forward = setting
     scores = []

@@ -110,6 +110,7 @@ def test_the_report_says_how_well_the_equation_is_solved(scored):
     assert report["ridge"] == 1e-12
 
 
+@pytest.mark.slow
 def test_influence_is_the_derivative_of_the_optimum_in_the_images_weight(
     scored, network, recipe, images, validation
 ):
@@ -131,6 +132,7 @@ def test_influence_is_the_derivative_of_the_optimum_in_the_images_weight(
         assert values[i] == pytest.approx(-(ends[1] - ends[0]) / (2 * epsilon), rel=1e-5, abs=1e-10)
 
 
+@pytest.mark.slow
 def test_influence_has_the_sign_and_size_of_really_leaving_the_image_out(
     scored, network, recipe, images, validation
 ):

@@ -119,6 +119,7 @@ def test_tracin_is_the_sum_of_gradient_products_at_the_ends_of_epochs(
     np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_tracin_adds_up_to_what_the_whole_training_gained(images, validation, tmp_path, momentum):
     """To first order, with small steps, all images together are the fall of the validation loss (Pruthi et al. 2020, section 3)."""

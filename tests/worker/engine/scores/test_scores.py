@@ -137,6 +137,7 @@ def test_marginal_influence_with_every_step_sampled_equals_the_average_image_by_
     np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_for_adam_weights_that_nothing_moved_do_not_count_in_what_an_image_would_have_done_elsewhere(
     validation, tmp_path
 ):
@@ -156,6 +157,7 @@ def test_for_adam_weights_that_nothing_moved_do_not_count_in_what_an_image_would
     assert max(quick) < 20 * max(exact)
 
 
+@pytest.mark.slow
 def test_every_method_scores_every_image_and_says_what_it_means(noisy, validation, tmp_path):
     images, _ = noisy
     training = train(a_recipe(), images, None, tmp_path)
@@ -229,6 +231,7 @@ assert leave_out(training, images, images, np.array([0]), folder / "without").me
 """
 
 
+@pytest.mark.slow
 def test_the_engine_stands_by_itself():
     """Imported and used where nothing of the web, the database or the queue can be imported."""
     done = subprocess.run(

@@ -257,6 +257,7 @@ def test_the_error_of_a_damping_is_relative_to_what_was_measured():
     assert error(np.array([np.inf, 0, 0]), told) == 1e30
 
 
+@pytest.mark.slow
 def test_the_chosen_damping_is_the_one_that_predicts_best(noisy, validation, tmp_path):
     calm = train(a_recipe(learning_rate=0.002), noisy, None, tmp_path / "calm")
     scores = score(calm, noisy, validation, span="all_epochs", damping="auto")

@@ -103,6 +103,7 @@ def test_a_run_of_one_step_an_epoch_resumes(images, tmp_path):
     assert resumed.params_hash == train(recipe, images, None, tmp_path / "whole").params_hash
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes_to_the_same_bits(images, tmp_path):
     program = (
         "import pathlib, torch; torch.set_num_threads(1)\n"

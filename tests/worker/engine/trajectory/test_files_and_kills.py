@@ -37,6 +37,7 @@ def files(folder):
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", run_files.STORES)
 def test_killed_at_any_write_a_run_ends_in_the_same_files(store, images, validation, tmp_path):
     recipe, method = (

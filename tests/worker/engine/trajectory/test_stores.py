@@ -156,6 +156,7 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
 def test_the_process_grows_by_what_the_budget_allows_and_no_more():
     program = [sys.executable, "-W", "ignore", "-c", MEASURED]
