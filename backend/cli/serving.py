@@ -107,7 +107,7 @@ def health(
     migrations.require_current(settings)
     queue.configure(settings.broker)
     try:
-        waiting = queue.waiting_messages()
+        waiting = queue.count_messages()
     except (OperationalError, OSError) as error:
         raise Conflict(
             f"The broker does not answer ({error}). Look at WINNOW_BROKER_URL, or start it."

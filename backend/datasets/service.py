@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from backend.core.db import after_commit
 from backend.core.errors import Conflict, Forbidden, Invalid, NotFound
+from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import DataSet, Image, Job, Refusal, Run, User, Version, images_of, now
 from backend.core.settings import Settings
 from backend.core.storage import Storage
@@ -219,7 +220,7 @@ def rename(session: Session, data_set: DataSet, name: str) -> DataSet:
 
 def remove(session: Session, data_set: DataSet, storage: Storage) -> None:
     """Delete the data set with all that hangs on it. Raises Conflict while a job works on it."""
-    busy = (Job.data_set_id == data_set.id, Job.state.in_(("queued", "running")))
+    busy = (Job.data_set_id == data_set.id, Job.state.in_(ACTIVE))
     if session.scalar(select(Job.id).where(*busy).limit(1)) is not None:
         raise Conflict("A job is working on this data set. Cancel it or wait, then delete.")
     run_ids = session.scalars(select(Run.id).where(Run.data_set_id == data_set.id)).all()

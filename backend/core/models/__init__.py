@@ -12,7 +12,7 @@ from backend.core.models.datasets import (
     VersionChange,
     images_of,
 )
-from backend.core.models.jobs import Job, JobLogLine, release_jobs
+from backend.core.models.jobs import Job, JobLogLine
 from backend.core.models.review import (
     Decision,
     Explanation,
@@ -54,7 +54,6 @@ __all__ = [
     "VersionChange",
     "images_of",
     "now",
-    "release_jobs",
 ]
 
 # SQLite gives the number of a deleted row to the next one unless told not to. Numbers stand in addresses, in folder names and in what

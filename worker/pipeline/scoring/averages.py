@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from backend.core import queue
+from backend.core import job_lifecycle
 from backend.core.models import DataSet, Job, Review, Run, Score, Scoring
 from backend.core.storage import Storage
 from worker import engine
@@ -78,7 +78,7 @@ def _queue(
         payload=payload,
         created_by=review.created_by,
     )
-    return queue.add(session, job)
+    return job_lifecycle.add_job(session, job)
 
 
 def members(session: Session, review_id: int) -> list[Scoring]:

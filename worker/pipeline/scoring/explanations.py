@@ -14,7 +14,7 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from backend.core import queue
+from backend.core import job_lifecycle
 from backend.core.models import Explanation, Job, Review, Scoring, Suggestion
 from worker import engine
 from worker.engine import EngineError, Images, Readout, Training
@@ -217,4 +217,4 @@ def _queue_again(session: Session, job_id: int) -> None:
         payload=job.payload,
         created_by=job.created_by,
     )
-    queue.add(session, again)
+    job_lifecycle.add_job(session, again)
