@@ -224,14 +224,11 @@ def remove(session: Session, data_set: DataSet, storage: Storage) -> None:
     if session.scalar(select(Job.id).where(*busy).limit(1)) is not None:
         raise Conflict("A job is working on this data set. Cancel it or wait, then delete.")
     run_ids = session.scalars(select(Run.id).where(Run.data_set_id == data_set.id)).all()
-    paths = [
-        storage.data_set(data_set.id),
-        *(storage.run(run_id) for run_id in run_ids),
-        *uploads_of([data_set]),
-    ]
-    session.execute(delete(DataSet).where(DataSet.id == data_set.id))
+    data_set_id, uploads = data_set.id, uploads_of([data_set])
+    session.execute(delete(DataSet).where(DataSet.id == data_set_id))
     session.flush()
-    after_commit(session, lambda: storage.discard(*paths))
+    after_commit(session, lambda: storage.discard_data_set(data_set_id, run_ids))
+    after_commit(session, lambda: storage.discard(*uploads))
 
 
 def uploads_of(data_sets: Sequence[DataSet]) -> list[Path]:

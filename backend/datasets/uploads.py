@@ -1,6 +1,7 @@
 """An upload, streamed from the request into the file where it stays: never held in memory, copied, or waited for in a transaction."""
 
 import errno
+import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 LONGEST_FIELD = 10_000
+ZIP_START = b"PK"
 MOST_PARTS = 50
 
 
@@ -36,6 +38,24 @@ class UploadedForm:
         """The file, which stays if the request succeeds."""
         self.kept = True
         return self.file
+
+
+def check_zip(upload: Path) -> None:
+    """Raise Invalid for an upload that is empty or no zip archive."""
+    with upload.open("rb") as file:
+        start = file.read(len(ZIP_START))
+    # Anything else that may be wrong is for the import to say; this would only leave a data set
+    # that nobody wants.
+    if not start:
+        raise Invalid(
+            "This file is empty (zero bytes). Choose the zip again; "
+            "perhaps it was still being written."
+        )
+    # A self-extracting archive begins with a program, and ends as every zip does.
+    if start != ZIP_START and not zipfile.is_zipfile(upload):
+        raise Invalid(
+            "This file is no zip archive. Put the class folders into a zip, and choose that."
+        )
 
 
 async def receive(request: Request) -> AsyncIterator[UploadedForm]:
@@ -58,7 +78,7 @@ async def receive(request: Request) -> AsyncIterator[UploadedForm]:
         raise
     finally:
         if form.file is not None and not form.kept:
-            form.file.unlink(missing_ok=True)
+            request.app.state.storage.discard(form.file)
 
 
 def _check(request: Request) -> None:
@@ -148,7 +168,7 @@ class _Reader:
             raise Invalid("Send one archive at a time.")
         self._form.file_name = _text(options[b"filename"])
         self._form.file = self._storage.new_upload(".zip")
-        self._target = self._form.file.open("wb")
+        self._target = self._storage.open_upload(self._form.file)
 
     def _content(self, data: bytes, start: int, end: int) -> None:
         if self._is_file and self._target is not None:

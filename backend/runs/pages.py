@@ -88,13 +88,9 @@ def _form(
 
 def _weights(storage: Storage) -> list[tuple[str, str]]:
     """(SHA-256, words) of each file of weights that a training may start from."""
-    files = sorted(storage.weights.glob("*.safetensors"))
     return [
-        (
-            file.stem,
-            f"{file.stem[:12]}… ({humanize.naturalsize(file.stat().st_size, format='%.1f')})",
-        )
-        for file in files
+        (digest, f"{digest[:12]}… ({humanize.naturalsize(size, format='%.1f')})")
+        for digest, size in storage.list_weights()
     ]
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import exists, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.core.models import DataSet, Job
+from backend.core import job_lifecycle
+from backend.core.models import DataSet
 from backend.core.settings import Settings
 from worker.jobs import ClaimLost, JobContext, JobFailed, JobInterrupted
-from worker.pipeline.imports.attempt_folder import Workshop
 from worker.pipeline.imports.class_folders import from_class_folders
 from worker.pipeline.imports.files import Files, Found
 from worker.pipeline.imports.folder import open_folder
@@ -46,18 +46,18 @@ def import_data_set(context: JobContext) -> None:
         _mark_failed(context)
         raise
     if data_set.source.get("upload"):
-        Path(data_set.source["path"]).unlink(missing_ok=True)
+        context.storage.discard(Path(data_set.source["path"]))
 
 
 def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
     began = time.monotonic()
-    home, attempt = context.storage.data_set(context.subject_id), context.claim.rpartition(":")[2]
-    with Workshop(home, attempt) as workshop, ExitStack() as stack:
+    attempt = context.storage.attempt_folder(context.subject_id, context.claim.rpartition(":")[2])
+    with attempt, ExitStack() as stack:
         context.progress(0, 0, LISTING)
         found = find(source, seed, context, stack)
         decoding = Decoding(
             found,
-            workshop.folder,
+            attempt.folder,
             source.get("side"),
             context.settings.max_image_pixels,
             context.progress,
@@ -73,11 +73,11 @@ def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
         for line in results.lines():
             context.log(line)
         context.progress(len(answers), len(answers), "Writing the table")
-        workshop.sync()
+        attempt.sync()
         with context.finish() as session:
             data_set = results.write(session, context.subject_id, decoding.shape, refusals)
             data_set.report = data_set.report | {"seconds": round(time.monotonic() - began, 2)}
-            workshop.publish()
+            attempt.publish()
 
 
 def find(source: dict[str, Any], seed: int, context: JobContext, stack: ExitStack) -> Found:
@@ -128,9 +128,7 @@ def _nothing_usable(refusals: list[tuple[str, str]]) -> str:
 
 
 def _mark_failed(context: JobContext) -> None:
-    mine = exists().where(
-        Job.id == context.job_id, Job.claim == context.claim, Job.state == "running"
-    )
+    mine = exists().where(*job_lifecycle.is_held(context.job_id, context.claim))
     try:
         with context.database.transaction() as session:
             session.execute(

@@ -171,7 +171,7 @@ def _explainer(context: JobContext) -> Explainer:
         images = load_images.load(session, context.storage, review.version_id, "train")
         validation = load_images.load(session, context.storage, review.version_id, "validation")
     engine_setup.ready(context.settings, context.storage)
-    training = engine.load_training(context.storage.run(review.run_id))
+    training = engine_setup.load_training(context.storage, review.run_id)
     return Explainer.of(training, images, validation, scoring.options)
 
 

@@ -224,9 +224,7 @@ def assert_the_changed_images_say_how_often_fresh_starts_are_right(
     assert sorted(one["image_id"] for one in verdict["changes"]) == sorted(verdict["changed"])
     for arm in ("before", "cleaned"):
         outcomes = [
-            cleanse.read_outcome(scenario.storage.run(run.id) / cleanse.OUTCOME)
-            for run in fresh
-            if run.arm == arm
+            cleanse.read_outcome(scenario.storage, run.id) for run in fresh if run.arm == arm
         ]
         for one in verdict["changes"]:
             right = [
