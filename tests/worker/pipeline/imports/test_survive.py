@@ -242,7 +242,7 @@ def test_a_disk_that_is_really_full_fails_the_import_wherever_it_happens(
 WORKER = """
 import sys
 from pathlib import Path
-from backend import queue
+from backend.core import queue
 from backend.core.db import Database
 from backend.core.settings import Settings
 from backend.core.storage import Storage
