@@ -1,4 +1,4 @@
-"""MNIST's IDX files, plain or .gz: images and labels as two arrays, read from front to back and never held whole."""
+"""Read MNIST's IDX files, plain or .gz, from front to back."""
 
 import gzip
 import math
@@ -28,7 +28,7 @@ DAMAGED = (OSError, EOFError, zlib.error, struct.error, Refused)
 
 @dataclass(frozen=True)
 class Pair:
-    """The images and the labels of one split."""
+    """Images and labels of a split."""
 
     split: str
     images: File
@@ -36,12 +36,12 @@ class Pair:
 
 
 def find_pairs(files: Files) -> list[Pair]:
-    """The IDX files, train first; empty where there are none. Raises JobFailed where one of two is missing."""
+    """Find the IDX files, train first. Raises JobFailed for images without labels or the reverse."""
     found: dict[tuple[str, str], File] = {}
     for file in files.files:
         match = NAME.fullmatch(file.parts[-1])
         if match is not None:
-            # Sorted by name, the plain file comes before its .gz, and is the quicker of the two.
+            # Sorted by name, the plain file comes before its .gz, and is quicker to read.
             found.setdefault((PARTS[match["part"].lower()], match["what"].lower()), file)
     pairs = []
     for split in ("train", "validation", "test"):
@@ -57,7 +57,7 @@ def find_pairs(files: Files) -> list[Pair]:
 
 
 def from_idx(files: Files, pairs: list[Pair], settings: Settings, stack: ExitStack) -> Found:
-    """The images of the IDX files, in their order. `stack` closes the files. Raises JobFailed where one is no IDX file, or cut off."""
+    """Collect the images of IDX files, closed by `stack`. Raises JobFailed for a damaged file."""
     readers = [_Images(files, pair.images, settings, stack) for pair in pairs]
     entries: list[Entry] = []
     for number, (pair, reader) in enumerate(zip(pairs, readers, strict=True)):
@@ -83,7 +83,7 @@ def from_idx(files: Files, pairs: list[Pair], settings: Settings, stack: ExitSta
 
 
 class _Images:
-    """A file of images. They are asked for in order, so one pass reads it; asked for an earlier one, it begins again."""
+    """A file of images, read in order; an earlier image rewinds it."""
 
     def __init__(self, files: Files, file: File, settings: Settings, stack: ExitStack) -> None:
         self._stack = stack
@@ -102,7 +102,7 @@ class _Images:
         self._next = 0
 
     def at(self, index: int) -> Pixels:
-        """Image `index`, (H, W). Raises JobFailed where the file ends before it."""
+        """Read image `index`, (H, W). Raises JobFailed if the file ends before it."""
         if index < self._next:
             self._open()
         try:
@@ -152,7 +152,10 @@ def _stream(files: Files, file: File, stack: ExitStack) -> BinaryIO:
 
 
 def _header(stream: BinaryIO, file: File, dimensions: int) -> tuple[int, ...]:
-    """The sizes: number, then height and width for images. IDX is two zero bytes, the type, the number of dimensions, and each as 32 bits."""
+    """Read the sizes: number, and height and width for images.
+
+    IDX: two zero bytes, the type, the number of dimensions, then each as 32 bits.
+    """
     try:
         zero, kind, found = struct.unpack(">HBB", stream.read(4))
         sizes = struct.unpack(f">{dimensions}I", stream.read(4 * dimensions))

@@ -1,4 +1,4 @@
-"""An import's job: files → decoded, upright images in one array, with thumbnails, labels and splits; each refused file with its reason."""
+"""Import a data set: files to one pixel array, with thumbnails, labels and splits."""
 
 import logging
 import time
@@ -34,14 +34,14 @@ LISTING = "Reading the list of files"
 
 
 def import_data_set(context: JobContext) -> None:
-    """Import the data set that this job is for. It ends with all images or, whatever happens, with none and no file left."""
+    """Import the job's data set: all of its images, or none and no file left."""
     with context.database.transaction() as session:
         data_set = session.get_one(DataSet, context.subject_id)
         data_set.state = "importing"
     try:
         _import(context, data_set.source, data_set.seed)
     except (ClaimLost, JobInterrupted):
-        raise  # another attempt goes on
+        raise  # another attempt continues
     except BaseException:
         _mark_failed(context)
         raise
@@ -81,11 +81,10 @@ def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
 
 
 def find(source: dict[str, Any], seed: int, context: JobContext, stack: ExitStack) -> Found:
-    """The images of the source; `stack` closes its files. Raises JobFailed where it cannot be used."""
+    """Collect the images of the source; `stack` closes its files. Raises JobFailed."""
     if source["kind"] == "sample":
-        from worker.pipeline.imports.sample import (
-            sample,
-        )  # scikit-learn takes a second to load, and only the sample needs it
+        # Imported here: scikit-learn takes a second to load.
+        from worker.pipeline.imports.sample import sample
 
         return sample(seed)
     path = Path(source["path"])
@@ -101,7 +100,7 @@ def find(source: dict[str, Any], seed: int, context: JobContext, stack: ExitStac
 
 
 def arranged(files: Files, settings: Settings, stack: ExitStack, manifest: str | None) -> Found:
-    """The images among the files: in MNIST's IDX files, or as a manifest or class folders say. Raises JobFailed where there are none."""
+    """Collect the images from IDX files, a manifest or class folders. Raises JobFailed."""
     pairs = find_pairs(files)
     if pairs:
         return from_idx(files, pairs, settings, stack)
@@ -135,5 +134,5 @@ def _mark_failed(context: JobContext) -> None:
                 update(DataSet).where(DataSet.id == context.subject_id, mine).values(state="failed")
             )
     except SQLAlchemyError as error:
-        # How the job ended is written next, and matters more.
+        # The job's end is written next, and matters more.
         logger.warning("Data set %s was not marked as failed: %s", context.subject_id, error)

@@ -1,4 +1,4 @@
-"""Train, validation and test: as the source gives them, or drawn in the same proportion from every class."""
+"""Train, validation and test: given by the source, or drawn evenly from every class."""
 
 from collections import Counter
 
@@ -7,13 +7,13 @@ import numpy as np
 from worker.jobs import JobFailed
 
 SPLITS = ("train", "validation", "test")
-DRAWN = 0.15  # of a class into validation, and as many into test; the rest trains
+DRAWN = 0.15  # of a class into validation, and the same into test
 
 
 def assign(
     labels: list[int], given: list[str | None], named: frozenset[str], names: list[str], seed: int
 ) -> tuple[list[str], str]:
-    """The split of each image, and a sentence that says where it comes from. Raises JobFailed where a split or a class would be empty."""
+    """Split of each image, and a sentence on their origin. Raises JobFailed for an empty split."""
     missing = [split for split in SPLITS if split not in named]
     if not named:
         splits, words = (
@@ -37,7 +37,7 @@ def assign(
 
 
 def _draw(labels: list[int], names: list[str], wanted: tuple[str, ...], seed: int) -> list[str]:
-    """Draw `wanted` out of each class, at least one image into each."""
+    """Draw the `wanted` splits from each class, at least one image into each."""
     generator = np.random.default_rng(seed)
     splits = np.full(len(labels), "train", dtype=object)
     counts = np.bincount(labels, minlength=len(names))
