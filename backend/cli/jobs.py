@@ -1,4 +1,4 @@
-"""Queued and running work, seen from the machine itself: it works with no web running, and on any database."""
+"""Commands for jobs; they need the database, not the web."""
 
 import time
 from collections.abc import Callable
@@ -89,7 +89,7 @@ def retry_job(job_id: JobId) -> None:
 
 
 def follow(database: Database, job_id: int, title: str) -> None:
-    """Wait for a job, with a progress bar. Raises JobEnded with its sentence when it did not get done."""
+    """Wait for a job, with a progress bar. Raises JobEnded unless it is done."""
     with bar(title) as move:
         job = _wait(database, job_id, move)
     if job.state != "done":

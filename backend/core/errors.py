@@ -67,5 +67,6 @@ class DiskFull(AppError):
 
     def __init__(self) -> None:
         super().__init__(
-            "The server's disk is full. Nothing was changed; the administrator must make room, then try again."
+            "The server's disk is full. Nothing was changed; the administrator must make room, "
+            "then try again."
         )

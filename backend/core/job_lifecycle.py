@@ -120,7 +120,7 @@ def claim_job(session: Session, job_id: int, claim: str, max_attempts: int) -> J
 
 
 def write_heartbeat(session: Session, job_id: int, claim: str, **values: Any) -> bool | None:
-    """Write the heartbeat and other values; returns `cancel_requested`, or None for a lost claim."""
+    """Write the heartbeat and values; returns `cancel_requested`, or None for a lost claim."""
     statement = update(Job).where(*is_held(job_id, claim)).values(heartbeat_at=now(), **values)
     return session.scalar(statement.returning(Job.cancel_requested))
 

@@ -33,7 +33,8 @@ class Settings(BaseSettings):
     )
     broker_url: str = Field(
         "",
-        description="Celery broker URL; empty means the embedded broker's socket in the home folder.",
+        description="Celery broker URL; "
+        "empty means the embedded broker's socket in the home folder.",
     )
     secret_key: SecretStr = Field(
         SecretStr(""),
@@ -45,7 +46,8 @@ class Settings(BaseSettings):
     session_days: int = Field(30, ge=1, description="Days until a login must be renewed.")
     import_folders: str = Field(
         "",
-        description="Server-side folders that the page and the API may import from, separated by ':'. The CLI may import from anywhere.",
+        description="Server-side folders that the page and the API may import from, "
+        "separated by ':'. The CLI may import from anywhere.",
     )
     max_upload_bytes: int = Field(20 * 2**30, gt=0, description="Largest upload, in bytes.")
     max_unpacked_bytes: int = Field(
@@ -80,7 +82,8 @@ class Settings(BaseSettings):
     )
     networks: str = Field(
         "",
-        description="Networks of your own that a run may use, each as package.module:function, separated by ','. "
+        description="Networks of your own that a run may use, each as package.module:function, "
+        "separated by ','. "
         "Workers import and run them: name only code that you trust.",
     )
 

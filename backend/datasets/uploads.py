@@ -1,4 +1,4 @@
-"""An upload, streamed from the request into the file where it stays: never held in memory, copied, or waited for in a transaction."""
+"""Uploads, streamed from the request into the file where they stay."""
 
 import errno
 import zipfile
@@ -59,7 +59,7 @@ def check_zip(upload: Path) -> None:
 
 
 async def receive(request: Request) -> AsyncIterator[UploadedForm]:
-    """The form, read after it is clear that an owner sends it. Its file is gone again if the rest of the request fails."""
+    """Read a form of an owner; its file is deleted if the rest of the request fails."""
     await run_in_threadpool(_check, request)
     form = UploadedForm()
     try:
@@ -96,7 +96,8 @@ async def _stream(request: Request, form: UploadedForm) -> None:
             await run_in_threadpool(parser.write, chunk)
     except (FormParserError, KeyError) as error:
         raise Invalid(
-            "The upload is not a form as browsers and curl -F send it. Send the archive in the field “file”."
+            "The upload is not a form as browsers and curl -F send it. Send the archive in the "
+            "field “file”."
         ) from error
     except ClientDisconnect:
         pass  # said below
@@ -111,7 +112,7 @@ async def _stream(request: Request, form: UploadedForm) -> None:
 
 
 class _Reader:
-    """Takes what the parser finds: small fields into the form, the first part with a file name into a file."""
+    """Puts small fields into the form, and the first part with a file name into a file."""
 
     def __init__(self, form: UploadedForm, storage: Storage) -> None:
         self.complete = False
@@ -177,7 +178,8 @@ class _Reader:
         self._text += data[start:end]
         if len(self._text) > LONGEST_FIELD:
             raise Invalid(
-                f"The field “{self._field[:40]}” is longer than {LONGEST_FIELD:,} bytes. The archive belongs into the field “file”."
+                f"The field “{self._field[:40]}” is longer than {LONGEST_FIELD:,} bytes. The "
+                f"archive belongs into the field “file”."
             )
 
     def _end(self) -> None:

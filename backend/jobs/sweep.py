@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def sweep(database: Database, heartbeat_timeout_seconds: float) -> None:
-    """Do one round: two small reads if there is nothing to do. Raises what database or broker raise."""
+    """Do one round: two small reads if there is nothing to do."""
     expire(database, heartbeat_timeout_seconds)
     send_again(database)
 

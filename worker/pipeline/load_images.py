@@ -28,7 +28,8 @@ def load(session: Session, storage: Storage, version_id: int, split: str) -> Ima
     ).all()
     if not rows:
         raise JobFailed(
-            f"The {split} split of version {version.number} has no images, so there is {PURPOSES[split]}. Import the data set again with one."
+            f"The {split} split of version {version.number} has no images, so there is "
+            f"{PURPOSES[split]}. Import the data set again with one."
         )
     ids, places, labels = np.array(rows, dtype=np.int64).T
     order = np.argsort(ids)

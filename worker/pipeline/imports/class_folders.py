@@ -19,7 +19,10 @@ from worker.pipeline.imports.files import (
 )
 
 NO_CLASS_FOLDER = "it lies in no class folder"
-HOW = "Put the images of each class into a folder of that name, or add a CSV file with the columns path and label."
+HOW = (
+    "Put the images of each class into a folder of that name, "
+    "or add a CSV file with the columns path and label."
+)
 
 
 def from_class_folders(files: Files) -> Found:
@@ -53,7 +56,10 @@ def from_class_folders(files: Files) -> Found:
 
 def only_one_class(name: str, refused: Sequence[tuple[str, str]]) -> str:
     """Say that one class is too few, and what was refused: it may hold the others."""
-    return f"There is only one class, “{name[:200]}”; telling classes apart takes two or more.{_refused(refused)} {HOW}"
+    return (
+        f"There is only one class, “{name[:200]}”; telling classes apart takes two or "
+        f"more.{_refused(refused)} {HOW}"
+    )
 
 
 def _place(file: File, top: tuple[str, ...], has_splits: bool, found: Found) -> str | None:
@@ -123,7 +129,10 @@ def _nothing_there(files: Files) -> str:
         None,
     )
     if inner is not None:
-        return f"There is an archive inside the {files.what} (“{inner[:200]}”), and no image. Unpack it, and import the class folders themselves."
+        return (
+            f"There is an archive inside the {files.what} (“{inner[:200]}”), and no image. "
+            f"Unpack it, and import the class folders themselves."
+        )
     return f"There is no image in this {files.what}.{_refused(files.refusals.rows)} {HOW}"
 
 
@@ -132,4 +141,7 @@ def _refused(rows: Sequence[tuple[str, str]]) -> str:
     if not rows:
         return ""
     path, why = rows[0]
-    return f" {'1 file was' if len(rows) == 1 else f'{len(rows):,} files were'} refused; the first is “{path[:200]}”: {why}."
+    return (
+        f" {'1 file was' if len(rows) == 1 else f'{len(rows):,} files were'} refused; the first "
+        f"is “{path[:200]}”: {why}."
+    )

@@ -32,7 +32,8 @@ def open_folder(root: Path, settings: Settings, tick: Callable[[], None] = lambd
                 refusals.add("/".join(parts), reason)
         if len(files) > settings.max_files:
             raise JobFailed(
-                f"The folder holds more than {settings.max_files:,} files, which is the limit. Import a part of it."
+                f"The folder holds more than {settings.max_files:,} files, which is the limit. "
+                f"Import a part of it."
             )
     files.sort(key=lambda file: (file.path, file.key))
     return Files(
@@ -52,7 +53,8 @@ def _items(place: str, parents: tuple[str, ...], refusals: Refusals) -> list[os.
     except OSError as error:
         if not parents:
             raise JobFailed(
-                f"The folder cannot be read ({error.strerror}). See that it is there and that the account that runs the worker may read it."
+                f"The folder cannot be read ({error.strerror}). See that it is there and that "
+                f"the account that runs the worker may read it."
             ) from error
         refusals.add("/".join(parents), f"the folder could not be read ({error.strerror})")
         return []

@@ -17,7 +17,8 @@ from worker.pipeline.imports.decoding import Pixels, Refused
 from worker.pipeline.imports.files import SPLIT_NAMES, Entry, File, Files, Found, natural
 
 NAME = re.compile(
-    r"(?:.*[-_])?(?P<part>train|t10k|test|validation|valid|val)[-_.](?P<what>images|labels)[-_.]idx[13][-_.]ubyte(?:\.gz)?",
+    r"(?:.*[-_])?(?P<part>train|t10k|test|validation|valid|val)[-_.]"
+    r"(?P<what>images|labels)[-_.]idx[13][-_.]ubyte(?:\.gz)?",
     re.IGNORECASE,
 )
 PARTS = SPLIT_NAMES | {"t10k": "test"}
@@ -36,7 +37,7 @@ class Pair:
 
 
 def find_pairs(files: Files) -> list[Pair]:
-    """Find the IDX files, train first. Raises JobFailed for images without labels or the reverse."""
+    """Find the IDX files, train first. Raises JobFailed for a half pair."""
     found: dict[tuple[str, str], File] = {}
     for file in files.files:
         match = NAME.fullmatch(file.parts[-1])
@@ -51,7 +52,8 @@ def find_pairs(files: Files) -> list[Pair]:
         elif images is not None or labels is not None:
             there, missing = (images, "labels") if images is not None else (labels, "images")
             raise JobFailed(
-                f"“{cast(File, there).path}” is there, but the file with its {missing} is not. Put it beside, then import again."
+                f"“{cast(File, there).path}” is there, but the file with its {missing} is not. "
+                f"Put it beside, then import again."
             )
     return pairs
 
@@ -68,7 +70,8 @@ def from_idx(files: Files, pairs: list[Pair], settings: Settings, stack: ExitSta
         ]
     if len(entries) > settings.max_files:
         raise JobFailed(
-            f"The files hold {len(entries):,} images, more than the limit of {settings.max_files:,}."
+            f"The files hold {len(entries):,} images, more than the limit of "
+            f"{settings.max_files:,}."
         )
     given = frozenset(pair.split for pair in pairs)
     names = tuple(sorted({entry.label for entry in entries}, key=natural))
@@ -93,7 +96,8 @@ class _Images:
         self.size = self.height * self.width
         if not self.size or self.size > settings.max_image_pixels:
             raise JobFailed(
-                f"“{file.path}” says that its images have {self.height:,} × {self.width:,} pixels, which cannot be imported."
+                f"“{file.path}” says that its images have {self.height:,} × {self.width:,} "
+                f"pixels, which cannot be imported."
             )
 
     def _open(self) -> None:
@@ -113,7 +117,8 @@ class _Images:
                 self._next += 1
         except DAMAGED as error:
             raise JobFailed(
-                f"“{self._file.path}” is cut off or damaged: it should hold {self.count:,} images, and image {self._next + 1:,} cannot be read. "
+                f"“{self._file.path}” is cut off or damaged: it should hold {self.count:,} "
+                f"images, and image {self._next + 1:,} cannot be read. "
                 "Get the file again."
             ) from error
         return np.frombuffer(data, np.uint8).reshape(self.height, self.width)
@@ -124,7 +129,8 @@ def _labels(files: Files, pair: Pair, images: int, stack: ExitStack) -> list[int
     (count,) = _header(stream, pair.labels, 1)
     if count != images:
         raise JobFailed(
-            f"“{pair.images.path}” holds {images:,} images, but “{pair.labels.path}” {count:,} labels. They do not belong together."
+            f"“{pair.images.path}” holds {images:,} images, but “{pair.labels.path}” {count:,} "
+            f"labels. They do not belong together."
         )
     try:
         data = stream.read(count)
@@ -132,7 +138,8 @@ def _labels(files: Files, pair: Pair, images: int, stack: ExitStack) -> list[int
         data = b""
     if len(data) < count:
         raise JobFailed(
-            f"“{pair.labels.path}” is cut off or damaged: it should hold {count:,} labels. Get the file again."
+            f"“{pair.labels.path}” is cut off or damaged: it should hold {count:,} labels. Get "
+            f"the file again."
         )
     return list(data)
 

@@ -63,7 +63,8 @@ def find_manifest(files: Files, wanted: str | None = None) -> File | None:
     fitting = [table for table in tables if _header(files, table).fits]
     if len(fitting) > 1:
         raise JobFailed(
-            f"There are two manifests, “{fitting[0].path}” and “{fitting[1].path}”. Keep one; a column named split says which rows train and test."
+            f"There are two manifests, “{fitting[0].path}” and “{fitting[1].path}”. Keep one; a "
+            f"column named split says which rows train and test."
         )
     if fitting:
         return fitting[0]
@@ -83,7 +84,10 @@ def why_no_manifest(files: Files, table: File) -> str:
     if _is_utf16(files, table):
         return _not_utf8(table, 0)
     found = ",".join(_header(files, table).columns)[:100]
-    return f"The manifest “{table.path}” must begin with the line {HEADER}; it begins with “{found}”. Mend that line, then import again."
+    return (
+        f"The manifest “{table.path}” must begin with the line {HEADER}; it begins with "
+        f"“{found}”. Fix that line, then import again."
+    )
 
 
 def from_manifest(files: Files, manifest: File) -> Found:
@@ -102,10 +106,14 @@ def only_one_class_in_table(name: str, bad_rows: Sequence[tuple[str, str]]) -> s
     """Say that one class is too few, and why rows were refused: they may hold the others."""
     count = len(bad_rows)
     first = "; ".join(f"“{path[:200]}”: {why}" for path, why in bad_rows[:NAMED_ROWS])
-    rows = f" {count:,} {'row' if count == 1 else 'rows'} of the manifest cannot be used{', first' if count > NAMED_ROWS else ''}: {first}."
+    rows = (
+        f" {count:,} {'row' if count == 1 else 'rows'} of the manifest cannot be used"
+        f"{', first' if count > NAMED_ROWS else ''}: {first}."
+    )
     return (
-        f"There is only one class with images, “{name[:200]}”; telling classes apart takes two or more.{rows if bad_rows else ''} "
-        "Mend the manifest, then import again."
+        f"There is only one class with images, “{name[:200]}”; telling classes apart takes two "
+        f"or more.{rows if bad_rows else ''} "
+        "Fix the manifest, then import again."
     )
 
 
@@ -151,7 +159,10 @@ class _Reader:
                 f"line {row.line} of the manifest names it again; line {earlier.line} counts{other}"
             )
         if row.split and split is None:
-            return f"“{row.split[:100]}” (line {row.line} of the manifest) is no split; there are train, validation and test"
+            return (
+                f"“{row.split[:100]}” (line {row.line} of the manifest) is no split; there are "
+                f"train, validation and test"
+            )
         if not row.label:
             return f"line {row.line} of the manifest gives no label"
         if len(row.label) > LONGEST_CLASS_NAME:
@@ -229,7 +240,10 @@ def _is_utf16(files: Files, table: File) -> bool:
 
 def _not_utf8(manifest: File, line: int) -> str:
     place = f" (after line {line})" if line else ""
-    return f"The manifest “{manifest.path}” is not UTF-8 text{place}. Save it as CSV UTF-8, then import again."
+    return (
+        f"The manifest “{manifest.path}” is not UTF-8 text{place}. Save it as CSV UTF-8, then "
+        f"import again."
+    )
 
 
 def _rows(files: Files, manifest: File) -> Iterator[Row]:
@@ -261,5 +275,6 @@ def _rows(files: Files, manifest: File) -> Iterator[Row]:
         raise JobFailed(_not_utf8(manifest, line)) from error
     except (csv.Error, Refused, OSError) as error:
         raise JobFailed(
-            f"The manifest “{manifest.path}” cannot be read after line {line}: {error}. Mend it, then import again."
+            f"The manifest “{manifest.path}” cannot be read after line {line}: {error}. Fix it, "
+            f"then import again."
         ) from error

@@ -173,7 +173,8 @@ def _alike(names: list[str]) -> list[str]:
         other = first.setdefault(name.casefold(), name)
         if other != name:
             notes.append(
-                f"The classes “{other}” and “{name}” differ in upper and lower case only; they are two classes."
+                f"The classes “{other}” and “{name}” differ in upper and lower case only; they "
+                f"are two classes."
             )
     return notes
 

@@ -22,7 +22,8 @@ def assign(
         )
     elif "train" in missing:
         raise JobFailed(
-            f"There are images for {' and '.join(sorted(named))}, but none to train with. Add a folder or split named train."
+            f"There are images for {' and '.join(sorted(named))}, but none to train with. Add a "
+            f"folder or split named train."
         )
     elif missing:
         splits = _draw_from_train(labels, given, names, missing, seed)
@@ -75,13 +76,15 @@ def _check(labels: list[int], splits: list[str], names: list[str]) -> None:
     for split in SPLITS:
         if not counts[split]:
             raise JobFailed(
-                f"The split {split} is empty: it has no usable image. Put some there, or leave the split out; Winnow then draws it from train."
+                f"The split {split} is empty: it has no usable image. Put some there, or leave "
+                f"the split out; Winnow then draws it from train."
             )
     trained = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
     for label, name in enumerate(names):
         if label not in trained:
             raise JobFailed(
-                f"The class “{name[:200]}” has no training image. Add some to train, or take the class out."
+                f"The class “{name[:200]}” has no training image. Add some to train, or take the "
+                f"class out."
             )
 
 
@@ -89,6 +92,7 @@ def _too_few(name: str, count: int, needed: tuple[str, ...]) -> str:
     images = "one image" if count == 1 else f"{count} images"
     where = f"{', '.join(needed[:-1])} and {needed[-1]}"
     return (
-        f"The class “{name[:200]}” has only {images}, and needs at least {len(needed)} to be in {where}. "
+        f"The class “{name[:200]}” has only {images}, and needs at least {len(needed)} to be in "
+        f"{where}. "
         "Add images to it, or take the class out, then import again."
     )

@@ -68,22 +68,26 @@ def _open(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except FileNotFoundError as error:
         raise JobFailed(
-            "The file to import is not there any more. Upload it again, or import it from where it is now."
+            "The file to import is not there any more. Upload it again, or import it from where "
+            "it is now."
         ) from error
     except PermissionError as error:
         raise JobFailed(
-            "Winnow may not read this file. Give the account that runs the worker the right to read it, then try again."
+            "Winnow may not read this file. Give the account that runs the worker the right to "
+            "read it, then try again."
         ) from error
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
         with path.open("rb") as file:
             start = file.read(4)
         if not start:
             raise JobFailed(
-                "This file is empty (zero bytes). Choose the zip again; perhaps it was still being written."
+                "This file is empty (zero bytes). Choose the zip again; perhaps it was still "
+                "being written."
             ) from error
         if start == LOCAL_HEADER:
             raise JobFailed(
-                "This zip is cut off or damaged: its table of contents cannot be read. Copy or upload it again."
+                "This zip is cut off or damaged: its table of contents cannot be read. Copy or "
+                "upload it again."
             ) from error
         raise JobFailed(
             "This is not a zip archive. Put the class folders into a zip, then import that."
@@ -94,20 +98,23 @@ def _check(infos: list[zipfile.ZipInfo], settings: Settings) -> None:
     """Check the limits in the table of contents, before anything is unpacked."""
     if len(infos) > settings.max_files:
         raise JobFailed(
-            f"The zip holds {len(infos):,} files, more than the limit of {settings.max_files:,}. Import a part of it."
+            f"The zip holds {len(infos):,} files, more than the limit of {settings.max_files:,}. "
+            f"Import a part of it."
         )
     if any(info.flag_bits & ENCRYPTED for info in infos):
         raise JobFailed("This zip is encrypted. Make one without a password, then import that.")
     total = sum(info.file_size for info in infos)
     if total > settings.max_unpacked_bytes:
         raise JobFailed(
-            f"This zip would unpack to {total:,} bytes, more than the limit of {settings.max_unpacked_bytes:,}. "
+            f"This zip would unpack to {total:,} bytes, more than the limit of "
+            f"{settings.max_unpacked_bytes:,}. "
             "Import a part of it, or ask the administrator to raise the limit."
         )
     for info in infos:
         if info.file_size > max(SMALL, settings.max_compression_ratio * info.compress_size):
             raise JobFailed(
-                f"“{cleaned(_name(info))[:200]}” in this zip would unpack to {info.file_size:,} bytes from {info.compress_size:,}, "
+                f"“{cleaned(_name(info))[:200]}” in this zip would unpack to {info.file_size:,} "
+                f"bytes from {info.compress_size:,}, "
                 "which no image does. Take it out, then import again."
             )
 
@@ -136,7 +143,8 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         return archive.read(info)
     except NotImplementedError as error:
         raise Refused(
-            "it is compressed in a way that cannot be read; make the zip with the usual method (deflate)"
+            "it is compressed in a way that cannot be read; make the zip with the usual method "
+            "(deflate)"
         ) from error
     except UNREADABLE as error:
         raise Refused(DAMAGED) from error
