@@ -118,7 +118,7 @@ def app(
 
     Its state and the routes that a test adds are the test's own.
     """
-    monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
+    monkeypatch.setattr(queue, "send", lambda _job_id: None)
     routes = list(shared_app.router.routes)
     apply_settings(shared_app, settings)
     if not settings.database_url:

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from backend.core import catalogue, queue
+from backend.core.job_kinds import KINDS
 from backend.core.settings import Settings
 from backend.main import FEATURES
 from backend.runs import schemas
@@ -52,20 +53,17 @@ def run_python(program: str) -> str:
 # ── the parts ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_worker_registers_exactly_the_tasks_that_the_web_sends() -> None:
+def test_the_worker_registers_exactly_the_task_that_the_web_sends() -> None:
     import worker.tasks
 
     registered = {name for name in worker.tasks.celery_app.tasks if not name.startswith("celery.")}
-    assert registered == set(queue.TASKS.values())
+    assert registered == {queue.PERFORM}
 
 
-def test_every_job_kind_has_a_task_and_a_pipeline() -> None:
-    from worker.jobs import PIPELINES
-
-    assert set(PIPELINES) == set(queue.TASKS)
+def test_every_job_kind_has_a_pipeline() -> None:
     program = "import importlib\n" + "\n".join(
         f"assert callable(getattr(importlib.import_module({module!r}), {function!r}))"
-        for module, _, function in (target.partition(":") for target in PIPELINES.values())
+        for module, _, function in (kind.pipeline.partition(":") for kind in KINDS.values())
     )
     run_python(program)
 

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from backend.cleansing import dry_run as dry_runs
 from backend.cleansing.dry_run import Change, DryRun
 from backend.core.errors import Conflict, Invalid, NotFound
+from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import (
     Cleansing,
     DataSet,
@@ -224,7 +225,7 @@ def verdict(session: Session, cleansing: Cleansing) -> dict[str, Any]:
 def active(session: Session, cleansing: Cleansing) -> bool:
     """Whether its measurement waits or runs."""
     job = session.get(Job, cleansing.job_id) if cleansing.job_id else None
-    return job is not None and job.state in jobs.ACTIVE
+    return job is not None and job.state in ACTIVE
 
 
 _NEVER = "This version was never measured, so there is no verdict to go by. Let its job go on, or clean the data set again."
@@ -259,7 +260,7 @@ def running(session: Session, review: Review) -> Cleansing | None:
     """The review's cleansing whose job waits or runs, if there is one."""
     query = select(Cleansing).join(Job, Job.id == Cleansing.job_id)
     return session.scalars(
-        query.where(Cleansing.review_id == review.id, Job.state.in_(jobs.ACTIVE)).limit(1)
+        query.where(Cleansing.review_id == review.id, Job.state.in_(ACTIVE)).limit(1)
     ).first()
 
 

@@ -1,4 +1,4 @@
-"""Data in and out: import, scores, a version's manifest."""
+"""Commands for data: import, scores, a version's manifest."""
 
 import sys
 from collections.abc import Iterable
@@ -150,7 +150,8 @@ def _follow(settings: Settings, database: Database, data_set_id: int, job_id: in
         jobs.follow(database, job_id, "Import")
     except KeyboardInterrupt:
         say(
-            f"The import goes on. See: winnow jobs show {job_id}; stop it: winnow jobs cancel {job_id}"
+            f"The import continues. See: winnow jobs show {job_id}; stop it: winnow jobs cancel "
+            f"{job_id}"
         )
         raise typer.Exit(130) from None
     with database.transaction(write=False) as session:
@@ -160,7 +161,8 @@ def _follow(settings: Settings, database: Database, data_set_id: int, job_id: in
         _say_refusals(session, data_set)
         show(("", ""), _found(session, data_set))
     say(
-        f"The next step, training, is there: {supervisor.address(serving(settings))}/datasets/{data_set_id}"
+        f"The next step, training, is there: "
+        f"{supervisor.address(serving(settings))}/datasets/{data_set_id}"
     )
 
 
@@ -187,12 +189,13 @@ def _say_refusals(session: Session, data_set: DataSet) -> None:
         say(f"Refused: {one.path}: {one.reason}")
     if more is not None:
         say(
-            f"… and {data_set.refused_count - len(refused)} more; the data set's page lists all of them."
+            f"… and {data_set.refused_count - len(refused)} more; the data set's page lists all "
+            f"of them."
         )
 
 
 def _write(output: Path | None, parts: Iterable[bytes]) -> None:
-    """To the file, whole or not at all; without one to standard output."""
+    """Write the file, whole or not at all, or standard output."""
     if output is None:
         for part in parts:
             sys.stdout.buffer.write(part)

@@ -1,4 +1,4 @@
-"""Scoring from the command line: which methods there are for a run, what they cost, and starting one."""
+"""Commands for scoring: list the methods of a run with their costs, and start one."""
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
@@ -83,7 +83,7 @@ def _follow(database: Database, review: Review) -> None:
 
 
 def _jobs(database: Database, review: Review) -> Iterator[int]:
-    """The review's jobs, each once, as they come to be: of an average those of its members, then its own."""
+    """Yield the review's jobs once each: its members' first, then its own."""
     seen: set[int] = set()
     while True:
         with database.transaction(write=False) as session:
@@ -101,7 +101,8 @@ def _say_later(settings: Settings, review: Review) -> None:
     later = "" if is_running(settings) else " as soon as Winnow runs (winnow up)"
     if review.job_id is None:
         say(
-            f"The trainings and scorings of the average are queued and begin{later or ' by themselves'}. See: winnow jobs list"
+            f"The trainings and scorings of the average are queued and "
+            f"begin{later or ' by themselves'}. See: winnow jobs list"
         )
     else:
         say(f"Job {review.job_id} scores it{later}. See: winnow jobs show {review.job_id}")

@@ -1,4 +1,4 @@
-"""Every setting of Winnow, read from environment variables that start with WINNOW_ (docs/operations.md lists them)."""
+"""Settings, read from environment variables that start with WINNOW_."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ LONGEST_SOCKET_PATH = 100  # bytes; Linux takes 107, other systems 103
 
 
 class Settings(BaseSettings):
-    """One object a process; made once at its start and passed on."""
+    """All settings; made once at a process's start and passed on."""
 
     model_config = SettingsConfigDict(env_prefix="WINNOW_")
 
@@ -33,7 +33,8 @@ class Settings(BaseSettings):
     )
     broker_url: str = Field(
         "",
-        description="Celery broker URL; empty means the embedded broker's socket in the home folder.",
+        description="Celery broker URL; "
+        "empty means the embedded broker's socket in the home folder.",
     )
     secret_key: SecretStr = Field(
         SecretStr(""),
@@ -45,7 +46,8 @@ class Settings(BaseSettings):
     session_days: int = Field(30, ge=1, description="Days until a login must be renewed.")
     import_folders: str = Field(
         "",
-        description="Server-side folders that the page and the API may import from, separated by ':'. The CLI may import from anywhere.",
+        description="Server-side folders that the page and the API may import from, "
+        "separated by ':'. The CLI may import from anywhere.",
     )
     max_upload_bytes: int = Field(20 * 2**30, gt=0, description="Largest upload, in bytes.")
     max_unpacked_bytes: int = Field(
@@ -80,7 +82,8 @@ class Settings(BaseSettings):
     )
     networks: str = Field(
         "",
-        description="Networks of your own that a run may use, each as package.module:function, separated by ','. "
+        description="Networks of your own that a run may use, each as package.module:function, "
+        "separated by ','. "
         "Workers import and run them: name only code that you trust.",
     )
 
@@ -91,7 +94,7 @@ class Settings(BaseSettings):
 
     @property
     def broker_socket(self) -> Path:
-        """The embedded broker's unix socket: in the home folder, or in the folder for temporary files where that path is too long for a socket."""
+        """Unix socket of the embedded broker; a temporary folder if the home's path is too long."""
         path = self.home.resolve() / "run" / "broker.sock"
         if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
             return path
@@ -110,7 +113,7 @@ class Settings(BaseSettings):
 
     @property
     def own_networks(self) -> list[str]:
-        """The networks of one's own, each as package.module:function."""
+        """Networks of the user's own, each as package.module:function."""
         return [part.strip() for part in self.networks.split(",") if part.strip()]
 
     @property
@@ -119,7 +122,7 @@ class Settings(BaseSettings):
         return [Path(part).resolve() for part in self.import_folders.split(":") if part]
 
     def secret(self) -> str:
-        """The signing key: from the environment, else made once and kept in the home folder, readable by its owner only."""
+        """Signing key: from the environment, else made once and kept in the home folder."""
         if self.secret_key.get_secret_value():
             return self.secret_key.get_secret_value()
         path = self.home / "secret"
@@ -129,8 +132,8 @@ class Settings(BaseSettings):
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Write the file, readable by its owner only. Of two processes that start together one wins; neither ever sees half of it."""
-    # mkstemp gives the permissions; the link is made whole, or not at all where the name is taken.
+    """Write a file for its owner only; of two processes the first wins, neither sees half."""
+    # mkstemp sets the permissions; link fails if the name is taken.
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".secret-")
     try:
         with os.fdopen(descriptor, "w") as file:

@@ -1,6 +1,5 @@
 """Data sets as JSON."""
 
-import zipfile
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Annotated
@@ -30,7 +29,7 @@ from backend.datasets.schemas import (
     VersionChangePage,
     VersionOut,
 )
-from backend.datasets.uploads import UploadDep, UploadedForm
+from backend.datasets.uploads import UploadDep, UploadedForm, check_zip
 from backend.web.exports import CHUNK, csv_download, in_chunks
 from backend.web.forms import read_form
 from backend.web.openapi import table
@@ -55,7 +54,6 @@ _form = {
     "properties": {"file": _file, **_fields},
     "additionalProperties": False,
 }
-ZIP_START = b"PK"
 UPLOAD_BODY = {
     "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form}}}
 }
@@ -107,18 +105,7 @@ def import_upload(session: Session, user: User, form: UploadedForm, wanted: Impo
     """Keep the uploaded file and queue its import. Raises Invalid where none came, or what came is no zip."""
     if form.file is None:
         raise Invalid("Choose a zip file first.")
-    with form.file.open("rb") as file:
-        start = file.read(len(ZIP_START))
-    # Anything else that may be wrong with it is the import's to say; this would only leave a data set that nobody wants.
-    if not start:
-        raise Invalid(
-            "This file is empty (zero bytes). Choose the zip again; perhaps it was still being written."
-        )
-    # One that unpacks itself begins with a program, and ends as every zip does.
-    if start != ZIP_START and not zipfile.is_zipfile(form.file):
-        raise Invalid(
-            "This file is no zip archive. Put the class folders into a zip, and choose that."
-        )
+    check_zip(form.file)
     archive = PurePosixPath(form.file_name.replace("\\", "/")).name.removesuffix(".zip")
     name = tidy(wanted.name) or tidy(archive) or "Unnamed"
     source = Source(kind="zip", path=str(form.keep()))

@@ -1,7 +1,6 @@
 """Data sets as pages, and the images themselves."""
 
 import re
-from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
@@ -10,6 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from backend.accounts.dependencies import OwnerDep, UserDep, require_sign_in
 from backend.core.db import SessionDep
 from backend.core.errors import NotFound
+from backend.core.storage import Storage
 from backend.datasets import api, service, versions
 from backend.datasets.api import After, Kind
 from backend.datasets.schemas import ImportPageForm, Source
@@ -150,12 +150,9 @@ def show_image(request: Request, data_set_id: int, view: str, name: str) -> Resp
     headers = FOR_EVER | {"ETag": f'"{name}"'}
     if name in request.headers.get("If-None-Match", ""):
         return Response(status_code=304, headers=headers)
-    storage = request.app.state.storage
-    paths = [storage.thumbnail(data_set_id, name)]
-    if view == "full":
-        paths.insert(0, storage.full_image(data_set_id, name))
-    for path in paths:
-        with suppress(FileNotFoundError):
-            # Read at once: these are small, and a response that opens files by itself takes three threads in turn.
-            return Response(path.read_bytes(), media_type="image/webp", headers=headers)
-    raise NotFound("There is no such image, or its file is gone.")
+    storage: Storage = request.app.state.storage
+    # Read at once: a response that opens a file by itself takes three threads in turn.
+    content = storage.read_image(data_set_id, name, full=view == "full")
+    if content is None:
+        raise NotFound("There is no such image, or its file is gone.")
+    return Response(content, media_type="image/webp", headers=headers)

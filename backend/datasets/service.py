@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from backend.core.db import after_commit
 from backend.core.errors import Conflict, Forbidden, Invalid, NotFound
+from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import DataSet, Image, Job, Refusal, Run, User, Version, images_of, now
 from backend.core.settings import Settings
 from backend.core.storage import Storage
@@ -219,18 +220,15 @@ def rename(session: Session, data_set: DataSet, name: str) -> DataSet:
 
 def remove(session: Session, data_set: DataSet, storage: Storage) -> None:
     """Delete the data set with all that hangs on it. Raises Conflict while a job works on it."""
-    busy = (Job.data_set_id == data_set.id, Job.state.in_(("queued", "running")))
+    busy = (Job.data_set_id == data_set.id, Job.state.in_(ACTIVE))
     if session.scalar(select(Job.id).where(*busy).limit(1)) is not None:
         raise Conflict("A job is working on this data set. Cancel it or wait, then delete.")
     run_ids = session.scalars(select(Run.id).where(Run.data_set_id == data_set.id)).all()
-    paths = [
-        storage.data_set(data_set.id),
-        *(storage.run(run_id) for run_id in run_ids),
-        *uploads_of([data_set]),
-    ]
-    session.execute(delete(DataSet).where(DataSet.id == data_set.id))
+    data_set_id, uploads = data_set.id, uploads_of([data_set])
+    session.execute(delete(DataSet).where(DataSet.id == data_set_id))
     session.flush()
-    after_commit(session, lambda: storage.discard(*paths))
+    after_commit(session, lambda: storage.discard_data_set(data_set_id, run_ids))
+    after_commit(session, lambda: storage.discard(*uploads))
 
 
 def uploads_of(data_sets: Sequence[DataSet]) -> list[Path]:

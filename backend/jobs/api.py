@@ -6,8 +6,9 @@ from fastapi import APIRouter, Query
 
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.core.db import SessionDep
+from backend.core.job_lifecycle import JobState
 from backend.jobs import service
-from backend.jobs.schemas import JobOut, JobPage, LogLineOut, LogPage, State
+from backend.jobs.schemas import JobOut, JobPage, LogLineOut, LogPage
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -18,7 +19,7 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 def list_jobs(
     session: SessionDep,
     user: UserDep,
-    state: State | None = None,
+    state: JobState | None = None,
     after: int | None = None,
     limit: Limit = 50,
 ) -> JobPage:

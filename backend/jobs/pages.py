@@ -8,23 +8,12 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.core.db import SessionDep
 from backend.core.errors import Conflict
+from backend.core.job_lifecycle import ACTIVE, STATES, JobState
 from backend.jobs import service
-from backend.jobs.schemas import State
 from backend.web.redirects import own_path, path_of
 from backend.web.rendering import page
 
 router = APIRouter(prefix="/jobs", include_in_schema=False)
-
-# The page of the thing that a job works for.
-SUBJECTS = {
-    "import": "/datasets",
-    "train": "/runs",
-    "score": "/reviews",
-    "explain": "/reviews",
-    "map": "/reviews",
-    "member": "/runs",
-    "cleanse": "/cleansings",
-}
 
 
 @router.get("")
@@ -32,7 +21,7 @@ def list_jobs(
     request: Request,
     session: SessionDep,
     user: UserDep,
-    state: State | None = None,
+    state: JobState | None = None,
     after: int | None = None,
 ) -> HTMLResponse:
     """All jobs, newest first, fifty a page."""
@@ -42,7 +31,7 @@ def list_jobs(
         "jobs/list.html",
         jobs=jobs,
         state=state,
-        states=service.STATES,
+        states=STATES,
         after=after,
         following=following,
     )
@@ -52,10 +41,7 @@ def list_jobs(
 def show_job(request: Request, session: SessionDep, user: UserDep, job_id: int) -> HTMLResponse:
     """One job: progress, what it works for, and the end of its log."""
     job = service.get(session, user, job_id)
-    subject = f"{SUBJECTS[job.kind]}/{job.subject_id}"
-    return page(
-        request, "jobs/show.html", job=job, subject=subject, lines=service.log_tail(session, job)
-    )
+    return page(request, "jobs/show.html", job=job, lines=service.log_tail(session, job))
 
 
 @router.get("/{job_id}/progress")
@@ -66,7 +52,7 @@ def show_progress(
     job = service.get(session, user, job_id)
     origin = path_of(request.headers.get("HX-Current-URL", "")) or f"/jobs/{job.id}"
     response = page(request, "jobs/_progress.html", job=job, origin=origin)
-    if job.state not in service.ACTIVE:
+    if job.state not in ACTIVE:
         response.headers["HX-Refresh"] = "true"
     return response
 
@@ -95,7 +81,7 @@ def retry_job(
     try:
         service.retry(session, user, job_id)
     except Conflict:
-        if service.get(session, user, job_id).state not in service.ACTIVE:
+        if service.get(session, user, job_id).state not in ACTIVE:
             raise
     return _back(origin, job_id)
 

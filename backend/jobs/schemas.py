@@ -1,11 +1,10 @@
 """The shapes of jobs in JSON."""
 
 from datetime import datetime
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-State = Literal["queued", "running", "done", "failed", "cancelled"]
+from backend.core.job_lifecycle import JobState
 
 
 class JobOut(BaseModel):
@@ -15,7 +14,7 @@ class JobOut(BaseModel):
 
     id: int
     kind: str
-    state: State
+    state: JobState
     title: str
     subject_id: int
     data_set_id: int | None

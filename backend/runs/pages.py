@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from backend.accounts.dependencies import OwnerDep, UserDep
 from backend.core.catalogue import METHODS, SECOND, SPANS
 from backend.core.db import SessionDep
+from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import DataSet, Run, User, Version
 from backend.core.storage import Storage
 from backend.datasets import service as datasets
@@ -87,13 +88,9 @@ def _form(
 
 def _weights(storage: Storage) -> list[tuple[str, str]]:
     """(SHA-256, words) of each file of weights that a training may start from."""
-    files = sorted(storage.weights.glob("*.safetensors"))
     return [
-        (
-            file.stem,
-            f"{file.stem[:12]}… ({humanize.naturalsize(file.stat().st_size, format='%.1f')})",
-        )
-        for file in files
+        (digest, f"{digest[:12]}… ({humanize.naturalsize(size, format='%.1f')})")
+        for digest, size in storage.list_weights()
     ]
 
 
@@ -133,7 +130,7 @@ def epochs(run_id: int, session: SessionDep, user: UserDep) -> dict[str, Any]:
     """What the live chart asks for: the epochs so far, and whether more will come."""
     run = service.get(session, user, run_id)
     job = service.job_of(session, run.job_id)
-    active = job is not None and job.state in ("queued", "running")
+    active = job is not None and job.state in ACTIVE
     return {
         "active": active,
         "epochs": [EpochOut.model_validate(epoch) for epoch in service.epochs(session, run)],

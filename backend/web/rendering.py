@@ -14,6 +14,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from backend.core.job_kinds import KINDS
+
 FRONTEND = Path(__file__).resolve().parents[2] / "frontend"
 STATIC = FRONTEND / "static"
 TEN_MINUTES = 600
@@ -55,6 +57,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals["csrf_field"] = csrf_field
+    made.globals["job_kinds"] = KINDS
     made.filters |= {
         "percent": percent,
         "points": points,

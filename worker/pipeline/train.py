@@ -25,12 +25,12 @@ def train_run(context: JobContext) -> None:
     costs.check_room(recipe, len(images), context.settings.scoring_memory_bytes)
     context.log(_words(recipe, images, validation))
     told = _Told(context, recipe.epochs)
-    folder = context.storage.run(context.subject_id)
     training = engine_setup.train(
         recipe,
         images,
         validation,
-        folder,
+        context.storage,
+        context.subject_id,
         log=context.log,
         on_epoch=told.on_epoch,
         progress=told.progress,
@@ -49,7 +49,7 @@ def train_run(context: JobContext) -> None:
         run.params_hash = training.params_hash
         run.report = {
             "seconds": training.seconds,
-            "stored_bytes": engine.stored_bytes(training.folder),
+            "stored_bytes": engine_setup.stored_bytes(context.storage, context.subject_id),
             "parameters": training.params.numel(),
             "training_images": len(images),
             "validation_images": len(validation),

@@ -1,4 +1,4 @@
-"""What became of a review's decisions."""
+"""Cleansings: the decisions of a review, carried out and measured."""
 
 from datetime import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Imported images, and the versions of a data set."""
+"""Data sets, their images and versions."""
 
 from datetime import datetime
 from typing import Any
@@ -22,7 +22,7 @@ from backend.core.models.base import Base, BigId, now
 
 
 class DataSet(Base):
-    """Imported images of one classification task. Pixels lie in files/datasets/<id>/pixels.npy, row by row."""
+    """Imported images of one classification task."""
 
     __tablename__ = "data_sets"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -57,7 +57,7 @@ SMALL_PIXELS = 64
 
 
 class Image(Base):
-    """One image as imported; immutable. `true_label` is set where an error was planted on purpose."""
+    """An image as imported, immutable. `true_label` is set for a planted error."""
 
     __tablename__ = "images"
     __table_args__ = (
@@ -79,7 +79,7 @@ class Image(Base):
 
 
 class Refusal(Base):
-    """A file that was not imported, and why."""
+    """A file that was not imported, and the reason."""
 
     __tablename__ = "refusals"
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
@@ -91,7 +91,7 @@ class Refusal(Base):
 
 
 class Version(Base):
-    """An immutable state of a data set. Its changes are all those since the import, so no chain is ever walked."""
+    """An immutable state of a data set, with all changes since the import."""
 
     __tablename__ = "versions"
     __table_args__ = (UniqueConstraint("data_set_id", "number"),)
@@ -110,7 +110,7 @@ class Version(Base):
 
 
 class VersionChange(Base):
-    """An image that this version leaves out (label is null) or holds under another label."""
+    """An image that a version leaves out (null) or relabels."""
 
     __tablename__ = "version_changes"
     version_id: Mapped[int] = mapped_column(
@@ -123,7 +123,7 @@ class VersionChange(Base):
 
 
 def images_of(version_id: int) -> Select[int, int, str, int]:
-    """The images of a version as rows (id, row, split, label in this version), removed ones left out, in order of id."""
+    """Select (id, row, split, label) of a version's images, in order of id."""
     return (
         select(
             Image.id,

@@ -1,4 +1,4 @@
-"""Trainings, and how their images were scored."""
+"""Trainings and their scorings."""
 
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from backend.core.models.base import Base, now
 
 
 class Run(Base):
-    """One training on one version. Trajectory in files/runs/<id>. A cleansing's trainings carry its id, protocol and arm."""
+    """A training on a version; a cleansing's trainings carry its id, protocol and arm."""
 
     __tablename__ = "runs"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -30,13 +30,13 @@ class Run(Base):
     report: Mapped[dict[str, Any]] = mapped_column(
         default=dict
     )  # seconds, bytes, parameters, environment
-    # use_alter: runs and cleansings point at each other, so PostgreSQL gets this key once both tables are there.
+    # use_alter: runs and cleansings point at each other, so PostgreSQL gets this key last.
     cleansing_id: Mapped[int | None] = mapped_column(
         ForeignKey("cleansings.id", ondelete="CASCADE", use_alter=True), index=True
     )
     protocol: Mapped[str | None] = mapped_column(String(20))  # same_seed | fresh_seeds
     arm: Mapped[str | None] = mapped_column(String(20))  # before | cleaned | random
-    # The run whose recipe this one repeats with another seed, to be averaged with it. Runs go with their data set, all at once: no key.
+    # The run that this run repeats with another seed. No key: runs go with their data set.
     repeats_run_id: Mapped[int | None] = mapped_column(Integer, index=True)
     test_accuracy: Mapped[
         float | None
@@ -47,7 +47,7 @@ class Run(Base):
 
 
 class RunEpoch(Base):
-    """What one epoch reported; the live chart reads these."""
+    """Figures of an epoch, for the live chart."""
 
     __tablename__ = "run_epochs"
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
@@ -62,7 +62,7 @@ class RunEpoch(Base):
 
 
 class Scoring(Base):
-    """One method applied to one run, or to several and averaged. The values lie in `scores`."""
+    """A method applied to a run, or to several and averaged; `scores` has the values."""
 
     __tablename__ = "scorings"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -84,7 +84,7 @@ class Scoring(Base):
 
 
 class Score(Base):
-    """The value of one image in one scoring: low means look at it first. Rank counts from 1."""
+    """Value of an image in a scoring; low comes first. Rank counts from 1."""
 
     __tablename__ = "scores"
     __table_args__ = (Index(None, "scoring_id", "rank"),)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
+from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import Explanation, Image, Job, MapPoint, Review, User, VersionChange, now
 from backend.jobs import service as jobs
 from backend.review import service
@@ -43,7 +44,7 @@ def look(session: Session, review: Review, image_id: int) -> Why:
         job = _job(session, review)
         return (
             Why("waiting", _waiting(session, job))
-            if job is not None and job.state in jobs.ACTIVE
+            if job is not None and job.state in ACTIVE
             else Why("none", _stopped(job))
         )
     worse, better = _images(session, review, found.worse), _images(session, review, found.better)
@@ -83,7 +84,7 @@ def ask(session: Session, user: User, review: Review, image_id: int) -> Why:
     else:
         return look(session, review, image_id)
     job = _job(session, review)
-    if job is None or job.state not in jobs.ACTIVE:
+    if job is None or job.state not in ACTIVE:
         title = f"Look at why, for {service.data_set_of(session, user, review).name[:200]}, review {review.id}"
         payload = {"image_id": image_id}
         jobs.create(

@@ -8,6 +8,7 @@ from sqlalchemy import Row, delete, func, insert, literal, select
 from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, Invalid, NotFound
+from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import Job, MapPoint, Review, Selection, SelectionImage, Suggestion, User
 from backend.jobs import service as jobs
 from backend.review import service
@@ -94,7 +95,7 @@ def coming(session: Session, review: Review) -> Coming:
     if session.execute(there).first() is not None:
         return Coming("ready")
     job = _job(session, review)
-    if job is not None and job.state in jobs.ACTIVE:
+    if job is not None and job.state in ACTIVE:
         return Coming(
             "waiting", "A map that keeps neighbours together is being made; it appears by itself."
         )

@@ -72,7 +72,7 @@ def test_a_training_that_another_machine_takes_over_begins_anew(
     perform(job_id, database, storage, settings)
     lines, epochs = what_it_says(database, job_id, run_id)
     told = [
-        line.split(":")[0] for line in lines if line.startswith("Epoch") or "begins anew" in line
+        line.split(":")[0] for line in lines if line.startswith("Epoch") or "starts again" in line
     ]
     assert [line[:12] for line in told] == [
         "Epoch 1 of 3",

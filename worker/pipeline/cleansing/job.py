@@ -7,14 +7,14 @@ import dataclasses
 import io
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 from sqlalchemy import delete
 
 from backend.core.models import Cleansing, Run, RunEpoch, Version
+from backend.core.storage import Storage
 from worker import engine
-from worker.engine import Recipe, Training, write_whole
+from worker.engine import Recipe, Training
 from worker.jobs import JobContext
 from worker.pipeline import engine_setup
 from worker.pipeline.cleansing import arms
@@ -33,7 +33,7 @@ def cleanse(context: JobContext) -> None:
     started = time.monotonic()
     engine_setup.ready(context.settings, context.storage)
     plan = arms.read(context.database, context.storage, context.subject_id)
-    original = engine.load_training(context.storage.run(plan.run_id))
+    original = engine_setup.load_training(context.storage, plan.run_id)
     context.log(
         f"{int(plan.removed.sum())} images leave, {int(plan.relabelled.sum())} get another label. "
         f"{len(plan.tasks)} results to compare on {len(plan.test)} test images."
@@ -94,14 +94,14 @@ def _steps(plan: Plan, task: Task, recipe: Recipe) -> int:
 
 def _measure(context: JobContext, plan: Plan, task: Task, original: Training, bar: _Bar) -> Outcome:
     """The outcome of one training: from its folder when it is finished, else by training and testing it."""
-    folder = context.storage.run(task.run_id)
-    if task.done and (folder / OUTCOME).exists():
-        return read_outcome(folder / OUTCOME)
-    training = original if _repeats(task) else _train(plan, task, original, folder, bar)
+    if task.done and (outcome := read_outcome(context.storage, task.run_id)) is not None:
+        return outcome
+    training = original if _repeats(task) else _train(plan, task, original, bar)
     outcome = examine(training, plan.test)
-    write_outcome(folder / OUTCOME, outcome)
+    write_outcome(context.storage, task.run_id, outcome)
     _record(context, plan, task, training, outcome)
-    _tidy(folder)
+    # The parameters of every epoch leave: a control is never retraced.
+    context.storage.keep_run_files(task.run_id, KEPT)
     accuracy, loss = float(outcome.correct(plan.test.labels).mean()), float(outcome.losses.mean())
     context.log(
         f"{task.words.capitalize()}: test accuracy {100 * accuracy:.1f} %, test loss {loss:.3f}."
@@ -109,7 +109,7 @@ def _measure(context: JobContext, plan: Plan, task: Task, original: Training, ba
     return outcome
 
 
-def _train(plan: Plan, task: Task, original: Training, folder: Path, bar: _Bar) -> Training:
+def _train(plan: Plan, task: Task, original: Training, bar: _Bar) -> Training:
     images, leave_out = arms.image_list(plan, task)
     # Fresh starts are many and only their last word counts; the repeated run's curve is shown beside the original's.
     validation = plan.validation if task.protocol == "same_seed" else None
@@ -120,7 +120,8 @@ def _train(plan: Plan, task: Task, original: Training, folder: Path, bar: _Bar) 
         seeded,
         images,
         validation,
-        folder,
+        bar.context.storage,
+        task.run_id,
         log=bar.context.log,
         leave_out=leave_out,
         progress=bar,
@@ -137,17 +138,19 @@ def examine(training: Training, images: engine.Images) -> Outcome:
     )
 
 
-def write_outcome(path: Path, outcome: Outcome) -> None:
-    """Keep an outcome, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_outcome(storage: Storage, run_id: int, outcome: Outcome) -> None:
+    """Keep an outcome next to its training, whole or not at all."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, predicted=outcome.predicted, losses=outcome.losses)
-    write_whole(path, buffer.getvalue())
+    storage.write_run_file(run_id, OUTCOME, buffer.getvalue())
 
 
-def read_outcome(path: Path) -> Outcome:
-    """The inverse of `write_outcome`; nothing is unpickled."""
-    with np.load(path, allow_pickle=False) as arrays:
+def read_outcome(storage: Storage, run_id: int) -> Outcome | None:
+    """Read what `write_outcome` wrote, or None; nothing is unpickled."""
+    content = storage.read_run_file(run_id, OUTCOME)
+    if content is None:
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return Outcome(arrays["predicted"], arrays["losses"])
 
 
@@ -184,13 +187,6 @@ def _record_twin(context: JobContext, plan: Plan, task: Task) -> None:
         run.state, run.recipe, run.params_hash = same.state, same.recipe, same.params_hash
         run.test_accuracy, run.test_loss = same.test_accuracy, same.test_loss
         run.report = {"seconds": 0.0, "images_left_out": [], "same_as_run": same.id}
-
-
-def _tidy(folder: Path) -> None:
-    """Drop the parameters of every epoch: nobody retraces a control."""
-    for path in folder.iterdir():
-        if path.name not in KEPT and path.is_file():
-            path.unlink()
 
 
 def _training_seconds(context: JobContext, plan: Plan) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from backend.core import queue
+from backend.core import job_lifecycle
 from backend.core.models import DataSet, Job, Review, Run, Score, Scoring
 from backend.core.storage import Storage
 from worker import engine
@@ -26,7 +26,7 @@ def score_member(context: JobContext) -> None:
         images = load_images.load(session, context.storage, run.version_id, "train")
         validation = load_images.load(session, context.storage, run.version_id, "validation")
     engine_setup.ready(context.settings, context.storage)
-    training = engine.load_training(context.storage.run(run.id))
+    training = engine_setup.load_training(context.storage, run.id)
     scores = write_scores.score(
         context, scoring.method, scoring.options, training, images, validation
     )
@@ -78,7 +78,7 @@ def _queue(
         payload=payload,
         created_by=review.created_by,
     )
-    return queue.add(session, job)
+    return job_lifecycle.add_job(session, job)
 
 
 def members(session: Session, review_id: int) -> list[Scoring]:
@@ -110,7 +110,7 @@ def average(
 
 def trainings(storage: Storage, parts: list[Scoring]) -> list[Training]:
     """The members' finished runs."""
-    return [engine.load_training(storage.run(part.run_id)) for part in parts]
+    return [engine_setup.load_training(storage, part.run_id) for part in parts]
 
 
 def _values(session: Session, scoring: Scoring, images: Images) -> np.ndarray:

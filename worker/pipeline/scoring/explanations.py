@@ -14,7 +14,7 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from backend.core import queue
+from backend.core import job_lifecycle
 from backend.core.models import Explanation, Job, Review, Scoring, Suggestion
 from worker import engine
 from worker.engine import EngineError, Images, Readout, Training
@@ -171,7 +171,7 @@ def _explainer(context: JobContext) -> Explainer:
         images = load_images.load(session, context.storage, review.version_id, "train")
         validation = load_images.load(session, context.storage, review.version_id, "validation")
     engine_setup.ready(context.settings, context.storage)
-    training = engine.load_training(context.storage.run(review.run_id))
+    training = engine_setup.load_training(context.storage, review.run_id)
     return Explainer.of(training, images, validation, scoring.options)
 
 
@@ -217,4 +217,4 @@ def _queue_again(session: Session, job_id: int) -> None:
         payload=job.payload,
         created_by=job.created_by,
     )
-    queue.add(session, again)
+    job_lifecycle.add_job(session, again)

@@ -44,7 +44,7 @@ def score_run(context: JobContext) -> None:
     review, images = asked.review, asked.images
     began = time.monotonic()
     engine_setup.ready(context.settings, context.storage)
-    training = engine.load_training(context.storage.run(review.run_id))
+    training = engine_setup.load_training(context.storage, review.run_id)
     chosen, wrong = _scores(context, asked, training)
     context.log("Looking at what the model sees in each training image.")
     probabilities = engine.predict(training, images)

@@ -9,7 +9,6 @@ import numpy as np
 from sqlalchemy import bindparam, update
 
 from backend.core.models import MapPoint, Review
-from worker import engine
 from worker.jobs import JobContext, JobFailed
 from worker.pipeline import engine_setup, load_images
 from worker.pipeline.scoring import similarity
@@ -30,14 +29,14 @@ def arrange(context: JobContext) -> None:
             f"A map that keeps neighbours together can be made of {MOST:,} images at most; this review has {len(images):,}."
         )
     engine_setup.ready(context.settings, context.storage)
-    training = engine.load_training(context.storage.run(review.run_id))
+    training = engine_setup.load_training(context.storage, review.run_id)
     points = similarity.compact(
         training,
         images,
         lambda done: context.progress(done, len(images), "Looking at which images are alike"),
     )
     context.log(f"Arranging {len(images):,} images; this cannot be interrupted.")
-    _cache_at(context.storage.root / "cache" / "numba")
+    _cache_at(context.storage.cache("numba"))
     at = layout(points)
     rows = [
         {"image": image_id, "across": x, "down": y}

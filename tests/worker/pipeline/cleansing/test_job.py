@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from sqlalchemy import select, update
 
 from backend.cleansing import service
 from backend.core import queue
+from backend.core.job_kinds import KINDS
 from backend.core.models import Cleansing, Image, Job, Review, Run, RunEpoch, Version
 from tests.cleansing_scenario import Scenario
-from worker import engine, jobs
+from worker import engine
 from worker.engine.images import batches
 from worker.jobs import JobContext, perform
 from worker.pipeline import load_images
@@ -60,7 +61,7 @@ def train_original(
 @pytest.fixture(autouse=True, scope="module")
 def quiet() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(queue, "send", lambda _task, _job_id: None)
+        patch.setattr(queue, "send", lambda _job_id: None)
         yield
 
 
@@ -223,9 +224,7 @@ def assert_the_changed_images_say_how_often_fresh_starts_are_right(
     assert sorted(one["image_id"] for one in verdict["changes"]) == sorted(verdict["changed"])
     for arm in ("before", "cleaned"):
         outcomes = [
-            cleanse.read_outcome(scenario.storage.run(run.id) / cleanse.OUTCOME)
-            for run in fresh
-            if run.arm == arm
+            cleanse.read_outcome(scenario.storage, run.id) for run in fresh if run.arm == arm
         ]
         for one in verdict["changes"]:
             right = [
@@ -512,7 +511,8 @@ def test_a_cancelled_measurement_leaves_the_cleansing_undecided(
 ) -> None:
     decide_truth(noisy)
     cleansing = start(noisy)
-    monkeypatch.setitem(jobs.PIPELINES, "cleanse", f"{__name__}:cancelled_at_once")
+    kind = replace(KINDS["cleanse"], pipeline=f"{__name__}:cancelled_at_once")
+    monkeypatch.setitem(KINDS, "cleanse", kind)
     after = work(noisy, cleansing)
     assert (job_of(noisy, cleansing).state, after.state) == ("cancelled", "queued")
 
