@@ -8,7 +8,6 @@ from importlib.metadata import version
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
-from itsdangerous import URLSafeSerializer
 from sqlalchemy import text
 from starlette.types import Scope
 
@@ -86,7 +85,6 @@ def apply_settings(app: FastAPI, settings: Settings) -> None:
     app.state.settings = settings
     app.state.database = Database(settings.database)
     app.state.storage = Storage(settings.files)
-    app.state.csrf_signer = URLSafeSerializer(settings.secret(), salt="csrf")
     app.state.recent_sign_ins = {}
 
 

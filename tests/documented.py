@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from pydantic import SecretStr
 
 from backend.cli import app
 from backend.core.settings import Settings
@@ -113,8 +112,6 @@ def _argument(argument: Any) -> str:
 
 
 def _default(value: object) -> str:
-    if isinstance(value, SecretStr):
-        value = value.get_secret_value()
     if isinstance(value, bool):
         value = str(value).lower()
     if isinstance(value, int) and value >= 2**30 and value % 2**30 == 0:

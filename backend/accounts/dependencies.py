@@ -4,9 +4,9 @@ import time
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
-from itsdangerous import BadSignature, URLSafeSerializer
 
 from backend.accounts import service
 from backend.core.db import SessionDep
@@ -15,8 +15,10 @@ from backend.core.invocation import winnow
 from backend.core.models import User
 
 COOKIE = "winnow_session"
+# A page that keeps decisions for later says whose they are.
+PAGE_OF = "X-Winnow-User"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 # For pictures alone: whose sign-in was valid this many seconds ago is not asked again. A page has a hundred of them.
 RECENT_SECONDS = 10.0
 MOST_RECENT = 1000
@@ -52,7 +54,6 @@ def identify(request: Request, session: SessionDep) -> SignedIn:
     # An error page shows the name after the transaction was rolled back, which would empty what is still attached.
     session.expunge(user)
     request.state.user = user
-    request.state.csrf_token = csrf_token(request, credential.id)
     return SignedIn(user, credential.id, by_cookie)
 
 
@@ -70,41 +71,37 @@ def require_sign_in(request: Request) -> None:
     recent[key] = time.monotonic() + RECENT_SECONDS
 
 
-def csrf_token(request: Request, credential_id: int) -> str:
-    """What a form of this session must bring along."""
-    return str(_signer(request).dumps(credential_id))
-
-
 def refuse_foreign(request: Request) -> None:
-    """Refuse what a page of another site made a browser send; browsers say so. Raises Forbidden."""
-    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-        raise Forbidden("This request came from another site.")
+    """Refuse what a page of another origin made a browser send. Raises Forbidden."""
+    site = request.headers.get("Sec-Fetch-Site")
+    # Browsers leave it out over plain HTTP, except on this machine; there Origin decides.
+    ours = _from_our_origin(request) if site is None else site in ("same-origin", "none")
+    if not ours:
+        raise Forbidden("This request did not come from a page of Winnow. Programs use a token.")
+
+
+def _from_our_origin(request: Request) -> bool:
+    """Compare Origin with the address that was asked for, and with the public one."""
+    public = urlsplit(request.app.state.settings.public_url)
+    netloc = public.netloc.lower().removesuffix(DEFAULT_PORTS.get(public.scheme, ""))
+    asked = (request.url.scheme, request.headers.get("Host", ""))
+    origins = {f"{scheme}://{host}" for scheme, host in (asked, (public.scheme, netloc)) if host}
+    return request.headers.get("Origin") in origins
 
 
 async def verify(request: Request, who: Annotated[SignedIn, Depends(identify)]) -> SignedIn:
-    """Refuse unsafe requests that do not prove that they come from a page of ours. Raises Forbidden."""
+    """Refuse unsafe requests that another origin, or another user's page, has sent.
+
+    Raises:
+        Forbidden: the request came from another origin.
+        Unauthenticated: the page that sent it belongs to a user who is no longer signed in.
+    """
     if not who.by_cookie or request.method in SAFE_METHODS:
         return who
     refuse_foreign(request)
-    token = request.headers.get("X-CSRF-Token") or await _form_token(request)
-    try:
-        valid = token is not None and _signer(request).loads(token) == who.credential_id
-    except BadSignature:
-        valid = False
-    if not valid:
-        raise Forbidden("This form is out of date. Load the page again and repeat what you did.")
+    if request.headers.get(PAGE_OF, str(who.user.id)) != str(who.user.id):
+        raise Unauthenticated("Someone else is signed in now. Sign in again.")
     return who
-
-
-async def _form_token(request: Request) -> str | None:
-    """The token in a form. An upload was read before, into a file, and has left its token behind (backend/datasets/uploads.py)."""
-    if hasattr(request.state, "form_token"):
-        return str(request.state.form_token)
-    if request.headers.get("Content-Type", "").partition(";")[0] not in FORM_TYPES:
-        return None
-    # FastAPI has parsed the form already where the route declares one; Starlette keeps what was parsed.
-    value = (await request.form()).get("csrf_token")
-    return value if isinstance(value, str) else None
 
 
 # Async, because FastAPI would send a plain function to another thread, which costs more than the function does.
@@ -133,11 +130,6 @@ def perhaps_signed_in(request: Request, session: SessionDep) -> User | None:
         return identify(request, session).user
     except Unauthenticated:
         return None
-
-
-def _signer(request: Request) -> URLSafeSerializer:
-    signer: URLSafeSerializer = request.app.state.csrf_signer
-    return signer
 
 
 SignedInDep = Annotated[SignedIn, Depends(verify)]
