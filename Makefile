@@ -36,7 +36,7 @@ up: $(RUNTIME) ## Start web, worker and broker without the sample. Options: HOST
 
 .PHONY: loop
 loop: $(RUNTIME) ## The whole loop unattended in a scratch folder; the last line is the verdict as JSON. Option: LOOP_ARGS
-	@exec $(BIN)/winnow demo --auto $(LOOP_ARGS)
+	@exec $(BIN)/python -m benchmarks.loop $(LOOP_ARGS)
 
 .PHONY: install
 install: $(RUNTIME) ## Install what running needs into .venv
@@ -73,10 +73,10 @@ docs: $(TESTING) ## Write the tables in docs/ that come from the code: settings,
 
 # Small ones first. The others take longer, or need more than an install: each says in its first lines what.
 SMALL_BENCHMARKS := fused_step published_speed pipeline_cost storage explain_image explain_click import_speed review_page review_keys large_data
-LARGE_BENCHMARKS := table1 flips curves peers whole_loop
+LARGE_BENCHMARKS := table1 flips curves peers loop whole_loop
 
 .PHONY: bench
-bench: $(TESTING) $(BROWSER) ## The small benchmarks in turn (minutes; data: WINNOW_REAL_DATA). Left out: table1 flips curves peers whole_loop
+bench: $(TESTING) $(BROWSER) ## The small benchmarks in turn (minutes; data: WINNOW_REAL_DATA). Left out: table1 flips curves peers loop whole_loop
 	@export WINNOW_CHROMIUM="$$(cat $(BROWSER))"; failed=
 	for name in $(SMALL_BENCHMARKS); do echo "── $$name"; $(BIN)/python -m "benchmarks.$$name" || failed+=" $$name"; done
 	[ -z "$$failed" ] || { echo "make bench: no figures from$$failed, see above" >&2; exit 1; }
