@@ -69,7 +69,7 @@ format: $(TESTING) ## Format the code and mend what ruff can mend
 
 .PHONY: docs
 docs: $(TESTING) ## Write the tables in docs/ that come from the code: settings, commands, routes
-	@$(BIN)/python -m tests.documented
+	@$(BIN)/cog -r -I . docs/*.md
 
 # Small ones first. The others take longer, or need more than an install: each says in its first lines what.
 SMALL_BENCHMARKS := fused_step published_speed pipeline_cost storage explain_image explain_click import_speed review_page review_keys large_data
@@ -111,7 +111,7 @@ $(RUNTIME): $(PINS) | $(BIN)/python
 	touch $@
 
 $(TESTING): $(PINS) $(RUNTIME)
-	@$(PIP_INSTALL) --quiet --editable ".[worker,embedded,test]" >&2
+	@$(PIP_INSTALL) --quiet --editable ".[worker,embedded,test,bench]" >&2
 	touch $@
 
 # The stamp holds the path of the browser that the tests drive: an installed one, else one that is installed now.

@@ -9,8 +9,8 @@ from sqlalchemy import select
 from backend.cli.client import Client
 from backend.core.db import Database
 from backend.core.models import DataSet, Image, Suggestion
-from benchmarks.loop import Plan, choose_source, decide, summarize
 from benchmarks._planting import plant
+from benchmarks.loop import Plan, choose_source, decide, summarize
 from tests.factories import a_data_set, a_review, a_run
 
 

@@ -1,11 +1,12 @@
 """Who is asking, and may they: the one place where access and cross-site requests are checked."""
 
-import time
 from dataclasses import dataclass
 from hashlib import sha256
+from threading import Lock
 from typing import Annotated
 from urllib.parse import urlsplit
 
+from cachetools import TTLCache
 from fastapi import Depends, Request
 
 from backend.accounts import service
@@ -19,9 +20,10 @@ COOKIE = "winnow_session"
 PAGE_OF = "X-Winnow-User"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-# For pictures alone: whose sign-in was valid this many seconds ago is not asked again. A page has a hundred of them.
+# For pictures alone, of which a page has a hundred: a sign-in is not checked again for so long.
 RECENT_SECONDS = 10.0
 MOST_RECENT = 1000
+_recent_lock = Lock()  # pictures are answered in several threads
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,21 @@ def identify(request: Request, session: SessionDep) -> SignedIn:
 
 
 def require_sign_in(request: Request) -> None:
-    """Only that somebody is signed in, for pictures: without a transaction where that was so moments ago. Raises Unauthenticated."""
-    recent: dict[bytes, float] = request.app.state.recent_sign_ins
+    """Check that someone is signed in; without a transaction where that was so moments ago.
+
+    Raises:
+        Unauthenticated: nobody is.
+    """
+    recent: TTLCache[bytes, bool] = request.app.state.recent_sign_ins
     shown = f"{request.headers.get('Authorization', '')} {request.cookies.get(COOKIE, '')}"
     key = sha256(shown.encode()).digest()
-    if recent.get(key, 0.0) > time.monotonic():
-        return
+    with _recent_lock:
+        if key in recent:
+            return
     with request.app.state.database.transaction(write=False) as session:
         identify(request, session)
-    if len(recent) >= MOST_RECENT:
-        recent.clear()
-    recent[key] = time.monotonic() + RECENT_SECONDS
+    with _recent_lock:
+        recent[key] = True
 
 
 def refuse_foreign(request: Request) -> None:
