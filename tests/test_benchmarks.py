@@ -61,7 +61,7 @@ def test_a_row_of_features_survives_as_two_rows_of_pixels() -> None:
     recipe = a_recipe(network="plain_rows", classes=2, height=2, width=5, mean=(0.0,), std=(1.0,))
     network, _ = build(recipe)
     linear = network.module.layers[0]
-    x, _ = table1.plain(recipe, rows, np.arange(20), torch.float32)
+    x, _ = table1.unaugmented_batch(recipe, rows, np.arange(20), torch.float32)
     for column in range(5):
         with torch.no_grad():
             linear.weight.copy_(torch.eye(5)[column : column + 1])
