@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 
+from cachetools import TTLCache
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
-from itsdangerous import URLSafeSerializer
 from sqlalchemy import text
 from starlette.types import Scope
 
@@ -24,7 +24,7 @@ import backend.review.api
 import backend.review.pages
 import backend.runs.api
 import backend.runs.pages
-from backend.accounts.dependencies import perhaps_signed_in
+from backend.accounts.dependencies import MOST_RECENT, RECENT_SECONDS, perhaps_signed_in
 from backend.core import queue
 from backend.core.db import Database, SessionDep
 from backend.core.settings import Settings
@@ -87,8 +87,7 @@ def apply_settings(app: FastAPI, settings: Settings) -> None:
     app.state.settings = settings
     app.state.database = Database(settings.database)
     app.state.storage = Storage(settings.files)
-    app.state.csrf_signer = URLSafeSerializer(settings.secret(), salt="csrf")
-    app.state.recent_sign_ins = {}
+    app.state.recent_sign_ins = TTLCache(MOST_RECENT, RECENT_SECONDS)
 
 
 @asynccontextmanager

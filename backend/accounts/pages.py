@@ -27,7 +27,8 @@ def home(request: Request, token: str = "") -> Response:
     # Chat and mail programs look at links before people do, and browsers fetch ahead: a link that works once must not be spent on them.
     if request.headers.get("Sec-Fetch-Mode") == "navigate" and "Sec-Purpose" not in request.headers:
         return _sign_in(request, token)
-    return _secretive(page(request, "login.html", token=token))
+    # Not "no-referrer": the button's request would then carry the origin "null".
+    return _secretive(page(request, "login.html", token=token), "strict-origin")
 
 
 # HEAD too: what watches over a server and what looks at a link before a person does ask so.
@@ -68,9 +69,9 @@ def _sign_in(request: Request, token: str) -> Response:
     return response
 
 
-def _secretive(response: Response) -> Response:
-    """The address with the secret in it must not reach another site."""
-    response.headers["Referrer-Policy"] = "no-referrer"
+def _secretive(response: Response, policy: str = "no-referrer") -> Response:
+    """Keep the address with the secret in it out of every Referer."""
+    response.headers["Referrer-Policy"] = policy
     return response
 
 

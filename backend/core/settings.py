@@ -2,13 +2,11 @@
 
 import hashlib
 import os
-import secrets
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LONGEST_SOCKET_PATH = 100  # bytes; Linux takes 107, other systems 103
@@ -21,7 +19,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         Path(".winnow"),
-        description="Folder that holds all state: database, files, secrets, broker socket.",
+        description="Folder that holds all state: database, files, logs, broker socket.",
     )
     host: str = Field("127.0.0.1", description="Address that the web listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port that the web listens on.")
@@ -35,10 +33,6 @@ class Settings(BaseSettings):
         "",
         description="Celery broker URL; "
         "empty means the embedded broker's socket in the home folder.",
-    )
-    secret_key: SecretStr = Field(
-        SecretStr(""),
-        description="Signs forms; empty means generated at first start, kept in the home folder.",
     )
     secure_cookies: bool = Field(
         False, description="Send the session cookie over HTTPS only; set it behind a TLS proxy."
@@ -120,25 +114,3 @@ class Settings(BaseSettings):
     def import_roots(self) -> list[Path]:
         """Folders that the page and the API may import from, resolved."""
         return [Path(part).resolve() for part in self.import_folders.split(":") if part]
-
-    def secret(self) -> str:
-        """Signing key: from the environment, else made once and kept in the home folder."""
-        if self.secret_key.get_secret_value():
-            return self.secret_key.get_secret_value()
-        path = self.home / "secret"
-        if not path.exists():
-            _write_once(path, secrets.token_urlsafe(32))
-        return path.read_text()
-
-
-def _write_once(path: Path, text: str) -> None:
-    """Write a file for its owner only; of two processes the first wins, neither sees half."""
-    # mkstemp sets the permissions; link fails if the name is taken.
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".secret-")
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        with suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        os.unlink(draft)

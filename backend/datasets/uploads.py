@@ -71,7 +71,6 @@ async def receive(request: Request) -> AsyncIterator[UploadedForm]:
                 for name, value in (await request.form()).items()
                 if isinstance(value, str)
             }
-        request.state.form_token = form.fields.pop("csrf_token", "")
         yield form
     except BaseException:
         form.kept = False
@@ -82,9 +81,11 @@ async def receive(request: Request) -> AsyncIterator[UploadedForm]:
 
 
 def _check(request: Request) -> None:
-    refuse_foreign(request)
     with request.app.state.database.transaction(write=False) as session:
-        require_owner(identify(request, session))
+        who = identify(request, session)
+    if who.by_cookie:
+        refuse_foreign(request)
+    require_owner(who)
 
 
 async def _stream(request: Request, form: UploadedForm) -> None:

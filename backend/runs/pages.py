@@ -26,7 +26,7 @@ router = APIRouter(include_in_schema=False)
 
 async def _form_values(request: Request) -> dict[str, Any]:
     """A form's fields as text, to be validated as a whole with a sentence for each field."""
-    return {key: value for key, value in (await request.form()).items() if key != "csrf_token"}
+    return dict(await request.form())
 
 
 FormValues = Annotated[dict[str, Any], Depends(_form_values)]

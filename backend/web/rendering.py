@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -20,18 +19,12 @@ FRONTEND = Path(__file__).resolve().parents[2] / "frontend"
 STATIC = FRONTEND / "static"
 TEN_MINUTES = 600
 
-# Macros that are imported without context still need the token of the page that is being rendered.
-_csrf_token: ContextVar[str] = ContextVar("csrf_token", default="")
-
 
 def page(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
     """A template, rendered: a whole page or a fragment of one."""
-    token = getattr(request.state, "csrf_token", "")
-    _csrf_token.set(token)
     known = {
         "request": request,
         "user": getattr(request.state, "user", None),
-        "csrf_token": token,
         "version": static_version(),
     }
     return HTMLResponse(environment().get_template(template).render(known | context), status)
@@ -56,7 +49,6 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["csrf_field"] = csrf_field
     made.globals["job_kinds"] = KINDS
     made.filters |= {
         "percent": percent,
@@ -69,11 +61,6 @@ def environment() -> Environment:
         "localtime": localtime,
     }
     return made
-
-
-def csrf_field() -> Markup:
-    """The hidden field that every form needs."""
-    return Markup('<input type="hidden" name="csrf_token" value="{}">').format(_csrf_token.get())
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:

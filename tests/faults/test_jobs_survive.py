@@ -1,4 +1,4 @@
-"""kill -9 of worker and broker at random moments, under a queue of short resumable jobs: none is lost, none counts twice, results agree."""
+"""kill -9 of worker and broker at random moments: no short job is lost or counts twice."""
 
 import random
 import time
@@ -52,7 +52,7 @@ class Yard:
             return session.get_one(Job, job_id)
 
     def attempts(self) -> int:
-        """How often any job was begun."""
+        """Count the starts of all jobs."""
         with self.database.transaction(write=False) as session:
             return session.scalar(select(func.sum(Job.attempts))) or 0
 
@@ -113,7 +113,7 @@ def test_a_restarted_worker_goes_on_at_once_with_what_its_dead_predecessor_left(
     (job_id,) = yard.add_jobs(1)
     yard.wait_for_progress(job_id)
     yard.machine.kill("worker")
-    yard.machine.start("worker")  # no sweep runs here: the start itself must do it
+    yard.machine.start("worker")  # no sweep runs here: the start must do it
     yard.wait_for_all(10)
     assert (yard.job(job_id).attempts, yard.results()) == (2, [expected(1)])
 

@@ -75,8 +75,7 @@ export default class {
 
   /** The API's answer, or null. */
   async #ask(method, path, body) {
-    const token = document.querySelector("meta[name=csrf-token]")?.content ?? "";
-    const headers = { Accept: "application/json", ...(body && { "Content-Type": "application/json", "X-CSRF-Token": token }) };
+    const headers = { Accept: "application/json", ...(body && { "Content-Type": "application/json" }) };
     const reply = await fetch(`${this.#api}/${path}`, { method, headers, body: body && JSON.stringify(body) }).catch(() => null);
     return reply?.ok ? reply.json() : null;
   }

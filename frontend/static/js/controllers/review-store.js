@@ -5,17 +5,17 @@ import Outbox from "./review-outbox.js";
 const LONGEST_WAIT = 15_000;
 
 export default class DecisionStore extends EventTarget {
-  #base; #user; #outbox; #sending = null; #timer; #wait = 1000; #token; #again = false; #shown = new Map();
+  #base; #headers; #outbox; #sending = null; #timer; #wait = 1000; #again = false; #shown = new Map();
   state = "saved";
   seen = 0; // the number of the last change that the page shows
 
   constructor({ review, user, order }) {
     super();
     this.#base = `/api/v1/reviews/${review}`;
-    this.#user = user;
+    // In a browser where someone else has signed in meanwhile, the server refuses: the acts wait for their author.
+    this.#headers = { "Content-Type": "application/json", Accept: "application/json", "X-Winnow-User": user };
     this.order = order;
     this.#outbox = new Outbox(review, user);
-    this.#token = document.querySelector("meta[name=csrf-token]")?.content ?? "";
     addEventListener("online", this.send);
     addEventListener("offline", this.#offline);
     // Back from signing in, in another tab.
@@ -59,8 +59,7 @@ export default class DecisionStore extends EventTarget {
 
   /** Ask the review's API for something that changes no decision; throws when that fails. */
   async post(path) {
-    const headers = { "Content-Type": "application/json", Accept: "application/json", "X-CSRF-Token": this.#token };
-    const reply = await fetch(`${this.#base}/${path}`, { method: "POST", body: "{}", headers }).catch(() => null);
+    const reply = await fetch(`${this.#base}/${path}`, { method: "POST", body: "{}", headers: this.#headers }).catch(() => null);
     if (!reply?.ok) throw new Error(`${reply?.status ?? "no network"}`);
     return reply.json();
   }
@@ -95,22 +94,17 @@ export default class DecisionStore extends EventTarget {
     this.#say("saved");
   }
 
-  async #post(entry, renewed = false) {
+  async #post(entry) {
     let reply;
     try {
       reply = await fetch(`${this.#base}/${entry.path}?order=${this.order}`, {
         method: "POST",
         body: JSON.stringify(entry.body),
-        headers: { "Content-Type": "application/json", Accept: "application/json", "X-CSRF-Token": this.#token },
+        headers: this.#headers,
         signal: AbortSignal.timeout?.(20_000),
       });
     } catch { this.#say("offline"); return false; }
     if (reply.ok) return this.#finish(entry, "saved", await reply.json());
-    if ((reply.status === 401 || reply.status === 403) && !renewed) {
-      // The session may be a new one (signed in again in another tab): with its token the act goes through.
-      const ready = await this.#renew();
-      if (ready) return this.#post(entry, true);
-    }
     if (reply.status === 401) { this.#say("signed-out"); return false; }
     if (reply.status === 408 || reply.status === 429 || reply.status >= 500) { this.#say("offline", { answered: true }); return false; }
     const problem = await reply.json().catch(() => ({}));
@@ -133,18 +127,6 @@ export default class DecisionStore extends EventTarget {
     this.#outbox.remove(name);
     this.dispatchEvent(new CustomEvent("conflict", { detail: { image } }));
     return true;
-  }
-
-  /** Fetch this page anew for its token; only when the same person is signed in. */
-  async #renew() {
-    try {
-      const reply = await fetch(location.href, { headers: { Accept: "text/html" } });
-      const page = new DOMParser().parseFromString(await reply.text(), "text/html");
-      const user = page.querySelector("[data-user]")?.dataset.user;
-      if (!reply.ok || user !== this.#user) return false;
-      this.#token = page.querySelector("meta[name=csrf-token]")?.content ?? "";
-      return true;
-    } catch { return false; }
   }
 
   #later() {
