@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import OwnerDep, UserDep
-from backend.core.catalogue import METHODS, SECOND, SPANS
+from backend.core import catalogue
 from backend.core.db import SessionDep
 from backend.core.models import DataSet, Run, User, Version
 from backend.core.storage import Storage
@@ -65,14 +65,16 @@ def _form(
     status: int = 200,
 ) -> HTMLResponse:
     choices = {
-        "networks": {name: f"{name}: {words}" for name, words in schemas.NETWORKS.items()},
+        "networks": {
+            name: f"{name}: {network.meaning}" for name, network in catalogue.NETWORKS.items()
+        },
         "own_networks": [(name, name) for name in request.app.state.settings.own_networks],
         "weights": _weights(request.app.state.storage),
-        "trained": schemas.TRAINED,
-        "optimizers": schemas.OPTIMIZERS,
-        "precisions": schemas.PRECISIONS,
-        "schedules": schemas.SCHEDULES,
-        "augmentations": schemas.AUGMENTATIONS,
+        "trained": catalogue.TRAINED,
+        "optimizers": catalogue.OPTIMIZERS,
+        "precisions": catalogue.PRECISIONS,
+        "schedules": catalogue.SCHEDULES,
+        "augmentations": catalogue.AUGMENTATIONS,
     }
     return page(
         request,
@@ -122,9 +124,9 @@ def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
             *((count, f"{count} trainings") for count in range(2, schemas.MOST_RUNS + 1)),
         ],
         "methods": service.methods(run),
-        "known": METHODS,
-        "second": SECOND,
-        "spans": SPANS,
+        "known": catalogue.METHODS,
+        "second": catalogue.SECOND,
+        "spans": catalogue.SPANS,
     }
 
 

@@ -5,52 +5,20 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from backend.core.catalogue import METHODS, MethodName
+from backend.core.catalogue import (
+    FIRST,
+    METHODS,
+    AugmentationName,
+    MethodName,
+    NetworkName,
+    OptimizerName,
+    PrecisionName,
+    ScheduleName,
+    SpanName,
+    TrainedName,
+)
 from backend.jobs.schemas import JobOut
 from backend.web.request_body import Body
-
-# Name → what a person reads. The engine has the same names; the web must not import it (torch).
-NETWORKS = {
-    "mnist": "Small and fast; for digits, letters and other simple grey images.",
-    "cifar": "Middle-sized; for small colour images.",
-    "resnet18": "Large and slow without a GPU; for photographs.",
-    "resnet34": "Larger than resnet18, for many photographs.",
-    "resnet50": "Larger still; needs a GPU.",
-    "mobilenet_v3": "For photographs where there is no GPU; best from published weights.",
-    "convnext_tiny": "A modern large network; needs a GPU, and is best from published weights.",
-    "vit_b_16": "A vision transformer: the largest, needs a GPU and published weights.",
-}
-Network = Literal[
-    "mnist",
-    "cifar",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "mobilenet_v3",
-    "convnext_tiny",
-    "vit_b_16",
-]
-SCHEDULES = {
-    "constant": "Same learning rate throughout",
-    "step": "A tenth at half of the run, a hundredth at three quarters",
-    "cosine": "Falls smoothly to zero",
-    "inverse_root": "Falls as one over the root of the step",
-}
-OPTIMIZERS = {
-    "sgd": "SGD, with momentum or without",
-    "adam": "Adam: every parameter has a pace of its own",
-    "adamw": "AdamW: Adam, with weight decay apart from the gradient",
-}
-TRAINED = {"all": "The whole network", "head": "Its last layer alone"}
-PRECISIONS = {
-    "float32": "32 bits: scores are exact",
-    "bfloat16": "16 bits in a training step: faster on a GPU, scores are not exact",
-}
-AUGMENTATIONS = {
-    "none": "As they are",
-    "shift": "Shifted a little",
-    "shift_flip": "Shifted a little and mirrored",
-}
 
 # Runs that an average may take.
 MOST_RUNS = 5
@@ -67,7 +35,7 @@ class RunOptions(Body):
     seed: int = Field(
         0, ge=0, lt=2**31, description="The same seed gives the same run, bit for bit."
     )
-    network: Network | None = Field(
+    network: NetworkName | None = Field(
         None, description="Network; chosen by size and colour if left out."
     )
     own_network: str | None = Field(
@@ -81,18 +49,16 @@ class RunOptions(Body):
         pattern="^[0-9a-f]{64}$",
         description="SHA-256 of a safetensors file in the workers' folder of weights that training starts from; from scratch if left out.",
     )
-    trained: Literal["all", "head"] | None = Field(
+    trained: TrainedName | None = Field(
         None, description="Train the whole network, or with weights its last layer alone."
     )
-    precision: Literal["float32", "bfloat16"] | None = Field(
+    precision: PrecisionName | None = Field(
         None,
         description="Of a training step's operations; bfloat16 is faster on a GPU, and its scores are not called exact.",
     )
     epochs: int | None = Field(None, ge=1, le=1000, description="Passes over the training images.")
     batch_size: int | None = Field(None, ge=1, le=4096, description="Images a step.")
-    optimizer: Literal["sgd", "adam", "adamw"] | None = Field(
-        None, description="Update rule; SGD if left out."
-    )
+    optimizer: OptimizerName | None = Field(None, description="Update rule; SGD if left out.")
     learning_rate: float | None = Field(
         None, gt=0, le=100, allow_inf_nan=False, description="Step size η."
     )
@@ -100,10 +66,8 @@ class RunOptions(Body):
         None, ge=0, lt=1, description="Momentum μ of SGD; 0 for plain SGD."
     )
     weight_decay: float | None = Field(None, ge=0, le=1, description="Weight decay.")
-    schedule: Literal["constant", "step", "cosine", "inverse_root"] | None = Field(
-        None, description="How the learning rate falls."
-    )
-    augmentation: Literal["none", "shift", "shift_flip"] | None = Field(
+    schedule: ScheduleName | None = Field(None, description="How the learning rate falls.")
+    augmentation: AugmentationName | None = Field(
         None, description="How images vary from epoch to epoch."
     )
 
@@ -136,9 +100,9 @@ class ScoringOptions(Body):
     )
 
     method: MethodName = Field(
-        "sgd_influence", description="Method of the first ranking; the second one is by margin."
+        FIRST, description="Method of the first ranking; the second one is by margin."
     )
-    span: Literal["last_epoch", "all_epochs"] = Field(
+    span: SpanName = Field(
         "last_epoch", description="Epochs to look at, where the method knows a span."
     )
     damping: Literal["none", "auto"] = Field(

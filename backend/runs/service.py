@@ -179,13 +179,20 @@ def _check_damping(options: ScoringOptions) -> None:
 def methods(run: Run) -> list[MethodOut]:
     """Every method, and what it costs for this run as the worker worked it out when the training ended."""
     costs: dict[str, dict[str, Any]] = run.report.get("costs", {})
-    return [MethodOut(name=name, costs=_costs(costs.get(name)), **_facts(name)) for name in METHODS]
-
-
-def _facts(name: str) -> dict[str, Any]:
-    facts = vars(METHODS[name]).copy()
-    del facts["because"]
-    return facts
+    return [
+        MethodOut(
+            name=name,
+            called=method.called,
+            title=method.title,
+            meaning=method.meaning,
+            harm=method.harm,
+            needs=method.needs,
+            spans=method.spans,
+            damps=method.damps,
+            costs=_costs(costs.get(name)),
+        )
+        for name, method in METHODS.items()
+    ]
 
 
 def _costs(costs: dict[str, Any] | None) -> dict[str, CostOut] | None:

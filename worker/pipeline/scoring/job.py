@@ -8,6 +8,7 @@ import numpy as np
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from backend.core.catalogue import SECOND
 from backend.core.models import Explanation, Image, MapPoint, Review, Run, Scoring, Suggestion
 from worker import engine
 from worker.engine import Images, Scores, Training
@@ -185,5 +186,5 @@ def _average(
 
 def _margins(runs: list[Training], images: Images, validation: Images) -> Scores:
     """By margin, which costs nothing: averaged where the first ranking is."""
-    margins = [engine.score(training, images, validation, "margin") for training in runs]
+    margins = [engine.score(training, images, validation, SECOND) for training in runs]
     return engine.ensemble(margins) if len(margins) > 1 else margins[0]
