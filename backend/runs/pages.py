@@ -24,7 +24,7 @@ router = APIRouter(include_in_schema=False)
 
 
 async def _form_values(request: Request) -> dict[str, Any]:
-    """A form's fields as text, to be validated as a whole with a sentence for each field."""
+    """Return a form's fields as text; they are validated as a whole."""
     return {key: value for key, value in (await request.form()).items() if key != "csrf_token"}
 
 
@@ -35,7 +35,7 @@ FormValues = Annotated[dict[str, Any], Depends(_form_values)]
 def new_run(
     request: Request, data_set_id: int, session: SessionDep, user: OwnerDep
 ) -> HTMLResponse:
-    """The form: one button, and the rest folded away."""
+    """Show the form: one button, and the rest folded away."""
     data_set = datasets.get(session, user, data_set_id)
     service.check_imported(session, data_set)
     return _form(request, data_set, {}, {})
@@ -45,7 +45,7 @@ def new_run(
 def create_run(
     request: Request, data_set_id: int, session: SessionDep, user: OwnerDep, values: FormValues
 ) -> Response:
-    """Start a training, or show the form again with what to mend."""
+    """Start a training, or show the form again with what to fix."""
     data_set = datasets.get(session, user, data_set_id)
     try:
         options = read_form(RunOptions, values)
@@ -88,7 +88,7 @@ def _form(
 
 
 def _weights(storage: Storage) -> list[tuple[str, str]]:
-    """(SHA-256, words) of each file of weights that a training may start from."""
+    """List (SHA-256, words) of the weights that a training may start from."""
     files = sorted(storage.weights.glob("*.safetensors"))
     return [
         (
@@ -101,29 +101,29 @@ def _weights(storage: Storage) -> list[tuple[str, str]]:
 
 @router.get("/runs/{run_id}")
 def show_run(request: Request, run_id: int, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """The run: chart and progress, then the next step."""
+    """Show the run: chart and progress, then the next step."""
     return page(
         request, "runs/show.html", **_run_context(session, user, service.get(session, user, run_id))
     )
 
 
 def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
-    epochs = service.epochs(session, run)
-    reviews = service.reviews(session, run)[0]
+    epochs = service.list_epochs(session, run)
+    reviews = service.list_reviews(session, run)[0]
     return {
         "run": run,
         "data_set": datasets.get(session, user, run.data_set_id),
         "run_version": session.get_one(Version, run.version_id),
-        "job": service.job_of(session, run.job_id),
+        "job": service.get_job(session, run.job_id),
         "epochs": epochs,
         "chart": [EpochOut.model_validate(epoch).model_dump() for epoch in epochs],
         "reviews": reviews,
-        "members": averages.of_reviews(session, [review for review, _, _ in reviews]),
+        "members": averages.map_members(session, [review for review, _, _ in reviews]),
         "averages": [
             (1, "This training alone"),
             *((count, f"{count} trainings") for count in range(2, schemas.MOST_RUNS + 1)),
         ],
-        "methods": service.methods(run),
+        "methods": service.list_methods(run),
         "known": catalogue.METHODS,
         "second": catalogue.SECOND,
         "spans": catalogue.SPANS,
@@ -132,13 +132,13 @@ def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
 
 @router.get("/runs/{run_id}/epochs")
 def epochs(run_id: int, session: SessionDep, user: UserDep) -> dict[str, Any]:
-    """What the live chart asks for: the epochs so far, and whether more will come."""
+    """Return the epochs so far, and whether more will follow, for the live chart."""
     run = service.get(session, user, run_id)
-    job = service.job_of(session, run.job_id)
+    job = service.get_job(session, run.job_id)
     active = job is not None and job.state in ("queued", "running")
     return {
         "active": active,
-        "epochs": [EpochOut.model_validate(epoch) for epoch in service.epochs(session, run)],
+        "epochs": [EpochOut.model_validate(epoch) for epoch in service.list_epochs(session, run)],
     }
 
 
@@ -146,7 +146,7 @@ def epochs(run_id: int, session: SessionDep, user: UserDep) -> dict[str, Any]:
 def create_review(
     run_id: int, session: SessionDep, user: OwnerDep, values: FormValues
 ) -> RedirectResponse:
-    """Find harmful images: start the scoring and go to the review that it fills."""
+    """Start a scoring and go to the review that it fills."""
     run = service.get(session, user, run_id)
     review = service.start_scoring(session, user, run, read_form(ScoringOptions, values))
     return RedirectResponse(f"/reviews/{review.id}", 303)
