@@ -85,7 +85,7 @@ def show_data_set(
         versions=steps,
         numbers={step.version.id: step.version.number for step in steps},
         runs=runs.page(session, data_set)[0],
-        latest=runs.to_go_on_with(session, data_set),
+        latest=runs.get_latest(session, data_set),
     )
 
 

@@ -1,10 +1,11 @@
 """Shapes of data sets."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backend.core.reports import ImportReport
 from backend.jobs.schemas import JobOut
 from backend.web.request_body import Body
 
@@ -103,7 +104,7 @@ class DataSetOut(DataSetSummary):
     """A data set and what its import found. counts: split → class → images, in the current version."""
 
     counts: dict[str, dict[str, int]]
-    report: dict[str, Any]
+    report: ImportReport
 
 
 class DataSetPage(BaseModel):

@@ -127,7 +127,7 @@ def _review(session: Session, user: User, review: Review) -> schemas.ReviewOut:
         second_opinion=review.second_opinion,
         progress=progress(session, user, review),
         created_at=review.created_at,
-        members=averages.shown(averages.of_reviews(session, [review]).get(review.id, [])),
+        members=averages.to_json(averages.map_members(session, [review]).get(review.id, [])),
         job=JobOut.model_validate(job) if job else None,
     )
 

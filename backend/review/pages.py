@@ -60,7 +60,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         return RedirectResponse(
             _grid_address(review, view.last() if view.after else view.first()), 303
         )
-    accepted = cleansing.accepted_of(session, review)
+    accepted = cleansing.get_accepted(session, review)
     if accepted is None:
         _say_if_outdated(session, user, review, view)
     context = _context(user, review, data_set, view, known, progress)
@@ -304,7 +304,7 @@ def _context(
 
 def _say_if_outdated(session: Session, user: User, review: Review, view: View) -> None:
     """Nobody shall go through hundreds of images without having read that no version can come of it now."""
-    if reason := cleansing.outdated(session, user, review):
+    if reason := cleansing.explain_outdated(session, user, review):
         view.note(f"{reason} What you decide here is saved all the same.")
 
 
@@ -319,7 +319,7 @@ def _counts(session: Session, review: Review, view: View, progress: ProgressOut)
 
 def _waiting(request: Request, session: Session, user: User, review: Review) -> HTMLResponse:
     job = session.get(Job, review.job_id) if review.job_id else None
-    members = averages.of_reviews(session, [review]).get(review.id, [])
+    members = averages.map_members(session, [review]).get(review.id, [])
     data_set = service.data_set_of(session, user, review)
     return page(
         request, "review/waiting.html", review=review, data_set=data_set, job=job, members=members

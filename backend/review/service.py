@@ -41,10 +41,9 @@ def doubt(session: Session, review: Review) -> str | None:
     scoring = (
         session.get(Scoring, review.accuracy_scoring_id) if review.accuracy_scoring_id else None
     )
-    if scoring is None or not scoring.report.get("warns"):
+    if scoring is None or not scoring.typed_report.warns:
         return None
-    sentences: list[str] = scoring.report.get("trust", [])
-    return " ".join(sentences) or None
+    return " ".join(scoring.typed_report.trust) or None
 
 
 def in_effect(review: Review) -> list[ColumnElement[bool]]:

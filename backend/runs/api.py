@@ -38,7 +38,7 @@ Limit = Annotated[int, Query(ge=1, le=200, description="Most items of the page."
 def create_run(
     data_set_id: int, session: SessionDep, user: OwnerDep, options: RunOptions
 ) -> RunOut:
-    """Queues a training; what is left out of the options is chosen to fit the data."""
+    """Queue a training; what is left out of the options is chosen to fit the data."""
     data_set = datasets.get(session, user, data_set_id)
     return _run_out(session, service.create(session, user, data_set, options))
 
@@ -47,34 +47,34 @@ def create_run(
 def list_runs(
     data_set_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50
 ) -> RunPage:
-    """Newest first; the trainings of a cleansing are in the cleansing."""
+    """List runs, newest first, without those of cleansings and averages."""
     found, following = service.page(
         session, datasets.get(session, user, data_set_id), after=after, limit=limit
     )
-    items = [RunSummary.model_validate(_described(run, job)) for run, job in found]
+    items = [RunSummary.model_validate(_columns(run, job)) for run, job in found]
     return RunPage(items=items, next=str(following) if following else None)
 
 
 @router.get("/runs/{run_id}", summary="One run")
 def show_run(run_id: int, session: SessionDep, user: UserDep) -> RunOut:
-    """The run with its job and its epochs so far."""
+    """Return a run with its job and its epochs so far."""
     return _run_out(session, service.get(session, user, run_id))
 
 
 @router.get("/runs/{run_id}/methods", summary="List methods and their costs")
 def list_methods(run_id: int, session: SessionDep, user: UserDep) -> list[MethodOut]:
-    """Every method that ranks images: what it means, what it needs, and what it will take for this run."""
-    return service.methods(service.get(session, user, run_id))
+    """List every method with its meaning and its cost for this run."""
+    return service.list_methods(service.get(session, user, run_id))
 
 
 @router.post("/runs/{run_id}/reviews", status_code=202, summary="Find harmful images")
 def create_review(
     run_id: int, session: SessionDep, user: OwnerDep, options: ScoringOptions
 ) -> RunReview:
-    """Queues the scoring of a finished run; the review can be read once its job is done."""
+    """Queue the scoring of a finished run; read the review once its job is done."""
     run = service.get(session, user, run_id)
     service.start_scoring(session, user, run, options)
-    found, _ = service.reviews(session, run, limit=1)
+    found, _ = service.list_reviews(session, run, limit=1)
     return _reviews_out(session, found)[0]
 
 
@@ -82,8 +82,8 @@ def create_review(
 def list_reviews(
     run_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50
 ) -> RunReviewPage:
-    """Newest first, each with its scorings."""
-    found, following = service.reviews(
+    """List a run's reviews with their scorings, newest first."""
+    found, following = service.list_reviews(
         session, service.get(session, user, run_id), after=after, limit=limit
     )
     return RunReviewPage(
@@ -98,7 +98,7 @@ def list_reviews(
     responses=table("text/csv"),
 )
 def scores_csv(request: Request, run_id: int, session: SessionDep, user: UserDep) -> Response:
-    """A line for each training image of the newest scoring."""
+    """Download a line per training image of the newest scoring."""
     return csv_download(
         f"run-{run_id}-scores.csv",
         service.DOWNLOAD_COLUMNS,
@@ -113,7 +113,7 @@ def scores_csv(request: Request, run_id: int, session: SessionDep, user: UserDep
     responses=table("application/vnd.apache.parquet"),
 )
 def scores_parquet(request: Request, run_id: int, session: SessionDep, user: UserDep) -> Response:
-    """The same table with its types."""
+    """Download the same table with its types."""
     return parquet_download(
         f"run-{run_id}-scores.parquet",
         service.DOWNLOAD_COLUMNS,
@@ -131,13 +131,13 @@ def _score_rows(
 
 
 def _run_out(session: Session, run: Run) -> RunOut:
-    epochs = [EpochOut.model_validate(epoch) for epoch in service.epochs(session, run)]
+    epochs = [EpochOut.model_validate(epoch) for epoch in service.list_epochs(session, run)]
     return RunOut.model_validate(
-        _described(run, service.job_of(session, run.job_id)) | {"epochs": epochs}
+        _columns(run, service.get_job(session, run.job_id)) | {"epochs": epochs}
     )
 
 
-def _described(run: Run, job: Job | None) -> dict[str, Any]:
+def _columns(run: Run, job: Job | None) -> dict[str, Any]:
     columns = (
         "id",
         "data_set_id",
@@ -158,8 +158,8 @@ def _described(run: Run, job: Job | None) -> dict[str, Any]:
 def _reviews_out(
     session: Session, found: Sequence[tuple[Review, Job | None, list[Scoring]]]
 ) -> list[RunReview]:
-    members = averages.of_reviews(session, [review for review, _, _ in found])
-    return [_review_out(*one, members.get(one[0].id, [])) for one in found]
+    members = averages.map_members(session, [review for review, _, _ in found])
+    return [_review_out(*row, members.get(row[0].id, [])) for row in found]
 
 
 def _review_out(
@@ -173,6 +173,6 @@ def _review_out(
         state=review.state,
         method=review.method,
         scorings=[ScoringOut.model_validate(scoring) for scoring in scorings],
-        members=averages.shown(members),
+        members=averages.to_json(members),
         job=JobOut.model_validate(job) if job else None,
     )

@@ -19,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from backend.core.models.base import Base, BigId, now
+from backend.core.reports import ImportReport
 
 
 class DataSet(Base):
@@ -50,6 +51,11 @@ class DataSet(Base):
     )  # the accepted version; no foreign key: versions point here
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+    @property
+    def typed_report(self) -> ImportReport:
+        """The report with its types, whichever version wrote it."""
+        return ImportReport.model_validate(self.report)
 
 
 # Originals up to this many pixels a side are enlarged without blur.

@@ -7,6 +7,7 @@ from sqlalchemy import ForeignKey, Index, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from backend.core.models.base import Base, now
+from backend.core.reports import RunReport, ScoringReport
 
 
 class Run(Base):
@@ -45,6 +46,11 @@ class Run(Base):
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(default=now)
 
+    @property
+    def typed_report(self) -> RunReport:
+        """The report with its types, whichever version wrote it."""
+        return RunReport.model_validate(self.report)
+
 
 class RunEpoch(Base):
     """Figures of an epoch, for the live chart."""
@@ -81,6 +87,11 @@ class Scoring(Base):
     exact: Mapped[bool] = mapped_column(default=True)
     report: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+    @property
+    def typed_report(self) -> ScoringReport:
+        """The report with its types, whichever version wrote it."""
+        return ScoringReport.model_validate(self.report)
 
 
 class Score(Base):

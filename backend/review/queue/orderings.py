@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Row, Select, SQLColumnExpression, and_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -12,8 +12,11 @@ from backend.core.errors import Invalid
 from backend.core.models import Review, Score, Scoring, Suggestion
 
 Own = Literal["queue", "accuracy", "label"]
-# One list, not a union of two: what is wrong with a value is then said once, in plain words.
-Order = Literal[Own, MethodName]
+if TYPE_CHECKING:
+    Order = str
+else:
+    # One list, not a union of two: a wrong value then gets one sentence.
+    Order = Literal[Own, MethodName]
 RANKS: dict[Order, InstrumentedAttribute[int]] = {
     "queue": Suggestion.position,
     "accuracy": Suggestion.accuracy_rank,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from backend.core.catalogue import METHODS
@@ -56,7 +56,7 @@ class View:
 
     def _order(self, text: str, known: Known) -> None:
         if text in RANKS or text in known.methods:
-            self.order = cast(Order, text)
+            self.order = text
         elif text in METHODS:
             self.note(
                 f"This training was not scored by “{METHODS[text].called}”; this is the usual order."

@@ -9,6 +9,7 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from backend.core.models import DataSet, Image, Refusal, Version
+from backend.core.reports import ImportReport
 from worker.jobs import JobFailed
 from worker.pipeline.imports.class_folders import only_one_class
 from worker.pipeline.imports.files import Entry, Found, natural
@@ -119,13 +120,14 @@ class Results:
             splits[decoded.content_hash].add(split)
             stored[decoded.content_hash] = decoded.stored
         height, width, channels = shape
-        return len(self.good) - len(stored), {
-            "split_words": self.split_words,
-            "notes": self.notes,
-            "conflicting_duplicates": sum(len(found) > 1 for found in labels.values()),
-            "duplicates_across_splits": sum(len(found) > 1 for found in splits.values()),
-            "bytes": sum(stored.values()) + len(self.good) * height * width * channels,
-        }
+        report = ImportReport(
+            split_words=self.split_words,
+            notes=self.notes,
+            conflicting_duplicates=sum(len(found) > 1 for found in labels.values()),
+            duplicates_across_splits=sum(len(found) > 1 for found in splits.values()),
+            bytes=sum(stored.values()) + len(self.good) * height * width * channels,
+        )
+        return len(self.good) - len(stored), report.to_json()
 
 
 def refusal_lines(refusals: list[tuple[str, str]]) -> list[str]:

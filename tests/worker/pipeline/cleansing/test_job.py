@@ -15,6 +15,7 @@ from backend.cleansing import service
 from backend.core import queue
 from backend.core.job_kinds import KINDS
 from backend.core.models import Cleansing, Image, Job, Review, Run, RunEpoch, Version
+from backend.core.reports import Judgement, MetricJudgement, Protocol
 from tests.cleansing_scenario import Scenario
 from worker import engine
 from worker.engine.images import batches
@@ -196,12 +197,12 @@ def test_removing_planted_errors_is_judged_improved_and_every_number_can_be_reco
         differences = np.subtract(by_arm["cleaned"], by_arm["before"])
         assert told["difference"] == pytest.approx(differences.mean())
         half = stats.t.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3)
-        assert told["ci95_seeds"] == pytest.approx(
+        assert told.ci95_seeds == pytest.approx(
             [differences.mean() - half, differences.mean() + half]
         )
-        assert told["ci95"] == [
-            min(told["ci95_seeds"][0], told["ci95_images"][0]),
-            max(told["ci95_seeds"][1], told["ci95_images"][1]),
+        assert told.ci95 == [
+            min(told.ci95_seeds[0], told["ci95_images"][0]),
+            max(told.ci95_seeds[1], told["ci95_images"][1]),
         ]
         same = verdict["same_seed"][measure]
         assert [same[run.arm] for run in runs[:3]] == pytest.approx(
@@ -544,13 +545,9 @@ def test_a_gain_counts_only_beyond_random_removal(
     before: np.ndarray, cleaned: np.ndarray, random: np.ndarray, judgement: str
 ) -> None:
     arms = {"before": before, "cleaned": cleaned, "random": random}
-    assert cleanse_verdict.metric(arms, better=1)["judgement"] == judgement
-    assert (
-        cleanse_verdict.metric({name: 1 - values for name, values in arms.items()}, better=-1)[
-            "judgement"
-        ]
-        == judgement
-    )
+    assert cleanse_verdict.metric(arms, better=1).judgement == judgement
+    mirrored = {name: 1 - values for name, values in arms.items()}
+    assert cleanse_verdict.metric(mirrored, better=-1).judgement == judgement
 
 
 def test_three_seeds_that_agree_on_one_single_image_prove_nothing() -> None:
@@ -559,9 +556,9 @@ def test_three_seeds_that_agree_on_one_single_image_prove_nothing() -> None:
     told = cleanse_verdict.metric(
         {"before": before, "cleaned": cleaned, "random": before}, better=1
     )
-    assert told["ci95_seeds"] == pytest.approx([0.01, 0.01])
-    assert told["ci95"][0] < 0 < told["ci95"][1]
-    assert told["judgement"] == "no_measurable_change"
+    assert told.ci95_seeds == pytest.approx([0.01, 0.01])
+    assert told.ci95[0] < 0 < told.ci95[1]
+    assert told.judgement == "no_measurable_change"
 
 
 @pytest.mark.parametrize(
@@ -580,9 +577,21 @@ def test_three_seeds_that_agree_on_one_single_image_prove_nothing() -> None:
     ],
 )
 def test_the_judgement_needs_one_clear_measure_and_no_contradiction(
-    accuracy: str, loss: str, judgement: str
+    accuracy: MetricJudgement, loss: MetricJudgement, judgement: Judgement
 ) -> None:
-    assert cleanse_verdict.judge({"judgement": accuracy}, {"judgement": loss}) == judgement
+    assert cleanse_verdict.judge(accuracy, loss) == judgement
+
+
+def fresh_starts(accuracy: dict[str, Any], loss: dict[str, Any]) -> Protocol:
+    """Fresh starts that improved by their loss."""
+    rest = {"random": 0.0, "random_ci95": [0.0, 0.0]}
+    return Protocol.model_validate(
+        {
+            "accuracy": rest | accuracy,
+            "loss": rest | loss | {"judgement": "better"},
+            "judgement": "improved",
+        }
+    )
 
 
 def test_the_sentence_says_when_only_the_loss_moved() -> None:
@@ -600,11 +609,7 @@ def test_the_sentence_says_when_only_the_loss_moved() -> None:
         "ci95": [-0.147, -0.087],
         "random_difference": 0.009,
     }
-    fresh = {
-        "accuracy": {**measure, "judgement": "no_measurable_change"},
-        "loss": {**loss, "judgement": "better"},
-        "judgement": "improved",
-    }
+    fresh = fresh_starts({**measure, "judgement": "no_measurable_change"}, loss)
     assert cleanse_verdict.sentence(fresh) == (
         "Cleaning made the model's answers more reliable (lower loss), without a measurable change of how many are right: "
         "test accuracy 97.4 % → 97.3 %, −0.1 points (95 % CI −1.5 to +1.3), random removal 0.0. "
@@ -638,11 +643,7 @@ def test_the_sentence_says_when_random_removal_could_show_as_much_accuracy() -> 
         "ci95": [-0.204, -0.125],
         "random_difference": 0.007,
     }
-    fresh = {
-        "accuracy": {**measure, "judgement": "as_random"},
-        "loss": {**loss, "judgement": "better"},
-        "judgement": "improved",
-    }
+    fresh = fresh_starts({**measure, "judgement": "as_random"}, loss)
     assert cleanse_verdict.sentence(fresh).startswith(
         "Cleaning made the model better (by its loss; as many more right answers could come from removing any images, with so few fresh starts): "
         "test accuracy 95.4 % → 98.0 %, +2.6 points (95 % CI +0.9 to +4.4), random removal 0.0."

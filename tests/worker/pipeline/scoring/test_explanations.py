@@ -147,17 +147,17 @@ def test_where_the_last_layer_cannot_choose_as_many_are_looked_at_as_time_allows
 
     training = engine.load_training(trained.storage.run(review.run_id))
     seconds = np.median([report.seconds for report in training.history])
-    assert why.affordable(training, 10**6) == int(1.5 * 10**6 / seconds)
+    assert why.count_affordable(training, 10**6) == int(1.5 * 10**6 / seconds)
     monkeypatch.setattr(engine, "load_readout", lambda *_: None)
     monkeypatch.setattr(engine, "read_out", refuse)
     monkeypatch.setattr(why, "SECONDS", 0.0)
-    assert why.affordable(training, 160) == why.LEAST_LOOKED
+    assert why.count_affordable(training, 160) == why.LEAST_LOOKED
     monkeypatch.setattr(why, "LEAST_LOOKED", 10)
     image_id = queue_of(trained, review)[0].image_id
     work(trained, ask(trained, review, image_id))
     with trained.database.transaction(write=False) as session:
         validation = load_images.load(session, trained.storage, review.version_id, "validation")
-    found, some = explanations(trained)[image_id], why.some_of(validation, 10)
+    found, some = explanations(trained)[image_id], why.spread(validation, 10)
     assert found.looked == len(some) == 10 < len(validation)
     assert set(found.worse + found.better) <= set(some.ids.tolist())
     assert some.ids[0] == validation.ids[0]

@@ -2,7 +2,7 @@
 
 from worker.engine import images
 from worker.engine.scores.cost import Looks
-from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.scores.method import Asked, Scored, attach
 
 # The stream of draws that this method has for itself.
 _RANDOM = 5
@@ -14,6 +14,4 @@ def by_chance(asked: Asked) -> Scored:
     return images.draws(run.recipe.seed, 0, run.images.ids, _RANDOM) / 2.0**64, {}
 
 
-METHOD = Method(
-    by_chance, "Picked by chance, for comparison.", lambda _sizes: Looks(), needs="nothing"
-)
+METHOD = attach("random", by_chance, lambda _sizes: Looks())
