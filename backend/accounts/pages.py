@@ -4,12 +4,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy.orm import Session
 
 from backend.accounts import service
 from backend.accounts.dependencies import COOKIE, SignedInDep, UserDep, VisitorDep, refuse_foreign
 from backend.core.db import SessionDep
 from backend.core.errors import Unauthenticated
 from backend.core.invocation import winnow
+from backend.core.models import User
+from backend.web.access import role_of
 from backend.web.redirects import own_path
 from backend.web.rendering import page
 
@@ -91,7 +94,7 @@ def logout(session: SessionDep, who: SignedInDep) -> RedirectResponse:
 @router.get("/account")
 def account(request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
     """The person's API tokens."""
-    return page(request, "account.html", tokens=service.list_tokens(session, user), secret=None)
+    return _account(request, session, user)
 
 
 @router.post("/account/tokens")
@@ -100,7 +103,15 @@ def create_token(
 ) -> HTMLResponse:
     """Make a token and show its secret, once."""
     secret = service.create_token(session, user, name)
-    return page(request, "account.html", tokens=service.list_tokens(session, user), secret=secret)
+    return _account(request, session, user, secret)
+
+
+def _account(
+    request: Request, session: Session, user: User, secret: str | None = None
+) -> HTMLResponse:
+    tokens = service.list_tokens(session, user)
+    abilities = role_of(user).sentence
+    return page(request, "account.html", abilities=abilities, tokens=tokens, secret=secret)
 
 
 @router.post("/account/tokens/{token_id}/revoke")

@@ -11,8 +11,8 @@ from backend.core.errors import Conflict, Invalid, NotFound, Unauthenticated
 from backend.core.invocation import winnow
 from backend.core.models import Credential, User, now
 from backend.core.text import tidy
+from backend.web.access import ROLES
 
-ROLES = ("owner", "reviewer")
 LINK_LIFETIME = timedelta(hours=24)
 USED_LINK = f"This login link was used already or is too old. Get a new one on the server, in Winnow's folder: {winnow()} login-link"
 

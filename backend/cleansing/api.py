@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MayClean, UserDep
 from backend.cleansing import changed, schemas, service
 from backend.core.db import SessionDep
 from backend.core.models import Cleansing, Job
@@ -36,7 +36,7 @@ def dry_run(
 
 @router.post("/reviews/{review_id}/cleansings", status_code=202, summary="Clean and retrain")
 def start(
-    review_id: int, session: SessionDep, user: OwnerDep, body: schemas.CleansingIn | None = None
+    review_id: int, session: SessionDep, user: MayClean, body: schemas.CleansingIn | None = None
 ) -> schemas.CleansingOut:
     """Make a new version from the decisions and measure it. 422 where the dry run refuses."""
     asked = body or schemas.CleansingIn()
@@ -77,13 +77,13 @@ def list_changed(
 
 
 @router.post("/cleansings/{cleansing_id}/accept", summary="Accept the cleaned version")
-def accept(cleansing_id: int, session: SessionDep, user: OwnerDep) -> schemas.CleansingOut:
+def accept(cleansing_id: int, session: SessionDep, user: MayClean) -> schemas.CleansingOut:
     """Make the cleaned version the data set's current one. Repeating it changes nothing."""
     return _out(session, service.accept(session, user, service.get(session, user, cleansing_id)))
 
 
 @router.post("/cleansings/{cleansing_id}/roll-back", summary="Roll back")
-def roll_back(cleansing_id: int, session: SessionDep, user: OwnerDep) -> schemas.CleansingOut:
+def roll_back(cleansing_id: int, session: SessionDep, user: MayClean) -> schemas.CleansingOut:
     """Decline the cleaned version, also after it was accepted. Repeating it changes nothing."""
     return _out(session, service.roll_back(session, user, service.get(session, user, cleansing_id)))
 

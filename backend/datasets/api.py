@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MayEdit, MayImport, MayInspect, UserDep
 from backend.core.db import SessionDep
 from backend.core.errors import Invalid
 from backend.core.models import DataSet, User, Version
@@ -77,7 +77,7 @@ def list_data_sets(
 
 @router.post("", status_code=202, summary="Import from the server")
 def create_data_set(
-    request: Request, session: SessionDep, user: OwnerDep, wanted: NewDataSet
+    request: Request, session: SessionDep, user: MayImport, wanted: NewDataSet
 ) -> DataSetOut:
     """Starts the import of the sample, or of a folder or file on the server."""
     source = wanted.source
@@ -96,7 +96,7 @@ def create_data_set(
 @router.post(
     "/upload", status_code=202, summary="Upload and import an archive", openapi_extra=UPLOAD_BODY
 )
-def upload_data_set(form: UploadDep, session: SessionDep, user: OwnerDep) -> DataSetOut:
+def upload_data_set(form: UploadDep, session: SessionDep, user: MayImport) -> DataSetOut:
     """Starts the import of an uploaded archive: a zip of class folders, or with a CSV manifest, or with MNIST's IDX files."""
     if form.file is None:
         raise Invalid("The archive is missing; send it in the form's field “file”.")
@@ -135,7 +135,7 @@ def show_data_set(data_set_id: int, session: SessionDep, user: UserDep) -> DataS
 
 @router.patch("/{data_set_id}", summary="Rename a data set")
 def rename_data_set(
-    data_set_id: int, session: SessionDep, user: OwnerDep, wanted: Rename
+    data_set_id: int, session: SessionDep, user: MayEdit, wanted: Rename
 ) -> DataSetOut:
     """Changes the name only."""
     return _out(
@@ -144,9 +144,7 @@ def rename_data_set(
 
 
 @router.delete("/{data_set_id}", status_code=204, summary="Delete a data set")
-def delete_data_set(
-    request: Request, data_set_id: int, session: SessionDep, user: OwnerDep
-) -> None:
+def delete_data_set(request: Request, data_set_id: int, session: SessionDep, user: MayEdit) -> None:
     """With its images, versions, runs, reviews and verdicts."""
     service.remove(session, service.get(session, user, data_set_id), request.app.state.storage)
 
@@ -219,7 +217,7 @@ def list_changes(
 
 
 @router.get("/{data_set_id}/planted", summary="Planted label errors")
-def list_planted(data_set_id: int, session: SessionDep, user: OwnerDep) -> Planted:
+def list_planted(data_set_id: int, session: SessionDep, user: MayInspect) -> Planted:
     """The training images whose label was made wrong on purpose; empty for real data."""
     return Planted(image_ids=service.planted(session, service.get(session, user, data_set_id)))
 

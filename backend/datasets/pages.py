@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from backend.accounts.dependencies import OwnerDep, UserDep, require_sign_in
+from backend.accounts.dependencies import MayEdit, MayImport, UserDep, require_sign_in
 from backend.core.db import SessionDep
 from backend.core.errors import NotFound
 from backend.datasets import api, service, versions
@@ -48,7 +48,7 @@ def list_data_sets(
 
 @router.post("/datasets")
 def create_data_set(
-    request: Request, form: UploadDep, session: SessionDep, user: OwnerDep
+    request: Request, form: UploadDep, session: SessionDep, user: MayImport
 ) -> RedirectResponse:
     """Start an import from an upload, from the server, or of the sample."""
     wanted = read_form(ImportPageForm, form.fields)
@@ -119,7 +119,7 @@ def show_version(
 def rename_data_set(
     data_set_id: int,
     session: SessionDep,
-    user: OwnerDep,
+    user: MayEdit,
     name: Annotated[str, Form(max_length=200)] = "",
 ) -> RedirectResponse:
     """Give it another name."""
@@ -129,7 +129,7 @@ def rename_data_set(
 
 @router.post("/datasets/{data_set_id}/delete")
 def delete_data_set(
-    request: Request, data_set_id: int, session: SessionDep, user: OwnerDep
+    request: Request, data_set_id: int, session: SessionDep, user: MayEdit
 ) -> RedirectResponse:
     """Delete it with all that hangs on it."""
     service.remove(session, service.get(session, user, data_set_id), request.app.state.storage)

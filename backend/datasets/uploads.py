@@ -12,9 +12,10 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from backend.accounts.dependencies import identify, refuse_foreign, require_owner
+from backend.accounts.dependencies import identify, refuse_foreign
 from backend.core.errors import DiskFull, Invalid
 from backend.core.storage import Storage
+from backend.web.access import check
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -64,7 +65,7 @@ async def receive(request: Request) -> AsyncIterator[UploadedForm]:
 def _check(request: Request) -> None:
     refuse_foreign(request)
     with request.app.state.database.transaction(write=False) as session:
-        require_owner(identify(request, session))
+        check(identify(request, session).user, "import")
 
 
 async def _stream(request: Request, form: UploadedForm) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MaySteer, UserDep
 from backend.core.db import SessionDep
 from backend.jobs import service
 from backend.jobs.schemas import JobOut, JobPage, LogLineOut, LogPage, State
@@ -47,13 +47,13 @@ def read_log(
 
 
 @router.post("/{job_id}/cancel", summary="Stop a job")
-def cancel_job(session: SessionDep, user: OwnerDep, job_id: int) -> JobOut:
+def cancel_job(session: SessionDep, user: MaySteer, job_id: int) -> JobOut:
     """Stop a job: a queued one at once, a running one at its next step."""
     return JobOut.model_validate(service.cancel(session, user, job_id))
 
 
 @router.post("/{job_id}/retry", summary="Queue a job again")
-def retry_job(session: SessionDep, user: OwnerDep, job_id: int) -> JobOut:
+def retry_job(session: SessionDep, user: MaySteer, job_id: int) -> JobOut:
     """Queue a failed or cancelled job again."""
     return JobOut.model_validate(service.retry(session, user, job_id))
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MaySteer, UserDep
 from backend.core.db import SessionDep
 from backend.core.errors import Conflict
 from backend.jobs import service
@@ -80,7 +80,7 @@ def show_log(request: Request, session: SessionDep, user: UserDep, job_id: int) 
 
 @router.post("/{job_id}/cancel")
 def cancel_job(
-    session: SessionDep, user: OwnerDep, job_id: int, origin: Annotated[str, Form()] = ""
+    session: SessionDep, user: MaySteer, job_id: int, origin: Annotated[str, Form()] = ""
 ) -> RedirectResponse:
     """Stop the job and return to the page where the button was."""
     service.cancel(session, user, job_id)
@@ -89,7 +89,7 @@ def cancel_job(
 
 @router.post("/{job_id}/retry")
 def retry_job(
-    session: SessionDep, user: OwnerDep, job_id: int, origin: Annotated[str, Form()] = ""
+    session: SessionDep, user: MaySteer, job_id: int, origin: Annotated[str, Form()] = ""
 ) -> RedirectResponse:
     """Queue the job again and return to the page where the button was; also where another tab has done it already."""
     try:

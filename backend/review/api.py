@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MayArrange, MayReview, UserDep
 from backend.core.db import SessionDep
 from backend.core.errors import Invalid
 from backend.core.models import Job, Review, User
@@ -94,7 +94,7 @@ def show(review_id: int, session: SessionDep, user: UserDep) -> schemas.ReviewOu
 
 @router.put("/{review_id}/second-opinion", summary="Ask for second opinions")
 def ask_for_second_opinions(
-    review_id: int, session: SessionDep, user: OwnerDep
+    review_id: int, session: SessionDep, user: MayArrange
 ) -> schemas.ReviewOut:
     """From now on an image is removed or relabelled only where two people agree; `decision=waiting` and `disagreement` list the others."""
     review = service.get(session, user, review_id)
@@ -104,7 +104,7 @@ def ask_for_second_opinions(
 
 @router.delete("/{review_id}/second-opinion", summary="Ask for no second opinions")
 def ask_for_no_second_opinions(
-    review_id: int, session: SessionDep, user: OwnerDep
+    review_id: int, session: SessionDep, user: MayArrange
 ) -> schemas.ReviewOut:
     """One person's decision is enough again."""
     review = service.get(session, user, review_id)
@@ -187,7 +187,7 @@ def show_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) 
 @router.post(
     "/{review_id}/images/{image_id}/why", status_code=202, summary="Ask why an image is suggested"
 )
-def ask_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
+def ask_why(review_id: int, image_id: int, session: SessionDep, user: MayReview) -> schemas.WhyOut:
     """Has a worker work it out, and what comes next in the queue; ask again until the state is ready. Repeating it changes nothing."""
     review = service.get(session, user, review_id)
     return why_out(
@@ -225,7 +225,7 @@ def decide(
     review_id: int,
     body: schemas.DecisionIn,
     session: SessionDep,
-    user: UserDep,
+    user: MayReview,
     order: Order = "queue",
 ) -> schemas.ActOut:
     """Decide on one image. Repeating the request with the same client key changes nothing; what others decided unseen stays."""
@@ -248,7 +248,7 @@ def decide_many(
     review_id: int,
     body: schemas.BulkDecisionIn,
     session: SessionDep,
-    user: UserDep,
+    user: MayReview,
     order: Order = "queue",
 ) -> schemas.ActOut:
     """Decide on a selection or on a whole view, as one act that one undo takes back."""
@@ -271,7 +271,11 @@ def decide_many(
 
 @router.post("/{review_id}/undo", summary="Undo your latest act")
 def undo(
-    review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDep, order: Order = "queue"
+    review_id: int,
+    body: schemas.UndoIn,
+    session: SessionDep,
+    user: MayReview,
+    order: Order = "queue",
 ) -> schemas.ActOut:
     """Take back one's own latest act; never another person's."""
     review = service.get(session, user, review_id)
@@ -282,7 +286,11 @@ def undo(
 
 @router.post("/{review_id}/redo", summary="Do again what you undid last")
 def redo(
-    review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDep, order: Order = "queue"
+    review_id: int,
+    body: schemas.UndoIn,
+    session: SessionDep,
+    user: MayReview,
+    order: Order = "queue",
 ) -> schemas.ActOut:
     """Put what one took back last in force again, until one decides something new."""
     review = service.get(session, user, review_id)
@@ -311,7 +319,7 @@ def show_parts(review_id: int, session: SessionDep, user: UserDep) -> list[schem
 
 
 @router.post("/{review_id}/parts", summary="Take a part of the queue")
-def take_part(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.PartOut]:
+def take_part(review_id: int, session: SessionDep, user: MayReview) -> list[schemas.PartOut]:
     """Share the queue with the others who take a part; then look at `part=<your id>`. Repeating it changes nothing."""
     review = service.get(session, user, review_id)
     shares.take(session, user, review)
@@ -320,7 +328,7 @@ def take_part(review_id: int, session: SessionDep, user: UserDep) -> list[schema
 
 @router.delete("/{review_id}/parts/{user_id}", summary="Give a part of the queue back")
 def leave_part(
-    review_id: int, user_id: int, session: SessionDep, user: UserDep
+    review_id: int, user_id: int, session: SessionDep, user: MayReview
 ) -> list[schemas.PartOut]:
     """The others share it; decisions stay. Another person's part: owners only."""
     review = service.get(session, user, review_id)
@@ -375,7 +383,7 @@ def show_map(
 @router.post(
     "/{review_id}/map", status_code=202, summary="Ask for the map that keeps neighbours together"
 )
-def ask_map(review_id: int, session: SessionDep, user: UserDep) -> schemas.MapState:
+def ask_map(review_id: int, session: SessionDep, user: MayReview) -> schemas.MapState:
     """Has a worker arrange the map as "neighbours"; ask again until that is ready. Repeating it changes nothing."""
     review = service.get(session, user, review_id)
     found = maps.ask(session, user, review)
@@ -391,7 +399,7 @@ def groups(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.G
 
 @router.post("/{review_id}/selections", status_code=201, summary="Keep a selection")
 def pick(
-    review_id: int, body: schemas.SelectionIn, session: SessionDep, user: UserDep
+    review_id: int, body: schemas.SelectionIn, session: SessionDep, user: MayReview
 ) -> schemas.SelectionOut:
     """Keep a set of images under a number, to look at and to decide on as a view; a review keeps the latest fifty."""
     review = service.get(session, user, review_id)

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MayArrange, MayReview, UserDep
 from backend.cleansing import service as cleansing
 from backend.core.catalogue import METHODS, SECOND
 from backend.core.db import SessionDep
@@ -175,7 +175,7 @@ def show_map(review_id: int, request: Request, session: SessionDep, user: UserDe
 
 @router.post("/{review_id}/second-opinion")
 def second_opinion(
-    review_id: int, session: SessionDep, user: OwnerDep, asked: Annotated[str, Form()] = "yes"
+    review_id: int, session: SessionDep, user: MayArrange, asked: Annotated[str, Form()] = "yes"
 ) -> RedirectResponse:
     """Ask that two people agree, or no longer: `asked` is yes or no."""
     review = service.get(session, user, review_id)
@@ -187,7 +187,7 @@ def second_opinion(
 def share(
     review_id: int,
     session: SessionDep,
-    user: UserDep,
+    user: MayReview,
     leaves: Annotated[int | None, Form()] = None,
 ) -> RedirectResponse:
     """Take a part of the queue and go to it; or give one back: `leaves` says whose."""
@@ -203,7 +203,7 @@ def share(
 def decide(
     review_id: int,
     session: SessionDep,
-    user: UserDep,
+    user: MayReview,
     action: Annotated[str, Form()],
     image_id: Annotated[list[int] | None, Form()] = None,
     label: Annotated[str, Form()] = "",
@@ -238,7 +238,7 @@ def decide(
 def undo(
     review_id: int,
     session: SessionDep,
-    user: UserDep,
+    user: MayReview,
     client_key: Annotated[str, Form()] = "",
     back: Annotated[str, Form()] = "",
 ) -> RedirectResponse:
@@ -253,7 +253,7 @@ def undo(
 def redo(
     review_id: int,
     session: SessionDep,
-    user: UserDep,
+    user: MayReview,
     client_key: Annotated[str, Form()] = "",
     back: Annotated[str, Form()] = "",
 ) -> RedirectResponse:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MayScore, MayTrain, UserDep
 from backend.core.db import SessionDep
 from backend.core.models import Job, Review, Run, Scoring, User
 from backend.datasets import service as datasets
@@ -36,7 +36,7 @@ Limit = Annotated[int, Query(ge=1, le=200, description="Most items of the page."
 
 @router.post("/data-sets/{data_set_id}/runs", status_code=202, summary="Train on a data set")
 def create_run(
-    data_set_id: int, session: SessionDep, user: OwnerDep, options: RunOptions
+    data_set_id: int, session: SessionDep, user: MayTrain, options: RunOptions
 ) -> RunOut:
     """Queues a training; what is left out of the options is chosen to fit the data."""
     data_set = datasets.get(session, user, data_set_id)
@@ -69,7 +69,7 @@ def list_methods(run_id: int, session: SessionDep, user: UserDep) -> list[Method
 
 @router.post("/runs/{run_id}/reviews", status_code=202, summary="Find harmful images")
 def create_review(
-    run_id: int, session: SessionDep, user: OwnerDep, options: ScoringOptions
+    run_id: int, session: SessionDep, user: MayScore, options: ScoringOptions
 ) -> RunReview:
     """Queues the scoring of a finished run; the review can be read once its job is done."""
     run = service.get(session, user, run_id)

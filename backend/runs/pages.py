@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MayScore, MayTrain, UserDep
 from backend.core.catalogue import METHODS, SECOND, SPANS
 from backend.core.db import SessionDep
 from backend.core.models import DataSet, Run, User, Version
@@ -33,7 +33,7 @@ FormValues = Annotated[dict[str, Any], Depends(_form_values)]
 
 @router.get("/datasets/{data_set_id}/runs/new")
 def new_run(
-    request: Request, data_set_id: int, session: SessionDep, user: OwnerDep
+    request: Request, data_set_id: int, session: SessionDep, user: MayTrain
 ) -> HTMLResponse:
     """The form: one button, and the rest folded away."""
     data_set = datasets.get(session, user, data_set_id)
@@ -43,7 +43,7 @@ def new_run(
 
 @router.post("/datasets/{data_set_id}/runs")
 def create_run(
-    request: Request, data_set_id: int, session: SessionDep, user: OwnerDep, values: FormValues
+    request: Request, data_set_id: int, session: SessionDep, user: MayTrain, values: FormValues
 ) -> Response:
     """Start a training, or show the form again with what to mend."""
     data_set = datasets.get(session, user, data_set_id)
@@ -142,7 +142,7 @@ def epochs(run_id: int, session: SessionDep, user: UserDep) -> dict[str, Any]:
 
 @router.post("/runs/{run_id}/reviews")
 def create_review(
-    run_id: int, session: SessionDep, user: OwnerDep, values: FormValues
+    run_id: int, session: SessionDep, user: MayScore, values: FormValues
 ) -> RedirectResponse:
     """Find harmful images: start the scoring and go to the review that it fills."""
     run = service.get(session, user, run_id)

@@ -14,6 +14,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from backend.web.access import may
+
 FRONTEND = Path(__file__).resolve().parents[2] / "frontend"
 STATIC = FRONTEND / "static"
 TEN_MINUTES = 600
@@ -55,6 +57,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals["csrf_field"] = csrf_field
+    made.globals["may"] = may
     made.filters |= {
         "percent": percent,
         "points": points,

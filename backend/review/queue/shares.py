@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from backend.core.errors import Forbidden
 from backend.core.models import Review, ReviewPart, Suggestion, User
+from backend.web.access import may
 
 PAIR = (Suggestion.position - 1) // 2
 
@@ -66,7 +67,7 @@ def take(session: Session, user: User, review: Review) -> None:
 
 def leave(session: Session, user: User, review: Review, user_id: int) -> None:
     """Give a part back to the others; every decision stays. Forbidden for another person's part, but to an owner."""
-    if user_id != user.id and user.role != "owner":
+    if user_id != user.id and not may(user, "arrange"):
         raise Forbidden("Only an owner may take another person's part away.")
     session.execute(
         delete(ReviewPart).where(ReviewPart.review_id == review.id, ReviewPart.user_id == user_id)
