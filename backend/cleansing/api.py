@@ -12,10 +12,10 @@ from backend.core.models import Cleansing, Job
 from backend.datasets import service as datasets
 from backend.jobs.schemas import JobOut
 from backend.review import service as reviews
+from backend.web.pagination import LongLimit, Page
 
 router = APIRouter(tags=["cleansing"])
 After = Annotated[int, Query(ge=0, description="Cursor: `next` of the page before.")]
-Limit = Annotated[int, Query(ge=1, le=1000, description="Most items of the page.")]
 Kind = Annotated[
     changed.Became | None,
     Query(description="Only those that became right, that became wrong, or that stayed wrong."),
@@ -57,8 +57,8 @@ def list_changed(
     user: UserDep,
     became: Kind = None,
     after: After = 0,
-    limit: Limit = 100,
-) -> schemas.ChangedPage:
+    limit: LongLimit = 100,
+) -> Page[schemas.ChangedOut]:
     """The test images whose prediction changed when the same training was repeated on the cleaned version. 409 before the verdict."""
     cleansing = service.get(session, user, cleansing_id)
     data_set = datasets.get(session, user, cleansing.data_set_id)
@@ -70,10 +70,7 @@ def list_changed(
         after=after,
         limit=limit,
     )
-    return schemas.ChangedPage(
-        items=[schemas.ChangedOut.model_validate(one) for one in found],
-        next=str(following) if following else None,
-    )
+    return Page[schemas.ChangedOut].of(found, following)
 
 
 @router.post("/cleansings/{cleansing_id}/accept", summary="Accept the cleaned version")

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.core.models import SMALL_PIXELS, DataSet, Image
+from backend.web.pagination import cut
 
 # What became of the model's answer: it is right now, it is wrong now, or it was wrong and is wrong in another way.
 Became = Literal["right", "wrong", "other"]
@@ -66,8 +67,8 @@ def page(
         for place, row in kept
         if place > after and (kind is None or became(row) == kind)
     ]
-    found = _images(session, data_set, rows[:limit])
-    return found, rows[limit - 1][0] if len(rows) > limit else None
+    shown, more = cut(rows, limit)
+    return _images(session, data_set, shown), shown[-1][0] if more else None
 
 
 def _images(

@@ -108,13 +108,6 @@ class ChangedOut(BaseModel):
     )
 
 
-class ChangedPage(BaseModel):
-    """Some of the changed images, those that became right first, and the cursor of the next page."""
-
-    items: list[ChangedOut]
-    next: str | None
-
-
 class CleansingOut(BaseModel):
     """A cleansing, its trainings, and its verdict once it is measured (docs/decisions/0010-verdict-rule.md says what its fields mean)."""
 

@@ -17,31 +17,27 @@ from backend.core.text import tidy
 from backend.datasets import service, versions
 from backend.datasets.schemas import (
     DataSetOut,
-    DataSetPage,
     DataSetSummary,
     ImportForm,
     NewDataSet,
     Planted,
     RefusalOut,
-    RefusalPage,
     Rename,
     Source,
     VersionChangeOut,
-    VersionChangePage,
     VersionOut,
 )
 from backend.datasets.uploads import UploadDep, UploadedForm
 from backend.web.exports import CHUNK, csv_download, in_chunks
 from backend.web.forms import read_form
 from backend.web.openapi import table
+from backend.web.pagination import After, LongLimit, Page
 
 router = APIRouter(prefix="/data-sets", tags=["data sets"])
-After = Annotated[int | None, Query(description="Cursor: `next` of the page before.")]
 Kind = Annotated[
     versions.Kind | None,
     Query(description="Only the images that left, that got another label, or that are back."),
 ]
-Limit = Annotated[int, Query(ge=1, le=1000, description="Most items of the page.")]
 
 _file = {
     "type": "string",
@@ -63,16 +59,13 @@ UPLOAD_BODY = {
 
 @router.get("", summary="List data sets")
 def list_data_sets(
-    session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50
-) -> DataSetPage:
+    session: SessionDep, user: UserDep, after: After = None, limit: LongLimit = 50
+) -> Page[DataSetSummary]:
     """Newest first."""
     found, following = service.page(session, after=after, limit=limit)
     jobs = service.import_jobs(session, found)
-    items = [
-        DataSetSummary.model_validate(service.describe(one, jobs.get(one.id)), from_attributes=True)
-        for one in found
-    ]
-    return DataSetPage(items=items, next=str(following) if following else None)
+    described = [service.describe(data_set, jobs.get(data_set.id)) for data_set in found]
+    return Page[DataSetSummary].of(described, following)
 
 
 @router.post("", status_code=202, summary="Import from the server")
@@ -151,16 +144,17 @@ def delete_data_set(request: Request, data_set_id: int, session: SessionDep, use
 
 @router.get("/{data_set_id}/refusals", summary="Refused files")
 def list_refusals(
-    data_set_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 100
-) -> RefusalPage:
+    data_set_id: int,
+    session: SessionDep,
+    user: UserDep,
+    after: After = None,
+    limit: LongLimit = 100,
+) -> Page[RefusalOut]:
     """Each with its reason."""
     found, following = service.refusals(
-        session, service.get(session, user, data_set_id), after=after or 0, limit=limit
+        session, service.get(session, user, data_set_id), after=after, limit=limit
     )
-    return RefusalPage(
-        items=[RefusalOut.model_validate(one) for one in found],
-        next=str(following) if following else None,
-    )
+    return Page[RefusalOut].of(found, following)
 
 
 @router.get(
@@ -202,18 +196,15 @@ def list_changes(
     user: UserDep,
     kind: Kind = None,
     after: After = None,
-    limit: Limit = 100,
-) -> VersionChangePage:
+    limit: LongLimit = 100,
+) -> Page[VersionChangeOut]:
     """The images that it holds otherwise than its parent: which left, which got another label, by whose decision."""
     data_set = service.get(session, user, data_set_id)
     step = versions.step(session, data_set, number)
     found, following = versions.changes(
-        session, data_set, step, kind=kind, after=after or 0, limit=limit
+        session, data_set, step, kind=kind, after=after, limit=limit
     )
-    return VersionChangePage(
-        items=[VersionChangeOut.model_validate(one) for one in found],
-        next=str(following) if following else None,
-    )
+    return Page[VersionChangeOut].of(found, following)
 
 
 @router.get("/{data_set_id}/planted", summary="Planted label errors")

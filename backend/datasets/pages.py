@@ -11,11 +11,12 @@ from backend.accounts.dependencies import MayEdit, MayImport, UserDep, require_s
 from backend.core.db import SessionDep
 from backend.core.errors import NotFound
 from backend.datasets import api, service, versions
-from backend.datasets.api import After, Kind
+from backend.datasets.api import Kind
 from backend.datasets.schemas import ImportPageForm, Source
 from backend.datasets.uploads import UploadDep
 from backend.runs import service as runs
 from backend.web.forms import read_form
+from backend.web.pagination import After
 from backend.web.rendering import page
 
 router = APIRouter(include_in_schema=False)
@@ -102,7 +103,7 @@ def show_version(
     """What a version changed of the one before it, image by image."""
     data_set = service.get(session, user, data_set_id)
     step = versions.step(session, data_set, number)
-    found, following = versions.changes(session, data_set, step, kind=kind, after=after or 0)
+    found, following = versions.changes(session, data_set, step, kind=kind, after=after)
     return page(
         request,
         "datasets/version.html",

@@ -106,13 +106,6 @@ class DataSetOut(DataSetSummary):
     report: dict[str, Any]
 
 
-class DataSetPage(BaseModel):
-    """Some data sets, newest first, and the cursor of the next page."""
-
-    items: list[DataSetSummary]
-    next: str | None
-
-
 class RefusalOut(BaseModel):
     """A file that was not imported, and why."""
 
@@ -120,13 +113,6 @@ class RefusalOut(BaseModel):
     id: int
     path: str
     reason: str
-
-
-class RefusalPage(BaseModel):
-    """Some refusals, and the cursor of the next page."""
-
-    items: list[RefusalOut]
-    next: str | None
 
 
 class VersionOut(BaseModel):
@@ -164,13 +150,6 @@ class VersionChangeOut(BaseModel):
     new_label_name: str | None
     by: str | None = Field(description="Who decided it, in the version's review.")
     at: datetime | None
-
-
-class VersionChangePage(BaseModel):
-    """Some changes of a version, in order of the images' ids, and the cursor of the next page."""
-
-    items: list[VersionChangeOut]
-    next: str | None
 
 
 class Planted(BaseModel):

@@ -16,6 +16,7 @@ from backend.core.storage import Storage
 from backend.core.text import tidy
 from backend.datasets.schemas import Source
 from backend.jobs import service as jobs
+from backend.web.pagination import paginate
 
 SPLITS = ("train", "validation", "test")
 EXAMPLES = 8
@@ -35,11 +36,10 @@ def page(
     session: Session, *, after: int | None = None, limit: int = 50
 ) -> tuple[Sequence[DataSet], int | None]:
     """Some data sets, newest first, and the id to go on after."""
-    statement = select(DataSet).order_by(DataSet.id.desc()).limit(limit + 1)
-    found = session.scalars(
-        statement if after is None else statement.where(DataSet.id < after)
-    ).all()
-    return found[:limit], found[limit - 1].id if len(found) > limit else None
+    rows, following = paginate(
+        session, select(DataSet), DataSet.id, after=after, limit=limit, newest_first=True
+    )
+    return [data_set for (data_set,) in rows], following
 
 
 def check_path(settings: Settings, path: str | None) -> Path:
@@ -165,14 +165,12 @@ def covers(session: Session, data_sets: Sequence[DataSet]) -> dict[int, list[Ima
 
 
 def refusals(
-    session: Session, data_set: DataSet, *, after: int = 0, limit: int = 100
+    session: Session, data_set: DataSet, *, after: int | None = None, limit: int = 100
 ) -> tuple[Sequence[Refusal], int | None]:
     """Some refused files, and the id to go on after."""
-    wanted = (Refusal.data_set_id == data_set.id, Refusal.id > after)
-    found = session.scalars(
-        select(Refusal).where(*wanted).order_by(Refusal.id).limit(limit + 1)
-    ).all()
-    return found[:limit], found[limit - 1].id if len(found) > limit else None
+    query = select(Refusal).where(Refusal.data_set_id == data_set.id)
+    rows, following = paginate(session, query, Refusal.id, after=after, limit=limit)
+    return [refusal for (refusal,) in rows], following
 
 
 def version(session: Session, data_set: DataSet, number: int | None = None) -> Version:

@@ -19,6 +19,7 @@ from backend.core.models import (
     Version,
     VersionChange,
 )
+from backend.web.pagination import paginate
 
 # It leaves, it gets another label, or it is back after the version before left it out.
 Kind = Literal["removed", "relabelled", "returned"]
@@ -104,19 +105,16 @@ def changes(
     of: Step,
     *,
     kind: Kind | None = None,
-    after: int = 0,
+    after: int | None = None,
     limit: int = 60,
 ) -> tuple[list[Change], int | None]:
     """Some of the images that a version holds otherwise than its parent, in order of their ids, and the id to go on after."""
-    found = _differences(data_set, of.version.number).where(Image.id > after)
+    query = _differences(data_set, of.version.number)
     if kind is not None:
-        found = found.where(_kind_of == kind)
-    rows = session.execute(found.order_by(Image.id).limit(limit + 1)).all()
-    shown = rows[:limit]
-    deciders = _deciders(session, of, [row.image_id for row in shown])
-    return [_change(data_set, row, deciders) for row in shown], shown[-1].image_id if len(
-        rows
-    ) > limit else None
+        query = query.where(_kind_of == kind)
+    rows, following = paginate(session, query, Image.id, after=after, limit=limit)
+    deciders = _deciders(session, of, [row.image_id for row in rows])
+    return [_change(data_set, row, deciders) for row in rows], following
 
 
 _child, _before = aliased(VersionChange), aliased(VersionChange)
@@ -146,8 +144,8 @@ def _differences(data_set: DataSet, number: int | None) -> Select[Any]:
     touched = _touched(data_set, number)
     return (
         select(
-            touched.c.version_id,
             Image.id.label("image_id"),
+            touched.c.version_id,
             Image.path,
             Image.content_hash,
             Image.width,

@@ -1,17 +1,14 @@
 """Jobs in JSON: look at them, read their log, stop and repeat them."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from backend.accounts.dependencies import MaySteer, UserDep
 from backend.core.db import SessionDep
 from backend.jobs import service
-from backend.jobs.schemas import JobOut, JobPage, LogLineOut, LogPage, State
+from backend.jobs.schemas import JobOut, LogLineOut, State
+from backend.web.pagination import After, Limit, Page
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
-
-Limit = Annotated[int, Query(ge=1, le=200)]
 
 
 @router.get("", summary="List jobs")
@@ -19,12 +16,12 @@ def list_jobs(
     session: SessionDep,
     user: UserDep,
     state: State | None = None,
-    after: int | None = None,
+    after: After = None,
     limit: Limit = 50,
-) -> JobPage:
+) -> Page[JobOut]:
     """All jobs, newest first."""
     jobs, following = service.page(session, state=state, after=after, limit=limit)
-    return JobPage(items=[JobOut.model_validate(job) for job in jobs], next=_cursor(following))
+    return Page[JobOut].of(jobs, following)
 
 
 @router.get("/{job_id}", summary="One job")
@@ -35,15 +32,13 @@ def show_job(session: SessionDep, user: UserDep, job_id: int) -> JobOut:
 
 @router.get("/{job_id}/log", summary="Read a job's log")
 def read_log(
-    session: SessionDep, user: UserDep, job_id: int, after: int = 0, limit: Limit = 200
-) -> LogPage:
+    session: SessionDep, user: UserDep, job_id: int, after: After = None, limit: Limit = 200
+) -> Page[LogLineOut]:
     """The job's log, oldest line first."""
     lines, following = service.log_page(
         session, service.get(session, user, job_id), after=after, limit=limit
     )
-    return LogPage(
-        items=[LogLineOut.model_validate(line) for line in lines], next=_cursor(following)
-    )
+    return Page[LogLineOut].of(lines, following)
 
 
 @router.post("/{job_id}/cancel", summary="Stop a job")
@@ -56,7 +51,3 @@ def cancel_job(session: SessionDep, user: MaySteer, job_id: int) -> JobOut:
 def retry_job(session: SessionDep, user: MaySteer, job_id: int) -> JobOut:
     """Queue a failed or cancelled job again."""
     return JobOut.model_validate(service.retry(session, user, job_id))
-
-
-def _cursor(following: int | None) -> str | None:
-    return None if following is None else str(following)

@@ -31,13 +31,6 @@ class JobOut(BaseModel):
     finished_at: datetime | None
 
 
-class JobPage(BaseModel):
-    """Some jobs, newest first, and the cursor of the next page."""
-
-    items: list[JobOut]
-    next: str | None
-
-
 class LogLineOut(BaseModel):
     """A line of a job's log."""
 
@@ -46,10 +39,3 @@ class LogLineOut(BaseModel):
     id: int
     at: datetime
     message: str
-
-
-class LogPage(BaseModel):
-    """Some lines in order, and the cursor of the next page."""
-
-    items: list[LogLineOut]
-    next: str | None

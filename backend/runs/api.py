@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
@@ -19,19 +19,16 @@ from backend.runs.schemas import (
     MethodOut,
     RunOptions,
     RunOut,
-    RunPage,
     RunReview,
-    RunReviewPage,
     RunSummary,
     ScoringOptions,
     ScoringOut,
 )
 from backend.web.exports import CHUNK, csv_download, in_chunks, parquet_download
 from backend.web.openapi import table
+from backend.web.pagination import After, Limit, Page
 
 router = APIRouter(tags=["runs"])
-After = Annotated[int | None, Query(description="Cursor: `next` of the page before.")]
-Limit = Annotated[int, Query(ge=1, le=200, description="Most items of the page.")]
 
 
 @router.post("/data-sets/{data_set_id}/runs", status_code=202, summary="Train on a data set")
@@ -46,13 +43,12 @@ def create_run(
 @router.get("/data-sets/{data_set_id}/runs", summary="List the runs of a data set")
 def list_runs(
     data_set_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50
-) -> RunPage:
+) -> Page[RunSummary]:
     """Newest first; the trainings of a cleansing are in the cleansing."""
     found, following = service.page(
         session, datasets.get(session, user, data_set_id), after=after, limit=limit
     )
-    items = [RunSummary.model_validate(_described(run, job)) for run, job in found]
-    return RunPage(items=items, next=str(following) if following else None)
+    return Page[RunSummary].of((_described(run, job) for run, job in found), following)
 
 
 @router.get("/runs/{run_id}", summary="One run")
@@ -81,14 +77,12 @@ def create_review(
 @router.get("/runs/{run_id}/reviews", summary="List the reviews of a run")
 def list_reviews(
     run_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50
-) -> RunReviewPage:
+) -> Page[RunReview]:
     """Newest first, each with its scorings."""
     found, following = service.reviews(
         session, service.get(session, user, run_id), after=after, limit=limit
     )
-    return RunReviewPage(
-        items=_reviews_out(session, found), next=str(following) if following else None
-    )
+    return Page[RunReview].of(_reviews_out(session, found), following)
 
 
 @router.get(

@@ -199,13 +199,6 @@ class RunOut(RunSummary):
     epochs: list[EpochOut]
 
 
-class RunPage(BaseModel):
-    """Some runs, newest first, and the cursor of the next page."""
-
-    items: list[RunSummary]
-    next: str | None
-
-
 class ScoringOut(BaseModel):
     """A scoring; its values are in the downloads."""
 
@@ -267,10 +260,3 @@ class RunReview(BaseModel):
     scorings: list[ScoringOut]
     members: list[MemberOut] = Field(description="The runs of an average; empty for a single run.")
     job: JobOut | None = Field(description="Of an average: null until every member is scored.")
-
-
-class RunReviewPage(BaseModel):
-    """Some reviews of a run, newest first, and the cursor of the next page."""
-
-    items: list[RunReview]
-    next: str | None

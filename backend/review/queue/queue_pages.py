@@ -12,6 +12,7 @@ from backend.core.models import Image, Review, Suggestion, User
 from backend.review.queue import counts, orderings
 from backend.review.queue.filters import Filters, conditions
 from backend.review.queue.orderings import Order
+from backend.web.pagination import cut
 
 LARGEST_PAGE = 500
 # What a browser repaints at once; after a bigger act it loads its page anew.
@@ -24,7 +25,7 @@ FEW = 4_000
 class Page:
     """Suggestions in order of rank, and whether there are more on either side."""
 
-    items: list[Row[Any]]
+    items: Sequence[Row[Any]]
     has_before: bool
     has_after: bool
 
@@ -47,16 +48,11 @@ def page(
     rank, matches = view.rank, view.matches
     if before is None:
         here = matches.where(rank > after) if after else matches
-        rows = view.read(session, review, here.order_by(rank).limit(limit + 1))
-        return Page(
-            rows[:limit],
-            after > 0 and _any(session, matches.where(rank <= after)),
-            len(rows) > limit,
-        )
-    rows = view.read(
-        session, review, matches.where(rank < before).order_by(rank.desc()).limit(limit + 1)
-    )
-    return Page(rows[:limit][::-1], len(rows) > limit, _any(session, matches.where(rank >= before)))
+        rows, more = cut(view.read(session, review, here.order_by(rank).limit(limit + 1)), limit)
+        return Page(rows, after > 0 and _any(session, matches.where(rank <= after)), more)
+    there = matches.where(rank < before).order_by(rank.desc())
+    rows, more = cut(view.read(session, review, there.limit(limit + 1)), limit)
+    return Page(rows[::-1], more, _any(session, matches.where(rank >= before)))
 
 
 @dataclass(frozen=True)
