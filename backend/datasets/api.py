@@ -172,7 +172,7 @@ def refusals_csv(
         request.app.state.database, partial(service.refusals, data_set=data_set, limit=CHUNK)
     )
     rows = ((one.path, one.reason) for one in found)
-    return csv_download(f"data-set-{data_set.id}-refused.csv", ("path", "reason"), rows)
+    return csv_download(f"data-set-{data_set.id}-refused", ("path", "reason"), rows)
 
 
 @router.get("/{data_set_id}/versions", summary="Versions")

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import MayArrange, MayReview, UserDep
@@ -11,8 +11,7 @@ from backend.core.errors import Invalid
 from backend.core.models import Job, Review, User
 from backend.jobs.schemas import JobOut
 from backend.review import schemas, service
-from backend.review.deciding import contributors, decisions
-from backend.review.deciding import undo as undoing
+from backend.review.deciding import contributors, decisions, undo
 from backend.review.deciding.decision_log import Choice
 from backend.review.insight import explanations, maps
 from backend.review.insight.maps import Layout
@@ -26,64 +25,12 @@ from backend.review.insight.serializers import (
     stopping_out,
     why_out,
 )
-from backend.review.queue import counts as counting
-from backend.review.queue import filters as filtering
-from backend.review.queue import queue_pages, shares
-from backend.review.queue.filters import Filters
+from backend.review.queue import counts, queue_pages, shares
+from backend.review.queue.filters import Filters, check, read_vocabulary
 from backend.review.queue.orderings import Order
 from backend.runs import averages
 
 router = APIRouter(prefix="/reviews", tags=["review"])
-
-Percentage = Annotated[
-    float | None, Query(ge=0, le=100, description="Bounds the card's bar, in percent.")
-]
-
-
-def _filters(
-    label: int | None = None,
-    predicted: int | None = None,
-    decision: str | None = None,
-    by: Annotated[
-        int | None, Query(description="Whose decision is in force: a person's id.")
-    ] = None,
-    accuracy_min: Percentage = None,
-    accuracy_max: Percentage = None,
-    label_min: Percentage = None,
-    label_max: Percentage = None,
-    group: Annotated[
-        int | None, Query(description="A group of like images, as the list of groups numbers them.")
-    ] = None,
-    selection: Annotated[
-        int | None, Query(description="The id of a selection that was picked out on the map.")
-    ] = None,
-    part: Annotated[
-        int | None, Query(description="Whose part of a queue that is shared out: a person's id.")
-    ] = None,
-    not_by: Annotated[
-        int | None,
-        Query(
-            description="Whose decision is not in force, but another's; with `decision=waiting`: whose opinion is wanted."
-        ),
-    ] = None,
-) -> Filters:
-    return Filters(
-        label,
-        predicted,
-        decision,
-        by,
-        accuracy_min,
-        accuracy_max,
-        label_min,
-        label_max,
-        group,
-        selection,
-        part,
-        not_by,
-    )
-
-
-FiltersDep = Annotated[Filters, Depends(_filters)]
 
 
 @router.get("/{review_id}", summary="One review")
@@ -137,22 +84,24 @@ def suggestions(
     review_id: int,
     session: SessionDep,
     user: UserDep,
-    filters: FiltersDep,
-    order: Order = "queue",
-    after: Annotated[int, Query(ge=0)] = 0,
-    before: Annotated[int | None, Query(ge=1)] = None,
-    limit: Annotated[int, Query(ge=1, le=queue_pages.LARGEST_PAGE)] = 100,
+    query: Annotated[schemas.QueueQuery, Query()],
 ) -> schemas.SuggestionsOut:
     """Suggestions behind rank `after` (or ahead of rank `before`) in the chosen order, through filters.
 
     `order` may also be a method that the review's training was scored by.
     """
     review = service.get(session, user, review_id)
-    filtering.check(filters, filtering.known(session, user, review))
+    check(query, read_vocabulary(session, user, review))
     page = queue_pages.page(
-        session, review, order=order, filters=filters, after=after, before=before, limit=limit
+        session,
+        review,
+        order=query.order,
+        filters=query,
+        after=query.after,
+        before=query.before,
+        limit=query.limit,
     )
-    items = cards(session, user, review, page.items, order)
+    items = cards(session, user, review, page.items, query.order)
     return schemas.SuggestionsOut.model_construct(
         items=items,
         next=str(items[-1].rank) if items and page.has_after else None,
@@ -205,14 +154,14 @@ def show_history(
     return history_out(session, user, review, image_id)
 
 
-@router.get("/{review_id}/counts", summary="Count a view by decision")
-def counts(
-    review_id: int, session: SessionDep, user: UserDep, filters: FiltersDep
+@router.get("/{review_id}/counts", name="counts", summary="Count a view by decision")
+def count_view(
+    review_id: int, session: SessionDep, user: UserDep, filters: Annotated[Filters, Query()]
 ) -> schemas.CountsOut:
     """How many images a view holds: what to expect before deciding on all of them."""
     review = service.get(session, user, review_id)
-    filtering.check(filters, filtering.known(session, user, review))
-    found = counting.by_decision(session, review, filters)
+    check(filters, read_vocabulary(session, user, review))
+    found = counts.by_decision(session, review, filters)
     bulk = sum(found.values()) if filters.decided else found[None]
     by_decision = {name: found[name] for name in service.DECISIONS}
     return schemas.CountsOut(
@@ -261,16 +210,16 @@ def decide_many(
             session, user, review, body.image_ids, choice, body.client_key, body.seen
         )
     else:
-        filters = Filters(**body.filter.model_dump()) if body.filter else Filters()
-        filtering.check(filters, filtering.known(session, user, review))
+        filters = body.filter or Filters()
+        check(filters, read_vocabulary(session, user, review))
         act = decisions.decide_all(
             session, user, review, filters, choice, body.client_key, body.expected, body.seen
         )
     return outcome(session, user, review, act, order)
 
 
-@router.post("/{review_id}/undo", summary="Undo your latest act")
-def undo(
+@router.post("/{review_id}/undo", name="undo", summary="Undo your latest act")
+def undo_latest(
     review_id: int,
     body: schemas.UndoIn,
     session: SessionDep,
@@ -279,13 +228,11 @@ def undo(
 ) -> schemas.ActOut:
     """Take back one's own latest act; never another person's."""
     review = service.get(session, user, review_id)
-    return outcome(
-        session, user, review, undoing.undo(session, user, review, body.client_key), order
-    )
+    return outcome(session, user, review, undo.undo(session, user, review, body.client_key), order)
 
 
-@router.post("/{review_id}/redo", summary="Do again what you undid last")
-def redo(
+@router.post("/{review_id}/redo", name="redo", summary="Do again what you undid last")
+def redo_latest(
     review_id: int,
     body: schemas.UndoIn,
     session: SessionDep,
@@ -294,9 +241,7 @@ def redo(
 ) -> schemas.ActOut:
     """Put what one took back last in force again, until one decides something new."""
     review = service.get(session, user, review_id)
-    return outcome(
-        session, user, review, undoing.redo(session, user, review, body.client_key), order
-    )
+    return outcome(session, user, review, undo.redo(session, user, review, body.client_key), order)
 
 
 @router.get("/{review_id}/stopping", summary="When to stop")
@@ -358,7 +303,7 @@ def changes(
 @router.get("/{review_id}/confusion", summary="Given against predicted class")
 def confusion(review_id: int, session: SessionDep, user: UserDep) -> list[dict[str, int]]:
     """Images by given and predicted class, the most frequent pairs first."""
-    rows = counting.confusion(session, service.get(session, user, review_id))
+    rows = counts.confusion(session, service.get(session, user, review_id))
     return [dict(zip(("label", "predicted", "count", "decided"), row, strict=True)) for row in rows]
 
 

@@ -17,12 +17,11 @@ from backend.core.db import SessionDep
 from backend.core.errors import Invalid
 from backend.core.models import SMALL_PIXELS, DataSet, Job, Review, User
 from backend.review import service
-from backend.review.deciding import contributors, decisions
-from backend.review.deciding import undo as undoing
+from backend.review.deciding import contributors, decisions, undo
 from backend.review.deciding.decision_log import Act, Choice
 from backend.review.insight import explanations, serializers, wording
 from backend.review.queue import counts, filters, orderings, queue_pages, shares
-from backend.review.queue.filters import Known
+from backend.review.queue.filters import Vocabulary
 from backend.review.queue.view_state import PAGE_SIZES, SCROLLING, View
 from backend.review.schemas import ProgressOut, WhyOut
 from backend.runs import averages
@@ -41,8 +40,8 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
     if review.state != "ready":
         return _waiting(request, session, user, review)
     data_set = service.data_set_of(session, user, review)
-    known = filters.known(session, user, review)
-    view = View.read(request.query_params, known)
+    vocabulary = filters.read_vocabulary(session, user, review)
+    view = View.read(request.query_params, vocabulary)
     progress = serializers.progress(session, user, review)
     in_view, bulk_count = _counts(session, review, view, progress)
     found = queue_pages.page(
@@ -63,7 +62,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
     accepted = cleansing.accepted_of(session, review)
     if accepted is None:
         _say_if_outdated(session, user, review, view)
-    context = _context(user, review, data_set, view, known, progress)
+    context = _context(user, review, data_set, view, vocabulary, progress)
     items = serializers.tiles(session, user, review, found.items, view.order)
     return page(
         request,
@@ -87,8 +86,8 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
     if review.state != "ready":
         return _waiting(request, session, user, review)
     data_set = service.data_set_of(session, user, review)
-    known = filters.known(session, user, review)
-    view = View.read(request.query_params, known)
+    vocabulary = filters.read_vocabulary(session, user, review)
+    view = View.read(request.query_params, vocabulary)
     row = queue_pages.at_rank(session, review, view.order, view.at) if view.at else None
     if row is None:
         row = queue_pages.next_undecided(session, review, view.order, view.filters, 0)
@@ -96,7 +95,7 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
             view.note("There is no suggestion at that rank; this is the next one to decide.")
     _say_if_outdated(session, user, review, view)
     context = _context(
-        user, review, data_set, view, known, serializers.progress(session, user, review)
+        user, review, data_set, view, vocabulary, serializers.progress(session, user, review)
     )
     if row is None:
         return page(request, "review/finished.html", **context)
@@ -215,14 +214,14 @@ def decide(
 ) -> RedirectResponse:
     """Decide without JavaScript, on one image, on the ticked ones, or on the whole view; then back to where the form stood."""
     review = service.get(session, user, review_id)
-    known = filters.known(session, user, review)
+    vocabulary = filters.read_vocabulary(session, user, review)
     if action == "suggested" and image_id:
         choice = _suggested(session, review, image_id[0])
     else:
         choice = Choice(
-            action, _class_number(label, known.class_names) if action == "relabel" else None
+            action, _class_number(label, vocabulary.class_names) if action == "relabel" else None
         )
-    view, key = View.parse(urlsplit(back).query, known), client_key or str(uuid4())
+    view, key = View.parse(urlsplit(back).query, vocabulary), client_key or str(uuid4())
     if scope == "view":
         # Without `seen`: here nobody could say how many were skipped.
         decisions.decide_all(session, user, review, view.filters, choice, key, expected)
@@ -235,7 +234,7 @@ def decide(
 
 
 @router.post("/{review_id}/undo")
-def undo(
+def undo_latest(
     review_id: int,
     session: SessionDep,
     user: MayReview,
@@ -245,12 +244,12 @@ def undo(
     """Take back one's own latest act; in the focus view, show the image again."""
     review = service.get(session, user, review_id)
     return _to_images(
-        session, user, review, back, undoing.undo(session, user, review, client_key or str(uuid4()))
+        session, user, review, back, undo.undo(session, user, review, client_key or str(uuid4()))
     )
 
 
 @router.post("/{review_id}/redo")
-def redo(
+def redo_latest(
     review_id: int,
     session: SessionDep,
     user: MayReview,
@@ -260,14 +259,14 @@ def redo(
     """Do again what one took back last; in the focus view, show the image again."""
     review = service.get(session, user, review_id)
     return _to_images(
-        session, user, review, back, undoing.redo(session, user, review, client_key or str(uuid4()))
+        session, user, review, back, undo.redo(session, user, review, client_key or str(uuid4()))
     )
 
 
 def _to_images(
     session: Session, user: User, review: Review, back: str, act: Act
 ) -> RedirectResponse:
-    view = View.parse(urlsplit(back).query, filters.known(session, user, review))
+    view = View.parse(urlsplit(back).query, filters.read_vocabulary(session, user, review))
     if view.at and len(act.items) == 1:
         rank = _rank(session, review, view, act.items[0])
         return RedirectResponse(
@@ -277,7 +276,12 @@ def _to_images(
 
 
 def _context(
-    user: User, review: Review, data_set: DataSet, view: View, known: Known, progress: ProgressOut
+    user: User,
+    review: Review,
+    data_set: DataSet,
+    view: View,
+    vocabulary: Vocabulary,
+    progress: ProgressOut,
 ) -> dict[str, Any]:
     own = {review.accuracy_scoring_id, review.label_scoring_id}
     chosen = {view.filters.by, view.filters.not_by}
@@ -290,12 +294,12 @@ def _context(
         "second": METHODS[SECOND],
         "orders": wording.orders(
             review.method,
-            [name for name, scoring_id in known.methods.items() if scoring_id not in own],
+            [name for name, scoring_id in vocabulary.methods.items() if scoring_id not in own],
         ),
         "people": {
-            user_id: known.people[user_id]
-            for user_id in known.people
-            if user_id in known.deciders or user_id in chosen
+            user_id: vocabulary.people[user_id]
+            for user_id in vocabulary.people
+            if user_id in vocabulary.deciders or user_id in chosen
         },
         "progress": progress,
         "client_key": str(uuid4()),

@@ -6,6 +6,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.jobs.schemas import JobOut
+from backend.review.queue.filters import Filters
+from backend.review.queue.orderings import Order
+from backend.review.queue.queue_pages import LARGEST_PAGE
 from backend.runs.schemas import MemberOut
 from backend.web.request_body import Body
 
@@ -34,6 +37,19 @@ class DecisionOut(BaseModel):
     by_id: int | None
     at: datetime | None
     words: str
+
+
+class QueuePlace(Body):
+    """Where a page of the queue begins, in which order."""
+
+    order: Order = "queue"
+    after: int = Field(0, ge=0)
+    before: int | None = Field(None, ge=1)
+    limit: int = Field(100, ge=1, le=LARGEST_PAGE)
+
+
+class QueueQuery(Filters, QueuePlace):
+    """A page of the queue through filters."""
 
 
 class SuggestionOut(BaseModel):
@@ -294,23 +310,6 @@ class DecisionIn(Body):
     seen: int | None = Seen
 
 
-class FilterIn(Body):
-    """A view, in the words of the address."""
-
-    label: int | None = None
-    predicted: int | None = None
-    decision: str | None = None
-    by: int | None = None
-    accuracy_min: float | None = None
-    accuracy_max: float | None = None
-    label_min: float | None = None
-    label_max: float | None = None
-    group: int | None = None
-    selection: int | None = None
-    part: int | None = None
-    not_by: int | None = None
-
-
 class BulkDecisionIn(Body):
     """The same decision on a selection (`image_ids`), or on a whole view (`filter`) of `expected` images."""
 
@@ -331,7 +330,7 @@ class BulkDecisionIn(Body):
     action: Action
     label: int | None = None
     image_ids: list[int] | None = None
-    filter: FilterIn | None = None
+    filter: Filters | None = None
     expected: int | None = None
     seen: int | None = Seen
 

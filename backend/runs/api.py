@@ -24,7 +24,7 @@ from backend.runs.schemas import (
     ScoringOptions,
     ScoringOut,
 )
-from backend.web.exports import CHUNK, csv_download, in_chunks, parquet_download
+from backend.web.exports import CHUNK, FORMATS, Format, in_chunks
 from backend.web.openapi import table
 from backend.web.pagination import After, Limit, Page
 
@@ -85,34 +85,25 @@ def list_reviews(
     return Page[RunReview].of(_reviews_out(session, found), following)
 
 
-@router.get(
-    "/runs/{run_id}/scores.csv",
-    summary="Scores as CSV",
-    response_class=Response,
-    responses=table("text/csv"),
-)
-def scores_csv(request: Request, run_id: int, session: SessionDep, user: UserDep) -> Response:
-    """A line for each training image of the newest scoring."""
-    return csv_download(
-        f"run-{run_id}-scores.csv",
-        service.DOWNLOAD_COLUMNS,
-        _score_rows(request, session, user, run_id),
-    )
+def add_score_downloads(router: APIRouter) -> None:
+    """Add a route for each format of the scores' table."""
+    for kind in FORMATS.values():
+        router.add_api_route(
+            f"/runs/{{run_id}}/scores.{kind.suffix}",
+            partial(_download_scores, kind),
+            name=f"scores_{kind.suffix}",
+            summary=f"Scores as {kind.title}",
+            description="A line for each training image of the newest scoring.",
+            response_class=Response,
+            responses=table(kind.media_type.partition(";")[0]),
+        )
 
 
-@router.get(
-    "/runs/{run_id}/scores.parquet",
-    summary="Scores as Parquet",
-    response_class=Response,
-    responses=table("application/vnd.apache.parquet"),
-)
-def scores_parquet(request: Request, run_id: int, session: SessionDep, user: UserDep) -> Response:
-    """The same table with its types."""
-    return parquet_download(
-        f"run-{run_id}-scores.parquet",
-        service.DOWNLOAD_COLUMNS,
-        _score_rows(request, session, user, run_id),
-    )
+def _download_scores(
+    kind: Format, request: Request, run_id: int, session: SessionDep, user: UserDep
+) -> Response:
+    rows = _score_rows(request, session, user, run_id)
+    return kind.download(f"run-{run_id}-scores", service.DOWNLOAD_COLUMNS, rows)
 
 
 def _score_rows(
@@ -122,6 +113,9 @@ def _score_rows(
     return in_chunks(
         request.app.state.database, partial(service.score_page, review=review, limit=CHUNK)
     )
+
+
+add_score_downloads(router)
 
 
 def _run_out(session: Session, run: Run) -> RunOut:

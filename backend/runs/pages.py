@@ -16,6 +16,7 @@ from backend.core.storage import Storage
 from backend.datasets import service as datasets
 from backend.runs import api, averages, schemas, service
 from backend.runs.schemas import EpochOut, RunOptions, ScoringOptions
+from backend.web.exports import FORMATS
 from backend.web.forms import read_form
 from backend.web.rendering import page
 from backend.web.validation_messages import wrong
@@ -125,6 +126,7 @@ def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
         "known": METHODS,
         "second": SECOND,
         "spans": SPANS,
+        "formats": FORMATS,
     }
 
 
@@ -151,5 +153,4 @@ def create_review(
 
 
 # The downloads are the API's, under an address that a page can link.
-router.add_api_route("/runs/{run_id}/scores.csv", api.scores_csv, response_class=Response)
-router.add_api_route("/runs/{run_id}/scores.parquet", api.scores_parquet, response_class=Response)
+api.add_score_downloads(router)

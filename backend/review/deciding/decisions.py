@@ -12,9 +12,8 @@ from backend.core.models import Review, Suggestion, User
 from backend.review import service
 from backend.review.deciding.decision_log import Act, Choice, changed, locked, record, repeated
 from backend.review.insight import wording
-from backend.review.queue import filters as filtering
 from backend.review.queue import queue_pages
-from backend.review.queue.filters import Filters
+from backend.review.queue.filters import Filters, conditions
 
 MOST_IMAGES = 5_000
 
@@ -124,7 +123,7 @@ def decide_all(
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
         return again
-    where = filtering.conditions(review, bulk_filters(filters))
+    where = conditions(review, bulk_filters(filters))
     there = session.scalar(select(func.count()).select_from(Suggestion).where(*where)) or 0
     gone = 0 if expected is None or seen is None else max(expected - there, 0)
     if expected is not None and there + gone != expected:
@@ -137,7 +136,7 @@ def decide_all(
 
 def bulk_filters(filters: Filters) -> Filters:
     """The view that an act on "all" touches: others' decisions only where they were asked for by name."""
-    return filters if filters.decided else replace(filters, decision="undecided")
+    return filters if filters.decided else filters.model_copy(update={"decision": "undecided"})
 
 
 def _record_batch(

@@ -6,8 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from backend.core.models import Review, Suggestion, User
-from backend.review.queue import filters as filtering
-from backend.review.queue.filters import Filters
+from backend.review.queue.filters import Filters, conditions
 from backend.review.service import DECISIONS
 
 Counts = dict[str | None, int]
@@ -57,7 +56,7 @@ def by_decision(session: Session, review: Review, filters: Filters) -> Counts:
         )
         for kind in kinds
     ]
-    where = filtering.conditions(review, filters, alone=filters.ranged)
+    where = conditions(review, filters, alone=filters.ranged)
     return dict(zip(kinds, session.execute(select(*columns).where(*where)).one(), strict=True))
 
 

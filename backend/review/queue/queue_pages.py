@@ -1,7 +1,7 @@
 """The suggestions of a review, in pages or one by one: an index range each, and no join."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, Select, SQLColumnExpression, func, select
@@ -115,7 +115,7 @@ def next_undecided(
     session: Session, review: Review, order: Order, filters: Filters, after: int
 ) -> Row[Any] | None:
     """The next one to decide in this view behind a rank, from the start again when there is none; None when all are decided."""
-    wanted = filters if filters.decided else replace(filters, decision="undecided")
+    wanted = filters if filters.decided else filters.model_copy(update={"decision": "undecided"})
     for start in dict.fromkeys((after, 0)):
         found = page(session, review, order=order, filters=wanted, after=start, limit=1)
         if found.items:

@@ -10,8 +10,7 @@ from backend.core.models import Review, Suggestion, User
 from backend.review import service
 from backend.review.insight import wording
 from backend.review.queue import counts, orderings, queue_pages
-from backend.review.queue import filters as filtering
-from backend.review.queue.filters import Filters, Known
+from backend.review.queue.filters import Filters, Vocabulary, check
 from backend.review.queue.orderings import Order
 from tests.reviewing import a_ready_review, decide, queue_of, undo
 from worker.pipeline.scoring.job import brought_by, in_turn
@@ -154,7 +153,7 @@ def test_the_default_queue_takes_both_rankings_in_turn_and_each_image_once() -> 
 )
 def test_a_filter_for_something_that_does_not_exist_is_refused_in_words(filters: Filters) -> None:
     with pytest.raises(Invalid, match=r"no class number|no decision"):
-        filtering.check(filters, Known(["left", "middle", "right"], {1: "olga"}, [1], {}))
+        check(filters, Vocabulary(["left", "middle", "right"], {1: "olga"}, [1], {}))
 
 
 def test_counts_agree_with_counting_by_hand(session: Session, begun: Review) -> None:

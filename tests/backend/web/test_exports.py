@@ -2,28 +2,36 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any, cast
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.testclient import TestClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.cli.data import scores
 from backend.core.db import Database
-from backend.core.models import Refusal
+from backend.core.errors import Invalid
+from backend.core.models import Refusal, User
+from backend.runs.api import add_score_downloads
 from backend.web.exports import (
     CHUNK,
+    FORMATS,
     FORMULA_STARTS,
+    Format,
     csv_download,
     csv_text,
     in_chunks,
     parquet_bytes,
-    parquet_download,
     safe_cell,
 )
 from tests.factories import a_data_set
+from tests.reviewing import a_ready_review
 from tests.world import HOSTILE
 
 
@@ -96,10 +104,10 @@ def test_a_table_without_rows_has_its_header() -> None:
 
 
 def test_a_download_names_its_file_and_its_kind() -> None:
-    text = csv_download("run-1-scores.csv", ["a"], [])
+    text = csv_download("run-1-scores", ["a"], [])
     assert text.headers["content-disposition"] == 'attachment; filename="run-1-scores.csv"'
     assert text.headers["content-type"] == "text/csv; charset=utf-8"
-    table = parquet_download("run-1-scores.parquet", {"a": "int64"}, [])
+    table = FORMATS["parquet"].download("run-1-scores", {"a": "int64"}, [])
     assert table.headers["content-disposition"] == 'attachment; filename="run-1-scores.parquet"'
     assert table.headers["content-type"] == "application/vnd.apache.parquet"
 
@@ -161,3 +169,35 @@ def test_a_download_holds_no_transaction_open_between_its_pieces(database: Datab
         if len(seen) == 7:
             break
     assert seen == ["0", "1", "2", "3", "4", "later", "later"]
+
+
+def test_a_format_in_the_registry_is_in_routes_pages_and_the_command_line(
+    database: Database, owner: User, sign_in: Callable[[User], TestClient], monkeypatch: Any
+) -> None:
+    """A third format needs nothing but its entry."""
+
+    def write(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
+        yield ("\t".join(columns) + "\n").encode()
+        yield from (("\t".join(map(str, row)) + "\n").encode() for row in rows)
+
+    with database.transaction() as session:
+        review = a_ready_review(session)
+    monkeypatch.setitem(FORMATS, "tsv", Format("tsv", "TSV", "text/tab-separated-values", write))
+    client = sign_in(owner)
+    app = cast(FastAPI, client.app)
+    before = list(app.router.routes)
+    more = APIRouter()
+    add_score_downloads(more)
+    monkeypatch.setattr(app.router, "routes", [])
+    app.include_router(more)
+    app.router.routes += before
+    answer = client.get(f"/runs/{review.run_id}/scores.tsv")
+    assert answer.headers["content-type"] == "text/tab-separated-values; charset=utf-8"
+    assert answer.headers["content-disposition"].endswith('-scores.tsv"')
+    assert answer.text.count("\n") == 1 + review.suggestion_count
+    assert (
+        f'href="/runs/{review.run_id}/scores.tsv">as TSV</a>'
+        in client.get(f"/runs/{review.run_id}").text
+    )
+    with pytest.raises(Invalid, match="there are csv and parquet and tsv"):
+        scores(review.run_id, format="xlsx")
