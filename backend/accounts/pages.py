@@ -1,4 +1,4 @@
-"""Signing in and out, and one's own account."""
+"""Pages for signing in and out, and one's own account."""
 
 from typing import Annotated
 
@@ -24,19 +24,23 @@ COME_BACK_SECONDS = 86400  # as long as a login link works
 
 @router.get("/")
 def home(request: Request, token: str = "") -> Response:
-    """The login link ends here; without one, the data sets."""
+    """Open the login link; without a token, go to the data sets."""
     if not token:
         return RedirectResponse("/datasets", 303)
-    # Chat and mail programs look at links before people do, and browsers fetch ahead: a link that works once must not be spent on them.
+    # Chat programs and browsers prefetch links: that must not spend a link that works once.
     if request.headers.get("Sec-Fetch-Mode") == "navigate" and "Sec-Purpose" not in request.headers:
         return _sign_in(request, token)
     return _secretive(page(request, "login.html", token=token))
 
 
-# HEAD too: what watches over a server and what looks at a link before a person does ask so.
+# HEAD too, for monitors and link previews.
 @router.api_route("/login", methods=["GET", "HEAD"])
-def login(request: Request, user: VisitorDep, next: str = "") -> Response:  # noqa: A002 - the word in the address
-    """Says how to get a login link, and remembers where to go afterwards."""
+def login(
+    request: Request,
+    user: VisitorDep,
+    next: str = "",  # noqa: A002 - the word in the address
+) -> Response:
+    """Explain how to get a login link, and remember where to go afterwards."""
     back = own_path(next, "")
     if user is not None:
         return RedirectResponse(back or "/datasets", 303)
@@ -48,7 +52,7 @@ def login(request: Request, user: VisitorDep, next: str = "") -> Response:  # no
 
 @router.post("/login")
 def open_link(request: Request, token: Annotated[str, Form()] = "") -> Response:
-    """The button that stands in for the link where a program may have looked at it."""
+    """Sign in by button, where a program may have opened the link."""
     refuse_foreign(request)
     return _sign_in(request, token)
 
@@ -64,7 +68,7 @@ def _sign_in(request: Request, token: str) -> Response:
         except Unauthenticated:
             if service.authenticate(session, "session", request.cookies.get(COOKIE, "")) is None:
                 raise
-            # A second click on a used link, by somebody who is signed in: nothing is wrong.
+            # A second click on a used link, already signed in: nothing is wrong.
             return response
     _set_cookie(request, response, COOKIE, secret, settings.session_days * 86400)
     response.delete_cookie(COME_BACK)
@@ -72,7 +76,7 @@ def _sign_in(request: Request, token: str) -> Response:
 
 
 def _secretive(response: Response) -> Response:
-    """The address with the secret in it must not reach another site."""
+    """Keep the address with its secret from other sites."""
     response.headers["Referrer-Policy"] = "no-referrer"
     return response
 
@@ -84,7 +88,7 @@ def _set_cookie(request: Request, response: Response, name: str, value: str, sec
 
 @router.post("/logout")
 def logout(session: SessionDep, who: SignedInDep) -> RedirectResponse:
-    """End this session."""
+    """Delete this session."""
     service.sign_out(session, who.credential_id)
     response = RedirectResponse("/login", 303)
     response.delete_cookie(COOKIE)
@@ -93,7 +97,7 @@ def logout(session: SessionDep, who: SignedInDep) -> RedirectResponse:
 
 @router.get("/account")
 def account(request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """The person's API tokens."""
+    """Show the person's API tokens."""
     return _account(request, session, user)
 
 
@@ -116,6 +120,6 @@ def _account(
 
 @router.post("/account/tokens/{token_id}/revoke")
 def revoke_token(session: SessionDep, user: UserDep, token_id: int) -> RedirectResponse:
-    """End a token."""
+    """Revoke a token."""
     service.revoke_token(session, user, token_id)
     return RedirectResponse("/account", 303)

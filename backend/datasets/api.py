@@ -61,7 +61,7 @@ UPLOAD_BODY = {
 def list_data_sets(
     session: SessionDep, user: UserDep, after: After = None, limit: LongLimit = 50
 ) -> Page[DataSetSummary]:
-    """Newest first."""
+    """List data sets, newest first."""
     found, following = service.page(session, after=after, limit=limit)
     jobs = service.import_jobs(session, found)
     described = [service.describe(data_set, jobs.get(data_set.id)) for data_set in found]
@@ -72,7 +72,7 @@ def list_data_sets(
 def create_data_set(
     request: Request, session: SessionDep, user: MayImport, wanted: NewDataSet
 ) -> DataSetOut:
-    """Starts the import of the sample, or of a folder or file on the server."""
+    """Start the import of the sample, or of a folder or file on the server."""
     source = wanted.source
     if source.kind != "sample":
         source = Source(
@@ -90,24 +90,25 @@ def create_data_set(
     "/upload", status_code=202, summary="Upload and import an archive", openapi_extra=UPLOAD_BODY
 )
 def upload_data_set(form: UploadDep, session: SessionDep, user: MayImport) -> DataSetOut:
-    """Starts the import of an uploaded archive: a zip of class folders, or with a CSV manifest, or with MNIST's IDX files."""
+    """Start the import of an uploaded zip: class folders, a CSV manifest, or MNIST's IDX files."""
     if form.file is None:
         raise Invalid("The archive is missing; send it in the form's field “file”.")
     return _out(session, import_upload(session, user, form, read_form(ImportForm, form.fields)))
 
 
 def import_upload(session: Session, user: User, form: UploadedForm, wanted: ImportForm) -> DataSet:
-    """Keep the uploaded file and queue its import. Raises Invalid where none came, or what came is no zip."""
+    """Keep the uploaded file and queue its import. Raises Invalid without a zip."""
     if form.file is None:
         raise Invalid("Choose a zip file first.")
     with form.file.open("rb") as file:
         start = file.read(len(ZIP_START))
-    # Anything else that may be wrong with it is the import's to say; this would only leave a data set that nobody wants.
+    # Anything else is for the import to report; this would only leave a useless data set.
     if not start:
         raise Invalid(
-            "This file is empty (zero bytes). Choose the zip again; perhaps it was still being written."
+            "This file is empty (zero bytes). Choose the zip again; "
+            "perhaps it was still being written."
         )
-    # One that unpacks itself begins with a program, and ends as every zip does.
+    # A self-extracting zip begins with a program, and ends as every zip does.
     if start != ZIP_START and not zipfile.is_zipfile(form.file):
         raise Invalid(
             "This file is no zip archive. Put the class folders into a zip, and choose that."
@@ -122,7 +123,7 @@ def import_upload(session: Session, user: User, form: UploadedForm, wanted: Impo
 
 @router.get("/{data_set_id}", summary="One data set")
 def show_data_set(data_set_id: int, session: SessionDep, user: UserDep) -> DataSetOut:
-    """What the import found, class by class."""
+    """Return what the import found, class by class."""
     return _out(session, service.get(session, user, data_set_id))
 
 
@@ -130,7 +131,7 @@ def show_data_set(data_set_id: int, session: SessionDep, user: UserDep) -> DataS
 def rename_data_set(
     data_set_id: int, session: SessionDep, user: MayEdit, wanted: Rename
 ) -> DataSetOut:
-    """Changes the name only."""
+    """Change the name only."""
     return _out(
         session, service.rename(session, service.get(session, user, data_set_id), wanted.name)
     )
@@ -138,7 +139,7 @@ def rename_data_set(
 
 @router.delete("/{data_set_id}", status_code=204, summary="Delete a data set")
 def delete_data_set(request: Request, data_set_id: int, session: SessionDep, user: MayEdit) -> None:
-    """With its images, versions, runs, reviews and verdicts."""
+    """Delete it with its images, versions, runs, reviews and verdicts."""
     service.remove(session, service.get(session, user, data_set_id), request.app.state.storage)
 
 
@@ -150,7 +151,7 @@ def list_refusals(
     after: After = None,
     limit: LongLimit = 100,
 ) -> Page[RefusalOut]:
-    """Each with its reason."""
+    """List refused files with their reasons."""
     found, following = service.refusals(
         session, service.get(session, user, data_set_id), after=after, limit=limit
     )
@@ -166,7 +167,7 @@ def list_refusals(
 def refusals_csv(
     request: Request, data_set_id: int, session: SessionDep, user: UserDep
 ) -> Response:
-    """All of them."""
+    """Download all refused files."""
     data_set = service.get(session, user, data_set_id)
     found = in_chunks(
         request.app.state.database, partial(service.refusals, data_set=data_set, limit=CHUNK)
@@ -177,14 +178,14 @@ def refusals_csv(
 
 @router.get("/{data_set_id}/versions", summary="Versions")
 def list_versions(data_set_id: int, session: SessionDep, user: UserDep) -> list[VersionOut]:
-    """Newest first."""
+    """List versions, newest first."""
     data_set = service.get(session, user, data_set_id)
     return [_version(step) for step in versions.history(session, data_set)]
 
 
 @router.get("/{data_set_id}/versions/{number}", summary="One version")
 def show_version(data_set_id: int, number: int, session: SessionDep, user: UserDep) -> VersionOut:
-    """With how much it changed of its parent."""
+    """Return a version, with how much it changed of its parent."""
     return _version(versions.step(session, service.get(session, user, data_set_id), number))
 
 
@@ -198,7 +199,7 @@ def list_changes(
     after: After = None,
     limit: LongLimit = 100,
 ) -> Page[VersionChangeOut]:
-    """The images that it holds otherwise than its parent: which left, which got another label, by whose decision."""
+    """List the images that differ from the parent, with who decided it."""
     data_set = service.get(session, user, data_set_id)
     step = versions.step(session, data_set, number)
     found, following = versions.changes(
@@ -209,7 +210,7 @@ def list_changes(
 
 @router.get("/{data_set_id}/planted", summary="Planted label errors")
 def list_planted(data_set_id: int, session: SessionDep, user: MayInspect) -> Planted:
-    """The training images whose label was made wrong on purpose; empty for real data."""
+    """List the training images with planted label errors; empty for real data."""
     return Planted(image_ids=service.planted(session, service.get(session, user, data_set_id)))
 
 

@@ -1,4 +1,4 @@
-"""Data sets as pages, and the images themselves."""
+"""Pages of data sets, and the images themselves."""
 
 import re
 from contextlib import suppress
@@ -32,7 +32,7 @@ FOR_EVER = {
 def list_data_sets(
     request: Request, session: SessionDep, user: UserDep, after: int | None = None
 ) -> HTMLResponse:
-    """All data sets, and the ways to import one."""
+    """Show all data sets, and the ways to import one."""
     found, following = service.page(session, after=after)
     folders = bool(request.app.state.settings.import_roots)
     return page(
@@ -70,7 +70,7 @@ def create_data_set(
 def show_data_set(
     request: Request, data_set_id: int, session: SessionDep, user: UserDep
 ) -> HTMLResponse:
-    """What the import found, and the next step."""
+    """Show the import's result and the next step."""
     data_set = service.get(session, user, data_set_id)
     refused, more = service.refusals(session, data_set, limit=20)
     steps = versions.history(session, data_set)
@@ -100,7 +100,7 @@ def show_version(
     kind: Kind = None,
     after: After = None,
 ) -> HTMLResponse:
-    """What a version changed of the one before it, image by image."""
+    """Show a version's changes, image by image."""
     data_set = service.get(session, user, data_set_id)
     step = versions.step(session, data_set, number)
     found, following = versions.changes(session, data_set, step, kind=kind, after=after)
@@ -123,7 +123,7 @@ def rename_data_set(
     user: MayEdit,
     name: Annotated[str, Form(max_length=200)] = "",
 ) -> RedirectResponse:
-    """Give it another name."""
+    """Rename it."""
     service.rename(session, service.get(session, user, data_set_id), name)
     return RedirectResponse(f"/datasets/{data_set_id}", 303)
 
@@ -132,7 +132,7 @@ def rename_data_set(
 def delete_data_set(
     request: Request, data_set_id: int, session: SessionDep, user: MayEdit
 ) -> RedirectResponse:
-    """Delete it with all that hangs on it."""
+    """Delete it with everything that depends on it."""
     service.remove(session, service.get(session, user, data_set_id), request.app.state.storage)
     return RedirectResponse("/datasets", 303)
 
@@ -144,7 +144,7 @@ router.add_api_route(
 
 @router.get("/images/{data_set_id}/{view}/{name}.webp")
 def show_image(request: Request, data_set_id: int, view: str, name: str) -> Response:
-    """A thumbnail, or the full image; where the thumbnail shows every pixel it is both. Files say what there is: no row is looked up."""
+    """Serve a thumbnail or full image, by files alone: no row is read."""
     require_sign_in(request)
     if view not in ("thumbnails", "full") or not HASH.fullmatch(name):
         raise NotFound("There is no such image.")
@@ -157,6 +157,6 @@ def show_image(request: Request, data_set_id: int, view: str, name: str) -> Resp
         paths.insert(0, storage.full_image(data_set_id, name))
     for path in paths:
         with suppress(FileNotFoundError):
-            # Read at once: these are small, and a response that opens files by itself takes three threads in turn.
+            # Read at once: files are small, and a FileResponse takes three threads in turn.
             return Response(path.read_bytes(), media_type="image/webp", headers=headers)
     raise NotFound("There is no such image, or its file is gone.")

@@ -10,7 +10,7 @@ from backend.web.request_body import Body
 
 
 class Source(Body):
-    """Where the images come from. A folder or an archive on the server must lie below one of WINNOW_IMPORT_FOLDERS."""
+    """Source of the images. A server path must lie below one of WINNOW_IMPORT_FOLDERS."""
 
     kind: Literal["sample", "folder", "zip", "idx"] = Field(
         "folder", description="sample, or a path: folder, zip archive, MNIST's IDX files"
@@ -47,7 +47,7 @@ class NewDataSet(Body):
 
 
 class ImportForm(Body):
-    """The fields of the form that imports; the archive comes beside them."""
+    """Fields of the import form; the archive comes with them."""
 
     name: str = Field("", max_length=200, description="Name; the archive's if left out.")
     seed: int = Field(
@@ -65,7 +65,7 @@ class ImportForm(Body):
 
 
 class ImportPageForm(ImportForm):
-    """The same on the page, where one form or another was sent."""
+    """The same on the page, which sends one of three forms."""
 
     kind: Literal["upload", "folder", "sample"] = "upload"
     path: str = ""
@@ -100,14 +100,14 @@ class DataSetSummary(BaseModel):
 
 
 class DataSetOut(DataSetSummary):
-    """A data set and what its import found. counts: split → class → images, in the current version."""
+    """A data set and its import. counts: split → class → images, in the current version."""
 
     counts: dict[str, dict[str, int]]
     report: dict[str, Any]
 
 
 class RefusalOut(BaseModel):
-    """A file that was not imported, and why."""
+    """A file that was not imported, and the reason."""
 
     model_config = ConfigDict(from_attributes=True)
     id: int
@@ -116,7 +116,7 @@ class RefusalOut(BaseModel):
 
 
 class VersionOut(BaseModel):
-    """A version of a data set. The counts are those since the import; `changes` are those since its parent."""
+    """A version of a data set. Counts are since the import, `changes` since its parent."""
 
     id: int
     number: int
@@ -127,7 +127,7 @@ class VersionOut(BaseModel):
     relabelled_count: int
     created_at: datetime
     changes: dict[str, int] = Field(
-        description="removed, relabelled, returned: how many images it holds otherwise than its parent"
+        description="removed, relabelled, returned: images that differ from the parent, by kind"
     )
     by: str | None = Field(description="Who made it.")
     review_id: int | None = Field(description="The review whose decisions it carries out.")
@@ -135,7 +135,7 @@ class VersionOut(BaseModel):
 
 
 class VersionChangeOut(BaseModel):
-    """An image that a version holds otherwise than its parent. A label is null where the image is out."""
+    """An image that differs from the parent version. A label is null where it is out."""
 
     model_config = ConfigDict(from_attributes=True)
     image_id: int
@@ -153,6 +153,6 @@ class VersionChangeOut(BaseModel):
 
 
 class Planted(BaseModel):
-    """The training images whose label was made wrong on purpose."""
+    """Training images with planted label errors."""
 
     image_ids: list[int]

@@ -1,4 +1,4 @@
-"""An upload, streamed from the request into the file where it stays: never held in memory, copied, or waited for in a transaction."""
+"""Uploads, streamed into their file: never in memory, copied, or inside a transaction."""
 
 import errno
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ MOST_PARTS = 50
 
 @dataclass
 class UploadedForm:
-    """A form's fields as text, and the file that came with them, if one did."""
+    """A form's fields as text, and its file if one came."""
 
     fields: dict[str, str] = field(default_factory=dict)
     file: Path | None = None
@@ -34,13 +34,13 @@ class UploadedForm:
     kept: bool = False
 
     def keep(self) -> Path | None:
-        """The file, which stays if the request succeeds."""
+        """Keep the file if the request succeeds, and return it."""
         self.kept = True
         return self.file
 
 
 async def receive(request: Request) -> AsyncIterator[UploadedForm]:
-    """The form, read after it is clear that an owner sends it. Its file is gone again if the rest of the request fails."""
+    """Read the form once the user may import; delete its file if the request fails."""
     await run_in_threadpool(_check, request)
     form = UploadedForm()
     try:
@@ -77,7 +77,8 @@ async def _stream(request: Request, form: UploadedForm) -> None:
             await run_in_threadpool(parser.write, chunk)
     except (FormParserError, KeyError) as error:
         raise Invalid(
-            "The upload is not a form as browsers and curl -F send it. Send the archive in the field “file”."
+            "The upload is not a form as browsers and curl -F send it. "
+            "Send the archive in the field “file”."
         ) from error
     except ClientDisconnect:
         pass  # said below
@@ -92,7 +93,7 @@ async def _stream(request: Request, form: UploadedForm) -> None:
 
 
 class _Reader:
-    """Takes what the parser finds: small fields into the form, the first part with a file name into a file."""
+    """Receiver of the parser's parts: fields into the form, the first file to disk."""
 
     def __init__(self, form: UploadedForm, storage: Storage) -> None:
         self.complete = False
@@ -102,7 +103,7 @@ class _Reader:
         self._parts = 0
 
     def callbacks(self) -> "MultipartCallbacks":
-        """By the parser's names."""
+        """Return the callbacks by the parser's names."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._header_name,
@@ -115,7 +116,7 @@ class _Reader:
         }
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Close the file; nothing more will come."""
         if self._target is not None:
             self._target.close()
 
@@ -158,7 +159,8 @@ class _Reader:
         self._text += data[start:end]
         if len(self._text) > LONGEST_FIELD:
             raise Invalid(
-                f"The field “{self._field[:40]}” is longer than {LONGEST_FIELD:,} bytes. The archive belongs into the field “file”."
+                f"The field “{self._field[:40]}” is longer than {LONGEST_FIELD:,} bytes. "
+                "The archive belongs into the field “file”."
             )
 
     def _end(self) -> None:

@@ -1,4 +1,4 @@
-"""Jobs in JSON: look at them, read their log, stop and repeat them."""
+"""Jobs in JSON: list, read the log, stop and repeat."""
 
 from fastapi import APIRouter
 
@@ -19,14 +19,14 @@ def list_jobs(
     after: After = None,
     limit: Limit = 50,
 ) -> Page[JobOut]:
-    """All jobs, newest first."""
+    """List all jobs, newest first."""
     jobs, following = service.page(session, state=state, after=after, limit=limit)
     return Page[JobOut].of(jobs, following)
 
 
 @router.get("/{job_id}", summary="One job")
 def show_job(session: SessionDep, user: UserDep, job_id: int) -> JobOut:
-    """One job; ask again to follow its progress."""
+    """Return one job; ask again to follow its progress."""
     return JobOut.model_validate(service.get(session, user, job_id))
 
 
@@ -34,7 +34,7 @@ def show_job(session: SessionDep, user: UserDep, job_id: int) -> JobOut:
 def read_log(
     session: SessionDep, user: UserDep, job_id: int, after: After = None, limit: Limit = 200
 ) -> Page[LogLineOut]:
-    """The job's log, oldest line first."""
+    """List the job's log, oldest line first."""
     lines, following = service.log_page(
         session, service.get(session, user, job_id), after=after, limit=limit
     )

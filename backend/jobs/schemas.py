@@ -1,4 +1,4 @@
-"""The shapes of jobs in JSON."""
+"""JSON shapes of jobs."""
 
 from datetime import datetime
 from typing import Literal
@@ -9,7 +9,7 @@ State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
 class JobOut(BaseModel):
-    """A job: what it does, how far it is, how it ended."""
+    """A job: its task, progress and outcome."""
 
     model_config = ConfigDict(from_attributes=True)
 

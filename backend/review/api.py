@@ -35,7 +35,7 @@ router = APIRouter(prefix="/reviews", tags=["review"])
 
 @router.get("/{review_id}", summary="One review")
 def show(review_id: int, session: SessionDep, user: UserDep) -> schemas.ReviewOut:
-    """A review, how far it is, and whether going on pays."""
+    """Return a review, its progress, and whether continuing pays."""
     return _review(session, user, service.get(session, user, review_id))
 
 
@@ -43,7 +43,10 @@ def show(review_id: int, session: SessionDep, user: UserDep) -> schemas.ReviewOu
 def ask_for_second_opinions(
     review_id: int, session: SessionDep, user: MayArrange
 ) -> schemas.ReviewOut:
-    """From now on an image is removed or relabelled only where two people agree; `decision=waiting` and `disagreement` list the others."""
+    """Require that two people agree before an image is removed or relabelled.
+
+    `decision=waiting` and `decision=disagreement` list the images without an agreement.
+    """
     review = service.get(session, user, review_id)
     service.ask_for_second_opinions(session, review, True)
     return _review(session, user, review)
@@ -53,7 +56,7 @@ def ask_for_second_opinions(
 def ask_for_no_second_opinions(
     review_id: int, session: SessionDep, user: MayArrange
 ) -> schemas.ReviewOut:
-    """One person's decision is enough again."""
+    """Let one person's decision be enough again."""
     review = service.get(session, user, review_id)
     service.ask_for_second_opinions(session, review, False)
     return _review(session, user, review)
@@ -86,7 +89,7 @@ def suggestions(
     user: UserDep,
     query: Annotated[schemas.QueueQuery, Query()],
 ) -> schemas.SuggestionsOut:
-    """Suggestions behind rank `after` (or ahead of rank `before`) in the chosen order, through filters.
+    """List suggestions behind rank `after`, or ahead of rank `before`, in an order.
 
     `order` may also be a method that the review's training was scored by.
     """
@@ -117,7 +120,7 @@ def images(
     image_id: Annotated[list[int], Query(min_length=1, max_length=queue_pages.LARGEST_PAGE)],
     order: Order = "queue",
 ) -> schemas.SuggestionsByImage:
-    """How these images stand now, in order of the queue."""
+    """Return these images' suggestions, in queue order."""
     review = service.get(session, user, review_id)
     rows = queue_pages.of_images(session, review, image_id)
     return schemas.SuggestionsByImage.model_construct(
@@ -127,7 +130,7 @@ def images(
 
 @router.get("/{review_id}/images/{image_id}/why", summary="Why an image is suggested")
 def show_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
-    """Which validation images it makes worse and better, if that is worked out, and which training images look like it."""
+    """Return the validation images that it makes worse and better, and similar images."""
     review = service.get(session, user, review_id)
     queue_pages.of_images(session, review, [image_id])
     return why_out(session, user, review, image_id, explanations.look(session, review, image_id))
@@ -137,7 +140,10 @@ def show_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) 
     "/{review_id}/images/{image_id}/why", status_code=202, summary="Ask why an image is suggested"
 )
 def ask_why(review_id: int, image_id: int, session: SessionDep, user: MayReview) -> schemas.WhyOut:
-    """Has a worker work it out, and what comes next in the queue; ask again until the state is ready. Repeating it changes nothing."""
+    """Have a worker compute it, and the next images of the queue; ask again until it is ready.
+
+    Repeating it changes nothing.
+    """
     review = service.get(session, user, review_id)
     return why_out(
         session, user, review, image_id, explanations.ask(session, user, review, image_id)
@@ -148,7 +154,7 @@ def ask_why(review_id: int, image_id: int, session: SessionDep, user: MayReview)
 def show_history(
     review_id: int, image_id: int, session: SessionDep, user: UserDep
 ) -> schemas.HistoryOut:
-    """Who decided what, and when, the latest first; also what was replaced or taken back."""
+    """List who decided what and when, the latest first, with what was replaced or undone."""
     review = service.get(session, user, review_id)
     queue_pages.of_images(session, review, [image_id])
     return history_out(session, user, review, image_id)
@@ -158,7 +164,7 @@ def show_history(
 def count_view(
     review_id: int, session: SessionDep, user: UserDep, filters: Annotated[Filters, Query()]
 ) -> schemas.CountsOut:
-    """How many images a view holds: what to expect before deciding on all of them."""
+    """Count a view's images: what to expect before deciding on all of them."""
     review = service.get(session, user, review_id)
     check(filters, read_vocabulary(session, user, review))
     found = counts.by_decision(session, review, filters)
@@ -177,7 +183,10 @@ def decide(
     user: MayReview,
     order: Order = "queue",
 ) -> schemas.ActOut:
-    """Decide on one image. Repeating the request with the same client key changes nothing; what others decided unseen stays."""
+    """Decide on one image. Another person's unseen decision stays.
+
+    The same client key again changes nothing.
+    """
     review = service.get(session, user, review_id)
     choice = Choice(body.action, body.label)
     try:
@@ -226,7 +235,7 @@ def undo_latest(
     user: MayReview,
     order: Order = "queue",
 ) -> schemas.ActOut:
-    """Take back one's own latest act; never another person's."""
+    """Undo your own latest act, never another person's."""
     review = service.get(session, user, review_id)
     return outcome(session, user, review, undo.undo(session, user, review, body.client_key), order)
 
@@ -239,33 +248,36 @@ def redo_latest(
     user: MayReview,
     order: Order = "queue",
 ) -> schemas.ActOut:
-    """Put what one took back last in force again, until one decides something new."""
+    """Redo what you undid last, until you decide something new."""
     review = service.get(session, user, review_id)
     return outcome(session, user, review, undo.redo(session, user, review, body.client_key), order)
 
 
 @router.get("/{review_id}/stopping", summary="When to stop")
 def show_stopping(review_id: int, session: SessionDep, user: UserDep) -> schemas.StoppingOut:
-    """How often suggestions were right by place in the queue, with its uncertainty, and how many harmful images are likely to be left."""
+    """Return the precision along the queue, and the harmful images likely left."""
     return stopping_out(session, service.get(session, user, review_id))
 
 
 @router.get("/{review_id}/people", summary="Who did what")
 def show_people(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.PersonOut]:
-    """Everybody with decisions in force, the most first."""
+    """List everybody with decisions in force, the most first."""
     rows = contributors.of_review(session, service.get(session, user, review_id))
     return [schemas.PersonOut.model_validate(row) for row in rows]
 
 
 @router.get("/{review_id}/parts", summary="Who takes a part of the queue")
 def show_parts(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.PartOut]:
-    """How the queue is shared out: no image lies in two parts, and each in one. Empty while nobody has taken a part."""
+    """List the parts of the queue: each image is in one. Empty while nobody has taken a part."""
     return parts_out(session, service.get(session, user, review_id))
 
 
 @router.post("/{review_id}/parts", summary="Take a part of the queue")
 def take_part(review_id: int, session: SessionDep, user: MayReview) -> list[schemas.PartOut]:
-    """Share the queue with the others who take a part; then look at `part=<your id>`. Repeating it changes nothing."""
+    """Share the queue with the others who take a part; then list `part=<your id>`.
+
+    Repeating it changes nothing.
+    """
     review = service.get(session, user, review_id)
     shares.take(session, user, review)
     return parts_out(session, review)
@@ -275,7 +287,7 @@ def take_part(review_id: int, session: SessionDep, user: MayReview) -> list[sche
 def leave_part(
     review_id: int, user_id: int, session: SessionDep, user: MayReview
 ) -> list[schemas.PartOut]:
-    """The others share it; decisions stay. Another person's part: owners only."""
+    """Give a part back to the others; decisions stay. Another person's part: owners only."""
     review = service.get(session, user, review_id)
     shares.leave(session, user, review, user_id)
     return parts_out(session, review)
@@ -289,7 +301,7 @@ def changes(
     since: Annotated[int, Query(ge=0)] = 0,
     order: Order = "queue",
 ) -> schemas.ChangesOut:
-    """What anybody decided after change number `since`."""
+    """List what anybody decided after change number `since`."""
     review = service.get(session, user, review_id)
     rows = queue_pages.changes_since(session, review, since)
     return schemas.ChangesOut(
@@ -302,7 +314,7 @@ def changes(
 
 @router.get("/{review_id}/confusion", summary="Given against predicted class")
 def confusion(review_id: int, session: SessionDep, user: UserDep) -> list[dict[str, int]]:
-    """Images by given and predicted class, the most frequent pairs first."""
+    """Count images by given and predicted class, the most frequent pairs first."""
     rows = counts.confusion(session, service.get(session, user, review_id))
     return [dict(zip(("label", "predicted", "count", "decided"), row, strict=True)) for row in rows]
 
@@ -311,7 +323,7 @@ def confusion(review_id: int, session: SessionDep, user: UserDep) -> list[dict[s
 def show_map(
     review_id: int, session: SessionDep, user: UserDep, layout: Layout = "overview"
 ) -> schemas.MapOut:
-    """Where each image stands: those that look alike to the model stand together. Empty where the layout is not there."""
+    """Return each image's place; similar images stand together. Empty without that layout."""
     review = service.get(session, user, review_id)
     found = maps.coming(session, review)
     return schemas.MapOut.model_construct(
@@ -329,7 +341,10 @@ def show_map(
     "/{review_id}/map", status_code=202, summary="Ask for the map that keeps neighbours together"
 )
 def ask_map(review_id: int, session: SessionDep, user: MayReview) -> schemas.MapState:
-    """Has a worker arrange the map as "neighbours"; ask again until that is ready. Repeating it changes nothing."""
+    """Have a worker arrange the map as "neighbours"; ask again until it is ready.
+
+    Repeating it changes nothing.
+    """
     review = service.get(session, user, review_id)
     found = maps.ask(session, user, review)
     return schemas.MapState(neighbours=found.state, sentence=found.sentence)
@@ -337,7 +352,7 @@ def ask_map(review_id: int, session: SessionDep, user: MayReview) -> schemas.Map
 
 @router.get("/{review_id}/groups", summary="Groups of like images")
 def groups(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.GroupOut]:
-    """The images in groups that look alike to the model, the largest first: the map without a picture."""
+    """List the groups of similar images, the largest first: the map without a picture."""
     review = service.get(session, user, review_id)
     return groups_out(session, user, review)
 
@@ -346,7 +361,10 @@ def groups(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.G
 def pick(
     review_id: int, body: schemas.SelectionIn, session: SessionDep, user: MayReview
 ) -> schemas.SelectionOut:
-    """Keep a set of images under a number, to look at and to decide on as a view; a review keeps the latest fifty."""
+    """Save a set of images under a number, to list and decide on as a view.
+
+    A review keeps the latest fifty.
+    """
     review = service.get(session, user, review_id)
     selection = maps.pick(session, user, review, body.image_ids)
     return schemas.SelectionOut(id=selection.id, count=len(set(body.image_ids)))

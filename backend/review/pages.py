@@ -1,4 +1,4 @@
-"""The review as pages: the grid, one image large, and plain forms that decide without JavaScript."""
+"""Pages of the review: grid, single image, and forms that work without JavaScript."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -29,13 +29,13 @@ from backend.web.rendering import page
 
 router = APIRouter(prefix="/reviews", include_in_schema=False)
 
-# Of many classes there are very many pairs; behind these they are rare ones.
+# Pairs on the page; further ones are rare.
 MOST_PAIRS = 200
 
 
 @router.get("/{review_id}")
 def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -> Response:
-    """The ranked suggestions, a page at a time."""
+    """Show a page of the ranked suggestions."""
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
@@ -55,7 +55,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         matching=in_view,
     )
     if not found.items and (view.after or view.before):
-        # A page past the end, or one that decisions have emptied: the last page there is.
+        # Past the end, or emptied by decisions: show the last page there is.
         return RedirectResponse(
             _grid_address(review, view.last() if view.after else view.first()), 303
         )
@@ -81,7 +81,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
 
 @router.get("/{review_id}/focus")
 def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) -> Response:
-    """One image large: the one at rank `at`, else the next one to decide."""
+    """Show one image large: the one at rank `at`, else the next to decide."""
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
@@ -126,7 +126,7 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
 
 @router.get("/{review_id}/confusion")
 def confusion(review_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """Which classes are taken for which, each pair a link to its images."""
+    """Show which classes are mistaken for which, each pair a link to its images."""
     review = service.get(session, user, review_id)
     data_set = service.data_set_of(session, user, review)
     mixed = [row for row in counts.confusion(session, review) if row[0] != row[1]]
@@ -142,7 +142,7 @@ def confusion(review_id: int, request: Request, session: SessionDep, user: UserD
 
 @router.get("/{review_id}/standing")
 def standing(review_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """When to stop, and who did what: a fragment for the review's pages, which ask for it by script, else a page of its own."""
+    """Show when to stop and who did what, as a page or a fragment for scripts."""
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
@@ -163,7 +163,7 @@ def standing(review_id: int, request: Request, session: SessionDep, user: UserDe
 
 @router.get("/{review_id}/map")
 def show_map(review_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """The images as a map to pick from, and as a table of the groups on it."""
+    """Show the images as a map, and its groups as a table."""
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
@@ -176,7 +176,7 @@ def show_map(review_id: int, request: Request, session: SessionDep, user: UserDe
 def second_opinion(
     review_id: int, session: SessionDep, user: MayArrange, asked: Annotated[str, Form()] = "yes"
 ) -> RedirectResponse:
-    """Ask that two people agree, or no longer: `asked` is yes or no."""
+    """Require that two people agree, or no longer: `asked` is yes or no."""
     review = service.get(session, user, review_id)
     service.ask_for_second_opinions(session, review, asked == "yes")
     return RedirectResponse(f"/reviews/{review.id}/standing", 303)
@@ -189,7 +189,7 @@ def share(
     user: MayReview,
     leaves: Annotated[int | None, Form()] = None,
 ) -> RedirectResponse:
-    """Take a part of the queue and go to it; or give one back: `leaves` says whose."""
+    """Take a part of the queue and go to it, or give a person's part back (`leaves`)."""
     review = service.get(session, user, review_id)
     if leaves is None:
         shares.take(session, user, review)
@@ -212,7 +212,7 @@ def decide(
     seen: Annotated[int | None, Form(ge=0)] = None,
     back: Annotated[str, Form()] = "",
 ) -> RedirectResponse:
-    """Decide without JavaScript, on one image, on the ticked ones, or on the whole view; then back to where the form stood."""
+    """Decide without JavaScript on one image, a selection or a view, then go back."""
     review = service.get(session, user, review_id)
     vocabulary = filters.read_vocabulary(session, user, review)
     if action == "suggested" and image_id:
@@ -223,7 +223,7 @@ def decide(
         )
     view, key = View.parse(urlsplit(back).query, vocabulary), client_key or str(uuid4())
     if scope == "view":
-        # Without `seen`: here nobody could say how many were skipped.
+        # Without `seen`: this form cannot say how many were skipped.
         decisions.decide_all(session, user, review, view.filters, choice, key, expected)
     elif scope == "one" and image_id:
         decisions.decide(session, user, review, image_id[0], choice, key, seen)
@@ -241,7 +241,7 @@ def undo_latest(
     client_key: Annotated[str, Form()] = "",
     back: Annotated[str, Form()] = "",
 ) -> RedirectResponse:
-    """Take back one's own latest act; in the focus view, show the image again."""
+    """Undo one's own latest act; in the focus view, show the image again."""
     review = service.get(session, user, review_id)
     return _to_images(
         session, user, review, back, undo.undo(session, user, review, client_key or str(uuid4()))
@@ -256,7 +256,7 @@ def redo_latest(
     client_key: Annotated[str, Form()] = "",
     back: Annotated[str, Form()] = "",
 ) -> RedirectResponse:
-    """Do again what one took back last; in the focus view, show the image again."""
+    """Redo what one undid last; in the focus view, show the image again."""
     review = service.get(session, user, review_id)
     return _to_images(
         session, user, review, back, undo.redo(session, user, review, client_key or str(uuid4()))
@@ -307,13 +307,13 @@ def _context(
 
 
 def _say_if_outdated(session: Session, user: User, review: Review, view: View) -> None:
-    """Nobody shall go through hundreds of images without having read that no version can come of it now."""
+    """Warn early that no version can come of this review any more."""
     if reason := cleansing.outdated(session, user, review):
         view.note(f"{reason} What you decide here is saved all the same.")
 
 
 def _counts(session: Session, review: Review, view: View, progress: ProgressOut) -> tuple[int, int]:
-    """How many images a view holds, and how many an act on all of it would touch."""
+    """Count a view's images, and those that an act on all of it would touch."""
     if not view.filters:
         return progress.total, progress.undecided
     found = counts.by_decision(session, review, view.filters)
@@ -341,7 +341,7 @@ def _rank(session: Session, review: Review, view: View, row: Row[Any]) -> int:
 
 
 def _grid_address(review: Review, view: View) -> str:
-    return f"/reviews/{review.id}?{urlencode(view.address(after=view.after or None, before=view.before))}"
+    return f"/reviews/{review.id}?{view.query(after=view.after or None, before=view.before)}"
 
 
 def _why(session: Session, user: User, review: Review, row: Row[Any]) -> WhyOut:
@@ -355,13 +355,13 @@ def _small(session: Session, row: Row[Any]) -> bool:
 
 
 def _suggested(session: Session, review: Review, image_id: int) -> Choice:
-    """The label that the model sees; where the image has it already, to keep it."""
+    """Choose the predicted label; where the image has it already, keep."""
     row = queue_pages.of_images(session, review, [image_id])[0]
     return Choice("keep") if row.predicted == row.label else Choice("relabel", row.predicted)
 
 
 def _class_number(text: str, class_names: Sequence[str]) -> int:
-    """A class by its number, or by its name (the menu's text); Invalid when it is neither."""
+    """Read a class from its number or name. Raises Invalid for anything else."""
     if text in class_names:
         return class_names.index(text)
     if text.isascii() and text.isdigit() and int(text) < len(class_names):

@@ -1,4 +1,7 @@
-"""Deciding on one image, on a selection, on a whole view. One act is one transaction; the same client key twice is the same act."""
+"""Decisions on one image, on a selection or on a whole view.
+
+One act is one transaction; the same client key twice is the same act.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +22,7 @@ MOST_IMAGES = 5_000
 
 
 class Overtaken(Conflict):
-    """Somebody else decided on the image, and the one who decides now has not seen that. `suggestion`: how it stands."""
+    """Another person decided meanwhile, unseen. `suggestion`: its present state."""
 
     def __init__(self, sentence: str, suggestion: Row[Any]) -> None:
         super().__init__(sentence)
@@ -35,9 +38,10 @@ def decide(
     client_key: str,
     seen: int | None = None,
 ) -> Act:
-    """Record one person's decision on one image; a repeated client key changes nothing and answers with how the image stands.
+    """Record one decision on one image; a repeated client key changes nothing.
 
-    seen: the number of the last change that this person had seen. Overtaken where somebody else has decided otherwise since.
+    seen: the last change that this person had seen. Raises Overtaken where another person has
+    decided otherwise since.
     """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
@@ -46,7 +50,7 @@ def decide(
     if choice.action == "relabel" and choice.label == suggestion.label:
         raise Invalid("The image already has this label. Keep it, or choose another class.")
     this = [Suggestion.review_id == review.id, Suggestion.image_id == image_id]
-    # Where two must agree, to say otherwise is an opinion and overwrites none.
+    # Where two must agree, another decision is an opinion and overwrites nothing.
     if (
         seen is not None
         and not review.second_opinion
@@ -60,7 +64,7 @@ def decide(
 
 
 def _unseen(user: User, choice: Choice, seen: int) -> ColumnElement[bool]:
-    """Whether somebody else's decision came into force after a change, and says something else."""
+    """Match what other people decided otherwise after a change."""
     return and_(
         Suggestion.change > seen,
         Suggestion.decision.is_not(None),
@@ -90,9 +94,10 @@ def decide_many(
     client_key: str,
     seen: int | None = None,
 ) -> Act:
-    """The same decision on a selection, taken back as one. Images that already have the new label are left alone.
+    """Record one decision on a selection, as one act.
 
-    So are those on which somebody else decided after change number `seen` (`left` counts them).
+    Skips images that already have the new label, and counts in `left` those on which another person
+    decided after change number `seen`.
     """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
@@ -114,11 +119,11 @@ def decide_all(
     expected: int | None = None,
     seen: int | None = None,
 ) -> Act:
-    """The same decision on every image of a view, taken back as one.
+    """Record one decision on every image of a view, as one act.
 
-    Decided images are left alone unless the filter names a decision or a person. `expected` is the count that the person was told:
-    Conflict when it is no longer true. With `seen`, the number of the last change that they had seen, it is enough that there are no more:
-    what others decided since is left alone (`left` counts it).
+    Skips decided images unless the filters choose by decision. Raises Conflict if the view does not
+    hold `expected` images; with `seen`, the last change that the person had seen, fewer are fine:
+    what others decided since is left alone and counted in `left`.
     """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
@@ -128,14 +133,15 @@ def decide_all(
     gone = 0 if expected is None or seen is None else max(expected - there, 0)
     if expected is not None and there + gone != expected:
         raise Conflict(
-            f"The view has changed: it now holds {there:,} images, not {expected:,}. Nothing was decided; look again."
+            f"The view has changed: it now holds {there:,} images, not {expected:,}. "
+            "Nothing was decided; look again."
         )
     act = _record_batch(session, user, review, where, choice, client_key, seen)
     return replace(act, left=act.left + gone)
 
 
 def bulk_filters(filters: Filters) -> Filters:
-    """The view that an act on "all" touches: others' decisions only where they were asked for by name."""
+    """Return the view that "all" means: decided images only if asked for."""
     return filters if filters.decided else filters.model_copy(update={"decision": "undecided"})
 
 
