@@ -122,7 +122,7 @@ def images(
 ) -> schemas.SuggestionsByImage:
     """Return these images' suggestions, in queue order."""
     review = service.get(session, user, review_id)
-    rows = queue_pages.of_images(session, review, image_id)
+    rows = queue_pages.read_images(session, review, image_id)
     return schemas.SuggestionsByImage.model_construct(
         items=cards(session, user, review, rows, order)
     )
@@ -132,8 +132,10 @@ def images(
 def show_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
     """Return the validation images that it makes worse and better, and similar images."""
     review = service.get(session, user, review_id)
-    queue_pages.of_images(session, review, [image_id])
-    return why_out(session, user, review, image_id, explanations.look(session, review, image_id))
+    queue_pages.read_images(session, review, [image_id])
+    return why_out(
+        session, user, review, image_id, explanations.read_explanation(session, review, image_id)
+    )
 
 
 @router.post(
@@ -146,7 +148,11 @@ def ask_why(review_id: int, image_id: int, session: SessionDep, user: MayReview)
     """
     review = service.get(session, user, review_id)
     return why_out(
-        session, user, review, image_id, explanations.ask(session, user, review, image_id)
+        session,
+        user,
+        review,
+        image_id,
+        explanations.request_explanation(session, user, review, image_id),
     )
 
 
@@ -156,7 +162,7 @@ def show_history(
 ) -> schemas.HistoryOut:
     """List who decided what and when, the latest first, with what was replaced or undone."""
     review = service.get(session, user, review_id)
-    queue_pages.of_images(session, review, [image_id])
+    queue_pages.read_images(session, review, [image_id])
     return history_out(session, user, review, image_id)
 
 
@@ -262,7 +268,7 @@ def show_stopping(review_id: int, session: SessionDep, user: UserDep) -> schemas
 @router.get("/{review_id}/people", summary="Who did what")
 def show_people(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.PersonOut]:
     """List everybody with decisions in force, the most first."""
-    rows = contributors.of_review(session, service.get(session, user, review_id))
+    rows = contributors.list_contributors(session, service.get(session, user, review_id))
     return [schemas.PersonOut.model_validate(row) for row in rows]
 
 
@@ -325,7 +331,7 @@ def show_map(
 ) -> schemas.MapOut:
     """Return each image's place; similar images stand together. Empty without that layout."""
     review = service.get(session, user, review_id)
-    found = maps.coming(session, review)
+    found = maps.read_state(session, review)
     return schemas.MapOut.model_construct(
         neighbours=found.state,
         sentence=found.sentence,
@@ -333,7 +339,7 @@ def show_map(
         side=maps.SIDE,
         class_names=service.data_set_of(session, user, review).class_names,
         decision_names=list(maps.DECISION_CODES),
-        **maps.places(session, review, layout),
+        **maps.read_places(session, review, layout),
     )
 
 
@@ -346,7 +352,7 @@ def ask_map(review_id: int, session: SessionDep, user: MayReview) -> schemas.Map
     Repeating it changes nothing.
     """
     review = service.get(session, user, review_id)
-    found = maps.ask(session, user, review)
+    found = maps.request_layout(session, user, review)
     return schemas.MapState(neighbours=found.state, sentence=found.sentence)
 
 
@@ -366,5 +372,5 @@ def pick(
     A review keeps the latest fifty.
     """
     review = service.get(session, user, review_id)
-    selection = maps.pick(session, user, review, body.image_ids)
+    selection = maps.save_selection(session, user, review, body.image_ids)
     return schemas.SelectionOut(id=selection.id, count=len(set(body.image_ids)))

@@ -155,7 +155,7 @@ def standing(review_id: int, request: Request, session: SessionDep, user: UserDe
         review=review,
         data_set=service.data_set_of(session, user, review),
         stopping=serializers.stopping_out(session, review),
-        people=contributors.of_review(session, review),
+        people=contributors.list_contributors(session, review),
         parts=serializers.parts_out(session, review),
         progress=serializers.progress(session, user, review),
     )
@@ -337,7 +337,7 @@ def _to_next(session: Session, review: Review, view: View) -> RedirectResponse:
 
 
 def _rank(session: Session, review: Review, view: View, row: Row[Any]) -> int:
-    return orderings.ranks(session, review, view.order, [row])[row.image_id]
+    return orderings.read_ranks(session, review, view.order, [row])[row.image_id]
 
 
 def _grid_address(review: Review, view: View) -> str:
@@ -346,7 +346,11 @@ def _grid_address(review: Review, view: View) -> str:
 
 def _why(session: Session, user: User, review: Review, row: Row[Any]) -> WhyOut:
     return serializers.why_out(
-        session, user, review, row.image_id, explanations.look(session, review, row.image_id)
+        session,
+        user,
+        review,
+        row.image_id,
+        explanations.read_explanation(session, review, row.image_id),
     )
 
 
@@ -356,7 +360,7 @@ def _small(session: Session, row: Row[Any]) -> bool:
 
 def _suggested(session: Session, review: Review, image_id: int) -> Choice:
     """Choose the predicted label; where the image has it already, keep."""
-    row = queue_pages.of_images(session, review, [image_id])[0]
+    row = queue_pages.read_images(session, review, [image_id])[0]
     return Choice("keep") if row.predicted == row.label else Choice("relabel", row.predicted)
 
 

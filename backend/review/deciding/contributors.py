@@ -12,7 +12,7 @@ from backend.review import service
 MOST = 500
 
 
-def of_review(session: Session, review: Review) -> Sequence[Row[Any]]:
+def list_contributors(session: Session, review: Review) -> Sequence[Row[Any]]:
     """List people by their decisions in force, the most first.
 
     Rows are (user_id, name, decided, last_at, and a count for each decision). People who left share

@@ -90,7 +90,7 @@ def repeated(session: Session, review: Review, user: User, client_key: str) -> A
     ids = session.scalars(
         select(Decision.image_id).where(mine).limit(queue_pages.MOST_CHANGES)
     ).all()
-    return Act(queue_pages.of_images(session, review, ids), count)
+    return Act(queue_pages.read_images(session, review, ids), count)
 
 
 def row_key(image_id: Any) -> ColumnElement[str]:

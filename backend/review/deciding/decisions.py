@@ -46,7 +46,7 @@ def decide(
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
         return again
-    suggestion = queue_pages.of_images(session, review, [image_id])[0]
+    suggestion = queue_pages.read_images(session, review, [image_id])[0]
     if choice.action == "relabel" and choice.label == suggestion.label:
         raise Invalid("The image already has this label. Keep it, or choose another class.")
     this = [Suggestion.review_id == review.id, Suggestion.image_id == image_id]
@@ -60,7 +60,7 @@ def decide(
     ):
         raise Overtaken(_overtaken(session, user, review, suggestion), suggestion)
     record(session, user, review, this, choice, client_key, batch=False)
-    return Act(queue_pages.of_images(session, review, [image_id]), 1)
+    return Act(queue_pages.read_images(session, review, [image_id]), 1)
 
 
 def _unseen(user: User, choice: Choice, seen: int) -> ColumnElement[bool]:
@@ -77,7 +77,7 @@ def _unseen(user: User, choice: Choice, seen: int) -> ColumnElement[bool]:
 
 
 def _overtaken(session: Session, user: User, review: Review, suggestion: Row[Any]) -> str:
-    name = queue_pages.names_of(session, [suggestion]).get(suggestion.decided_by)
+    name = queue_pages.read_names(session, [suggestion]).get(suggestion.decided_by)
     label = suggestion.decision_label
     class_name = (
         None if label is None else service.data_set_of(session, user, review).class_names[label]
@@ -104,7 +104,7 @@ def decide_many(
         return again
     if not 0 < len(image_ids) <= MOST_IMAGES:
         raise Invalid(f"Select at least one image, and at most {MOST_IMAGES:,}.")
-    queue_pages.of_images(session, review, image_ids)
+    queue_pages.read_images(session, review, image_ids)
     where = [Suggestion.review_id == review.id, Suggestion.image_id.in_(set(image_ids))]
     return _record_batch(session, user, review, where, choice, client_key, seen)
 

@@ -12,7 +12,7 @@ from backend.core.models import Decision, Review, User
 MOST = 50
 
 
-def of_image(session: Session, review: Review, image_id: int) -> tuple[Sequence[Row[Any]], int]:
+def list_acts(session: Session, review: Review, image_id: int) -> tuple[Sequence[Row[Any]], int]:
     """List the latest acts on an image, and count all of them.
 
     Rows have action, label, by, by_id and at; `undoes` and `redoes` refer to an earlier act,

@@ -43,7 +43,7 @@ NOTHING = (
 COMING = "Being worked out; it takes a moment."
 
 
-def look(session: Session, review: Review, image_id: int) -> Why:
+def read_explanation(session: Session, review: Review, image_id: int) -> Why:
     """Read the explanation of an image of this review."""
     found = session.get(Explanation, (review.id, image_id))
     if found is None:
@@ -60,27 +60,29 @@ def look(session: Session, review: Review, image_id: int) -> Why:
     return Why("ready", sentence.format(looked=found.looked), worse, better)
 
 
-def alike(session: Session, review: Review, image_id: int) -> tuple[list[Row[Any]], list[Row[Any]]]:
+def list_similar(
+    session: Session, review: Review, image_id: int
+) -> tuple[list[Row[Any]], list[Row[Any]]]:
     """List the most similar suggestions: with its label, and with the predicted label."""
     point = session.get(MapPoint, (review.id, image_id))
     if point is None:
         return [], []
     rows = {
         row.image_id: row
-        for row in queue_pages.of_images(
+        for row in queue_pages.read_images(
             session, review, [*point.like_given, *point.like_predicted]
         )
     }
     return [rows[near] for near in point.like_given], [rows[near] for near in point.like_predicted]
 
 
-def ask(session: Session, user: User, review: Review, image_id: int) -> Why:
+def request_explanation(session: Session, user: User, review: Review, image_id: int) -> Why:
     """Request an image's explanation unless it exists; one job a review serves all requests.
 
     Raises NotFound, or Conflict before the review is ready.
     """
     service.check_ready(review)
-    queue_pages.of_images(session, review, [image_id])
+    queue_pages.read_images(session, review, [image_id])
     # The job ends under this lock: it sees this request, or we see that it has ended.
     session.get_one(Review, review.id, with_for_update=True, populate_existing=True)
     found = session.get(Explanation, (review.id, image_id))
@@ -91,7 +93,7 @@ def ask(session: Session, user: User, review: Review, image_id: int) -> Why:
     elif found.state == "asked":
         found.asked_at = now()
     else:
-        return look(session, review, image_id)
+        return read_explanation(session, review, image_id)
     job = _job(session, review)
     if job is None or job.state not in jobs.ACTIVE:
         name = service.data_set_of(session, user, review).name[:200]
@@ -107,7 +109,7 @@ def ask(session: Session, user: User, review: Review, image_id: int) -> Why:
             payload=payload,
         )
     session.flush()
-    return look(session, review, image_id)
+    return read_explanation(session, review, image_id)
 
 
 def _job(session: Session, review: Review) -> Job | None:

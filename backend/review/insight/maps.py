@@ -41,7 +41,7 @@ class Group:
     examples: Sequence[Row[Any]]
 
 
-def places(session: Session, review: Review, layout: Layout) -> dict[str, Any]:
+def read_places(session: Session, review: Review, layout: Layout) -> dict[str, Any]:
     """Read the map as columns, one entry an image; empty if there is no such layout."""
     across, down = (
         (MapPoint.x, MapPoint.y) if layout == "overview" else (MapPoint.near_x, MapPoint.near_y)
@@ -78,14 +78,14 @@ def places(session: Session, review: Review, layout: Layout) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Coming:
+class LayoutState:
     """State of the layout that keeps neighbours together, and a sentence about it."""
 
     state: Literal["ready", "waiting", "none"]
     sentence: str = ""
 
 
-def coming(session: Session, review: Review) -> Coming:
+def read_state(session: Session, review: Review) -> LayoutState:
     """Read the state of the second layout."""
     there = (
         select(MapPoint.image_id)
@@ -93,13 +93,13 @@ def coming(session: Session, review: Review) -> Coming:
         .limit(1)
     )
     if session.execute(there).first() is not None:
-        return Coming("ready")
+        return LayoutState("ready")
     job = _job(session, review)
     if job is not None and job.state in jobs.ACTIVE:
-        return Coming(
+        return LayoutState(
             "waiting", "A map that keeps neighbours together is being made; it appears by itself."
         )
-    return Coming(
+    return LayoutState(
         "none",
         f"A map that keeps neighbours together could not be made: {job.error}"
         if job is not None and job.error
@@ -107,7 +107,7 @@ def coming(session: Session, review: Review) -> Coming:
     )
 
 
-def ask(session: Session, user: User, review: Review) -> Coming:
+def request_layout(session: Session, user: User, review: Review) -> LayoutState:
     """Request the second layout unless it exists or is coming. Raises Conflict without a map."""
     service.check_ready(review)
     # Of two requests at once, one makes the job.
@@ -119,7 +119,7 @@ def ask(session: Session, user: User, review: Review) -> Coming:
         is None
     ):
         raise Conflict("There is no map of this review. Find the harmful images again to get one.")
-    found = coming(session, review)
+    found = read_state(session, review)
     if found.state == "none":
         name = service.data_set_of(session, user, review).name[:200]
         title = f"Arrange the map of {name}, review {review.id}"
@@ -132,7 +132,7 @@ def ask(session: Session, user: User, review: Review) -> Coming:
             data_set_id=review.data_set_id,
         )
         session.flush()
-        return coming(session, review)
+        return read_state(session, review)
     return found
 
 
@@ -145,7 +145,7 @@ def _job(session: Session, review: Review) -> Job | None:
     )
 
 
-def groups(session: Session, review: Review) -> list[Group]:
+def list_groups(session: Session, review: Review) -> list[Group]:
     """List the groups of similar images, the largest first."""
     mine = (Suggestion.review_id == MapPoint.review_id) & (Suggestion.image_id == MapPoint.image_id)
     doubted = func.count().filter(Suggestion.label != Suggestion.predicted)
@@ -207,7 +207,9 @@ def _examples(session: Session, review: Review) -> dict[int, list[Row[Any]]]:
     return found
 
 
-def pick(session: Session, user: User, review: Review, image_ids: Sequence[int]) -> Selection:
+def save_selection(
+    session: Session, user: User, review: Review, image_ids: Sequence[int]
+) -> Selection:
     """Save a selection for addresses to name, and drop the oldest beyond MOST_SELECTIONS.
 
     Raises NotFound for an image of another review.

@@ -59,8 +59,8 @@ def cards(
     return Card(
         review,
         data_set,
-        orderings.ranks(session, review, order, rows),
-        queue_pages.names_of(session, rows),
+        orderings.read_ranks(session, review, order, rows),
+        queue_pages.read_names(session, rows),
     ).all(rows)
 
 
@@ -71,8 +71,8 @@ def tiles(
     data_set = service.data_set_of(session, user, review)
     names, folder = data_set.class_names, f"/images/{data_set.id}/thumbnails"
     ranks, people = (
-        orderings.ranks(session, review, order, rows),
-        queue_pages.names_of(session, rows),
+        orderings.read_ranks(session, review, order, rows),
+        queue_pages.read_names(session, rows),
     )
     return [
         Tile(
@@ -82,7 +82,7 @@ def tiles(
             label_name=names[row.label],
             predicted=row.predicted,
             predicted_name=names[row.predicted],
-            brought=wording.brought_short(
+            brought=wording.explain_place_short(
                 review.method, row.brought_by, row.accuracy_value, row.label_value
             ),
             thumbnail=f"{folder}/{row.content_hash}.webp",
@@ -158,9 +158,11 @@ def why_out(session: Session, user: User, review: Review, image_id: int, found: 
         ]
 
     def like(rows: Sequence[Row[Any]]) -> list[WhyImage]:
-        return [shown(row, row.label, wording.neighbour(row, names), row.image_id) for row in rows]
+        return [
+            shown(row, row.label, wording.caption_similar(row, names), row.image_id) for row in rows
+        ]
 
-    given, predicted = explanations.alike(session, review, image_id)
+    given, predicted = explanations.list_similar(session, review, image_id)
     return WhyOut(
         state=found.state,
         sentence=found.sentence,
@@ -204,7 +206,7 @@ def _stretch(one: Stretch) -> StretchOut:
 
 def parts_out(session: Session, review: Review) -> list[PartOut]:
     """List the parts of the queue and their progress."""
-    rows = shares.of_review(session, review)
+    rows = shares.list_sharers(session, review)
     sizes = shares.sizes(session, review, len(rows))
     return [
         PartOut(
@@ -221,7 +223,7 @@ def parts_out(session: Session, review: Review) -> list[PartOut]:
 def history_out(session: Session, user: User, review: Review, image_id: int) -> HistoryOut:
     """Describe an image's history in words."""
     names = service.data_set_of(session, user, review).class_names
-    rows, count = history.of_image(session, review, image_id)
+    rows, count = history.list_acts(session, review, image_id)
     scorings = [
         scoring
         for scoring in (review.accuracy_scoring_id, review.label_scoring_id)
@@ -236,7 +238,7 @@ def history_out(session: Session, user: User, review: Review, image_id: int) -> 
 
 def _act(row: Row[Any], names: Sequence[str]) -> HistoryItem:
     label_name = None if row.label is None else names[row.label]
-    words = wording.did(
+    words = wording.describe_act(
         row.action, label_name, undoes=row.undoes, redoes=row.redoes, together=row.together
     )
     return HistoryItem(
@@ -280,7 +282,7 @@ def groups_out(session: Session, user: User, review: Review) -> list[GroupOut]:
             share=one.share,
             examples=[example(row) for row in one.examples],
         )
-        for one in maps.groups(session, review)
+        for one in maps.list_groups(session, review)
     ]
 
 
@@ -322,7 +324,7 @@ class Card:
             label_value=row.label_value,
             accuracy_share=wording.bar(self._method, row.accuracy_value, ranks[0], count),
             label_share=wording.bar(SECOND, row.label_value, ranks[1], count),
-            brought_by_words=wording.brought(
+            brought_by_words=wording.explain_place(
                 self._method, row.brought_by, row.accuracy_value, row.label_value
             ),
             prediction_words=wording.prediction(

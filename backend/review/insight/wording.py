@@ -79,7 +79,7 @@ def by_method(method: str, value: float, rank: int, count: int) -> str:
     return f"More so than {_others(rank, count)}."
 
 
-def brought(method: str, by: str, accuracy: float, label: float) -> str:
+def explain_place(method: str, by: str, accuracy: float, label: float) -> str:
     """Explain a card's place in the queue.
 
     by: the ranking that brought it, accuracy | label | both. accuracy, label: its values.
@@ -92,7 +92,7 @@ def brought(method: str, by: str, accuracy: float, label: float) -> str:
     return "Next in its ranking, though that says nothing against it"
 
 
-def brought_short(method: str, by: str, accuracy: float, label: float) -> str:
+def explain_place_short(method: str, by: str, accuracy: float, label: float) -> str:
     """Explain the same in two or three words, for a tile."""
     reasons = _reasons(method, by, accuracy, label)
     if not reasons:
@@ -124,7 +124,9 @@ def orders(method: str, others: Sequence[str] = ()) -> list[tuple[str, str]]:
     return ([("queue", label)] if method == SECOND else own) + more
 
 
-def did(action: str, class_name: str | None, *, undoes: bool, redoes: bool, together: bool) -> str:
+def describe_act(
+    action: str, class_name: str | None, *, undoes: bool, redoes: bool, together: bool
+) -> str:
     """Describe an act on an image, as a verb for its history."""
     if undoes:
         verb = "took it back"
@@ -148,7 +150,7 @@ def overtaken(name: str | None, action: str, class_name: str | None) -> str:
 DECIDED = {"remove": "Remove", "keep": "Keep", "relabel": "New label", "unsure": "Unsure"}
 
 
-def neighbour(row: Row[Any], names: Sequence[str]) -> str:
+def caption_similar(row: Row[Any], names: Sequence[str]) -> str:
     """Caption a similar image: its decision, else the prediction."""
     if row.decision is not None:
         return (

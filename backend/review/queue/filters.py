@@ -117,7 +117,7 @@ class Vocabulary:
     """Names and numbers that filters and orders may use in a review.
 
     people: id → name of every user. deciders: those who decided something here. methods: see
-    `orderings.scored`. selections: those still kept. sharers: those with a part of the queue.
+    `orderings.latest_scorings`. selections: those still kept. sharers: those with a part of the queue.
     """
 
     class_names: Sequence[str]
@@ -142,11 +142,11 @@ def read_vocabulary(session: Session, user: User, review: Review) -> Vocabulary:
         class_names=service.data_set_of(session, user, review).class_names,
         people={user_id: name for user_id, name, _ in people},
         deciders=[user_id for user_id, _, decides in people if decides],
-        methods=orderings.scored(session, review),
+        methods=orderings.latest_scorings(session, review),
         selections=session.scalars(
             select(Selection.id).where(Selection.review_id == review.id)
         ).all(),
-        sharers=[part.user_id for part in shares.of_review(session, review)],
+        sharers=[part.user_id for part in shares.list_sharers(session, review)],
     )
 
 

@@ -49,11 +49,11 @@ class Ordering:
         return statement, own.scalar_subquery()
 
 
-def find(session: Session, review: Review, order: Order) -> Ordering:
+def get_ordering(session: Session, review: Review, order: Order) -> Ordering:
     """Find an order by name. Raises Invalid for a method without a scoring here."""
     if order in RANKS:
         return Ordering(RANKS[order])
-    scoring_id = scored(session, review).get(order)
+    scoring_id = latest_scorings(session, review).get(order)
     if scoring_id is None:
         called = METHODS[order].called if order in METHODS else order
         raise Invalid(
@@ -63,7 +63,7 @@ def find(session: Session, review: Review, order: Order) -> Ordering:
     return Ordering(Score.rank, scoring_id)
 
 
-def scored(session: Session, review: Review) -> Mapping[str, int]:
+def latest_scorings(session: Session, review: Review) -> Mapping[str, int]:
     """Map methods to the run's latest finished scoring, in the registry's order.
 
     A member of an average counts only if its method has nothing else.
@@ -79,11 +79,11 @@ def scored(session: Session, review: Review) -> Mapping[str, int]:
     return {method: found[method] for method in METHODS if method in found}
 
 
-def ranks(
+def read_ranks(
     session: Session, review: Review, order: Order, rows: Sequence[Row[Any]]
 ) -> dict[int, int]:
     """Map image ids to their ranks in this order."""
-    ordering = find(session, review, order)
+    ordering = get_ordering(session, review, order)
     if ordering.scoring_id is None:
         return {row.image_id: getattr(row, ordering.rank.key) for row in rows}
     ids = [row.image_id for row in rows]

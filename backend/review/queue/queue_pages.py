@@ -79,7 +79,7 @@ class _Matches:
 def _view(
     session: Session, review: Review, order: Order, filters: Filters, matching: int | None
 ) -> _Matches:
-    ordering = orderings.find(session, review, order)
+    ordering = orderings.get_ordering(session, review, order)
     if ordering.scoring_id is None and not filters.ranged:
         return _Matches(_rows().where(*conditions(review, filters)), ordering.rank, ids=False)
     ids = select(Suggestion.image_id)
@@ -108,7 +108,7 @@ def _rows() -> Select[Any]:
 
 def at_rank(session: Session, review: Review, order: Order, rank: int) -> Row[Any] | None:
     """Read the suggestion at a rank, whatever the filters: an address keeps its image."""
-    rows, own = orderings.find(session, review, order).walk(_rows())
+    rows, own = orderings.get_ordering(session, review, order).walk(_rows())
     return session.execute(rows.where(Suggestion.review_id == review.id, own == rank)).first()
 
 
@@ -124,7 +124,7 @@ def next_undecided(
     return None
 
 
-def of_images(session: Session, review: Review, image_ids: Sequence[int]) -> list[Row[Any]]:
+def read_images(session: Session, review: Review, image_ids: Sequence[int]) -> list[Row[Any]]:
     """Read the suggestions of these images in queue order. Raises NotFound for others."""
     wanted = set(image_ids)
     rows = session.execute(
@@ -150,7 +150,7 @@ def changes_since(session: Session, review: Review, since: int) -> list[Row[Any]
     return list(rows) if len(rows) <= MOST_CHANGES else None
 
 
-def names_of(session: Session, rows: Sequence[Row[Any]]) -> dict[int, str]:
+def read_names(session: Session, rows: Sequence[Row[Any]]) -> dict[int, str]:
     """Map user ids to names for those who decided these rows."""
     ids = {row.decided_by for row in rows if row.decided_by is not None}
     if not ids:

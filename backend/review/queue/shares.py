@@ -32,7 +32,7 @@ def holds(review: Review, user_id: int) -> ColumnElement[bool]:
     return and_(takes, PAIR % func.nullif(count, 0) == place)
 
 
-def of_review(session: Session, review: Review) -> Sequence[Row[Any]]:
+def list_sharers(session: Session, review: Review) -> Sequence[Row[Any]]:
     """List people with a part, by number: rows (user_id, name, taken_at)."""
     columns: list[Any] = [ReviewPart.user_id, User.name, ReviewPart.taken_at]
     query = (
