@@ -31,7 +31,7 @@ def create_user(session: Session, name: str, role: str = "reviewer") -> User:
     if role not in ROLES:
         raise Invalid(f"There is no role {role!r}; there are {' and '.join(ROLES)}.")
     if session.scalar(select(User.id).where(User.name == name)) is not None:
-        raise Conflict(f"There is somebody called {name} already.")
+        raise Conflict(f"There is already a person called {name}.")
     user = User(name=name, role=role)
     session.add(user)
     session.flush()
@@ -64,7 +64,7 @@ def remove_user(session: Session, user: User) -> None:
     """
     owners = session.scalars(select(User.id).where(User.role == "owner")).all()
     if list(owners) == [user.id]:
-        raise Conflict("This is the only owner; make somebody else an owner first.")
+        raise Conflict("This is the only owner; make another person an owner first.")
     session.execute(delete(User).where(User.id == user.id))
 
 

@@ -89,7 +89,7 @@ def redo(session: Session, user: User, review: Review, client_key: str) -> Act:
 def _latest_undo(session: Session, user: User, review: Review) -> Decision | None:
     """Find this person's latest undo that can be redone and was not overtaken."""
     newer = aliased(Decision)
-    begun_anew = (
+    begun_again = (
         select(newer.id)
         .where(
             newer.review_id == Decision.review_id,
@@ -107,7 +107,7 @@ def _latest_undo(session: Session, user: User, review: Review) -> Decision | Non
             Decision.user_id == user.id,
             Decision.undoes_id.is_not(None),
         )
-        .where(_not_redone(), ~begun_anew, ~_overtaken(user, review))
+        .where(_not_redone(), ~begun_again, ~_overtaken(user, review))
         .order_by(Decision.id.desc())
         .limit(1)
     ).first()

@@ -31,7 +31,7 @@ class Why:
     better: Sequence[Row[Any]] = field(default_factory=list)
 
 
-NOT_YET = "Not worked out for this image yet."
+NOT_YET = "Not computed for this image yet."
 FOUND = (
     "Of {looked:,} validation images, those that training on this image changed most, "
     "as far as a quick look tells."
@@ -40,7 +40,7 @@ NOTHING = (
     "Training on this image made no measurable difference to any of {looked:,} validation "
     "images, as far as a quick look tells."
 )
-COMING = "Being worked out; it takes a moment."
+COMING = "Being computed; it takes a moment."
 
 
 def read_explanation(session: Session, review: Review, image_id: int) -> Why:
@@ -133,7 +133,7 @@ def _waiting(session: Session, job: Job | None) -> str:
 
 def _stopped(job: Job | None) -> str:
     if job is not None and job.state == "failed":
-        return f"It could not be worked out: {job.error}"
+        return f"It could not be computed: {job.error}"
     return NOT_YET
 
 

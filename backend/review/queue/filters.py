@@ -117,7 +117,7 @@ class Vocabulary:
     """Names and numbers that filters and orders may use in a review.
 
     people: id → name of every user. deciders: those who decided something here. methods: see
-    `orderings.latest_scorings`. selections: those still kept. sharers: those with a part of the queue.
+    `orderings.latest_scorings`. selections: those still kept. sharers: those with a part.
     """
 
     class_names: Sequence[str]
