@@ -2,9 +2,9 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from backend.cli.data import scores
 from backend.core.db import Database
 from backend.core.errors import Invalid
-from backend.core.models import Refusal, User
+from backend.core.models import Refusal
 from backend.runs.api import add_score_downloads
 from backend.web.exports import (
     CHUNK,
@@ -30,8 +30,7 @@ from backend.web.exports import (
     parquet_bytes,
     safe_cell,
 )
-from tests.factories import a_data_set
-from tests.reviewing import a_ready_review
+from tests.factories import a_data_set, a_review, a_run
 from tests.world import HOSTILE
 
 
@@ -172,32 +171,26 @@ def test_a_download_holds_no_transaction_open_between_its_pieces(database: Datab
 
 
 def test_a_format_in_the_registry_is_in_routes_pages_and_the_command_line(
-    database: Database, owner: User, sign_in: Callable[[User], TestClient], monkeypatch: Any
+    app: FastAPI, client: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A third format needs nothing but its entry."""
 
     def write(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
-        yield ("\t".join(columns) + "\n").encode()
-        yield from (("\t".join(map(str, row)) + "\n").encode() for row in rows)
+        for row in (columns, *rows):
+            yield ("\t".join(map(str, row)) + "\n").encode()
 
     with database.transaction() as session:
-        review = a_ready_review(session)
+        run = a_run(session, a_data_set(session, per_class=4))
+        review = a_review(session, run)
     monkeypatch.setitem(FORMATS, "tsv", Format("tsv", "TSV", "text/tab-separated-values", write))
-    client = sign_in(owner)
-    app = cast(FastAPI, client.app)
-    before = list(app.router.routes)
     more = APIRouter()
     add_score_downloads(more)
-    monkeypatch.setattr(app.router, "routes", [])
     app.include_router(more)
-    app.router.routes += before
-    answer = client.get(f"/runs/{review.run_id}/scores.tsv")
-    assert answer.headers["content-type"] == "text/tab-separated-values; charset=utf-8"
+    answer = client.get(f"/runs/{run.id}/scores.tsv")
+    assert answer.headers["content-type"].startswith("text/tab-separated-values")
     assert answer.headers["content-disposition"].endswith('-scores.tsv"')
     assert answer.text.count("\n") == 1 + review.suggestion_count
-    assert (
-        f'href="/runs/{review.run_id}/scores.tsv">as TSV</a>'
-        in client.get(f"/runs/{review.run_id}").text
-    )
+    page = client.get(f"/runs/{run.id}").text
+    assert f'href="/runs/{run.id}/scores.tsv">as TSV</a>' in page
     with pytest.raises(Invalid, match="there are csv and parquet and tsv"):
-        scores(review.run_id, format="xlsx")
+        scores(run.id, format="xlsx")
