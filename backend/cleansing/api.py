@@ -5,17 +5,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MayClean, UserDep
 from backend.cleansing import changed, schemas, service
 from backend.core.db import SessionDep
 from backend.core.models import Cleansing, Job
 from backend.datasets import service as datasets
 from backend.jobs.schemas import JobOut
 from backend.review import service as reviews
+from backend.web.pagination import LongLimit, Page
 
 router = APIRouter(tags=["cleansing"])
 After = Annotated[int, Query(ge=0, description="Cursor: `next` of the page before.")]
-Limit = Annotated[int, Query(ge=1, le=1000, description="Most items of the page.")]
 Kind = Annotated[
     changed.Became | None,
     Query(description="Only images that became right, became wrong, or stayed wrong."),
@@ -36,7 +36,7 @@ def dry_run(
 
 @router.post("/reviews/{review_id}/cleansings", status_code=202, summary="Clean and retrain")
 def start(
-    review_id: int, session: SessionDep, user: OwnerDep, body: schemas.CleansingIn | None = None
+    review_id: int, session: SessionDep, user: MayClean, body: schemas.CleansingIn | None = None
 ) -> schemas.CleansingOut:
     """Make a new version from the decisions and measure it. 422 where the dry run refuses."""
     asked = body or schemas.CleansingIn()
@@ -57,9 +57,9 @@ def list_changed(
     user: UserDep,
     became: Kind = None,
     after: After = 0,
-    limit: Limit = 100,
-) -> schemas.ChangedPage:
-    """Test images that the repeated training predicts differently. 409 before the verdict."""
+    limit: LongLimit = 100,
+) -> Page[schemas.ChangedOut]:
+    """List test images that the repeated training predicts differently. 409 before the verdict."""
     cleansing = service.get(session, user, cleansing_id)
     data_set = datasets.get(session, user, cleansing.data_set_id)
     found, following = changed.page(
@@ -70,20 +70,17 @@ def list_changed(
         after=after,
         limit=limit,
     )
-    return schemas.ChangedPage(
-        items=[schemas.ChangedOut.model_validate(image) for image in found],
-        next=str(following) if following else None,
-    )
+    return Page[schemas.ChangedOut].of(found, following)
 
 
 @router.post("/cleansings/{cleansing_id}/accept", summary="Accept the cleaned version")
-def accept(cleansing_id: int, session: SessionDep, user: OwnerDep) -> schemas.CleansingOut:
+def accept(cleansing_id: int, session: SessionDep, user: MayClean) -> schemas.CleansingOut:
     """Make the cleaned version the data set's current one. Repeating it changes nothing."""
     return _out(session, service.accept(session, user, service.get(session, user, cleansing_id)))
 
 
 @router.post("/cleansings/{cleansing_id}/roll-back", summary="Roll back")
-def roll_back(cleansing_id: int, session: SessionDep, user: OwnerDep) -> schemas.CleansingOut:
+def roll_back(cleansing_id: int, session: SessionDep, user: MayClean) -> schemas.CleansingOut:
     """Decline the cleaned version, also after it was accepted. Repeating it changes nothing."""
     return _out(session, service.roll_back(session, user, service.get(session, user, cleansing_id)))
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from backend.core.models import SMALL_PIXELS, DataSet, Image
 from backend.core.reports import ChangedImage, Verdict
+from backend.web.pagination import cut
 
 # The model's answer is right now, is wrong now, or was wrong and is wrong in another way.
 Became = Literal["right", "wrong", "other"]
@@ -64,8 +65,8 @@ def page(
         for place, row in enumerate(verdict.changes, start=1)
         if place > after and (kind is None or classify(row) == kind)
     ]
-    found = _images(session, data_set, rows[:limit])
-    return found, rows[limit - 1][0] if len(rows) > limit else None
+    shown, more = cut(rows, limit)
+    return _images(session, data_set, shown), shown[-1][0] if more else None
 
 
 def _images(

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MayClean, UserDep
 from backend.cleansing import changed, present, service
 from backend.cleansing.api import After, Kind
 from backend.core.db import SessionDep
@@ -48,7 +48,7 @@ def start(
     review_id: int,
     request: Request,
     session: SessionDep,
-    user: OwnerDep,
+    user: MayClean,
     floor: Annotated[str, Form()] = "",
     fresh_seeds: Annotated[str, Form()] = "",
 ) -> Response:
@@ -123,14 +123,14 @@ def show_changed(
 
 
 @router.post("/cleansings/{cleansing_id}/accept")
-def accept(cleansing_id: int, session: SessionDep, user: OwnerDep) -> RedirectResponse:
+def accept(cleansing_id: int, session: SessionDep, user: MayClean) -> RedirectResponse:
     """Make the cleaned version the current one."""
     cleansing = service.accept(session, user, service.get(session, user, cleansing_id))
     return RedirectResponse(f"/cleansings/{cleansing.id}", 303)
 
 
 @router.post("/cleansings/{cleansing_id}/roll-back")
-def roll_back(cleansing_id: int, session: SessionDep, user: OwnerDep) -> RedirectResponse:
+def roll_back(cleansing_id: int, session: SessionDep, user: MayClean) -> RedirectResponse:
     """Go back to the version before."""
     cleansing = service.roll_back(session, user, service.get(session, user, cleansing_id))
     return RedirectResponse(f"/cleansings/{cleansing.id}", 303)

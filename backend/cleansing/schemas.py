@@ -116,13 +116,6 @@ class ChangedOut(BaseModel):
     )
 
 
-class ChangedPage(BaseModel):
-    """A page of changed images, those that became right first, and the next page's cursor."""
-
-    items: list[ChangedOut]
-    next: str | None
-
-
 class CleansingOut(BaseModel):
     """A cleansing, its trainings, and its verdict once it is measured."""
 

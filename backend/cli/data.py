@@ -19,8 +19,8 @@ from backend.core.settings import Settings
 from backend.datasets import service as datasets
 from backend.datasets.schemas import Source
 from backend.runs import service as runs
+from backend.web.exports import FORMATS, csv_bytes
 
-FORMATS = ("csv", "parquet")
 FIRST_REFUSALS = 5
 
 Output = Annotated[
@@ -87,26 +87,19 @@ def scores(
     ],
     output: Output = None,
     format: Annotated[  # noqa: A002 - the option's name
-        str | None, typer.Option(help="csv or parquet; as the output's name says, else csv.")
+        str | None,
+        typer.Option(help=f"{' or '.join(FORMATS)}; as the output's name says, else csv."),
     ] = None,
 ) -> None:
     """Write the scores of a run's training images as CSV or Parquet."""
-    from backend.web import exports  # Parquet's library takes a moment to load
-
-    chosen = format or (
-        output.suffix.lstrip(".") if output and output.suffix.lstrip(".") in FORMATS else "csv"
-    )
+    suffix = output.suffix.lstrip(".") if output else ""
+    chosen = format or (suffix if suffix in FORMATS else "csv")
     if chosen not in FORMATS:
         raise Invalid(f"There is no format {format!r}; there are {' and '.join(FORMATS)}.")
     with transaction(write=False) as session:
         review = runs.latest_review(session, runs.get(session, acting(session), run_id))
         rows = runs.score_rows(session, review)
-        if chosen == "csv":
-            _write(
-                output, (part.encode() for part in exports.csv_text(runs.DOWNLOAD_COLUMNS, rows))
-            )
-        else:
-            _write(output, [exports.parquet_bytes(runs.DOWNLOAD_COLUMNS, rows)])
+        _write(output, FORMATS[chosen].write(runs.DOWNLOAD_COLUMNS, rows))
 
 
 def export_version(
@@ -120,14 +113,10 @@ def export_version(
     output: Output = None,
 ) -> None:
     """Write a version as a CSV manifest (path, label, split): what a training outside of Winnow needs."""
-    from backend.web import exports
-
     with transaction(write=False) as session:
         data_set = datasets.get(session, acting(session), data_set_id)
         rows = datasets.manifest(session, data_set, datasets.version(session, data_set, version))
-        _write(
-            output, (part.encode() for part in exports.csv_text(("path", "label", "split"), rows))
-        )
+        _write(output, csv_bytes(("path", "label", "split"), rows))
 
 
 def _source(path: Path | None, *, sample: bool, idx: bool) -> Source:

@@ -1,4 +1,4 @@
-"""Uploads, streamed from the request into the file where they stay."""
+"""Uploads, streamed into their file: never in memory, copied, or inside a transaction."""
 
 import errno
 import zipfile
@@ -13,9 +13,10 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from backend.accounts.dependencies import identify, refuse_foreign, require_owner
+from backend.accounts.dependencies import identify, refuse_foreign
 from backend.core.errors import DiskFull, Invalid
 from backend.core.storage import Storage
+from backend.web.access import check
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -27,7 +28,7 @@ MOST_PARTS = 50
 
 @dataclass
 class UploadedForm:
-    """A form's fields as text, and the file that came with them, if one did."""
+    """A form's fields as text, and its file if one came."""
 
     fields: dict[str, str] = field(default_factory=dict)
     file: Path | None = None
@@ -35,7 +36,7 @@ class UploadedForm:
     kept: bool = False
 
     def keep(self) -> Path | None:
-        """The file, which stays if the request succeeds."""
+        """Keep the file if the request succeeds, and return it."""
         self.kept = True
         return self.file
 
@@ -59,7 +60,7 @@ def check_zip(upload: Path) -> None:
 
 
 async def receive(request: Request) -> AsyncIterator[UploadedForm]:
-    """Read a form of an owner; its file is deleted if the rest of the request fails."""
+    """Read the form once the user may import; delete its file if the request fails."""
     await run_in_threadpool(_check, request)
     form = UploadedForm()
     try:
@@ -85,7 +86,7 @@ def _check(request: Request) -> None:
         who = identify(request, session)
     if who.by_cookie:
         refuse_foreign(request)
-    require_owner(who)
+    check(who.user, "import")
 
 
 async def _stream(request: Request, form: UploadedForm) -> None:
@@ -97,8 +98,8 @@ async def _stream(request: Request, form: UploadedForm) -> None:
             await run_in_threadpool(parser.write, chunk)
     except (FormParserError, KeyError) as error:
         raise Invalid(
-            "The upload is not a form as browsers and curl -F send it. Send the archive in the "
-            "field “file”."
+            "The upload is not a form as browsers and curl -F send it. "
+            "Send the archive in the field “file”."
         ) from error
     except ClientDisconnect:
         pass  # said below
@@ -113,7 +114,7 @@ async def _stream(request: Request, form: UploadedForm) -> None:
 
 
 class _Reader:
-    """Puts small fields into the form, and the first part with a file name into a file."""
+    """Receiver of the parser's parts: fields into the form, the first file to disk."""
 
     def __init__(self, form: UploadedForm, storage: Storage) -> None:
         self.complete = False
@@ -123,7 +124,7 @@ class _Reader:
         self._parts = 0
 
     def callbacks(self) -> "MultipartCallbacks":
-        """By the parser's names."""
+        """Return the callbacks by the parser's names."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._header_name,
@@ -136,7 +137,7 @@ class _Reader:
         }
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Close the file; nothing more will come."""
         if self._target is not None:
             self._target.close()
 
@@ -179,8 +180,8 @@ class _Reader:
         self._text += data[start:end]
         if len(self._text) > LONGEST_FIELD:
             raise Invalid(
-                f"The field “{self._field[:40]}” is longer than {LONGEST_FIELD:,} bytes. The "
-                f"archive belongs into the field “file”."
+                f"The field “{self._field[:40]}” is longer than {LONGEST_FIELD:,} bytes. "
+                "The archive belongs into the field “file”."
             )
 
     def _end(self) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from backend.core import job_lifecycle
 from backend.core.errors import Conflict, NotFound
 from backend.core.models import Job, JobLogLine, User
+from backend.web.pagination import paginate
 
 
 def create(
@@ -44,13 +45,9 @@ def page(
     session: Session, *, state: str | None = None, after: int | None = None, limit: int = 50
 ) -> tuple[list[Job], int | None]:
     """Jobs, newest first, and the cursor of the next page or None."""
-    query = select(Job).order_by(Job.id.desc()).limit(limit + 1)
-    if state is not None:
-        query = query.where(Job.state == state)
-    if after is not None:
-        query = query.where(Job.id < after)
-    jobs = list(session.scalars(query))
-    return jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None
+    query = select(Job) if state is None else select(Job).where(Job.state == state)
+    rows, following = paginate(session, query, Job.id, after=after, limit=limit, newest_first=True)
+    return [job for (job,) in rows], following
 
 
 def log_tail(session: Session, job: Job, limit: int = 200) -> list[JobLogLine]:
@@ -65,17 +62,12 @@ def log_tail(session: Session, job: Job, limit: int = 200) -> list[JobLogLine]:
 
 
 def log_page(
-    session: Session, job: Job, *, after: int = 0, limit: int = 200
+    session: Session, job: Job, *, after: int | None = None, limit: int = 200
 ) -> tuple[list[JobLogLine], int | None]:
     """Log lines in order, and the cursor of the next page or None."""
-    query = (
-        select(JobLogLine)
-        .where(JobLogLine.job_id == job.id, JobLogLine.id > after)
-        .order_by(JobLogLine.id)
-        .limit(limit + 1)
-    )
-    lines = list(session.scalars(query))
-    return lines[:limit], lines[limit - 1].id if len(lines) > limit else None
+    query = select(JobLogLine).where(JobLogLine.job_id == job.id)
+    rows, following = paginate(session, query, JobLogLine.id, after=after, limit=limit)
+    return [line for (line,) in rows], following
 
 
 def cancel(session: Session, user: User, job_id: int) -> Job:

@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MayScore, MayTrain, UserDep
 from backend.core import catalogue
 from backend.core.db import SessionDep
 from backend.core.job_lifecycle import ACTIVE
@@ -17,6 +17,7 @@ from backend.core.storage import Storage
 from backend.datasets import service as datasets
 from backend.runs import api, averages, schemas, service
 from backend.runs.schemas import EpochOut, RunOptions, ScoringOptions
+from backend.web.exports import FORMATS
 from backend.web.forms import read_form
 from backend.web.rendering import page
 from backend.web.validation_messages import wrong
@@ -34,7 +35,7 @@ FormValues = Annotated[dict[str, Any], Depends(_form_values)]
 
 @router.get("/datasets/{data_set_id}/runs/new")
 def new_run(
-    request: Request, data_set_id: int, session: SessionDep, user: OwnerDep
+    request: Request, data_set_id: int, session: SessionDep, user: MayTrain
 ) -> HTMLResponse:
     """Show the form: one button, and the rest folded away."""
     data_set = datasets.get(session, user, data_set_id)
@@ -44,7 +45,7 @@ def new_run(
 
 @router.post("/datasets/{data_set_id}/runs")
 def create_run(
-    request: Request, data_set_id: int, session: SessionDep, user: OwnerDep, values: FormValues
+    request: Request, data_set_id: int, session: SessionDep, user: MayTrain, values: FormValues
 ) -> Response:
     """Start a training, or show the form again with what to fix."""
     data_set = datasets.get(session, user, data_set_id)
@@ -124,6 +125,7 @@ def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
         "known": catalogue.METHODS,
         "second": catalogue.SECOND,
         "spans": catalogue.SPANS,
+        "formats": FORMATS,
     }
 
 
@@ -141,7 +143,7 @@ def epochs(run_id: int, session: SessionDep, user: UserDep) -> dict[str, Any]:
 
 @router.post("/runs/{run_id}/reviews")
 def create_review(
-    run_id: int, session: SessionDep, user: OwnerDep, values: FormValues
+    run_id: int, session: SessionDep, user: MayScore, values: FormValues
 ) -> RedirectResponse:
     """Start a scoring and go to the review that it fills."""
     run = service.get(session, user, run_id)
@@ -150,5 +152,4 @@ def create_review(
 
 
 # The downloads are the API's, under an address that a page can link.
-router.add_api_route("/runs/{run_id}/scores.csv", api.scores_csv, response_class=Response)
-router.add_api_route("/runs/{run_id}/scores.parquet", api.scores_parquet, response_class=Response)
+api.add_score_downloads(router)

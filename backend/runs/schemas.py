@@ -178,13 +178,6 @@ class RunOut(RunSummary):
     epochs: list[EpochOut]
 
 
-class RunPage(BaseModel):
-    """A page of runs, newest first, and the next page's cursor."""
-
-    items: list[RunSummary]
-    next: str | None
-
-
 class ScoringOut(BaseModel):
     """A scoring; its values are in the downloads."""
 
@@ -236,11 +229,4 @@ class RunReview(BaseModel):
     method: str
     scorings: list[ScoringOut]
     members: list[MemberOut] = Field(description="The runs of an average; empty for a single run.")
-    job: JobOut | None = Field(description="For an average null until every member is scored.")
-
-
-class RunReviewPage(BaseModel):
-    """A page of a run's reviews, newest first, and the next page's cursor."""
-
-    items: list[RunReview]
-    next: str | None
+    job: JobOut | None = Field(description="Of an average: null until every member is scored.")

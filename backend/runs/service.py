@@ -24,6 +24,7 @@ from backend.datasets import service as datasets
 from backend.jobs import service as jobs
 from backend.runs import averages
 from backend.runs.schemas import MethodOut, RunOptions, ScoringOptions
+from backend.web.pagination import paginate
 
 # Name → Arrow's word for the type.
 DOWNLOAD_COLUMNS = {
@@ -108,13 +109,10 @@ def page(
     """List a data set's own runs with their jobs, newest first, and the id to continue after."""
     own = (Run.data_set_id == data_set.id, Run.cleansing_id.is_(None), Run.repeats_run_id.is_(None))
     statement = select(Run, Job).outerjoin(Job, Job.id == Run.job_id).where(*own)
-    if after is not None:
-        statement = statement.where(Run.id < after)
-    found: list[tuple[Run, Job | None]] = [
-        (run, job)
-        for run, job in session.execute(statement.order_by(Run.id.desc()).limit(limit + 1))
-    ]
-    return found[:limit], found[limit - 1][0].id if len(found) > limit else None
+    rows, following = paginate(
+        session, statement, Run.id, after=after, limit=limit, newest_first=True
+    )
+    return [(run, job) for run, job in rows], following
 
 
 def get_latest(session: Session, data_set: DataSet) -> Run | None:
@@ -204,17 +202,14 @@ def list_reviews(
     statement = (
         select(Review, Job).outerjoin(Job, Job.id == Review.job_id).where(Review.run_id == run.id)
     )
-    if after is not None:
-        statement = statement.where(Review.id < after)
-    found = session.execute(statement.order_by(Review.id.desc()).limit(limit + 1)).all()
+    found, following = paginate(
+        session, statement, Review.id, after=after, limit=limit, newest_first=True
+    )
     scorings = {
         scoring.id: scoring
         for scoring in session.scalars(select(Scoring).where(Scoring.run_id == run.id))
     }
-    rows: list[tuple[Review, Job | None, list[Scoring]]] = [
-        (review, job, _scorings_of(review, scorings)) for review, job in found[:limit]
-    ]
-    return rows, rows[-1][0].id if len(found) > limit else None
+    return [(review, job, _scorings_of(review, scorings)) for review, job in found], following
 
 
 def _scorings_of(review: Review, scorings: dict[int, Scoring]) -> list[Scoring]:
@@ -248,12 +243,10 @@ def score_page(
             wrong,
             (wrong.image_id == Suggestion.image_id) & (wrong.scoring_id == review.label_scoring_id),
         )
-        .where(Suggestion.review_id == review.id, Suggestion.position > after)
-        .order_by(Suggestion.position)
+        .where(Suggestion.review_id == review.id)
     )
-    found = session.execute(statement.limit(limit + 1)).all()
-    following = found[limit - 1][0].position if len(found) > limit else None
-    return [_download_row(names, review.method, *row) for row in found[:limit]], following
+    found, following = paginate(session, statement, Suggestion.position, after=after, limit=limit)
+    return [_download_row(names, review.method, *row) for row in found], following
 
 
 def score_rows(session: Session, review: Review) -> Iterator[tuple[Any, ...]]:

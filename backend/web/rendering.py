@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from backend.core.job_kinds import KINDS
+from backend.web.access import may
 
 FRONTEND = Path(__file__).resolve().parents[2] / "frontend"
 STATIC = FRONTEND / "static"
@@ -50,6 +51,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals["job_kinds"] = KINDS
+    made.globals["may"] = may
     made.filters |= {
         "percent": percent,
         "points": points,

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from backend.core.reports import (
     ARMS,
+    Arm,
     ChangedImage,
     ClassResult,
     Difference,
@@ -42,7 +43,7 @@ class Outcome:
 
 
 Outcomes = Mapping[tuple[str, int, str], Outcome]  # (protocol, seed, arm) → outcome
-Arms = Mapping[str, Floats]  # arm → values (S, M): a row per seed, a column per test image
+Arms = Mapping[Arm, Floats]  # arm → values (S, M): a row per seed, a column per test image
 
 
 def verdict(plan: Plan, outcomes: Outcomes, seconds: VerdictSeconds) -> Verdict:

@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from backend.core.models import Explanation, Job, Review, Suggestion
-from backend.review.insight import explanations as asking
+from backend.review.insight.explanations import request_explanation
 from tests.cleansing_scenario import Scenario
 from tests.worker.pipeline.scoring.scoring import queue_of, start, work
 from worker import engine
@@ -32,7 +32,9 @@ def explanations(scenario: Scenario) -> dict[int, Explanation]:
 def ask(scenario: Scenario, review: Review, image_id: int) -> int:
     """Ask for an image; returns the job."""
     with scenario.database.transaction() as session:
-        asking.ask(session, scenario.reviewer, session.get_one(Review, review.id), image_id)
+        request_explanation(
+            session, scenario.reviewer, session.get_one(Review, review.id), image_id
+        )
         return (
             session.scalars(
                 select(Job.id).where(Job.kind == "explain").order_by(Job.id.desc())
