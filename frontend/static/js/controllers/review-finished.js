@@ -1,7 +1,7 @@
 // Everything is decided: the last act can still be taken back, which shows its image again; what could not be sent before goes out.
-import { actOf, inWords, keyOf } from "./review-keys.js";
-import { paintProgress, part, showStatus } from "./review-paint.js";
-import DecisionStore from "./review-store.js";
+import { actOf, inWords, keyOf } from "../review/key-bindings.js";
+import { paintProgress, part, showStatus } from "../review/page-parts.js";
+import DecisionStore from "../review/saving/decision-store.js";
 
 export default class {
   #root; #store; #listening = new AbortController();

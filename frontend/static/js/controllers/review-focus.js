@@ -1,18 +1,18 @@
 // One image large: decide by key, by button or by finger; the next one is on the screen before the server has answered.
-import Ahead from "./review-ahead.js";
-import Changes from "./review-changes.js";
-import Conflicts from "./review-conflicts.js";
-import History from "./review-history.js";
-import { actOf } from "./review-keys.js";
-import KeysDialog from "./review-keys-dialog.js";
-import Labels from "./review-labels.js";
-import { showMissing } from "./review-missing.js";
-import { oneClickDecidesOnce } from "./review-once.js";
-import { announce, decisionWords, expected, paintProgress, part, showStatus } from "./review-paint.js";
-import DecisionStore from "./review-store.js";
-import Swipe from "./review-swipe.js";
-import Why from "./review-why.js";
-import Zoom from "./review-zoom.js";
+import Prefetch from "../review/focus/prefetch.js";
+import ChangeFeed from "../review/saving/change-feed.js";
+import Conflicts from "../review/saving/conflicts.js";
+import ImageHistory from "../review/focus/image-history.js";
+import { actOf } from "../review/key-bindings.js";
+import KeysDialog from "../review/keys-dialog.js";
+import LabelMenu from "../review/label-menu.js";
+import { showMissing } from "../review/missing-images.js";
+import { ignoreDoubleClicks } from "../review/double-clicks.js";
+import { announce, decisionWords, expected, paintProgress, part, showStatus } from "../review/page-parts.js";
+import DecisionStore from "../review/saving/decision-store.js";
+import Swipe from "../review/focus/swipe.js";
+import Explanation from "../review/focus/explanation.js";
+import Zoom from "../review/focus/zoom.js";
 
 const SOON = 100;
 const WHY_NOT = {
@@ -30,15 +30,15 @@ export default class {
     this.#here = `/reviews/${review}`;
     this.#item = JSON.parse(part(element, "item").textContent);
     this.#store = new DecisionStore({ review, user, order });
-    this.#why = new Why(element, this.#store);
+    this.#why = new Explanation(element, this.#store);
     this.#zoom = new Zoom(element, this.#listening.signal);
-    this.#ahead = new Ahead(this.#store, view, (items) => this.#why.prepare(items));
-    this.#changes = new Changes(this.#store, lastChange);
+    this.#ahead = new Prefetch(this.#store, view, (items) => this.#why.prepare(items));
+    this.#changes = new ChangeFeed(this.#store, lastChange);
     this.#keys = new KeysDialog(element);
-    this.#labels = new Labels(element, (label) => this.#relabel(label), () => this.#item.predicted);
+    this.#labels = new LabelMenu(element, (label) => this.#relabel(label), () => this.#item.predicted);
     this.#listen();
     this.#conflicts = new Conflicts(element, this.#store);
-    this.#history = new History(element, this.#store, this.#item.image_id);
+    this.#history = new ImageHistory(element, this.#store, this.#item.image_id);
     if (part(element, "why").dataset.state !== "ready") this.#why.show(this.#item, { there: true });
     this.#ahead.prepare(this.#item.rank);
   }
@@ -66,7 +66,7 @@ export default class {
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
     part(this.#root, "image").addEventListener("load", ({ target }) => this.#sharpen(target), { signal });
     new Swipe(part(this.#root, "stage"), (action) => this.#decide(action), signal);
-    oneClickDecidesOnce(this.#root, signal);
+    ignoreDoubleClicks(this.#root, signal);
     showMissing(this.#root, signal);
     showStatus(this.#root, this.#store);
   }

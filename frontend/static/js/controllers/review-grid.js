@@ -1,18 +1,18 @@
 // The page of suggestions: cursor, selection and whole views by key, button or finger; each decision is on its tile at once.
-import Band from "./review-band.js";
-import Changes from "./review-changes.js";
-import Conflicts from "./review-conflicts.js";
-import { filterOf, saysWhichDecided } from "./review-filters.js";
-import { actOf } from "./review-keys.js";
-import KeysDialog from "./review-keys-dialog.js";
-import Labels from "./review-labels.js";
-import { showMissing } from "./review-missing.js";
-import { oneClickDecidesOnce } from "./review-once.js";
-import { announce, expected, paintProgress, part, showStatus } from "./review-paint.js";
-import Scroll from "./review-scroll.js";
-import { offerSize } from "./review-size.js";
-import DecisionStore from "./review-store.js";
-import Tiles from "./review-tiles.js";
+import DragSelection from "../review/grid/drag-selection.js";
+import ChangeFeed from "../review/saving/change-feed.js";
+import Conflicts from "../review/saving/conflicts.js";
+import { filterOf, saysWhichDecided } from "../review/view-filter.js";
+import { actOf } from "../review/key-bindings.js";
+import KeysDialog from "../review/keys-dialog.js";
+import LabelMenu from "../review/label-menu.js";
+import { showMissing } from "../review/missing-images.js";
+import { ignoreDoubleClicks } from "../review/double-clicks.js";
+import { announce, expected, paintProgress, part, showStatus } from "../review/page-parts.js";
+import InfiniteScroll from "../review/grid/infinite-scroll.js";
+import { offerSize } from "../review/grid/tile-size.js";
+import DecisionStore from "../review/saving/decision-store.js";
+import Tiles from "../review/grid/tiles.js";
 
 const AT_ONCE = 200;
 const number = new Intl.NumberFormat("en-US");
@@ -30,10 +30,10 @@ export default class {
     this.#idle = part(element, "say").textContent;
     this.#tiles = new Tiles(part(element, "tiles"), user);
     this.#store = new DecisionStore({ review, user, order });
-    this.#changes = new Changes(this.#store, lastChange);
+    this.#changes = new ChangeFeed(this.#store, lastChange);
     this.#unsent();
     this.#keys = new KeysDialog(element);
-    this.#labels = new Labels(element, (label) => this.#relabel(label), () => this.#seen([this.#tiles.here]));
+    this.#labels = new LabelMenu(element, (label) => this.#relabel(label), () => this.#seen([this.#tiles.here]));
     this.#listen();
     this.#conflicts = new Conflicts(element, this.#store);
     if (location.hash === "#filters") this.#filters();
@@ -59,16 +59,16 @@ export default class {
     this.#store.addEventListener("refused", ({ detail }) => this.#refresh(detail.entry), { signal });
     this.#store.addEventListener("conflict", ({ detail }) => this.#repaint([detail.image]), { signal });
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
-    if (part(this.#root, "tiles")) new Band(part(this.#root, "tiles"), this.#tiles, signal);
+    if (part(this.#root, "tiles")) new DragSelection(part(this.#root, "tiles"), this.#tiles, signal);
     if ("scroll" in this.#root.dataset && part(this.#root, "tiles")) this.#scrolling(signal);
-    oneClickDecidesOnce(this.#root, signal);
+    ignoreDoubleClicks(this.#root, signal);
     showMissing(this.#root, signal);
     showStatus(this.#root, this.#store);
     offerSize(this.#root);
   }
 
   #scrolling(signal) {
-    this.#scroll = new Scroll(this.#root, this.#tiles, signal);
+    this.#scroll = new InfiniteScroll(this.#root, this.#tiles, signal);
     this.#scroll.addEventListener("more", () => this.#paintUnsent(), { signal });
   }
 

@@ -1,6 +1,6 @@
 // The map of a review's images: points on a canvas, coloured by class or decision; drawing around some picks them out to look at.
-import { part } from "./review-paint.js";
-import { inside, Near } from "./review-map-shapes.js";
+import { part } from "../review/page-parts.js";
+import { inside, Near } from "../review/map/geometry.js";
 
 const number = new Intl.NumberFormat("en-US");
 const EDGE = 14;

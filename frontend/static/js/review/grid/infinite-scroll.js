@@ -1,12 +1,12 @@
 // A view that scrolls instead of leafing: what comes next is fetched ahead, page by page, and put behind the last tile.
-import { announce, part } from "./review-paint.js";
+import { announce, part } from "../page-parts.js";
 
 const AHEAD = "2500px";
 const MOST = 5_000; // then a link leads on: a page has an end
 const AGAIN = 3_000;
 const STILL = 250;
 
-export default class Scroll extends EventTarget {
+export default class InfiniteScroll extends EventTarget {
   #root; #tiles; #loading = null; #near = false; #timer; #observer; #sizes;
 
   constructor(root, tiles, signal) {

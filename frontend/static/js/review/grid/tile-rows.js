@@ -1,6 +1,6 @@
 // Where the tiles lie: all have one size, so that is arithmetic. In a view that scrolls, only those near the screen are in the page.
 
-export default class Rows {
+export default class TileRows {
   #list; #tiles; #scrolls; #above = 0; #shown = "";
 
   /** `tiles` is everybody's list of all tiles: it may grow. */

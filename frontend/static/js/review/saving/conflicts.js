@@ -1,5 +1,5 @@
 // What another person decided while this one was deciding: theirs stands until somebody says otherwise. One at a time, also after a reload.
-import { expected, part } from "./review-paint.js";
+import { expected, part } from "../page-parts.js";
 
 export default class Conflicts {
   #root; #store; #box; #listening = new AbortController();

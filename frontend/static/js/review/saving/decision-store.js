@@ -1,6 +1,6 @@
 // Sends acts one after the other and says how it goes: saved, saving, offline or signed-out. Events: state, saved, refused, conflict.
 // Each decision says which change its maker had seen last, so that nobody overwrites what they have not seen.
-import Outbox from "./review-outbox.js";
+import Outbox from "./outbox.js";
 
 const LONGEST_WAIT = 15_000;
 

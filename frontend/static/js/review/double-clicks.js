@@ -2,7 +2,7 @@
 
 const WITHIN = 400; // milliseconds
 
-export function oneClickDecidesOnce(root, signal) {
+export function ignoreDoubleClicks(root, signal) {
   let last = -Infinity;
   root.addEventListener("click", (event) => {
     // By key, a button's click has no count.

@@ -1,11 +1,11 @@
 // The next images to decide, fetched before they are wanted, pictures included.
 
-import { filterOf, saysWhichDecided } from "./review-filters.js";
+import { filterOf, saysWhichDecided } from "../view-filter.js";
 
 const LIMIT = 12;
 const PICTURES = 5;
 
-export default class Ahead {
+export default class Prefetch {
   #store; #query; #tell; #items = []; #base = 0; #end = false; #filling = null; #done = new Set(); #pictures = [];
 
   /** tell(items): called with the next few whenever they are at hand. */

@@ -1,6 +1,6 @@
 // The dialog behind "?": every key, and a button to change it. Each [data-key] of the page shows the key of that act.
-import { giveKey, inWords, isUsual, keyOf, nameOf, refusal, usualKeys } from "./review-keys.js";
-import { part } from "./review-paint.js";
+import { giveKey, inWords, isUsual, keyOf, nameOf, refusal, usualKeys } from "./key-bindings.js";
+import { part } from "./page-parts.js";
 
 export default class KeysDialog {
   #dialog; #asking = null; #taken = false;

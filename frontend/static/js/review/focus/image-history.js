@@ -1,7 +1,7 @@
 // Who decided what on the image on the screen, fetched only while it is unfolded.
-import { part } from "./review-paint.js";
+import { part } from "../page-parts.js";
 
-export default class History {
+export default class ImageHistory {
   #root; #store; #box; #imageId; #shown; #listening = new AbortController();
 
   constructor(root, store, imageId) {

@@ -3,7 +3,7 @@
 const FROM = 6; // pixels until a press becomes a band
 const EDGE = 48; // near the window's edge the page scrolls along
 
-export default class Band {
+export default class DragSelection {
   #list; #tiles; #start = null; #box = null; #at = null; #before = []; #frame = 0; #dragged = false;
 
   constructor(list, tiles, signal) {

@@ -3,7 +3,7 @@
 
 const EVERY = 2000;
 
-export default class Changes extends EventTarget {
+export default class ChangeFeed extends EventTarget {
   #store; #since; #timer; #stopped = false;
 
   constructor(store, since) {

@@ -1,5 +1,5 @@
 // The size of the tiles, as the person likes it; kept in the browser.
-import { part } from "./review-paint.js";
+import { part } from "../page-parts.js";
 
 const KEPT = "winnow:tile-size";
 

@@ -1,11 +1,11 @@
 // Which label an image should have: a plain menu for few classes, one to search in where there are more than there are digits.
-import { part } from "./review-paint.js";
+import { part } from "./page-parts.js";
 
 const FEW = 10;
 const MOST_SHOWN = 50;
 const MOST_RECENT = 5;
 
-export default class Labels {
+export default class LabelMenu {
   #select; #names; #give; #seen; #input; #list; #found = []; #at = 0; #recent = []; #before = null;
 
   /** `give` takes the number of the label that was chosen; `seen` says which one the model sees, or null. */

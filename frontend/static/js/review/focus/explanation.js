@@ -1,5 +1,5 @@
 // Why the image on the screen is suggested, and which images look like it. It comes when it comes: no decision waits for it, and moving on forgets it.
-import { part } from "./review-paint.js";
+import { part } from "../page-parts.js";
 
 // An image that is only passed by asks for nothing.
 const PAUSE = 250;
@@ -10,7 +10,7 @@ const KEPT = 40;
 const NOTHING = { sentence: "\u2026", worse: [], better: [], like_given: [], like_predicted: [] };
 const SIDES = { worse: "why-worse", better: "why-better", like_given: "like-given", like_predicted: "like-predicted" };
 
-export default class Why {
+export default class Explanation {
   #root; #store; #shown = null; #timer; #known = new Map(); #coming = []; #fetching = false;
 
   constructor(root, store) {

@@ -1,5 +1,5 @@
 // Look closer: zoom by wheel, button, key, double click or two fingers, and move about by dragging. A new image is shown whole again.
-import { part } from "./review-paint.js";
+import { part } from "../page-parts.js";
 
 const CLOSEST = 12;
 const STEP = 1.5;

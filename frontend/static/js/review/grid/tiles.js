@@ -1,6 +1,6 @@
 // The tiles of a page: where the cursor is, which are selected, and what is decided. Event: selection.
-import { decisionWords, part } from "./review-paint.js";
-import Rows from "./review-rows.js";
+import { decisionWords, part } from "../page-parts.js";
+import TileRows from "./tile-rows.js";
 
 const boxOf = (tile) => tile.querySelector("input[type=checkbox]");
 const linkOf = (tile) => tile.querySelector(".tile__link");
@@ -12,7 +12,7 @@ export default class Tiles extends EventTarget {
     super();
     this.#list = list;
     this.#user = user;
-    this.#rows = new Rows(list, this.#all, list?.classList.contains("tiles--scrolling"));
+    this.#rows = new TileRows(list, this.#all, list?.classList.contains("tiles--scrolling"));
     this.add(list ? [...list.children] : []);
     this.go(this.nextUndecided() ?? this.#all[0], { focus: false });
   }
