@@ -5,7 +5,9 @@ const version = new URL(import.meta.url).search;
 async function attach(element) {
   if (attached.has(element)) return;
   attached.set(element, null);
-  const { default: Controller } = await import(`./controllers/${element.dataset.controller}.js${version}`);
+  const { default: Controller } = await import(
+    `./controllers/${element.dataset.controller}.js${version}`
+  );
   if (element.isConnected) attached.set(element, new Controller(element));
 }
 
@@ -17,13 +19,17 @@ function detach(element) {
 function each(node, act) {
   if (!(node instanceof Element)) return;
   if (node.matches("[data-controller]")) act(node);
-  node.querySelectorAll("[data-controller]").forEach(act);
+  for (const element of node.querySelectorAll("[data-controller]")) act(element);
 }
 
 each(document.documentElement, attach);
 new MutationObserver((changes) => {
   for (const { addedNodes, removedNodes } of changes) {
-    removedNodes.forEach((node) => each(node, (element) => { if (!element.isConnected) detach(element); }));
-    addedNodes.forEach((node) => each(node, attach));
+    for (const node of removedNodes) {
+      each(node, (element) => {
+        if (!element.isConnected) detach(element);
+      });
+    }
+    for (const node of addedNodes) each(node, attach);
   }
 }).observe(document.documentElement, { childList: true, subtree: true });

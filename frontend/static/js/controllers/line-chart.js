@@ -2,15 +2,28 @@
 import "../vendor/chart-4.6.1.umd.min.js";
 
 const LINES = {
-  accuracy: { title: "Accuracy", scale: 100, suffix: " %", keys: { train_accuracy: "Training", validation_accuracy: "Validation" } },
-  loss: { title: "Loss", scale: 1, suffix: "", keys: { train_loss: "Training", validation_loss: "Validation" } },
+  accuracy: {
+    title: "Accuracy",
+    scale: 100,
+    suffix: " %",
+    keys: { train_accuracy: "Training", validation_accuracy: "Validation" },
+  },
+  loss: {
+    title: "Loss",
+    scale: 1,
+    suffix: "",
+    keys: { train_loss: "Training", validation_loss: "Validation" },
+  },
 };
 
 const number = (value) => (value === null ? "–" : String(Number(value.toPrecision(4))));
 const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)}\u00a0%`);
 
 export default class {
-  #root; #charts = {}; #timer; #epochs = [];
+  #root;
+  #charts = {};
+  #timer;
+  #epochs = [];
   #scheme = matchMedia("(prefers-color-scheme: dark)");
   #redraw = () => this.#draw();
 
@@ -30,7 +43,7 @@ export default class {
   }
 
   #clear() {
-    Object.values(this.#charts).forEach((chart) => chart.destroy());
+    for (const chart of Object.values(this.#charts)) chart.destroy();
     this.#charts = {};
   }
 
@@ -40,7 +53,9 @@ export default class {
     this.#paint(this.#epochs);
   }
 
-  #later() { this.#timer = setTimeout(() => this.#ask(), 1000); }
+  #later() {
+    this.#timer = setTimeout(() => this.#ask(), 1000);
+  }
 
   async #ask() {
     try {
@@ -49,19 +64,28 @@ export default class {
       const { active, epochs } = await reply.json();
       this.#paint(epochs);
       if (active) this.#later();
-    } catch { this.#later(); }
+    } catch {
+      this.#later();
+    }
   }
 
   #paint(epochs) {
     this.#epochs = epochs;
-    if (epochs.length) this.#root.querySelector("[data-part=told]").textContent = `After epoch ${epochs.at(-1).epoch}.`;
+    if (epochs.length)
+      this.#root.querySelector("[data-part=told]").textContent =
+        `After epoch ${epochs.at(-1).epoch}.`;
     this.#fillTable(epochs);
     for (const [name, chart] of Object.entries(this.#charts)) {
       const { keys, scale } = LINES[name];
       chart.data.labels = epochs.map(({ epoch }) => epoch);
-      Object.keys(keys).forEach((key, place) => { chart.data.datasets[place].data = epochs.map((epoch) => epoch[key] * scale); });
+      Object.keys(keys).forEach((key, place) => {
+        chart.data.datasets[place].data = epochs.map((epoch) => epoch[key] * scale);
+      });
       // Before there is anything to fit them to, the axes show all that there can be.
-      Object.assign(chart.options.scales.y, epochs.length ? { min: undefined, max: undefined } : { min: 0, max: scale });
+      Object.assign(
+        chart.options.scales.y,
+        epochs.length ? { min: undefined, max: undefined } : { min: 0, max: scale },
+      );
       chart.update("none");
     }
   }
@@ -71,7 +95,15 @@ export default class {
     const rows = this.#root.querySelector("[data-part=rows]");
     for (const epoch of epochs.slice(rows.rows.length)) {
       const row = rows.insertRow();
-      for (const text of [epoch.epoch, number(epoch.train_loss), percent(epoch.train_accuracy), number(epoch.validation_loss), percent(epoch.validation_accuracy), number(epoch.learning_rate), `${number(epoch.seconds)} s`]) {
+      for (const text of [
+        epoch.epoch,
+        number(epoch.train_loss),
+        percent(epoch.train_accuracy),
+        number(epoch.validation_loss),
+        percent(epoch.validation_accuracy),
+        number(epoch.learning_rate),
+        `${number(epoch.seconds)} s`,
+      ]) {
         const cell = row.insertCell();
         cell.textContent = text;
         if (row.cells.length > 1) cell.className = "number";
@@ -89,13 +121,41 @@ export default class {
       type: "line",
       data: {
         labels: [],
-        datasets: Object.values(keys).map((label, place) => ({ label, data: [], borderColor: colours[place], backgroundColor: colours[place], borderDash: place ? [] : [5, 4], pointRadius: 2, tension: 0.2 })),
+        datasets: Object.values(keys).map((label, place) => ({
+          label,
+          data: [],
+          borderColor: colours[place],
+          backgroundColor: colours[place],
+          borderDash: place ? [] : [5, 4],
+          pointRadius: 2,
+          tension: 0.2,
+        })),
       },
       options: {
         animation: false,
         maintainAspectRatio: false,
-        plugins: { title: { display: true, text: title, color: colour("--ink") }, legend: { labels: { color: colour("--ink"), usePointStyle: true, pointStyle: "line", pointStyleWidth: 28 } } },
-        scales: { x: { ...axis, ticks: { ...axis.ticks, maxRotation: 0 }, title: { display: true, text: "Epoch", color: colour("--ink-soft") } }, y: { ...axis, ticks: { ...axis.ticks, callback: (value) => `${number(value)}${suffix}` } } },
+        plugins: {
+          title: { display: true, text: title, color: colour("--ink") },
+          legend: {
+            labels: {
+              color: colour("--ink"),
+              usePointStyle: true,
+              pointStyle: "line",
+              pointStyleWidth: 28,
+            },
+          },
+        },
+        scales: {
+          x: {
+            ...axis,
+            ticks: { ...axis.ticks, maxRotation: 0 },
+            title: { display: true, text: "Epoch", color: colour("--ink-soft") },
+          },
+          y: {
+            ...axis,
+            ticks: { ...axis.ticks, callback: (value) => `${number(value)}${suffix}` },
+          },
+        },
       },
     });
   }

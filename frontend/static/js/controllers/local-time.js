@@ -4,6 +4,9 @@ export default class {
     const moment = new Date(element.dateTime);
     if (Number.isNaN(moment.getTime())) return;
     element.title = element.textContent;
-    element.textContent = moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+    element.textContent = moment.toLocaleString(undefined, {
+      dateStyle: "medium",
+      timeStyle: "short",
+    });
   }
 }

@@ -4,13 +4,16 @@ import { paintProgress, part, showStatus } from "../review/page-parts.js";
 import DecisionStore from "../review/saving/decision-store.js";
 
 export default class {
-  #root; #store; #listening = new AbortController();
+  #root;
+  #store;
+  #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
     const { review, user, order } = element.dataset;
     this.#store = new DecisionStore({ review, user, order });
-    for (const key of element.querySelectorAll("[data-key]")) key.textContent = inWords(keyOf(key.dataset.key));
+    for (const key of element.querySelectorAll("[data-key]"))
+      key.textContent = inWords(keyOf(key.dataset.key));
     const { signal } = this.#listening;
     document.addEventListener("keydown", (event) => this.#key(event), { signal });
     element.addEventListener("submit", (event) => this.#submit(event), { signal });

@@ -1,18 +1,26 @@
 // One image large: decide by key, by button or by finger; the next one is on the screen before the server has answered.
-import Prefetch from "../review/focus/prefetch.js";
-import ChangeFeed from "../review/saving/change-feed.js";
-import Conflicts from "../review/saving/conflicts.js";
+
+import { ignoreDoubleClicks } from "../review/double-clicks.js";
+import Explanation from "../review/focus/explanation.js";
 import ImageHistory from "../review/focus/image-history.js";
+import Prefetch from "../review/focus/prefetch.js";
+import Swipe from "../review/focus/swipe.js";
+import Zoom from "../review/focus/zoom.js";
 import { actOf } from "../review/key-bindings.js";
 import KeysDialog from "../review/keys-dialog.js";
 import LabelMenu from "../review/label-menu.js";
 import { showMissing } from "../review/missing-images.js";
-import { ignoreDoubleClicks } from "../review/double-clicks.js";
-import { announce, decisionWords, expected, paintProgress, part, showStatus } from "../review/page-parts.js";
+import {
+  announce,
+  decisionWords,
+  expected,
+  paintProgress,
+  part,
+  showStatus,
+} from "../review/page-parts.js";
+import ChangeFeed from "../review/saving/change-feed.js";
+import Conflicts from "../review/saving/conflicts.js";
 import DecisionStore from "../review/saving/decision-store.js";
-import Swipe from "../review/focus/swipe.js";
-import Explanation from "../review/focus/explanation.js";
-import Zoom from "../review/focus/zoom.js";
 
 const SOON = 100;
 const WHY_NOT = {
@@ -21,7 +29,23 @@ const WHY_NOT = {
 };
 
 export default class {
-  #root; #store; #changes; #conflicts; #history; #ahead; #why; #zoom; #item; #view; #here; #busy = false; #missing = null; #telling; #keys; #labels; #listening = new AbortController();
+  #root;
+  #store;
+  #changes;
+  #conflicts;
+  #history;
+  #ahead;
+  #why;
+  #zoom;
+  #item;
+  #view;
+  #here;
+  #busy = false;
+  #missing = null;
+  #telling;
+  #keys;
+  #labels;
+  #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -35,7 +59,11 @@ export default class {
     this.#ahead = new Prefetch(this.#store, view, (items) => this.#why.prepare(items));
     this.#changes = new ChangeFeed(this.#store, lastChange);
     this.#keys = new KeysDialog(element);
-    this.#labels = new LabelMenu(element, (label) => this.#relabel(label), () => this.#item.predicted);
+    this.#labels = new LabelMenu(
+      element,
+      (label) => this.#relabel(label),
+      () => this.#item.predicted,
+    );
     this.#listen();
     this.#conflicts = new Conflicts(element, this.#store);
     this.#history = new ImageHistory(element, this.#store, this.#item.image_id);
@@ -61,10 +89,14 @@ export default class {
     this.#root.addEventListener("click", (event) => this.#click(event), { signal });
     this.#store.addEventListener("saved", ({ detail }) => this.#saved(detail), { signal });
     this.#store.addEventListener("refused", ({ detail }) => this.#refused(detail), { signal });
-    this.#store.addEventListener("conflict", ({ detail }) => this.#repaint([detail.image]), { signal });
+    this.#store.addEventListener("conflict", ({ detail }) => this.#repaint([detail.image]), {
+      signal,
+    });
     this.#store.addEventListener("state", ({ detail }) => this.#back(detail), { signal });
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
-    part(this.#root, "image").addEventListener("load", ({ target }) => this.#sharpen(target), { signal });
+    part(this.#root, "image").addEventListener("load", ({ target }) => this.#sharpen(target), {
+      signal,
+    });
     new Swipe(part(this.#root, "stage"), (action) => this.#decide(action), signal);
     ignoreDoubleClicks(this.#root, signal);
     showMissing(this.#root, signal);
@@ -80,12 +112,15 @@ export default class {
       unsure: () => this.#decide("unsure"),
       relabel: () => Number(this.#root.dataset.classes) <= 10 && this.#relabel(found.digit),
       // As its button: nothing where the model agrees.
-      suggested: () => part(this.#root, "suggested").disabled || this.#relabel(this.#item.predicted),
+      suggested: () =>
+        part(this.#root, "suggested").disabled || this.#relabel(this.#item.predicted),
       label: () => this.#labels.open(),
       undo: () => this.#store.undo(),
       redo: () => this.#store.redo(),
-      previous: () => (found.extend && this.#zoom.zoomed ? this.#zoom.pan(-1, 0) : this.#move("previous")),
-      following: () => (found.extend && this.#zoom.zoomed ? this.#zoom.pan(1, 0) : this.#move("following")),
+      previous: () =>
+        found.extend && this.#zoom.zoomed ? this.#zoom.pan(-1, 0) : this.#move("previous"),
+      following: () =>
+        found.extend && this.#zoom.zoomed ? this.#zoom.pan(1, 0) : this.#move("following"),
       above: () => this.#zoom.pan(0, -1),
       below: () => this.#zoom.pan(0, 1),
       closer: () => this.#zoom.by(1.5),
@@ -93,10 +128,13 @@ export default class {
       fit: () => this.#zoom.fit(),
       keys: () => this.#keys.open(),
       leave: () => part(this.#root, "grid").click(),
-      filter: () => { location.href = `${part(this.#root, "grid").href}#filters`; },
+      filter: () => {
+        location.href = `${part(this.#root, "grid").href}#filters`;
+      },
     };
     // Without an image to move about in, up and down are the page's.
-    const scrolls = (found.act === "above" || found.act === "below") && !(found.extend && this.#zoom.zoomed);
+    const scrolls =
+      (found.act === "above" || found.act === "below") && !(found.extend && this.#zoom.zoomed);
     if (!acts[found.act] || scrolls) return;
     event.preventDefault();
     acts[found.act]();
@@ -124,7 +162,9 @@ export default class {
     const known = label !== "" && Number(label) < Number(this.#root.dataset.classes);
     if (!known) return announce(this.#root, "Choose the label first.");
     // The label it already has: that is to keep it.
-    return Number(label) === this.#item.label ? this.#decide("keep") : this.#decide("relabel", Number(label));
+    return Number(label) === this.#item.label
+      ? this.#decide("keep")
+      : this.#decide("relabel", Number(label));
   }
 
   async #decide(action, label = null) {
@@ -135,7 +175,10 @@ export default class {
     this.#paintDecision(expected(this.#root, action, label));
     // In the menu of labels, keys would choose labels.
     this.#labels.clear();
-    await this.#show(() => this.#ahead.next(item.rank), "Every image in this view is decided. Undo takes the last one back.");
+    await this.#show(
+      () => this.#ahead.next(item.rank),
+      "Every image in this view is decided. Undo takes the last one back.",
+    );
   }
 
   async #move(side) {
@@ -159,11 +202,20 @@ export default class {
     } catch (error) {
       this.#missing = () => this.#show(find, none);
       // That one is signed out, the store says already.
-      if (error.message !== "401") announce(this.#root, WHY_NOT[error.message] ?? "The next image cannot be loaded. It comes when the server is well again.");
-    } finally { this.#busy = false; }
+      if (error.message !== "401")
+        announce(
+          this.#root,
+          WHY_NOT[error.message] ??
+            "The next image cannot be loaded. It comes when the server is well again.",
+        );
+    } finally {
+      this.#busy = false;
+    }
   }
 
-  #back({ state }) { if (state === "saved") this.#missing?.(); }
+  #back({ state }) {
+    if (state === "saved") this.#missing?.();
+  }
 
   #saved({ entry, outcome }) {
     paintProgress(this.#root, outcome.progress);
@@ -172,7 +224,10 @@ export default class {
     if (outcome.items.length === 1) this.#paint(outcome.items[0]);
     else this.#repaint(outcome.items);
     const left = outcome.left ? ` ${outcome.left} stayed: somebody decided since.` : "";
-    announce(this.#root, `${entry.path === "undo" ? "Taken back" : "Done again"}: ${outcome.count}.${left}`);
+    announce(
+      this.#root,
+      `${entry.path === "undo" ? "Taken back" : "Done again"}: ${outcome.count}.${left}`,
+    );
     return undefined;
   }
 
@@ -184,20 +239,36 @@ export default class {
     paintProgress(this.#root, reply.progress);
     for (const item of reply.items) {
       if (!item.decision) this.#ahead.restore(item.image_id);
-      else if (String(item.decision.by_id) !== this.#root.dataset.user) this.#ahead.drop(item.image_id);
+      else if (String(item.decision.by_id) !== this.#root.dataset.user)
+        this.#ahead.drop(item.image_id);
     }
-    if (reply.reload) { this.#ahead.reset(); this.#refresh(); }
+    if (reply.reload) {
+      this.#ahead.reset();
+      this.#refresh();
+    }
     this.#repaint(reply.items);
   }
 
   /** Ask how the image on the screen stands. */
   async #refresh() {
-    try { this.#repaint((await this.#store.get(`images?image_id=${this.#item.image_id}&order=${this.#store.order}`)).items); } catch { /* the next news repaint it */ }
+    try {
+      this.#repaint(
+        (await this.#store.get(`images?image_id=${this.#item.image_id}&order=${this.#store.order}`))
+          .items,
+      );
+    } catch {
+      /* the next news repaint it */
+    }
   }
 
   #repaint(items) {
-    const newer = items.find((item) => item.image_id === this.#item.image_id && !this.#store.images.has(item.image_id));
-    if (newer) { this.#item = newer; this.#paintDecision(newer.decision); }
+    const newer = items.find(
+      (item) => item.image_id === this.#item.image_id && !this.#store.images.has(item.image_id),
+    );
+    if (newer) {
+      this.#item = newer;
+      this.#paintDecision(newer.decision);
+    }
   }
 
   #paint(item) {
@@ -209,9 +280,18 @@ export default class {
     const image = part(root, "image");
     image.src = item.full;
     image.alt = `Labelled ${item.label_name}, the model sees ${item.predicted_name}`;
-    const words = { path: item.path, rank: item.rank.toLocaleString("en-US"), "label-name": item.label_name, prediction: item.prediction_words, brought: `${item.brought_by_words}.` };
+    const words = {
+      path: item.path,
+      rank: item.rank.toLocaleString("en-US"),
+      "label-name": item.label_name,
+      prediction: item.prediction_words,
+      brought: `${item.brought_by_words}.`,
+    };
     for (const [name, text] of Object.entries(words)) part(root, name).textContent = text;
-    for (const [name, share, text] of [["accuracy", item.accuracy_share, item.accuracy_words], ["label", item.label_share, item.label_words]]) {
+    for (const [name, share, text] of [
+      ["accuracy", item.accuracy_share, item.accuracy_words],
+      ["label", item.label_share, item.label_words],
+    ]) {
       const signal = root.querySelector(`[data-signal="${name}"]`);
       if (!signal) continue; // by margin alone there is one ranking
       signal.querySelector("meter").value = share;
@@ -226,14 +306,22 @@ export default class {
   }
 
   #paintPlace(rank) {
-    const query = (at, name = "at") => { const found = new URLSearchParams(this.#view); if (at) found.set(name, at); return found; };
+    const query = (at, name = "at") => {
+      const found = new URLSearchParams(this.#view);
+      if (at) found.set(name, at);
+      return found;
+    };
     const address = `${this.#here}/focus?${query(rank)}`;
     // Telling the browser waits for it, longer than the next image takes to paint; and told too often, it stops listening.
     clearTimeout(this.#telling);
     this.#telling = setTimeout(() => history.replaceState(null, "", address), SOON);
     for (const field of document.querySelectorAll('[data-part="back"]')) field.value = address;
-    for (const link of document.querySelectorAll('[data-part="grid"]')) link.href = `${this.#here}?${query(rank - 1, "after")}`;
-    for (const [name, at] of [["previous", rank - 1], ["following", rank + 1]]) {
+    for (const link of document.querySelectorAll('[data-part="grid"]'))
+      link.href = `${this.#here}?${query(rank - 1, "after")}`;
+    for (const [name, at] of [
+      ["previous", rank - 1],
+      ["following", rank + 1],
+    ]) {
       const link = part(this.#root, name);
       link.hidden = at < 1;
       link.href = `${this.#here}/focus?${query(at)}`;
@@ -247,6 +335,9 @@ export default class {
   }
 
   #sharpen(image) {
-    image.classList.toggle("focus__image--small", Math.max(image.naturalWidth, image.naturalHeight) <= 64);
+    image.classList.toggle(
+      "focus__image--small",
+      Math.max(image.naturalWidth, image.naturalHeight) <= 64,
+    );
   }
 }

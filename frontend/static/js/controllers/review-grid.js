@@ -1,18 +1,19 @@
 // The page of suggestions: cursor, selection and whole views by key, button or finger; each decision is on its tile at once.
+
+import { ignoreDoubleClicks } from "../review/double-clicks.js";
 import DragSelection from "../review/grid/drag-selection.js";
-import ChangeFeed from "../review/saving/change-feed.js";
-import Conflicts from "../review/saving/conflicts.js";
-import { filterOf, saysWhichDecided } from "../review/view-filter.js";
+import InfiniteScroll from "../review/grid/infinite-scroll.js";
+import { offerSize } from "../review/grid/tile-size.js";
+import Tiles from "../review/grid/tiles.js";
 import { actOf } from "../review/key-bindings.js";
 import KeysDialog from "../review/keys-dialog.js";
 import LabelMenu from "../review/label-menu.js";
 import { showMissing } from "../review/missing-images.js";
-import { ignoreDoubleClicks } from "../review/double-clicks.js";
 import { announce, expected, paintProgress, part, showStatus } from "../review/page-parts.js";
-import InfiniteScroll from "../review/grid/infinite-scroll.js";
-import { offerSize } from "../review/grid/tile-size.js";
+import ChangeFeed from "../review/saving/change-feed.js";
+import Conflicts from "../review/saving/conflicts.js";
 import DecisionStore from "../review/saving/decision-store.js";
-import Tiles from "../review/grid/tiles.js";
+import { filterOf, saysWhichDecided } from "../review/view-filter.js";
 
 const AT_ONCE = 200;
 const number = new Intl.NumberFormat("en-US");
@@ -20,7 +21,18 @@ const images = (count) => `${number.format(count)} ${count === 1 ? "image" : "im
 const stayed = (left) => (left ? ` ${number.format(left)} stayed: somebody decided since.` : "");
 
 export default class {
-  #root; #store; #changes; #conflicts; #tiles; #filter; #bulk; #idle; #keys; #labels; #scroll; #listening = new AbortController();
+  #root;
+  #store;
+  #changes;
+  #conflicts;
+  #tiles;
+  #filter;
+  #bulk;
+  #idle;
+  #keys;
+  #labels;
+  #scroll;
+  #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
@@ -33,7 +45,11 @@ export default class {
     this.#changes = new ChangeFeed(this.#store, lastChange);
     this.#unsent();
     this.#keys = new KeysDialog(element);
-    this.#labels = new LabelMenu(element, (label) => this.#relabel(label), () => this.#seen([this.#tiles.here]));
+    this.#labels = new LabelMenu(
+      element,
+      (label) => this.#relabel(label),
+      () => this.#seen([this.#tiles.here]),
+    );
     this.#listen();
     this.#conflicts = new Conflicts(element, this.#store);
     if (location.hash === "#filters") this.#filters();
@@ -56,10 +72,15 @@ export default class {
     this.#root.addEventListener("change", (event) => this.#change(event), { signal });
     this.#tiles.addEventListener("selection", () => this.#selected(), { signal });
     this.#store.addEventListener("saved", ({ detail }) => this.#saved(detail), { signal });
-    this.#store.addEventListener("refused", ({ detail }) => this.#refresh(detail.entry), { signal });
-    this.#store.addEventListener("conflict", ({ detail }) => this.#repaint([detail.image]), { signal });
+    this.#store.addEventListener("refused", ({ detail }) => this.#refresh(detail.entry), {
+      signal,
+    });
+    this.#store.addEventListener("conflict", ({ detail }) => this.#repaint([detail.image]), {
+      signal,
+    });
     this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
-    if (part(this.#root, "tiles")) new DragSelection(part(this.#root, "tiles"), this.#tiles, signal);
+    if (part(this.#root, "tiles"))
+      new DragSelection(part(this.#root, "tiles"), this.#tiles, signal);
     if ("scroll" in this.#root.dataset && part(this.#root, "tiles")) this.#scrolling(signal);
     ignoreDoubleClicks(this.#root, signal);
     showMissing(this.#root, signal);
@@ -81,11 +102,14 @@ export default class {
   #paintUnsent() {
     for (const { body } of this.#store.pending) {
       const decision = body.action && expected(this.#root, body.action, body.label);
-      for (const id of decision ? (body.image_ids ?? [body.image_id]) : []) this.#tiles.paint(this.#tiles.of(id), decision);
+      for (const id of decision ? (body.image_ids ?? [body.image_id]) : [])
+        this.#tiles.paint(this.#tiles.of(id), decision);
     }
   }
 
-  get #wholeView() { return part(this.#root, "scope").value === "view"; }
+  get #wholeView() {
+    return part(this.#root, "scope").value === "view";
+  }
 
   #key(event) {
     const found = actOf(event);
@@ -136,7 +160,10 @@ export default class {
 
   #change(event) {
     if (event.target.matches(".tile input")) this.#tiles.touched(event.target.closest(".tile"));
-    else if (event.target.dataset.part === "scope") { if (this.#wholeView) this.#all(); else this.#tiles.select([]); }
+    else if (event.target.dataset.part === "scope") {
+      if (this.#wholeView) this.#all();
+      else this.#tiles.select([]);
+    }
   }
 
   /** Say what a decision would touch; touching a box ends "the whole view". */
@@ -157,13 +184,26 @@ export default class {
     try {
       await this.#store.send();
       this.#bulk = (await this.#store.get(`counts?${new URLSearchParams(this.#filter)}`)).bulk;
-    } catch { return announce(this.#root, "The view cannot be counted now. Try again when the connection is back."); }
-    this.#tiles.select(saysWhichDecided(this.#filter) ? this.#tiles.all() : this.#tiles.undecided());
+    } catch {
+      return announce(
+        this.#root,
+        "The view cannot be counted now. Try again when the connection is back.",
+      );
+    }
+    this.#tiles.select(
+      saysWhichDecided(this.#filter) ? this.#tiles.all() : this.#tiles.undecided(),
+    );
     part(this.#root, "scope").value = "view";
-    return this.#say(this.#bulk ? `All ${images(this.#bulk)} ${this.#kind()} selected, on every page` : "Nothing to decide in this view");
+    return this.#say(
+      this.#bulk
+        ? `All ${images(this.#bulk)} ${this.#kind()} selected, on every page`
+        : "Nothing to decide in this view",
+    );
   }
 
-  #kind() { return saysWhichDecided(this.#filter) ? "of this view" : "not yet decided in this view"; }
+  #kind() {
+    return saysWhichDecided(this.#filter) ? "of this view" : "not yet decided in this view";
+  }
 
   #relabel(label) {
     const known = label !== "" && Number(label) < Number(this.#root.dataset.classes);
@@ -179,8 +219,14 @@ export default class {
 
   #suggested() {
     const chosen = this.#tiles.selected;
-    const label = this.#wholeView ? this.#filter.predicted ?? null : this.#seen(chosen.length ? chosen : [this.#tiles.here]);
-    if (label === null) announce(this.#root, "The model sees different classes in these images. Choose one label for them, or decide one by one.");
+    const label = this.#wholeView
+      ? (this.#filter.predicted ?? null)
+      : this.#seen(chosen.length ? chosen : [this.#tiles.here]);
+    if (label === null)
+      announce(
+        this.#root,
+        "The model sees different classes in these images. Choose one label for them, or decide one by one.",
+      );
     else this.#decide("relabel", label);
   }
 
@@ -206,7 +252,11 @@ export default class {
   }
 
   #decideSome(tiles, action, label) {
-    this.#store.decideMany(tiles.map((tile) => Number(tile.dataset.image)), action, label);
+    this.#store.decideMany(
+      tiles.map((tile) => Number(tile.dataset.image)),
+      action,
+      label,
+    );
     this.#after(tiles, expected(this.#root, action, label));
   }
 
@@ -217,33 +267,57 @@ export default class {
 
   /** Show the decision at once, and go on to the next undecided one. */
   #after(tiles, decision) {
-    const touched = decision.action === "relabel" ? tiles.filter((tile) => Number(tile.dataset.label) !== decision.label) : tiles;
+    const touched =
+      decision.action === "relabel"
+        ? tiles.filter((tile) => Number(tile.dataset.label) !== decision.label)
+        : tiles;
     for (const tile of touched) this.#tiles.paint(tile, decision);
     this.#tiles.select([]);
     this.#labels.clear();
     const next = this.#tiles.nextUndecided(tiles.at(-1));
     if (next) return this.#tiles.go(next);
-    if (this.#scroll?.more) return void this.#scroll.load().then((there) => there && this.#tiles.go(this.#tiles.nextUndecided()));
+    if (this.#scroll?.more)
+      return void this.#scroll
+        .load()
+        .then((there) => there && this.#tiles.go(this.#tiles.nextUndecided()));
     const following = part(this.#root, "following");
     document.activeElement?.blur();
     following?.focus();
-    return announce(this.#root, following ? "This page is done. Enter opens the next one." : "Every image on this page is decided.");
+    return announce(
+      this.#root,
+      following
+        ? "This page is done. Enter opens the next one."
+        : "Every image on this page is decided.",
+    );
   }
 
   #saved({ entry, outcome }) {
     paintProgress(this.#root, outcome.progress);
-    if (outcome.items.length < Math.min(outcome.count, this.#tiles.ids.length) || outcome.left) this.#refresh();
+    if (outcome.items.length < Math.min(outcome.count, this.#tiles.ids.length) || outcome.left)
+      this.#refresh();
     this.#repaint(outcome.items);
     if (entry.path === "undo" || entry.path === "redo") this.#takenBack(entry.path, outcome);
-    else if (entry.path === "decisions/bulk") announce(this.#root, `${outcome.count ? `${images(outcome.count)} decided. Undo takes them back together.` : "No image was decided."}${stayed(outcome.left)}`);
+    else if (entry.path === "decisions/bulk")
+      announce(
+        this.#root,
+        `${outcome.count ? `${images(outcome.count)} decided. Undo takes them back together.` : "No image was decided."}${stayed(outcome.left)}`,
+      );
   }
 
   #takenBack(path, { items, count, left }) {
     const ids = new Set(items.map((item) => String(item.image_id)));
     const tile = this.#tiles.all().find((one) => ids.has(one.dataset.image));
     this.#tiles.go(tile);
-    const where = tile || !count ? "" : items.length === 1 ? ` Rank ${number.format(items[0].rank)}, on another page.` : " They are on other pages.";
-    announce(this.#root, `${path === "undo" ? "Taken back" : "Done again"}: ${images(count)}.${where}${stayed(left)}`);
+    const where =
+      tile || !count
+        ? ""
+        : items.length === 1
+          ? ` Rank ${number.format(items[0].rank)}, on another page.`
+          : " They are on other pages.";
+    announce(
+      this.#root,
+      `${path === "undo" ? "Taken back" : "Done again"}: ${images(count)}.${where}${stayed(left)}`,
+    );
   }
 
   #others(reply) {
@@ -254,15 +328,23 @@ export default class {
 
   #repaint(items) {
     const waiting = this.#store.images;
-    for (const item of items) if (!waiting.has(item.image_id)) this.#tiles.paint(this.#tiles.of(item.image_id), item.decision);
+    for (const item of items)
+      if (!waiting.has(item.image_id))
+        this.#tiles.paint(this.#tiles.of(item.image_id), item.decision);
   }
 
   /** Ask how all tiles of this page stand, some at a time. */
   async #refresh() {
     const { ids } = this.#tiles;
     for (let from = 0; from < ids.length; from += AT_ONCE) {
-      const query = new URLSearchParams(ids.slice(from, from + AT_ONCE).map((id) => ["image_id", id]));
-      try { this.#repaint((await this.#store.get(`images?${query}`)).items); } catch { return; /* the next news repaint them */ }
+      const query = new URLSearchParams(
+        ids.slice(from, from + AT_ONCE).map((id) => ["image_id", id]),
+      );
+      try {
+        this.#repaint((await this.#store.get(`images?${query}`)).items);
+      } catch {
+        return; /* the next news repaint them */
+      }
     }
   }
 

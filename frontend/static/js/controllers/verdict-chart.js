@@ -6,7 +6,10 @@ const ARMS = ["before", "cleaned", "random"];
 const BESIDE = 0.25;
 
 export default class VerdictChart {
-  #element; #data; #charts = []; #gone = false;
+  #element;
+  #data;
+  #charts = [];
+  #gone = false;
   #scheme = matchMedia("(prefers-color-scheme: dark)");
   #redraw = () => this.#draw();
 
@@ -25,7 +28,7 @@ export default class VerdictChart {
   }
 
   #clear() {
-    this.#charts.splice(0).forEach((chart) => chart.destroy());
+    for (const chart of this.#charts.splice(0)) chart.destroy();
   }
 
   #draw() {
@@ -40,7 +43,9 @@ export default class VerdictChart {
   }
 
   #chart(part, config) {
-    this.#charts.push(new globalThis.Chart(this.#element.querySelector(`[data-part=${part}]`), config));
+    this.#charts.push(
+      new globalThis.Chart(this.#element.querySelector(`[data-part=${part}]`), config),
+    );
   }
 
   #options(more) {
@@ -51,16 +56,34 @@ export default class VerdictChart {
 
   // A bar from the lower to the upper end of each interval; a dot where the measured gain lies.
   #gains(panels) {
-    const rows = panels.flatMap((panel) => panel.gains.map((gain) => ({ ...gain, words: [panel.title, gain.label] })));
+    const rows = panels.flatMap((panel) =>
+      panel.gains.map((gain) => ({ ...gain, words: [panel.title, gain.label] })),
+    );
     const colours = rows.map((_, n) => this.ink(n % 2 ? "arm-random" : "arm-cleaned"));
     const zero = (context) => (context.tick.value === 0 ? this.ink("ink") : this.ink("line"));
-    const bars = { type: "bar", label: "95 % interval", barThickness: 6, data: rows.map(({ low, high }) => [low, high]), backgroundColor: colours };
+    const bars = {
+      type: "bar",
+      label: "95 % interval",
+      barThickness: 6,
+      data: rows.map(({ low, high }) => [low, high]),
+      backgroundColor: colours,
+    };
     const dots = {
-      type: "line", label: "Gain", showLine: false, pointRadius: 6, data: rows.map((row) => row.difference),
-      pointBackgroundColor: colours, pointBorderColor: this.ink("surface"), pointBorderWidth: 2,
+      type: "line",
+      label: "Gain",
+      showLine: false,
+      pointRadius: 6,
+      data: rows.map((row) => row.difference),
+      pointBackgroundColor: colours,
+      pointBorderColor: this.ink("surface"),
+      pointBorderWidth: 2,
     };
     const labels = rows.map((row) => row.words);
-    const options = this.#options({ indexAxis: "y", scales: { x: { grid: { color: zero } } }, plugins: { legend: { display: false } } });
+    const options = this.#options({
+      indexAxis: "y",
+      scales: { x: { grid: { color: zero } } },
+      plugins: { legend: { display: false } },
+    });
     return { data: { labels, datasets: [dots, bars] }, options };
   }
 
@@ -70,9 +93,20 @@ export default class VerdictChart {
       const colour = this.ink(`arm-${arm}`);
       const mine = panel.dots.filter((dot) => dot.arm === arm);
       // Each arm has its place beside the middle of its seed, so that equal values do not hide each other.
-      const data = mine.map(({ seed, accuracy }) => ({ x: seeds.indexOf(seed) + BESIDE * (ARMS.indexOf(arm) - 1), y: accuracy }));
+      const data = mine.map(({ seed, accuracy }) => ({
+        x: seeds.indexOf(seed) + BESIDE * (ARMS.indexOf(arm) - 1),
+        y: accuracy,
+      }));
       // Seeds have no order: no line joins them.
-      return { label, data, showLine: false, borderColor: colour, backgroundColor: colour, pointStyle: this.#mark(arm), pointRadius: 6 };
+      return {
+        label,
+        data,
+        showLine: false,
+        borderColor: colour,
+        backgroundColor: colour,
+        pointStyle: this.#mark(arm),
+        pointRadius: 6,
+      };
     });
     return { type: "line", data: { datasets }, options: this.#seeds(seeds) };
   }
@@ -81,9 +115,17 @@ export default class VerdictChart {
   #seeds(seeds) {
     const name = (x) => `Seed ${seeds[Math.round(x)]}`;
     const options = this.#legend();
-    const middles = (axis) => { axis.ticks = seeds.map((_, value) => ({ value })); };
+    const middles = (axis) => {
+      axis.ticks = seeds.map((_, value) => ({ value }));
+    };
     options.scales = {
-      x: { type: "linear", min: -0.5, max: seeds.length - 0.5, afterBuildTicks: middles, ticks: { callback: name } },
+      x: {
+        type: "linear",
+        min: -0.5,
+        max: seeds.length - 0.5,
+        afterBuildTicks: middles,
+        ticks: { callback: name },
+      },
       y: { grace: "10%" },
     };
     options.plugins.tooltip = { callbacks: { title: ([point]) => name(point.parsed.x) } };
@@ -93,9 +135,21 @@ export default class VerdictChart {
   #curves(curves) {
     const datasets = curves.map(({ arm, label, points }) => {
       const colour = this.ink(`arm-${arm}`);
-      return { label, data: points.map(([, y]) => y), borderColor: colour, backgroundColor: colour, pointStyle: this.#mark(arm), pointRadius: 3, borderWidth: 2 };
+      return {
+        label,
+        data: points.map(([, y]) => y),
+        borderColor: colour,
+        backgroundColor: colour,
+        pointStyle: this.#mark(arm),
+        pointRadius: 3,
+        borderWidth: 2,
+      };
     });
-    return { type: "line", data: { labels: curves[0].points.map(([epoch]) => epoch), datasets }, options: this.#legend() };
+    return {
+      type: "line",
+      data: { labels: curves[0].points.map(([epoch]) => epoch), datasets },
+      options: this.#legend(),
+    };
   }
 
   #mark(arm) {
@@ -103,6 +157,8 @@ export default class VerdictChart {
   }
 
   #legend() {
-    return this.#options({ plugins: { legend: { position: "bottom", labels: { usePointStyle: true } } } });
+    return this.#options({
+      plugins: { legend: { position: "bottom", labels: { usePointStyle: true } } },
+    });
   }
 }

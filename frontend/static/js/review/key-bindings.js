@@ -2,30 +2,64 @@
 
 const KEPT = "winnow:keys";
 const USUAL = {
-  remove: "e", keep: "k", unsure: "u", suggested: "s", label: "l", undo: "z", redo: "Shift+z",
-  closer: "+", farther: "-", fit: "f",
-  previous: "ArrowLeft", following: "ArrowRight", above: "ArrowUp", below: "ArrowDown",
-  select: " ", all: "a", open: "Enter", filter: "/", keys: "?",
+  remove: "e",
+  keep: "k",
+  unsure: "u",
+  suggested: "s",
+  label: "l",
+  undo: "z",
+  redo: "Shift+z",
+  closer: "+",
+  farther: "-",
+  fit: "f",
+  previous: "ArrowLeft",
+  following: "ArrowRight",
+  above: "ArrowUp",
+  below: "ArrowDown",
+  select: " ",
+  all: "a",
+  open: "Enter",
+  filter: "/",
+  keys: "?",
 };
 const MOVES = new Set(["previous", "following", "above", "below"]);
-const WORDS = { " ": "Space", ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Delete: "Del", Backspace: "⌫" };
-const TYPING = "input:not([type=checkbox], [type=radio], [type=button], [type=submit]), textarea, select, [contenteditable]";
+const WORDS = {
+  " ": "Space",
+  ArrowLeft: "←",
+  ArrowRight: "→",
+  ArrowUp: "↑",
+  ArrowDown: "↓",
+  Delete: "Del",
+  Backspace: "⌫",
+};
+const TYPING =
+  "input:not([type=checkbox], [type=radio], [type=button], [type=submit]), textarea, select, [contenteditable]";
 
 let changed = kept();
-addEventListener("storage", ({ key }) => { if (key === KEPT) changed = kept(); });
+addEventListener("storage", ({ key }) => {
+  if (key === KEPT) changed = kept();
+});
 
 function kept() {
   try {
     const found = Object.entries(JSON.parse(localStorage.getItem(KEPT)) ?? {});
-    const usable = Object.fromEntries(found.filter(([act, key]) => act in USUAL && typeof key === "string"));
+    const usable = Object.fromEntries(
+      found.filter(([act, key]) => act in USUAL && typeof key === "string"),
+    );
     const keys = Object.values({ ...USUAL, ...usable });
     return new Set(keys).size === keys.length ? usable : {};
-  } catch { return {}; }
+  } catch {
+    return {};
+  }
 }
 
 function keep(map) {
   changed = map;
-  try { localStorage.setItem(KEPT, JSON.stringify(map)); } catch { /* no storage: for this page only */ }
+  try {
+    localStorage.setItem(KEPT, JSON.stringify(map));
+  } catch {
+    /* no storage: for this page only */
+  }
 }
 
 const map = () => ({ ...USUAL, ...changed });
@@ -51,8 +85,11 @@ export function nameOf(event) {
 /** Why a key cannot be had for an act, as a sentence; empty when it can. */
 export function refusal(event) {
   if (/^[0-9]$/.test(event.key)) return "Digits give labels. Choose another key.";
-  if (event.ctrlKey || event.altKey || event.metaKey) return "Ctrl, Alt and the system's key belong to the browser. Choose a key alone.";
-  return event.key.length === 1 || event.key === "Enter" || event.key in WORDS ? "" : `“${event.key}” belongs to the browser. Choose another key.`;
+  if (event.ctrlKey || event.altKey || event.metaKey)
+    return "Ctrl, Alt and the system's key belong to the browser. Choose a key alone.";
+  return event.key.length === 1 || event.key === "Enter" || event.key in WORDS
+    ? ""
+    : `“${event.key}” belongs to the browser. Choose another key.`;
 }
 
 /** Give an act a key. Whichever act had it takes the old one, and is returned: no key ever has two, no act none. */
@@ -83,5 +120,7 @@ function meant(event) {
   if (/^[0-9]$/.test(event.key)) return "relabel";
   if (event.key === "Escape") return "leave";
   // On most keyboards + is = with Shift.
-  return actOn(name) ?? actOn(name.replace("Shift+", "")) ?? (name === "=" ? actOn("+") : undefined);
+  return (
+    actOn(name) ?? actOn(name.replace("Shift+", "")) ?? (name === "=" ? actOn("+") : undefined)
+  );
 }

@@ -3,7 +3,9 @@ import { giveKey, inWords, isUsual, keyOf, nameOf, refusal, usualKeys } from "./
 import { part } from "./page-parts.js";
 
 export default class KeysDialog {
-  #dialog; #asking = null; #taken = false;
+  #dialog;
+  #asking = null;
+  #taken = false;
 
   constructor(root) {
     this.#dialog = part(root, "keys");
@@ -13,13 +15,18 @@ export default class KeysDialog {
     this.#dialog.addEventListener("click", ({ target }) => this.#click(target));
     this.#dialog.addEventListener("keydown", (event) => this.#key(event));
     // A key that was taken must not press the button as well, which Space does on its way up.
-    this.#dialog.addEventListener("keyup", (event) => { if (this.#taken) event.preventDefault(); this.#taken = false; });
+    this.#dialog.addEventListener("keyup", (event) => {
+      if (this.#taken) event.preventDefault();
+      this.#taken = false;
+    });
     this.#dialog.addEventListener("close", () => this.#ask(null));
     addEventListener("storage", this.#paint);
     this.#paint();
   }
 
-  disconnect() { removeEventListener("storage", this.#paint); }
+  disconnect() {
+    removeEventListener("storage", this.#paint);
+  }
 
   open() {
     this.#say("To change a key, press its button.");
@@ -43,7 +50,12 @@ export default class KeysDialog {
   }
 
   #key(event) {
-    if (!this.#asking || event.key === "Tab" || ["Shift", "Control", "Alt", "Meta"].includes(event.key)) return;
+    if (
+      !this.#asking ||
+      event.key === "Tab" ||
+      ["Shift", "Control", "Alt", "Meta"].includes(event.key)
+    )
+      return;
     event.preventDefault();
     this.#taken = true;
     if (event.repeat) return;
@@ -63,7 +75,9 @@ export default class KeysDialog {
     const other = giveKey(button.dataset.act, nameOf(event));
     this.#ask(null);
     this.#paint();
-    const moved = other ? ` It was for “${words(this.#dialog.querySelector(`[data-act="${other}"]`))}”, which now has ${inWords(keyOf(other))}.` : "";
+    const moved = other
+      ? ` It was for “${words(this.#dialog.querySelector(`[data-act="${other}"]`))}”, which now has ${inWords(keyOf(other))}.`
+      : "";
     return this.#say(`“${words(button)}” is ${inWords(keyOf(button.dataset.act))} now.${moved}`);
   }
 
@@ -75,14 +89,20 @@ export default class KeysDialog {
   }
 
   #paint = () => {
-    for (const kbd of document.querySelectorAll("[data-key]")) kbd.textContent = inWords(keyOf(kbd.dataset.key));
+    for (const kbd of document.querySelectorAll("[data-key]"))
+      kbd.textContent = inWords(keyOf(kbd.dataset.key));
     for (const button of this.#dialog.querySelectorAll("[data-act]")) {
-      button.setAttribute("aria-label", `${inWords(keyOf(button.dataset.act))}: change the key for “${words(button)}”`);
+      button.setAttribute(
+        "aria-label",
+        `${inWords(keyOf(button.dataset.act))}: change the key for “${words(button)}”`,
+      );
     }
     part(this.#dialog, "usual-keys").hidden = isUsual();
   };
 
-  #say(sentence) { part(this.#dialog, "keys-say").textContent = sentence; }
+  #say(sentence) {
+    part(this.#dialog, "keys-say").textContent = sentence;
+  }
 }
 
 const words = (button) => button.dataset.words;

@@ -5,7 +5,8 @@ const number = new Intl.NumberFormat("en-US");
 export const part = (root, name) => root.querySelector(`[data-part="${name}"]`);
 
 export function paintProgress(root, progress) {
-  for (const field of root.querySelectorAll("[data-count]")) field.textContent = number.format(progress[field.dataset.count]);
+  for (const field of root.querySelectorAll("[data-count]"))
+    field.textContent = number.format(progress[field.dataset.count]);
   part(root, "bar").value = progress.decided;
   part(root, "advice").textContent = progress.sentence;
   part(root, "next-step").classList.toggle("button--primary", progress.stop);
@@ -13,7 +14,8 @@ export function paintProgress(root, progress) {
 
 export function decisionWords(decision, user) {
   if (!decision) return "";
-  const other = decision.by_id !== null && decision.by_id !== undefined && String(decision.by_id) !== user;
+  const other =
+    decision.by_id !== null && decision.by_id !== undefined && String(decision.by_id) !== user;
   return other ? `${decision.words} · ${decision.by ?? "somebody"}` : decision.words;
 }
 
@@ -26,7 +28,9 @@ export function expected(root, action, label) {
 }
 
 function kept(count) {
-  const what = count ? `${number.format(count)} ${count === 1 ? "decision is" : "decisions are"}` : "What you decide is";
+  const what = count
+    ? `${number.format(count)} ${count === 1 ? "decision is" : "decisions are"}`
+    : "What you decide is";
   return `${what} kept in this browser and`;
 }
 
@@ -37,7 +41,9 @@ export function showStatus(root, store) {
     const words = {
       saved: "All saved",
       saving: "Saving…",
-      offline: answered ? `The server has a problem. ${kept(count)} tried again.` : `Offline. ${kept(count)} sent when the connection is back.`,
+      offline: answered
+        ? `The server has a problem. ${kept(count)} tried again.`
+        : `Offline. ${kept(count)} sent when the connection is back.`,
       "signed-out": `You are signed out. ${kept(count)} sent when you are back. `,
     };
     status.dataset.state = state;

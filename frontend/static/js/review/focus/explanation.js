@@ -8,17 +8,32 @@ const [FIRST_POLL, LAST_POLL] = [150, 1000];
 // Answers kept: those of the next images, and of some that one may come back to.
 const KEPT = 40;
 const NOTHING = { sentence: "\u2026", worse: [], better: [], like_given: [], like_predicted: [] };
-const SIDES = { worse: "why-worse", better: "why-better", like_given: "like-given", like_predicted: "like-predicted" };
+const SIDES = {
+  worse: "why-worse",
+  better: "why-better",
+  like_given: "like-given",
+  like_predicted: "like-predicted",
+};
 
 export default class Explanation {
-  #root; #store; #shown = null; #timer; #known = new Map(); #coming = []; #fetching = false;
+  #root;
+  #store;
+  #shown = null;
+  #timer;
+  #known = new Map();
+  #coming = [];
+  #fetching = false;
 
   constructor(root, store) {
     this.#root = root;
     this.#store = store;
   }
 
-  disconnect() { this.#shown = null; this.#coming = []; clearTimeout(this.#timer); }
+  disconnect() {
+    this.#shown = null;
+    this.#coming = [];
+    clearTimeout(this.#timer);
+  }
 
   /** Show why this image is suggested, as soon as that is known; `there`: the page shows already what was known when it was made. */
   show(item, { there = false } = {}) {
@@ -42,8 +57,13 @@ export default class Explanation {
   async #fetch() {
     this.#fetching = true;
     try {
-      for (let id; (id = this.#coming.shift()); ) this.#keep(id, await this.#store.get(`images/${id}/why`));
-    } catch { this.#coming = []; /* it is asked for when it is shown */ }
+      while (this.#coming.length) {
+        const id = this.#coming.shift();
+        this.#keep(id, await this.#store.get(`images/${id}/why`));
+      }
+    } catch {
+      this.#coming = []; /* it is asked for when it is shown */
+    }
     this.#fetching = false;
   }
 
@@ -51,7 +71,8 @@ export default class Explanation {
     this.#known.delete(id);
     this.#known.set(id, found);
     if (this.#known.size > KEPT) this.#known.delete(this.#known.keys().next().value);
-    for (const side of Object.keys(SIDES)) for (const { thumbnail } of found[side]) new Image().src = thumbnail;
+    for (const side of Object.keys(SIDES))
+      for (const { thumbnail } of found[side]) new Image().src = thumbnail;
   }
 
   async #ask(imageId, poll = FIRST_POLL) {
@@ -62,9 +83,11 @@ export default class Explanation {
       this.#keep(imageId, found);
       if (this.#shown !== imageId) return;
       this.#paint(found);
-      if (found.state === "waiting") this.#timer = setTimeout(() => this.#ask(imageId, Math.min(1.5 * poll, LAST_POLL)), poll);
+      if (found.state === "waiting")
+        this.#timer = setTimeout(() => this.#ask(imageId, Math.min(1.5 * poll, LAST_POLL)), poll);
     } catch {
-      if (this.#shown === imageId) part(this.#root, "why-sentence").textContent = "It cannot be loaded now.";
+      if (this.#shown === imageId)
+        part(this.#root, "why-sentence").textContent = "It cannot be loaded now.";
     }
   }
 
@@ -73,13 +96,18 @@ export default class Explanation {
     for (const [side, name] of Object.entries(SIDES)) {
       const box = part(this.#root, name);
       box.hidden = !found[side].length;
-      box.querySelector("ul").replaceChildren(...found[side].map((image) => entry(image, name.startsWith("like"))));
+      box
+        .querySelector("ul")
+        .replaceChildren(...found[side].map((image) => entry(image, name.startsWith("like"))));
     }
   }
 }
 
 function entry({ thumbnail, label_name: label, caption }, like) {
-  const picture = Object.assign(new Image(), { src: thumbnail, alt: `${like ? "Image" : "Validation image"} labelled ${label}` });
+  const picture = Object.assign(new Image(), {
+    src: thumbnail,
+    alt: `${like ? "Image" : "Validation image"} labelled ${label}`,
+  });
   const words = document.createElement("figcaption");
   words.textContent = caption;
   const [item, figure] = [document.createElement("li"), document.createElement("figure")];

@@ -2,7 +2,12 @@
 import { part } from "../page-parts.js";
 
 export default class ImageHistory {
-  #root; #store; #box; #imageId; #shown; #listening = new AbortController();
+  #root;
+  #store;
+  #box;
+  #imageId;
+  #shown;
+  #listening = new AbortController();
 
   constructor(root, store, imageId) {
     this.#root = root;
@@ -15,7 +20,9 @@ export default class ImageHistory {
     store.addEventListener("conflict", () => this.#again(), { signal });
   }
 
-  disconnect() { this.#listening.abort(); }
+  disconnect() {
+    this.#listening.abort();
+  }
 
   show(imageId) {
     this.#imageId = imageId;
@@ -34,7 +41,9 @@ export default class ImageHistory {
     try {
       const { items, count } = await this.#store.get(`images/${imageId}/history`);
       if (this.#imageId === imageId) this.#paint(items, count);
-    } catch { this.#shown = null; }
+    } catch {
+      this.#shown = null;
+    }
   }
 
   #paint(items, count) {

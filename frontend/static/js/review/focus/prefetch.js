@@ -6,7 +6,15 @@ const LIMIT = 12;
 const PICTURES = 5;
 
 export default class Prefetch {
-  #store; #query; #tell; #items = []; #base = 0; #end = false; #filling = null; #done = new Set(); #pictures = [];
+  #store;
+  #query;
+  #tell;
+  #items = [];
+  #base = 0;
+  #end = false;
+  #filling = null;
+  #done = new Set();
+  #pictures = [];
 
   /** tell(items): called with the next few whenever they are at hand. */
   constructor(store, view, tell) {
@@ -28,15 +36,20 @@ export default class Prefetch {
   /** Have the ones behind a rank at hand. */
   async prepare(rank) {
     if (!this.#items.length && !this.#filling) this.#restart(rank);
-    if (this.#left(rank).length < PICTURES && !this.#end) await this.#fill(this.#items.at(-1)?.rank ?? rank).catch(() => {});
+    if (this.#left(rank).length < PICTURES && !this.#end)
+      await this.#fill(this.#items.at(-1)?.rank ?? rank).catch(() => {});
     const coming = this.#left(rank).slice(0, PICTURES);
     this.#pictures = coming.map(({ full }) => Object.assign(new Image(), { src: full }));
     this.#tell(coming);
   }
 
-  drop(imageId) { this.#done.add(imageId); }
+  drop(imageId) {
+    this.#done.add(imageId);
+  }
 
-  restore(imageId) { this.#done.delete(imageId); }
+  restore(imageId) {
+    this.#done.delete(imageId);
+  }
 
   /** Forget what was fetched: decisions were taken back. */
   reset(imageIds = []) {
@@ -45,12 +58,15 @@ export default class Prefetch {
     this.#end = false;
   }
 
-  #left(rank) { return this.#items.filter((item) => item.rank > rank && !this.#done.has(item.image_id)); }
+  #left(rank) {
+    return this.#items.filter((item) => item.rank > rank && !this.#done.has(item.image_id));
+  }
 
   async #behind(rank) {
     if (this.#filling) await this.#filling.catch(() => {});
     if (rank < this.#base || !this.#items.length) this.#restart(rank);
-    while (!this.#left(rank).length && !this.#end) await this.#fill(this.#items.at(-1)?.rank ?? rank);
+    while (!this.#left(rank).length && !this.#end)
+      await this.#fill(this.#items.at(-1)?.rank ?? rank);
     return this.#left(rank)[0] ?? null;
   }
 
@@ -67,6 +83,10 @@ export default class Prefetch {
       this.#items.push(...page.items);
       this.#end = page.next === null;
     });
-    try { await this.#filling; } finally { this.#filling = null; }
+    try {
+      await this.#filling;
+    } finally {
+      this.#filling = null;
+    }
   }
 }

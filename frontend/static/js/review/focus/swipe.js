@@ -5,7 +5,10 @@ const EDGE = 24; // at the screen's edges the system's own gestures begin
 const WORDS = { remove: "Remove", keep: "Keep", unsure: "Unsure" };
 
 export default class Swipe {
-  #stage; #decide; #fingers = new Set(); #start = null;
+  #stage;
+  #decide;
+  #fingers = new Set();
+  #start = null;
 
   constructor(stage, decide, signal) {
     this.#stage = stage;
@@ -20,9 +23,16 @@ export default class Swipe {
   }
 
   /** While the picture or the page is enlarged, a finger moves it about. */
-  get #enlarged() { return this.#stage.querySelector("[data-zoomed=yes]") !== null || (globalThis.visualViewport?.scale ?? 1) > 1.01; }
+  get #enlarged() {
+    return (
+      this.#stage.querySelector("[data-zoomed=yes]") !== null ||
+      (globalThis.visualViewport?.scale ?? 1) > 1.01
+    );
+  }
 
-  #still() { this.#stage.classList.toggle("focus__stage--swipes", !this.#enlarged); }
+  #still() {
+    this.#stage.classList.toggle("focus__stage--swipes", !this.#enlarged);
+  }
 
   #down(event) {
     if (event.pointerType === "mouse") return;
@@ -62,7 +72,12 @@ export default class Swipe {
     dataset.decision = action ?? "";
     dataset.swipe = WORDS[action] ?? "";
     dataset.armed = share === 1 ? "yes" : "";
-    for (const [name, value] of Object.entries({ "--swipe-x": `${x}px`, "--swipe-y": `${y}px`, "--swipe-share": share })) style.setProperty(name, value);
+    for (const [name, value] of Object.entries({
+      "--swipe-x": `${x}px`,
+      "--swipe-y": `${y}px`,
+      "--swipe-share": share,
+    }))
+      style.setProperty(name, value);
   }
 }
 

@@ -7,7 +7,13 @@ const STEP = 1.5;
 const SHARP = 3;
 
 export default class Zoom {
-  #window; #image; #words; #scale = 1; #x = 0; #y = 0; #fingers = new Map();
+  #window;
+  #image;
+  #words;
+  #scale = 1;
+  #x = 0;
+  #y = 0;
+  #fingers = new Map();
 
   constructor(root, signal) {
     this.#window = part(root, "window");
@@ -16,24 +22,40 @@ export default class Zoom {
     this.#words = bar.querySelector("output");
     bar.hidden = false;
     const acts = { in: () => this.by(STEP), out: () => this.by(1 / STEP), fit: () => this.fit() };
-    bar.addEventListener("click", (event) => acts[event.target.closest("button")?.value]?.(), { signal });
-    this.#window.addEventListener("wheel", (event) => this.#wheel(event), { signal, passive: false });
-    this.#window.addEventListener("dblclick", (event) => (this.zoomed ? this.fit() : this.by(STEP * STEP, event)), { signal });
+    bar.addEventListener("click", (event) => acts[event.target.closest("button")?.value]?.(), {
+      signal,
+    });
+    this.#window.addEventListener("wheel", (event) => this.#wheel(event), {
+      signal,
+      passive: false,
+    });
+    this.#window.addEventListener(
+      "dblclick",
+      (event) => (this.zoomed ? this.fit() : this.by(STEP * STEP, event)),
+      { signal },
+    );
     for (const name of ["pointerdown", "pointermove", "pointerup", "pointercancel"]) {
       this.#window.addEventListener(name, (event) => this.#pointer(event), { signal });
     }
     this.fit();
   }
 
-  get zoomed() { return this.#scale > 1; }
+  get zoomed() {
+    return this.#scale > 1;
+  }
 
   /** Show the whole image. */
-  fit() { this.#scale = 1; this.#place(0, 0); }
+  fit() {
+    this.#scale = 1;
+    this.#place(0, 0);
+  }
 
   /** Zoom by a factor, keeping the point under the event (else the middle) where it is. */
   by(factor, event = null) {
     const box = this.#window.getBoundingClientRect();
-    const [px, py] = event ? [event.clientX - box.left, event.clientY - box.top] : [box.width / 2, box.height / 2];
+    const [px, py] = event
+      ? [event.clientX - box.left, event.clientY - box.top]
+      : [box.width / 2, box.height / 2];
     const scale = Math.min(Math.max(this.#scale * factor, 1), CLOSEST);
     const grown = scale / this.#scale;
     this.#scale = scale;
@@ -52,8 +74,11 @@ export default class Zoom {
     this.#x = Math.min(0, Math.max(x, width * (1 - this.#scale)));
     this.#y = Math.min(0, Math.max(y, height * (1 - this.#scale)));
     const { style, naturalWidth, naturalHeight, classList } = this.#image;
-    style.transform = this.zoomed ? `translate(${this.#x}px, ${this.#y}px) scale(${this.#scale})` : "";
-    const shown = this.#scale * Math.min(width / (naturalWidth || 1), height / (naturalHeight || 1));
+    style.transform = this.zoomed
+      ? `translate(${this.#x}px, ${this.#y}px) scale(${this.#scale})`
+      : "";
+    const shown =
+      this.#scale * Math.min(width / (naturalWidth || 1), height / (naturalHeight || 1));
     classList.toggle("focus__image--close", this.zoomed && shown >= SHARP);
     this.#window.dataset.zoomed = this.zoomed ? "yes" : "";
     this.#words.textContent = this.zoomed ? `${this.#scale.toFixed(1)} ×` : "";
@@ -68,7 +93,8 @@ export default class Zoom {
   }
 
   #pointer(event) {
-    if (event.type === "pointerup" || event.type === "pointercancel") return void this.#fingers.delete(event.pointerId);
+    if (event.type === "pointerup" || event.type === "pointercancel")
+      return void this.#fingers.delete(event.pointerId);
     const before = this.#fingers.get(event.pointerId);
     if (event.type === "pointerdown") {
       if (event.button !== 0) return undefined;
@@ -80,7 +106,11 @@ export default class Zoom {
     const apart = this.#apart();
     this.#fingers.set(event.pointerId, event);
     if (this.#fingers.size > 1) this.by(this.#apart() / apart, middle([...this.#fingers.values()]));
-    else if (this.zoomed) this.#place(this.#x + event.clientX - before.clientX, this.#y + event.clientY - before.clientY);
+    else if (this.zoomed)
+      this.#place(
+        this.#x + event.clientX - before.clientX,
+        this.#y + event.clientY - before.clientY,
+      );
     return undefined;
   }
 

@@ -4,7 +4,14 @@ const FROM = 6; // pixels until a press becomes a band
 const EDGE = 48; // near the window's edge the page scrolls along
 
 export default class DragSelection {
-  #list; #tiles; #start = null; #box = null; #at = null; #before = []; #frame = 0; #dragged = false;
+  #list;
+  #tiles;
+  #start = null;
+  #box = null;
+  #at = null;
+  #before = [];
+  #frame = 0;
+  #dragged = false;
 
   constructor(list, tiles, signal) {
     this.#list = list;
@@ -29,7 +36,8 @@ export default class DragSelection {
   #move(event) {
     if (!this.#start) return;
     this.#at = { x: event.clientX, y: event.clientY };
-    if (!this.#box && Math.hypot(event.pageX - this.#start.x, event.pageY - this.#start.y) < FROM) return;
+    if (!this.#box && Math.hypot(event.pageX - this.#start.x, event.pageY - this.#start.y) < FROM)
+      return;
     if (!this.#box) this.#begin();
     if (!this.#frame) this.#frame = requestAnimationFrame(() => this.#draw());
   }
@@ -47,9 +55,20 @@ export default class DragSelection {
     if (!this.#box) return;
     this.#scroll();
     const [x, y] = [this.#at.x + scrollX, this.#at.y + scrollY];
-    const band = { left: Math.min(x, this.#start.x), top: Math.min(y, this.#start.y), right: Math.max(x, this.#start.x), bottom: Math.max(y, this.#start.y) };
-    const sizes = { left: band.left, top: band.top, width: band.right - band.left, height: band.bottom - band.top };
-    for (const [name, value] of Object.entries(sizes)) this.#box.style.setProperty(name, `${value}px`);
+    const band = {
+      left: Math.min(x, this.#start.x),
+      top: Math.min(y, this.#start.y),
+      right: Math.max(x, this.#start.x),
+      bottom: Math.max(y, this.#start.y),
+    };
+    const sizes = {
+      left: band.left,
+      top: band.top,
+      width: band.right - band.left,
+      height: band.bottom - band.top,
+    };
+    for (const [name, value] of Object.entries(sizes))
+      this.#box.style.setProperty(name, `${value}px`);
     this.#tiles.select([...(this.#start.adds ? this.#before : []), ...this.#tiles.under(band)]);
   }
 
@@ -62,7 +81,10 @@ export default class DragSelection {
   }
 
   #end() {
-    if (this.#box && this.#frame) { cancelAnimationFrame(this.#frame); this.#draw(); }
+    if (this.#box && this.#frame) {
+      cancelAnimationFrame(this.#frame);
+      this.#draw();
+    }
     this.#stop();
   }
 

@@ -7,14 +7,22 @@ const AGAIN = 3_000;
 const STILL = 250;
 
 export default class InfiniteScroll extends EventTarget {
-  #root; #tiles; #loading = null; #near = false; #timer; #observer; #sizes;
+  #root;
+  #tiles;
+  #loading = null;
+  #near = false;
+  #timer;
+  #observer;
+  #sizes;
 
   constructor(root, tiles, signal) {
     super();
     this.#root = root;
     this.#tiles = tiles;
     history.scrollRestoration = "manual"; // the address says where one was
-    this.#observer = new IntersectionObserver(([entry]) => this.#seen(entry.isIntersecting), { rootMargin: AHEAD });
+    this.#observer = new IntersectionObserver(([entry]) => this.#seen(entry.isIntersecting), {
+      rootMargin: AHEAD,
+    });
     this.#observer.observe(part(root, "pages"));
     addEventListener("scroll", () => this.#moved(), { signal, passive: true });
     // Another width, or another size of the tiles.
@@ -22,13 +30,21 @@ export default class InfiniteScroll extends EventTarget {
     this.#sizes.observe(part(root, "tiles"));
   }
 
-  disconnect() { this.#observer.disconnect(); this.#sizes.disconnect(); clearTimeout(this.#timer); }
+  disconnect() {
+    this.#observer.disconnect();
+    this.#sizes.disconnect();
+    clearTimeout(this.#timer);
+  }
 
-  get more() { return Boolean(part(this.#root, "following")) && this.#tiles.ids.length < MOST; }
+  get more() {
+    return Boolean(part(this.#root, "following")) && this.#tiles.ids.length < MOST;
+  }
 
   /** Put the next ones behind the last; true once they are there. */
   load() {
-    this.#loading ??= this.#fetch().finally(() => { this.#loading = null; });
+    this.#loading ??= this.#fetch().finally(() => {
+      this.#loading = null;
+    });
     return this.#loading;
   }
 
@@ -47,18 +63,27 @@ export default class InfiniteScroll extends EventTarget {
       this.#add(page, [...list.children]);
       return true;
     } catch {
-      announce(this.#root, "More images cannot be loaded now. They come when the connection is back.");
-      setTimeout(() => { if (this.#near) this.#seen(true); }, AGAIN);
+      announce(
+        this.#root,
+        "More images cannot be loaded now. They come when the connection is back.",
+      );
+      setTimeout(() => {
+        if (this.#near) this.#seen(true);
+      }, AGAIN);
       return false;
     }
   }
 
   #add(page, found) {
     this.#tiles.add(found);
-    const [here, there] = [part(this.#root, "following"), page.querySelector('[data-part="following"]')];
+    const [here, there] = [
+      part(this.#root, "following"),
+      page.querySelector('[data-part="following"]'),
+    ];
     if (there) here.href = there.getAttribute("href");
     else here.remove();
-    part(this.#root, "last-rank").textContent = page.querySelector('[data-part="last-rank"]').textContent;
+    part(this.#root, "last-rank").textContent =
+      page.querySelector('[data-part="last-rank"]').textContent;
     this.dispatchEvent(new Event("more"));
   }
 

@@ -1,7 +1,11 @@
 // Where the tiles lie: all have one size, so that is arithmetic. In a view that scrolls, only those near the screen are in the page.
 
 export default class TileRows {
-  #list; #tiles; #scrolls; #above = 0; #shown = "";
+  #list;
+  #tiles;
+  #scrolls;
+  #above = 0;
+  #shown = "";
 
   /** `tiles` is everybody's list of all tiles: it may grow. */
   constructor(list, tiles, scrolls) {
@@ -10,7 +14,9 @@ export default class TileRows {
     this.#scrolls = scrolls;
   }
 
-  get columns() { return this.#measure().columns; }
+  get columns() {
+    return this.#measure().columns;
+  }
 
   /** The first tile that is at least partly in sight. */
   get firstInSight() {
@@ -68,7 +74,9 @@ export default class TileRows {
   /** A tile's size, the way from one to the next, and where the first would be. */
   #measure() {
     const style = getComputedStyle(this.#list);
-    const [list, tile] = [this.#list, this.#list.firstElementChild].map((one) => one.getBoundingClientRect());
+    const [list, tile] = [this.#list, this.#list.firstElementChild].map((one) =>
+      one.getBoundingClientRect(),
+    );
     return {
       columns: style.gridTemplateColumns.split(" ").length,
       width: tile.width,

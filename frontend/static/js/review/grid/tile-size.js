@@ -8,10 +8,18 @@ export function offerSize(root) {
   const slider = label.querySelector("input");
   const show = () => part(root, "tiles")?.style.setProperty("--tile", `${slider.value}px`);
   label.hidden = false;
-  try { slider.value = localStorage.getItem(KEPT) ?? slider.value; } catch { /* no storage: the usual size */ }
+  try {
+    slider.value = localStorage.getItem(KEPT) ?? slider.value;
+  } catch {
+    /* no storage: the usual size */
+  }
   if (slider.value !== slider.defaultValue) show();
   slider.addEventListener("input", () => {
     show();
-    try { localStorage.setItem(KEPT, slider.value); } catch { /* no storage: for this page only */ }
+    try {
+      localStorage.setItem(KEPT, slider.value);
+    } catch {
+      /* no storage: for this page only */
+    }
   });
 }

@@ -6,7 +6,15 @@ const boxOf = (tile) => tile.querySelector("input[type=checkbox]");
 const linkOf = (tile) => tile.querySelector(".tile__link");
 
 export default class Tiles extends EventTarget {
-  #list; #all = []; #byImage = new Map(); #selected = new Set(); #rows; #user; #here = null; #anchor = null; #before = null;
+  #list;
+  #all = [];
+  #byImage = new Map();
+  #selected = new Set();
+  #rows;
+  #user;
+  #here = null;
+  #anchor = null;
+  #before = null;
 
   constructor(list, user) {
     super();
@@ -17,12 +25,24 @@ export default class Tiles extends EventTarget {
     this.go(this.nextUndecided() ?? this.#all[0], { focus: false });
   }
 
-  get here() { return this.#here; }
-  get ids() { return this.#all.map((tile) => Number(tile.dataset.image)); }
-  get selected() { return this.#all.filter((tile) => this.#selected.has(tile)); }
-  of(imageId) { return this.#byImage.get(String(imageId)); }
-  undecided() { return this.#all.filter((tile) => !tile.dataset.decision); }
-  all() { return [...this.#all]; }
+  get here() {
+    return this.#here;
+  }
+  get ids() {
+    return this.#all.map((tile) => Number(tile.dataset.image));
+  }
+  get selected() {
+    return this.#all.filter((tile) => this.#selected.has(tile));
+  }
+  of(imageId) {
+    return this.#byImage.get(String(imageId));
+  }
+  undecided() {
+    return this.#all.filter((tile) => !tile.dataset.decision);
+  }
+  all() {
+    return [...this.#all];
+  }
 
   /** Put tiles behind the last one; those that are there already stay as they are. */
   add(tiles) {
@@ -43,17 +63,26 @@ export default class Tiles extends EventTarget {
   }
 
   /** A view that scrolls was scrolled or has another size. */
-  sync() { this.#rows.sync(); }
+  sync() {
+    this.#rows.sync();
+  }
 
   /** The rank of the first tile in sight. */
-  firstInSight() { return Number(this.#rows.firstInSight?.dataset.rank ?? 0); }
+  firstInSight() {
+    return Number(this.#rows.firstInSight?.dataset.rank ?? 0);
+  }
 
-  under(band) { return this.#rows.under(band); }
+  under(band) {
+    return this.#rows.under(band);
+  }
 
   /** Put the cursor on a tile. */
   go(tile, { focus = true } = {}) {
     if (!tile) return;
-    if (this.#here) { this.#here.classList.remove("tile--here"); linkOf(this.#here).tabIndex = -1; }
+    if (this.#here) {
+      this.#here.classList.remove("tile--here");
+      linkOf(this.#here).tabIndex = -1;
+    }
     this.#here = tile;
     tile.classList.add("tile--here");
     linkOf(tile).tabIndex = 0;
@@ -74,7 +103,9 @@ export default class Tiles extends EventTarget {
     this.go(there);
   }
 
-  open() { if (this.#here) linkOf(this.#here).click(); }
+  open() {
+    if (this.#here) linkOf(this.#here).click();
+  }
 
   /** Whether the cursor's picture can be seen: nothing is decided that nobody saw. */
   hereVisible() {
@@ -123,7 +154,9 @@ export default class Tiles extends EventTarget {
       this.#anchor ??= this.#here;
       this.#before = new Set(this.selected);
     }
-    const [first, last] = [this.#anchor, tile].map((one) => this.#all.indexOf(one)).sort((one, other) => one - other);
+    const [first, last] = [this.#anchor, tile]
+      .map((one) => this.#all.indexOf(one))
+      .sort((one, other) => one - other);
     this.#choose([...this.#before, ...this.#all.slice(first, last + 1)]);
     this.#changed();
   }
@@ -135,5 +168,7 @@ export default class Tiles extends EventTarget {
     this.#selected = chosen;
   }
 
-  #changed() { this.dispatchEvent(new Event("selection")); }
+  #changed() {
+    this.dispatchEvent(new Event("selection"));
+  }
 }

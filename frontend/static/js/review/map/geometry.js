@@ -12,9 +12,12 @@ export function inside(line, [x, y]) {
 
 /** Points in squares of a side, so that the nearest one is found among few. */
 export class Near {
-  #side; #squares = new Map();
+  #side;
+  #squares = new Map();
 
-  constructor(side) { this.#side = side; }
+  constructor(side) {
+    this.#side = side;
+  }
 
   add(place, x, y) {
     const key = this.#key(x, y);
@@ -27,7 +30,9 @@ export class Near {
     let [found, least] = [null, this.#side / 2];
     for (const dx of [-1, 0, 1]) {
       for (const dy of [-1, 0, 1]) {
-        for (const [place, px, py] of this.#squares.get(this.#key(x + dx * this.#side, y + dy * this.#side)) ?? []) {
+        for (const [place, px, py] of this.#squares.get(
+          this.#key(x + dx * this.#side, y + dy * this.#side),
+        ) ?? []) {
           const away = Math.hypot(px - x, py - y);
           if (away < least) [found, least] = [place, away];
         }
@@ -36,5 +41,7 @@ export class Near {
     return found;
   }
 
-  #key(x, y) { return `${Math.floor(x / this.#side)},${Math.floor(y / this.#side)}`; }
+  #key(x, y) {
+    return `${Math.floor(x / this.#side)},${Math.floor(y / this.#side)}`;
+  }
 }

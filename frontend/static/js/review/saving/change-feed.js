@@ -4,7 +4,10 @@
 const EVERY = 2000;
 
 export default class ChangeFeed extends EventTarget {
-  #store; #since; #timer; #stopped = false;
+  #store;
+  #since;
+  #timer;
+  #stopped = false;
 
   constructor(store, since) {
     super();
@@ -24,11 +27,15 @@ export default class ChangeFeed extends EventTarget {
     clearTimeout(this.#timer);
     if (document.visibilityState === "visible" && !this.#stopped) {
       try {
-        const reply = await this.#store.get(`changes?since=${this.#since}&order=${this.#store.order}`);
+        const reply = await this.#store.get(
+          `changes?since=${this.#since}&order=${this.#store.order}`,
+        );
         const news = reply.last_change !== this.#since;
         this.#since = reply.last_change;
         if (news && !this.#stopped) await this.#tell(reply);
-      } catch { /* the store says when the server cannot be reached */ }
+      } catch {
+        /* the store says when the server cannot be reached */
+      }
     }
     clearTimeout(this.#timer);
     if (!this.#stopped) this.#timer = setTimeout(this.#ask, EVERY);
@@ -36,7 +43,11 @@ export default class ChangeFeed extends EventTarget {
 
   async #tell(reply) {
     const painted = [];
-    this.dispatchEvent(new CustomEvent("changes", { detail: { ...reply, until: (promise) => painted.push(promise) } }));
+    this.dispatchEvent(
+      new CustomEvent("changes", {
+        detail: { ...reply, until: (promise) => painted.push(promise) },
+      }),
+    );
     await Promise.all(painted);
     this.#store.seen = reply.last_change;
   }

@@ -2,7 +2,10 @@
 import { expected, part } from "../page-parts.js";
 
 export default class Conflicts {
-  #root; #store; #box; #listening = new AbortController();
+  #root;
+  #store;
+  #box;
+  #listening = new AbortController();
 
   constructor(root, store) {
     this.#root = root;
@@ -18,13 +21,20 @@ export default class Conflicts {
     this.#show();
   }
 
-  disconnect() { this.#listening.abort(); }
+  disconnect() {
+    this.#listening.abort();
+  }
 
   #settle(mine = false) {
     const [first] = this.#store.conflicts;
     if (!first) return this.#show();
     this.#store.settle(first.name);
-    const { image_id: image, action, label, image: { change } } = first.body;
+    const {
+      image_id: image,
+      action,
+      label,
+      image: { change },
+    } = first.body;
     if (mine) this.#store.decide(image, action, label, change);
     return this.#show();
   }
@@ -52,6 +62,7 @@ export default class Conflicts {
     for (const [name, text] of Object.entries(words)) part(this.#root, name).textContent = text;
     part(this.#root, "conflict-image").src = image.thumbnail;
     part(this.#root, "conflict-image").alt = `Rank ${image.rank}: labelled ${image.label_name}`;
-    part(this.#root, "conflict-link").href = `/reviews/${this.#root.dataset.review}/focus?at=${image.rank}&order=${this.#store.order}`;
+    part(this.#root, "conflict-link").href =
+      `/reviews/${this.#root.dataset.review}/focus?at=${image.rank}&order=${this.#store.order}`;
   };
 }

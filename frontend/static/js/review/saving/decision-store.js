@@ -5,7 +5,15 @@ import Outbox from "./outbox.js";
 const LONGEST_WAIT = 15_000;
 
 export default class DecisionStore extends EventTarget {
-  #base; #user; #outbox; #sending = null; #timer; #wait = 1000; #token; #again = false; #shown = new Map();
+  #base;
+  #user;
+  #outbox;
+  #sending = null;
+  #timer;
+  #wait = 1000;
+  #token;
+  #again = false;
+  #shown = new Map();
   state = "saved";
   seen = 0; // the number of the last change that the page shows
 
@@ -36,21 +44,39 @@ export default class DecisionStore extends EventTarget {
     return this.#add("decisions", { image_id: imageId, action, label, seen });
   }
 
-  decideMany(imageIds, action, label = null) { return this.#add("decisions/bulk", { image_ids: imageIds, action, label, seen: this.seen }); }
-  decideAll(filter, expected, action, label = null) { return this.#add("decisions/bulk", { filter, expected, action, label, seen: this.seen }); }
-  undo() { return this.#add("undo", {}); }
-  redo() { return this.#add("redo", {}); }
+  decideMany(imageIds, action, label = null) {
+    return this.#add("decisions/bulk", { image_ids: imageIds, action, label, seen: this.seen });
+  }
+  decideAll(filter, expected, action, label = null) {
+    return this.#add("decisions/bulk", { filter, expected, action, label, seen: this.seen });
+  }
+  undo() {
+    return this.#add("undo", {});
+  }
+  redo() {
+    return this.#add("redo", {});
+  }
 
-  get pending() { return this.#outbox.all(); }
-  get images() { return this.#outbox.images(); }
+  get pending() {
+    return this.#outbox.all();
+  }
+  get images() {
+    return this.#outbox.images();
+  }
 
   /** What others decided otherwise meanwhile, oldest first, until one has said which decision shall stand. */
-  get conflicts() { return this.#outbox.all("conflict"); }
-  settle(name) { this.#outbox.remove(name); }
+  get conflicts() {
+    return this.#outbox.all("conflict");
+  }
+  settle(name) {
+    this.#outbox.remove(name);
+  }
 
   /** JSON from the review's API; throws when it cannot be had. */
   async get(path) {
-    const reply = await fetch(`${this.#base}/${path}`, { headers: { Accept: "application/json" } }).catch(() => null);
+    const reply = await fetch(`${this.#base}/${path}`, {
+      headers: { Accept: "application/json" },
+    }).catch(() => null);
     if (!reply || reply.status === 401) this.#say(reply ? "signed-out" : "offline");
     if (!reply?.ok) throw new Error(`${reply?.status ?? "no network"}`);
     if (this.state === "offline" || this.state === "signed-out") this.send();
@@ -59,8 +85,16 @@ export default class DecisionStore extends EventTarget {
 
   /** Ask the review's API for something that changes no decision; throws when that fails. */
   async post(path) {
-    const headers = { "Content-Type": "application/json", Accept: "application/json", "X-CSRF-Token": this.#token };
-    const reply = await fetch(`${this.#base}/${path}`, { method: "POST", body: "{}", headers }).catch(() => null);
+    const headers = {
+      "Content-Type": "application/json",
+      Accept: "application/json",
+      "X-CSRF-Token": this.#token,
+    };
+    const reply = await fetch(`${this.#base}/${path}`, {
+      method: "POST",
+      body: "{}",
+      headers,
+    }).catch(() => null);
     if (!reply?.ok) throw new Error(`${reply?.status ?? "no network"}`);
     return reply.json();
   }
@@ -74,22 +108,34 @@ export default class DecisionStore extends EventTarget {
 
   send = () => {
     clearTimeout(this.#timer);
-    if (this.#sending) { this.#again = true; return this.#sending; }
+    if (this.#sending) {
+      this.#again = true;
+      return this.#sending;
+    }
     // One tab at a time, so that acts made in two tabs keep their order.
     const work = () => this.#drain();
-    const run = navigator.locks ? navigator.locks.request(this.#base, work) : Promise.resolve().then(work);
+    const run = navigator.locks
+      ? navigator.locks.request(this.#base, work)
+      : Promise.resolve().then(work);
     this.#sending = run.finally(() => {
       this.#sending = null;
-      if (this.#again) { this.#again = false; this.send(); }
+      if (this.#again) {
+        this.#again = false;
+        this.send();
+      }
     });
     return this.#sending;
   };
 
   async #drain() {
-    for (let entry; (entry = this.pending[0]); ) {
+    while (this.pending.length) {
+      const [entry] = this.pending;
       if (this.state !== "saving" && this.state !== "signed-out") this.#say("saving");
       const done = await this.#post(entry);
-      if (!done) { this.#again = false; return this.#later(); }
+      if (!done) {
+        this.#again = false;
+        return this.#later();
+      }
     }
     this.#wait = 1000;
     this.#say("saved");
@@ -101,18 +147,31 @@ export default class DecisionStore extends EventTarget {
       reply = await fetch(`${this.#base}/${entry.path}?order=${this.order}`, {
         method: "POST",
         body: JSON.stringify(entry.body),
-        headers: { "Content-Type": "application/json", Accept: "application/json", "X-CSRF-Token": this.#token },
+        headers: {
+          "Content-Type": "application/json",
+          Accept: "application/json",
+          "X-CSRF-Token": this.#token,
+        },
         signal: AbortSignal.timeout?.(20_000),
       });
-    } catch { this.#say("offline"); return false; }
+    } catch {
+      this.#say("offline");
+      return false;
+    }
     if (reply.ok) return this.#finish(entry, "saved", await reply.json());
     if ((reply.status === 401 || reply.status === 403) && !renewed) {
       // The session may be a new one (signed in again in another tab): with its token the act goes through.
       const ready = await this.#renew();
       if (ready) return this.#post(entry, true);
     }
-    if (reply.status === 401) { this.#say("signed-out"); return false; }
-    if (reply.status === 408 || reply.status === 429 || reply.status >= 500) { this.#say("offline", { answered: true }); return false; }
+    if (reply.status === 401) {
+      this.#say("signed-out");
+      return false;
+    }
+    if (reply.status === 408 || reply.status === 429 || reply.status >= 500) {
+      this.#say("offline", { answered: true });
+      return false;
+    }
     const problem = await reply.json().catch(() => ({}));
     if (problem.image) return this.#conflict(entry, problem);
     return this.#finish(entry, "refused", problem.detail ?? problem.title ?? "That did not work.");
@@ -127,9 +186,14 @@ export default class DecisionStore extends EventTarget {
   #conflict({ name, body }, { image, detail }) {
     const { image_id: id, action, label } = body;
     // Of several decisions on one image the last one counts.
-    for (const earlier of this.conflicts) if (earlier.body.image_id === id) this.settle(earlier.name);
+    for (const earlier of this.conflicts)
+      if (earlier.body.image_id === id) this.settle(earlier.name);
     this.#shown.set(id, image.change);
-    this.#outbox.add("conflict", { image_id: id, action, label, image, sentence: detail }, "conflict");
+    this.#outbox.add(
+      "conflict",
+      { image_id: id, action, label, image, sentence: detail },
+      "conflict",
+    );
     this.#outbox.remove(name);
     this.dispatchEvent(new CustomEvent("conflict", { detail: { image } }));
     return true;
@@ -144,7 +208,9 @@ export default class DecisionStore extends EventTarget {
       if (!reply.ok || user !== this.#user) return false;
       this.#token = page.querySelector("meta[name=csrf-token]")?.content ?? "";
       return true;
-    } catch { return false; }
+    } catch {
+      return false;
+    }
   }
 
   #later() {
@@ -153,11 +219,15 @@ export default class DecisionStore extends EventTarget {
   }
 
   #offline = () => this.#say("offline");
-  #retry = () => { if (this.state !== "saved") this.send(); };
+  #retry = () => {
+    if (this.state !== "saved") this.send();
+  };
 
   /** answered: what cannot take the acts now is the server, not the network. */
   #say(state, { answered = false } = {}) {
     this.state = state;
-    this.dispatchEvent(new CustomEvent("state", { detail: { state, answered, count: this.pending.length } }));
+    this.dispatchEvent(
+      new CustomEvent("state", { detail: { state, answered, count: this.pending.length } }),
+    );
   }
 }
