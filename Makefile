@@ -59,6 +59,8 @@ lint: $(TESTING) ## ruff, mypy --strict and the import rules
 	@echo "── lint"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/biome check --error-on-warnings frontend/static
+	$(BIN)/djlint --quiet --lint frontend/templates
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -66,6 +68,7 @@ lint: $(TESTING) ## ruff, mypy --strict and the import rules
 format: $(TESTING) ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/biome check --write frontend/static
 
 .PHONY: docs
 docs: $(TESTING) ## Write the tables in docs/ that come from the code: settings, commands, routes
