@@ -109,13 +109,13 @@ def test_while_a_training_runs_its_epochs_come_as_curves_and_as_rows(
         run = a_run(session, session.merge(data_set), state="queued")
         run.job_id = a_job(session, subject_id=run.id, data_set_id=data_set.id, state="running").id
     page.goto(f"/runs/{run.id}")
-    expect(page.locator("[data-part=told]")).to_have_text(
+    expect(page.locator("[data-part=latest]")).to_have_text(
         "The curves begin once the first epoch has ended."
     )
     for epoch in (1, 2):
         with database.transaction() as session:
             an_epoch(session, run, epoch)
-        expect(page.locator("[data-part=told]")).to_have_text(f"After epoch {epoch}.")
+        expect(page.locator("[data-part=latest]")).to_have_text(f"After epoch {epoch}.")
     page.get_by_text("The numbers").click()
     rows = page.locator("[data-part=rows] tr")
     expect(rows).to_have_count(2)
@@ -149,7 +149,7 @@ def test_an_upload_that_breaks_off_is_told_as_an_error(page: Page, page_errors: 
     )
     page.locator("form", has_text="A zip file").get_by_role("button", name="Import").click()
     status = page.get_by_role("status")
-    expect(status).to_have_text("The connection broke. Nothing was imported; try again.")
+    expect(status).to_have_text("The connection broke. Nothing was imported. Try again.")
     expect(status).to_have_class("notice notice--error")
     expect(page.get_by_role("progressbar", name="Upload")).to_be_hidden()
 

@@ -1,4 +1,5 @@
-// Attaches controllers: data-controller="name" gets an instance of controllers/name.js, now and whenever such an element appears.
+// Attaches controllers: an element with data-controller="name" gets an instance of
+// controllers/name.js, now and whenever such an element appears.
 const attached = new WeakMap();
 const version = new URL(import.meta.url).search;
 
@@ -16,20 +17,20 @@ function detach(element) {
   attached.delete(element);
 }
 
-function each(node, act) {
+function forEachController(node, act) {
   if (!(node instanceof Element)) return;
   if (node.matches("[data-controller]")) act(node);
   for (const element of node.querySelectorAll("[data-controller]")) act(element);
 }
 
-each(document.documentElement, attach);
+forEachController(document.documentElement, attach);
 new MutationObserver((changes) => {
   for (const { addedNodes, removedNodes } of changes) {
     for (const node of removedNodes) {
-      each(node, (element) => {
+      forEachController(node, (element) => {
         if (!element.isConnected) detach(element);
       });
     }
-    for (const node of addedNodes) each(node, attach);
+    for (const node of addedNodes) forEachController(node, attach);
   }
 }).observe(document.documentElement, { childList: true, subtree: true });

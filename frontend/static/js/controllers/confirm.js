@@ -1,4 +1,4 @@
-// A form that cannot be undone asks first: data-question holds the question.
+// A form that cannot be undone asks the question in data-question first.
 export default class {
   #form;
   #ask = (event) => {

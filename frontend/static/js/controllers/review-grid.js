@@ -1,24 +1,29 @@
-// The page of suggestions: cursor, selection and whole views by key, button or finger; each decision is on its tile at once.
+// The grid of suggestions: cursor, selection and whole views, decided by key, button or finger.
 
+import { expectDecision } from "../review/decision-words.js";
 import { ignoreDoubleClicks } from "../review/double-clicks.js";
 import DragSelection from "../review/grid/drag-selection.js";
 import InfiniteScroll from "../review/grid/infinite-scroll.js";
 import { offerSize } from "../review/grid/tile-size.js";
 import Tiles from "../review/grid/tiles.js";
-import { actOf } from "../review/key-bindings.js";
+import { findActOf } from "../review/key-bindings.js";
 import KeysDialog from "../review/keys-dialog.js";
 import LabelMenu from "../review/label-menu.js";
-import { showMissing } from "../review/missing-images.js";
-import { announce, expected, paintProgress, part, showStatus } from "../review/page-parts.js";
+import { markMissingImages } from "../review/missing-images.js";
+import { paintProgress, part } from "../review/page-parts.js";
 import ChangeFeed from "../review/saving/change-feed.js";
 import Conflicts from "../review/saving/conflicts.js";
 import DecisionStore from "../review/saving/decision-store.js";
-import { filterOf, saysWhichDecided } from "../review/view-filter.js";
+import { announce, showStatus } from "../review/status-line.js";
+import { filtersByDecision, parseFilter } from "../review/view-filter.js";
 
-const AT_ONCE = 200;
+const REFRESH_SIZE = 200;
 const number = new Intl.NumberFormat("en-US");
-const images = (count) => `${number.format(count)} ${count === 1 ? "image" : "images"}`;
-const stayed = (left) => (left ? ` ${number.format(left)} stayed: somebody decided since.` : "");
+const countImages = (count) => `${number.format(count)} ${count === 1 ? "image" : "images"}`;
+const reportSkipped = (left) =>
+  left ? ` ${number.format(left)} stayed: someone decided since.` : "";
+const describeBulk = (count) =>
+  count ? `${countImages(count)} decided. Undo takes them back together.` : "No image was decided.";
 
 export default class {
   #root;
@@ -27,8 +32,8 @@ export default class {
   #conflicts;
   #tiles;
   #filter;
-  #bulk;
-  #idle;
+  #viewCount;
+  #idleText;
   #keys;
   #labels;
   #scroll;
@@ -37,22 +42,22 @@ export default class {
   constructor(element) {
     this.#root = element;
     const { review, user, order, view, lastChange, bulkCount } = element.dataset;
-    this.#filter = filterOf(view);
-    this.#bulk = Number(bulkCount);
-    this.#idle = part(element, "say").textContent;
+    this.#filter = parseFilter(view);
+    this.#viewCount = Number(bulkCount);
+    this.#idleText = part(element, "say").textContent;
     this.#tiles = new Tiles(part(element, "tiles"), user);
     this.#store = new DecisionStore({ review, user, order });
     this.#changes = new ChangeFeed(this.#store, lastChange);
-    this.#unsent();
+    this.#showUnsent();
     this.#keys = new KeysDialog(element);
     this.#labels = new LabelMenu(
       element,
       (label) => this.#relabel(label),
-      () => this.#seen([this.#tiles.here]),
+      () => this.#findPredicted([this.#tiles.here]),
     );
     this.#listen();
     this.#conflicts = new Conflicts(element, this.#store);
-    if (location.hash === "#filters") this.#filters();
+    if (location.hash === "#filters") this.#openFilters();
   }
 
   disconnect() {
@@ -70,7 +75,7 @@ export default class {
     this.#root.addEventListener("submit", (event) => this.#submit(event), { signal });
     this.#root.addEventListener("click", (event) => this.#click(event), { signal });
     this.#root.addEventListener("change", (event) => this.#change(event), { signal });
-    this.#tiles.addEventListener("selection", () => this.#selected(), { signal });
+    this.#tiles.addEventListener("selection", () => this.#reportSelection(), { signal });
     this.#store.addEventListener("saved", ({ detail }) => this.#saved(detail), { signal });
     this.#store.addEventListener("refused", ({ detail }) => this.#refresh(detail.entry), {
       signal,
@@ -78,32 +83,34 @@ export default class {
     this.#store.addEventListener("conflict", ({ detail }) => this.#repaint([detail.image]), {
       signal,
     });
-    this.#changes.addEventListener("changes", ({ detail }) => this.#others(detail), { signal });
+    this.#changes.addEventListener("changes", ({ detail }) => this.#applyChanges(detail), {
+      signal,
+    });
     if (part(this.#root, "tiles"))
       new DragSelection(part(this.#root, "tiles"), this.#tiles, signal);
-    if ("scroll" in this.#root.dataset && part(this.#root, "tiles")) this.#scrolling(signal);
+    if ("scroll" in this.#root.dataset && part(this.#root, "tiles")) this.#startScrolling(signal);
     ignoreDoubleClicks(this.#root, signal);
-    showMissing(this.#root, signal);
+    markMissingImages(this.#root, signal);
     showStatus(this.#root, this.#store);
     offerSize(this.#root);
   }
 
-  #scrolling(signal) {
+  #startScrolling(signal) {
     this.#scroll = new InfiniteScroll(this.#root, this.#tiles, signal);
     this.#scroll.addEventListener("more", () => this.#paintUnsent(), { signal });
   }
 
-  /** Decisions that an earlier page could not send are shown as made, and the cursor stands behind them. */
-  #unsent() {
+  /** Show unsent decisions of an earlier page as made, and move the cursor past them. */
+  #showUnsent() {
     this.#paintUnsent();
-    this.#tiles.go(this.#tiles.nextUndecided(), { focus: false });
+    this.#tiles.moveTo(this.#tiles.nextUndecided(), { focus: false });
   }
 
   #paintUnsent() {
     for (const { body } of this.#store.pending) {
-      const decision = body.action && expected(this.#root, body.action, body.label);
+      const decision = body.action && expectDecision(this.#root, body.action, body.label);
       for (const id of decision ? (body.image_ids ?? [body.image_id]) : [])
-        this.#tiles.paint(this.#tiles.of(id), decision);
+        this.#tiles.paint(this.#tiles.findByImage(id), decision);
     }
   }
 
@@ -112,7 +119,7 @@ export default class {
   }
 
   #key(event) {
-    const found = actOf(event);
+    const found = findActOf(event);
     if (!found) return;
     const move = (by, rows) => () => this.#tiles.step(by, { rows, extend: found.extend });
     const acts = {
@@ -120,15 +127,16 @@ export default class {
       keep: () => this.#decide("keep"),
       unsure: () => this.#decide("unsure"),
       relabel: () => Number(this.#root.dataset.classes) <= 10 && this.#relabel(found.digit),
-      suggested: () => this.#suggested(),
+      suggested: () => this.#decideSuggested(),
       label: () => this.#labels.open(),
       undo: () => this.#store.undo(),
       redo: () => this.#store.redo(),
-      all: () => this.#all(),
-      select: () => (found.extend ? this.#tiles.rangeTo(this.#tiles.here) : this.#tiles.toggle()),
+      all: () => this.#selectView(),
+      select: () =>
+        found.extend ? this.#tiles.selectRangeTo(this.#tiles.here) : this.#tiles.toggle(),
       open: () => this.#tiles.open(),
       leave: () => this.#tiles.select([]),
-      filter: () => this.#filters(),
+      filter: () => this.#openFilters(),
       keys: () => this.#keys.open(),
       previous: move(-1),
       following: move(1),
@@ -153,37 +161,38 @@ export default class {
   #click(event) {
     const tile = event.target.closest(".tile");
     if (!tile || !event.shiftKey || !event.target.closest("a, label")) return;
-    // A cancelled click on the box itself would set it back once all is done.
+    // Cancelling a click on the box would untick it afterwards.
     if (!event.target.matches("input")) event.preventDefault();
-    this.#tiles.rangeTo(tile);
+    this.#tiles.selectRangeTo(tile);
   }
 
   #change(event) {
-    if (event.target.matches(".tile input")) this.#tiles.touched(event.target.closest(".tile"));
+    if (event.target.matches(".tile input"))
+      this.#tiles.updateSelection(event.target.closest(".tile"));
     else if (event.target.dataset.part === "scope") {
-      if (this.#wholeView) this.#all();
+      if (this.#wholeView) this.#selectView();
       else this.#tiles.select([]);
     }
   }
 
-  /** Say what a decision would touch; touching a box ends "the whole view". */
-  #selected() {
+  /** Report the selection; changing it ends "the whole view". */
+  #reportSelection() {
     part(this.#root, "scope").value = "selection";
     const count = this.#tiles.selected.length;
-    this.#say(count ? `${images(count)} selected` : this.#idle);
+    this.#say(count ? `${countImages(count)} selected` : this.#idleText);
   }
 
   #say(sentence) {
     const line = part(this.#root, "say");
     line.textContent = sentence;
-    line.dataset.selected = sentence === this.#idle ? "" : "yes";
+    line.dataset.selected = sentence === this.#idleText ? "" : "yes";
   }
 
-  /** Select the whole view, pages beyond this one too: the server counts it, so that the count said is the one decided on. */
-  async #all() {
+  /** Select the whole view. The server counts it: the count shown is the count decided on. */
+  async #selectView() {
     try {
       await this.#store.send();
-      this.#bulk = (await this.#store.get(`counts?${new URLSearchParams(this.#filter)}`)).bulk;
+      this.#viewCount = (await this.#store.get(`counts?${new URLSearchParams(this.#filter)}`)).bulk;
     } catch {
       return announce(
         this.#root,
@@ -191,41 +200,41 @@ export default class {
       );
     }
     this.#tiles.select(
-      saysWhichDecided(this.#filter) ? this.#tiles.all() : this.#tiles.undecided(),
+      filtersByDecision(this.#filter) ? this.#tiles.all() : this.#tiles.undecided(),
     );
     part(this.#root, "scope").value = "view";
     return this.#say(
-      this.#bulk
-        ? `All ${images(this.#bulk)} ${this.#kind()} selected, on every page`
+      this.#viewCount
+        ? `All ${countImages(this.#viewCount)} ${this.#kind()} selected, on every page`
         : "Nothing to decide in this view",
     );
   }
 
   #kind() {
-    return saysWhichDecided(this.#filter) ? "of this view" : "not yet decided in this view";
+    return filtersByDecision(this.#filter) ? "of this view" : "not yet decided in this view";
   }
 
   #relabel(label) {
-    const known = label !== "" && Number(label) < Number(this.#root.dataset.classes);
-    if (!known) return announce(this.#root, "Choose the label first.");
+    const isKnown = label !== "" && Number(label) < Number(this.#root.dataset.classes);
+    if (!isKnown) return announce(this.#root, "Choose the label first.");
     return this.#decide("relabel", Number(label));
   }
 
-  /** The one class that the model sees in these tiles; null when it sees several. */
-  #seen(tiles) {
+  /** The class that the model sees in all these tiles; null when there are several. */
+  #findPredicted(tiles) {
     const seen = new Set(tiles.map((tile) => tile?.dataset.predicted));
     return seen.size === 1 && !seen.has(undefined) ? Number([...seen][0]) : null;
   }
 
-  #suggested() {
+  #decideSuggested() {
     const chosen = this.#tiles.selected;
     const label = this.#wholeView
       ? (this.#filter.predicted ?? null)
-      : this.#seen(chosen.length ? chosen : [this.#tiles.here]);
+      : this.#findPredicted(chosen.length ? chosen : [this.#tiles.here]);
     if (label === null)
       announce(
         this.#root,
-        "The model sees different classes in these images. Choose one label for them, or decide one by one.",
+        "The model sees different classes in these images. Choose a label, or decide one by one.",
       );
     else this.#decide("relabel", label);
   }
@@ -241,14 +250,14 @@ export default class {
     const tile = selected ?? this.#tiles.here;
     if (!tile) return;
     if (!selected && !this.#tiles.hereVisible()) {
-      this.#tiles.go(tile);
+      this.#tiles.moveTo(tile);
       return void announce(this.#root, "You are here. Press again to decide on this image.");
     }
-    // The label it already has: that is to keep it.
+    // Giving an image its own label keeps it.
     const kept = action === "relabel" && label === Number(tile.dataset.label);
     const [act, to] = kept ? ["keep", null] : [action, label];
     this.#store.decide(Number(tile.dataset.image), act, to);
-    this.#after([tile], expected(this.#root, act, to));
+    this.#advance([tile], expectDecision(this.#root, act, to));
   }
 
   #decideSome(tiles, action, label) {
@@ -257,16 +266,16 @@ export default class {
       action,
       label,
     );
-    this.#after(tiles, expected(this.#root, action, label));
+    this.#advance(tiles, expectDecision(this.#root, action, label));
   }
 
   #decideView(tiles, action, label) {
-    if (this.#bulk) this.#store.decideAll(this.#filter, this.#bulk, action, label);
-    this.#after(this.#bulk ? tiles : [], expected(this.#root, action, label));
+    if (this.#viewCount) this.#store.decideAll(this.#filter, this.#viewCount, action, label);
+    this.#advance(this.#viewCount ? tiles : [], expectDecision(this.#root, action, label));
   }
 
-  /** Show the decision at once, and go on to the next undecided one. */
-  #after(tiles, decision) {
+  /** Show the decision at once, and move to the next undecided image. */
+  #advance(tiles, decision) {
     const touched =
       decision.action === "relabel"
         ? tiles.filter((tile) => Number(tile.dataset.label) !== decision.label)
@@ -275,11 +284,11 @@ export default class {
     this.#tiles.select([]);
     this.#labels.clear();
     const next = this.#tiles.nextUndecided(tiles.at(-1));
-    if (next) return this.#tiles.go(next);
-    if (this.#scroll?.more)
+    if (next) return this.#tiles.moveTo(next);
+    if (this.#scroll?.hasMore)
       return void this.#scroll
         .load()
-        .then((there) => there && this.#tiles.go(this.#tiles.nextUndecided()));
+        .then((there) => there && this.#tiles.moveTo(this.#tiles.nextUndecided()));
     const following = part(this.#root, "following");
     document.activeElement?.blur();
     following?.focus();
@@ -296,18 +305,15 @@ export default class {
     if (outcome.items.length < Math.min(outcome.count, this.#tiles.ids.length) || outcome.left)
       this.#refresh();
     this.#repaint(outcome.items);
-    if (entry.path === "undo" || entry.path === "redo") this.#takenBack(entry.path, outcome);
+    if (entry.path === "undo" || entry.path === "redo") this.#reportUndo(entry.path, outcome);
     else if (entry.path === "decisions/bulk")
-      announce(
-        this.#root,
-        `${outcome.count ? `${images(outcome.count)} decided. Undo takes them back together.` : "No image was decided."}${stayed(outcome.left)}`,
-      );
+      announce(this.#root, `${describeBulk(outcome.count)}${reportSkipped(outcome.left)}`);
   }
 
-  #takenBack(path, { items, count, left }) {
+  #reportUndo(path, { items, count, left }) {
     const ids = new Set(items.map((item) => String(item.image_id)));
     const tile = this.#tiles.all().find((one) => ids.has(one.dataset.image));
-    this.#tiles.go(tile);
+    this.#tiles.moveTo(tile);
     const where =
       tile || !count
         ? ""
@@ -316,11 +322,11 @@ export default class {
           : " They are on other pages.";
     announce(
       this.#root,
-      `${path === "undo" ? "Taken back" : "Done again"}: ${images(count)}.${where}${stayed(left)}`,
+      `${path === "undo" ? "Taken back" : "Done again"}: ${countImages(count)}.${where}${reportSkipped(left)}`,
     );
   }
 
-  #others(reply) {
+  #applyChanges(reply) {
     paintProgress(this.#root, reply.progress);
     if (reply.reload) reply.until(this.#refresh());
     this.#repaint(reply.items);
@@ -330,25 +336,25 @@ export default class {
     const waiting = this.#store.images;
     for (const item of items)
       if (!waiting.has(item.image_id))
-        this.#tiles.paint(this.#tiles.of(item.image_id), item.decision);
+        this.#tiles.paint(this.#tiles.findByImage(item.image_id), item.decision);
   }
 
-  /** Ask how all tiles of this page stand, some at a time. */
+  /** Get the current state of all tiles, some at a time. */
   async #refresh() {
     const { ids } = this.#tiles;
-    for (let from = 0; from < ids.length; from += AT_ONCE) {
+    for (let from = 0; from < ids.length; from += REFRESH_SIZE) {
       const query = new URLSearchParams(
-        ids.slice(from, from + AT_ONCE).map((id) => ["image_id", id]),
+        ids.slice(from, from + REFRESH_SIZE).map((id) => ["image_id", id]),
       );
       try {
         this.#repaint((await this.#store.get(`images?${query}`)).items);
       } catch {
-        return; /* the next news repaint them */
+        return; // the next changes repaint them
       }
     }
   }
 
-  #filters() {
+  #openFilters() {
     part(this.#root, "filters-fold").open = true;
     part(this.#root, "first-filter").focus();
   }

@@ -1,4 +1,4 @@
-// Drop a file anywhere on the form, and see how far the upload is. Without JavaScript the form sends itself.
+// Drop a file anywhere on the form, and see how far the upload is.
 export default class {
   #form;
   #listening = new AbortController();
@@ -32,9 +32,8 @@ export default class {
   #send = (event) => {
     event.preventDefault();
     const request = new XMLHttpRequest();
-    const [bar, status, button] = ["[data-part=bar]", "[data-part=status]", "button"].map((part) =>
-      this.#form.querySelector(part),
-    );
+    const selectors = ["[data-part=bar]", "[data-part=status]", "button"];
+    const [bar, status, button] = selectors.map((one) => this.#form.querySelector(one));
     const fail = (message) => {
       status.textContent = message;
       status.className = "notice notice--error";
@@ -51,7 +50,7 @@ export default class {
           ? `Uploading, ${Math.round((100 * loaded) / total)} %`
           : "Uploaded; starting the import";
     };
-    request.onerror = () => fail("The connection broke. Nothing was imported; try again.");
+    request.onerror = () => fail("The connection broke. Nothing was imported. Try again.");
     request.onload = () => {
       if (request.status < 400) {
         location.href = request.responseURL;
@@ -60,7 +59,7 @@ export default class {
       const answer = new DOMParser()
         .parseFromString(request.responseText, "text/html")
         .querySelector("[role=alert]");
-      fail(answer?.textContent ?? "That did not work; try again.");
+      fail(answer?.textContent ?? "That did not work. Try again.");
     };
     request.open("POST", this.#form.action);
     request.send(new FormData(this.#form));

@@ -1,15 +1,15 @@
-// A double click is one click: in so short a time nobody has looked at the image that came up after the first.
+// The second click of a double click decides nothing: no one has seen the next image yet.
 
-const WITHIN = 400; // milliseconds
+const INTERVAL = 400; // milliseconds
 
 export function ignoreDoubleClicks(root, signal) {
   let last = -Infinity;
   root.addEventListener(
     "click",
     (event) => {
-      // By key, a button's click has no count.
+      // A button pressed by key reports no click count.
       if (!event.target.closest(".decide") || !event.detail) return;
-      if (event.detail > 1 && event.timeStamp - last < WITHIN) event.preventDefault();
+      if (event.detail > 1 && event.timeStamp - last < INTERVAL) event.preventDefault();
       last = event.timeStamp;
     },
     { signal, capture: true },

@@ -1,7 +1,8 @@
-// Which act a key stands for: one map, as the person likes it, kept in the browser. Digits, Esc and Ctrl+Z are not for changing.
+// The keys of the review, as the user sets them, kept in the browser.
+// Digits, Esc and Ctrl+Z are fixed.
 
-const KEPT = "winnow:keys";
-const USUAL = {
+const STORAGE_KEY = "winnow:keys";
+const DEFAULT_KEYS = {
   remove: "e",
   keep: "k",
   unsure: "u",
@@ -22,8 +23,8 @@ const USUAL = {
   filter: "/",
   keys: "?",
 };
-const MOVES = new Set(["previous", "following", "above", "below"]);
-const WORDS = {
+const REPEATABLE = new Set(["previous", "following", "above", "below"]);
+const KEY_NAMES = {
   " ": "Space",
   ArrowLeft: "←",
   ArrowRight: "→",
@@ -33,94 +34,99 @@ const WORDS = {
   Backspace: "⌫",
 };
 const TYPING =
-  "input:not([type=checkbox], [type=radio], [type=button], [type=submit]), textarea, select, [contenteditable]";
+  "input:not([type=checkbox], [type=radio], [type=button], [type=submit]), textarea, select, " +
+  "[contenteditable]";
 
-let changed = kept();
+let changedKeys = loadKeys();
 addEventListener("storage", ({ key }) => {
-  if (key === KEPT) changed = kept();
+  if (key === STORAGE_KEY) changedKeys = loadKeys();
 });
 
-function kept() {
+function loadKeys() {
   try {
-    const found = Object.entries(JSON.parse(localStorage.getItem(KEPT)) ?? {});
+    const found = Object.entries(JSON.parse(localStorage.getItem(STORAGE_KEY)) ?? {});
     const usable = Object.fromEntries(
-      found.filter(([act, key]) => act in USUAL && typeof key === "string"),
+      found.filter(([act, key]) => act in DEFAULT_KEYS && typeof key === "string"),
     );
-    const keys = Object.values({ ...USUAL, ...usable });
+    const keys = Object.values({ ...DEFAULT_KEYS, ...usable });
     return new Set(keys).size === keys.length ? usable : {};
   } catch {
     return {};
   }
 }
 
-function keep(map) {
-  changed = map;
+function saveKeys(keys) {
+  changedKeys = keys;
   try {
-    localStorage.setItem(KEPT, JSON.stringify(map));
+    localStorage.setItem(STORAGE_KEY, JSON.stringify(keys));
   } catch {
-    /* no storage: for this page only */
+    /* without storage the keys last for this page */
   }
 }
 
-const map = () => ({ ...USUAL, ...changed });
-const actOn = (key) => Object.keys(USUAL).find((act) => map()[act] === key);
+const allKeys = () => ({ ...DEFAULT_KEYS, ...changedKeys });
+const findAct = (key) => Object.keys(DEFAULT_KEYS).find((act) => allKeys()[act] === key);
 const isLetter = (key) => key.length === 1 && key.toLowerCase() !== key.toUpperCase();
 
-export const keyOf = (act) => map()[act];
-export const isUsual = () => Object.keys(USUAL).every((act) => map()[act] === USUAL[act]);
-export const usualKeys = () => keep({});
+export const keyOf = (act) => allKeys()[act];
+export const hasDefaultKeys = () =>
+  Object.keys(DEFAULT_KEYS).every((act) => allKeys()[act] === DEFAULT_KEYS[act]);
+export const resetKeys = () => saveKeys({});
 
-/** A key as it stands on the keyboard. */
-export function inWords(key) {
-  if (key.startsWith("Shift+")) return `Shift ${inWords(key.slice(6))}`;
-  return WORDS[key] ?? (key.length === 1 ? key.toUpperCase() : key);
+/** A key as printed on the keyboard. */
+export function formatKey(key) {
+  if (key.startsWith("Shift+")) return `Shift ${formatKey(key.slice(6))}`;
+  return KEY_NAMES[key] ?? (key.length === 1 ? key.toUpperCase() : key);
 }
 
-/** A keydown event's key by name; Shift makes another key of a letter only. */
-export function nameOf(event) {
+/** The name of a keydown event's key; Shift counts for letters only. */
+export function nameKey(event) {
   if (!isLetter(event.key)) return event.key;
   return event.shiftKey ? `Shift+${event.key.toLowerCase()}` : event.key.toLowerCase();
 }
 
-/** Why a key cannot be had for an act, as a sentence; empty when it can. */
-export function refusal(event) {
+/** Explain why a key cannot be assigned; empty when it can. */
+export function explainRefusal(event) {
   if (/^[0-9]$/.test(event.key)) return "Digits give labels. Choose another key.";
   if (event.ctrlKey || event.altKey || event.metaKey)
     return "Ctrl, Alt and the system's key belong to the browser. Choose a key alone.";
-  return event.key.length === 1 || event.key === "Enter" || event.key in WORDS
+  return event.key.length === 1 || event.key === "Enter" || event.key in KEY_NAMES
     ? ""
     : `“${event.key}” belongs to the browser. Choose another key.`;
 }
 
-/** Give an act a key. Whichever act had it takes the old one, and is returned: no key ever has two, no act none. */
-export function giveKey(act, key) {
-  const other = actOn(key);
+/** Assign a key to an act. The act that had the key takes the old key, and is returned. */
+export function assignKey(act, key) {
+  const other = findAct(key);
   if (other === act) return null;
-  keep({ ...changed, ...(other && { [other]: keyOf(act) }), [act]: key });
+  saveKeys({ ...changedKeys, ...(other && { [other]: keyOf(act) }), [act]: key });
   return other ?? null;
 }
 
-/** The act of a keydown event as {act, digit?, extend}; null when the key is not ours: while typing, in a dialog, with a browser's modifier. */
-export function actOf(event) {
+/** The act of a keydown event as {act, digit?, extend}; null when the key is not ours. */
+export function findActOf(event) {
   const target = event.target instanceof Element ? event.target : document.body;
   if (event.isComposing || event.altKey || event.metaKey) return null;
   if (document.querySelector("dialog[open]") || target.closest(TYPING)) return null;
-  const act = meant(event);
-  // Held down, a key goes on moving, but it decides once.
-  if (!act || (event.repeat && !MOVES.has(act))) return null;
-  // On a button or a link, Enter and Space are the browser's own; not on one of a dialog that was closed just now, which has the focus for a frame more.
+  const act = matchAct(event);
+  // A key held down keeps moving the cursor, but decides once.
+  if (!act || (event.repeat && !REPEATABLE.has(act))) return null;
+  // Enter and Space press a focused button or link. A button of a dialog that has just closed
+  // keeps the focus for one more frame, so it must be visible.
   const control = target.closest("button, summary, a:not(.tile__link)");
   if ((event.key === "Enter" || event.key === " ") && control?.checkVisibility()) return null;
   return { act, extend: event.shiftKey, ...(act === "relabel" && { digit: Number(event.key) }) };
 }
 
-function meant(event) {
-  const name = nameOf(event);
+function matchAct(event) {
+  const name = nameKey(event);
   if (event.ctrlKey) return { z: "undo", "Shift+z": "redo", y: "redo" }[name];
   if (/^[0-9]$/.test(event.key)) return "relabel";
   if (event.key === "Escape") return "leave";
-  // On most keyboards + is = with Shift.
+  // On most keyboards + is Shift and =.
   return (
-    actOn(name) ?? actOn(name.replace("Shift+", "")) ?? (name === "=" ? actOn("+") : undefined)
+    findAct(name) ??
+    findAct(name.replace("Shift+", "")) ??
+    (name === "=" ? findAct("+") : undefined)
   );
 }

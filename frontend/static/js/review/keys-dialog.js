@@ -1,11 +1,19 @@
-// The dialog behind "?": every key, and a button to change it. Each [data-key] of the page shows the key of that act.
-import { giveKey, inWords, isUsual, keyOf, nameOf, refusal, usualKeys } from "./key-bindings.js";
+// The dialog behind "?": every key, and a button to change it.
+import {
+  assignKey,
+  explainRefusal,
+  formatKey,
+  hasDefaultKeys,
+  keyOf,
+  nameKey,
+  resetKeys,
+} from "./key-bindings.js";
 import { part } from "./page-parts.js";
 
 export default class KeysDialog {
   #dialog;
-  #asking = null;
-  #taken = false;
+  #selected = null;
+  #captured = false;
 
   constructor(root) {
     this.#dialog = part(root, "keys");
@@ -14,12 +22,12 @@ export default class KeysDialog {
     button.addEventListener("click", () => this.open());
     this.#dialog.addEventListener("click", ({ target }) => this.#click(target));
     this.#dialog.addEventListener("keydown", (event) => this.#key(event));
-    // A key that was taken must not press the button as well, which Space does on its way up.
+    // Space presses a button on keyup: a key just assigned must not.
     this.#dialog.addEventListener("keyup", (event) => {
-      if (this.#taken) event.preventDefault();
-      this.#taken = false;
+      if (this.#captured) event.preventDefault();
+      this.#captured = false;
     });
-    this.#dialog.addEventListener("close", () => this.#ask(null));
+    this.#dialog.addEventListener("close", () => this.#select(null));
     addEventListener("storage", this.#paint);
     this.#paint();
   }
@@ -31,73 +39,74 @@ export default class KeysDialog {
   open() {
     this.#say("To change a key, press its button.");
     this.#dialog.showModal();
-    // Not on the first button, where Space or Enter and any key behind it would change a key.
+    // On the first button, Space and the next key would change a key by accident.
     part(this.#dialog, "keys-title").focus();
   }
 
   #click(target) {
     const button = target.closest("[data-act]");
-    if (button) this.#ask(button === this.#asking ? null : button);
-    else if (target.closest('[data-part="usual-keys"]')) this.#usual();
+    if (button) this.#select(button === this.#selected ? null : button);
+    else if (target.closest('[data-part="usual-keys"]')) this.#reset();
   }
 
-  #ask(button) {
-    this.#asking?.classList.remove("review-keys__key--asking");
-    this.#asking = button;
+  #select(button) {
+    this.#selected?.classList.remove("review-keys__key--asking");
+    this.#selected = button;
     if (!button) return;
     button.classList.add("review-keys__key--asking");
-    this.#say(`Press the new key for “${words(button)}”, or Esc to leave it.`);
+    this.#say(`Press the new key for “${words(button)}”, or Esc to keep it.`);
   }
 
   #key(event) {
     if (
-      !this.#asking ||
+      !this.#selected ||
       event.key === "Tab" ||
       ["Shift", "Control", "Alt", "Meta"].includes(event.key)
     )
       return;
     event.preventDefault();
-    this.#taken = true;
+    this.#captured = true;
     if (event.repeat) return;
-    if (event.key === "Escape") this.#leave();
-    else this.#give(event);
+    if (event.key === "Escape") this.#cancel();
+    else this.#assign(event);
   }
 
-  #leave() {
-    this.#say(`“${words(this.#asking)}” stays as it is.`);
-    this.#ask(null);
+  #cancel() {
+    this.#say(`“${words(this.#selected)}” stays as it is.`);
+    this.#select(null);
   }
 
-  #give(event) {
-    const no = refusal(event);
-    if (no) return this.#say(no);
-    const button = this.#asking;
-    const other = giveKey(button.dataset.act, nameOf(event));
-    this.#ask(null);
+  #assign(event) {
+    const problem = explainRefusal(event);
+    if (problem) return this.#say(problem);
+    const button = this.#selected;
+    const other = assignKey(button.dataset.act, nameKey(event));
+    this.#select(null);
     this.#paint();
-    const moved = other
-      ? ` It was for “${words(this.#dialog.querySelector(`[data-act="${other}"]`))}”, which now has ${inWords(keyOf(other))}.`
-      : "";
-    return this.#say(`“${words(button)}” is ${inWords(keyOf(button.dataset.act))} now.${moved}`);
+    const changed = `“${words(button)}” is ${formatKey(keyOf(button.dataset.act))} now.`;
+    if (!other) return this.#say(changed);
+    const otherButton = this.#dialog.querySelector(`[data-act="${other}"]`);
+    const swapped = `It was for “${words(otherButton)}”, which now has ${formatKey(keyOf(other))}.`;
+    return this.#say(`${changed} ${swapped}`);
   }
 
-  #usual() {
-    usualKeys();
-    this.#ask(null);
+  #reset() {
+    resetKeys();
+    this.#select(null);
     this.#paint();
     this.#say("The usual keys are back.");
   }
 
   #paint = () => {
     for (const kbd of document.querySelectorAll("[data-key]"))
-      kbd.textContent = inWords(keyOf(kbd.dataset.key));
+      kbd.textContent = formatKey(keyOf(kbd.dataset.key));
     for (const button of this.#dialog.querySelectorAll("[data-act]")) {
       button.setAttribute(
         "aria-label",
-        `${inWords(keyOf(button.dataset.act))}: change the key for “${words(button)}”`,
+        `${formatKey(keyOf(button.dataset.act))}: change the key for “${words(button)}”`,
       );
     }
-    part(this.#dialog, "usual-keys").hidden = isUsual();
+    part(this.#dialog, "usual-keys").hidden = hasDefaultKeys();
   };
 
   #say(sentence) {

@@ -1,67 +1,67 @@
-// Which label an image should have: a plain menu for few classes, one to search in where there are more than there are digits.
+// The menu of labels; with more than ten classes it can be searched.
 import { part } from "./page-parts.js";
 
-const FEW = 10;
+const MOST_WITHOUT_SEARCH = 10;
 const MOST_SHOWN = 50;
 const MOST_RECENT = 5;
 
 export default class LabelMenu {
   #select;
   #names;
-  #give;
-  #seen;
+  #apply;
+  #getPredicted;
   #input;
   #list;
-  #found = [];
-  #at = 0;
+  #matches = [];
+  #position = 0;
   #recent = [];
-  #before = null;
+  #previousFocus = null;
 
-  /** `give` takes the number of the label that was chosen; `seen` says which one the model sees, or null. */
-  constructor(root, give, seen) {
+  /** apply(label) uses the chosen label; getPredicted() says which the model sees, or null. */
+  constructor(root, apply, getPredicted) {
     this.#select = part(root, "label");
     this.#names = [...this.#select.options].slice(1).map((option) => option.text);
-    this.#give = give;
-    this.#seen = seen;
-    if (this.#names.length > FEW) this.#search();
-    else this.#select.addEventListener("keydown", (event) => this.#plain(event));
+    this.#apply = apply;
+    this.#getPredicted = getPredicted;
+    if (this.#names.length > MOST_WITHOUT_SEARCH) this.#addSearch();
+    else this.#select.addEventListener("keydown", (event) => this.#handleSelectKey(event));
     (this.#input ?? this.#select).addEventListener("focus", ({ relatedTarget }) => {
-      this.#before = relatedTarget;
+      this.#previousFocus = relatedTarget;
     });
   }
 
   /** The chosen label's number, as text; empty when none is chosen. */
   get value() {
-    return this.#input?.value ? String(this.#found[this.#at] ?? "") : this.#select.value;
+    return this.#input?.value ? String(this.#matches[this.#position] ?? "") : this.#select.value;
   }
 
   open() {
     (this.#input ?? this.#select).focus();
   }
 
-  /** Empty it and take the keys out of it. */
+  /** Empty the menu and leave it. */
   clear() {
     this.#select.value = "";
     this.#select.blur();
     this.#input?.blur();
   }
 
-  #plain(event) {
+  #handleSelectKey(event) {
     const label = event.target.value;
-    const acts = { Enter: () => this.#give(label), Escape: () => this.#leave() };
+    const acts = { Enter: () => this.#apply(label), Escape: () => this.#cancel() };
     if (!acts[event.key] || (event.key === "Enter" && label === "")) return;
     event.preventDefault();
-    event.stopPropagation(); // here Esc leaves the menu, not the page
+    event.stopPropagation(); // Esc leaves the menu, not the page
     acts[event.key]();
   }
 
-  /** Choose nothing: the keys are again whose they were. */
-  #leave() {
+  /** Choose nothing, and return the focus. */
+  #cancel() {
     this.clear();
-    this.#before?.focus({ preventScroll: true });
+    this.#previousFocus?.focus({ preventScroll: true });
   }
 
-  #search() {
+  #addSearch() {
     const name = this.#select.getAttribute("aria-label");
     const menu = document.createElement("div");
     menu.className = "label-menu";
@@ -91,40 +91,40 @@ export default class LabelMenu {
     this.#input.addEventListener("focus", () => this.#show());
     this.#input.addEventListener("input", () => this.#show());
     this.#input.addEventListener("blur", () => this.#close());
-    this.#input.addEventListener("keydown", (event) => this.#key(event));
-    // So that what was typed is still there for the button beside it.
+    this.#input.addEventListener("keydown", (event) => this.#handleSearchKey(event));
+    // Blur would clear what was typed before the button next to it can use it.
     this.#select.parentElement
       .querySelector("[value=relabel]")
       .addEventListener("mousedown", (event) => {
         if (this.#input.value) event.preventDefault();
       });
-    // The field keeps the focus, else the list would close before the click arrives.
+    // Without the focus, the list would close before the click arrives.
     this.#list.addEventListener("pointerdown", (event) => event.preventDefault());
     this.#list.addEventListener("click", ({ target }) =>
       this.#choose(target.closest("[data-label]")?.dataset.label),
     );
   }
 
-  #key(event) {
+  #handleSearchKey(event) {
     const acts = {
-      ArrowDown: () => this.#mark(this.#at + 1),
-      ArrowUp: () => this.#mark(this.#at - 1),
-      Enter: () => this.#choose(this.#found[this.#at]),
-      Escape: () => this.#leave(),
+      ArrowDown: () => this.#highlight(this.#position + 1),
+      ArrowUp: () => this.#highlight(this.#position - 1),
+      Enter: () => this.#choose(this.#matches[this.#position]),
+      Escape: () => this.#cancel(),
     };
     if (event.isComposing || !acts[event.key]) return;
     event.preventDefault();
-    event.stopPropagation(); // here Esc leaves the menu, not the page
+    event.stopPropagation(); // Esc leaves the menu, not the page
     acts[event.key]();
   }
 
   #choose(label) {
     if (label === undefined) return;
-    this.#recent = [Number(label), ...this.#recent.filter((one) => one !== Number(label))].slice(
-      0,
-      MOST_RECENT,
-    );
-    this.#give(String(label));
+    this.#recent = [
+      Number(label),
+      ...this.#recent.filter((other) => other !== Number(label)),
+    ].slice(0, MOST_RECENT);
+    this.#apply(String(label));
     this.clear();
   }
 
@@ -136,46 +136,48 @@ export default class LabelMenu {
   }
 
   #show() {
-    const all = this.#matching(this.#input.value.trim().toLowerCase());
-    this.#found = all.slice(0, MOST_SHOWN);
+    const all = this.#findMatches(this.#input.value.trim().toLowerCase());
+    this.#matches = all.slice(0, MOST_SHOWN);
     this.#list.replaceChildren(
-      ...this.#found.map((label) => this.#option(label)),
-      ...this.#rest(all.length),
+      ...this.#matches.map((label) => this.#createOption(label)),
+      ...this.#createNote(all.length),
     );
     this.#list.hidden = false;
     this.#input.setAttribute("aria-expanded", "true");
-    this.#mark(0);
+    this.#highlight(0);
   }
 
-  /** What the model sees and what was given lately come first; then names that begin so, then names that hold it. */
-  #matching(text) {
-    const known = [...new Set([this.#seen(), ...this.#recent])].filter((label) => label !== null);
-    const order = [...new Set([...known, ...this.#names.keys()])];
+  /** Labels in order: predicted, recent, names that begin with the text, names that contain it. */
+  #findMatches(text) {
+    const first = [...new Set([this.#getPredicted(), ...this.#recent])].filter(
+      (label) => label !== null,
+    );
+    const order = [...new Set([...first, ...this.#names.keys()])];
     if (!text) return order;
     const place = (label) => this.#names[label].toLowerCase().indexOf(text);
     return order
       .filter((label) => place(label) >= 0)
-      .sort((one, other) => Math.sign(place(one)) - Math.sign(place(other)));
+      .sort((a, b) => Math.sign(place(a)) - Math.sign(place(b)));
   }
 
-  #option(label) {
+  #createOption(label) {
     const line = Object.assign(document.createElement("li"), {
       id: `label-option-${label}`,
       textContent: this.#names[label],
     });
     line.setAttribute("role", "option");
     line.dataset.label = label;
-    if (label === this.#seen())
+    if (label === this.#getPredicted())
       line.append(
         Object.assign(document.createElement("small"), { textContent: " the model sees this" }),
       );
     return line;
   }
 
-  #rest(count) {
+  #createNote(count) {
     if (count && count <= MOST_SHOWN) return [];
     const words = count
-      ? `and ${(count - MOST_SHOWN).toLocaleString("en-US")} more: type a part of the name`
+      ? `and ${(count - MOST_SHOWN).toLocaleString("en-US")} more: type part of the name`
       : "No class is called that.";
     const line = Object.assign(document.createElement("li"), {
       className: "label-menu__rest",
@@ -186,11 +188,14 @@ export default class LabelMenu {
     return [line];
   }
 
-  #mark(place) {
-    this.#at = Math.max(0, Math.min(place, this.#found.length - 1));
+  #highlight(place) {
+    this.#position = Math.max(0, Math.min(place, this.#matches.length - 1));
     for (const [at, line] of [...this.#list.children].entries())
-      line.setAttribute("aria-selected", String(at === this.#at && at < this.#found.length));
-    const line = this.#found.length ? this.#list.children[this.#at] : null;
+      line.setAttribute(
+        "aria-selected",
+        String(at === this.#position && at < this.#matches.length),
+      );
+    const line = this.#matches.length ? this.#list.children[this.#position] : null;
     this.#input.setAttribute("aria-activedescendant", line?.id ?? "");
     line?.scrollIntoView({ block: "nearest" });
   }

@@ -1,14 +1,14 @@
-// A picture that cannot be had (its file is gone, or the network is) leaves a word in its place; one can decide all the same.
+// A picture that cannot be loaded says so in its place; you can still decide on it.
 
-export function showMissing(root, signal) {
+export function markMissingImages(root, signal) {
   const mark = (image, missing) =>
     image.closest('[data-part="window"], .tile__link')?.toggleAttribute("data-missing", missing);
-  const note = ({ type, target }) => {
+  const update = ({ type, target }) => {
     if (target instanceof HTMLImageElement) mark(target, type === "error");
   };
-  // These two do not bubble.
+  // Neither event bubbles.
   for (const type of ["error", "load"])
-    root.addEventListener(type, note, { signal, capture: true });
+    root.addEventListener(type, update, { signal, capture: true });
   for (const image of root.querySelectorAll("img"))
     if (image.complete && !image.naturalWidth) mark(image, true);
 }

@@ -1,16 +1,16 @@
-// The filters of a view, from its address to what the API takes; the names are the same.
+// The filters of a view: from its address to the API's JSON, under the same names.
 
-const PLACE = new Set(["order", "size", "after", "before", "at", "from", "limit"]);
-const WORDS = new Set(["decision"]);
+const NOT_FILTERS = new Set(["order", "size", "after", "before", "at", "from", "limit"]);
+const TEXT_FILTERS = new Set(["decision"]);
 
-/** The filters of an address as the API's JSON. */
-export function filterOf(view) {
+/** Parse the filters of an address. */
+export function parseFilter(view) {
   const filter = {};
   for (const [name, value] of new URLSearchParams(view))
-    if (!PLACE.has(name)) filter[name] = WORDS.has(name) ? value : Number(value);
+    if (!NOT_FILTERS.has(name)) filter[name] = TEXT_FILTERS.has(name) ? value : Number(value);
   return filter;
 }
 
-/** Whether the filters themselves say which decisions to show; where they do not, decided images are left alone. */
-export const saysWhichDecided = (filter) =>
+/** True where the filter chooses by decision; elsewhere, decided images are left alone. */
+export const filtersByDecision = (filter) =>
   ["decision", "by", "not_by"].some((name) => name in filter);

@@ -1,4 +1,4 @@
-// Who decided what on the image on the screen, fetched only while it is unfolded.
+// The decisions on the image on screen, fetched only while unfolded.
 import { part } from "../page-parts.js";
 
 export default class ImageHistory {
@@ -6,18 +6,18 @@ export default class ImageHistory {
   #store;
   #box;
   #imageId;
-  #shown;
+  #shownId;
   #listening = new AbortController();
 
   constructor(root, store, imageId) {
     this.#root = root;
     this.#store = store;
     this.#box = part(root, "history");
-    this.#imageId = this.#shown = imageId;
+    this.#imageId = this.#shownId = imageId;
     const { signal } = this.#listening;
     this.#box.addEventListener("toggle", () => this.#fetch(), { signal });
-    store.addEventListener("saved", () => this.#again(), { signal });
-    store.addEventListener("conflict", () => this.#again(), { signal });
+    store.addEventListener("saved", () => this.#reload(), { signal });
+    store.addEventListener("conflict", () => this.#reload(), { signal });
   }
 
   disconnect() {
@@ -29,34 +29,35 @@ export default class ImageHistory {
     this.#fetch();
   }
 
-  #again() {
-    this.#shown = null;
+  #reload() {
+    this.#shownId = null;
     this.#fetch();
   }
 
   async #fetch() {
     const imageId = this.#imageId;
-    if (!this.#box.open || this.#shown === imageId) return;
-    this.#shown = imageId;
+    if (!this.#box.open || this.#shownId === imageId) return;
+    this.#shownId = imageId;
     try {
       const { items, count } = await this.#store.get(`images/${imageId}/history`);
       if (this.#imageId === imageId) this.#paint(items, count);
     } catch {
-      this.#shown = null;
+      this.#shownId = null;
     }
   }
 
   #paint(items, count) {
-    const lines = items.map(line);
-    if (!count) lines.push(said("Nobody has decided on this image yet."));
-    if (count > items.length) lines.push(said(`and ${count - items.length} earlier ones`));
+    const lines = items.map(createLine);
+    if (!count) lines.push(createNote("No one has decided on this image yet."));
+    if (count > items.length)
+      lines.push(createNote(`and ${count - items.length} earlier decisions`));
     part(this.#root, "history-acts").replaceChildren(...lines);
   }
 }
 
-function line({ by, words, at, undone }) {
+function createLine({ by, words, at, undone }) {
   const [entry, who, when] = ["li", "b", "time"].map((name) => document.createElement(name));
-  who.textContent = by ?? "Somebody";
+  who.textContent = by ?? "Someone";
   when.dateTime = when.textContent = at;
   when.dataset.controller = "local-time";
   when.className = "muted";
@@ -65,6 +66,6 @@ function line({ by, words, at, undone }) {
   return entry;
 }
 
-function said(sentence) {
+function createNote(sentence) {
   return Object.assign(document.createElement("li"), { className: "muted", textContent: sentence });
 }

@@ -1,92 +1,91 @@
-// The next images to decide, fetched before they are wanted, pictures included.
+// The next images to decide, fetched in advance, pictures included.
+import { filtersByDecision, parseFilter } from "../view-filter.js";
 
-import { filterOf, saysWhichDecided } from "../view-filter.js";
-
-const LIMIT = 12;
-const PICTURES = 5;
+const PAGE = 12; // images a request
+const PICTURES = 5; // loaded in advance
 
 export default class Prefetch {
   #store;
   #query;
-  #tell;
+  #notify;
   #items = [];
-  #base = 0;
-  #end = false;
-  #filling = null;
-  #done = new Set();
+  #start = 0;
+  #atEnd = false;
+  #loading = null;
+  #dropped = new Set();
   #pictures = [];
 
-  /** tell(items): called with the next few whenever they are at hand. */
-  constructor(store, view, tell) {
+  /** notify(items) gets the next few whenever they are there. */
+  constructor(store, view, notify) {
     this.#store = store;
-    this.#tell = tell;
+    this.#notify = notify;
     this.#query = new URLSearchParams(view);
     this.#query.delete("size");
-    if (!saysWhichDecided(filterOf(view))) this.#query.set("decision", "undecided");
-    this.#query.set("limit", LIMIT);
+    if (!filtersByDecision(parseFilter(view))) this.#query.set("decision", "undecided");
+    this.#query.set("limit", PAGE);
   }
 
-  /** The next one behind a rank, from the start again when there is none; null when all are decided. */
+  /** The next image after a rank, then from the start; null when all are decided. */
   async next(rank) {
-    const found = (await this.#behind(rank)) ?? (await this.#behind(0));
+    const found = (await this.#findAfter(rank)) ?? (await this.#findAfter(0));
     if (found) this.prepare(found.rank);
     return found;
   }
 
-  /** Have the ones behind a rank at hand. */
+  /** Fetch the images after a rank. */
   async prepare(rank) {
-    if (!this.#items.length && !this.#filling) this.#restart(rank);
-    if (this.#left(rank).length < PICTURES && !this.#end)
-      await this.#fill(this.#items.at(-1)?.rank ?? rank).catch(() => {});
-    const coming = this.#left(rank).slice(0, PICTURES);
-    this.#pictures = coming.map(({ full }) => Object.assign(new Image(), { src: full }));
-    this.#tell(coming);
+    if (!this.#items.length && !this.#loading) this.#restart(rank);
+    if (this.#remaining(rank).length < PICTURES && !this.#atEnd)
+      await this.#load(this.#items.at(-1)?.rank ?? rank).catch(() => {});
+    const upcoming = this.#remaining(rank).slice(0, PICTURES);
+    this.#pictures = upcoming.map(({ full }) => Object.assign(new Image(), { src: full }));
+    this.#notify(upcoming);
   }
 
   drop(imageId) {
-    this.#done.add(imageId);
+    this.#dropped.add(imageId);
   }
 
   restore(imageId) {
-    this.#done.delete(imageId);
+    this.#dropped.delete(imageId);
   }
 
-  /** Forget what was fetched: decisions were taken back. */
+  /** Forget what was fetched: these images are undecided again. */
   reset(imageIds = []) {
-    for (const id of imageIds) this.#done.delete(id);
+    for (const id of imageIds) this.#dropped.delete(id);
     this.#items = [];
-    this.#end = false;
+    this.#atEnd = false;
   }
 
-  #left(rank) {
-    return this.#items.filter((item) => item.rank > rank && !this.#done.has(item.image_id));
+  #remaining(rank) {
+    return this.#items.filter((item) => item.rank > rank && !this.#dropped.has(item.image_id));
   }
 
-  async #behind(rank) {
-    if (this.#filling) await this.#filling.catch(() => {});
-    if (rank < this.#base || !this.#items.length) this.#restart(rank);
-    while (!this.#left(rank).length && !this.#end)
-      await this.#fill(this.#items.at(-1)?.rank ?? rank);
-    return this.#left(rank)[0] ?? null;
+  async #findAfter(rank) {
+    if (this.#loading) await this.#loading.catch(() => {});
+    if (rank < this.#start || !this.#items.length) this.#restart(rank);
+    while (!this.#remaining(rank).length && !this.#atEnd)
+      await this.#load(this.#items.at(-1)?.rank ?? rank);
+    return this.#remaining(rank)[0] ?? null;
   }
 
   #restart(rank) {
     this.#items = [];
-    this.#base = rank;
-    this.#end = false;
+    this.#start = rank;
+    this.#atEnd = false;
   }
 
-  async #fill(after) {
-    if (this.#filling) return this.#filling;
+  async #load(after) {
+    if (this.#loading) return this.#loading;
     this.#query.set("after", after);
-    this.#filling = this.#store.get(`suggestions?${this.#query}`).then((page) => {
+    this.#loading = this.#store.get(`suggestions?${this.#query}`).then((page) => {
       this.#items.push(...page.items);
-      this.#end = page.next === null;
+      this.#atEnd = page.next === null;
     });
     try {
-      await this.#filling;
+      await this.#loading;
     } finally {
-      this.#filling = null;
+      this.#loading = null;
     }
   }
 }

@@ -1,7 +1,7 @@
-// A finger decides on the picture: left removes, right keeps, up is unsure. It shows what letting go would do; moved back, it does nothing.
+// Decide by finger: left removes, right keeps, up is unsure.
 
-const NEEDED = 88; // pixels until letting go decides
-const EDGE = 24; // at the screen's edges the system's own gestures begin
+const DISTANCE = 88; // pixels of a swipe that decides
+const EDGE = 24; // pixels at the screen's sides, where the system's own gestures begin
 const WORDS = { remove: "Remove", keep: "Keep", unsure: "Unsure" };
 
 export default class Swipe {
@@ -16,13 +16,13 @@ export default class Swipe {
     stage.addEventListener("pointerdown", (event) => this.#down(event), { signal });
     stage.addEventListener("pointermove", (event) => this.#move(event), { signal });
     stage.addEventListener("pointerup", (event) => this.#up(event), { signal });
-    // The browser took the gesture: it scrolls or zooms.
+    // The browser scrolls or zooms instead.
     stage.addEventListener("pointercancel", (event) => this.#end(event), { signal });
-    globalThis.visualViewport?.addEventListener("resize", () => this.#still(), { signal });
-    this.#still();
+    globalThis.visualViewport?.addEventListener("resize", () => this.#update(), { signal });
+    this.#update();
   }
 
-  /** While the picture or the page is enlarged, a finger moves it about. */
+  /** True while a finger moves the enlarged picture or page about. */
   get #enlarged() {
     return (
       this.#stage.querySelector("[data-zoomed=yes]") !== null ||
@@ -30,7 +30,7 @@ export default class Swipe {
     );
   }
 
-  #still() {
+  #update() {
     this.#stage.classList.toggle("focus__stage--swipes", !this.#enlarged);
   }
 
@@ -38,17 +38,17 @@ export default class Swipe {
     if (event.pointerType === "mouse") return;
     this.#fingers.add(event.pointerId);
     const edge = event.clientX < EDGE || event.clientX > innerWidth - EDGE;
-    if (this.#fingers.size > 1 || edge || this.#enlarged) this.#drop();
+    if (this.#fingers.size > 1 || edge || this.#enlarged) this.#reset();
     else this.#start = { id: event.pointerId, x: event.clientX, y: event.clientY };
   }
 
   #move(event) {
     if (event.pointerId !== this.#start?.id) return;
     const [x, y] = [event.clientX - this.#start.x, event.clientY - this.#start.y];
-    const action = direction(x, y);
-    const share = Math.min(Math.hypot(x, y) / NEEDED, 1);
+    const action = findAction(x, y);
+    const share = Math.min(Math.hypot(x, y) / DISTANCE, 1);
     this.#start.action = share === 1 ? action : null;
-    this.#show(action, action ? share : 0, x, Math.min(y, 0));
+    this.#paint(action, action ? share : 0, x, Math.min(y, 0));
   }
 
   #up(event) {
@@ -59,15 +59,15 @@ export default class Swipe {
 
   #end(event) {
     this.#fingers.delete(event.pointerId);
-    this.#drop();
+    this.#reset();
   }
 
-  #drop() {
+  #reset() {
     this.#start = null;
-    this.#show(null, 0, 0, 0);
+    this.#paint(null, 0, 0, 0);
   }
 
-  #show(action, share, x, y) {
+  #paint(action, share, x, y) {
     const { dataset, style } = this.#stage;
     dataset.decision = action ?? "";
     dataset.swipe = WORDS[action] ?? "";
@@ -81,7 +81,7 @@ export default class Swipe {
   }
 }
 
-function direction(x, y) {
+function findAction(x, y) {
   if (Math.abs(x) > 1.3 * Math.abs(y)) return x < 0 ? "remove" : "keep";
   return -y > 1.3 * Math.abs(x) ? "unsure" : null;
 }

@@ -1,32 +1,32 @@
-// Selecting with the mouse: a band drawn over the tiles takes what it touches; with Shift or Ctrl it adds to what is selected.
+// Selecting with the mouse: a band selects the tiles under it; Shift or Ctrl adds to the selection.
 
-const FROM = 6; // pixels until a press becomes a band
-const EDGE = 48; // near the window's edge the page scrolls along
+const THRESHOLD = 6; // pixels until a press becomes a band
+const EDGE = 48; // pixels from the window's edge where the page scrolls
 
 export default class DragSelection {
   #list;
   #tiles;
   #start = null;
   #box = null;
-  #at = null;
-  #before = [];
+  #pointer = null;
+  #selectedBefore = [];
   #frame = 0;
   #dragged = false;
 
   constructor(list, tiles, signal) {
     this.#list = list;
     this.#tiles = tiles;
-    list.addEventListener("pointerdown", (event) => this.#down(event), { signal });
-    // A picture's link must not be dragged away, nor followed by the click at a band's end.
+    list.addEventListener("pointerdown", (event) => this.#press(event), { signal });
+    // No link is dragged away, or followed by the click at the band's end.
     list.addEventListener("dragstart", (event) => event.preventDefault(), { signal });
     list.addEventListener("click", (event) => this.#click(event), { signal, capture: true });
     addEventListener("pointermove", (event) => this.#move(event), { signal });
-    addEventListener("pointerup", () => this.#end(), { signal });
-    addEventListener("blur", () => this.#end(), { signal });
+    addEventListener("pointerup", () => this.#release(), { signal });
+    addEventListener("blur", () => this.#release(), { signal });
     document.addEventListener("keydown", (event) => this.#key(event), { signal, capture: true });
   }
 
-  #down(event) {
+  #press(event) {
     this.#dragged = false;
     if (event.pointerType !== "mouse" || event.button !== 0) return;
     const adds = event.shiftKey || event.ctrlKey || event.metaKey;
@@ -35,8 +35,11 @@ export default class DragSelection {
 
   #move(event) {
     if (!this.#start) return;
-    this.#at = { x: event.clientX, y: event.clientY };
-    if (!this.#box && Math.hypot(event.pageX - this.#start.x, event.pageY - this.#start.y) < FROM)
+    this.#pointer = { x: event.clientX, y: event.clientY };
+    if (
+      !this.#box &&
+      Math.hypot(event.pageX - this.#start.x, event.pageY - this.#start.y) < THRESHOLD
+    )
       return;
     if (!this.#box) this.#begin();
     if (!this.#frame) this.#frame = requestAnimationFrame(() => this.#draw());
@@ -44,7 +47,7 @@ export default class DragSelection {
 
   #begin() {
     this.#dragged = true;
-    this.#before = this.#tiles.selected;
+    this.#selectedBefore = this.#tiles.selected;
     this.#box = Object.assign(document.createElement("div"), { className: "tiles__band" });
     this.#list.classList.add("tiles--banding");
     document.body.append(this.#box);
@@ -54,7 +57,7 @@ export default class DragSelection {
     this.#frame = 0;
     if (!this.#box) return;
     this.#scroll();
-    const [x, y] = [this.#at.x + scrollX, this.#at.y + scrollY];
+    const [x, y] = [this.#pointer.x + scrollX, this.#pointer.y + scrollY];
     const band = {
       left: Math.min(x, this.#start.x),
       top: Math.min(y, this.#start.y),
@@ -69,26 +72,32 @@ export default class DragSelection {
     };
     for (const [name, value] of Object.entries(sizes))
       this.#box.style.setProperty(name, `${value}px`);
-    this.#tiles.select([...(this.#start.adds ? this.#before : []), ...this.#tiles.under(band)]);
+    this.#tiles.select([
+      ...(this.#start.adds ? this.#selectedBefore : []),
+      ...this.#tiles.findUnder(band),
+    ]);
   }
 
   #scroll() {
-    const by = this.#at.y < EDGE ? this.#at.y - EDGE : Math.max(0, this.#at.y - innerHeight + EDGE);
+    const by =
+      this.#pointer.y < EDGE
+        ? this.#pointer.y - EDGE
+        : Math.max(0, this.#pointer.y - innerHeight + EDGE);
     if (!by) return;
     const before = scrollY;
     scrollBy(0, by / 3);
     if (scrollY !== before) this.#frame = requestAnimationFrame(() => this.#draw());
   }
 
-  #end() {
+  #release() {
     if (this.#box && this.#frame) {
       cancelAnimationFrame(this.#frame);
       this.#draw();
     }
-    this.#stop();
+    this.#remove();
   }
 
-  #stop() {
+  #remove() {
     cancelAnimationFrame(this.#frame);
     this.#box?.remove();
     this.#list.classList.remove("tiles--banding");
@@ -96,13 +105,13 @@ export default class DragSelection {
     this.#frame = 0;
   }
 
-  /** Esc takes the band away, and with it what it selected. */
+  /** Esc removes the band and restores the selection. */
   #key(event) {
     if (event.key !== "Escape" || !this.#box) return;
     event.stopImmediatePropagation();
     event.preventDefault();
-    this.#tiles.select(this.#before);
-    this.#stop();
+    this.#tiles.select(this.#selectedBefore);
+    this.#remove();
   }
 
   #click(event) {

@@ -1,10 +1,10 @@
-// A view that scrolls instead of leafing: what comes next is fetched ahead, page by page, and put behind the last tile.
+// Scrolling instead of pages: the next page's tiles are fetched early and appended.
 import { announce, part } from "../page-parts.js";
 
-const AHEAD = "2500px";
-const MOST = 5_000; // then a link leads on: a page has an end
-const AGAIN = 3_000;
-const STILL = 250;
+const MARGIN = "2500px"; // how early the next page is fetched
+const MOST_TILES = 5_000; // then a link leads to the next page
+const RETRY_AFTER = 3_000; // milliseconds
+const SETTLE_AFTER = 250; // milliseconds without scrolling
 
 export default class InfiniteScroll extends EventTarget {
   #root;
@@ -19,13 +19,12 @@ export default class InfiniteScroll extends EventTarget {
     super();
     this.#root = root;
     this.#tiles = tiles;
-    history.scrollRestoration = "manual"; // the address says where one was
-    this.#observer = new IntersectionObserver(([entry]) => this.#seen(entry.isIntersecting), {
-      rootMargin: AHEAD,
+    history.scrollRestoration = "manual"; // the address keeps the place
+    this.#observer = new IntersectionObserver(([entry]) => this.#approach(entry.isIntersecting), {
+      rootMargin: MARGIN,
     });
     this.#observer.observe(part(root, "pages"));
-    addEventListener("scroll", () => this.#moved(), { signal, passive: true });
-    // Another width, or another size of the tiles.
+    addEventListener("scroll", () => this.#saveScroll(), { signal, passive: true });
     this.#sizes = new ResizeObserver(() => this.#tiles.sync());
     this.#sizes.observe(part(root, "tiles"));
   }
@@ -36,11 +35,11 @@ export default class InfiniteScroll extends EventTarget {
     clearTimeout(this.#timer);
   }
 
-  get more() {
-    return Boolean(part(this.#root, "following")) && this.#tiles.ids.length < MOST;
+  get hasMore() {
+    return Boolean(part(this.#root, "following")) && this.#tiles.ids.length < MOST_TILES;
   }
 
-  /** Put the next ones behind the last; true once they are there. */
+  /** Append the next page's tiles; true once they are there. */
   load() {
     this.#loading ??= this.#fetch().finally(() => {
       this.#loading = null;
@@ -48,9 +47,9 @@ export default class InfiniteScroll extends EventTarget {
     return this.#loading;
   }
 
-  async #seen(near) {
+  async #approach(near) {
     this.#near = near;
-    while (this.#near && this.more) if (!(await this.load())) return;
+    while (this.#near && this.hasMore) if (!(await this.load())) return;
   }
 
   async #fetch() {
@@ -68,14 +67,14 @@ export default class InfiniteScroll extends EventTarget {
         "More images cannot be loaded now. They come when the connection is back.",
       );
       setTimeout(() => {
-        if (this.#near) this.#seen(true);
-      }, AGAIN);
+        if (this.#near) this.#approach(true);
+      }, RETRY_AFTER);
       return false;
     }
   }
 
-  #add(page, found) {
-    this.#tiles.add(found);
+  #add(page, tiles) {
+    this.#tiles.add(tiles);
     const [here, there] = [
       part(this.#root, "following"),
       page.querySelector('[data-part="following"]'),
@@ -87,8 +86,8 @@ export default class InfiniteScroll extends EventTarget {
     this.dispatchEvent(new Event("more"));
   }
 
-  /** The address keeps the place: a reload, a link or the way back leads to the first tile that was in sight. */
-  #moved() {
+  /** Keep the first visible tile in the address, for reloads, links and the way back. */
+  #saveScroll() {
     this.#tiles.sync();
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
@@ -98,6 +97,6 @@ export default class InfiniteScroll extends EventTarget {
       address.searchParams.delete("before");
       address.searchParams.set("after", rank - 1);
       history.replaceState(history.state, "", address);
-    }, STILL);
+    }, SETTLE_AFTER);
   }
 }

@@ -1,13 +1,14 @@
-// Where the tiles lie: all have one size, so that is arithmetic. In a view that scrolls, only those near the screen are in the page.
+// The rows of tiles. All tiles have one size, so their places are arithmetic. In a view that
+// scrolls, only the rows near the screen are in the page.
 
 export default class TileRows {
   #list;
   #tiles;
   #scrolls;
-  #above = 0;
-  #shown = "";
+  #offset = 0;
+  #renderedRows = "";
 
-  /** `tiles` is everybody's list of all tiles: it may grow. */
+  /** `tiles` is the shared list of all tiles, which grows. */
   constructor(list, tiles, scrolls) {
     this.#list = list;
     this.#tiles = tiles;
@@ -18,24 +19,24 @@ export default class TileRows {
     return this.#measure().columns;
   }
 
-  /** The first tile that is at least partly in sight. */
+  /** The first tile in sight, at least in part. */
   get firstInSight() {
     const { columns, down, top } = this.#measure();
     return this.#tiles[Math.max(0, Math.floor((scrollY - top) / down)) * columns];
   }
 
-  /** The tiles that a band touches, in the page's pixels. */
-  under(band) {
+  /** The tiles that a band touches; the band is in page pixels. */
+  findUnder(band) {
     const { columns, width, height, across, down, left, top } = this.#measure();
-    const [first, last] = touched(band.left - left, band.right - left, width, across);
-    const [above, below] = touched(band.top - top, band.bottom - top, height, down);
+    const [first, last] = findRange(band.left - left, band.right - left, width, across);
+    const [above, below] = findRange(band.top - top, band.bottom - top, height, down);
     return this.#tiles.filter((_, place) => {
       const [row, column] = [Math.floor(place / columns), place % columns];
       return column >= first && column <= last && row >= above && row <= below;
     });
   }
 
-  /** Have the tiles near the screen in the page, and room for all others. */
+  /** Keep the tiles near the screen in the page, and room for the others. */
   sync() {
     if (!this.#scrolls || !this.#tiles.length) return;
     const { columns, down, top } = this.#measure();
@@ -43,17 +44,17 @@ export default class TileRows {
     const screen = Math.ceil(innerHeight / down);
     const at = Math.min(Math.max(0, Math.floor((scrollY - top) / down)), rows - 1);
     const [first, last] = [Math.max(0, at - screen), Math.min(rows, at + 2 * screen + 1)];
-    const shown = [first, last, columns, rows, down].join();
-    if (shown === this.#shown) return;
-    this.#shown = shown;
-    this.#above = first * down;
-    this.#show(this.#tiles.slice(first * columns, last * columns));
-    // Not as custom properties: those are inherited, and every tile's style would be worked out anew.
-    this.#list.style.paddingTop = `calc(var(--gap-small) + ${this.#above}px)`;
+    const rendered = [first, last, columns, rows, down].join();
+    if (rendered === this.#renderedRows) return;
+    this.#renderedRows = rendered;
+    this.#offset = first * down;
+    this.#render(this.#tiles.slice(first * columns, last * columns));
+    // Custom properties are inherited: changing them would restyle every tile.
+    this.#list.style.paddingTop = `calc(var(--gap-small) + ${this.#offset}px)`;
     this.#list.style.paddingBottom = `calc(var(--gap-small) + ${(rows - last) * down}px)`;
   }
 
-  /** Bring a tile that is far away into the page and into sight. */
+  /** Scroll to a tile outside the page. */
   reveal(tile) {
     if (tile.isConnected) return;
     const { columns, down, top } = this.#measure();
@@ -61,7 +62,7 @@ export default class TileRows {
     this.sync();
   }
 
-  #show(tiles) {
+  #render(tiles) {
     const wanted = new Set(tiles);
     for (const tile of [...this.#list.children]) if (!wanted.has(tile)) tile.remove();
     let there = this.#list.firstElementChild;
@@ -71,7 +72,7 @@ export default class TileRows {
     }
   }
 
-  /** A tile's size, the way from one to the next, and where the first would be. */
+  /** A tile's size, the step to the next tile, and the first tile's place. */
   #measure() {
     const style = getComputedStyle(this.#list);
     const [list, tile] = [this.#list, this.#list.firstElementChild].map((one) =>
@@ -84,12 +85,12 @@ export default class TileRows {
       across: tile.width + parseFloat(style.columnGap),
       down: tile.height + parseFloat(style.rowGap),
       left: list.left + scrollX,
-      top: list.top + scrollY + parseFloat(style.paddingTop) - this.#above,
+      top: list.top + scrollY + parseFloat(style.paddingTop) - this.#offset,
     };
   }
 }
 
-/** First and last of a row of equal things, `step` apart, that a stretch touches. */
-function touched(from, to, size, step) {
+/** First and last of equal items, `step` apart, that a stretch touches. */
+function findRange(from, to, size, step) {
   return [Math.max(0, Math.floor((from - size) / step) + 1), Math.ceil(to / step) - 1];
 }

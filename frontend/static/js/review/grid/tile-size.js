@@ -1,25 +1,25 @@
-// The size of the tiles, as the person likes it; kept in the browser.
+// The size of the tiles, as the user sets it, kept in the browser.
 import { part } from "../page-parts.js";
 
-const KEPT = "winnow:tile-size";
+const STORAGE_KEY = "winnow:tile-size";
 
 export function offerSize(root) {
   const label = part(root, "size");
   const slider = label.querySelector("input");
-  const show = () => part(root, "tiles")?.style.setProperty("--tile", `${slider.value}px`);
+  const apply = () => part(root, "tiles")?.style.setProperty("--tile", `${slider.value}px`);
   label.hidden = false;
   try {
-    slider.value = localStorage.getItem(KEPT) ?? slider.value;
+    slider.value = localStorage.getItem(STORAGE_KEY) ?? slider.value;
   } catch {
-    /* no storage: the usual size */
+    // Without storage it stays at the default.
   }
-  if (slider.value !== slider.defaultValue) show();
+  if (slider.value !== slider.defaultValue) apply();
   slider.addEventListener("input", () => {
-    show();
+    apply();
     try {
-      localStorage.setItem(KEPT, slider.value);
+      localStorage.setItem(STORAGE_KEY, slider.value);
     } catch {
-      /* no storage: for this page only */
+      // Without storage it lasts for this page.
     }
   });
 }

@@ -1,5 +1,6 @@
-// The tiles of a page: where the cursor is, which are selected, and what is decided. Event: selection.
-import { decisionWords, part } from "../page-parts.js";
+// The tiles of a page: cursor, selection and decisions. Event: selection.
+import { describeDecision } from "../decision-words.js";
+import { part } from "../page-parts.js";
 import TileRows from "./tile-rows.js";
 
 const boxOf = (tile) => tile.querySelector("input[type=checkbox]");
@@ -14,7 +15,7 @@ export default class Tiles extends EventTarget {
   #user;
   #here = null;
   #anchor = null;
-  #before = null;
+  #selectedBefore = null;
 
   constructor(list, user) {
     super();
@@ -22,7 +23,7 @@ export default class Tiles extends EventTarget {
     this.#user = user;
     this.#rows = new TileRows(list, this.#all, list?.classList.contains("tiles--scrolling"));
     this.add(list ? [...list.children] : []);
-    this.go(this.nextUndecided() ?? this.#all[0], { focus: false });
+    this.moveTo(this.nextUndecided() ?? this.#all[0], { focus: false });
   }
 
   get here() {
@@ -34,7 +35,7 @@ export default class Tiles extends EventTarget {
   get selected() {
     return this.#all.filter((tile) => this.#selected.has(tile));
   }
-  of(imageId) {
+  findByImage(imageId) {
     return this.#byImage.get(String(imageId));
   }
   undecided() {
@@ -44,11 +45,11 @@ export default class Tiles extends EventTarget {
     return [...this.#all];
   }
 
-  /** Put tiles behind the last one; those that are there already stay as they are. */
+  /** Append tiles, except those already there. */
   add(tiles) {
     for (const tile of tiles) {
       if (this.#byImage.has(tile.dataset.image)) continue;
-      // One stop for the Tab key; arrows move inside.
+      // One tab stop; arrows move inside.
       linkOf(tile).tabIndex = boxOf(tile).tabIndex = -1;
       this.#byImage.set(tile.dataset.image, tile);
       this.#all.push(tile);
@@ -56,13 +57,17 @@ export default class Tiles extends EventTarget {
     this.#rows.sync();
   }
 
-  /** The first undecided one behind a tile, else the first of all; null when all are decided. */
+  /** The first undecided tile after a tile, else the first of all; null when all are decided. */
   nextUndecided(tile = null) {
-    const free = (one) => !one.dataset.decision;
-    return this.#all.slice(this.#all.indexOf(tile) + 1).find(free) ?? this.#all.find(free) ?? null;
+    const isUndecided = (candidate) => !candidate.dataset.decision;
+    return (
+      this.#all.slice(this.#all.indexOf(tile) + 1).find(isUndecided) ??
+      this.#all.find(isUndecided) ??
+      null
+    );
   }
 
-  /** A view that scrolls was scrolled or has another size. */
+  /** Update after scrolling or resizing. */
   sync() {
     this.#rows.sync();
   }
@@ -72,12 +77,12 @@ export default class Tiles extends EventTarget {
     return Number(this.#rows.firstInSight?.dataset.rank ?? 0);
   }
 
-  under(band) {
-    return this.#rows.under(band);
+  findUnder(band) {
+    return this.#rows.findUnder(band);
   }
 
   /** Put the cursor on a tile. */
-  go(tile, { focus = true } = {}) {
+  moveTo(tile, { focus = true } = {}) {
     if (!tile) return;
     if (this.#here) {
       this.#here.classList.remove("tile--here");
@@ -92,22 +97,22 @@ export default class Tiles extends EventTarget {
     tile.scrollIntoView({ block: "nearest" });
   }
 
-  /** Move the cursor by tiles or, with `rows`, by rows; `extend` selects from where the range began. */
+  /** Move the cursor by tiles or rows; `extend` selects from where the range began. */
   step(by, { rows = false, extend = false } = {}) {
     if (!this.#here) return;
     const from = this.#all.indexOf(this.#here);
     const to = from + by * (rows ? this.#rows.columns : 1);
     const there = this.#all[to] ?? this.#here;
     if (extend) this.#extend(there);
-    else this.#before = null;
-    this.go(there);
+    else this.#selectedBefore = null;
+    this.moveTo(there);
   }
 
   open() {
     if (this.#here) linkOf(this.#here).click();
   }
 
-  /** Whether the cursor's picture can be seen: nothing is decided that nobody saw. */
+  /** True if the cursor's picture is in sight: no one decides on what they cannot see. */
   hereVisible() {
     const box = linkOf(this.#here).getBoundingClientRect();
     return box.bottom > 0 && box.top < innerHeight;
@@ -116,59 +121,59 @@ export default class Tiles extends EventTarget {
   toggle(tile = this.#here) {
     if (!tile) return;
     boxOf(tile).checked = !boxOf(tile).checked;
-    this.touched(tile);
+    this.updateSelection(tile);
   }
 
-  /** A box was ticked or cleared: ranges begin here, and so does the cursor. */
-  touched(tile) {
-    // The end of a range was ticked already, before its box says that it changed.
+  /** Follow a box that was ticked or cleared; ranges and the cursor start here. */
+  updateSelection(tile) {
+    // A range has ticked its last box already.
     if (boxOf(tile).checked === this.#selected.has(tile)) return;
     if (boxOf(tile).checked) this.#selected.add(tile);
     else this.#selected.delete(tile);
     this.#anchor = tile;
-    this.#before = null;
-    this.go(tile, { focus: false });
-    this.#changed();
+    this.#selectedBefore = null;
+    this.moveTo(tile, { focus: false });
+    this.#notify();
   }
 
-  /** Select from the last tile that was touched to this one. */
-  rangeTo(tile) {
+  /** Select from the last changed tile to this tile. */
+  selectRangeTo(tile) {
     this.#extend(tile);
-    this.go(tile);
+    this.moveTo(tile);
   }
 
   select(tiles) {
-    this.#choose(tiles);
-    this.#anchor = this.#before = null;
-    this.#changed();
+    this.#setSelection(tiles);
+    this.#anchor = this.#selectedBefore = null;
+    this.#notify();
   }
 
   paint(tile, decision) {
     if (!tile) return;
     tile.dataset.decision = decision?.action ?? "";
-    part(tile, "decision").textContent = decisionWords(decision, this.#user);
+    part(tile, "decision").textContent = describeDecision(decision, this.#user);
   }
 
   #extend(tile) {
-    if (!this.#before) {
+    if (!this.#selectedBefore) {
       this.#anchor ??= this.#here;
-      this.#before = new Set(this.selected);
+      this.#selectedBefore = new Set(this.selected);
     }
     const [first, last] = [this.#anchor, tile]
-      .map((one) => this.#all.indexOf(one))
-      .sort((one, other) => one - other);
-    this.#choose([...this.#before, ...this.#all.slice(first, last + 1)]);
-    this.#changed();
+      .map((end) => this.#all.indexOf(end))
+      .sort((a, b) => a - b);
+    this.#setSelection([...this.#selectedBefore, ...this.#all.slice(first, last + 1)]);
+    this.#notify();
   }
 
-  #choose(tiles) {
+  #setSelection(tiles) {
     const chosen = new Set(tiles);
     for (const tile of this.#selected) if (!chosen.has(tile)) boxOf(tile).checked = false;
     for (const tile of chosen) boxOf(tile).checked = true;
     this.#selected = chosen;
   }
 
-  #changed() {
+  #notify() {
     this.dispatchEvent(new Event("selection"));
   }
 }

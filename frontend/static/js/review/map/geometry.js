@@ -1,17 +1,17 @@
-// Geometry of the map: whether a point lies inside a drawn line, and which point is nearest to a place.
+// Geometry of the map: points inside a drawn line, and the point nearest to a place.
 
-/** Whether [x, y] lies inside the closed line of [x, y]s: a ray to the right crosses it an odd number of times. */
-export function inside(line, [x, y]) {
+/** True inside the closed line of [x, y]s: a ray to the right crosses it an odd number of times. */
+export function isInside(line, [x, y]) {
   let odd = false;
-  for (let one = 0, before = line.length - 1; one < line.length; before = one++) {
-    const [[x1, y1], [x2, y2]] = [line[one], line[before]];
+  for (let end = 0, start = line.length - 1; end < line.length; start = end++) {
+    const [[x1, y1], [x2, y2]] = [line[end], line[start]];
     if (y1 > y !== y2 > y && x < ((x2 - x1) * (y - y1)) / (y2 - y1) + x1) odd = !odd;
   }
   return odd;
 }
 
-/** Points in squares of a side, so that the nearest one is found among few. */
-export class Near {
+/** An index of points by squares. */
+export class PointIndex {
   #side;
   #squares = new Map();
 
@@ -25,20 +25,20 @@ export class Near {
     this.#squares.get(key).push([place, x, y]);
   }
 
-  /** The nearest point no farther than half a side, or null. */
-  nearest(x, y) {
-    let [found, least] = [null, this.#side / 2];
+  /** The nearest point within half a square's side, or null. */
+  findNearest(x, y) {
+    let [nearest, shortest] = [null, this.#side / 2];
     for (const dx of [-1, 0, 1]) {
       for (const dy of [-1, 0, 1]) {
         for (const [place, px, py] of this.#squares.get(
           this.#key(x + dx * this.#side, y + dy * this.#side),
         ) ?? []) {
-          const away = Math.hypot(px - x, py - y);
-          if (away < least) [found, least] = [place, away];
+          const distance = Math.hypot(px - x, py - y);
+          if (distance < shortest) [nearest, shortest] = [place, distance];
         }
       }
     }
-    return found;
+    return nearest;
   }
 
   #key(x, y) {

@@ -1,7 +1,7 @@
-// Asks every two seconds, while the page is in view, what anybody decided. Event: changes, with the API's reply and until(promise): what must
-// be painted before the page shows these changes, and decisions made on it have seen them.
+// Polls for everyone's decisions while the page is visible. Event: changes, with the API's reply and
+// until(promise): the page counts the changes as seen once these promises are kept.
 
-const EVERY = 2000;
+const INTERVAL = 2000; // milliseconds
 
 export default class ChangeFeed extends EventTarget {
   #store;
@@ -13,42 +13,42 @@ export default class ChangeFeed extends EventTarget {
     super();
     this.#store = store;
     this.#since = store.seen = Number(since);
-    document.addEventListener("visibilitychange", this.#ask);
-    this.#timer = setTimeout(this.#ask, EVERY);
+    document.addEventListener("visibilitychange", this.#poll);
+    this.#timer = setTimeout(this.#poll, INTERVAL);
   }
 
   disconnect() {
     this.#stopped = true;
     clearTimeout(this.#timer);
-    document.removeEventListener("visibilitychange", this.#ask);
+    document.removeEventListener("visibilitychange", this.#poll);
   }
 
-  #ask = async () => {
+  #poll = async () => {
     clearTimeout(this.#timer);
     if (document.visibilityState === "visible" && !this.#stopped) {
       try {
         const reply = await this.#store.get(
           `changes?since=${this.#since}&order=${this.#store.order}`,
         );
-        const news = reply.last_change !== this.#since;
+        const changed = reply.last_change !== this.#since;
         this.#since = reply.last_change;
-        if (news && !this.#stopped) await this.#tell(reply);
+        if (changed && !this.#stopped) await this.#dispatch(reply);
       } catch {
-        /* the store says when the server cannot be reached */
+        // The store reports an unreachable server.
       }
     }
     clearTimeout(this.#timer);
-    if (!this.#stopped) this.#timer = setTimeout(this.#ask, EVERY);
+    if (!this.#stopped) this.#timer = setTimeout(this.#poll, INTERVAL);
   };
 
-  async #tell(reply) {
-    const painted = [];
+  async #dispatch(reply) {
+    const pending = [];
     this.dispatchEvent(
       new CustomEvent("changes", {
-        detail: { ...reply, until: (promise) => painted.push(promise) },
+        detail: { ...reply, until: (promise) => pending.push(promise) },
       }),
     );
-    await Promise.all(painted);
+    await Promise.all(pending);
     this.#store.seen = reply.last_change;
   }
 }

@@ -1,5 +1,6 @@
-// What another person decided while this one was deciding: theirs stands until somebody says otherwise. One at a time, also after a reload.
-import { expected, part } from "../page-parts.js";
+// Conflicts: someone else decided meanwhile. Their decision stands until the user says otherwise.
+import { expectDecision } from "../decision-words.js";
+import { part } from "../page-parts.js";
 
 export default class Conflicts {
   #root;
@@ -13,8 +14,8 @@ export default class Conflicts {
     this.#box = part(root, "conflict");
     const { signal } = this.#listening;
     store.addEventListener("conflict", this.#show, { signal });
-    store.addEventListener("saved", ({ detail }) => this.#moot(detail), { signal });
-    // Settled in another tab.
+    store.addEventListener("saved", ({ detail }) => this.#dropSettled(detail), { signal });
+    // Another tab may settle one.
     addEventListener("storage", this.#show, { signal });
     part(root, "conflict-keep").addEventListener("click", () => this.#settle(), { signal });
     part(root, "conflict-use").addEventListener("click", () => this.#settle(true), { signal });
@@ -39,8 +40,8 @@ export default class Conflicts {
     return this.#show();
   }
 
-  /** Whoever has decided on an image again has settled it. */
-  #moot({ outcome }) {
+  /** Deciding on the image again settles its conflict. */
+  #dropSettled({ outcome }) {
     const decided = new Map(outcome.items.map((item) => [item.image_id, item.decision?.by_id]));
     for (const { name, body } of this.#store.conflicts) {
       if (String(decided.get(body.image_id)) === this.#root.dataset.user) this.#store.settle(name);
@@ -55,7 +56,7 @@ export default class Conflicts {
     const { action, label, image, sentence } = first.body;
     const words = {
       "conflict-sentence": sentence,
-      "conflict-mine": `You: ${expected(this.#root, action, label).words}.`,
+      "conflict-mine": `You: ${expectDecision(this.#root, action, label).words}.`,
       "conflict-keep": `Keep ${image.decision?.by ? `${image.decision.by}\u2019s` : "theirs"}`,
       "conflict-more": others.length ? `and ${others.length} more` : "",
     };

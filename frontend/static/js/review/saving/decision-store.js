@@ -1,8 +1,8 @@
-// Sends acts one after the other and says how it goes: saved, saving, offline or signed-out. Events: state, saved, refused, conflict.
-// Each decision says which change its maker had seen last, so that nobody overwrites what they have not seen.
+// Sends acts in order. Events: state (saved, saving, offline, signed-out), saved, refused, conflict.
+// Each decision carries the last change the user saw, so that no unseen decision is overwritten.
 import Outbox from "./outbox.js";
 
-const LONGEST_WAIT = 15_000;
+const LONGEST_DELAY = 15_000;
 
 export default class DecisionStore extends EventTarget {
   #base;
@@ -10,12 +10,12 @@ export default class DecisionStore extends EventTarget {
   #outbox;
   #sending = null;
   #timer;
-  #wait = 1000;
+  #delay = 1000;
   #token;
-  #again = false;
-  #shown = new Map();
+  #sendAgain = false;
+  #shownChanges = new Map();
   state = "saved";
-  seen = 0; // the number of the last change that the page shows
+  seen = 0; // number of the last change on the page
 
   constructor({ review, user, order }) {
     super();
@@ -26,21 +26,21 @@ export default class DecisionStore extends EventTarget {
     this.#token = document.querySelector("meta[name=csrf-token]")?.content ?? "";
     addEventListener("online", this.send);
     addEventListener("offline", this.#offline);
-    // Back from signing in, in another tab.
-    addEventListener("focus", this.#retry);
+    // The user may have signed in again in another tab.
+    addEventListener("focus", this.#retryNow);
     this.send();
   }
 
   disconnect() {
     removeEventListener("online", this.send);
     removeEventListener("offline", this.#offline);
-    removeEventListener("focus", this.#retry);
+    removeEventListener("focus", this.#retryNow);
     clearTimeout(this.#timer);
   }
 
-  /** change: the number of the decision that the page shows for this image, where it knows that better than `seen`. */
+  /** `change`: the image's last change on the page, where newer than `seen`. */
   decide(imageId, action, label = null, change = this.seen) {
-    const seen = Math.max(change, this.#shown.get(imageId) ?? 0);
+    const seen = Math.max(change, this.#shownChanges.get(imageId) ?? 0);
     return this.#add("decisions", { image_id: imageId, action, label, seen });
   }
 
@@ -64,7 +64,7 @@ export default class DecisionStore extends EventTarget {
     return this.#outbox.images();
   }
 
-  /** What others decided otherwise meanwhile, oldest first, until one has said which decision shall stand. */
+  /** Unsettled conflicts with others' decisions, oldest first. */
   get conflicts() {
     return this.#outbox.all("conflict");
   }
@@ -72,18 +72,18 @@ export default class DecisionStore extends EventTarget {
     this.#outbox.remove(name);
   }
 
-  /** JSON from the review's API; throws when it cannot be had. */
+  /** Get JSON from the review's API; throws on failure. */
   async get(path) {
     const reply = await fetch(`${this.#base}/${path}`, {
       headers: { Accept: "application/json" },
     }).catch(() => null);
-    if (!reply || reply.status === 401) this.#say(reply ? "signed-out" : "offline");
+    if (!reply || reply.status === 401) this.#setState(reply ? "signed-out" : "offline");
     if (!reply?.ok) throw new Error(`${reply?.status ?? "no network"}`);
     if (this.state === "offline" || this.state === "signed-out") this.send();
     return reply.json();
   }
 
-  /** Ask the review's API for something that changes no decision; throws when that fails. */
+  /** Post a request that decides nothing; throws on failure. */
   async post(path) {
     const headers = {
       "Content-Type": "application/json",
@@ -101,7 +101,7 @@ export default class DecisionStore extends EventTarget {
 
   #add(path, body) {
     const entry = this.#outbox.add(path, body);
-    this.#say(navigator.onLine ? "saving" : "offline");
+    this.#setState(navigator.onLine ? "saving" : "offline");
     this.send();
     return entry;
   }
@@ -109,39 +109,39 @@ export default class DecisionStore extends EventTarget {
   send = () => {
     clearTimeout(this.#timer);
     if (this.#sending) {
-      this.#again = true;
+      this.#sendAgain = true;
       return this.#sending;
     }
-    // One tab at a time, so that acts made in two tabs keep their order.
-    const work = () => this.#drain();
+    // One tab at a time: acts made in two tabs keep their order.
+    const work = () => this.#sendAll();
     const run = navigator.locks
       ? navigator.locks.request(this.#base, work)
       : Promise.resolve().then(work);
     this.#sending = run.finally(() => {
       this.#sending = null;
-      if (this.#again) {
-        this.#again = false;
+      if (this.#sendAgain) {
+        this.#sendAgain = false;
         this.send();
       }
     });
     return this.#sending;
   };
 
-  async #drain() {
+  async #sendAll() {
     while (this.pending.length) {
       const [entry] = this.pending;
-      if (this.state !== "saving" && this.state !== "signed-out") this.#say("saving");
-      const done = await this.#post(entry);
-      if (!done) {
-        this.#again = false;
-        return this.#later();
+      if (this.state !== "saving" && this.state !== "signed-out") this.#setState("saving");
+      const sent = await this.#sendOne(entry);
+      if (!sent) {
+        this.#sendAgain = false;
+        return this.#retryLater();
       }
     }
-    this.#wait = 1000;
-    this.#say("saved");
+    this.#delay = 1000;
+    this.#setState("saved");
   }
 
-  async #post(entry, renewed = false) {
+  async #sendOne(entry, renewed = false) {
     let reply;
     try {
       reply = await fetch(`${this.#base}/${entry.path}?order=${this.order}`, {
@@ -155,21 +155,21 @@ export default class DecisionStore extends EventTarget {
         signal: AbortSignal.timeout?.(20_000),
       });
     } catch {
-      this.#say("offline");
+      this.#setState("offline");
       return false;
     }
     if (reply.ok) return this.#finish(entry, "saved", await reply.json());
     if ((reply.status === 401 || reply.status === 403) && !renewed) {
-      // The session may be a new one (signed in again in another tab): with its token the act goes through.
-      const ready = await this.#renew();
-      if (ready) return this.#post(entry, true);
+      // Signed in again in another tab, the session has a new token.
+      const renewedToken = await this.#renewToken();
+      if (renewedToken) return this.#sendOne(entry, true);
     }
     if (reply.status === 401) {
-      this.#say("signed-out");
+      this.#setState("signed-out");
       return false;
     }
     if (reply.status === 408 || reply.status === 429 || reply.status >= 500) {
-      this.#say("offline", { answered: true });
+      this.#setState("offline", { answered: true });
       return false;
     }
     const problem = await reply.json().catch(() => ({}));
@@ -185,10 +185,10 @@ export default class DecisionStore extends EventTarget {
 
   #conflict({ name, body }, { image, detail }) {
     const { image_id: id, action, label } = body;
-    // Of several decisions on one image the last one counts.
+    // The last of several decisions on one image counts.
     for (const earlier of this.conflicts)
       if (earlier.body.image_id === id) this.settle(earlier.name);
-    this.#shown.set(id, image.change);
+    this.#shownChanges.set(id, image.change);
     this.#outbox.add(
       "conflict",
       { image_id: id, action, label, image, sentence: detail },
@@ -199,8 +199,8 @@ export default class DecisionStore extends EventTarget {
     return true;
   }
 
-  /** Fetch this page anew for its token; only when the same person is signed in. */
-  async #renew() {
+  /** Fetch the page's new token, if the same user is signed in. */
+  async #renewToken() {
     try {
       const reply = await fetch(location.href, { headers: { Accept: "text/html" } });
       const page = new DOMParser().parseFromString(await reply.text(), "text/html");
@@ -213,18 +213,18 @@ export default class DecisionStore extends EventTarget {
     }
   }
 
-  #later() {
-    this.#timer = setTimeout(this.send, this.#wait);
-    this.#wait = Math.min(this.#wait * 2, LONGEST_WAIT);
+  #retryLater() {
+    this.#timer = setTimeout(this.send, this.#delay);
+    this.#delay = Math.min(this.#delay * 2, LONGEST_DELAY);
   }
 
-  #offline = () => this.#say("offline");
-  #retry = () => {
+  #offline = () => this.#setState("offline");
+  #retryNow = () => {
     if (this.state !== "saved") this.send();
   };
 
-  /** answered: what cannot take the acts now is the server, not the network. */
-  #say(state, { answered = false } = {}) {
+  /** `answered`: the network works, the server does not. */
+  #setState(state, { answered = false } = {}) {
     this.state = state;
     this.dispatchEvent(
       new CustomEvent("state", { detail: { state, answered, count: this.pending.length } }),

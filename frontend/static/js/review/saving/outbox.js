@@ -1,26 +1,29 @@
-// Acts that the server has not confirmed yet, and conflicts that nobody has settled yet, in order, in localStorage: a reload, a crash or a
-// dead network loses none.
+// Unconfirmed acts and unsettled conflicts, in order, in localStorage: no reload, crash or dead
+// network loses any.
 
-export function randomKey() {
+export function createKey() {
   if (crypto.randomUUID) return crypto.randomUUID();
-  // randomUUID is there only on https and on this machine's own address; getRandomValues is there everywhere.
+  // randomUUID needs https or localhost.
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
     byte.toString(16).padStart(2, "0"),
   ).join("");
 }
 
+const pad = (value, length) => String(value).padStart(length, "0");
+
 export default class Outbox {
   #prefix;
   #count = 0;
-  #memory = new Map(); // where the browser gives no storage
+  #memory = new Map(); // for browsers without storage
 
   constructor(review, user) {
     this.#prefix = (kind) => `winnow:${kind}:${review}:${user}:`;
   }
 
   add(path, body, kind = "outbox") {
-    const name = `${this.#prefix(kind)}${String(Date.now()).padStart(15, "0")}:${String(this.#count++).padStart(6, "0")}`;
-    const entry = { path, body: { ...body, client_key: randomKey() } };
+    const [time, count] = [pad(Date.now(), 15), pad(this.#count++, 6)];
+    const name = `${this.#prefix(kind)}${time}:${count}`;
+    const entry = { path, body: { ...body, client_key: createKey() } };
     try {
       localStorage.setItem(name, JSON.stringify(entry));
     } catch {
@@ -34,7 +37,7 @@ export default class Outbox {
     try {
       localStorage.removeItem(name);
     } catch {
-      /* no storage: it was in memory */
+      // Without storage it was in memory.
     }
   }
 
@@ -49,12 +52,12 @@ export default class Outbox {
           entries.push({ name, ...JSON.parse(localStorage.getItem(name)) });
       }
     } catch {
-      /* no storage: only what is in memory */
+      // Without storage there is only the memory.
     }
-    return entries.sort((one, other) => (one.name < other.name ? -1 : 1));
+    return entries.sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  /** Image ids with an act under way: what others report about them is older than what stands here. */
+  /** Images with an unconfirmed act: what the server reports of them is older. */
   images() {
     return new Set(
       this.all().flatMap(({ body }) => body.image_ids ?? (body.image_id ? [body.image_id] : [])),
