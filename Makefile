@@ -61,6 +61,8 @@ lint: $(TESTING) ## ruff, mypy --strict and the import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/biome check --error-on-warnings frontend/static
 	$(BIN)/djlint --quiet --lint frontend/templates
+	if LC_ALL=C.UTF-8 grep -rnE '^.{101,}' frontend --include=*.html --include=*.js --include=*.css \
+	  --exclude-dir=vendor; then echo "Longer than 100 columns, see above." >&2; exit 1; fi
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -351,7 +351,7 @@ def test_a_cleansing_that_was_stopped_is_discarded_and_its_job_can_still_go_on(
         jobs.cancel(session, scenario.owner, cleansing.job_id or 0)
     page = client.get("/cleansings/1").text
     assert "Not measured" in page
-    assert "The verdict appears" not in page
+    assert "The verdict will appear" not in page
     with pytest.raises(Conflict, match="never measured"):
         accept(scenario, cleansing)
     page = client.post("/cleansings/1/roll-back").text
@@ -587,7 +587,7 @@ def test_a_reviewer_looks_but_may_not_start_accept_or_roll_back(
     scenario.decide(of_class(scenario, 0)[:3])
     page = reviewer_client.get(f"/reviews/{scenario.review_id}/clean")
     assert page.status_code == 200
-    assert "Retraining is started by an owner" in page.text
+    assert "An owner of this Winnow starts the retraining" in page.text
     assert (
         reviewer_client.post(f"/reviews/{scenario.review_id}/clean", data={"floor": ""}).status_code
         == 403

@@ -1,4 +1,4 @@
-// One large image: decide by key, button or finger. The next image appears before the server answers.
+// One large image, decided by key, button or finger. The next image does not wait for the server.
 
 import { describeDecision, expectDecision } from "../review/decision-words.js";
 import { ignoreDoubleClicks } from "../review/double-clicks.js";

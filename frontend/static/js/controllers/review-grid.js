@@ -314,16 +314,14 @@ export default class {
     const ids = new Set(items.map((item) => String(item.image_id)));
     const tile = this.#tiles.all().find((one) => ids.has(one.dataset.image));
     this.#tiles.moveTo(tile);
+    const act = path === "undo" ? "Taken back" : "Done again";
     const where =
       tile || !count
         ? ""
         : items.length === 1
           ? ` Rank ${number.format(items[0].rank)}, on another page.`
           : " They are on other pages.";
-    announce(
-      this.#root,
-      `${path === "undo" ? "Taken back" : "Done again"}: ${countImages(count)}.${where}${reportSkipped(left)}`,
-    );
+    announce(this.#root, `${act}: ${countImages(count)}.${where}${reportSkipped(left)}`);
   }
 
   #applyChanges(reply) {

@@ -1,5 +1,5 @@
-// Polls for everyone's decisions while the page is visible. Event: changes, with the API's reply and
-// until(promise): the page counts the changes as seen once these promises are kept.
+// Polls for everyone's decisions while the page is visible. Event: changes, with the API's reply
+// and until(promise): the changes count as seen once these promises are kept.
 
 const INTERVAL = 2000; // milliseconds
 

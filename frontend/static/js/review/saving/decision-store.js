@@ -1,5 +1,6 @@
-// Sends acts in order. Events: state (saved, saving, offline, signed-out), saved, refused, conflict.
-// Each decision carries the last change the user saw, so that no unseen decision is overwritten.
+// Sends acts in order. Events: state (saved, saving, offline or signed-out), saved, refused and
+// conflict. Each decision carries the last change the user saw, so that no unseen decision is
+// overwritten.
 import Outbox from "./outbox.js";
 
 const LONGEST_DELAY = 15_000;
