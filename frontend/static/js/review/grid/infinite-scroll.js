@@ -1,5 +1,6 @@
 // Scrolling instead of pages: the next page's tiles are fetched early and appended.
-import { announce, part } from "../page-parts.js";
+import { part } from "../page-parts.js";
+import { announce } from "../status-line.js";
 
 const MARGIN = "2500px"; // how early the next page is fetched
 const MOST_TILES = 5_000; // then a link leads to the next page
