@@ -376,7 +376,7 @@ def test_a_roll_back_asks_first_and_says_what_becomes_of_what_builds_on_the_vers
     scenario.decide(of_class(scenario, 0)[:3])
     first = accept(scenario, measured(scenario, start(scenario)))
     assert (
-        'data-question="Go back to version 1? You can accept this one again later."'
+        'data-question="Go back to version 1? You can accept this version again later."'
         in client.get("/cleansings/1").text
     )
     with scenario.database.transaction() as session:
