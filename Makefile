@@ -71,6 +71,10 @@ lint: $(TESTING) ## ruff, mypy --strict and the import rules
 	@echo "── lint"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/biome check --error-on-warnings frontend/static
+	$(BIN)/djlint --quiet --lint frontend/templates
+	if LC_ALL=C.UTF-8 grep -rnE '^.{101,}' frontend --include=*.html --include=*.js --include=*.css \
+	  --exclude-dir=vendor; then echo "Longer than 100 columns, see above." >&2; exit 1; fi
 	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
 
@@ -78,6 +82,7 @@ lint: $(TESTING) ## ruff, mypy --strict and the import rules
 format: $(TESTING) ## Format the code and fix what ruff can fix
 	@$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/biome check --write frontend/static
 
 .PHONY: docs
 docs: $(TESTING) ## Write the tables of settings, commands and routes in docs/

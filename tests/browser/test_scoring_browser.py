@@ -75,7 +75,7 @@ def test_a_method_is_chosen_by_its_meaning_and_its_cost(
     page.goto(f"/runs/{review.run_id}")
     page.get_by_text("How sure is this?").click()
     expect(page.get_by_text("Without the first 3 images: the prediction holds.")).to_be_visible()
-    page.get_by_text("Look again, in another way").click()
+    page.get_by_text("Look again, by another method").click()
     expect(page.get_by_text(METHODS["outlier"].meaning)).to_be_visible()
     expect(page.locator('[data-cost="outlier"]')).to_contain_text("about 12 s, 3.0 MB of memory")
     expect(page.locator('[data-cost="tracin"]')).to_contain_text(

@@ -352,7 +352,7 @@ def test_a_cleansing_that_was_stopped_is_discarded_and_its_job_can_still_go_on(
         jobs.cancel(session, scenario.owner, cleansing.job_id or 0)
     page = client.get("/cleansings/1").text
     assert "Not measured" in page
-    assert "The verdict appears" not in page
+    assert "The verdict will appear" not in page
     with pytest.raises(Conflict, match="never measured"):
         accept(scenario, cleansing)
     page = client.post("/cleansings/1/roll-back").text
@@ -377,7 +377,7 @@ def test_a_roll_back_asks_first_and_says_what_becomes_of_what_builds_on_the_vers
     scenario.decide(of_class(scenario, 0)[:3])
     first = accept(scenario, measured(scenario, start(scenario)))
     assert (
-        'data-question="Go back to version 1? You can accept this one again later."'
+        'data-question="Go back to version 1? You can accept this version again later."'
         in client.get("/cleansings/1").text
     )
     with scenario.database.transaction() as session:
@@ -588,7 +588,7 @@ def test_a_reviewer_looks_but_may_not_start_accept_or_roll_back(
     scenario.decide(of_class(scenario, 0)[:3])
     page = reviewer_client.get(f"/reviews/{scenario.review_id}/clean")
     assert page.status_code == 200
-    assert "Retraining is started by an owner" in page.text
+    assert "An owner of this Winnow starts the retraining" in page.text
     assert (
         reviewer_client.post(f"/reviews/{scenario.review_id}/clean", data={"floor": ""}).status_code
         == 403
