@@ -161,7 +161,7 @@ class Browser(TestClient):
     def request(self, *args: Any, **kwargs: Any) -> Any:
         answer = super().request(*args, **kwargs)
         if answer.headers.get("content-type", "").startswith("text/html"):
-            answer._content = re.sub(r"[ \t\r\n]+", " ", answer.text).encode()
+            answer._content = re.sub(rb"[ \t\r\n]+", b" ", answer.content)
         return answer
 
 
