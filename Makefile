@@ -1,4 +1,5 @@
-# Winnow's commands. `make help` lists them. Needs Debian 12 (or any Linux) with python3 >= 3.11 and its venv module, make, git.
+# Winnow's commands; `make help` lists them. Needs Linux (tested on Debian 12), make, git, and
+# python3 >= 3.11 with its venv module.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -10,7 +11,8 @@ PORT ?= 8000
 WINNOW_HOME ?= .winnow
 PYTHON ?= python3
 VENV ?= .venv
-# More for the programs behind the targets: `make test PYTEST_ARGS="-k review -x"`, `make loop LOOP_ARGS="--epochs 5"`.
+# Arguments for the programs behind the targets: `make test PYTEST_ARGS="-k review -x"`,
+# `make loop LOOP_ARGS="--epochs 5"`.
 PYTEST_ARGS ?=
 PROCESSES ?= logical
 DEMO_ARGS ?=
@@ -19,7 +21,7 @@ LOOP_ARGS ?=
 BIN := $(VENV)/bin
 # Python compiles what is imported when it is; compiling all 14,000 files takes longer than the rest.
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt
-# Installed once for each state of these files; the stamps make a second start a matter of seconds.
+# Stamps: installed once for each state of these files.
 PINS := pyproject.toml constraints.txt
 RUNTIME := $(VENV)/.installed-runtime
 TESTING := $(VENV)/.installed-testing
@@ -31,16 +33,16 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 ##@ Use it
 
 .PHONY: demo
-demo: $(RUNTIME) ## Start Winnow with the sample, and print a login link. Ctrl-C stops it. Options: HOST PORT WINNOW_HOME
+demo: $(RUNTIME) ## Start with the sample, print a login link. Options: HOST PORT WINNOW_HOME
 	@WINNOW_HOME="$(WINNOW_HOME)" exec $(BIN)/winnow demo --host "$(HOST)" --port "$(PORT)" $(DEMO_ARGS)
 
 .PHONY: up
-up: $(RUNTIME) ## Start web, worker and broker without the sample. Options: HOST PORT WINNOW_HOME
+up: $(RUNTIME) ## Start without the sample. Options: HOST PORT WINNOW_HOME
 	@WINNOW_HOME="$(WINNOW_HOME)" exec $(BIN)/winnow up --host "$(HOST)" --port "$(PORT)"
 
 .PHONY: loop
-loop: $(RUNTIME) ## The whole loop unattended in a scratch folder; the last line is the verdict as JSON. Option: LOOP_ARGS
-	@exec $(BIN)/winnow demo --auto $(LOOP_ARGS)
+loop: $(RUNTIME) ## Run the whole loop unattended, print the verdict as JSON. Option: LOOP_ARGS
+	@exec $(BIN)/python -m benchmarks.loop $(LOOP_ARGS)
 
 .PHONY: install
 install: $(RUNTIME) ## Install what running needs into .venv
@@ -69,24 +71,29 @@ lint: $(TESTING) ## ruff, mypy --strict and the import rules
 	@echo "── lint"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/biome check --error-on-warnings frontend/static
+	$(BIN)/djlint --quiet --lint frontend/templates
+	if LC_ALL=C.UTF-8 grep -rnE '^.{101,}' frontend --include=*.html --include=*.js --include=*.css \
+	  --exclude-dir=vendor; then echo "Longer than 100 columns, see above." >&2; exit 1; fi
 	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
 
 .PHONY: format
-format: $(TESTING) ## Format the code and mend what ruff can mend
+format: $(TESTING) ## Format the code and fix what ruff can fix
 	@$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/biome check --write frontend/static
 
 .PHONY: docs
-docs: $(TESTING) ## Write the tables in docs/ that come from the code: settings, commands, routes
-	@$(BIN)/python -m tests.documented
+docs: $(TESTING) ## Write the tables of settings, commands and routes in docs/
+	@$(BIN)/cog -r -I . docs/*.md
 
-# Small ones first. The others take longer, or need more than an install: each says in its first lines what.
+# Small benchmarks first. The others take longer or need more; their first lines say what.
 SMALL_BENCHMARKS := fused_step published_speed pipeline_cost storage explain_image explain_click import_speed review_page review_keys large_data
-LARGE_BENCHMARKS := table1 flips curves peers whole_loop
+LARGE_BENCHMARKS := table1 flips curves peers loop whole_loop
 
 .PHONY: bench
-bench: $(TESTING) $(BROWSER) ## The small benchmarks in turn (minutes; data: WINNOW_REAL_DATA). Left out: table1 flips curves peers whole_loop
+bench: $(TESTING) $(BROWSER) ## The small benchmarks in turn (minutes; data: WINNOW_REAL_DATA). Left out: table1 flips curves peers loop whole_loop
 	@export WINNOW_CHROMIUM="$$(cat $(BROWSER))"; failed=
 	for name in $(SMALL_BENCHMARKS); do echo "── $$name"; $(BIN)/python -m "benchmarks.$$name" || failed+=" $$name"; done
 	[ -z "$$failed" ] || { echo "make bench: no figures from$$failed, see above" >&2; exit 1; }
@@ -106,7 +113,7 @@ help: ## This list
 	  /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	echo; echo "Where things live: README.md. How to work on it: CONTRIBUTING.md. Settings: docs/operations.md."
 
-# ── how it is installed ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── installing ──────────────────────────────────────────────────────────────────────────────────
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -122,10 +129,10 @@ $(RUNTIME): $(PINS) | $(BIN)/python
 
 $(TESTING): $(PINS) | $(BIN)/python
 	@echo "Installing into $(VENV) (once; torch is large) ..." >&2
-	$(PIP_INSTALL) --quiet --editable ".[worker,embedded,test]" >&2
+	$(PIP_INSTALL) --quiet --editable ".[worker,embedded,test,bench]" >&2
 	touch $(RUNTIME) $@
 
-# The stamp holds the path of the browser that the tests drive: an installed one, else one that is installed now.
+# The stamp holds the path of the tests' browser: an installed Chromium, or one installed now.
 $(BROWSER): $(TESTING)
 	@find_browser() { \
 	  if [ -n "$${WINNOW_CHROMIUM:-}" ]; then echo "$$WINNOW_CHROMIUM"; return; fi; \

@@ -1,14 +1,14 @@
-"""create_app(): the one place where the web is put together."""
+"""create_app(): puts the web together."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 
+from cachetools import TTLCache
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
-from itsdangerous import URLSafeSerializer
 from sqlalchemy import text
 from starlette.types import Scope
 
@@ -24,7 +24,7 @@ import backend.review.api
 import backend.review.pages
 import backend.runs.api
 import backend.runs.pages
-from backend.accounts.dependencies import perhaps_signed_in
+from backend.accounts.dependencies import MOST_RECENT, RECENT_SECONDS, perhaps_signed_in
 from backend.core import queue
 from backend.core.db import Database, SessionDep
 from backend.core.settings import Settings
@@ -49,11 +49,12 @@ site = APIRouter(include_in_schema=False)
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The web application of one process."""
+    """Make the web application of a process."""
     app = Application(
         title="Winnow",
         version=version("winnow"),
-        summary="Find the training images that hurt an image classifier, review them, remove them, and measure whether it helped.",
+        summary="Find the training images that hurt an image classifier, review them, "
+        "remove them, and measure whether it helped.",
         openapi_url="/api/openapi.json",
         openapi_tags=TAGS,
         generate_unique_id_function=lambda route: "_".join(
@@ -80,14 +81,13 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def apply_settings(app: FastAPI, settings: Settings) -> None:
-    """Set everything in the application that depends on settings: home, broker, database, storage."""
+    """Set what depends on settings: home, broker, database, storage."""
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     queue.configure(settings.broker)
     app.state.settings = settings
     app.state.database = Database(settings.database)
     app.state.storage = Storage(settings.files)
-    app.state.csrf_signer = URLSafeSerializer(settings.secret(), salt="csrf")
-    app.state.recent_sign_ins = {}
+    app.state.recent_sign_ins = TTLCache(MOST_RECENT, RECENT_SECONDS)
 
 
 @asynccontextmanager
@@ -102,7 +102,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 class VersionedFiles(StaticFiles):
-    """Static files; an address with the version in it is good for ever."""
+    """Static files; an address with a version is cached for ever."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
@@ -115,19 +115,19 @@ class VersionedFiles(StaticFiles):
 
 @site.get("/health")
 def health(session: SessionDep) -> JSONResponse:
-    """Whether the web and its database answer; for supervisors, without a login."""
+    """Answer if the web and its database do; for supervisors, without a login."""
     session.execute(text("SELECT 1"))
     return JSONResponse({"status": "ok"})
 
 
 @site.get("/favicon.ico")
 def favicon() -> FileResponse:
-    """Where browsers look for an icon when they show an answer that names none, such as the API's."""
+    """Icon for answers that name none, such as the API's."""
     return FileResponse(STATIC / "img" / "icon.svg")
 
 
 @site.get("/api/docs", dependencies=[Depends(perhaps_signed_in)])
 def api_docs(request: Request) -> HTMLResponse:
-    """The API's reference, from the OpenAPI document, without anything from another host."""
+    """Show the API's reference, with nothing from another host."""
     document = request.app.openapi()
     return page(request, "api_docs.html", spec=document, shape_of=partial(shape_of, document))

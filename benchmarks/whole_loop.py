@@ -1,11 +1,15 @@
-"""The whole loop on real data: import, train, score, decide, clean, retrain and judge, as `winnow demo --auto` does it.
+"""The unattended loop (benchmarks/loop.py) on real data.
 
-    python -m benchmarks.whole_loop mnist|mnist-flips|clothing [options of `winnow demo --auto`]
+    python -m benchmarks.whole_loop mnist|mnist-flips|clothing [options of benchmarks.loop]
 
-mnist: 10,000 training images (and 1,765 for validation, all 10,000 for testing), the first 100 suggestions removed unseen. mnist-flips: the same
-with 8 % of the training labels made wrong, the first 20 % of the queue looked at. clothing: photographs at 48 × 48, the first 50 removed unseen.
-Data is read from the folder WINNOW_REAL_DATA (default ../shared/data). With WINNOW_HOME set, everything is kept there and can be opened (`make up`).
-The last line is one JSON object: the verdict's figures, and the bytes of all that the loop has left on the disk.
+mnist: 10,000 training images, 1,765 for validation and all 10,000 for testing; the first 100
+suggestions are removed unseen. mnist-flips: the same with 8 % of the training labels flipped, and
+the first 20 % of the queue looked at. clothing: photographs at 48 × 48, the first 50 removed
+unseen.
+
+Data is read from the folder WINNOW_REAL_DATA (default ../shared/data). With WINNOW_HOME set,
+everything is kept there and can be opened with `make up`. The last line is a JSON object: the
+verdict's figures, and the bytes that the loop has left on the disk.
 """
 
 import gzip
@@ -28,7 +32,7 @@ LOOPS = {
 
 
 def main() -> None:
-    """Prepare the data, run the loop, hand on its exit status."""
+    """Prepare the data, run the loop, and exit with its status."""
     which, options = sys.argv[1], sys.argv[2:]
     source = Path(os.environ.get("WINNOW_REAL_DATA", "../shared/data"))
     if not source.is_dir():
@@ -44,9 +48,7 @@ def main() -> None:
         command = [
             sys.executable,
             "-m",
-            "backend.cli",
-            "demo",
-            "--auto",
+            "benchmarks.loop",
             "--data",
             str(data),
             "--name",
@@ -68,7 +70,7 @@ def main() -> None:
 
 
 def kept(home: Path) -> dict[str, int]:
-    """Bytes on the disk: the data set's files (pixels as a memory map, originals, thumbnails), all runs together, and the database."""
+    """Count bytes on the disk: the data set's files, all runs, and the database."""
     sizes = {
         name: sum(
             file.stat().st_size for file in (home / "files" / name).rglob("*") if file.is_file()
@@ -79,7 +81,7 @@ def kept(home: Path) -> dict[str, int]:
 
 
 def mnist(source: Path, scratch: Path) -> Path:
-    """A folder with the first images of MNIST's training files, and its test files as they are."""
+    """Make a folder of MNIST's first training images and its whole test files."""
     folder = scratch / "mnist"
     folder.mkdir()
     for kind, size in (("images-idx3", 28 * 28), ("labels-idx1", 1)):

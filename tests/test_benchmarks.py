@@ -16,6 +16,7 @@ from worker.engine import Images, Training, evaluate, leave_out, score, train
 from worker.engine.networks.registry import build
 
 ROOT = Path(__file__).parents[1]
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_a_row_of_features_survives_as_two_rows_of_pixels() -> None:
     recipe = a_recipe(network="plain_rows", classes=2, height=2, width=5, mean=(0.0,), std=(1.0,))
     network, _ = build(recipe)
     linear = network.module.layers[0]
-    x, _ = table1.plain(recipe, rows, np.arange(20), torch.float32)
+    x, _ = table1.unaugmented_batch(recipe, rows, np.arange(20), torch.float32)
     for column in range(5):
         with torch.no_grad():
             linear.weight.copy_(torch.eye(5)[column : column + 1])
@@ -162,27 +163,34 @@ def test_a_change_is_against_removing_nothing_of_the_same_seed() -> None:
     assert (mean, change, half) == (5.0, -1.0, 0.0)
 
 
-def test_the_picture_has_a_line_a_ranking_and_a_panel_a_way(tmp_path: Path) -> None:
-    lines = {"margin": [(0, 5.0, 0.0), (10, 4.5, 0.5)], "a < b": [(0, 5.0, 0.0), (10, 6.0, 0.0)]}
-    _picture.curves(
-        tmp_path / "new" / "curves.svg", {"last": lines, "all": lines}, "removed", "error"
-    )
-    picture = ElementTree.parse(tmp_path / "new" / "curves.svg").getroot()
-    drawn = picture.findall(".//{http://www.w3.org/2000/svg}polyline")
-    assert len(drawn) == 4
-    # The axis goes from 4, the end of the only interval, to 6. (0, 5) is at the left in the middle, (10, 6) at the right and highest.
-    assert (
-        drawn[0].get("points")
-        == f"0.0,{_picture.HEIGHT / 2:.1f} {_picture.WIDTH:.1f},{_picture.HEIGHT * 0.75:.1f}"
-    )
-    assert drawn[1].get("points") == f"0.0,{_picture.HEIGHT / 2:.1f} {_picture.WIDTH:.1f},0.0"
-    bars = [
-        path.get("d")
-        for path in picture.iter("{http://www.w3.org/2000/svg}path")
-        if path.get("stroke-opacity")
-    ]
-    assert bars[0].endswith(f" {_picture.HEIGHT / 2:.1f}V{_picture.HEIGHT:.1f}")
-    assert bars[1] == ""
+def test_the_picture_has_a_line_a_ranking_and_a_panel_a_way() -> None:
+    lines = {"margin": [(10, 4.5, 0.5), (0, 5.0, 0.0)], "a < b": [(0, 5.0, 0.0), (10, 6.0, 0.0)]}
+    picture = _picture.draw({"last": lines, "all": lines}, "removed", "error")
+    assert [axes.get_title() for axes in picture.axes] == ["last", "all"]
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == list(lines)
+    for axes in picture.axes:
+        assert [line.get_xydata().tolist() for line in axes.lines] == [
+            [[0, 5], [10, 4.5]],
+            [[0, 5], [10, 6]],
+        ]
+        bars = [bar.tolist() for bars in axes.collections for bar in bars.get_segments()]
+        assert bars == [[[10, 4], [10, 5]]]  # the only interval
+        assert axes.get_ylim() == (4, 6)  # from its end to the highest point
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "10"]
+
+
+def test_the_same_figures_draw_the_same_file(tmp_path: Path) -> None:
+    lines = {"a < b": [(0, 5.0, 0.0), (10, 6.0, 0.0)]}
+    files = [tmp_path / "new" / "curves.svg", tmp_path / "again.svg"]
+    for file in files:
+        _picture.curves(file, {"last": lines}, "removed", "error")
+    assert files[0].read_bytes() == files[1].read_bytes()
+    words = {text.text for text in ElementTree.parse(files[0]).iter(f"{SVG}text")}
+    assert {"last", "a < b", "removed", "error", "10"} <= words
+
+
+def test_a_picture_of_equal_figures_has_an_axis_all_the_same(tmp_path: Path) -> None:
+    _picture.curves(tmp_path / "flat.svg", {"last": {"a": [(0, 5.0, 0.0)]}}, "removed", "error")
 
 
 # ── storage, and the published procedure ────────────────────────────────────────────────────────────────────────────

@@ -243,11 +243,7 @@ def test_every_secret_is_required_with_a_sentence_and_none_has_a_default(
 ) -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     required = REQUIRED.findall(text)
-    assert {name for name, _ in required} == {
-        "POSTGRES_PASSWORD",
-        "REDIS_PASSWORD",
-        "WINNOW_SECRET_KEY",
-    }
+    assert {name for name, _ in required} == {"POSTGRES_PASSWORD", "REDIS_PASSWORD"}
     assert all(sentence.startswith(f"Set {name} in .env") for name, sentence in required)
     optional = set(re.findall(r"\$\{(\w+)", text)) - {name for name, _ in required}
     assert not [name for name in optional if re.search("SECRET|PASSWORD|TOKEN|KEY", name)]

@@ -1,25 +1,30 @@
 """Who is asking, and may they: the one place where access and cross-site requests are checked."""
 
-import time
 from dataclasses import dataclass
 from hashlib import sha256
+from threading import Lock
 from typing import Annotated
+from urllib.parse import urlsplit
 
+from cachetools import TTLCache
 from fastapi import Depends, Request
-from itsdangerous import BadSignature, URLSafeSerializer
 
 from backend.accounts import service
 from backend.core.db import SessionDep
 from backend.core.errors import Forbidden, Unauthenticated
 from backend.core.invocation import winnow
 from backend.core.models import User
+from backend.web.access import Action, check
 
 COOKIE = "winnow_session"
+# A page that keeps decisions for later says whose they are.
+PAGE_OF = "X-Winnow-User"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
-# For pictures alone: whose sign-in was valid this many seconds ago is not asked again. A page has a hundred of them.
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+# For pictures alone, of which a page has a hundred: a sign-in is not checked again for so long.
 RECENT_SECONDS = 10.0
 MOST_RECENT = 1000
+_recent_lock = Lock()  # pictures are answered in several threads
 
 
 @dataclass(frozen=True)
@@ -52,59 +57,58 @@ def identify(request: Request, session: SessionDep) -> SignedIn:
     # An error page shows the name after the transaction was rolled back, which would empty what is still attached.
     session.expunge(user)
     request.state.user = user
-    request.state.csrf_token = csrf_token(request, credential.id)
     return SignedIn(user, credential.id, by_cookie)
 
 
 def require_sign_in(request: Request) -> None:
-    """Only that somebody is signed in, for pictures: without a transaction where that was so moments ago. Raises Unauthenticated."""
-    recent: dict[bytes, float] = request.app.state.recent_sign_ins
+    """Check that someone is signed in; without a transaction where that was so moments ago.
+
+    Raises:
+        Unauthenticated: nobody is.
+    """
+    recent: TTLCache[bytes, bool] = request.app.state.recent_sign_ins
     shown = f"{request.headers.get('Authorization', '')} {request.cookies.get(COOKIE, '')}"
     key = sha256(shown.encode()).digest()
-    if recent.get(key, 0.0) > time.monotonic():
-        return
+    with _recent_lock:
+        if key in recent:
+            return
     with request.app.state.database.transaction(write=False) as session:
         identify(request, session)
-    if len(recent) >= MOST_RECENT:
-        recent.clear()
-    recent[key] = time.monotonic() + RECENT_SECONDS
-
-
-def csrf_token(request: Request, credential_id: int) -> str:
-    """What a form of this session must bring along."""
-    return str(_signer(request).dumps(credential_id))
+    with _recent_lock:
+        recent[key] = True
 
 
 def refuse_foreign(request: Request) -> None:
-    """Refuse what a page of another site made a browser send; browsers say so. Raises Forbidden."""
-    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-        raise Forbidden("This request came from another site.")
+    """Refuse what a page of another origin made a browser send. Raises Forbidden."""
+    site = request.headers.get("Sec-Fetch-Site")
+    # Browsers leave it out over plain HTTP, except on this machine; there Origin decides.
+    ours = _from_our_origin(request) if site is None else site in ("same-origin", "none")
+    if not ours:
+        raise Forbidden("This request did not come from a page of Winnow. Programs use a token.")
+
+
+def _from_our_origin(request: Request) -> bool:
+    """Compare Origin with the address that was asked for, and with the public one."""
+    public = urlsplit(request.app.state.settings.public_url)
+    netloc = public.netloc.lower().removesuffix(DEFAULT_PORTS.get(public.scheme, ""))
+    asked = (request.url.scheme, request.headers.get("Host", ""))
+    origins = {f"{scheme}://{host}" for scheme, host in (asked, (public.scheme, netloc)) if host}
+    return request.headers.get("Origin") in origins
 
 
 async def verify(request: Request, who: Annotated[SignedIn, Depends(identify)]) -> SignedIn:
-    """Refuse unsafe requests that do not prove that they come from a page of ours. Raises Forbidden."""
+    """Refuse unsafe requests that another origin, or another user's page, has sent.
+
+    Raises:
+        Forbidden: the request came from another origin.
+        Unauthenticated: the page that sent it belongs to a user who is no longer signed in.
+    """
     if not who.by_cookie or request.method in SAFE_METHODS:
         return who
     refuse_foreign(request)
-    token = request.headers.get("X-CSRF-Token") or await _form_token(request)
-    try:
-        valid = token is not None and _signer(request).loads(token) == who.credential_id
-    except BadSignature:
-        valid = False
-    if not valid:
-        raise Forbidden("This form is out of date. Load the page again and repeat what you did.")
+    if request.headers.get(PAGE_OF, str(who.user.id)) != str(who.user.id):
+        raise Unauthenticated("Someone else is signed in now. Sign in again.")
     return who
-
-
-async def _form_token(request: Request) -> str | None:
-    """The token in a form. An upload was read before, into a file, and has left its token behind (backend/datasets/uploads.py)."""
-    if hasattr(request.state, "form_token"):
-        return str(request.state.form_token)
-    if request.headers.get("Content-Type", "").partition(";")[0] not in FORM_TYPES:
-        return None
-    # FastAPI has parsed the form already where the route declares one; Starlette keeps what was parsed.
-    value = (await request.form()).get("csrf_token")
-    return value if isinstance(value, str) else None
 
 
 # Async, because FastAPI would send a plain function to another thread, which costs more than the function does.
@@ -113,18 +117,15 @@ async def signed_in_user(who: Annotated[SignedIn, Depends(verify)]) -> User:
     return who.user
 
 
-async def owner(who: Annotated[SignedIn, Depends(verify)]) -> User:
-    """An owner. Raises Forbidden for others."""
-    return require_owner(who)
+@dataclass(frozen=True)
+class Allowed:
+    """Dependency that returns the signed-in user if the role allows the action."""
 
+    action: Action
 
-def require_owner(who: SignedIn) -> User:
-    """The same for those who have found out by themselves who asks."""
-    if who.user.role != "owner":
-        raise Forbidden(
-            "Only an owner may do this. You can look at everything and decide in reviews."
-        )
-    return who.user
+    async def __call__(self, who: Annotated[SignedIn, Depends(verify)]) -> User:
+        check(who.user, self.action)
+        return who.user
 
 
 def perhaps_signed_in(request: Request, session: SessionDep) -> User | None:
@@ -135,12 +136,15 @@ def perhaps_signed_in(request: Request, session: SessionDep) -> User | None:
         return None
 
 
-def _signer(request: Request) -> URLSafeSerializer:
-    signer: URLSafeSerializer = request.app.state.csrf_signer
-    return signer
-
-
 SignedInDep = Annotated[SignedIn, Depends(verify)]
 UserDep = Annotated[User, Depends(signed_in_user)]
-OwnerDep = Annotated[User, Depends(owner)]
+MayImport = Annotated[User, Depends(Allowed("import"))]
+MayEdit = Annotated[User, Depends(Allowed("edit"))]
+MayInspect = Annotated[User, Depends(Allowed("inspect"))]
+MayTrain = Annotated[User, Depends(Allowed("train"))]
+MayScore = Annotated[User, Depends(Allowed("score"))]
+MayClean = Annotated[User, Depends(Allowed("clean"))]
+MaySteer = Annotated[User, Depends(Allowed("steer"))]
+MayArrange = Annotated[User, Depends(Allowed("arrange"))]
+MayReview = Annotated[User, Depends(Allowed("review"))]
 VisitorDep = Annotated[User | None, Depends(perhaps_signed_in)]

@@ -1,27 +1,25 @@
-"""Every setting of Winnow, read from environment variables that start with WINNOW_ (docs/operations.md lists them)."""
+"""Settings, read from environment variables that start with WINNOW_."""
 
 import hashlib
 import os
-import secrets
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LONGEST_SOCKET_PATH = 100  # bytes; Linux takes 107, other systems 103
 
 
 class Settings(BaseSettings):
-    """One object a process; made once at its start and passed on."""
+    """All settings; made once at a process's start and passed on."""
 
     model_config = SettingsConfigDict(env_prefix="WINNOW_")
 
     home: Path = Field(
         Path(".winnow"),
-        description="Folder that holds all state: database, files, secrets, broker socket.",
+        description="Folder that holds all state: database, files, logs, broker socket.",
     )
     host: str = Field("127.0.0.1", description="Address that the web listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port that the web listens on.")
@@ -33,11 +31,8 @@ class Settings(BaseSettings):
     )
     broker_url: str = Field(
         "",
-        description="Celery broker URL; empty means the embedded broker's socket in the home folder.",
-    )
-    secret_key: SecretStr = Field(
-        SecretStr(""),
-        description="Signs forms; empty means generated at first start, kept in the home folder.",
+        description="Celery broker URL; "
+        "empty means the embedded broker's socket in the home folder.",
     )
     secure_cookies: bool = Field(
         False, description="Send the session cookie over HTTPS only; set it behind a TLS proxy."
@@ -45,7 +40,8 @@ class Settings(BaseSettings):
     session_days: int = Field(30, ge=1, description="Days until a login must be renewed.")
     import_folders: str = Field(
         "",
-        description="Server-side folders that the page and the API may import from, separated by ':'. The CLI may import from anywhere.",
+        description="Server-side folders that the page and the API may import from, "
+        "separated by ':'. The CLI may import from anywhere.",
     )
     max_upload_bytes: int = Field(20 * 2**30, gt=0, description="Largest upload, in bytes.")
     max_unpacked_bytes: int = Field(
@@ -80,7 +76,8 @@ class Settings(BaseSettings):
     )
     networks: str = Field(
         "",
-        description="Networks of your own that a run may use, each as package.module:function, separated by ','. "
+        description="Networks of your own that a run may use, each as package.module:function, "
+        "separated by ','. "
         "Workers import and run them: name only code that you trust.",
     )
 
@@ -91,7 +88,7 @@ class Settings(BaseSettings):
 
     @property
     def broker_socket(self) -> Path:
-        """The embedded broker's unix socket: in the home folder, or in the folder for temporary files where that path is too long for a socket."""
+        """Unix socket of the embedded broker; a temporary folder if the home's path is too long."""
         path = self.home.resolve() / "run" / "broker.sock"
         if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
             return path
@@ -110,32 +107,10 @@ class Settings(BaseSettings):
 
     @property
     def own_networks(self) -> list[str]:
-        """The networks of one's own, each as package.module:function."""
+        """Networks of the user's own, each as package.module:function."""
         return [part.strip() for part in self.networks.split(",") if part.strip()]
 
     @property
     def import_roots(self) -> list[Path]:
         """Folders that the page and the API may import from, resolved."""
         return [Path(part).resolve() for part in self.import_folders.split(":") if part]
-
-    def secret(self) -> str:
-        """The signing key: from the environment, else made once and kept in the home folder, readable by its owner only."""
-        if self.secret_key.get_secret_value():
-            return self.secret_key.get_secret_value()
-        path = self.home / "secret"
-        if not path.exists():
-            _write_once(path, secrets.token_urlsafe(32))
-        return path.read_text()
-
-
-def _write_once(path: Path, text: str) -> None:
-    """Write the file, readable by its owner only. Of two processes that start together one wins; neither ever sees half of it."""
-    # mkstemp gives the permissions; the link is made whole, or not at all where the name is taken.
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".secret-")
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        with suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        os.unlink(draft)

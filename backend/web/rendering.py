@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -14,22 +13,19 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from backend.core.job_kinds import KINDS
+from backend.web.access import may
+
 FRONTEND = Path(__file__).resolve().parents[2] / "frontend"
 STATIC = FRONTEND / "static"
 TEN_MINUTES = 600
 
-# Macros that are imported without context still need the token of the page that is being rendered.
-_csrf_token: ContextVar[str] = ContextVar("csrf_token", default="")
-
 
 def page(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
     """A template, rendered: a whole page or a fragment of one."""
-    token = getattr(request.state, "csrf_token", "")
-    _csrf_token.set(token)
     known = {
         "request": request,
         "user": getattr(request.state, "user", None),
-        "csrf_token": token,
         "version": static_version(),
     }
     return HTMLResponse(environment().get_template(template).render(known | context), status)
@@ -54,7 +50,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["csrf_field"] = csrf_field
+    made.globals["job_kinds"] = KINDS
+    made.globals["may"] = may
     made.filters |= {
         "percent": percent,
         "points": points,
@@ -66,11 +63,6 @@ def environment() -> Environment:
         "localtime": localtime,
     }
     return made
-
-
-def csrf_field() -> Markup:
-    """The hidden field that every form needs."""
-    return Markup('<input type="hidden" name="csrf_token" value="{}">').format(_csrf_token.get())
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:

@@ -1,18 +1,23 @@
-"""A worker whose trainings are a chain of hashes, resumable like the real ones, but done in half a second. Run: python -m tests.faults.counting"""
+"""A worker whose trainings are resumable chains of hashes, done in half a second.
+
+python -m tests.faults.counting
+"""
 
 import hashlib
 import os
 import time
+from dataclasses import replace
 
+from backend.core.job_kinds import KINDS
 from backend.core.models import JobLogLine
-from worker import app, jobs
+from worker import app
 from worker.jobs import JobContext
 
 STEPS = 20
 
 
 def count(context: JobContext) -> None:
-    """Hash STEPS times, keeping the newest hash in a file, and finish with one result line."""
+    """Hash STEPS times, keep the newest hash in a file, and log the result."""
     folder = context.storage.run(context.subject_id)
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / "chain"
@@ -28,7 +33,7 @@ def count(context: JobContext) -> None:
 
 
 def expected(subject_id: int) -> str:
-    """The result of an uninterrupted chain."""
+    """Compute the result of an uninterrupted chain."""
     value = f"{subject_id}"
     for _ in range(STEPS):
         value = hashlib.sha256(value.encode()).hexdigest()
@@ -36,5 +41,5 @@ def expected(subject_id: int) -> str:
 
 
 if __name__ == "__main__":
-    jobs.PIPELINES["train"] = "tests.faults.counting:count"
+    KINDS["train"] = replace(KINDS["train"], pipeline="tests.faults.counting:count")
     app.main()

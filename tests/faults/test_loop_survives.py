@@ -1,6 +1,6 @@
-"""kill -9 of worker, web and broker under the real `winnow up`, at random moments of a real training, scoring and import.
+"""kill -9 of worker, web and broker under `winnow up`, at random moments of real jobs.
 
-Each test proves that it hit work that was on. Where that may have ended before, the moments are drawn anew.
+Each test proves that it hit running work; otherwise it draws the moments again.
 """
 
 import math
@@ -76,7 +76,7 @@ def start_run(winnow: Winnow, data_set: int) -> tuple[int, int]:
 
 
 def hashes(winnow: Winnow, run_id: int) -> tuple[str | None, list[tuple[Any, ...]]]:
-    """The hash of the final parameters, and of the parameters at each epoch's end."""
+    """Return the hashes of the final parameters and of each epoch's end."""
     final = winnow.rows(select(Run.params_hash).where(Run.id == run_id))[0][0]
     return final, winnow.rows(
         select(RunEpoch.epoch, RunEpoch.params_hash)
@@ -89,7 +89,7 @@ def test_a_training_whose_worker_is_killed_ends_with_the_same_parameters(
     winnow: Winnow, data_set: int, run: int, dice: random.Random
 ) -> None:
     run_id, job_id = start_run(winnow, data_set)
-    for lowest, highest in ((0.05, 0.4), (0.4, 0.8)):  # the first one hits for sure
+    for lowest, highest in ((0.05, 0.4), (0.4, 0.8)):  # the first always hits
         winnow.wait_for_share(job_id, dice.uniform(lowest, highest))
         winnow.kill("worker")
     job = winnow.wait_for_end(job_id)
@@ -128,7 +128,7 @@ DECIDED = {"decision", "decision_label", "decision_id", "decided_by", "decided_a
 
 
 def suggestions(winnow: Winnow, review_id: int) -> list[tuple[Any, ...]]:
-    """What the scoring wrote, without what people decide afterwards."""
+    """Return what the scoring wrote, without later decisions."""
     columns = [
         column
         for column in Suggestion.__table__.columns
@@ -140,7 +140,7 @@ def suggestions(winnow: Winnow, review_id: int) -> list[tuple[Any, ...]]:
 
 
 def kill_worker_within(winnow: Winnow, job_id: int, dice: random.Random) -> None:
-    """At any moment of the job, from its start to the end that one of its kind came to; a job that ended before it is left alone."""
+    """Draw a moment within the time that an earlier job of this kind took."""
     seconds = dice.uniform(0.0, seconds_of_a_job(winnow.database, winnow.job(job_id).kind))
     wait_until(lambda: winnow.job(job_id).state != "queued", 30, f"job {job_id} to start")
     time.sleep(seconds)
@@ -181,7 +181,7 @@ def test_decisions_sent_again_after_the_web_was_killed_count_once(
     ]
     kills = set(
         dice.sample(range(1, len(images)), 20)
-    )  # so many only where most miss the decision that they are meant for
+    )  # so many only if most miss the decision they are aimed at
     fastest, unanswered = math.inf, 0
     for number, image_id in enumerate(images):
         killer = (
@@ -207,7 +207,7 @@ def test_decisions_sent_again_after_the_web_was_killed_count_once(
 
 
 def kill_web_after(winnow: Winnow, seconds: float) -> threading.Timer:
-    """SIGKILL after so many seconds; the process is looked up before, which may take longer than a decision."""
+    """Send SIGKILL after so many seconds; find the process first, which may be slow."""
     wait_until(lambda: answers(winnow), 20, "the web to be there")
     process = winnow.find("web")
     assert process is not None
@@ -217,7 +217,7 @@ def kill_web_after(winnow: Winnow, seconds: float) -> threading.Timer:
 
 
 def decide(winnow: Winnow, review_id: int, image_id: int) -> int:
-    """As a browser does it: send, and send the same again until there is an answer. How often it was sent."""
+    """Send until there is an answer, as a browser does. Returns the number of attempts."""
     body = {"client_key": f"key {image_id}", "image_id": image_id, "action": "keep"}
     times_sent = 0
 
@@ -278,7 +278,7 @@ def test_queued_trainings_survive_whatever_is_killed(
 
 
 def values(winnow: Winnow, review_id: int) -> list[tuple[Any, ...]]:
-    """The averaged scores of a review, image by image."""
+    """Return the averaged scores of a review by image."""
     of_review = select(Review.accuracy_scoring_id).where(Review.id == review_id).scalar_subquery()
     return winnow.rows(
         select(Score.image_id, Score.value)
@@ -305,13 +305,13 @@ def test_an_average_survives_whatever_is_killed_and_counts_each_run_once(
     for name in (
         "worker",
         *dice.sample(["worker", "worker", "web", "broker"], 4),
-    ):  # the first one hits for sure
+    ):  # the first always hits
         time.sleep(dice.uniform(0.0, 3.0))
         winnow.kill(name)
     wait_for_review(winnow, disturbed)
     assert winnow.rows(select(Job.id).where(of_the_average, Job.attempts > 1)) != []
     wait_until(lambda: answers(winnow), 20, "the web to be back")
-    # The same trainings, averaged once more with nobody in the way.
+    # The same trainings, averaged again without disturbance.
     undisturbed = winnow.post(f"/runs/{run}/reviews", method="tracin", runs=3)["id"]
     wait_for_review(winnow, undisturbed)
     assert values(winnow, disturbed) == values(winnow, undisturbed) != []

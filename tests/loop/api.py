@@ -1,4 +1,4 @@
-"""Plain requests to the REST API; nothing of ours stands between the test and what goes over the wire."""
+"""Plain requests to the REST API, without our own client."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ PATIENCE_SECONDS = 240
 
 
 class Api:
-    """A program with a token. Every answer's status is checked."""
+    """A program with a token, which checks every answer's status."""
 
     def __init__(self, address: str, token: str) -> None:
         self.http = httpx2.Client(
@@ -47,7 +47,7 @@ class Api:
             return dict(self.send("POST", path, status=202, files=form, data=fields).json())
 
     def watch(self, job_id: int) -> Iterator[Json]:
-        """The job as it stands, again and again, the last time when it has ended."""
+        """Yield the job's state again and again, until it has ended."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             job = self.get(f"/jobs/{job_id}")
@@ -64,7 +64,7 @@ class Api:
         return last
 
     def pages(self, path: str, **query: Any) -> list[list[Json]]:
-        """All pages of a list, by the cursor that each one names."""
+        """Yield all items of a list, page by page."""
         pages: list[list[Json]] = []
         after = None
         while True:

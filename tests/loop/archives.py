@@ -1,4 +1,4 @@
-"""A zip to upload: two classes that are easy to tell apart, and files that an import must refuse."""
+"""A zip to upload: two easy classes, and files that an import must refuse."""
 
 import io
 import zipfile
@@ -13,7 +13,7 @@ REFUSED = ("ripe/broken.png", "ripe/page.jpg", "unripe <b>/empty.png")
 
 
 def an_archive(path: Path) -> Path:
-    """Write the zip: red and green squares in noise, one of them truncated, one HTML under an image's name, one empty."""
+    """Write red and green squares in noise, and three broken files among them."""
     noise = np.random.default_rng(3)
     with zipfile.ZipFile(path, "w") as archive:
         for channel, name in enumerate(CLASSES):
@@ -27,7 +27,7 @@ def an_archive(path: Path) -> Path:
 
 
 def a_square(noise: np.random.Generator, channel: int) -> bytes:
-    """A PNG of 16 × 16 pixels, brighter in one channel."""
+    """Encode a PNG of 16 × 16 pixels, brighter in one channel."""
     pixels = noise.integers(0, 120, (16, 16, 3), dtype=np.uint8)
     pixels[:, :, channel] += 100
     file = io.BytesIO()

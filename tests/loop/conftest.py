@@ -1,4 +1,4 @@
-"""One running Winnow for each way to run it: on what is built in, and on PostgreSQL and Redis."""
+"""A running Winnow on SQLite with its embedded broker, and another on PostgreSQL and Redis."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests import servers
 
-# Its fixtures, for the folder of these tests: a real Chromium, and pages whose errors fail the test.
+# Fixtures: a real Chromium, and pages whose errors fail the test.
 from tests.browser.conftest import browser, open_page, page_errors  # noqa: F401 - a fixture is used by its name
 from tests.loop.api import Api
 from tests.loop.archives import an_archive
@@ -23,7 +23,7 @@ from tests.running import Winnow
 def winnow(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Winnow]:
-    """Started once for all tests of this folder; each test imports data sets of its own."""
+    """Start it once for this folder; each test imports data sets of its own."""
     home = tmp_path_factory.mktemp("home")
     with ExitStack() as stack:
         own = {}

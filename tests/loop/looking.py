@@ -1,4 +1,4 @@
-"""What every page must have, whatever it shows; what tests do on several pages; and waiting for what a page does by itself."""
+"""Checks for every page, common actions, and waiting for scripts."""
 
 import re
 import time
@@ -11,12 +11,12 @@ from playwright.sync_api import Error, Page, expect
 JOB = 180_000
 NARROW, WIDE = {"width": 360, "height": 740}, {"width": 1280, "height": 800}
 
-# Visible fields without a name that a screen reader could say, each as its HTML.
+# The HTML of visible fields that have no name for a screen reader.
 NAMELESS = """() => [...document.querySelectorAll("input:not([type=hidden]), select, textarea")]
   .filter((field) => field.checkVisibility())
   .filter((field) => !field.labels?.length && !field.getAttribute("aria-label") && !field.getAttribute("aria-labelledby"))
   .map((field) => field.outerHTML)"""
-# What sticks out to the right of the window, each with its place; empty while nothing scrolls sideways.
+# Elements that reach beyond the window's right edge.
 STICKING_OUT = """() => document.documentElement.scrollWidth <= document.documentElement.clientWidth ? [] :
   [...document.querySelectorAll("main *, header *")]
     .filter((one) => one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
@@ -26,7 +26,7 @@ DRAWN = "() => globalThis.Chart?.getChart(document.querySelector('canvas[data-pa
 
 
 def check_page(page: Page) -> None:
-    """One main heading, a title, a name for each field, and no sideways scrolling on a phone."""
+    """Check for one main heading, a title, named fields, and no sideways scrolling on a phone."""
     expect(page.locator("h1")).to_have_count(1)
     expect(page.locator("h1")).to_have_text(re.compile(r"\S"))
     expect(page).to_have_title(re.compile(r"\S.* · Winnow$"))
@@ -44,7 +44,7 @@ def check_page(page: Page) -> None:
 
 
 def ask(page: Page, script: str) -> Any:
-    """What a script says in the page, which may be loading itself anew at this very moment."""
+    """Evaluate a script in the page, which may be reloading at this moment."""
     for _ in range(20):
         try:
             return page.evaluate(script)
@@ -56,7 +56,7 @@ def ask(page: Page, script: str) -> Any:
 
 
 def wait_for(page: Page, true: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    """Let the page run until `true`. (Playwright's own waiting evaluates strings in the page, which its policy forbids.)"""
+    """Let the page run until `true`; the policy forbids Playwright's own wait_for_function."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"waited {seconds:g} s for {what} at {page.url}"
@@ -64,7 +64,7 @@ def wait_for(page: Page, true: Callable[[], bool], what: str, seconds: float = 3
 
 
 def epochs_drawn(page: Page) -> int:
-    """How many epochs the training's chart shows."""
+    """Count the epochs in the training's chart."""
     return int(ask(page, DRAWN))
 
 
@@ -74,14 +74,14 @@ def button(page: Page, name: str) -> None:
 
 
 def number_in(address: str) -> int:
-    """The number at the end of an address: a data set's, a run's, a review's."""
+    """Return the id at the end of the address."""
     found = re.search(r"/(\d+)(?:/focus)?(?:\?.*)?$", address)
     assert found, address
     return int(found.group(1))
 
 
 def start_training(page: Page, data_set_id: int, **fields: str) -> int:
-    """Fill in the folded form and start; the run."""
+    """Fill in the folded form and start. Returns the run."""
     page.goto(f"/datasets/{data_set_id}/runs/new")
     page.get_by_text("Advanced", exact=True).click()
     for label, value in fields.items():

@@ -1,4 +1,4 @@
-"""The whole loop in a real Chromium, by clicks and keys. A page that logs an error, throws or breaks the policy fails it."""
+"""The whole loop in a real Chromium, by clicks and keys; no page may log an error."""
 
 import re
 
@@ -40,7 +40,7 @@ def take_the_sample(page: Page) -> int:
     button(page, "Take the sample")
     expect(page.get_by_role("heading", level=1)).to_have_text("Handwritten digits (sample)")
     check_page(page)
-    # The page shows the import and then, by itself, what it found.
+    # The page shows the import, then loads its result by itself.
     expect(page.get_by_role("link", name="Train a model")).to_be_visible(timeout=JOB)
     expect(page.get_by_role("main")).to_contain_text("1,797 images, 10 classes, grey.")
     expect(page.get_by_role("main")).to_contain_text("training labels were made wrong on purpose")
@@ -62,7 +62,7 @@ def train(page: Page, data_set_id: int) -> int:
 
 def find_harmful_images(page: Page, run_id: int) -> int:
     button(page, "Find harmful images")
-    # Where the scoring has ended before the page is there, the review opens at once.
+    # If the scoring has ended already, the review opens at once.
     expect(page.get_by_role("heading", level=1)).to_have_text(
         re.compile("Finding harmful images|Which of these images do not belong")
     )
@@ -76,9 +76,9 @@ def find_harmful_images(page: Page, run_id: int) -> int:
 
 
 def decide_one_by_one(page: Page, planted: set[int]) -> int:
-    """Decide on the first images by keys; how many were removed."""
+    """Decide on the first images by keys. Returns the number removed."""
     page.get_by_role("link", name="Start, one by one").click()
-    expect(page.locator("[data-part=show-keys]")).to_be_visible()  # keys count from now on
+    expect(page.locator("[data-part=show-keys]")).to_be_visible()  # keys work from now on
     removed, status = 0, page.locator("[data-part=status]")
     for count in range(1, 9):
         expect(page.locator("[data-part=rank]")).to_have_text(str(count))
@@ -105,7 +105,7 @@ def decide_one_by_one(page: Page, planted: set[int]) -> int:
 
 
 def decide_together(page: Page, planted: set[int]) -> int:
-    """Tick the wrong ones of the first page and remove them together; how many."""
+    """Tick the wrong images of the first page and remove them. Returns their number."""
     page.goto(page.url.split("?")[0] + "?size=50")
     expect(page.locator("[data-part=show-keys]")).to_be_visible()
     expect(page.locator("[data-count=decided]")).to_have_text("8")

@@ -1,4 +1,4 @@
-"""`winnow import` beside a running Winnow: real files, a real worker."""
+"""`winnow import` next to a running Winnow: real files, a real worker."""
 
 import csv
 import io

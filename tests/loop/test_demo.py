@@ -1,10 +1,11 @@
-"""`winnow demo` as a person starts it: what it prints, what it keeps, and that it leaves nothing running."""
+"""`winnow demo` and `make loop` as a user starts them: output, kept state, nothing left running."""
 
 import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.running import COMMAND, ROOT, wait_until
 
 pytestmark = pytest.mark.slow
 
+DEMO = (*COMMAND, "demo")
+LOOP = (sys.executable, "-m", "benchmarks.loop")
 MARK = "WINNOW_TESTS_STARTED_THIS"
 FIGURES = ["before", "cleaned", "random", "difference", "ci95"]
 QUESTION = {"accuracy": FIGURES, "loss": FIGURES}
@@ -33,9 +36,12 @@ PROMISED = {
 
 
 class Demo:
-    """`winnow demo` in a session of its own, as a terminal would start it. Each process below it is known by its environment."""
+    """A command in a session of its own, as a terminal would start it.
 
-    def __init__(self, scratch: Path, *arguments: str, **environment: str) -> None:
+    Each process below it is known by its environment.
+    """
+
+    def __init__(self, scratch: Path, *command: str, **environment: str) -> None:
         self.scratch = scratch
         self.mark = uuid.uuid4().hex
         self.output, self.errors = scratch / f"{self.mark}.out", scratch / f"{self.mark}.err"
@@ -47,7 +53,7 @@ class Demo:
         own = {MARK: self.mark, "TMPDIR": str(temporary), **environment}
         with self.output.open("wb") as output, self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [*COMMAND, "demo", *arguments],
+                command,
                 cwd=ROOT,
                 env=known | own,
                 stdout=output,
@@ -105,11 +111,11 @@ class Demo:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Any]:
-    """start(*arguments, **environment): a demo that ends with the test at the latest."""
+    """start(*command, **environment): a process that ends with the test at the latest."""
     started: list[Demo] = []
 
-    def starter(*arguments: str, **environment: str) -> Demo:
-        started.append(Demo(tmp_path, *arguments, **environment))
+    def starter(*command: str, **environment: str) -> Demo:
+        started.append(Demo(tmp_path, *command, **environment))
         return started[-1]
 
     yield starter
@@ -134,8 +140,8 @@ def keys(value: Any) -> Any:
 def test_the_unattended_loop_with_its_defaults_finds_the_errors_and_gains_accuracy_and_leaves_nothing(
     start: Any, tmp_path: Path
 ) -> None:
-    """What `make loop` runs. It looks at the first 20 % of the default queue: 90 % of the planted errors lie there."""
-    demo = start("--auto")
+    """90 % of the planted errors lie in the first 20 % of the default queue."""
+    demo = start(*LOOP)
     wait_until(lambda: len(demo.running()) >= 4, 30, "supervisor, broker, web and worker")
     assert demo.process.wait(900) == 0  # about a minute on an idle machine
     assert demo.running() == []
@@ -158,7 +164,7 @@ def test_the_unattended_loop_with_its_defaults_finds_the_errors_and_gains_accura
 def test_a_step_that_fails_ends_the_unattended_loop_with_its_reason(
     start: Any, tmp_path: Path
 ) -> None:
-    demo = start("--auto", "--epochs", "1", "--learning-rate", "100")
+    demo = start(*LOOP, "--epochs", "1", "--learning-rate", "100")
     assert demo.process.wait(120) == 1
     assert demo.printed == []
     assert "The training diverged in epoch 1" in " ".join(demo.said.split())
@@ -167,7 +173,7 @@ def test_a_step_that_fails_ends_the_unattended_loop_with_its_reason(
 
 
 def test_an_interrupted_unattended_loop_leaves_nothing(start: Any, tmp_path: Path) -> None:
-    demo = start("--auto", "--epochs", "500")
+    demo = start(*LOOP, "--epochs", "500")
     wait_until(lambda: "Import" in demo.said, 60, "the import to be over")
     assert demo.interrupt() == 130
     assert demo.printed == []
@@ -179,7 +185,7 @@ def test_the_demo_prints_one_link_and_a_second_start_keeps_all_state(
     start: Any, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
-    first = start("--port", "0", WINNOW_HOME=str(home))
+    first = start(*DEMO, "--port", "0", WINNOW_HOME=str(home))
     link = first.wait_for_link(120)
     with a_browser() as browser, a_browser() as another:
         assert browser.get(link).headers["location"] == "/datasets"
@@ -193,7 +199,7 @@ def test_the_demo_prints_one_link_and_a_second_start_keeps_all_state(
     assert first.interrupt() == 0
     assert first.running() == []
 
-    second = start("--port", "0", WINNOW_HOME=str(home))
+    second = start(*DEMO, "--port", "0", WINNOW_HOME=str(home))
     link = second.wait_for_link(20)
     with a_browser() as browser:
         browser.get(link)
@@ -214,7 +220,7 @@ def test_the_demo_prints_one_link_and_a_second_start_keeps_all_state(
 def test_a_port_in_use_is_one_clear_sentence(start: Any, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        demo = start("--port", str(port), WINNOW_HOME=str(tmp_path / "home"))
+        demo = start(*DEMO, "--port", str(port), WINNOW_HOME=str(tmp_path / "home"))
         assert demo.process.wait(30) == 1
     expected = f"Port {port} on 127.0.0.1 is in use by another program. Stop it, or choose another port: PORT={port + 1}"
     assert demo.said.split() == expected.split()

@@ -1,4 +1,4 @@
-"""The commands in the docs, run as they stand there, against a Winnow that has just been started."""
+"""The commands in the docs, run as they are written, against a fresh Winnow."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def winnow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Winnow]:
 
 
 def commands(document: str, heading: str = "") -> str:
-    """The `sh` blocks of a document, below that heading if one is named."""
+    """Return the `sh` blocks of a document, or of the section below a heading."""
     text = (ROOT / document).read_text()
     if heading:
         text = text.split(f"\n{heading}\n")[1].split("\n## ")[0]
@@ -33,7 +33,7 @@ def commands(document: str, heading: str = "") -> str:
 
 
 def run(script: str, winnow: Winnow, folder: Path) -> list[Any]:
-    """What the script prints, a JSON value a line. It stops at the first command that fails."""
+    """Run the script up to the first failure. Returns its JSON output, line by line."""
     environment = winnow.environment | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "no_proxy": "*",
@@ -61,7 +61,7 @@ def test_the_tour_of_the_api_runs_as_it_is_written(winnow: Winnow, tmp_path: Pat
 def test_the_five_lines_of_the_readme_run_as_they_are_written(
     winnow: Winnow, tmp_path: Path
 ) -> None:
-    """After the tour: the sample is there, as it is while `make demo` runs."""
+    """Runs after the tour, so that the sample is there as with `make demo`."""
     lines = commands("README.md", "## The API in five lines").replace(".venv/bin/winnow", "winnow")
     assert len(lines.splitlines()) == 5
     listed, run_made, jobs = run(

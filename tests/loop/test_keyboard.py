@@ -1,4 +1,4 @@
-"""The whole journey by keyboard alone: from the list of data sets to an accepted version with Tab, Enter, and the keys of the review."""
+"""The whole journey by keyboard alone, from the data sets to an accepted version."""
 
 import re
 
@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 REMOVED = 6
-# What has the focus: its words as a screen reader would say them, and whether one can see that it has it.
+# The focused element: its name for a screen reader, and whether the focus is visible.
 FOCUSED = """() => {
   const element = document.activeElement;
   const label = element.labels?.[0]?.textContent ?? element.getAttribute("aria-label") ?? element.textContent;
@@ -25,7 +25,7 @@ FOCUSED = """() => {
 
 
 def tab_to(page: Page, name: str) -> None:
-    """Press Tab until what is called so has the focus; everybody must be able to see that."""
+    """Press Tab until the element of this name has the focus, visibly."""
     expect(page.locator("h1")).to_be_visible()
     for _ in range(400):
         page.keyboard.press("Tab")
@@ -66,7 +66,7 @@ def test_the_whole_journey_needs_no_mouse(api: Api, page: Page) -> None:
         expect(page.locator("[data-count=decided]")).to_have_text(str(count))
         expect(page.locator("[data-part=rank]")).to_have_text(
             str(count + 1)
-        )  # no key decides on what is not on the screen yet
+        )  # no key decides on an image that is not on the screen yet
     expect(page.locator("[data-part=status]")).to_contain_text("aved")
     page.keyboard.press("Escape")
     heading(page, "Which of these images do not belong?")

@@ -1,4 +1,4 @@
-"""The whole loop over REST alone. What the API says is worked out again here, by other means, from what it lets one download."""
+"""The whole loop over REST; its figures are computed again from the API's downloads."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ WALKED_ONCE = pytest.mark.parametrize(
 
 EPOCHS = 3
 LOOK = 0.2  # share of the queue that the reviewer looks at
-PAGE = 97  # no divisor of the number of images: the last page is a short one
+PAGE = 97  # no divisor of the number of images: the last page is short
 STUDENT_T = 4.302652729911275  # the 97.5 % quantile with 2 degrees of freedom, from a printed table
 
 
@@ -49,7 +49,7 @@ def planted(api: Api, data_set: Json) -> set[int]:
 
 @dataclass
 class Watched:
-    """A training, and what a program saw of it on the way."""
+    """A training, and what a program saw of it while it ran."""
 
     run: Json
     jobs: list[Json] = field(default_factory=list)
@@ -70,7 +70,7 @@ def watched(api: Api, data_set: Json) -> Watched:
 
 @pytest.fixture(scope="module")
 def review(api: Api, watched: Watched) -> Json:
-    """A review whose queue is filled and where nothing is decided."""
+    """A review with a full queue and no decision."""
     made = api.post(f"/runs/{watched.run['id']}/reviews", status=202)
     api.follow(made["job"])
     return dict(api.get(f"/reviews/{made['id']}"))
@@ -78,7 +78,7 @@ def review(api: Api, watched: Watched) -> Json:
 
 @pytest.fixture(scope="module")
 def queue(api: Api, review: Json) -> list[Json]:
-    """The whole default queue, as its pages give it."""
+    """The whole default queue, from its pages."""
     pages = api.pages(f"/reviews/{review['id']}/suggestions", limit=PAGE)
     assert {len(page) for page in pages[:-1]} == {PAGE}
     return [card for page in pages for card in page]
@@ -93,7 +93,7 @@ def table(api: Api, watched: Watched, review: Json) -> list[dict[str, str]]:
 
 @dataclass
 class Decided:
-    """What the reviewer did, and what the API answered."""
+    """The reviewer's acts, and the API's answers."""
 
     removed: list[int]
     relabelled: Json  # the card, as it was
@@ -105,9 +105,9 @@ class Decided:
 def decided(
     api: Api, review: Json, queue: list[Json], planted: set[int], table: list[dict[str, str]]
 ) -> Decided:
-    """The planted errors among the first ones are removed, one is given the label that the model sees; the others are kept.
+    """Remove the planted errors among the first, relabel one as the model sees it, keep the rest.
 
-    table: downloaded first, while nothing is decided.
+    table: downloaded first, before any decision.
     """
     first = queue[: math.ceil(LOOK * len(queue))]
     wrong = [card for card in first if card["image_id"] in planted]
@@ -147,7 +147,7 @@ def dry_run(api: Api, review: Json, decided: Decided) -> Json:
 
 @dataclass
 class Cleaned:
-    """A cleansing that is measured, and what a program saw of it before."""
+    """A measured cleansing, and what a program saw of it before."""
 
     cleansing: Json
     early: Json
@@ -163,7 +163,7 @@ def cleaned(api: Api, review: Json, dry_run: Json) -> Cleaned:
 
 @pytest.fixture(scope="module")
 def accepted(api: Api, data_set: Json, cleaned: Cleaned) -> Json:
-    """The data set once the cleaned version is accepted."""
+    """The data set after the cleaned version is accepted."""
     for _ in range(2):  # the second time changes nothing
         assert api.post(f"/cleansings/{cleaned.cleansing['id']}/accept")["state"] == "accepted"
     return dict(api.get(f"/data-sets/{data_set['id']}"))
@@ -171,7 +171,7 @@ def accepted(api: Api, data_set: Json, cleaned: Cleaned) -> Json:
 
 @dataclass
 class SecondRound:
-    """A second round from the accepted version: its queue, and a cleansing that is measured."""
+    """A second round from the accepted version: its queue, and a measured cleansing."""
 
     run: Json
     queue: list[Json]
@@ -279,7 +279,7 @@ def test_the_pages_can_be_gone_through_backwards(api: Api, review: Json, queue: 
 
 
 def take_in_turn(one: list[int], other: list[int]) -> list[int]:
-    """The first of one, the first of the other, the second of one, and so on; what came already is passed over."""
+    """Take from both lists in turn, without repeats."""
     return list(
         dict.fromkeys(image_id for pair in zip(one, other, strict=True) for image_id in pair)
     )
@@ -354,7 +354,7 @@ def test_most_planted_errors_lie_in_front(
     queue: list[Json], planted: set[int], decided: Decided
 ) -> None:
     found = len(decided.removed) + 1
-    # Three epochs are few; drawn blindly, a fifth of the queue would hold a fifth of them.
+    # Three epochs are few; by chance, a fifth of the queue would hold a fifth of them.
     assert found >= 0.7 * len(planted)
 
 
@@ -521,7 +521,7 @@ def test_the_sentence_says_what_the_figures_say(cleaned: Cleaned) -> None:
         f"{100 * accuracy['before']:.1f} % → {100 * accuracy['cleaned']:.1f} %"
         in verdict["sentence"]
     )
-    # Wrong labels of this many make the answers unsure; without them the loss falls clearly, however few the epochs.
+    # So many wrong labels make the answers unsure; without them the loss falls clearly.
     assert verdict["fresh_seeds"]["loss"]["difference"] < 0
     assert verdict["judgement"] in ("improved", "no_measurable_change")
 
@@ -562,7 +562,7 @@ def test_the_second_round_goes_on_without_the_removed_images(
     assert not cards.keys() & set(decided.removed)
     moved = decided.relabelled
     assert cards[moved["image_id"]]["label"] == moved["predicted"]
-    # The API never tells the truth of an image; the database does.
+    # The API never gives an image's true label; the database does.
     ((truth,),) = winnow.rows(select(Image.true_label).where(Image.id == moved["image_id"]))
     mended = int(truth == moved["predicted"])
     assert (
@@ -592,7 +592,7 @@ def test_a_roll_back_leads_to_the_version_before(
     assert current() == second.cleansing["version_id"]
 
 
-# Last: downloads are of the newest scoring.
+# Last, because downloads are of the newest scoring.
 @WALKED_ONCE
 def test_an_average_is_made_by_jobs_of_its_own_and_finds_the_planted_errors(
     api: Api, watched: Watched, planted: set[int]

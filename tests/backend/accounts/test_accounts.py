@@ -18,7 +18,7 @@ from backend.core.errors import Conflict, Invalid, NotFound, Unauthenticated
 from backend.core.invocation import winnow
 from backend.core.models import Credential, User, now
 from backend.core.settings import Settings
-from tests.conftest import NAVIGATION
+from tests.conftest import NAVIGATION, OWN_PAGE
 from tests.factories import a_user
 
 Link = Callable[[User], str]
@@ -138,9 +138,10 @@ def test_a_program_that_looks_at_a_link_does_not_use_it_up(
     secret = link(owner)
     preview = TestClient(app).get("/", params={"token": secret}, headers=headers)
     assert preview.status_code == 200
-    assert preview.headers["referrer-policy"] == "no-referrer"
+    # Only the origin, so that no Referer has the secret and the button can say where it stands.
+    assert preview.headers["referrer-policy"] == "strict-origin"
     assert '<form class="card stack" method="post" action="/login">' in preview.text
-    person = TestClient(app)
+    person = TestClient(app, headers=OWN_PAGE)
     assert person.post("/login", data={"token": secret}, follow_redirects=False).status_code == 303
     assert person.get("/api/v1/me").status_code == 200
 
@@ -164,7 +165,7 @@ def test_the_button_refuses_another_site_and_an_empty_form(
         "/login", data={"token": link(owner)}, headers={"Sec-Fetch-Site": "cross-site"}
     )
     assert foreign.status_code == 403
-    assert anonymous_client.post("/login", data={}).status_code == 401
+    assert anonymous_client.post("/login", data={}, headers=OWN_PAGE).status_code == 401
 
 
 # ── where one comes back to ─────────────────────────────────────────────────────────────────────────────────────────
@@ -451,7 +452,7 @@ def test_a_person_without_a_usable_name_or_role_is_refused(
 def test_a_name_is_given_once(database: Database) -> None:
     with database.transaction() as session:
         a_user(session, "rita")
-        with pytest.raises(Conflict, match="somebody called rita"):
+        with pytest.raises(Conflict, match="already a person called rita"):
             service.create_user(session, " rita ")
 
 

@@ -1,7 +1,5 @@
-"""Settings: from the environment, with sane defaults, and a secret that is made once."""
+"""Settings: from the environment, with sane defaults."""
 
-import stat
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -97,25 +95,3 @@ def test_import_folders_are_a_list_and_links_are_followed_once(tmp_path: Path) -
         tmp_path / "real",
         tmp_path,
     ]
-
-
-def test_the_secret_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
-    first = Settings(home=tmp_path).secret()
-    assert len(first) >= 43  # 256 bits
-    assert Settings(home=tmp_path).secret() == first
-    assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
-
-
-def test_of_many_processes_that_start_together_all_have_the_same_secret(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(16) as pool:
-        found = set(pool.map(lambda _: Settings(home=tmp_path).secret(), range(64)))
-    assert len(found) == 1
-    assert len(found.pop()) >= 43
-
-
-def test_a_secret_from_the_environment_is_used_and_never_written_or_shown(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path, secret_key="from the environment")
-    assert settings.secret() == "from the environment"
-    assert list(tmp_path.iterdir()) == []
-    assert "from the environment" not in repr(settings)

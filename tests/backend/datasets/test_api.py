@@ -30,6 +30,7 @@ from backend.core.settings import Settings
 from backend.core.storage import Storage
 from backend.datasets import service
 from tests.asgi import form, send_in_pieces
+from tests.conftest import OWN_PAGE
 from tests.factories import a_data_set, a_job, a_review, a_run
 
 API = "/api/v1/data-sets"
@@ -180,10 +181,7 @@ def test_boundaries_may_fall_anywhere(
     """A body cut after every byte is the same upload."""
     content = b"PK\r\n--xy\r\n--xyzz--\r\n-" * 3
     body = form(("name", None, "Füchse".encode()), ("file", "a.zip", content), ("seed", None, b"9"))
-    headers = {
-        "Content-Type": "multipart/form-data; boundary=xyz",
-        "X-CSRF-Token": client.headers["X-CSRF-Token"],
-    }
+    headers = OWN_PAGE | {"Content-Type": "multipart/form-data; boundary=xyz"}
     headers["Cookie"] = f"{COOKIE}={client.cookies[COOKIE]}"
     answer = send_in_pieces(
         app, f"{API}/upload", headers, [body[place : place + 1] for place in range(len(body))]
@@ -307,9 +305,8 @@ def test_a_zip_that_unpacks_itself_is_a_zip(api_client: TestClient, storage: Sto
 def test_an_upload_that_fails_afterwards_leaves_no_file(
     client: TestClient, storage: Storage
 ) -> None:
-    del client.headers["X-CSRF-Token"]
-    for token in ("", "wrong"):
-        assert upload(client, csrf_token=token).status_code == 403
+    for wrong in ({"seed": "none"}, {"side": "-1"}):
+        assert upload(client, **wrong).status_code == 422
     assert uploads(storage) == []
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from cachetools import TTLCache
 from fastapi.testclient import TestClient
 from sqlalchemy import delete
 
@@ -42,11 +43,12 @@ def test_a_session_that_ended_loses_its_pictures_after_moments(
     owner: User,
     address: str,
     database: Database,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client = sign_in(owner)
     now = [1000.0]
-    monkeypatch.setattr(dependencies.time, "monotonic", lambda: now[0])
+    client.app.state.recent_sign_ins = TTLCache(
+        dependencies.MOST_RECENT, dependencies.RECENT_SECONDS, lambda: now[0]
+    )
     assert client.get(address).status_code == 200
     with database.transaction() as session:
         session.execute(delete(Credential))
@@ -56,12 +58,9 @@ def test_a_session_that_ended_loses_its_pictures_after_moments(
     assert client.get(address, follow_redirects=False).status_code == 303
 
 
-def test_what_is_remembered_of_sign_ins_stays_small(
-    client: TestClient, address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dependencies, "MOST_RECENT", 3)
+def test_what_is_remembered_of_sign_ins_stays_small(client: TestClient, address: str) -> None:
     recent = client.app.state.recent_sign_ins
-    for number in range(3):
-        recent[bytes([number])] = 0.0
+    for number in range(dependencies.MOST_RECENT):
+        recent[number.to_bytes(2)] = True
     assert client.get(address).status_code == 200
-    assert len(recent) == 1
+    assert len(recent) == dependencies.MOST_RECENT

@@ -378,16 +378,16 @@ def test_a_review_that_does_not_exist_is_not_found(api_client: TestClient, path:
     assert (answer.status_code, answer.json()["detail"]) == (404, "There is no such review.")
 
 
-def test_a_browser_without_the_forms_token_decides_nothing(
+def test_a_page_of_another_site_decides_nothing(
     sign_in: Callable[[User], TestClient], owner: User, base: str
 ) -> None:
     client = sign_in(owner)
     image_id = page(client, base, limit=1)["items"][0]["image_id"]
-    del client.headers["X-CSRF-Token"]
+    client.headers["Sec-Fetch-Site"] = "cross-site"
     answer = client.post(
         f"{base}/decisions", json={"client_key": "k", "image_id": image_id, "action": "keep"}
     )
-    assert (answer.status_code, "out of date" in answer.json()["detail"]) == (403, True)
+    assert (answer.status_code, "a page of Winnow" in answer.json()["detail"]) == (403, True)
     assert client.get(base).json()["progress"]["decided"] == 0
 
 

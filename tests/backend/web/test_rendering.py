@@ -4,11 +4,9 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from fastapi.testclient import TestClient
 from jinja2 import UndefinedError
 from markupsafe import escape
 
-from backend.core.db import Database
 from backend.core.text import tidy
 from backend.web import rendering
 from backend.web.rendering import (
@@ -22,7 +20,6 @@ from backend.web.rendering import (
     points,
     static_version,
 )
-from tests.factories import a_data_set
 from tests.world import HOSTILE
 
 
@@ -194,26 +191,6 @@ def test_an_address_of_a_script_or_style_changes_with_any_of_them(
         versions.add(static_version())
     static_version.cache_clear()
     assert len(versions) == 2
-
-
-def test_each_form_of_a_page_carries_the_token_of_that_page(
-    client: TestClient, reviewer_client: TestClient, database: Database
-) -> None:
-    with database.transaction() as session:
-        a_data_set(session, per_class=2)
-    for browser in (client, reviewer_client):
-        text = browser.get("/account").text
-        token = browser.headers["X-CSRF-Token"]
-        assert text.count(f'name="csrf_token" value="{token}"') == text.count('method="post"')
-        assert f'content="{token}"' in text
-    assert client.headers["X-CSRF-Token"] != reviewer_client.headers["X-CSRF-Token"]
-
-
-def test_a_page_without_a_login_has_no_token_of_somebody_elses(
-    client: TestClient, anonymous_client: TestClient
-) -> None:
-    client.get("/account")
-    assert '<meta name="csrf-token" content="">' in anonymous_client.get("/login").text
 
 
 @pytest.mark.parametrize(
