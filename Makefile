@@ -1,4 +1,5 @@
-# Winnow's commands. `make help` lists them. Needs Debian 12 (or any Linux) with python3 >= 3.11 and its venv module, make, git.
+# Winnow's commands; `make help` lists them. Needs Linux (tested on Debian 12), make, git, and
+# python3 >= 3.11 with its venv module.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -10,14 +11,15 @@ PORT ?= 8000
 WINNOW_HOME ?= .winnow
 PYTHON ?= python3
 VENV ?= .venv
-# More for the programs behind the targets: `make test PYTEST_ARGS="-k review -x"`, `make loop LOOP_ARGS="--epochs 5"`.
+# Arguments for the programs behind the targets: `make test PYTEST_ARGS="-k review -x"`,
+# `make loop LOOP_ARGS="--epochs 5"`.
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 LOOP_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
-# Installed once for each state of these files; the stamps make a second start a matter of seconds.
+# Stamps: installed once for each state of these files.
 PINS := pyproject.toml constraints.txt
 RUNTIME := $(VENV)/.installed-runtime
 TESTING := $(VENV)/.installed-testing
@@ -27,15 +29,15 @@ LONG := browser or postgres or faults or slow
 ##@ Use it
 
 .PHONY: demo
-demo: $(RUNTIME) ## Start Winnow with the sample, and print a login link. Ctrl-C stops it. Options: HOST PORT WINNOW_HOME
+demo: $(RUNTIME) ## Start with the sample, print a login link. Options: HOST PORT WINNOW_HOME
 	@WINNOW_HOME="$(WINNOW_HOME)" exec $(BIN)/winnow demo --host "$(HOST)" --port "$(PORT)" $(DEMO_ARGS)
 
 .PHONY: up
-up: $(RUNTIME) ## Start web, worker and broker without the sample. Options: HOST PORT WINNOW_HOME
+up: $(RUNTIME) ## Start without the sample. Options: HOST PORT WINNOW_HOME
 	@WINNOW_HOME="$(WINNOW_HOME)" exec $(BIN)/winnow up --host "$(HOST)" --port "$(PORT)"
 
 .PHONY: loop
-loop: $(RUNTIME) ## The whole loop unattended in a scratch folder; the last line is the verdict as JSON. Option: LOOP_ARGS
+loop: $(RUNTIME) ## Run the whole loop unattended, print the verdict as JSON. Option: LOOP_ARGS
 	@exec $(BIN)/python -m benchmarks.loop $(LOOP_ARGS)
 
 .PHONY: install
@@ -63,15 +65,15 @@ lint: $(TESTING) ## ruff, mypy --strict and the import rules
 	$(BIN)/lint-imports
 
 .PHONY: format
-format: $(TESTING) ## Format the code and mend what ruff can mend
+format: $(TESTING) ## Format the code and fix what ruff can fix
 	@$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 .PHONY: docs
-docs: $(TESTING) ## Write the tables in docs/ that come from the code: settings, commands, routes
+docs: $(TESTING) ## Write the tables of settings, commands and routes in docs/
 	@$(BIN)/cog -r -I . docs/*.md
 
-# Small ones first. The others take longer, or need more than an install: each says in its first lines what.
+# Small benchmarks first. The others take longer or need more; their first lines say what.
 SMALL_BENCHMARKS := fused_step published_speed pipeline_cost storage explain_image explain_click import_speed review_page review_keys large_data
 LARGE_BENCHMARKS := table1 flips curves peers loop whole_loop
 
@@ -96,7 +98,7 @@ help: ## This list
 	  /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	echo; echo "Where things live: README.md. How to work on it: CONTRIBUTING.md. Settings: docs/operations.md."
 
-# ── how it is installed ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── installing ──────────────────────────────────────────────────────────────────────────────────
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -114,7 +116,7 @@ $(TESTING): $(PINS) $(RUNTIME)
 	@$(PIP_INSTALL) --quiet --editable ".[worker,embedded,test,bench]" >&2
 	touch $@
 
-# The stamp holds the path of the browser that the tests drive: an installed one, else one that is installed now.
+# The stamp holds the path of the tests' browser: an installed Chromium, or one installed now.
 $(BROWSER): $(TESTING)
 	@find_browser() { \
 	  if [ -n "$${WINNOW_CHROMIUM:-}" ]; then echo "$$WINNOW_CHROMIUM"; return; fi; \
