@@ -1,4 +1,4 @@
-"""create_app(): the one place where the web is put together."""
+"""create_app(): puts the web together."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -49,11 +49,12 @@ site = APIRouter(include_in_schema=False)
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The web application of one process."""
+    """Make the web application of a process."""
     app = Application(
         title="Winnow",
         version=version("winnow"),
-        summary="Find the training images that hurt an image classifier, review them, remove them, and measure whether it helped.",
+        summary="Find the training images that hurt an image classifier, review them, "
+        "remove them, and measure whether it helped.",
         openapi_url="/api/openapi.json",
         openapi_tags=TAGS,
         generate_unique_id_function=lambda route: "_".join(
@@ -80,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def apply_settings(app: FastAPI, settings: Settings) -> None:
-    """Set everything in the application that depends on settings: home, broker, database, storage."""
+    """Set what depends on settings: home, broker, database, storage."""
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     queue.configure(settings.broker)
     app.state.settings = settings
@@ -101,7 +102,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 class VersionedFiles(StaticFiles):
-    """Static files; an address with the version in it is good for ever."""
+    """Static files; an address with a version is cached for ever."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
@@ -114,19 +115,19 @@ class VersionedFiles(StaticFiles):
 
 @site.get("/health")
 def health(session: SessionDep) -> JSONResponse:
-    """Whether the web and its database answer; for supervisors, without a login."""
+    """Answer if the web and its database do; for supervisors, without a login."""
     session.execute(text("SELECT 1"))
     return JSONResponse({"status": "ok"})
 
 
 @site.get("/favicon.ico")
 def favicon() -> FileResponse:
-    """Where browsers look for an icon when they show an answer that names none, such as the API's."""
+    """Icon for answers that name none, such as the API's."""
     return FileResponse(STATIC / "img" / "icon.svg")
 
 
 @site.get("/api/docs", dependencies=[Depends(perhaps_signed_in)])
 def api_docs(request: Request) -> HTMLResponse:
-    """The API's reference, from the OpenAPI document, without anything from another host."""
+    """Show the API's reference, with nothing from another host."""
     document = request.app.openapi()
     return page(request, "api_docs.html", spec=document, shape_of=partial(shape_of, document))

@@ -1,9 +1,11 @@
 """The cast: an owner, a reviewer and an outsider, on a real database in a folder of its own."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -119,7 +121,7 @@ def app(
 
     Its state and the routes that a test adds are the test's own.
     """
-    monkeypatch.setattr(queue, "send", lambda _task, _job_id: None)
+    monkeypatch.setattr(queue, "send", lambda _job_id: None)
     routes = list(shared_app.router.routes)
     apply_settings(shared_app, settings)
     if not settings.database_url:
@@ -153,6 +155,16 @@ def reviewer(database: Database) -> User:
         return a_user(session, "rita", "reviewer")
 
 
+class Browser(TestClient):
+    """Reads pages as browsers show them: a run of white space is one space."""
+
+    def request(self, *args: Any, **kwargs: Any) -> Any:
+        answer = super().request(*args, **kwargs)
+        if answer.headers.get("content-type", "").startswith("text/html"):
+            answer._content = re.sub(rb"[ \t\r\n]+", b" ", answer.content)
+        return answer
+
+
 @pytest.fixture
 def sign_in(app: FastAPI, database: Database) -> Callable[[User], TestClient]:
     """A browser of that person, signed in by a login link, on Winnow's own pages."""
@@ -160,7 +172,7 @@ def sign_in(app: FastAPI, database: Database) -> Callable[[User], TestClient]:
     def signed_in(user: User) -> TestClient:
         with database.transaction() as session:
             link = accounts.issue_login_link(session, user)
-        client = TestClient(app, raise_server_exceptions=False, headers=OWN_PAGE)
+        client = Browser(app, raise_server_exceptions=False, headers=OWN_PAGE)
         client.get("/", params={"token": link}, headers=NAVIGATION, follow_redirects=False)
         return client
 

@@ -1,7 +1,9 @@
 """Code, docs and pins say the same, and the parts know of each other only what they may."""
 
 import importlib.metadata
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -15,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from backend.core import catalogue, queue
+from backend.core.job_kinds import KINDS
 from backend.core.settings import Settings
 from backend.main import FEATURES
 from backend.runs import schemas
@@ -42,9 +45,14 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def run_python(program: str) -> str:
+def run_python(program: str, folder: Path = ROOT) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -53,20 +61,17 @@ def run_python(program: str) -> str:
 # ── the parts ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_worker_registers_exactly_the_tasks_that_the_web_sends() -> None:
+def test_the_worker_registers_exactly_the_task_that_the_web_sends() -> None:
     import worker.tasks
 
     registered = {name for name in worker.tasks.celery_app.tasks if not name.startswith("celery.")}
-    assert registered == set(queue.TASKS.values())
+    assert registered == {queue.PERFORM}
 
 
-def test_every_job_kind_has_a_task_and_a_pipeline() -> None:
-    from worker.jobs import PIPELINES
-
-    assert set(PIPELINES) == set(queue.TASKS)
+def test_every_job_kind_has_a_pipeline() -> None:
     program = "import importlib\n" + "\n".join(
         f"assert callable(getattr(importlib.import_module({module!r}), {function!r}))"
-        for module, _, function in (target.partition(":") for target in PIPELINES.values())
+        for module, _, function in (kind.pipeline.partition(":") for kind in KINDS.values())
     )
     run_python(program)
 
@@ -78,7 +83,6 @@ def test_the_web_and_the_command_line_load_neither_torch_nor_the_worker() -> Non
 
 def test_the_engine_loads_none_of_the_application() -> None:
     foreign = (
-        "backend",
         "sqlalchemy",
         "alembic",
         "celery",
@@ -89,8 +93,11 @@ def test_the_engine_loads_none_of_the_application() -> None:
         "redis",
         "jinja2",
     )
-    loaded = f"print(*[name for name in {foreign} if name in sys.modules])"
-    assert run_python(f"import sys, worker.engine; {loaded}").strip() == ""
+    loaded = (
+        f"print(*[name for name in sys.modules if name in {foreign} or name.startswith('backend')])"
+    )
+    said = run_python(f"import sys, worker.engine; {loaded}").split()
+    assert said == ["backend", "backend.core", "backend.core.catalogue"]
 
 
 def test_the_rule_between_features_names_every_feature() -> None:
@@ -101,52 +108,111 @@ def test_the_rule_between_features_names_every_feature() -> None:
     assert set(named) == {feature.__name__ for feature in FEATURES}
 
 
-def test_what_the_form_offers_is_what_the_engine_knows() -> None:
+def test_every_method_of_the_catalogue_has_its_file_and_every_file_its_method() -> None:
     from worker import engine
-    from worker.engine import recipe
+
+    folder = ROOT / "worker" / "engine" / "scores"
+    files = {path.stem for path in folder.glob("*.py") if "\nMETHOD = " in path.read_text()}
+    assert files == set(catalogue.METHODS)
+    for name, facts in catalogue.METHODS.items():
+        method = engine.METHODS[name]
+        assert vars(facts).items() <= vars(method).items(), name
+        assert method.run.__module__ == f"worker.engine.scores.{name}"
+
+
+def test_every_choice_of_the_catalogue_makes_a_recipe() -> None:
+    from worker import engine
 
     # Other tests bring networks of their own.
-    assert set(schemas.NETWORKS) == {
-        name for name, choice in engine.NETWORKS.items() if not choice.own
-    }
-    assert set(schemas.OPTIMIZERS) == set(recipe.OPTIMIZERS)
-    assert set(schemas.TRAINED) == set(recipe.TRAINED)
-    assert set(schemas.PRECISIONS) == set(recipe.PRECISIONS)
-    assert set(schemas.SCHEDULES) == set(recipe.SCHEDULES)
-    assert set(schemas.AUGMENTATIONS) == set(recipe.AUGMENTATIONS)
-    assert set(catalogue.SPANS) == set(engine.SPANS)
-    assert set(catalogue.METHODS) == set(engine.METHODS)
+    known = {name for name, choice in engine.NETWORKS.items() if not choice.own}
+    assert known == set(catalogue.NETWORKS)
+    fixed: dict[str, Any] = {"classes": 2, "channels": 1, "height": 16, "width": 16}
+    fixed |= {"network": "mnist", "mean": (0.5,), "std": (0.5,)}
+    for setting, choices in (
+        ("optimizer", catalogue.OPTIMIZERS),
+        ("trained", catalogue.TRAINED),
+        ("precision", catalogue.PRECISIONS),
+        ("schedule", catalogue.SCHEDULES),
+        ("augmentation", catalogue.AUGMENTATIONS),
+    ):
+        for choice in choices:
+            assert engine.Recipe(**fixed, **{setting: choice})
 
 
-@pytest.mark.parametrize("name", catalogue.METHODS)
-def test_what_the_web_says_of_a_method_is_what_the_engine_says(name: str) -> None:
-    from worker import engine
+A_METHOD = """\
+from worker.engine.scores.cost import Looks
+from worker.engine.scores.method import attach
 
-    said, real = catalogue.METHODS[name], engine.METHODS[name]
-    assert (said.meaning, said.needs, said.spans, said.damps) == (
-        real.meaning,
-        real.needs,
-        real.spans,
-        real.damps,
-    )
-    assert said.harm == bool(real.predicts)
+METHOD = attach("shouting", lambda asked: (-asked.replay.training.margins, {}), lambda _: Looks())
+"""
+A_METHODS_FACTS = """\
+    "shouting": Method(
+        called="Shouting",
+        title="Shouted at",
+        because="the model shouted at it",
+        meaning="The model was surest of this image.",
+        needs="nothing",
+    ),
+"""
+A_NETWORKS_FACTS = """\
+    "tiny_phone": Network(
+        meaning="For very small telephones.", family="mobilenet", body="mobilenet_v3_small"
+    ),
+"""
+USED_EVERYWHERE = """
+import pathlib, tempfile
+import numpy as np
+from backend.main import create_app
+from backend.core.catalogue import METHODS
+from backend.core.settings import Settings
+from backend.review.queue.orderings import Order
+from backend.runs.schemas import RunOptions, ScoringOptions
+from worker.engine import Images, default_recipe, score, train
+
+assert ScoringOptions(method="shouting").method == "shouting"
+assert RunOptions(network="tiny_phone").recipe() == {"network": "tiny_phone"}
+folder = pathlib.Path(tempfile.mkdtemp())
+text = str(create_app(Settings(home=folder / "home")).openapi())
+assert "shouting" in text and "tiny_phone" in text
+pixels = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
+images = Images(pixels, np.arange(6) % 2, np.arange(6))
+recipe = default_recipe(images, 2, network="tiny_phone", epochs=1)
+scores = score(train(recipe, images, images, folder / "run"), images, images, "shouting")
+assert scores.values.shape == (6,)
+"""
+
+
+def test_a_method_takes_two_files_and_a_network_one(tmp_path: Path) -> None:
+    for part in ("backend", "worker", "frontend"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    facts = tmp_path / "backend" / "core" / "catalogue.py"
+    text = facts.read_text()
+    for start, more in (
+        ("METHODS: dict[str, Method] = {\n", A_METHODS_FACTS),
+        ("NETWORKS: dict[str, Network] = {\n", A_NETWORKS_FACTS),
+    ):
+        assert start in text
+        text = text.replace(start, start + more)
+    facts.write_text(text)
+    (tmp_path / "worker" / "engine" / "scores" / "shouting.py").write_text(A_METHOD)
+    run_python(USED_EVERYWHERE, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("shape", "field", "choices"),
     [
-        (schemas.RunOptions, "network", schemas.NETWORKS),
-        (schemas.RunOptions, "optimizer", schemas.OPTIMIZERS),
-        (schemas.RunOptions, "trained", schemas.TRAINED),
-        (schemas.RunOptions, "precision", schemas.PRECISIONS),
-        (schemas.RunOptions, "schedule", schemas.SCHEDULES),
-        (schemas.RunOptions, "augmentation", schemas.AUGMENTATIONS),
+        (schemas.RunOptions, "network", catalogue.NETWORKS),
+        (schemas.RunOptions, "optimizer", catalogue.OPTIMIZERS),
+        (schemas.RunOptions, "trained", catalogue.TRAINED),
+        (schemas.RunOptions, "precision", catalogue.PRECISIONS),
+        (schemas.RunOptions, "schedule", catalogue.SCHEDULES),
+        (schemas.RunOptions, "augmentation", catalogue.AUGMENTATIONS),
         (schemas.ScoringOptions, "method", catalogue.METHODS),
         (schemas.ScoringOptions, "span", catalogue.SPANS),
     ],
 )
-def test_the_api_takes_exactly_what_the_form_offers(
-    shape: Any, field: str, choices: dict[str, str]
+def test_the_api_takes_exactly_what_the_catalogue_has(
+    shape: Any, field: str, choices: dict[str, Any]
 ) -> None:
     assert words_of(shape.model_fields[field].annotation) == set(choices)
 

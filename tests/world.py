@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.core.job_lifecycle import STATES
 from backend.core.models import (
     Cleansing,
     DataSet,
@@ -27,7 +28,6 @@ from backend.core.models import (
     now,
 )
 from backend.core.storage import Storage
-from backend.jobs.service import STATES
 from tests.factories import a_data_set, a_job, a_review, a_run
 from tests.reviewing import a_map
 

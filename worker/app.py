@@ -1,4 +1,4 @@
-"""The worker process: `python -m worker.app`. One process, one job at a time; start several for more."""
+"""The worker process: `python -m worker.app`. It does one job at a time; start several for more."""
 
 import logging
 import os
@@ -13,12 +13,12 @@ from worker.tasks import environment
 
 logger = logging.getLogger(__name__)
 
-# Threads that wait for each other sleep instead of spinning. On a machine that does other things too, spinning made a training of the sample
-# six times as slow (26 s against 4.3 s); alone it gains nothing. Read when torch is loaded, which is later.
+# Threads sleep while they wait for each other. On a busy machine, spinning made a training of the
+# sample six times as slow (26 s against 4.3 s); alone it gains nothing. torch reads this at import.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# Solo: the job runs in this very process, so nothing is forked after torch has started its threads.
-# Gossip, mingle and remote control are how workers talk to each other; ours talk through the job rows.
+# Solo: the job runs in this very process, so nothing is forked after torch has started threads.
+# Gossip, mingle and remote control are for workers that talk to each other; ours use the job rows.
 ARGUMENTS = [
     "--pool=solo",
     f"--queues={QUEUE}",
@@ -30,7 +30,7 @@ ARGUMENTS = [
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT; a running job then goes back into the queue."""
+    """Run until SIGTERM or SIGINT; a running job then returns to the queue."""
     database, _, settings = environment()
     configure(settings.broker)
     celery_app.conf.update(worker_enable_remote_control=False, broker_connection_max_retries=None)
@@ -41,7 +41,7 @@ def main() -> None:
     except SQLAlchemyError:
         logger.exception("The jobs of dead workers could not be released now; the sweep will do it")
     celery_app.worker_main(["--quiet", "worker", *ARGUMENTS])
-    # Whoever pressed Ctrl-C waits for this: Python would take torch apart for seconds on a busy machine, and nothing is left to be done.
+    # Someone waits for Ctrl-C, and on a busy machine Python takes torch apart for seconds.
     database.close()
     logging.shutdown()
     os._exit(0)

@@ -1,21 +1,20 @@
-"""The thread that says every few seconds that a job's worker is alive, and that hears of a cancel or a lost claim."""
+"""The heartbeat: a thread that keeps a job's row alive and reads from it when to stop."""
 
 import logging
 import threading
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from backend.core import job_lifecycle
 from backend.core.db import Database
-from backend.core.models import Job, now
 
 logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Runs while its `with` block does. `lost` and `cancel_requested` turn true once the row says so."""
+    """Runs during its `with` block; sets `lost` and `cancel_requested` from the row."""
 
     def __init__(self, database: Database, job_id: int, claim: str, seconds: float) -> None:
         self.lost = False
@@ -41,19 +40,14 @@ class Heartbeat:
         self.stop()
 
     def stop(self) -> None:
-        """End the thread. It may be waiting for the database, so nobody waits for it."""
+        """End the thread without waiting: it may itself wait for the database."""
         self._stopped.set()
 
     def write(self, session: Session, **values: Any) -> None:
-        """Write to the job's row, as long as the claim holds, and note what the row says."""
-        mine = (Job.id == self._job_id, Job.claim == self._claim, Job.state == "running")
-        statement = (
-            update(Job)
-            .where(*mine)
-            .values(heartbeat_at=now(), **values)
-            .returning(Job.cancel_requested)
+        """Write values to the job's row while the claim holds."""
+        cancel_requested = job_lifecycle.write_heartbeat(
+            session, self._job_id, self._claim, **values
         )
-        cancel_requested = session.scalar(statement)
         self.lost = cancel_requested is None
         self.cancel_requested = bool(cancel_requested)
 

@@ -1,4 +1,4 @@
-"""Who am I, and my API tokens."""
+"""The signed-in user, and API tokens."""
 
 from fastapi import APIRouter
 
@@ -12,13 +12,13 @@ router = APIRouter(tags=["accounts"])
 
 @router.get("/me", summary="Who is signed in")
 def me(user: UserDep) -> Person:
-    """The person whose token or session this is."""
+    """Return the person whose token or session this is."""
     return Person.model_validate(user)
 
 
 @router.get("/tokens", summary="List your API tokens")
 def list_tokens(session: SessionDep, user: UserDep) -> list[Token]:
-    """Without their secrets: those are shown once, when a token is made."""
+    """List your tokens, without secrets: each is shown once, when its token is made."""
     return [
         Token.model_validate(token, from_attributes=True)
         for token in service.list_tokens(session, user)
@@ -27,7 +27,7 @@ def list_tokens(session: SessionDep, user: UserDep) -> list[Token]:
 
 @router.post("/tokens", status_code=201, summary="Make an API token")
 def create_token(session: SessionDep, user: UserDep, wanted: NewToken) -> Token:
-    """The answer holds the secret; it is not stored and cannot be shown again."""
+    """Make a token. The answer holds its secret, which cannot be shown again."""
     secret = service.create_token(session, user, wanted.name)
     token = service.list_tokens(session, user)[-1]
     return Token(id=token.id, name=token.name, created_at=token.created_at, secret=secret)
@@ -35,5 +35,5 @@ def create_token(session: SessionDep, user: UserDep, wanted: NewToken) -> Token:
 
 @router.delete("/tokens/{token_id}", status_code=204, summary="Revoke an API token")
 def revoke_token(session: SessionDep, user: UserDep, token_id: int) -> None:
-    """It stops working at once."""
+    """Revoke a token; it stops working at once."""
     service.revoke_token(session, user, token_id)

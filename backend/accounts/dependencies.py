@@ -14,6 +14,7 @@ from backend.core.db import SessionDep
 from backend.core.errors import Forbidden, Unauthenticated
 from backend.core.invocation import winnow
 from backend.core.models import User
+from backend.web.access import Action, check
 
 COOKIE = "winnow_session"
 # A page that keeps decisions for later says whose they are.
@@ -116,18 +117,15 @@ async def signed_in_user(who: Annotated[SignedIn, Depends(verify)]) -> User:
     return who.user
 
 
-async def owner(who: Annotated[SignedIn, Depends(verify)]) -> User:
-    """An owner. Raises Forbidden for others."""
-    return require_owner(who)
+@dataclass(frozen=True)
+class Allowed:
+    """Dependency that returns the signed-in user if the role allows the action."""
 
+    action: Action
 
-def require_owner(who: SignedIn) -> User:
-    """The same for those who have found out by themselves who asks."""
-    if who.user.role != "owner":
-        raise Forbidden(
-            "Only an owner may do this. You can look at everything and decide in reviews."
-        )
-    return who.user
+    async def __call__(self, who: Annotated[SignedIn, Depends(verify)]) -> User:
+        check(who.user, self.action)
+        return who.user
 
 
 def perhaps_signed_in(request: Request, session: SessionDep) -> User | None:
@@ -140,5 +138,13 @@ def perhaps_signed_in(request: Request, session: SessionDep) -> User | None:
 
 SignedInDep = Annotated[SignedIn, Depends(verify)]
 UserDep = Annotated[User, Depends(signed_in_user)]
-OwnerDep = Annotated[User, Depends(owner)]
+MayImport = Annotated[User, Depends(Allowed("import"))]
+MayEdit = Annotated[User, Depends(Allowed("edit"))]
+MayInspect = Annotated[User, Depends(Allowed("inspect"))]
+MayTrain = Annotated[User, Depends(Allowed("train"))]
+MayScore = Annotated[User, Depends(Allowed("score"))]
+MayClean = Annotated[User, Depends(Allowed("clean"))]
+MaySteer = Annotated[User, Depends(Allowed("steer"))]
+MayArrange = Annotated[User, Depends(Allowed("arrange"))]
+MayReview = Annotated[User, Depends(Allowed("review"))]
 VisitorDep = Annotated[User | None, Depends(perhaps_signed_in)]

@@ -1,15 +1,18 @@
-"""Signing in and out, and one's own account."""
+"""Pages for signing in and out, and one's own account."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy.orm import Session
 
 from backend.accounts import service
 from backend.accounts.dependencies import COOKIE, SignedInDep, UserDep, VisitorDep, refuse_foreign
 from backend.core.db import SessionDep
 from backend.core.errors import Unauthenticated
 from backend.core.invocation import winnow
+from backend.core.models import User
+from backend.web.access import role_of
 from backend.web.redirects import own_path
 from backend.web.rendering import page
 
@@ -21,20 +24,24 @@ COME_BACK_SECONDS = 86400  # as long as a login link works
 
 @router.get("/")
 def home(request: Request, token: str = "") -> Response:
-    """The login link ends here; without one, the data sets."""
+    """Open the login link; without a token, go to the data sets."""
     if not token:
         return RedirectResponse("/datasets", 303)
-    # Chat and mail programs look at links before people do, and browsers fetch ahead: a link that works once must not be spent on them.
+    # Chat programs and browsers prefetch links: that must not spend a link that works once.
     if request.headers.get("Sec-Fetch-Mode") == "navigate" and "Sec-Purpose" not in request.headers:
         return _sign_in(request, token)
     # Not "no-referrer": the button's request would then carry the origin "null".
     return _secretive(page(request, "login.html", token=token), "strict-origin")
 
 
-# HEAD too: what watches over a server and what looks at a link before a person does ask so.
+# HEAD too, for monitors and link previews.
 @router.api_route("/login", methods=["GET", "HEAD"])
-def login(request: Request, user: VisitorDep, next: str = "") -> Response:  # noqa: A002 - the word in the address
-    """Says how to get a login link, and remembers where to go afterwards."""
+def login(
+    request: Request,
+    user: VisitorDep,
+    next: str = "",  # noqa: A002 - the word in the address
+) -> Response:
+    """Explain how to get a login link, and remember where to go afterwards."""
     back = own_path(next, "")
     if user is not None:
         return RedirectResponse(back or "/datasets", 303)
@@ -46,7 +53,7 @@ def login(request: Request, user: VisitorDep, next: str = "") -> Response:  # no
 
 @router.post("/login")
 def open_link(request: Request, token: Annotated[str, Form()] = "") -> Response:
-    """The button that stands in for the link where a program may have looked at it."""
+    """Sign in by button, where a program may have opened the link."""
     refuse_foreign(request)
     return _sign_in(request, token)
 
@@ -62,7 +69,7 @@ def _sign_in(request: Request, token: str) -> Response:
         except Unauthenticated:
             if service.authenticate(session, "session", request.cookies.get(COOKIE, "")) is None:
                 raise
-            # A second click on a used link, by somebody who is signed in: nothing is wrong.
+            # A second click on a used link, already signed in: nothing is wrong.
             return response
     _set_cookie(request, response, COOKIE, secret, settings.session_days * 86400)
     response.delete_cookie(COME_BACK)
@@ -70,7 +77,7 @@ def _sign_in(request: Request, token: str) -> Response:
 
 
 def _secretive(response: Response, policy: str = "no-referrer") -> Response:
-    """Keep the address with the secret in it out of every Referer."""
+    """Keep the address with its secret from other sites."""
     response.headers["Referrer-Policy"] = policy
     return response
 
@@ -82,7 +89,7 @@ def _set_cookie(request: Request, response: Response, name: str, value: str, sec
 
 @router.post("/logout")
 def logout(session: SessionDep, who: SignedInDep) -> RedirectResponse:
-    """End this session."""
+    """Delete this session."""
     service.sign_out(session, who.credential_id)
     response = RedirectResponse("/login", 303)
     response.delete_cookie(COOKIE)
@@ -91,8 +98,8 @@ def logout(session: SessionDep, who: SignedInDep) -> RedirectResponse:
 
 @router.get("/account")
 def account(request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """The person's API tokens."""
-    return page(request, "account.html", tokens=service.list_tokens(session, user), secret=None)
+    """Show the person's API tokens."""
+    return _account(request, session, user)
 
 
 @router.post("/account/tokens")
@@ -101,11 +108,19 @@ def create_token(
 ) -> HTMLResponse:
     """Make a token and show its secret, once."""
     secret = service.create_token(session, user, name)
-    return page(request, "account.html", tokens=service.list_tokens(session, user), secret=secret)
+    return _account(request, session, user, secret)
+
+
+def _account(
+    request: Request, session: Session, user: User, secret: str | None = None
+) -> HTMLResponse:
+    tokens = service.list_tokens(session, user)
+    abilities = role_of(user).sentence
+    return page(request, "account.html", abilities=abilities, tokens=tokens, secret=secret)
 
 
 @router.post("/account/tokens/{token_id}/revoke")
 def revoke_token(session: SessionDep, user: UserDep, token_id: int) -> RedirectResponse:
-    """End a token."""
+    """Revoke a token."""
     service.revoke_token(session, user, token_id)
     return RedirectResponse("/account", 303)

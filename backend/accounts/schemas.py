@@ -8,7 +8,7 @@ from backend.web.request_body import Body
 
 
 class Person(BaseModel):
-    """Who is signed in."""
+    """The signed-in user."""
 
     model_config = ConfigDict(from_attributes=True)
     id: int
@@ -17,7 +17,7 @@ class Person(BaseModel):
 
 
 class NewToken(Body):
-    """A token to be made."""
+    """A token to make."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "nightly script"}]})
 
@@ -25,7 +25,7 @@ class NewToken(Body):
 
 
 class Token(BaseModel):
-    """An API token; its secret is in `secret` only in the answer that made it."""
+    """An API token; only the answer that made it has its `secret`."""
 
     model_config = ConfigDict(from_attributes=True)
     id: int

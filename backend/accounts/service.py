@@ -1,4 +1,7 @@
-"""People and what signs them in. Only SHA-256 hashes of secrets are stored; the secrets have 256 random bits, so no slow hash is needed."""
+"""People and their credentials.
+
+Only SHA-256 hashes of secrets are stored; with 256 random bits they need no slow hash.
+"""
 
 import hashlib
 import secrets
@@ -11,21 +14,24 @@ from backend.core.errors import Conflict, Invalid, NotFound, Unauthenticated
 from backend.core.invocation import winnow
 from backend.core.models import Credential, User, now
 from backend.core.text import tidy
+from backend.web.access import ROLES
 
-ROLES = ("owner", "reviewer")
 LINK_LIFETIME = timedelta(hours=24)
-USED_LINK = f"This login link was used already or is too old. Get a new one on the server, in Winnow's folder: {winnow()} login-link"
+USED_LINK = (
+    "This login link was used already or is too old. "
+    f"Get a new one on the server, in Winnow's folder: {winnow()} login-link"
+)
 
 
 def create_user(session: Session, name: str, role: str = "reviewer") -> User:
-    """Add a person. Raises Invalid for an empty name or an unknown role, Conflict for a name that is taken."""
+    """Add a person. Raises Invalid for an empty name or unknown role, Conflict for a taken name."""
     name = tidy(name)
     if not 0 < len(name) <= 100:
         raise Invalid("A person needs a name of 1 to 100 characters.")
     if role not in ROLES:
         raise Invalid(f"There is no role {role!r}; there are {' and '.join(ROLES)}.")
     if session.scalar(select(User.id).where(User.name == name)) is not None:
-        raise Conflict(f"There is somebody called {name} already.")
+        raise Conflict(f"There is already a person called {name}.")
     user = User(name=name, role=role)
     session.add(user)
     session.flush()
@@ -33,12 +39,12 @@ def create_user(session: Session, name: str, role: str = "reviewer") -> User:
 
 
 def list_users(session: Session) -> list[User]:
-    """Everybody, in order of arrival."""
+    """List everybody, in order of arrival."""
     return list(session.scalars(select(User).order_by(User.id)))
 
 
 def find_user(session: Session, name: str) -> User:
-    """The person of that name. Raises NotFound."""
+    """Return the person of that name. Raises NotFound."""
     user = session.scalar(select(User).where(User.name == name))
     if user is None:
         raise NotFound(f"There is nobody called {name}. See who there is: winnow user list")
@@ -46,44 +52,47 @@ def find_user(session: Session, name: str) -> User:
 
 
 def first_owner(session: Session) -> User:
-    """The owner who came first; made where there is none yet."""
+    """Return the first owner, made where there is none."""
     owner = session.scalar(select(User).where(User.role == "owner").order_by(User.id).limit(1))
     return owner or create_user(session, "me", "owner")
 
 
 def remove_user(session: Session, user: User) -> None:
-    """Remove a person and all that signs them in; what they decided stays. Raises Conflict for the last owner."""
+    """Remove a person and their credentials; decisions stay.
+
+    Raises Conflict for the last owner.
+    """
     owners = session.scalars(select(User.id).where(User.role == "owner")).all()
     if list(owners) == [user.id]:
-        raise Conflict("This is the only owner; make somebody else an owner first.")
+        raise Conflict("This is the only owner; make another person an owner first.")
     session.execute(delete(User).where(User.id == user.id))
 
 
 def issue_login_link(session: Session, user: User) -> str:
-    """The secret of a link that signs in once, within a day."""
+    """Return the secret of a link that signs in once, within a day."""
     return _issue(session, user, "login_link", "", LINK_LIFETIME)
 
 
 def create_token(session: Session, user: User, name: str) -> str:
-    """The secret of an API token; it is shown once and works until it is revoked."""
+    """Return the secret of a new API token, which works until revoked."""
     return _issue(session, user, "api_token", tidy(name)[:100] or "token", None)
 
 
 def list_tokens(session: Session, user: User) -> list[Credential]:
-    """The person's API tokens, without their secrets."""
+    """List the person's API tokens, without secrets."""
     own = (Credential.user_id == user.id, Credential.kind == "api_token")
     return list(session.scalars(select(Credential).where(*own).order_by(Credential.id)))
 
 
 def revoke_token(session: Session, user: User, token_id: int) -> None:
-    """End an API token of one's own. Raises NotFound."""
+    """Delete one's own API token. Raises NotFound."""
     own = (Credential.id == token_id, Credential.user_id == user.id, Credential.kind == "api_token")
     if session.execute(delete(Credential).where(*own).returning(Credential.id)).first() is None:
         raise NotFound("There is no such token.")
 
 
 def sign_in(session: Session, link_secret: str, session_days: int) -> str:
-    """Trade a login link's secret for a session's. Raises Unauthenticated where the link was used, is too old or never was."""
+    """Trade a login link's secret for a session's. Raises Unauthenticated for a bad link."""
     # One UPDATE decides: of two requests with the same link, one wins.
     user_id = session.scalar(
         update(Credential)
@@ -101,12 +110,12 @@ def sign_in(session: Session, link_secret: str, session_days: int) -> str:
 
 
 def sign_out(session: Session, credential_id: int) -> None:
-    """End a session."""
+    """Delete this session."""
     session.execute(delete(Credential).where(Credential.id == credential_id))
 
 
 def authenticate(session: Session, kind: str, secret: str) -> tuple[User, Credential] | None:
-    """Whose secret this is, or None."""
+    """Find the user and credential of a secret, or None."""
     row = session.execute(
         select(User, Credential)
         .join(Credential, Credential.user_id == User.id)

@@ -5,20 +5,20 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MayClean, UserDep
 from backend.cleansing import changed, schemas, service
 from backend.core.db import SessionDep
 from backend.core.models import Cleansing, Job
 from backend.datasets import service as datasets
 from backend.jobs.schemas import JobOut
 from backend.review import service as reviews
+from backend.web.pagination import LongLimit, Page
 
 router = APIRouter(tags=["cleansing"])
 After = Annotated[int, Query(ge=0, description="Cursor: `next` of the page before.")]
-Limit = Annotated[int, Query(ge=1, le=1000, description="Most items of the page.")]
 Kind = Annotated[
     changed.Became | None,
-    Query(description="Only those that became right, that became wrong, or that stayed wrong."),
+    Query(description="Only images that became right, became wrong, or stayed wrong."),
 ]
 
 
@@ -29,14 +29,14 @@ def dry_run(
     user: UserDep,
     floor: Annotated[int | None, Query(ge=0)] = None,
 ) -> schemas.DryRunOut:
-    """What the review's decisions would do to each class. Nothing is changed."""
+    """Count what the review's decisions would do to each class, and change nothing."""
     review = reviews.get(session, user, review_id)
     return schemas.DryRunOut.model_validate(service.dry_run(session, user, review, floor))
 
 
 @router.post("/reviews/{review_id}/cleansings", status_code=202, summary="Clean and retrain")
 def start(
-    review_id: int, session: SessionDep, user: OwnerDep, body: schemas.CleansingIn | None = None
+    review_id: int, session: SessionDep, user: MayClean, body: schemas.CleansingIn | None = None
 ) -> schemas.CleansingOut:
     """Make a new version from the decisions and measure it. 422 where the dry run refuses."""
     asked = body or schemas.CleansingIn()
@@ -46,44 +46,41 @@ def start(
 
 @router.get("/cleansings/{cleansing_id}", summary="One cleansing and its verdict")
 def show(cleansing_id: int, session: SessionDep, user: UserDep) -> schemas.CleansingOut:
-    """A cleansing and, once it is measured, its verdict."""
+    """Return a cleansing and, once it is measured, its verdict."""
     return _out(session, service.get(session, user, cleansing_id))
 
 
-@router.get("/cleansings/{cleansing_id}/changed", summary="Test images seen otherwise")
+@router.get("/cleansings/{cleansing_id}/changed", summary="Changed test images")
 def list_changed(
     cleansing_id: int,
     session: SessionDep,
     user: UserDep,
     became: Kind = None,
     after: After = 0,
-    limit: Limit = 100,
-) -> schemas.ChangedPage:
-    """The test images whose prediction changed when the same training was repeated on the cleaned version. 409 before the verdict."""
+    limit: LongLimit = 100,
+) -> Page[schemas.ChangedOut]:
+    """List test images that the repeated training predicts differently. 409 before the verdict."""
     cleansing = service.get(session, user, cleansing_id)
     data_set = datasets.get(session, user, cleansing.data_set_id)
     found, following = changed.page(
         session,
         data_set,
-        service.verdict(session, cleansing),
+        service.get_verdict(session, cleansing),
         kind=became,
         after=after,
         limit=limit,
     )
-    return schemas.ChangedPage(
-        items=[schemas.ChangedOut.model_validate(one) for one in found],
-        next=str(following) if following else None,
-    )
+    return Page[schemas.ChangedOut].of(found, following)
 
 
 @router.post("/cleansings/{cleansing_id}/accept", summary="Accept the cleaned version")
-def accept(cleansing_id: int, session: SessionDep, user: OwnerDep) -> schemas.CleansingOut:
+def accept(cleansing_id: int, session: SessionDep, user: MayClean) -> schemas.CleansingOut:
     """Make the cleaned version the data set's current one. Repeating it changes nothing."""
     return _out(session, service.accept(session, user, service.get(session, user, cleansing_id)))
 
 
 @router.post("/cleansings/{cleansing_id}/roll-back", summary="Roll back")
-def roll_back(cleansing_id: int, session: SessionDep, user: OwnerDep) -> schemas.CleansingOut:
+def roll_back(cleansing_id: int, session: SessionDep, user: MayClean) -> schemas.CleansingOut:
     """Decline the cleaned version, also after it was accepted. Repeating it changes nothing."""
     return _out(session, service.roll_back(session, user, service.get(session, user, cleansing_id)))
 
@@ -97,11 +94,12 @@ def _out(session: Session, cleansing: Cleansing) -> schemas.CleansingOut:
         run_id=cleansing.run_id,
         parent_version_id=cleansing.parent_version_id,
         version_id=cleansing.version_id,
-        state=service.state(cleansing, job),
+        state=service.get_state(cleansing, job),
         fresh_seeds=cleansing.fresh_seeds,
-        verdict=cleansing.verdict or None,
+        verdict=cleansing.typed_verdict,
         trainings=[
-            schemas.TrainingOut.model_validate(run) for run in service.trainings(session, cleansing)
+            schemas.TrainingOut.model_validate(run)
+            for run in service.list_trainings(session, cleansing)
         ],
         created_at=cleansing.created_at,
         job=JobOut.model_validate(job) if job else None,

@@ -1,4 +1,4 @@
-"""What a cleansing would do, class by class, before anything is done: who leaves, who stays for the floor's sake, what would go wrong."""
+"""Plan a cleansing class by class: what leaves, what the floor keeps, what would go wrong."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from backend.core.models import DataSet, Image, Review, Suggestion, images_of
 from backend.review import service as reviews
 
-# A class keeps at least this share of its training images, and never fewer than LEAST, unless a person asks for another floor.
+# A class keeps this share of its training images, and at least LEAST, unless asked otherwise.
 FLOOR_SHARE = 0.10
 LEAST = 2
 
@@ -28,7 +28,7 @@ class Change:
 
 @dataclass(frozen=True)
 class ClassCount:
-    """Training images of one class: before, leaving, going to and coming from other classes, after; the floor and who stays for its sake."""
+    """Training images of one class, before and after; held_back: kept for the floor."""
 
     label: int
     name: str
@@ -46,9 +46,10 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class DryRun:
-    """The whole plan. `refusal` is the sentence that says why it cannot be started, or None.
+    """The whole plan.
 
-    unsettled: removals and new labels that do not count, as two people must agree and do not.
+    refusal: a sentence that says why it cannot be started, or None.
+    unsettled: removals and new labels that do not count: two people must agree and do not.
     """
 
     classes: list[ClassCount]
@@ -75,15 +76,15 @@ class DryRun:
 
 
 def default_floor(count: int) -> int:
-    """A tenth of the class, rounded up, and at least two: fewer could not be learnt from."""
+    """A tenth of the class, rounded up, and at least two: fewer cannot be learned from."""
     return max(LEAST, math.ceil(FLOOR_SHARE * count))
 
 
 def plan(session: Session, review: Review, data_set: DataSet, floor: int | None) -> DryRun:
-    """The dry run of a review's decisions on its version. floor: training images that every class keeps; None means `default_floor`.
+    """Plan a cleansing by a review's decisions. floor: per class; None means `default_floor`.
 
-    Where a class would fall below its floor, the images that stand first in the queue leave and the others stay. Images that get a
-    class's label do not count towards its floor.
+    Where a class would fall below its floor, the first images of the queue leave and the others
+    stay. Images that get a class's label do not count towards its floor.
     """
     before = _counts(session, review.version_id, len(data_set.class_names))
     floors = [default_floor(count) if floor is None else floor for count in before]
@@ -107,7 +108,7 @@ def plan(session: Session, review: Review, data_set: DataSet, floor: int | None)
 
 
 def _counts(session: Session, version_id: int, classes: int) -> list[int]:
-    """Training images of each class in a version."""
+    """Count the training images of each class in a version."""
     images = images_of(version_id).order_by(None).subquery()
     rows = session.execute(
         select(images.c.label, func.count())
@@ -119,7 +120,7 @@ def _counts(session: Session, version_id: int, classes: int) -> list[int]:
 
 
 def _decided(session: Session, review: Review) -> list[Change]:
-    """The review's decided removals and new labels in order of the queue. A new label that is the old one changes nothing."""
+    """List decided removals and new labels in order of the queue, old labels left out."""
     rows = session.execute(
         select(
             Suggestion.image_id,
@@ -169,13 +170,25 @@ def _refusal(
     classes: list[ClassCount], changes: list[Change], held_back: list[Change], unsettled: int
 ) -> str | None:
     if not changes and not held_back and unsettled:
-        return f"Two people must agree, and on none of {unsettled:,} images do two so far. Let somebody else look at them in the review."
+        return (
+            f"Two people must agree, and on none of {unsettled:,} images do two so far. Let "
+            "someone else look at them in the review."
+        )
     if not changes and not held_back:
-        return "Nothing is decided yet: remove or relabel at least one image in the review, then come back."
+        return (
+            "Nothing is decided yet: remove or relabel at least one image in the review, then come "
+            "back."
+        )
     emptied = [row.name for row in classes if row.before > 0 and row.after < 1]
     if emptied:
         names = ", ".join(f"“{name}”" for name in emptied)
-        return f"This would leave no training image of {names}. Choose a floor of at least 1, or keep some of these images in the review."
+        return (
+            f"This would leave no training image of {names}. Choose a floor of at least 1, or keep "
+            "some of these images in the review."
+        )
     if not changes:
-        return "The floor keeps every image that you decided on. Choose a lower floor, or decide on images of larger classes."
+        return (
+            "The floor keeps every image that you decided on. Choose a lower floor, or decide on "
+            "images of larger classes."
+        )
     return None

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MayClean, UserDep
 from backend.cleansing import changed, present, service
 from backend.cleansing.api import After, Kind
 from backend.core.db import SessionDep
@@ -21,11 +21,11 @@ router = APIRouter(include_in_schema=False)
 # Images named on the page; the API names them all.
 MOST_NAMED = 60
 MOST_SHOWN = 24
-# Of a number in a form.
+# Digits of a number in a form.
 MOST_DIGITS = 9
 # Fewer changed images than this share of all hardly move a model.
 FEW = 0.005
-# Images on the verdict's page; the page of all of them is one click away.
+# Images on the verdict's page; all of them are one click away.
 FIRST_CHANGED = 12
 
 
@@ -33,12 +33,12 @@ FIRST_CHANGED = 12
 def clean(
     review_id: int, request: Request, session: SessionDep, user: UserDep, floor: str = ""
 ) -> Response:
-    """What the decisions would do, class by class, and the button that does it."""
+    """Show the dry run, class by class, and the button that cleans."""
     review = reviews.get(session, user, review_id)
     if review.state != "ready":
         return RedirectResponse(f"/reviews/{review.id}", 303)
     try:
-        return _dry_run_page(request, session, user, review, number(floor, "floor"), floor)
+        return _dry_run_page(request, session, user, review, parse_number(floor, "floor"), floor)
     except Invalid as error:
         return _dry_run_page(request, session, user, review, None, floor, problem=error.message)
 
@@ -48,19 +48,19 @@ def start(
     review_id: int,
     request: Request,
     session: SessionDep,
-    user: OwnerDep,
+    user: MayClean,
     floor: Annotated[str, Form()] = "",
     fresh_seeds: Annotated[str, Form()] = "",
 ) -> Response:
-    """Make the version and start measuring; the dry run again, with the reason, where that is not possible."""
+    """Start a cleansing, or show the dry run again with what is wrong."""
     review = reviews.get(session, user, review_id)
-    running = service.running(session, review)
+    running = service.get_running(session, review)
     if running is not None:
-        # A button pressed twice: the first press counts.
+        # The button was pressed twice: the first press counts.
         return RedirectResponse(f"/cleansings/{running.id}", 303)
     try:
-        seeds = number(fresh_seeds, "number of fresh starts") or service.USUAL_SEEDS
-        cleansing = service.start(session, user, review, number(floor, "floor"), seeds)
+        seeds = parse_number(fresh_seeds, "number of fresh starts") or service.USUAL_SEEDS
+        cleansing = service.start(session, user, review, parse_number(floor, "floor"), seeds)
     except AppError as error:
         return _dry_run_page(
             request, session, user, review, None, floor, problem=error.message, status=error.status
@@ -70,12 +70,12 @@ def start(
 
 @router.get("/cleansings/{cleansing_id}")
 def show(cleansing_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """Progress until it is measured, then the verdict."""
+    """Show the progress, then the verdict."""
     cleansing = service.get(session, user, cleansing_id)
     context = _context(session, user, cleansing)
-    if not cleansing.verdict:
+    verdict, data_set = cleansing.typed_verdict, context["data_set"]
+    if verdict is None:
         return page(request, "cleansing/running.html", **context)
-    verdict, data_set = cleansing.verdict, context["data_set"]
     return page(
         request,
         "cleansing/verdict.html",
@@ -87,7 +87,7 @@ def show(cleansing_id: int, request: Request, session: SessionDep, user: UserDep
         curves=present.curves(session, cleansing),
         per_class=present.per_class(verdict, data_set.class_names),
         changed=changed.page(session, data_set, verdict, limit=FIRST_CHANGED)[0],
-        became=changed.counts(verdict),
+        became=changed.count_kinds(verdict),
     )
 
 
@@ -100,21 +100,22 @@ def show_changed(
     became: Kind = None,
     after: After = 0,
 ) -> Response:
-    """The test images that the repeated training sees otherwise, all or those of a kind."""
+    """Show the test images that the repeated training predicts differently."""
     cleansing = service.get(session, user, cleansing_id)
-    if not cleansing.verdict:
+    verdict = cleansing.typed_verdict
+    if verdict is None:
         return RedirectResponse(f"/cleansings/{cleansing.id}", 303)
     data_set = datasets.get(session, user, cleansing.data_set_id)
-    found, following = changed.page(session, data_set, cleansing.verdict, kind=became, after=after)
+    found, following = changed.page(session, data_set, verdict, kind=became, after=after)
     return page(
         request,
         "cleansing/changed.html",
         cleansing=cleansing,
         data_set=data_set,
-        verdict=cleansing.verdict,
+        verdict=verdict,
         words=present,
         changed=found,
-        became=changed.counts(cleansing.verdict),
+        became=changed.count_kinds(verdict),
         kind=became,
         after=after,
         following=following,
@@ -122,21 +123,21 @@ def show_changed(
 
 
 @router.post("/cleansings/{cleansing_id}/accept")
-def accept(cleansing_id: int, session: SessionDep, user: OwnerDep) -> RedirectResponse:
+def accept(cleansing_id: int, session: SessionDep, user: MayClean) -> RedirectResponse:
     """Make the cleaned version the current one."""
     cleansing = service.accept(session, user, service.get(session, user, cleansing_id))
     return RedirectResponse(f"/cleansings/{cleansing.id}", 303)
 
 
 @router.post("/cleansings/{cleansing_id}/roll-back")
-def roll_back(cleansing_id: int, session: SessionDep, user: OwnerDep) -> RedirectResponse:
+def roll_back(cleansing_id: int, session: SessionDep, user: MayClean) -> RedirectResponse:
     """Go back to the version before."""
     cleansing = service.roll_back(session, user, service.get(session, user, cleansing_id))
     return RedirectResponse(f"/cleansings/{cleansing.id}", 303)
 
 
-def number(text: str, what: str) -> int | None:
-    """A whole number from a form, None where the field is empty. Raises Invalid."""
+def parse_number(text: str, what: str) -> int | None:
+    """Parse a whole number of a form; None for an empty field. Raises Invalid."""
     stripped = text.strip()
     if not stripped:
         return None
@@ -161,7 +162,7 @@ def _dry_run_page(
     found = service.dry_run(session, user, review, floor)
     data_set, earlier = (
         datasets.get(session, user, review.data_set_id),
-        service.of_review(session, review),
+        service.list_of_review(session, review),
     )
     return page(
         request,
@@ -172,16 +173,16 @@ def _dry_run_page(
         found=found,
         asked=asked,
         problem=problem or found.refusal,
-        outdated=service.outdated(session, user, review),
-        base=service.verdicts(session, data_set).get(review.version_id),
+        outdated=service.explain_outdated(session, user, review),
+        base=service.map_versions(session, data_set).get(review.version_id),
         earlier=earlier,
-        running=service.running(session, review),
-        accepted=service.accepted_of(session, review),
+        running=service.get_running(session, review),
+        accepted=service.get_accepted(session, review),
         seeds=(service.FEWEST_SEEDS, service.USUAL_SEEDS, service.MOST_SEEDS),
         most_named=MOST_NAMED,
         most_shown=MOST_SHOWN,
         few=FEW * found.before,
-        seconds=service.expected_seconds(session, review, found),
+        seconds=service.expect_seconds(session, review, found),
         judgement_words=present.JUDGEMENT_WORDS,
     )
 
@@ -194,9 +195,9 @@ def _context(session: Session, user: User, cleansing: Cleansing) -> dict[str, An
         "job": session.get(Job, cleansing.job_id) if cleansing.job_id else None,
         "version": session.get_one(Version, cleansing.version_id),
         "parent": session.get_one(Version, cleansing.parent_version_id),
-        "trainings": service.trainings(session, cleansing),
+        "trainings": service.list_trainings(session, cleansing),
         "arm_words": present.ARM_WORDS,
         "is_current": data_set.current_version_id == cleansing.version_id,
-        "active": service.active(session, cleansing),
-        "hangs_on": present.hangs_on(*service.built_on(session, cleansing)),
+        "active": service.is_active(session, cleansing),
+        "kept": present.kept_sentence(*service.count_built_on(session, cleansing)),
     }

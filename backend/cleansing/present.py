@@ -1,12 +1,13 @@
-"""What the verdict's page shows, worked out from the stored verdict: rows for tables, points for the chart, cards for images."""
+"""Prepare a verdict for its page: words, rows of tables, points of charts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.core.models import Cleansing, Run, RunEpoch
+from backend.core.reports import ClassResult, Protocol, Verdict
 
 ARM_WORDS = {
     "before": "Nothing removed",
@@ -16,11 +17,13 @@ ARM_WORDS = {
 PROTOCOL_WORDS = {
     "fresh_seeds": (
         "Fresh starts",
-        "Each training begins anew with another roll of the dice. This shows whether the data got better, so it decides the verdict.",
+        "Each training starts again with another roll of the dice. This shows whether the data got "
+        "better, so it decides the verdict.",
     ),
     "same_seed": (
         "Same training repeated",
-        "Your training once more, with every roll of the dice the same, only with these corrections. This shows what they did to this one model.",
+        "Your training once more, with every roll of the dice the same, but with these "
+        "corrections. This shows what they did to this one model.",
     ),
 }
 JUDGEMENT_WORDS = {
@@ -46,21 +49,22 @@ BADGES = {
 }
 
 
-def found_sentence(verdict: Mapping[str, Any]) -> str | None:
-    """The sentence "You found 83 of 86 planted errors.", or None where no error was planted."""
-    if verdict.get("planted") is None:
+def found_sentence(verdict: Verdict) -> str | None:
+    """The sentence "You found 83 of 86 planted errors.", or None where none was planted."""
+    if verdict.planted is None:
         return None
-    if verdict["planted"] == 0:
+    if verdict.planted == 0:
         return "No planted error was left to find."
-    # Verdicts from before this was counted do not say.
-    wrong = verdict.get("mislabelled")
+    wrong = verdict.mislabelled
     but = f"; {wrong} of them got another wrong label" if wrong else ""
-    return f"You found {verdict['found']} of {verdict['planted']} planted errors{but}."
+    return f"You found {verdict.found} of {verdict.planted} planted errors{but}."
 
 
-def hangs_on(runs: int, reviews: int) -> str | None:
-    """What becomes of the trainings and reviews of a version that is rolled back, in words that can follow "If you roll back, "; None where
-    there are none. Trainings and scorings go on; what is refused is a cleansing (backend.cleansing.service.outdated).
+def kept_sentence(runs: int, reviews: int) -> str | None:
+    """Say what stays of a version's trainings and reviews after it is rolled back.
+
+    The words can follow "If you roll back, "; None where there are none. Trainings and scorings
+    continue; only a cleansing is refused (backend.cleansing.service.explain_outdated).
     """
     counted = [
         f"{count} {noun}{'s' if count > 1 else ''}"
@@ -70,35 +74,39 @@ def hangs_on(runs: int, reviews: int) -> str | None:
     if not counted:
         return None
     stay, those = ("stays", "it") if runs + reviews == 1 else ("stay", "them")
-    return f"{' and '.join(counted)} of this version {stay}. Only cleaning from {those} has to wait until the version is accepted again."
+    return (
+        f"{' and '.join(counted)} of this version {stay}. Only cleaning from {those} has to wait "
+        "until the version is accepted again."
+    )
 
 
-def chart(verdict: Mapping[str, Any]) -> dict[str, Any]:
-    """What verdict-chart.js draws: the accuracy of each arm in both protocols, as percentages, and the 95 % interval of the gain in points."""
-    panels = []
-    for protocol, (title, _) in PROTOCOL_WORDS.items():
-        accuracy = verdict[protocol]["accuracy"]
-        dots = [
-            {"arm": run["arm"], "seed": run["seed"], "accuracy": 100 * run["accuracy"]}
-            for run in verdict[protocol].get("runs", [])
+def chart(verdict: Verdict) -> dict[str, Any]:
+    """Data of verdict-chart.js: accuracies in percent, gains and intervals in points."""
+    return {
+        "panels": [
+            _panel(verdict.fresh_seeds, "fresh_seeds"),
+            _panel(verdict.same_seed, "same_seed"),
         ]
-        panels.append(
-            {
-                "title": title,
-                "arms": [
-                    {"arm": arm, "label": words, "accuracy": 100 * accuracy[arm]}
-                    for arm, words in ARM_WORDS.items()
-                ],
-                "dots": dots,
-                "gains": [
-                    _gain("Cleaned", accuracy["difference"], accuracy["ci95"]),
-                    _gain(
-                        "Removed at random", accuracy["random_difference"], accuracy["random_ci95"]
-                    ),
-                ],
-            }
-        )
-    return {"panels": panels}
+    }
+
+
+def _panel(protocol: Protocol, name: str) -> dict[str, Any]:
+    accuracy = protocol.accuracy
+    return {
+        "title": PROTOCOL_WORDS[name][0],
+        "arms": [
+            {"arm": arm, "label": words, "accuracy": 100 * getattr(accuracy, arm)}
+            for arm, words in ARM_WORDS.items()
+        ],
+        "dots": [
+            {"arm": run.arm, "seed": run.seed, "accuracy": 100 * run.accuracy}
+            for run in protocol.runs
+        ],
+        "gains": [
+            _gain("Cleaned", accuracy.difference, accuracy.ci95),
+            _gain("Removed at random", accuracy.random_difference, accuracy.random_ci95),
+        ],
+    }
 
 
 def _gain(label: str, difference: float, ci95: Sequence[float]) -> dict[str, Any]:
@@ -110,14 +118,14 @@ def _gain(label: str, difference: float, ci95: Sequence[float]) -> dict[str, Any
     }
 
 
-def per_class(verdict: Mapping[str, Any], class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """The classes with test images, with their names, the largest changes first."""
-    rows = [{**row, "name": class_names[row["label"]]} for row in verdict["per_class"]]
-    return sorted(rows, key=lambda row: -abs(row["difference"]))
+def per_class(verdict: Verdict, class_names: Sequence[str]) -> list[tuple[str, ClassResult]]:
+    """Names and results of the classes with test images, the largest changes first."""
+    rows = [(class_names[row.label], row) for row in verdict.per_class]
+    return sorted(rows, key=lambda named: -abs(named[1].difference))
 
 
 def curves(session: Session, cleansing: Cleansing) -> list[dict[str, Any]]:
-    """Validation accuracy after each epoch of the same training in its three arms; an arm without a curve is left out."""
+    """Validation accuracy by epoch of the repeated training, for each arm with a curve."""
     query = (
         select(Run.arm, RunEpoch.epoch, RunEpoch.validation_accuracy)
         .join(Run, Run.id == RunEpoch.run_id)

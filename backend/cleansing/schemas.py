@@ -1,11 +1,11 @@
-"""The shapes of cleansings in JSON."""
+"""Shapes of cleansings in JSON."""
 
 from datetime import datetime
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.cleansing.service import FEWEST_SEEDS, MOST_SEEDS, USUAL_SEEDS
+from backend.core.reports import Verdict
 from backend.jobs.schemas import JobOut
 from backend.web.request_body import Body
 
@@ -51,19 +51,27 @@ class DryRunOut(BaseModel):
     held_back: list[ChangeOut]
     refusal: str | None
     unsettled: int = Field(
-        description="Removals and new labels that do not count, as two people must agree and do not."
+        description=(
+            "Removals and new labels that do not count, because two people must agree and do not."
+        )
     )
 
 
 class CleansingIn(Body):
-    """How to clean: training images that every class keeps, and how many fresh starts to measure."""
+    """Options of a cleansing."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"floor": None, "fresh_seeds": 5}]})
 
     floor: int | None = Field(
-        None, ge=0, description="Null means a tenth of each class, and at least 2."
+        None,
+        ge=0,
+        description=(
+            "Training images that every class keeps; null for a tenth of each, and at least 2."
+        ),
     )
-    fresh_seeds: int = Field(USUAL_SEEDS, ge=FEWEST_SEEDS, le=MOST_SEEDS)
+    fresh_seeds: int = Field(
+        USUAL_SEEDS, ge=FEWEST_SEEDS, le=MOST_SEEDS, description="Fresh starts to measure."
+    )
 
 
 class TrainingOut(BaseModel):
@@ -83,7 +91,7 @@ class TrainingOut(BaseModel):
 
 
 class ChangedOut(BaseModel):
-    """A test image that the repeated training sees otherwise: what it took it for before, and what it takes it for now."""
+    """A test image that the repeated training predicts differently."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -98,25 +106,18 @@ class ChangedOut(BaseModel):
     cleaned: int
     cleaned_name: str
     became: str = Field(
-        description="right, wrong, or other: it was wrong, and is wrong in another way"
+        description="right, wrong, or other: wrong before, and wrong in another way now."
     )
     fresh_before: int | None = Field(
-        description="In how many of the fresh starts it was right with nothing removed; null in old verdicts."
+        description=("Fresh starts that were right with nothing removed; null in old verdicts.")
     )
     fresh_cleaned: int | None = Field(
-        description="In how many it was right when trained on the cleaned version."
+        description="Fresh starts that were right on the cleaned version."
     )
-
-
-class ChangedPage(BaseModel):
-    """Some of the changed images, those that became right first, and the cursor of the next page."""
-
-    items: list[ChangedOut]
-    next: str | None
 
 
 class CleansingOut(BaseModel):
-    """A cleansing, its trainings, and its verdict once it is measured (docs/decisions/0010-verdict-rule.md says what its fields mean)."""
+    """A cleansing, its trainings, and its verdict once it is measured."""
 
     id: int
     data_set_id: int
@@ -125,10 +126,13 @@ class CleansingOut(BaseModel):
     parent_version_id: int
     version_id: int
     state: str = Field(
-        description="Until there is a verdict its job's: queued, running, failed or cancelled; then measured; accepted or rolled_back"
+        description=(
+            "Until there is a verdict its job's: queued, running, failed or cancelled; then "
+            "measured, accepted or rolled_back."
+        )
     )
     fresh_seeds: list[int]
-    verdict: dict[str, Any] | None
+    verdict: Verdict | None
     trainings: list[TrainingOut]
     created_at: datetime
     job: JobOut | None

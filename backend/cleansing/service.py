@@ -1,6 +1,4 @@
-"""The rules of cleansing: decisions become a new version, which is measured, then accepted or rolled back."""
-
-from typing import Any
+"""Rules of cleansing: decisions make a version, which is measured, then accepted or not."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -8,6 +6,7 @@ from sqlalchemy.orm import Session
 from backend.cleansing import dry_run as dry_runs
 from backend.cleansing.dry_run import Change, DryRun
 from backend.core.errors import Conflict, Invalid, NotFound
+from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import (
     Cleansing,
     DataSet,
@@ -19,19 +18,19 @@ from backend.core.models import (
     Version,
     VersionChange,
 )
+from backend.core.reports import ARMS, Verdict
 from backend.datasets import service as datasets
 from backend.jobs import service as jobs
 from backend.review import service as reviews
 
 PROTOCOLS = ("same_seed", "fresh_seeds")
-ARMS = ("before", "cleaned", "random")
-# Seeds are numbers from 0 to one less.
+# Every seed is below this.
 SEEDS = 2**31
 FEWEST_SEEDS, USUAL_SEEDS, MOST_SEEDS = 3, 5, 10
 
 
 def get(session: Session, user: User, cleansing_id: int) -> Cleansing:
-    """The cleansing, or NotFound; also where its data set is not for this person."""
+    """Return the cleansing. Raises NotFound, also where the user may not see its data set."""
     cleansing = session.get(Cleansing, cleansing_id)
     if cleansing is None:
         raise NotFound("There is no such cleansing.")
@@ -39,8 +38,8 @@ def get(session: Session, user: User, cleansing_id: int) -> Cleansing:
     return cleansing
 
 
-def of_review(session: Session, review: Review) -> list[Cleansing]:
-    """The cleansings made from a review, newest first."""
+def list_of_review(session: Session, review: Review) -> list[Cleansing]:
+    """List the cleansings of a review, newest first."""
     return list(
         session.scalars(
             select(Cleansing).where(Cleansing.review_id == review.id).order_by(Cleansing.id.desc())
@@ -48,21 +47,23 @@ def of_review(session: Session, review: Review) -> list[Cleansing]:
     )
 
 
-def accepted_of(session: Session, review: Review) -> Cleansing | None:
-    """The accepted cleansing that a review led to, if there is one."""
-    return next((one for one in of_review(session, review) if one.state == "accepted"), None)
+def get_accepted(session: Session, review: Review) -> Cleansing | None:
+    """Return the accepted cleansing of a review, or None."""
+    return next(
+        (made for made in list_of_review(session, review) if made.state == "accepted"), None
+    )
 
 
-def verdicts(session: Session, data_set: DataSet) -> dict[int, int]:
-    """Version id → the cleansing that made it; the first version has none."""
+def map_versions(session: Session, data_set: DataSet) -> dict[int, int]:
+    """Map version id → id of the cleansing that made it; the first version has none."""
     rows = session.execute(
         select(Cleansing.version_id, Cleansing.id).where(Cleansing.data_set_id == data_set.id)
     )
     return {row.version_id: row.id for row in rows}
 
 
-def built_on(session: Session, cleansing: Cleansing) -> tuple[int, int]:
-    """How many trainings and reviews begin from the cleaned version. They stay when it is rolled back."""
+def count_built_on(session: Session, cleansing: Cleansing) -> tuple[int, int]:
+    """Count the trainings and reviews of the cleaned version; a rollback keeps them."""
     runs = (
         select(func.count())
         .select_from(Run)
@@ -74,15 +75,15 @@ def built_on(session: Session, cleansing: Cleansing) -> tuple[int, int]:
     return session.scalar(runs) or 0, session.scalar(found) or 0
 
 
-def trainings(session: Session, cleansing: Cleansing) -> list[Run]:
-    """The cleansing's trainings, in the order in which they are made."""
+def list_trainings(session: Session, cleansing: Cleansing) -> list[Run]:
+    """List the trainings of a cleansing in their order."""
     return list(
         session.scalars(select(Run).where(Run.cleansing_id == cleansing.id).order_by(Run.id))
     )
 
 
-def outdated(session: Session, user: User, review: Review) -> str | None:
-    """Why this review cannot be turned into a version now, and the way out; None where it can."""
+def explain_outdated(session: Session, user: User, review: Review) -> str | None:
+    """Say why a review cannot be cleaned now, and the way out; None where it can."""
     return _elsewhere(
         session,
         datasets.get(session, user, review.data_set_id),
@@ -92,7 +93,7 @@ def outdated(session: Session, user: User, review: Review) -> str | None:
 
 
 def _elsewhere(session: Session, data_set: DataSet, version_id: int, link: str) -> str | None:
-    """What keeps work on a version from going on: it is not the current one, for one of three reasons. None where it is."""
+    """Say why a version is not the current one, and the way out; None where it is."""
     if data_set.current_version_id in (None, version_id):
         return None
     base, current = (
@@ -101,8 +102,8 @@ def _elsewhere(session: Session, data_set: DataSet, version_id: int, link: str) 
     )
     if base.state == "accepted":
         return (
-            f"Version {current.number} was accepted, and {link} version {base.number}. Roll version {current.number} back at its verdict, "
-            "or train on it and review again."
+            f"Version {current.number} was accepted, and {link} version {base.number}. Roll version "
+            f"{current.number} back at its verdict, or train on it and review again."
         )
     what = "was rolled back" if base.state == "rolled_back" else "is not accepted"
     before = (
@@ -110,26 +111,27 @@ def _elsewhere(session: Session, data_set: DataSet, version_id: int, link: str) 
         if base.parent_id == current.id
         else f"roll version {current.number} back at its verdict, then "
     )
-    way = f"{before}accept it {'again ' if base.state == 'rolled_back' else ''}at its verdict, then go on"
+    again = "again " if base.state == "rolled_back" else ""
+    way = f"{before}accept it {again}at its verdict, then continue"
     return f"Version {base.number}, which {link}, {what}. {way[0].upper()}{way[1:]}."
 
 
 def dry_run(session: Session, user: User, review: Review, floor: int | None = None) -> DryRun:
-    """What the review's decisions would do, class by class; nothing is changed. floor: see backend.cleansing.dry_run.plan."""
+    """Plan a cleansing class by class and change nothing. floor: see dry_run.plan."""
     if floor is not None and floor < 0:
         raise Invalid("The floor is a number of images: 0 or more.")
     reviews.check_ready(review)
     return dry_runs.plan(session, review, datasets.get(session, user, review.data_set_id), floor)
 
 
-def expected_seconds(
+def expect_seconds(
     session: Session, review: Review, found: DryRun, fresh_seeds: int = USUAL_SEEDS
 ) -> float | None:
-    """How long the trainings will take at the pace of the review's run, whose own results are not made again. None where that is not known.
+    """Estimate the seconds of all trainings from the run's own; None where they are not known.
 
-    Where nothing leaves there is nothing to draw, and no training for random removal.
+    The run itself is not repeated, and where nothing leaves, nothing is removed at random.
     """
-    seconds = session.get_one(Run, review.run_id).report.get("seconds")
+    seconds = session.get_one(Run, review.run_id).typed_report.seconds
     arms = len(ARMS) if found.removed else len(ARMS) - 1
     return None if seconds is None else seconds * (arms * (1 + fresh_seeds) - 1)
 
@@ -141,7 +143,7 @@ def start(
     floor: int | None = None,
     fresh_seeds: int = USUAL_SEEDS,
 ) -> Cleansing:
-    """Make the proposed version and queue its measurement. Raises Invalid with the dry run's refusal, Conflict where the time is wrong."""
+    """Make the proposed version and queue its measurement. Raises Invalid or Conflict."""
     if not FEWEST_SEEDS <= fresh_seeds <= MOST_SEEDS:
         raise Invalid(f"Choose between {FEWEST_SEEDS} and {MOST_SEEDS} fresh starts.")
     _check_free(session, user, review)
@@ -156,7 +158,7 @@ def start(
         run_id=run.id,
         parent_version_id=review.version_id,
         version_id=version.id,
-        # Counted on from the run's own seed: never that one, and the same run always gets the same ones. Behind the largest comes 0.
+        # The seeds after the run's own: never its own, and always the same for a run.
         fresh_seeds=[(run.seed + number) % SEEDS for number in range(1, fresh_seeds + 1)],
         created_by=user.id,
     )
@@ -178,12 +180,12 @@ def start(
 
 
 def accept(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
-    """Make the cleaned version the data set's current one, also after it was rolled back. Doing it twice is doing it once."""
+    """Make the cleaned version the current one, also after a rollback. Idempotent."""
     data_set = _lock(session, user, cleansing.data_set_id)
     session.refresh(cleansing)
     if cleansing.state == "accepted":
         return cleansing
-    verdict(session, cleansing)
+    get_verdict(session, cleansing)
     if reason := _elsewhere(
         session, data_set, cleansing.parent_version_id, "this one was made from"
     ):
@@ -193,12 +195,12 @@ def accept(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
 
 
 def roll_back(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
-    """Decline the cleaned version, also after it was accepted: the data set goes back to the version before it. Idempotent."""
+    """Go back to the version before, also after it was accepted. Idempotent."""
     data_set = _lock(session, user, cleansing.data_set_id)
     session.refresh(cleansing)
     if cleansing.state == "rolled_back":
         return cleansing
-    if cleansing.state == "queued" and active(session, cleansing):
+    if cleansing.state == "queued" and is_active(session, cleansing):
         raise Conflict(_NOT_YET)
     if cleansing.state == "accepted":
         if data_set.current_version_id != cleansing.version_id:
@@ -207,28 +209,35 @@ def roll_back(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
     return _settle(session, cleansing, "rolled_back")
 
 
-def state(cleansing: Cleansing, job: Job | None) -> str:
-    """Where it stands: while nothing is measured and nothing settled, where its job stands; the row knows only that it waits."""
+def get_state(cleansing: Cleansing, job: Job | None) -> str:
+    """Return the state; until it is measured or settled, that of its job."""
     if cleansing.state != "queued":
         return cleansing.state
     return job.state if job is not None else "cancelled"
 
 
-def verdict(session: Session, cleansing: Cleansing) -> dict[str, Any]:
-    """The verdict. Raises Conflict while there is none."""
-    if not cleansing.verdict:
-        raise Conflict(_NOT_YET if active(session, cleansing) else _NEVER)
-    return cleansing.verdict
+def get_verdict(session: Session, cleansing: Cleansing) -> Verdict:
+    """Return the verdict. Raises Conflict while there is none."""
+    verdict = cleansing.typed_verdict
+    if verdict is None:
+        raise Conflict(_NOT_YET if is_active(session, cleansing) else _NEVER)
+    return verdict
 
 
-def active(session: Session, cleansing: Cleansing) -> bool:
-    """Whether its measurement waits or runs."""
+def is_active(session: Session, cleansing: Cleansing) -> bool:
+    """True while its measurement waits or runs."""
     job = session.get(Job, cleansing.job_id) if cleansing.job_id else None
-    return job is not None and job.state in jobs.ACTIVE
+    return job is not None and job.state in ACTIVE
 
 
-_NEVER = "This version was never measured, so there is no verdict to go by. Let its job go on, or clean the data set again."
-_NOT_YET = "The retraining is not finished, so there is no verdict to go by. Wait for it, or cancel its job."
+_NEVER = (
+    "This version was never measured, so there is no verdict to go by. Let its job continue, or "
+    "clean the data set again."
+)
+_NOT_YET = (
+    "The retraining is not finished, so there is no verdict to go by. Wait for it, or cancel its "
+    "job."
+)
 
 
 def _settle(session: Session, cleansing: Cleansing, state: str) -> Cleansing:
@@ -239,7 +248,7 @@ def _settle(session: Session, cleansing: Cleansing, state: str) -> Cleansing:
 
 
 def _lock(session: Session, user: User, data_set_id: int) -> DataSet:
-    """The data set, held until the commit: two people may press two buttons at once."""
+    """Lock the data set until the commit: two people may press two buttons at once."""
     data_set = datasets.get(session, user, data_set_id)
     session.refresh(data_set, with_for_update=True)
     return data_set
@@ -247,24 +256,24 @@ def _lock(session: Session, user: User, data_set_id: int) -> DataSet:
 
 def _check_free(session: Session, user: User, review: Review) -> None:
     _lock(session, user, review.data_set_id)
-    if reason := outdated(session, user, review):
+    if reason := explain_outdated(session, user, review):
         raise Conflict(reason)
-    if running(session, review):
+    if get_running(session, review):
         raise Conflict(
             "This review is being measured already. Wait for its verdict, or cancel its job."
         )
 
 
-def running(session: Session, review: Review) -> Cleansing | None:
-    """The review's cleansing whose job waits or runs, if there is one."""
+def get_running(session: Session, review: Review) -> Cleansing | None:
+    """Return the review's cleansing whose job waits or runs, or None."""
     query = select(Cleansing).join(Job, Job.id == Cleansing.job_id)
     return session.scalars(
-        query.where(Cleansing.review_id == review.id, Job.state.in_(jobs.ACTIVE)).limit(1)
+        query.where(Cleansing.review_id == review.id, Job.state.in_(ACTIVE)).limit(1)
     ).first()
 
 
 def _new_version(session: Session, user: User, review: Review, found: DryRun) -> Version:
-    """The proposed version: all of its parent's changes and the decided ones. Never changed afterwards."""
+    """Make the proposed version: its parent's changes and the decided ones."""
     number = (
         session.scalar(
             select(func.max(Version.number)).where(Version.data_set_id == review.data_set_id)
@@ -295,7 +304,7 @@ def _new_version(session: Session, user: User, review: Review, found: DryRun) ->
 
 
 def _all_changes(session: Session, parent: Version, decided: list[Change]) -> dict[int, int | None]:
-    """Image id → label, or None for removed: what the new version holds otherwise than the import did."""
+    """Map image id → label, None for removed: all changes since the import."""
     rows = session.execute(
         select(VersionChange.image_id, VersionChange.label).where(
             VersionChange.version_id == parent.id
@@ -303,7 +312,7 @@ def _all_changes(session: Session, parent: Version, decided: list[Change]) -> di
     ).all()
     changes: dict[int, int | None] = {row.image_id: row.label for row in rows}
     changes.update({change.image_id: change.new_label for change in decided})
-    # A label that goes back to the imported one is no change any more; only an image that the parent had relabelled can do that.
+    # An image that the parent relabelled may get its imported label back: that is no change.
     before = {row.image_id for row in rows}
     for change in decided:
         if change.image_id in before and change.new_label is not None:
@@ -314,7 +323,7 @@ def _all_changes(session: Session, parent: Version, decided: list[Change]) -> di
 
 
 def _add_trainings(session: Session, cleansing: Cleansing, run: Run, job: Job) -> None:
-    """A row for each protocol, seed and arm; the worker fills in what they measured."""
+    """Add a row for each protocol, seed and arm; the worker fills in their results."""
     seeds = {"same_seed": [run.seed], "fresh_seeds": cleansing.fresh_seeds}
     for protocol in PROTOCOLS:
         for seed in seeds[protocol]:

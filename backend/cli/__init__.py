@@ -1,4 +1,4 @@
-"""The command `winnow`, put together. Every mistake of the caller's gets a sentence and a status that is not 0."""
+"""The command `winnow`. A user's mistake gets a sentence and a status that is not 0."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +12,14 @@ from backend.cli import data, demo, jobs, people, scoring, serving
 from backend.cli.console import say
 from backend.core.errors import AppError
 
-ABOUT = "Find the training images that hurt an image classifier. Settings are environment variables: docs/operations.md."
+ABOUT = (
+    "Find the training images that hurt an image classifier. "
+    "Settings are environment variables: docs/operations.md."
+)
 
 
 class Sentences(TyperGroup):
-    """Turns what people can mend into a sentence on standard error; anything else stays a traceback, to be reported."""
+    """Turns what users can fix into a sentence on standard error, and nothing else."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -32,10 +35,13 @@ class Sentences(TyperGroup):
         except ArgumentError as error:
             sentence = f"WINNOW_DATABASE_URL names no database that Winnow can use: {error}"
         except OSError as error:
-            # Without a file's name it is no matter of paths: a closed pipe, say, which typer ends quietly.
+            # Without a file's name it may be a closed pipe, which typer ends quietly.
             if error.filename is None:
                 raise
-            sentence = f"{error.filename} cannot be used: {error.strerror}. Mend that, or choose another folder (WINNOW_HOME)."
+            sentence = (
+                f"{error.filename} cannot be used: {error.strerror}. "
+                "Fix that, or choose another folder (WINNOW_HOME)."
+            )
         say(sentence, "bold red")
         raise typer.Exit(1)
 

@@ -1,4 +1,4 @@
-"""Speaks to a running Winnow over its REST API, as any program may: `winnow demo` uses nothing else to do its work."""
+"""Client of a running Winnow's REST API."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,27 +10,27 @@ import httpx2
 from backend.core.errors import AppError
 
 Json = dict[str, Any]
-Progress = Callable[[Json], None]  # is shown the job, again and again, until it has ended
+Progress = Callable[[Json], None]  # gets the job, again and again, until it has ended
 
 ENDED = ("done", "failed", "cancelled")
 POLL_SECONDS = 0.3
-PATIENCE_SECONDS = 60.0  # for a web that is starting, or being started again
+PATIENCE_SECONDS = 60.0  # for a web that is starting
 
 
 class Refused(AppError):
-    """The API said no; the message is its sentence, the status its status."""
+    """A refusal of the API, with its sentence and status."""
 
     title = "The API refused"
 
 
 class JobEnded(AppError):
-    """A job that was waited for failed or was cancelled; the message says why."""
+    """A job failed or was cancelled; the message tells the reason."""
 
     title = "The job did not finish"
 
 
 class Client:
-    """Requests with a token. An answer that does not come is asked for again for a minute; a refusal is raised as `Refused`."""
+    """Sends requests with a token; repeats unanswered requests for a minute. Raises Refused."""
 
     def __init__(self, address: str, token: str) -> None:
         self._http = httpx2.Client(
@@ -53,7 +53,7 @@ class Client:
         )
 
     def post(self, path: str, body: Json | None = None) -> Json:
-        """POST /api/v1<path>. Repeated when the connection broke: callers send a client key where that matters."""
+        """POST /api/v1<path>; repeated if the connection breaks, so send a client key."""
         return self._send("POST", path, json=body or {})
 
     def upload(self, path: str, file: Path, fields: Json) -> Json:
@@ -65,7 +65,7 @@ class Client:
             )
 
     def pages(self, path: str, **query: Any) -> Iterator[Json]:
-        """Every item of a list, page after page."""
+        """Yield every item of a list, page after page."""
         after: str | None = None
         while True:
             page = self.get(path, after=after, **query)
@@ -75,7 +75,7 @@ class Client:
                 return
 
     def follow(self, job_id: int, progress: Progress = lambda _: None) -> Json:
-        """Wait for a job. Raises JobEnded with its own sentence when it did not get done."""
+        """Wait for a job. Raises JobEnded with its sentence unless it is done."""
         while True:
             job = self.get(f"/jobs/{job_id}")
             progress(job)

@@ -1,4 +1,4 @@
-"""How a command speaks: sentences and progress on standard error for people, results on standard output for people and programs."""
+"""Output of commands: sentences and progress on standard error, results on standard output."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +13,12 @@ console = Console(stderr=True)
 
 
 def say(sentence: str, style: str | None = None) -> None:
-    """A sentence for the person at the terminal, as it is: what stands in brackets is no markup."""
+    """Print a sentence as it is: brackets are no markup."""
     console.print(sentence, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def show(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on standard output; for programs, lines of values between tabs."""
+    """Print a table; for programs, lines of values between tabs."""
     if not sys.stdout.isatty():
         for row in rows:
             print("\t".join(" ".join(str(value).split()) for value in row))
@@ -31,7 +31,7 @@ def show(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar, moved by (done, total, message); where standard error is no terminal, one line when it is done."""
+    """Progress bar, moved by (done, total, message); without a terminal, a line at the end."""
     columns = (
         TextColumn("{task.description:<10}"),
         BarColumn(),

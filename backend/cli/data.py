@@ -1,4 +1,4 @@
-"""Data in and out: import, scores, a version's manifest."""
+"""Commands for data: import, scores, a version's manifest."""
 
 import sys
 from collections.abc import Iterable
@@ -19,8 +19,8 @@ from backend.core.settings import Settings
 from backend.datasets import service as datasets
 from backend.datasets.schemas import Source
 from backend.runs import service as runs
+from backend.web.exports import FORMATS, csv_bytes
 
-FORMATS = ("csv", "parquet")
 FIRST_REFUSALS = 5
 
 Output = Annotated[
@@ -87,26 +87,19 @@ def scores(
     ],
     output: Output = None,
     format: Annotated[  # noqa: A002 - the option's name
-        str | None, typer.Option(help="csv or parquet; as the output's name says, else csv.")
+        str | None,
+        typer.Option(help=f"{' or '.join(FORMATS)}; as the output's name says, else csv."),
     ] = None,
 ) -> None:
     """Write the scores of a run's training images as CSV or Parquet."""
-    from backend.web import exports  # Parquet's library takes a moment to load
-
-    chosen = format or (
-        output.suffix.lstrip(".") if output and output.suffix.lstrip(".") in FORMATS else "csv"
-    )
+    suffix = output.suffix.lstrip(".") if output else ""
+    chosen = format or (suffix if suffix in FORMATS else "csv")
     if chosen not in FORMATS:
         raise Invalid(f"There is no format {format!r}; there are {' and '.join(FORMATS)}.")
     with transaction(write=False) as session:
         review = runs.latest_review(session, runs.get(session, acting(session), run_id))
         rows = runs.score_rows(session, review)
-        if chosen == "csv":
-            _write(
-                output, (part.encode() for part in exports.csv_text(runs.DOWNLOAD_COLUMNS, rows))
-            )
-        else:
-            _write(output, [exports.parquet_bytes(runs.DOWNLOAD_COLUMNS, rows)])
+        _write(output, FORMATS[chosen].write(runs.DOWNLOAD_COLUMNS, rows))
 
 
 def export_version(
@@ -120,14 +113,10 @@ def export_version(
     output: Output = None,
 ) -> None:
     """Write a version as a CSV manifest (path, label, split): what a training outside of Winnow needs."""
-    from backend.web import exports
-
     with transaction(write=False) as session:
         data_set = datasets.get(session, acting(session), data_set_id)
         rows = datasets.manifest(session, data_set, datasets.version(session, data_set, version))
-        _write(
-            output, (part.encode() for part in exports.csv_text(("path", "label", "split"), rows))
-        )
+        _write(output, csv_bytes(("path", "label", "split"), rows))
 
 
 def _source(path: Path | None, *, sample: bool, idx: bool) -> Source:
@@ -150,7 +139,8 @@ def _follow(settings: Settings, database: Database, data_set_id: int, job_id: in
         jobs.follow(database, job_id, "Import")
     except KeyboardInterrupt:
         say(
-            f"The import goes on. See: winnow jobs show {job_id}; stop it: winnow jobs cancel {job_id}"
+            f"The import continues. See: winnow jobs show {job_id}; stop it: winnow jobs cancel "
+            f"{job_id}"
         )
         raise typer.Exit(130) from None
     with database.transaction(write=False) as session:
@@ -160,7 +150,8 @@ def _follow(settings: Settings, database: Database, data_set_id: int, job_id: in
         _say_refusals(session, data_set)
         show(("", ""), _found(session, data_set))
     say(
-        f"The next step, training, is there: {supervisor.address(serving(settings))}/datasets/{data_set_id}"
+        f"The next step, training, is there: "
+        f"{supervisor.address(serving(settings))}/datasets/{data_set_id}"
     )
 
 
@@ -187,12 +178,13 @@ def _say_refusals(session: Session, data_set: DataSet) -> None:
         say(f"Refused: {one.path}: {one.reason}")
     if more is not None:
         say(
-            f"… and {data_set.refused_count - len(refused)} more; the data set's page lists all of them."
+            f"… and {data_set.refused_count - len(refused)} more; the data set's page lists all "
+            f"of them."
         )
 
 
 def _write(output: Path | None, parts: Iterable[bytes]) -> None:
-    """To the file, whole or not at all; without one to standard output."""
+    """Write the file, whole or not at all, or standard output."""
     if output is None:
         for part in parts:
             sys.stdout.buffer.write(part)

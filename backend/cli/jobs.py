@@ -1,4 +1,4 @@
-"""Queued and running work, seen from the machine itself: it works with no web running, and on any database."""
+"""Commands for jobs; they need the database, not the web."""
 
 import time
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from backend.cli.opening import acting, is_running, make_settings, transaction
 from backend.core.db import Database
 from backend.core.errors import Invalid
 from backend.core.invocation import winnow
+from backend.core.job_lifecycle import STATES
 from backend.core.models import Job
 from backend.jobs import service
 
@@ -27,13 +28,13 @@ JobId = Annotated[
 @app.command("list")
 def list_jobs(
     state: Annotated[
-        str | None, typer.Option(help=f"Only those that are {', '.join(service.STATES)}.")
+        str | None, typer.Option(help=f"Only those that are {', '.join(STATES)}.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
 ) -> None:
     """List jobs, newest first: number, kind, state, progress, title."""
-    if state is not None and state not in service.STATES:
-        raise Invalid(f"There is no state {state!r}; there are {', '.join(service.STATES)}.")
+    if state is not None and state not in STATES:
+        raise Invalid(f"There is no state {state!r}; there are {', '.join(STATES)}.")
     with transaction(write=False) as session:
         found, _ = service.page(session, state=state, limit=limit)
     show(
@@ -88,7 +89,7 @@ def retry_job(job_id: JobId) -> None:
 
 
 def follow(database: Database, job_id: int, title: str) -> None:
-    """Wait for a job, with a progress bar. Raises JobEnded with its sentence when it did not get done."""
+    """Wait for a job, with a progress bar. Raises JobEnded unless it is done."""
     with bar(title) as move:
         job = _wait(database, job_id, move)
     if job.state != "done":

@@ -1,4 +1,4 @@
-"""What every command begins with: settings, an open database, the person it acts for."""
+"""Begin a command: settings, an open database, the user it acts for."""
 
 import logging
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ from backend.core.settings import Settings
 
 
 def make_settings(**given: Any) -> Settings:
-    """The environment's settings, with what the command line gave."""
+    """Settings of the environment and the command line."""
     return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[Database]:
-    """The database, brought up to date, and the broker to send jobs to."""
+    """Open the database, migrated, and the broker."""
     migrations.prepare(settings)
-    # A broker that is away is no news to a command: the job waits in its row, and the command says so itself.
+    # Commands say themselves that a job waits while the broker is away.
     logging.getLogger(queue.__name__).setLevel(logging.ERROR)
     queue.configure(settings.broker)
     database = Database(settings.database)
@@ -37,22 +37,22 @@ def opened(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def transaction(*, write: bool = True) -> Iterator[Session]:
-    """One transaction on the database that the environment names."""
+    """Open a transaction on the database of the environment."""
     with opened(make_settings()) as database, database.transaction(write=write) as session:
         yield session
 
 
 def acting(session: Session) -> User:
-    """Whom a command acts for: who may use it owns the machine, so the first owner."""
+    """User of a command: whoever may run it owns the machine, so the first owner."""
     return accounts.first_owner(session)
 
 
 def serving(settings: Settings) -> Settings:
-    """The settings with the address where this folder is served right now, if it is."""
+    """Settings with the address where this folder is served now, if it is."""
     where = supervisor.running_address(settings)
     return settings.model_copy(update={"public_url": where}) if where else settings
 
 
 def is_running(settings: Settings) -> bool:
-    """Whether somebody is there to do a job. Where the broker is a server of its own, workers are too, and not ours to look for."""
+    """True if this folder is served, or an external broker has workers of its own."""
     return bool(settings.broker_url) or supervisor.running_address(settings) is not None

@@ -1,4 +1,4 @@
-"""Who may sign in, and with what."""
+"""Commands for users, login links and API tokens."""
 
 from typing import Annotated
 

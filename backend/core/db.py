@@ -1,4 +1,4 @@
-"""The database: one engine a process, one transaction a request or step, messages sent after the commit."""
+"""The database: one transaction a request or step, messages sent after its commit."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from backend.core import queue
 
-# A short wait for another writer is normal on SQLite; longer than this means something is stuck.
+# Waiting for another writer is normal on SQLite; longer than this means something is stuck.
 SQLITE_BUSY_MILLISECONDS = 30_000
 
 
 class Database:
-    """An engine and its sessions. `transaction()` is the only way to a session, in the web and in the worker alike."""
+    """An engine; `transaction()` is the only way to a session."""
 
     def __init__(self, url: str) -> None:
         self.engine = make_engine(url)
@@ -24,7 +24,7 @@ class Database:
 
     @contextmanager
     def transaction(self, *, write: bool = True) -> Iterator[Session]:
-        """Commit at the end or roll back on any exception; queued messages leave, and files are deleted, only after the commit."""
+        """Commit at the end, or roll back on any exception; the outbox is sent after the commit."""
         with self._sessions() as session:
             with session.begin():
                 session.connection(execution_options={"winnow_write": write})
@@ -38,12 +38,12 @@ class Database:
 
 
 def after_commit(session: Session, act: Callable[[], None]) -> None:
-    """Do this once the session's transaction is committed, and not at all if it is rolled back."""
+    """Call `act` after the session's commit; never after a rollback."""
     session.info.setdefault("after_commit", []).append(act)
 
 
 def make_engine(url: str) -> Engine:
-    """An engine with the pragmas that SQLite needs to be shared by processes."""
+    """Make an engine, on SQLite with the pragmas to share it between processes."""
     if not url.startswith("sqlite"):
         return create_engine(url, pool_pre_ping=True)
     engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_MILLISECONDS / 1000})
@@ -53,7 +53,7 @@ def make_engine(url: str) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # None: the driver no longer begins transactions behind our back; _begin_sqlite does.
+    # None: _begin_sqlite begins transactions, not the driver.
     connection.isolation_level = None
     for pragma in (
         "journal_mode=WAL",
@@ -65,7 +65,8 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction that turns into a writer fails at once when another wrote meanwhile; an immediate one waits its turn.
+    # A deferred transaction that turns into a writer fails at once if another wrote in between;
+    # an immediate transaction waits its turn.
     write = connection.get_execution_options().get("winnow_write", True)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
@@ -76,5 +77,5 @@ def _session(request: Request) -> Iterator[Session]:
         yield session
 
 
-# scope="function": the commit happens before the response leaves, so a page never says "saved" too early.
+# scope="function": the commit comes before the response, so no page says "saved" too early.
 SessionDep = Annotated[Session, Depends(_session, scope="function")]

@@ -1,10 +1,10 @@
-"""Errors that a person caused or can mend. Services raise them; backend.main renders them as a page or as problem details (RFC 9457)."""
+"""Errors for users. Services raise them; the web shows a page or problem details (RFC 9457)."""
 
 from typing import Any
 
 
 class AppError(Exception):
-    """A clear sentence for the person, and the HTTP status that goes with it."""
+    """A clear sentence for the user, and its HTTP status."""
 
     status = 400
     title = "That did not work"
@@ -12,20 +12,20 @@ class AppError(Exception):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.members: dict[str, Any] = {}  # what a program may want to know beside the sentence
+        self.members: dict[str, Any] = {}  # further facts for programs
         if status is not None:
             self.status = status
 
 
 class NotFound(AppError):
-    """The thing is not there, or not there for this person: both look the same."""
+    """It is not there, or not for this user: both look the same."""
 
     status = 404
     title = "Not found"
 
 
 class Conflict(AppError):
-    """The thing is there but not in a state that allows this."""
+    """Its state does not allow this."""
 
     status = 409
     title = "Not possible right now"
@@ -39,33 +39,34 @@ class Invalid(AppError):
 
 
 class Unauthenticated(AppError):
-    """Nobody is signed in."""
+    """No user is signed in."""
 
     status = 401
     title = "Please sign in"
 
 
 class Forbidden(AppError):
-    """Somebody is signed in, but may not do this."""
+    """The user may not do this."""
 
     status = 403
     title = "Not allowed"
 
 
 class Unavailable(AppError):
-    """Something that the web needs is away."""
+    """A part that the web needs is away."""
 
     status = 503
     title = "Not available right now"
 
 
 class DiskFull(AppError):
-    """No room for what was to be stored."""
+    """No room to store it."""
 
     status = 507
     title = "The disk is full"
 
     def __init__(self) -> None:
         super().__init__(
-            "The server's disk is full. Nothing was changed; the administrator must make room, then try again."
+            "The server's disk is full. Nothing was changed; the administrator must make room, "
+            "then try again."
         )

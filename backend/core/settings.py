@@ -1,4 +1,4 @@
-"""Every setting of Winnow, read from environment variables that start with WINNOW_ (docs/operations.md lists them)."""
+"""Settings, read from environment variables that start with WINNOW_."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ LONGEST_SOCKET_PATH = 100  # bytes; Linux takes 107, other systems 103
 
 
 class Settings(BaseSettings):
-    """One object a process; made once at its start and passed on."""
+    """All settings; made once at a process's start and passed on."""
 
     model_config = SettingsConfigDict(env_prefix="WINNOW_")
 
@@ -31,7 +31,8 @@ class Settings(BaseSettings):
     )
     broker_url: str = Field(
         "",
-        description="Celery broker URL; empty means the embedded broker's socket in the home folder.",
+        description="Celery broker URL; "
+        "empty means the embedded broker's socket in the home folder.",
     )
     secure_cookies: bool = Field(
         False, description="Send the session cookie over HTTPS only; set it behind a TLS proxy."
@@ -39,7 +40,8 @@ class Settings(BaseSettings):
     session_days: int = Field(30, ge=1, description="Days until a login must be renewed.")
     import_folders: str = Field(
         "",
-        description="Server-side folders that the page and the API may import from, separated by ':'. The CLI may import from anywhere.",
+        description="Server-side folders that the page and the API may import from, "
+        "separated by ':'. The CLI may import from anywhere.",
     )
     max_upload_bytes: int = Field(20 * 2**30, gt=0, description="Largest upload, in bytes.")
     max_unpacked_bytes: int = Field(
@@ -74,7 +76,8 @@ class Settings(BaseSettings):
     )
     networks: str = Field(
         "",
-        description="Networks of your own that a run may use, each as package.module:function, separated by ','. "
+        description="Networks of your own that a run may use, each as package.module:function, "
+        "separated by ','. "
         "Workers import and run them: name only code that you trust.",
     )
 
@@ -85,7 +88,7 @@ class Settings(BaseSettings):
 
     @property
     def broker_socket(self) -> Path:
-        """The embedded broker's unix socket: in the home folder, or in the folder for temporary files where that path is too long for a socket."""
+        """Unix socket of the embedded broker; a temporary folder if the home's path is too long."""
         path = self.home.resolve() / "run" / "broker.sock"
         if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
             return path
@@ -104,7 +107,7 @@ class Settings(BaseSettings):
 
     @property
     def own_networks(self) -> list[str]:
-        """The networks of one's own, each as package.module:function."""
+        """Networks of the user's own, each as package.module:function."""
         return [part.strip() for part in self.networks.split(",") if part.strip()]
 
     @property

@@ -1,29 +1,38 @@
-"""Where files lie: images, thumbnails, uploads and trajectories, in one local folder that web and worker share."""
+"""Files: images, uploads, weights and trajectories, in one local folder shared by web and worker.
 
+Names are made from ids and hashes, never from what a user typed. Only this module turns them into
+paths, but for the places that a test lists (tests/backend/core/test_storage.py).
+"""
+
+import contextlib
+import ctypes
 import logging
 import os
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 logger = logging.getLogger(__name__)
 
 
 class Storage:
-    """Paths under one root. Every name is made from ids and hashes, never from what a person typed."""
+    """Files below one root."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    # ── data sets ──
+
     def data_set(self, data_set_id: int) -> Path:
-        """Folder of one data set: pixels.npy, thumbnails/, full/."""
+        """Folder of a data set: pixels.npy, thumbnails/, full/."""
         return self.root / "datasets" / str(data_set_id)
 
     def pixels(self, data_set_id: int) -> Path:
-        """The memory-mapped uint8 array (N, H, W, C)."""
+        """Memory-mapped uint8 array (N, H, W, C)."""
         return self.data_set(data_set_id) / "pixels.npy"
 
     def thumbnail(self, data_set_id: int, content_hash: str) -> Path:
@@ -31,17 +40,67 @@ class Storage:
         return self.data_set(data_set_id) / "thumbnails" / content_hash[:2] / f"{content_hash}.webp"
 
     def full_image(self, data_set_id: int, content_hash: str) -> Path:
-        """WebP, at most 1,600 pixels a side; absent where the thumbnail already shows every pixel."""
+        """WebP, at most 1,600 pixels a side; absent where the thumbnail shows every pixel."""
         return self.data_set(data_set_id) / "full" / content_hash[:2] / f"{content_hash}.webp"
 
+    def read_image(self, data_set_id: int, content_hash: str, *, full: bool) -> bytes | None:
+        """Read a WebP file, or None; the thumbnail also where there is no full image."""
+        paths = [self.full_image(data_set_id, content_hash)] if full else []
+        for path in [*paths, self.thumbnail(data_set_id, content_hash)]:
+            with contextlib.suppress(FileNotFoundError):
+                return path.read_bytes()
+        return None
+
+    def attempt_folder(self, data_set_id: int, attempt: str) -> "AttemptFolder":
+        """Local folder in which one attempt makes the data set's files."""
+        return AttemptFolder(self.data_set(data_set_id), attempt)
+
+    def discard_data_set(self, data_set_id: int, run_ids: Iterable[int]) -> None:
+        """Delete the files of a data set and of its runs."""
+        self.discard(self.data_set(data_set_id), *(self.run(run_id) for run_id in run_ids))
+
+    # ── runs ──
+
     def run(self, run_id: int) -> Path:
-        """Folder of one run's trajectory."""
+        """Local folder of a run's trajectory."""
         return self.root / "runs" / str(run_id)
+
+    def read_run_file(self, run_id: int, name: str) -> bytes | None:
+        """Read a file of the run, or None."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.run(run_id) / name).read_bytes()
+        return None
+
+    def write_run_file(self, run_id: int, name: str, data: bytes) -> None:
+        """Write a file of the run, whole or not at all."""
+        folder = self.run(run_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f"{name}.part"
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(folder / name)
+
+    def keep_run_files(self, run_id: int, names: Collection[str]) -> None:
+        """Delete the run's files but for these; folders stay."""
+        for path in self.run(run_id).iterdir():
+            if path.name not in names and path.is_file():
+                path.unlink()
+
+    # ── weights ──
 
     @property
     def weights(self) -> Path:
-        """Folder of the weights that trainings may start from, each called <SHA-256>.safetensors."""
+        """Local folder of weights to start trainings from, called <SHA-256>.safetensors."""
         return self.root / "weights"
+
+    def list_weights(self) -> list[tuple[str, int]]:
+        """(SHA-256, bytes) of each file of weights, in order."""
+        files = sorted(self.weights.glob("*.safetensors"))
+        return [(file.stem, file.stat().st_size) for file in files]
+
+    # ── uploads ──
 
     @property
     def uploads(self) -> Path:
@@ -49,27 +108,37 @@ class Storage:
         return self.root / "uploads"
 
     def new_upload(self, suffix: str) -> Path:
-        """An empty file of a fresh name for an upload."""
+        """Make an empty file for an upload."""
         self.uploads.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(suffix=suffix, dir=self.uploads)
         os.close(descriptor)
         return Path(name)
 
+    def open_upload(self, upload: Path) -> BinaryIO:
+        """Open a new upload for writing."""
+        return upload.open("wb")
+
     def uploads_before(self, moment: datetime) -> list[Path]:
-        """The archives that nobody has written to since."""
-        found = []
+        """List the uploads that were last written to before this moment."""
+        uploads = []
         for path in self.uploads.glob("*"):
-            # A worker may take one away while we look.
-            with suppress(FileNotFoundError):
+            # A worker may delete it in between.
+            with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime < moment.timestamp():
-                    found.append(path)
-        return found
+                    uploads.append(path)
+        return uploads
+
+    # ── all ──
+
+    def cache(self, name: str) -> Path:
+        """Local folder of things that can be made again."""
+        return self.root / "cache" / name
 
     def discard(self, *paths: Path) -> None:
-        """Delete files and folders; what is gone already, or cannot be deleted, is no error of the person's who deletes the rows."""
+        """Delete files and folders; what cannot be deleted is logged, never raised."""
         for path in paths:
             if path.is_dir():
-                shutil.rmtree(path, onerror=_say)
+                shutil.rmtree(path, onerror=_log_failure)
                 continue
             try:
                 path.unlink(missing_ok=True)
@@ -77,5 +146,60 @@ class Storage:
                 logger.warning("%s was not deleted: %s", path, error)
 
 
-def _say(_function: object, path: str, problem: Any) -> None:
+class AttemptFolder:
+    """Folder of one attempt at an import, inside the data set's; an error removes all it made."""
+
+    STORED = ("pixels.npy", "thumbnails", "full")
+
+    def __init__(self, home: Path, attempt: str) -> None:
+        self.home = home
+        self.folder = home / f"attempt-{attempt}"
+        self._published: list[Path] = []
+
+    def __enter__(self) -> Self:
+        # This removes what a killed attempt left. An attempt that does not know yet that it lost
+        # its claim then fails without its folder: it may not count anyway.
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        return self
+
+    def sync(self) -> None:
+        """Flush all files to the disk in one call, before any row refers to them."""
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+            if syncfs is None:
+                os.sync()
+            elif syncfs(descriptor) != 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        finally:
+            os.close(descriptor)
+
+    def publish(self) -> None:
+        """Move the files to their final names. Call it in the transaction of the results."""
+        for name in self.STORED:
+            if (self.folder / name).exists():
+                target = self.home / name
+                (self.folder / name).rename(target)
+                self._published.append(target)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if kind is None:
+            return
+        # Only this attempt's own files: another attempt may be at work beside it by now.
+        for path in self._published:
+            shutil.rmtree(path, ignore_errors=True)
+            if path.is_file():
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty, or gone: both are fine
+            self.home.rmdir()
+
+
+def _log_failure(_function: object, path: str, problem: Any) -> None:
     logger.warning("%s was not deleted: %s", path, problem[1])

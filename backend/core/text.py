@@ -1,10 +1,10 @@
-"""What people call things."""
+"""Names that users give."""
 
 import unicodedata
 
 
 def tidy(name: str) -> str:
-    """The name on one line: without control characters and broken surrogates, which databases refuse, and with single spaces."""
+    """Put a name on one line, without the characters that databases refuse."""
     return " ".join(
         "".join(
             " " if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in name

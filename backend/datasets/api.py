@@ -1,6 +1,5 @@
 """Data sets as JSON."""
 
-import zipfile
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Annotated
@@ -9,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MayEdit, MayImport, MayInspect, UserDep
 from backend.core.db import SessionDep
 from backend.core.errors import Invalid
 from backend.core.models import DataSet, User, Version
@@ -17,31 +16,27 @@ from backend.core.text import tidy
 from backend.datasets import service, versions
 from backend.datasets.schemas import (
     DataSetOut,
-    DataSetPage,
     DataSetSummary,
     ImportForm,
     NewDataSet,
     Planted,
     RefusalOut,
-    RefusalPage,
     Rename,
     Source,
     VersionChangeOut,
-    VersionChangePage,
     VersionOut,
 )
-from backend.datasets.uploads import UploadDep, UploadedForm
+from backend.datasets.uploads import UploadDep, UploadedForm, check_zip
 from backend.web.exports import CHUNK, csv_download, in_chunks
 from backend.web.forms import read_form
 from backend.web.openapi import table
+from backend.web.pagination import After, LongLimit, Page
 
 router = APIRouter(prefix="/data-sets", tags=["data sets"])
-After = Annotated[int | None, Query(description="Cursor: `next` of the page before.")]
 Kind = Annotated[
     versions.Kind | None,
     Query(description="Only the images that left, that got another label, or that are back."),
 ]
-Limit = Annotated[int, Query(ge=1, le=1000, description="Most items of the page.")]
 
 _file = {
     "type": "string",
@@ -55,7 +50,6 @@ _form = {
     "properties": {"file": _file, **_fields},
     "additionalProperties": False,
 }
-ZIP_START = b"PK"
 UPLOAD_BODY = {
     "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form}}}
 }
@@ -63,23 +57,20 @@ UPLOAD_BODY = {
 
 @router.get("", summary="List data sets")
 def list_data_sets(
-    session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50
-) -> DataSetPage:
-    """Newest first."""
+    session: SessionDep, user: UserDep, after: After = None, limit: LongLimit = 50
+) -> Page[DataSetSummary]:
+    """List data sets, newest first."""
     found, following = service.page(session, after=after, limit=limit)
     jobs = service.import_jobs(session, found)
-    items = [
-        DataSetSummary.model_validate(service.describe(one, jobs.get(one.id)), from_attributes=True)
-        for one in found
-    ]
-    return DataSetPage(items=items, next=str(following) if following else None)
+    described = [service.describe(data_set, jobs.get(data_set.id)) for data_set in found]
+    return Page[DataSetSummary].of(described, following)
 
 
 @router.post("", status_code=202, summary="Import from the server")
 def create_data_set(
-    request: Request, session: SessionDep, user: OwnerDep, wanted: NewDataSet
+    request: Request, session: SessionDep, user: MayImport, wanted: NewDataSet
 ) -> DataSetOut:
-    """Starts the import of the sample, or of a folder or file on the server."""
+    """Start the import of the sample, or of a folder or file on the server."""
     source = wanted.source
     if source.kind != "sample":
         source = Source(
@@ -96,29 +87,18 @@ def create_data_set(
 @router.post(
     "/upload", status_code=202, summary="Upload and import an archive", openapi_extra=UPLOAD_BODY
 )
-def upload_data_set(form: UploadDep, session: SessionDep, user: OwnerDep) -> DataSetOut:
-    """Starts the import of an uploaded archive: a zip of class folders, or with a CSV manifest, or with MNIST's IDX files."""
+def upload_data_set(form: UploadDep, session: SessionDep, user: MayImport) -> DataSetOut:
+    """Start the import of an uploaded zip: class folders, a CSV manifest, or MNIST's IDX files."""
     if form.file is None:
         raise Invalid("The archive is missing; send it in the form's field “file”.")
     return _out(session, import_upload(session, user, form, read_form(ImportForm, form.fields)))
 
 
 def import_upload(session: Session, user: User, form: UploadedForm, wanted: ImportForm) -> DataSet:
-    """Keep the uploaded file and queue its import. Raises Invalid where none came, or what came is no zip."""
+    """Keep the uploaded file and queue its import. Raises Invalid without a zip."""
     if form.file is None:
         raise Invalid("Choose a zip file first.")
-    with form.file.open("rb") as file:
-        start = file.read(len(ZIP_START))
-    # Anything else that may be wrong with it is the import's to say; this would only leave a data set that nobody wants.
-    if not start:
-        raise Invalid(
-            "This file is empty (zero bytes). Choose the zip again; perhaps it was still being written."
-        )
-    # One that unpacks itself begins with a program, and ends as every zip does.
-    if start != ZIP_START and not zipfile.is_zipfile(form.file):
-        raise Invalid(
-            "This file is no zip archive. Put the class folders into a zip, and choose that."
-        )
+    check_zip(form.file)
     archive = PurePosixPath(form.file_name.replace("\\", "/")).name.removesuffix(".zip")
     name = tidy(wanted.name) or tidy(archive) or "Unnamed"
     source = Source(kind="zip", path=str(form.keep()))
@@ -129,40 +109,39 @@ def import_upload(session: Session, user: User, form: UploadedForm, wanted: Impo
 
 @router.get("/{data_set_id}", summary="One data set")
 def show_data_set(data_set_id: int, session: SessionDep, user: UserDep) -> DataSetOut:
-    """What the import found, class by class."""
+    """Return what the import found, class by class."""
     return _out(session, service.get(session, user, data_set_id))
 
 
 @router.patch("/{data_set_id}", summary="Rename a data set")
 def rename_data_set(
-    data_set_id: int, session: SessionDep, user: OwnerDep, wanted: Rename
+    data_set_id: int, session: SessionDep, user: MayEdit, wanted: Rename
 ) -> DataSetOut:
-    """Changes the name only."""
+    """Change the name only."""
     return _out(
         session, service.rename(session, service.get(session, user, data_set_id), wanted.name)
     )
 
 
 @router.delete("/{data_set_id}", status_code=204, summary="Delete a data set")
-def delete_data_set(
-    request: Request, data_set_id: int, session: SessionDep, user: OwnerDep
-) -> None:
-    """With its images, versions, runs, reviews and verdicts."""
+def delete_data_set(request: Request, data_set_id: int, session: SessionDep, user: MayEdit) -> None:
+    """Delete it with its images, versions, runs, reviews and verdicts."""
     service.remove(session, service.get(session, user, data_set_id), request.app.state.storage)
 
 
 @router.get("/{data_set_id}/refusals", summary="Refused files")
 def list_refusals(
-    data_set_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 100
-) -> RefusalPage:
-    """Each with its reason."""
+    data_set_id: int,
+    session: SessionDep,
+    user: UserDep,
+    after: After = None,
+    limit: LongLimit = 100,
+) -> Page[RefusalOut]:
+    """List refused files with their reasons."""
     found, following = service.refusals(
-        session, service.get(session, user, data_set_id), after=after or 0, limit=limit
+        session, service.get(session, user, data_set_id), after=after, limit=limit
     )
-    return RefusalPage(
-        items=[RefusalOut.model_validate(one) for one in found],
-        next=str(following) if following else None,
-    )
+    return Page[RefusalOut].of(found, following)
 
 
 @router.get(
@@ -174,25 +153,25 @@ def list_refusals(
 def refusals_csv(
     request: Request, data_set_id: int, session: SessionDep, user: UserDep
 ) -> Response:
-    """All of them."""
+    """Download all refused files."""
     data_set = service.get(session, user, data_set_id)
     found = in_chunks(
         request.app.state.database, partial(service.refusals, data_set=data_set, limit=CHUNK)
     )
     rows = ((one.path, one.reason) for one in found)
-    return csv_download(f"data-set-{data_set.id}-refused.csv", ("path", "reason"), rows)
+    return csv_download(f"data-set-{data_set.id}-refused", ("path", "reason"), rows)
 
 
 @router.get("/{data_set_id}/versions", summary="Versions")
 def list_versions(data_set_id: int, session: SessionDep, user: UserDep) -> list[VersionOut]:
-    """Newest first."""
+    """List versions, newest first."""
     data_set = service.get(session, user, data_set_id)
     return [_version(step) for step in versions.history(session, data_set)]
 
 
 @router.get("/{data_set_id}/versions/{number}", summary="One version")
 def show_version(data_set_id: int, number: int, session: SessionDep, user: UserDep) -> VersionOut:
-    """With how much it changed of its parent."""
+    """Return a version, with how much it changed of its parent."""
     return _version(versions.step(session, service.get(session, user, data_set_id), number))
 
 
@@ -204,23 +183,20 @@ def list_changes(
     user: UserDep,
     kind: Kind = None,
     after: After = None,
-    limit: Limit = 100,
-) -> VersionChangePage:
-    """The images that it holds otherwise than its parent: which left, which got another label, by whose decision."""
+    limit: LongLimit = 100,
+) -> Page[VersionChangeOut]:
+    """List the images that differ from the parent, with who decided it."""
     data_set = service.get(session, user, data_set_id)
     step = versions.step(session, data_set, number)
     found, following = versions.changes(
-        session, data_set, step, kind=kind, after=after or 0, limit=limit
+        session, data_set, step, kind=kind, after=after, limit=limit
     )
-    return VersionChangePage(
-        items=[VersionChangeOut.model_validate(one) for one in found],
-        next=str(following) if following else None,
-    )
+    return Page[VersionChangeOut].of(found, following)
 
 
 @router.get("/{data_set_id}/planted", summary="Planted label errors")
-def list_planted(data_set_id: int, session: SessionDep, user: OwnerDep) -> Planted:
-    """The training images whose label was made wrong on purpose; empty for real data."""
+def list_planted(data_set_id: int, session: SessionDep, user: MayInspect) -> Planted:
+    """List the training images with planted label errors; empty for real data."""
     return Planted(image_ids=service.planted(session, service.get(session, user, data_set_id)))
 
 

@@ -1,21 +1,22 @@
-"""Data sets as pages, and the images themselves."""
+"""Pages of data sets, and the images themselves."""
 
 import re
-from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from backend.accounts.dependencies import OwnerDep, UserDep, require_sign_in
+from backend.accounts.dependencies import MayEdit, MayImport, UserDep, require_sign_in
 from backend.core.db import SessionDep
 from backend.core.errors import NotFound
+from backend.core.storage import Storage
 from backend.datasets import api, service, versions
-from backend.datasets.api import After, Kind
+from backend.datasets.api import Kind
 from backend.datasets.schemas import ImportPageForm, Source
 from backend.datasets.uploads import UploadDep
 from backend.runs import service as runs
 from backend.web.forms import read_form
+from backend.web.pagination import After
 from backend.web.rendering import page
 
 router = APIRouter(include_in_schema=False)
@@ -31,7 +32,7 @@ FOR_EVER = {
 def list_data_sets(
     request: Request, session: SessionDep, user: UserDep, after: int | None = None
 ) -> HTMLResponse:
-    """All data sets, and the ways to import one."""
+    """Show all data sets, and the ways to import one."""
     found, following = service.page(session, after=after)
     folders = bool(request.app.state.settings.import_roots)
     return page(
@@ -48,7 +49,7 @@ def list_data_sets(
 
 @router.post("/datasets")
 def create_data_set(
-    request: Request, form: UploadDep, session: SessionDep, user: OwnerDep
+    request: Request, form: UploadDep, session: SessionDep, user: MayImport
 ) -> RedirectResponse:
     """Start an import from an upload, from the server, or of the sample."""
     wanted = read_form(ImportPageForm, form.fields)
@@ -69,7 +70,7 @@ def create_data_set(
 def show_data_set(
     request: Request, data_set_id: int, session: SessionDep, user: UserDep
 ) -> HTMLResponse:
-    """What the import found, and the next step."""
+    """Show the import's result and the next step."""
     data_set = service.get(session, user, data_set_id)
     refused, more = service.refusals(session, data_set, limit=20)
     steps = versions.history(session, data_set)
@@ -85,7 +86,7 @@ def show_data_set(
         versions=steps,
         numbers={step.version.id: step.version.number for step in steps},
         runs=runs.page(session, data_set)[0],
-        latest=runs.to_go_on_with(session, data_set),
+        latest=runs.get_latest(session, data_set),
     )
 
 
@@ -99,10 +100,10 @@ def show_version(
     kind: Kind = None,
     after: After = None,
 ) -> HTMLResponse:
-    """What a version changed of the one before it, image by image."""
+    """Show a version's changes, image by image."""
     data_set = service.get(session, user, data_set_id)
     step = versions.step(session, data_set, number)
-    found, following = versions.changes(session, data_set, step, kind=kind, after=after or 0)
+    found, following = versions.changes(session, data_set, step, kind=kind, after=after)
     return page(
         request,
         "datasets/version.html",
@@ -119,19 +120,19 @@ def show_version(
 def rename_data_set(
     data_set_id: int,
     session: SessionDep,
-    user: OwnerDep,
+    user: MayEdit,
     name: Annotated[str, Form(max_length=200)] = "",
 ) -> RedirectResponse:
-    """Give it another name."""
+    """Rename it."""
     service.rename(session, service.get(session, user, data_set_id), name)
     return RedirectResponse(f"/datasets/{data_set_id}", 303)
 
 
 @router.post("/datasets/{data_set_id}/delete")
 def delete_data_set(
-    request: Request, data_set_id: int, session: SessionDep, user: OwnerDep
+    request: Request, data_set_id: int, session: SessionDep, user: MayEdit
 ) -> RedirectResponse:
-    """Delete it with all that hangs on it."""
+    """Delete it with everything that depends on it."""
     service.remove(session, service.get(session, user, data_set_id), request.app.state.storage)
     return RedirectResponse("/datasets", 303)
 
@@ -143,19 +144,16 @@ router.add_api_route(
 
 @router.get("/images/{data_set_id}/{view}/{name}.webp")
 def show_image(request: Request, data_set_id: int, view: str, name: str) -> Response:
-    """A thumbnail, or the full image; where the thumbnail shows every pixel it is both. Files say what there is: no row is looked up."""
+    """Serve a thumbnail or full image, by files alone: no row is read."""
     require_sign_in(request)
     if view not in ("thumbnails", "full") or not HASH.fullmatch(name):
         raise NotFound("There is no such image.")
     headers = FOR_EVER | {"ETag": f'"{name}"'}
     if name in request.headers.get("If-None-Match", ""):
         return Response(status_code=304, headers=headers)
-    storage = request.app.state.storage
-    paths = [storage.thumbnail(data_set_id, name)]
-    if view == "full":
-        paths.insert(0, storage.full_image(data_set_id, name))
-    for path in paths:
-        with suppress(FileNotFoundError):
-            # Read at once: these are small, and a response that opens files by itself takes three threads in turn.
-            return Response(path.read_bytes(), media_type="image/webp", headers=headers)
-    raise NotFound("There is no such image, or its file is gone.")
+    storage: Storage = request.app.state.storage
+    # Read at once: a response that opens a file by itself takes three threads in turn.
+    content = storage.read_image(data_set_id, name, full=view == "full")
+    if content is None:
+        raise NotFound("There is no such image, or its file is gone.")
+    return Response(content, media_type="image/webp", headers=headers)

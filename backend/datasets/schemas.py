@@ -1,16 +1,17 @@
 """Shapes of data sets."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backend.core.reports import ImportReport
 from backend.jobs.schemas import JobOut
 from backend.web.request_body import Body
 
 
 class Source(Body):
-    """Where the images come from. A folder or an archive on the server must lie below one of WINNOW_IMPORT_FOLDERS."""
+    """Source of the images. A server path must lie below one of WINNOW_IMPORT_FOLDERS."""
 
     kind: Literal["sample", "folder", "zip", "idx"] = Field(
         "folder", description="sample, or a path: folder, zip archive, MNIST's IDX files"
@@ -47,7 +48,7 @@ class NewDataSet(Body):
 
 
 class ImportForm(Body):
-    """The fields of the form that imports; the archive comes beside them."""
+    """Fields of the import form; the archive comes with them."""
 
     name: str = Field("", max_length=200, description="Name; the archive's if left out.")
     seed: int = Field(
@@ -65,7 +66,7 @@ class ImportForm(Body):
 
 
 class ImportPageForm(ImportForm):
-    """The same on the page, where one form or another was sent."""
+    """The same on the page, which sends one of three forms."""
 
     kind: Literal["upload", "folder", "sample"] = "upload"
     path: str = ""
@@ -100,21 +101,14 @@ class DataSetSummary(BaseModel):
 
 
 class DataSetOut(DataSetSummary):
-    """A data set and what its import found. counts: split → class → images, in the current version."""
+    """A data set and its import. counts: split → class → images, in the current version."""
 
     counts: dict[str, dict[str, int]]
-    report: dict[str, Any]
-
-
-class DataSetPage(BaseModel):
-    """Some data sets, newest first, and the cursor of the next page."""
-
-    items: list[DataSetSummary]
-    next: str | None
+    report: ImportReport
 
 
 class RefusalOut(BaseModel):
-    """A file that was not imported, and why."""
+    """A file that was not imported, and the reason."""
 
     model_config = ConfigDict(from_attributes=True)
     id: int
@@ -122,15 +116,8 @@ class RefusalOut(BaseModel):
     reason: str
 
 
-class RefusalPage(BaseModel):
-    """Some refusals, and the cursor of the next page."""
-
-    items: list[RefusalOut]
-    next: str | None
-
-
 class VersionOut(BaseModel):
-    """A version of a data set. The counts are those since the import; `changes` are those since its parent."""
+    """A version of a data set. Counts are since the import, `changes` since its parent."""
 
     id: int
     number: int
@@ -141,7 +128,7 @@ class VersionOut(BaseModel):
     relabelled_count: int
     created_at: datetime
     changes: dict[str, int] = Field(
-        description="removed, relabelled, returned: how many images it holds otherwise than its parent"
+        description="removed, relabelled, returned: images that differ from the parent, by kind"
     )
     by: str | None = Field(description="Who made it.")
     review_id: int | None = Field(description="The review whose decisions it carries out.")
@@ -149,7 +136,7 @@ class VersionOut(BaseModel):
 
 
 class VersionChangeOut(BaseModel):
-    """An image that a version holds otherwise than its parent. A label is null where the image is out."""
+    """An image that differs from the parent version. A label is null where it is out."""
 
     model_config = ConfigDict(from_attributes=True)
     image_id: int
@@ -166,14 +153,7 @@ class VersionChangeOut(BaseModel):
     at: datetime | None
 
 
-class VersionChangePage(BaseModel):
-    """Some changes of a version, in order of the images' ids, and the cursor of the next page."""
-
-    items: list[VersionChangeOut]
-    next: str | None
-
-
 class Planted(BaseModel):
-    """The training images whose label was made wrong on purpose."""
+    """Training images with planted label errors."""
 
     image_ids: list[int]

@@ -1,4 +1,4 @@
-"""Data sets: start an import, say what it found, delete."""
+"""Data sets: import, description, deletion."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -10,21 +10,27 @@ from sqlalchemy.orm import Session
 
 from backend.core.db import after_commit
 from backend.core.errors import Conflict, Forbidden, Invalid, NotFound
+from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import DataSet, Image, Job, Refusal, Run, User, Version, images_of, now
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from backend.core.text import tidy
 from backend.datasets.schemas import Source
 from backend.jobs import service as jobs
+from backend.web.pagination import paginate
 
 SPLITS = ("train", "validation", "test")
 EXAMPLES = 8
-# Images that stand for a data set in the list.
+# Images shown for a data set in the list.
 COVER = 6
 
 
-def get(session: Session, user: User, data_set_id: int) -> DataSet:  # noqa: ARG001 - everyone who is signed in sees every data set
-    """The data set. Raises NotFound."""
+def get(
+    session: Session,
+    user: User,  # noqa: ARG001 - every signed-in user sees every data set
+    data_set_id: int,
+) -> DataSet:
+    """Return the data set. Raises NotFound."""
     data_set = session.get(DataSet, data_set_id)
     if data_set is None:
         raise NotFound("There is no such data set.")
@@ -34,29 +40,29 @@ def get(session: Session, user: User, data_set_id: int) -> DataSet:  # noqa: ARG
 def page(
     session: Session, *, after: int | None = None, limit: int = 50
 ) -> tuple[Sequence[DataSet], int | None]:
-    """Some data sets, newest first, and the id to go on after."""
-    statement = select(DataSet).order_by(DataSet.id.desc()).limit(limit + 1)
-    found = session.scalars(
-        statement if after is None else statement.where(DataSet.id < after)
-    ).all()
-    return found[:limit], found[limit - 1].id if len(found) > limit else None
+    """List data sets, newest first, and the id to continue after."""
+    rows, following = paginate(
+        session, select(DataSet), DataSet.id, after=after, limit=limit, newest_first=True
+    )
+    return [data_set for (data_set,) in rows], following
 
 
 def check_path(settings: Settings, path: str | None) -> Path:
-    """The server-side path, resolved. Raises Forbidden outside the folders that imports may read, Invalid where nothing is there."""
+    """Resolve a path on the server.
+
+    Raises Forbidden outside the import folders, Invalid where nothing is there.
+    """
     if not path:
         raise Invalid("Say which folder or file on the server to import.")
     try:
         resolved = Path(path).resolve()
         if not any(resolved.is_relative_to(root) for root in settings.import_roots):
             raise Forbidden(
-                "Winnow may not import from there. The administrator lists the folders it may read in WINNOW_IMPORT_FOLDERS."
+                "Winnow may not import from there. "
+                "The administrator lists the folders it may read in WINNOW_IMPORT_FOLDERS."
             )
         there = resolved.exists()
-    except (
-        OSError,
-        ValueError,
-    ):  # too long, or with a zero byte in it, or in a folder that is closed to us
+    except (OSError, ValueError):  # too long, with a zero byte, or in a closed folder
         there = False
     if not there:
         raise Invalid(f"There is nothing at {tidy(path)[:200]} on the server that Winnow can read.")
@@ -73,7 +79,10 @@ def create_import(
     side: int | None = None,
     upload: bool = False,
 ) -> DataSet:
-    """Make the data set and queue its import. The path must have been checked. upload: the file is ours, and deleted after the import."""
+    """Make the data set and queue its import. The path must have been checked.
+
+    upload: the file is ours, and deleted after the import.
+    """
     if source.kind != "sample" and not source.path:
         raise Invalid("Say which folder or file to import.")
     data_set = DataSet(
@@ -105,14 +114,14 @@ def import_jobs(session: Session, data_sets: Sequence[DataSet]) -> dict[int, Job
 
 
 def import_job(session: Session, data_set: DataSet) -> Job | None:
-    """The data set's import job, if it is still there."""
+    """Return the data set's import job, if it still exists."""
     return import_jobs(session, [data_set]).get(data_set.id)
 
 
 def counts(
     session: Session, data_set: DataSet, version_id: int | None = None
 ) -> dict[str, dict[str, int]]:
-    """Split → class name → images, in a version (the current one if left out)."""
+    """Count images by split and class name, in a version or the current one."""
     version_id = version_id or data_set.current_version_id
     if version_id is None:
         return {}
@@ -127,7 +136,7 @@ def counts(
 
 
 def examples(session: Session, data_set: DataSet) -> dict[int, list[Image]]:
-    """A few training images of each class, by label."""
+    """Choose a few training images of each class, by label."""
     ranked = (
         select(
             Image.id,
@@ -149,7 +158,7 @@ def examples(session: Session, data_set: DataSet) -> dict[int, list[Image]]:
 
 
 def covers(session: Session, data_sets: Sequence[DataSet]) -> dict[int, list[Image]]:
-    """Data set id → a few of its images, far apart in the order of their paths and so of several classes. By the index of rows: quick."""
+    """Choose a few images of each data set, spread over its paths and so its classes."""
     wanted = [
         (data_set.id, data_set.image_count * place // COVER)
         for data_set in data_sets
@@ -165,18 +174,19 @@ def covers(session: Session, data_sets: Sequence[DataSet]) -> dict[int, list[Ima
 
 
 def refusals(
-    session: Session, data_set: DataSet, *, after: int = 0, limit: int = 100
+    session: Session, data_set: DataSet, *, after: int | None = None, limit: int = 100
 ) -> tuple[Sequence[Refusal], int | None]:
-    """Some refused files, and the id to go on after."""
-    wanted = (Refusal.data_set_id == data_set.id, Refusal.id > after)
-    found = session.scalars(
-        select(Refusal).where(*wanted).order_by(Refusal.id).limit(limit + 1)
-    ).all()
-    return found[:limit], found[limit - 1].id if len(found) > limit else None
+    """List refused files, and the id to continue after."""
+    query = select(Refusal).where(Refusal.data_set_id == data_set.id)
+    rows, following = paginate(session, query, Refusal.id, after=after, limit=limit)
+    return [refusal for (refusal,) in rows], following
 
 
 def version(session: Session, data_set: DataSet, number: int | None = None) -> Version:
-    """The version of that number, the current one without. Raises NotFound, or Conflict while there is none."""
+    """Return the version of that number, or the current one.
+
+    Raises NotFound, or Conflict while there is none.
+    """
     if number is None and data_set.current_version_id is None:
         raise Conflict("This data set has no version yet: its import is not done.")
     same = Version.id == data_set.current_version_id if number is None else Version.number == number
@@ -187,7 +197,7 @@ def version(session: Session, data_set: DataSet, number: int | None = None) -> V
 
 
 def manifest(session: Session, data_set: DataSet, of: Version) -> Iterator[tuple[str, str, str]]:
-    """(path, class name, split) of every image of a version, as an import's CSV manifest has them."""
+    """Yield (path, class name, split) of a version's images, as a CSV manifest has them."""
     rows = images_of(of.id).order_by(None).subquery()
     statement = (
         select(Image.path, rows.c.label, rows.c.split)
@@ -199,7 +209,7 @@ def manifest(session: Session, data_set: DataSet, of: Version) -> Iterator[tuple
 
 
 def planted(session: Session, data_set: DataSet) -> list[int]:
-    """Ids of the training images whose label was made wrong on purpose."""
+    """List the ids of training images with planted label errors."""
     wrong = (
         Image.data_set_id == data_set.id,
         Image.true_label.is_not(None),
@@ -209,7 +219,7 @@ def planted(session: Session, data_set: DataSet) -> list[int]:
 
 
 def rename(session: Session, data_set: DataSet, name: str) -> DataSet:
-    """Give it another name. Raises Invalid for an empty one."""
+    """Rename it. Raises Invalid for an empty name."""
     if not tidy(name):
         raise Invalid("A data set needs a name.")
     data_set.name = tidy(name)[:200]
@@ -218,23 +228,23 @@ def rename(session: Session, data_set: DataSet, name: str) -> DataSet:
 
 
 def remove(session: Session, data_set: DataSet, storage: Storage) -> None:
-    """Delete the data set with all that hangs on it. Raises Conflict while a job works on it."""
-    busy = (Job.data_set_id == data_set.id, Job.state.in_(("queued", "running")))
+    """Delete the data set with everything that depends on it.
+
+    Raises Conflict while a job works on it.
+    """
+    busy = (Job.data_set_id == data_set.id, Job.state.in_(ACTIVE))
     if session.scalar(select(Job.id).where(*busy).limit(1)) is not None:
         raise Conflict("A job is working on this data set. Cancel it or wait, then delete.")
     run_ids = session.scalars(select(Run.id).where(Run.data_set_id == data_set.id)).all()
-    paths = [
-        storage.data_set(data_set.id),
-        *(storage.run(run_id) for run_id in run_ids),
-        *uploads_of([data_set]),
-    ]
-    session.execute(delete(DataSet).where(DataSet.id == data_set.id))
+    data_set_id, uploads = data_set.id, uploads_of([data_set])
+    session.execute(delete(DataSet).where(DataSet.id == data_set_id))
     session.flush()
-    after_commit(session, lambda: storage.discard(*paths))
+    after_commit(session, lambda: storage.discard_data_set(data_set_id, run_ids))
+    after_commit(session, lambda: storage.discard(*uploads))
 
 
 def uploads_of(data_sets: Sequence[DataSet]) -> list[Path]:
-    """The uploaded archives that these data sets are, or were, made from."""
+    """List the uploaded archives that these data sets came from."""
     return [
         Path(data_set.source["path"]) for data_set in data_sets if data_set.source.get("upload")
     ]
@@ -243,7 +253,7 @@ def uploads_of(data_sets: Sequence[DataSet]) -> list[Path]:
 def forget_uploads(
     session: Session, storage: Storage, older_than: timedelta = timedelta(hours=1)
 ) -> None:
-    """Delete what a killed process left in the folder of uploads: neither being written still, nor waiting for an import or its repetition."""
+    """Delete uploads of killed processes: neither being written nor needed by an import."""
     waiting = {
         path.name
         for path in uploads_of(
@@ -255,7 +265,7 @@ def forget_uploads(
 
 
 def describe(data_set: DataSet, job: Job | None) -> dict[str, Any]:
-    """What the API says of a data set."""
+    """Return the API's fields of a data set."""
     names = [
         column.name
         for column in DataSet.__table__.columns

@@ -1,6 +1,7 @@
-"""An upload, streamed from the request into the file where it stays: never held in memory, copied, or waited for in a transaction."""
+"""Uploads, streamed into their file: never in memory, copied, or inside a transaction."""
 
 import errno
+import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,20 +13,22 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from backend.accounts.dependencies import identify, refuse_foreign, require_owner
+from backend.accounts.dependencies import identify, refuse_foreign
 from backend.core.errors import DiskFull, Invalid
 from backend.core.storage import Storage
+from backend.web.access import check
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 LONGEST_FIELD = 10_000
+ZIP_START = b"PK"
 MOST_PARTS = 50
 
 
 @dataclass
 class UploadedForm:
-    """A form's fields as text, and the file that came with them, if one did."""
+    """A form's fields as text, and its file if one came."""
 
     fields: dict[str, str] = field(default_factory=dict)
     file: Path | None = None
@@ -33,13 +36,31 @@ class UploadedForm:
     kept: bool = False
 
     def keep(self) -> Path | None:
-        """The file, which stays if the request succeeds."""
+        """Keep the file if the request succeeds, and return it."""
         self.kept = True
         return self.file
 
 
+def check_zip(upload: Path) -> None:
+    """Raise Invalid for an upload that is empty or no zip archive."""
+    with upload.open("rb") as file:
+        start = file.read(len(ZIP_START))
+    # Anything else that may be wrong is for the import to say; this would only leave a data set
+    # that nobody wants.
+    if not start:
+        raise Invalid(
+            "This file is empty (zero bytes). Choose the zip again; "
+            "perhaps it was still being written."
+        )
+    # A self-extracting archive begins with a program, and ends as every zip does.
+    if start != ZIP_START and not zipfile.is_zipfile(upload):
+        raise Invalid(
+            "This file is no zip archive. Put the class folders into a zip, and choose that."
+        )
+
+
 async def receive(request: Request) -> AsyncIterator[UploadedForm]:
-    """The form, read after it is clear that an owner sends it. Its file is gone again if the rest of the request fails."""
+    """Read the form once the user may import; delete its file if the request fails."""
     await run_in_threadpool(_check, request)
     form = UploadedForm()
     try:
@@ -57,7 +78,7 @@ async def receive(request: Request) -> AsyncIterator[UploadedForm]:
         raise
     finally:
         if form.file is not None and not form.kept:
-            form.file.unlink(missing_ok=True)
+            request.app.state.storage.discard(form.file)
 
 
 def _check(request: Request) -> None:
@@ -65,7 +86,7 @@ def _check(request: Request) -> None:
         who = identify(request, session)
     if who.by_cookie:
         refuse_foreign(request)
-    require_owner(who)
+    check(who.user, "import")
 
 
 async def _stream(request: Request, form: UploadedForm) -> None:
@@ -77,7 +98,8 @@ async def _stream(request: Request, form: UploadedForm) -> None:
             await run_in_threadpool(parser.write, chunk)
     except (FormParserError, KeyError) as error:
         raise Invalid(
-            "The upload is not a form as browsers and curl -F send it. Send the archive in the field “file”."
+            "The upload is not a form as browsers and curl -F send it. "
+            "Send the archive in the field “file”."
         ) from error
     except ClientDisconnect:
         pass  # said below
@@ -92,7 +114,7 @@ async def _stream(request: Request, form: UploadedForm) -> None:
 
 
 class _Reader:
-    """Takes what the parser finds: small fields into the form, the first part with a file name into a file."""
+    """Receiver of the parser's parts: fields into the form, the first file to disk."""
 
     def __init__(self, form: UploadedForm, storage: Storage) -> None:
         self.complete = False
@@ -102,7 +124,7 @@ class _Reader:
         self._parts = 0
 
     def callbacks(self) -> "MultipartCallbacks":
-        """By the parser's names."""
+        """Return the callbacks by the parser's names."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._header_name,
@@ -115,7 +137,7 @@ class _Reader:
         }
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Close the file; nothing more will come."""
         if self._target is not None:
             self._target.close()
 
@@ -149,7 +171,7 @@ class _Reader:
             raise Invalid("Send one archive at a time.")
         self._form.file_name = _text(options[b"filename"])
         self._form.file = self._storage.new_upload(".zip")
-        self._target = self._form.file.open("wb")
+        self._target = self._storage.open_upload(self._form.file)
 
     def _content(self, data: bytes, start: int, end: int) -> None:
         if self._is_file and self._target is not None:
@@ -158,7 +180,8 @@ class _Reader:
         self._text += data[start:end]
         if len(self._text) > LONGEST_FIELD:
             raise Invalid(
-                f"The field “{self._field[:40]}” is longer than {LONGEST_FIELD:,} bytes. The archive belongs into the field “file”."
+                f"The field “{self._field[:40]}” is longer than {LONGEST_FIELD:,} bytes. "
+                "The archive belongs into the field “file”."
             )
 
     def _end(self) -> None:

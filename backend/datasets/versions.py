@@ -1,4 +1,4 @@
-"""The history of a data set: each version, and what it changed of the one before it: which images, and by whose decision."""
+"""History of a data set: versions, their changed images, and who decided them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,19 +19,20 @@ from backend.core.models import (
     Version,
     VersionChange,
 )
+from backend.web.pagination import paginate
 
-# It leaves, it gets another label, or it is back after the version before left it out.
+# It left, got another label, or is back after the parent left it out.
 Kind = Literal["removed", "relabelled", "returned"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-# Stands for a label where the image is out.
+# Label of an image that is out.
 OUT = -1
-# Read out of the verdict, which may be long, by the database.
+# Extracted by the database: a verdict may be long.
 _JUDGEMENT = Cleansing.verdict["judgement"].as_string()
 
 
 @dataclass(frozen=True)
 class Step:
-    """A version in the history. `changes` counts what it changed of its parent, by kind; the first version has no parent and changes nothing."""
+    """A version in the history. `changes` counts by kind what differs from its parent."""
 
     version: Version
     parent_number: int | None
@@ -44,7 +45,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Change:
-    """An image that a version holds otherwise than its parent; a label is None where the image is out. `by` decided it, `at` that moment."""
+    """An image that differs from the parent version; a label is None where it is out."""
 
     image_id: int
     path: str
@@ -62,7 +63,7 @@ class Change:
 
 
 def history(session: Session, data_set: DataSet, number: int | None = None) -> list[Step]:
-    """All versions, newest first; or the one of that number, in a list."""
+    """List all versions, newest first, or only that number."""
     parent = aliased(Version)
     chosen = (
         select(Version, parent.number, User.name, Cleansing.review_id, Cleansing.id, _JUDGEMENT)
@@ -91,7 +92,7 @@ def history(session: Session, data_set: DataSet, number: int | None = None) -> l
 
 
 def step(session: Session, data_set: DataSet, number: int) -> Step:
-    """The version of that number in the history. Raises NotFound."""
+    """Return the version of that number in the history. Raises NotFound."""
     found = history(session, data_set, number)
     if not found:
         raise NotFound(f"{data_set.name} has no version {number}.")
@@ -104,30 +105,27 @@ def changes(
     of: Step,
     *,
     kind: Kind | None = None,
-    after: int = 0,
+    after: int | None = None,
     limit: int = 60,
 ) -> tuple[list[Change], int | None]:
-    """Some of the images that a version holds otherwise than its parent, in order of their ids, and the id to go on after."""
-    found = _differences(data_set, of.version.number).where(Image.id > after)
+    """List the images that differ from the parent, by id, and the id to continue after."""
+    query = _differences(data_set, of.version.number)
     if kind is not None:
-        found = found.where(_kind_of == kind)
-    rows = session.execute(found.order_by(Image.id).limit(limit + 1)).all()
-    shown = rows[:limit]
-    deciders = _deciders(session, of, [row.image_id for row in shown])
-    return [_change(data_set, row, deciders) for row in shown], shown[-1].image_id if len(
-        rows
-    ) > limit else None
+        query = query.where(_kind_of == kind)
+    rows, following = paginate(session, query, Image.id, after=after, limit=limit)
+    deciders = _deciders(session, of, [row.image_id for row in rows])
+    return [_change(data_set, row, deciders) for row in rows], following
 
 
 _child, _before = aliased(VersionChange), aliased(VersionChange)
-# The label in the parent and in the version: what its change says, or what was imported.
+# Labels in the parent and in the version: the change's, or the imported one.
 _label = case((_before.image_id.is_(None), Image.label), else_=func.coalesce(_before.label, OUT))
 _new_label = case((_child.image_id.is_(None), Image.label), else_=func.coalesce(_child.label, OUT))
 _kind_of = case((_new_label == OUT, "removed"), (_label == OUT, "returned"), else_="relabelled")
 
 
 def _touched(data_set: DataSet, number: int | None) -> Subquery:
-    """(version, parent, image) for each image that a version or its parent changed of the import: only these can differ."""
+    """Select (version, parent, image) for images that a version or its parent changed."""
     here = [Version.data_set_id == data_set.id, Version.parent_id.is_not(None)] + (
         [] if number is None else [Version.number == number]
     )
@@ -142,12 +140,12 @@ def _touched(data_set: DataSet, number: int | None) -> Subquery:
 
 
 def _differences(data_set: DataSet, number: int | None) -> Select[Any]:
-    """One row for each version and image that the version holds otherwise than its parent."""
+    """Select a row for each version and image that differs from the parent."""
     touched = _touched(data_set, number)
     return (
         select(
-            touched.c.version_id,
             Image.id.label("image_id"),
+            touched.c.version_id,
             Image.path,
             Image.content_hash,
             Image.width,
@@ -169,7 +167,7 @@ def _differences(data_set: DataSet, number: int | None) -> Select[Any]:
 
 
 def _counts(session: Session, data_set: DataSet, number: int | None) -> dict[int, dict[str, int]]:
-    """Version id → kind → images."""
+    """Count images by version id and kind."""
     found = _differences(data_set, number).subquery()
     rows = session.execute(
         select(found.c.version_id, found.c.kind, func.count()).group_by(
@@ -185,7 +183,7 @@ def _counts(session: Session, data_set: DataSet, number: int | None) -> dict[int
 def _deciders(
     session: Session, of: Step, image_ids: Sequence[int]
 ) -> dict[int, tuple[str | None, datetime]]:
-    """Image id → who decided on it last before the version was made, and when. A review may go on afterwards; that is not this version's."""
+    """Map image ids to their last decision before the version: who and when."""
     if of.review_id is None or not image_ids:
         return {}
     by_then = (

@@ -1,62 +1,54 @@
-"""Jobs in JSON: look at them, read their log, stop and repeat them."""
+"""Jobs in JSON: list, read the log, stop and repeat."""
 
-from typing import Annotated
+from fastapi import APIRouter
 
-from fastapi import APIRouter, Query
-
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MaySteer, UserDep
 from backend.core.db import SessionDep
+from backend.core.job_lifecycle import JobState
 from backend.jobs import service
-from backend.jobs.schemas import JobOut, JobPage, LogLineOut, LogPage, State
+from backend.jobs.schemas import JobOut, LogLineOut
+from backend.web.pagination import After, Limit, Page
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
-
-Limit = Annotated[int, Query(ge=1, le=200)]
 
 
 @router.get("", summary="List jobs")
 def list_jobs(
     session: SessionDep,
     user: UserDep,
-    state: State | None = None,
-    after: int | None = None,
+    state: JobState | None = None,
+    after: After = None,
     limit: Limit = 50,
-) -> JobPage:
-    """All jobs, newest first."""
+) -> Page[JobOut]:
+    """List all jobs, newest first."""
     jobs, following = service.page(session, state=state, after=after, limit=limit)
-    return JobPage(items=[JobOut.model_validate(job) for job in jobs], next=_cursor(following))
+    return Page[JobOut].of(jobs, following)
 
 
 @router.get("/{job_id}", summary="One job")
 def show_job(session: SessionDep, user: UserDep, job_id: int) -> JobOut:
-    """One job; ask again to follow its progress."""
+    """Return one job; ask again to follow its progress."""
     return JobOut.model_validate(service.get(session, user, job_id))
 
 
 @router.get("/{job_id}/log", summary="Read a job's log")
 def read_log(
-    session: SessionDep, user: UserDep, job_id: int, after: int = 0, limit: Limit = 200
-) -> LogPage:
-    """The job's log, oldest line first."""
+    session: SessionDep, user: UserDep, job_id: int, after: After = None, limit: Limit = 200
+) -> Page[LogLineOut]:
+    """List the job's log, oldest line first."""
     lines, following = service.log_page(
         session, service.get(session, user, job_id), after=after, limit=limit
     )
-    return LogPage(
-        items=[LogLineOut.model_validate(line) for line in lines], next=_cursor(following)
-    )
+    return Page[LogLineOut].of(lines, following)
 
 
 @router.post("/{job_id}/cancel", summary="Stop a job")
-def cancel_job(session: SessionDep, user: OwnerDep, job_id: int) -> JobOut:
+def cancel_job(session: SessionDep, user: MaySteer, job_id: int) -> JobOut:
     """Stop a job: a queued one at once, a running one at its next step."""
     return JobOut.model_validate(service.cancel(session, user, job_id))
 
 
 @router.post("/{job_id}/retry", summary="Queue a job again")
-def retry_job(session: SessionDep, user: OwnerDep, job_id: int) -> JobOut:
+def retry_job(session: SessionDep, user: MaySteer, job_id: int) -> JobOut:
     """Queue a failed or cancelled job again."""
     return JobOut.model_validate(service.retry(session, user, job_id))
-
-
-def _cursor(following: int | None) -> str | None:
-    return None if following is None else str(following)

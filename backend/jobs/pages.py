@@ -1,30 +1,19 @@
-"""Jobs in HTML: the list, one job with its log, the progress fragment, stop and try again."""
+"""Pages of jobs: the list, one job with its log, and the progress fragment."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MaySteer, UserDep
 from backend.core.db import SessionDep
 from backend.core.errors import Conflict
+from backend.core.job_lifecycle import ACTIVE, STATES, JobState
 from backend.jobs import service
-from backend.jobs.schemas import State
 from backend.web.redirects import own_path, path_of
 from backend.web.rendering import page
 
 router = APIRouter(prefix="/jobs", include_in_schema=False)
-
-# The page of the thing that a job works for.
-SUBJECTS = {
-    "import": "/datasets",
-    "train": "/runs",
-    "score": "/reviews",
-    "explain": "/reviews",
-    "map": "/reviews",
-    "member": "/runs",
-    "cleanse": "/cleansings",
-}
 
 
 @router.get("")
@@ -32,17 +21,17 @@ def list_jobs(
     request: Request,
     session: SessionDep,
     user: UserDep,
-    state: State | None = None,
+    state: JobState | None = None,
     after: int | None = None,
 ) -> HTMLResponse:
-    """All jobs, newest first, fifty a page."""
+    """Show all jobs, newest first, fifty a page."""
     jobs, following = service.page(session, state=state, after=after)
     return page(
         request,
         "jobs/list.html",
         jobs=jobs,
         state=state,
-        states=service.STATES,
+        states=STATES,
         after=after,
         following=following,
     )
@@ -50,37 +39,34 @@ def list_jobs(
 
 @router.get("/{job_id}")
 def show_job(request: Request, session: SessionDep, user: UserDep, job_id: int) -> HTMLResponse:
-    """One job: progress, what it works for, and the end of its log."""
+    """Show one job: progress, subject, and the end of its log."""
     job = service.get(session, user, job_id)
-    subject = f"{SUBJECTS[job.kind]}/{job.subject_id}"
-    return page(
-        request, "jobs/show.html", job=job, subject=subject, lines=service.log_tail(session, job)
-    )
+    return page(request, "jobs/show.html", job=job, lines=service.log_tail(session, job))
 
 
 @router.get("/{job_id}/progress")
 def show_progress(
     request: Request, session: SessionDep, user: UserDep, job_id: int
 ) -> HTMLResponse:
-    """What pages with an active job ask for every second. Once it has ended, the page is loaded anew and asks no more."""
+    """Serve the fragment that pages poll every second; at the end the page reloads."""
     job = service.get(session, user, job_id)
     origin = path_of(request.headers.get("HX-Current-URL", "")) or f"/jobs/{job.id}"
     response = page(request, "jobs/_progress.html", job=job, origin=origin)
-    if job.state not in service.ACTIVE:
+    if job.state not in ACTIVE:
         response.headers["HX-Refresh"] = "true"
     return response
 
 
 @router.get("/{job_id}/log")
 def show_log(request: Request, session: SessionDep, user: UserDep, job_id: int) -> HTMLResponse:
-    """The log's end as a fragment, asked for while the job is active."""
+    """Serve the log's end as a fragment, polled while the job is active."""
     job = service.get(session, user, job_id)
     return page(request, "jobs/_log.html", job=job, lines=service.log_tail(session, job))
 
 
 @router.post("/{job_id}/cancel")
 def cancel_job(
-    session: SessionDep, user: OwnerDep, job_id: int, origin: Annotated[str, Form()] = ""
+    session: SessionDep, user: MaySteer, job_id: int, origin: Annotated[str, Form()] = ""
 ) -> RedirectResponse:
     """Stop the job and return to the page where the button was."""
     service.cancel(session, user, job_id)
@@ -89,13 +75,13 @@ def cancel_job(
 
 @router.post("/{job_id}/retry")
 def retry_job(
-    session: SessionDep, user: OwnerDep, job_id: int, origin: Annotated[str, Form()] = ""
+    session: SessionDep, user: MaySteer, job_id: int, origin: Annotated[str, Form()] = ""
 ) -> RedirectResponse:
-    """Queue the job again and return to the page where the button was; also where another tab has done it already."""
+    """Queue the job again and return to the button's page, even if another tab did it before."""
     try:
         service.retry(session, user, job_id)
     except Conflict:
-        if service.get(session, user, job_id).state not in service.ACTIVE:
+        if service.get(session, user, job_id).state not in ACTIVE:
             raise
     return _back(origin, job_id)
 

@@ -1,21 +1,20 @@
-"""The shapes of jobs in JSON."""
+"""JSON shapes of jobs."""
 
 from datetime import datetime
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-State = Literal["queued", "running", "done", "failed", "cancelled"]
+from backend.core.job_lifecycle import JobState
 
 
 class JobOut(BaseModel):
-    """A job: what it does, how far it is, how it ended."""
+    """A job: its task, progress and outcome."""
 
     model_config = ConfigDict(from_attributes=True)
 
     id: int
     kind: str
-    state: State
+    state: JobState
     title: str
     subject_id: int
     data_set_id: int | None
@@ -31,13 +30,6 @@ class JobOut(BaseModel):
     finished_at: datetime | None
 
 
-class JobPage(BaseModel):
-    """Some jobs, newest first, and the cursor of the next page."""
-
-    items: list[JobOut]
-    next: str | None
-
-
 class LogLineOut(BaseModel):
     """A line of a job's log."""
 
@@ -46,10 +38,3 @@ class LogLineOut(BaseModel):
     id: int
     at: datetime
     message: str
-
-
-class LogPage(BaseModel):
-    """Some lines in order, and the cursor of the next page."""
-
-    items: list[LogLineOut]
-    next: str | None

@@ -1,4 +1,4 @@
-"""The schema's history. `upgrade` brings a database to this program's schema; `require_current` says when that was forgotten."""
+"""Migrations: `upgrade` migrates a database, `require_current` insists on it."""
 
 import fcntl
 from collections.abc import Callable, Iterator
@@ -16,29 +16,32 @@ from backend.core.errors import Conflict
 from backend.core.settings import Settings
 
 FOLDER = Path(__file__).parent
-OUTDATED = "The database's schema is not this program's. Run `winnow migrate` (with Docker: `docker compose run --rm migrate`), then start again."
+OUTDATED = (
+    "The database's schema is not this program's. Run `winnow migrate` "
+    "(with Docker: `docker compose run --rm migrate`), then start again."
+)
 
 
 def config() -> Config:
-    """Alembic's configuration, without an ini file."""
+    """Configuration of Alembic, without an ini file."""
     made = Config()
     made.set_main_option("script_location", str(FOLDER))
     return made
 
 
 def upgrade(settings: Settings) -> None:
-    """Bring the database to the newest revision; nothing happens when it is there. Of two processes at once, one waits."""
+    """Migrate the database to the newest revision; of two processes, one waits."""
     with _locked(settings.home):
         _with_engine(settings, _upgrade)
 
 
 def require_current(settings: Settings) -> None:
-    """For servers on a database of their own, whose schema one command changes on purpose. Raises Conflict when it is not current."""
+    """Raise Conflict for a database server whose schema is not current."""
     _with_engine(settings, _require_current)
 
 
 def prepare(settings: Settings) -> None:
-    """What a starting process does: an embedded database is brought up to date, a server's must be so already."""
+    """Migrate an embedded database; require a current database server."""
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     if settings.database.startswith("sqlite"):
         upgrade(settings)
@@ -47,13 +50,13 @@ def prepare(settings: Settings) -> None:
 
 
 def revision(engine: Engine) -> str | None:
-    """The revision that the database is at; None when it is empty."""
+    """Revision of the database, or None if it is empty."""
     with engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
 def head() -> str | None:
-    """This program's newest revision."""
+    """Newest revision of this program."""
     return ScriptDirectory(str(FOLDER)).get_current_head()
 
 

@@ -1,4 +1,4 @@
-"""Run by Alembic for each command: on the caller's connection, or on the database that the environment names."""
+"""Alembic's entry point: the caller's connection, or the database of the environment."""
 
 from alembic import context
 from sqlalchemy import Connection

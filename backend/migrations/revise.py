@@ -1,4 +1,4 @@
-"""Write the next revision from the difference between the models and a fresh database: `make migration MESSAGE="Add a table"`."""
+"""Write the next revision from the models: `make migration MESSAGE="Add a table"`."""
 
 import sys
 import tempfile
@@ -11,7 +11,7 @@ from backend.core.db import make_engine
 
 
 def revise(message: str) -> None:
-    """Write backend/migrations/versions/<number>_<message>.py. Read it before it is committed."""
+    """Write backend/migrations/versions/<number>_<message>.py, to be read before its commit."""
     number = f"{len(list((migrations.FOLDER / 'versions').glob('0*.py'))) + 1:04d}"
     with tempfile.TemporaryDirectory() as folder:
         engine = make_engine(f"sqlite:///{Path(folder) / 'scratch.db'}")

@@ -2,17 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MayArrange, MayReview, UserDep
 from backend.core.db import SessionDep
 from backend.core.errors import Invalid
 from backend.core.models import Job, Review, User
 from backend.jobs.schemas import JobOut
 from backend.review import schemas, service
-from backend.review.deciding import contributors, decisions
-from backend.review.deciding import undo as undoing
+from backend.review.deciding import contributors, decisions, undo
 from backend.review.deciding.decision_log import Choice
 from backend.review.insight import explanations, maps
 from backend.review.insight.maps import Layout
@@ -26,77 +25,28 @@ from backend.review.insight.serializers import (
     stopping_out,
     why_out,
 )
-from backend.review.queue import counts as counting
-from backend.review.queue import filters as filtering
-from backend.review.queue import queue_pages, shares
-from backend.review.queue.filters import Filters
+from backend.review.queue import counts, queue_pages, shares
+from backend.review.queue.filters import Filters, check, read_vocabulary
 from backend.review.queue.orderings import Order
 from backend.runs import averages
 
 router = APIRouter(prefix="/reviews", tags=["review"])
 
-Percentage = Annotated[
-    float | None, Query(ge=0, le=100, description="Bounds the card's bar, in percent.")
-]
-
-
-def _filters(
-    label: int | None = None,
-    predicted: int | None = None,
-    decision: str | None = None,
-    by: Annotated[
-        int | None, Query(description="Whose decision is in force: a person's id.")
-    ] = None,
-    accuracy_min: Percentage = None,
-    accuracy_max: Percentage = None,
-    label_min: Percentage = None,
-    label_max: Percentage = None,
-    group: Annotated[
-        int | None, Query(description="A group of like images, as the list of groups numbers them.")
-    ] = None,
-    selection: Annotated[
-        int | None, Query(description="The id of a selection that was picked out on the map.")
-    ] = None,
-    part: Annotated[
-        int | None, Query(description="Whose part of a queue that is shared out: a person's id.")
-    ] = None,
-    not_by: Annotated[
-        int | None,
-        Query(
-            description="Whose decision is not in force, but another's; with `decision=waiting`: whose opinion is wanted."
-        ),
-    ] = None,
-) -> Filters:
-    return Filters(
-        label,
-        predicted,
-        decision,
-        by,
-        accuracy_min,
-        accuracy_max,
-        label_min,
-        label_max,
-        group,
-        selection,
-        part,
-        not_by,
-    )
-
-
-FiltersDep = Annotated[Filters, Depends(_filters)]
-
 
 @router.get("/{review_id}", summary="One review")
 def show(review_id: int, session: SessionDep, user: UserDep) -> schemas.ReviewOut:
-    """A review, how far it is, and whether going on pays."""
+    """Return a review, its progress, and whether continuing pays."""
     return _review(session, user, service.get(session, user, review_id))
 
 
 @router.put("/{review_id}/second-opinion", summary="Ask for second opinions")
 def ask_for_second_opinions(
-    review_id: int, session: SessionDep, user: OwnerDep
+    review_id: int, session: SessionDep, user: MayArrange
 ) -> schemas.ReviewOut:
-    """From now on an image is removed or relabelled only where two people agree; `decision=waiting` and `disagreement` list the others."""
+    """Require that two people agree before an image is removed or relabelled.
+
+    `decision=waiting` and `decision=disagreement` list the images without an agreement.
+    """
     review = service.get(session, user, review_id)
     service.ask_for_second_opinions(session, review, True)
     return _review(session, user, review)
@@ -104,9 +54,9 @@ def ask_for_second_opinions(
 
 @router.delete("/{review_id}/second-opinion", summary="Ask for no second opinions")
 def ask_for_no_second_opinions(
-    review_id: int, session: SessionDep, user: OwnerDep
+    review_id: int, session: SessionDep, user: MayArrange
 ) -> schemas.ReviewOut:
-    """One person's decision is enough again."""
+    """Let one person's decision be enough again."""
     review = service.get(session, user, review_id)
     service.ask_for_second_opinions(session, review, False)
     return _review(session, user, review)
@@ -127,7 +77,7 @@ def _review(session: Session, user: User, review: Review) -> schemas.ReviewOut:
         second_opinion=review.second_opinion,
         progress=progress(session, user, review),
         created_at=review.created_at,
-        members=averages.shown(averages.of_reviews(session, [review]).get(review.id, [])),
+        members=averages.to_json(averages.map_members(session, [review]).get(review.id, [])),
         job=JobOut.model_validate(job) if job else None,
     )
 
@@ -137,22 +87,24 @@ def suggestions(
     review_id: int,
     session: SessionDep,
     user: UserDep,
-    filters: FiltersDep,
-    order: Order = "queue",
-    after: Annotated[int, Query(ge=0)] = 0,
-    before: Annotated[int | None, Query(ge=1)] = None,
-    limit: Annotated[int, Query(ge=1, le=queue_pages.LARGEST_PAGE)] = 100,
+    query: Annotated[schemas.QueueQuery, Query()],
 ) -> schemas.SuggestionsOut:
-    """Suggestions behind rank `after` (or ahead of rank `before`) in the chosen order, through filters.
+    """List suggestions behind rank `after`, or ahead of rank `before`, in an order.
 
     `order` may also be a method that the review's training was scored by.
     """
     review = service.get(session, user, review_id)
-    filtering.check(filters, filtering.known(session, user, review))
+    check(query, read_vocabulary(session, user, review))
     page = queue_pages.page(
-        session, review, order=order, filters=filters, after=after, before=before, limit=limit
+        session,
+        review,
+        order=query.order,
+        filters=query,
+        after=query.after,
+        before=query.before,
+        limit=query.limit,
     )
-    items = cards(session, user, review, page.items, order)
+    items = cards(session, user, review, page.items, query.order)
     return schemas.SuggestionsOut.model_construct(
         items=items,
         next=str(items[-1].rank) if items and page.has_after else None,
@@ -168,9 +120,9 @@ def images(
     image_id: Annotated[list[int], Query(min_length=1, max_length=queue_pages.LARGEST_PAGE)],
     order: Order = "queue",
 ) -> schemas.SuggestionsByImage:
-    """How these images stand now, in order of the queue."""
+    """Return these images' suggestions, in queue order."""
     review = service.get(session, user, review_id)
-    rows = queue_pages.of_images(session, review, image_id)
+    rows = queue_pages.read_images(session, review, image_id)
     return schemas.SuggestionsByImage.model_construct(
         items=cards(session, user, review, rows, order)
     )
@@ -178,20 +130,29 @@ def images(
 
 @router.get("/{review_id}/images/{image_id}/why", summary="Why an image is suggested")
 def show_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
-    """Which validation images it makes worse and better, if that is worked out, and which training images look like it."""
+    """Return the validation images that it makes worse and better, and similar images."""
     review = service.get(session, user, review_id)
-    queue_pages.of_images(session, review, [image_id])
-    return why_out(session, user, review, image_id, explanations.look(session, review, image_id))
+    queue_pages.read_images(session, review, [image_id])
+    return why_out(
+        session, user, review, image_id, explanations.read_explanation(session, review, image_id)
+    )
 
 
 @router.post(
     "/{review_id}/images/{image_id}/why", status_code=202, summary="Ask why an image is suggested"
 )
-def ask_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
-    """Has a worker work it out, and what comes next in the queue; ask again until the state is ready. Repeating it changes nothing."""
+def ask_why(review_id: int, image_id: int, session: SessionDep, user: MayReview) -> schemas.WhyOut:
+    """Have a worker compute it, and the next images of the queue; ask again until it is ready.
+
+    Repeating it changes nothing.
+    """
     review = service.get(session, user, review_id)
     return why_out(
-        session, user, review, image_id, explanations.ask(session, user, review, image_id)
+        session,
+        user,
+        review,
+        image_id,
+        explanations.request_explanation(session, user, review, image_id),
     )
 
 
@@ -199,20 +160,20 @@ def ask_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -
 def show_history(
     review_id: int, image_id: int, session: SessionDep, user: UserDep
 ) -> schemas.HistoryOut:
-    """Who decided what, and when, the latest first; also what was replaced or taken back."""
+    """List who decided what and when, the latest first, with what was replaced or undone."""
     review = service.get(session, user, review_id)
-    queue_pages.of_images(session, review, [image_id])
+    queue_pages.read_images(session, review, [image_id])
     return history_out(session, user, review, image_id)
 
 
-@router.get("/{review_id}/counts", summary="Count a view by decision")
-def counts(
-    review_id: int, session: SessionDep, user: UserDep, filters: FiltersDep
+@router.get("/{review_id}/counts", name="counts", summary="Count a view by decision")
+def count_view(
+    review_id: int, session: SessionDep, user: UserDep, filters: Annotated[Filters, Query()]
 ) -> schemas.CountsOut:
-    """How many images a view holds: what to expect before deciding on all of them."""
+    """Count a view's images: what to expect before deciding on all of them."""
     review = service.get(session, user, review_id)
-    filtering.check(filters, filtering.known(session, user, review))
-    found = counting.by_decision(session, review, filters)
+    check(filters, read_vocabulary(session, user, review))
+    found = counts.by_decision(session, review, filters)
     bulk = sum(found.values()) if filters.decided else found[None]
     by_decision = {name: found[name] for name in service.DECISIONS}
     return schemas.CountsOut(
@@ -225,10 +186,13 @@ def decide(
     review_id: int,
     body: schemas.DecisionIn,
     session: SessionDep,
-    user: UserDep,
+    user: MayReview,
     order: Order = "queue",
 ) -> schemas.ActOut:
-    """Decide on one image. Repeating the request with the same client key changes nothing; what others decided unseen stays."""
+    """Decide on one image. Another person's unseen decision stays.
+
+    The same client key again changes nothing.
+    """
     review = service.get(session, user, review_id)
     choice = Choice(body.action, body.label)
     try:
@@ -248,7 +212,7 @@ def decide_many(
     review_id: int,
     body: schemas.BulkDecisionIn,
     session: SessionDep,
-    user: UserDep,
+    user: MayReview,
     order: Order = "queue",
 ) -> schemas.ActOut:
     """Decide on a selection or on a whole view, as one act that one undo takes back."""
@@ -261,58 +225,65 @@ def decide_many(
             session, user, review, body.image_ids, choice, body.client_key, body.seen
         )
     else:
-        filters = Filters(**body.filter.model_dump()) if body.filter else Filters()
-        filtering.check(filters, filtering.known(session, user, review))
+        filters = body.filter or Filters()
+        check(filters, read_vocabulary(session, user, review))
         act = decisions.decide_all(
             session, user, review, filters, choice, body.client_key, body.expected, body.seen
         )
     return outcome(session, user, review, act, order)
 
 
-@router.post("/{review_id}/undo", summary="Undo your latest act")
-def undo(
-    review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDep, order: Order = "queue"
+@router.post("/{review_id}/undo", name="undo", summary="Undo your latest act")
+def undo_latest(
+    review_id: int,
+    body: schemas.UndoIn,
+    session: SessionDep,
+    user: MayReview,
+    order: Order = "queue",
 ) -> schemas.ActOut:
-    """Take back one's own latest act; never another person's."""
+    """Undo your own latest act, never another person's."""
     review = service.get(session, user, review_id)
-    return outcome(
-        session, user, review, undoing.undo(session, user, review, body.client_key), order
-    )
+    return outcome(session, user, review, undo.undo(session, user, review, body.client_key), order)
 
 
-@router.post("/{review_id}/redo", summary="Do again what you undid last")
-def redo(
-    review_id: int, body: schemas.UndoIn, session: SessionDep, user: UserDep, order: Order = "queue"
+@router.post("/{review_id}/redo", name="redo", summary="Do again what you undid last")
+def redo_latest(
+    review_id: int,
+    body: schemas.UndoIn,
+    session: SessionDep,
+    user: MayReview,
+    order: Order = "queue",
 ) -> schemas.ActOut:
-    """Put what one took back last in force again, until one decides something new."""
+    """Redo what you undid last, until you decide something new."""
     review = service.get(session, user, review_id)
-    return outcome(
-        session, user, review, undoing.redo(session, user, review, body.client_key), order
-    )
+    return outcome(session, user, review, undo.redo(session, user, review, body.client_key), order)
 
 
 @router.get("/{review_id}/stopping", summary="When to stop")
 def show_stopping(review_id: int, session: SessionDep, user: UserDep) -> schemas.StoppingOut:
-    """How often suggestions were right by place in the queue, with its uncertainty, and how many harmful images are likely to be left."""
+    """Return the precision along the queue, and the harmful images likely left."""
     return stopping_out(session, service.get(session, user, review_id))
 
 
 @router.get("/{review_id}/people", summary="Who did what")
 def show_people(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.PersonOut]:
-    """Everybody with decisions in force, the most first."""
-    rows = contributors.of_review(session, service.get(session, user, review_id))
+    """List everybody with decisions in force, the most first."""
+    rows = contributors.list_contributors(session, service.get(session, user, review_id))
     return [schemas.PersonOut.model_validate(row) for row in rows]
 
 
 @router.get("/{review_id}/parts", summary="Who takes a part of the queue")
 def show_parts(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.PartOut]:
-    """How the queue is shared out: no image lies in two parts, and each in one. Empty while nobody has taken a part."""
+    """List the parts of the queue: each image is in one. Empty while nobody has taken a part."""
     return parts_out(session, service.get(session, user, review_id))
 
 
 @router.post("/{review_id}/parts", summary="Take a part of the queue")
-def take_part(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.PartOut]:
-    """Share the queue with the others who take a part; then look at `part=<your id>`. Repeating it changes nothing."""
+def take_part(review_id: int, session: SessionDep, user: MayReview) -> list[schemas.PartOut]:
+    """Share the queue with the others who take a part; then list `part=<your id>`.
+
+    Repeating it changes nothing.
+    """
     review = service.get(session, user, review_id)
     shares.take(session, user, review)
     return parts_out(session, review)
@@ -320,9 +291,9 @@ def take_part(review_id: int, session: SessionDep, user: UserDep) -> list[schema
 
 @router.delete("/{review_id}/parts/{user_id}", summary="Give a part of the queue back")
 def leave_part(
-    review_id: int, user_id: int, session: SessionDep, user: UserDep
+    review_id: int, user_id: int, session: SessionDep, user: MayReview
 ) -> list[schemas.PartOut]:
-    """The others share it; decisions stay. Another person's part: owners only."""
+    """Give a part back to the others; decisions stay. Another person's part: owners only."""
     review = service.get(session, user, review_id)
     shares.leave(session, user, review, user_id)
     return parts_out(session, review)
@@ -336,7 +307,7 @@ def changes(
     since: Annotated[int, Query(ge=0)] = 0,
     order: Order = "queue",
 ) -> schemas.ChangesOut:
-    """What anybody decided after change number `since`."""
+    """List what anybody decided after change number `since`."""
     review = service.get(session, user, review_id)
     rows = queue_pages.changes_since(session, review, since)
     return schemas.ChangesOut(
@@ -349,8 +320,8 @@ def changes(
 
 @router.get("/{review_id}/confusion", summary="Given against predicted class")
 def confusion(review_id: int, session: SessionDep, user: UserDep) -> list[dict[str, int]]:
-    """Images by given and predicted class, the most frequent pairs first."""
-    rows = counting.confusion(session, service.get(session, user, review_id))
+    """Count images by given and predicted class, the most frequent pairs first."""
+    rows = counts.confusion(session, service.get(session, user, review_id))
     return [dict(zip(("label", "predicted", "count", "decided"), row, strict=True)) for row in rows]
 
 
@@ -358,9 +329,9 @@ def confusion(review_id: int, session: SessionDep, user: UserDep) -> list[dict[s
 def show_map(
     review_id: int, session: SessionDep, user: UserDep, layout: Layout = "overview"
 ) -> schemas.MapOut:
-    """Where each image stands: those that look alike to the model stand together. Empty where the layout is not there."""
+    """Return each image's place; similar images stand together. Empty without that layout."""
     review = service.get(session, user, review_id)
-    found = maps.coming(session, review)
+    found = maps.read_state(session, review)
     return schemas.MapOut.model_construct(
         neighbours=found.state,
         sentence=found.sentence,
@@ -368,32 +339,38 @@ def show_map(
         side=maps.SIDE,
         class_names=service.data_set_of(session, user, review).class_names,
         decision_names=list(maps.DECISION_CODES),
-        **maps.places(session, review, layout),
+        **maps.read_places(session, review, layout),
     )
 
 
 @router.post(
     "/{review_id}/map", status_code=202, summary="Ask for the map that keeps neighbours together"
 )
-def ask_map(review_id: int, session: SessionDep, user: UserDep) -> schemas.MapState:
-    """Has a worker arrange the map as "neighbours"; ask again until that is ready. Repeating it changes nothing."""
+def ask_map(review_id: int, session: SessionDep, user: MayReview) -> schemas.MapState:
+    """Have a worker arrange the map as "neighbours"; ask again until it is ready.
+
+    Repeating it changes nothing.
+    """
     review = service.get(session, user, review_id)
-    found = maps.ask(session, user, review)
+    found = maps.request_layout(session, user, review)
     return schemas.MapState(neighbours=found.state, sentence=found.sentence)
 
 
 @router.get("/{review_id}/groups", summary="Groups of like images")
 def groups(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.GroupOut]:
-    """The images in groups that look alike to the model, the largest first: the map without a picture."""
+    """List the groups of similar images, the largest first: the map without a picture."""
     review = service.get(session, user, review_id)
     return groups_out(session, user, review)
 
 
 @router.post("/{review_id}/selections", status_code=201, summary="Keep a selection")
 def pick(
-    review_id: int, body: schemas.SelectionIn, session: SessionDep, user: UserDep
+    review_id: int, body: schemas.SelectionIn, session: SessionDep, user: MayReview
 ) -> schemas.SelectionOut:
-    """Keep a set of images under a number, to look at and to decide on as a view; a review keeps the latest fifty."""
+    """Save a set of images under a number, to list and decide on as a view.
+
+    A review keeps the latest fifty.
+    """
     review = service.get(session, user, review_id)
-    selection = maps.pick(session, user, review, body.image_ids)
+    selection = maps.save_selection(session, user, review, body.image_ids)
     return schemas.SelectionOut(id=selection.id, count=len(set(body.image_ids)))

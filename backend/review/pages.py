@@ -1,4 +1,4 @@
-"""The review as pages: the grid, one image large, and plain forms that decide without JavaScript."""
+"""Pages of the review: grid, single image, and forms that work without JavaScript."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -10,19 +10,18 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MayArrange, MayReview, UserDep
 from backend.cleansing import service as cleansing
 from backend.core.catalogue import METHODS, SECOND
 from backend.core.db import SessionDep
 from backend.core.errors import Invalid
 from backend.core.models import SMALL_PIXELS, DataSet, Job, Review, User
 from backend.review import service
-from backend.review.deciding import contributors, decisions
-from backend.review.deciding import undo as undoing
+from backend.review.deciding import contributors, decisions, undo
 from backend.review.deciding.decision_log import Act, Choice
 from backend.review.insight import explanations, serializers, wording
 from backend.review.queue import counts, filters, orderings, queue_pages, shares
-from backend.review.queue.filters import Known
+from backend.review.queue.filters import Vocabulary
 from backend.review.queue.view_state import PAGE_SIZES, SCROLLING, View
 from backend.review.schemas import ProgressOut, WhyOut
 from backend.runs import averages
@@ -30,19 +29,19 @@ from backend.web.rendering import page
 
 router = APIRouter(prefix="/reviews", include_in_schema=False)
 
-# Of many classes there are very many pairs; behind these they are rare ones.
+# Pairs on the page; further ones are rare.
 MOST_PAIRS = 200
 
 
 @router.get("/{review_id}")
 def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -> Response:
-    """The ranked suggestions, a page at a time."""
+    """Show a page of the ranked suggestions."""
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
     data_set = service.data_set_of(session, user, review)
-    known = filters.known(session, user, review)
-    view = View.read(request.query_params, known)
+    vocabulary = filters.read_vocabulary(session, user, review)
+    view = View.read(request.query_params, vocabulary)
     progress = serializers.progress(session, user, review)
     in_view, bulk_count = _counts(session, review, view, progress)
     found = queue_pages.page(
@@ -56,14 +55,14 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         matching=in_view,
     )
     if not found.items and (view.after or view.before):
-        # A page past the end, or one that decisions have emptied: the last page there is.
+        # Past the end, or emptied by decisions: show the last page there is.
         return RedirectResponse(
             _grid_address(review, view.last() if view.after else view.first()), 303
         )
-    accepted = cleansing.accepted_of(session, review)
+    accepted = cleansing.get_accepted(session, review)
     if accepted is None:
         _say_if_outdated(session, user, review, view)
-    context = _context(user, review, data_set, view, known, progress)
+    context = _context(user, review, data_set, view, vocabulary, progress)
     items = serializers.tiles(session, user, review, found.items, view.order)
     return page(
         request,
@@ -82,13 +81,13 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
 
 @router.get("/{review_id}/focus")
 def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) -> Response:
-    """One image large: the one at rank `at`, else the next one to decide."""
+    """Show one image large: the one at rank `at`, else the next to decide."""
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
     data_set = service.data_set_of(session, user, review)
-    known = filters.known(session, user, review)
-    view = View.read(request.query_params, known)
+    vocabulary = filters.read_vocabulary(session, user, review)
+    view = View.read(request.query_params, vocabulary)
     row = queue_pages.at_rank(session, review, view.order, view.at) if view.at else None
     if row is None:
         row = queue_pages.next_undecided(session, review, view.order, view.filters, 0)
@@ -96,7 +95,7 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
             view.note("There is no suggestion at that rank; this is the next one to decide.")
     _say_if_outdated(session, user, review, view)
     context = _context(
-        user, review, data_set, view, known, serializers.progress(session, user, review)
+        user, review, data_set, view, vocabulary, serializers.progress(session, user, review)
     )
     if row is None:
         return page(request, "review/finished.html", **context)
@@ -127,7 +126,7 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
 
 @router.get("/{review_id}/confusion")
 def confusion(review_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """Which classes are taken for which, each pair a link to its images."""
+    """Show which classes are mistaken for which, each pair a link to its images."""
     review = service.get(session, user, review_id)
     data_set = service.data_set_of(session, user, review)
     mixed = [row for row in counts.confusion(session, review) if row[0] != row[1]]
@@ -143,7 +142,7 @@ def confusion(review_id: int, request: Request, session: SessionDep, user: UserD
 
 @router.get("/{review_id}/standing")
 def standing(review_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """When to stop, and who did what: a fragment for the review's pages, which ask for it by script, else a page of its own."""
+    """Show when to stop and who did what, as a page or a fragment for scripts."""
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
@@ -156,7 +155,7 @@ def standing(review_id: int, request: Request, session: SessionDep, user: UserDe
         review=review,
         data_set=service.data_set_of(session, user, review),
         stopping=serializers.stopping_out(session, review),
-        people=contributors.of_review(session, review),
+        people=contributors.list_contributors(session, review),
         parts=serializers.parts_out(session, review),
         progress=serializers.progress(session, user, review),
     )
@@ -164,7 +163,7 @@ def standing(review_id: int, request: Request, session: SessionDep, user: UserDe
 
 @router.get("/{review_id}/map")
 def show_map(review_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """The images as a map to pick from, and as a table of the groups on it."""
+    """Show the images as a map, and its groups as a table."""
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
@@ -175,9 +174,9 @@ def show_map(review_id: int, request: Request, session: SessionDep, user: UserDe
 
 @router.post("/{review_id}/second-opinion")
 def second_opinion(
-    review_id: int, session: SessionDep, user: OwnerDep, asked: Annotated[str, Form()] = "yes"
+    review_id: int, session: SessionDep, user: MayArrange, asked: Annotated[str, Form()] = "yes"
 ) -> RedirectResponse:
-    """Ask that two people agree, or no longer: `asked` is yes or no."""
+    """Require that two people agree, or no longer: `asked` is yes or no."""
     review = service.get(session, user, review_id)
     service.ask_for_second_opinions(session, review, asked == "yes")
     return RedirectResponse(f"/reviews/{review.id}/standing", 303)
@@ -187,10 +186,10 @@ def second_opinion(
 def share(
     review_id: int,
     session: SessionDep,
-    user: UserDep,
+    user: MayReview,
     leaves: Annotated[int | None, Form()] = None,
 ) -> RedirectResponse:
-    """Take a part of the queue and go to it; or give one back: `leaves` says whose."""
+    """Take a part of the queue and go to it, or give a person's part back (`leaves`)."""
     review = service.get(session, user, review_id)
     if leaves is None:
         shares.take(session, user, review)
@@ -203,7 +202,7 @@ def share(
 def decide(
     review_id: int,
     session: SessionDep,
-    user: UserDep,
+    user: MayReview,
     action: Annotated[str, Form()],
     image_id: Annotated[list[int] | None, Form()] = None,
     label: Annotated[str, Form()] = "",
@@ -213,18 +212,18 @@ def decide(
     seen: Annotated[int | None, Form(ge=0)] = None,
     back: Annotated[str, Form()] = "",
 ) -> RedirectResponse:
-    """Decide without JavaScript, on one image, on the ticked ones, or on the whole view; then back to where the form stood."""
+    """Decide without JavaScript on one image, a selection or a view, then go back."""
     review = service.get(session, user, review_id)
-    known = filters.known(session, user, review)
+    vocabulary = filters.read_vocabulary(session, user, review)
     if action == "suggested" and image_id:
         choice = _suggested(session, review, image_id[0])
     else:
         choice = Choice(
-            action, _class_number(label, known.class_names) if action == "relabel" else None
+            action, _class_number(label, vocabulary.class_names) if action == "relabel" else None
         )
-    view, key = View.parse(urlsplit(back).query, known), client_key or str(uuid4())
+    view, key = View.parse(urlsplit(back).query, vocabulary), client_key or str(uuid4())
     if scope == "view":
-        # Without `seen`: here nobody could say how many were skipped.
+        # Without `seen`: this form cannot say how many were skipped.
         decisions.decide_all(session, user, review, view.filters, choice, key, expected)
     elif scope == "one" and image_id:
         decisions.decide(session, user, review, image_id[0], choice, key, seen)
@@ -235,39 +234,39 @@ def decide(
 
 
 @router.post("/{review_id}/undo")
-def undo(
+def undo_latest(
     review_id: int,
     session: SessionDep,
-    user: UserDep,
+    user: MayReview,
     client_key: Annotated[str, Form()] = "",
     back: Annotated[str, Form()] = "",
 ) -> RedirectResponse:
-    """Take back one's own latest act; in the focus view, show the image again."""
+    """Undo one's own latest act; in the focus view, show the image again."""
     review = service.get(session, user, review_id)
     return _to_images(
-        session, user, review, back, undoing.undo(session, user, review, client_key or str(uuid4()))
+        session, user, review, back, undo.undo(session, user, review, client_key or str(uuid4()))
     )
 
 
 @router.post("/{review_id}/redo")
-def redo(
+def redo_latest(
     review_id: int,
     session: SessionDep,
-    user: UserDep,
+    user: MayReview,
     client_key: Annotated[str, Form()] = "",
     back: Annotated[str, Form()] = "",
 ) -> RedirectResponse:
-    """Do again what one took back last; in the focus view, show the image again."""
+    """Redo what one undid last; in the focus view, show the image again."""
     review = service.get(session, user, review_id)
     return _to_images(
-        session, user, review, back, undoing.redo(session, user, review, client_key or str(uuid4()))
+        session, user, review, back, undo.redo(session, user, review, client_key or str(uuid4()))
     )
 
 
 def _to_images(
     session: Session, user: User, review: Review, back: str, act: Act
 ) -> RedirectResponse:
-    view = View.parse(urlsplit(back).query, filters.known(session, user, review))
+    view = View.parse(urlsplit(back).query, filters.read_vocabulary(session, user, review))
     if view.at and len(act.items) == 1:
         rank = _rank(session, review, view, act.items[0])
         return RedirectResponse(
@@ -277,7 +276,12 @@ def _to_images(
 
 
 def _context(
-    user: User, review: Review, data_set: DataSet, view: View, known: Known, progress: ProgressOut
+    user: User,
+    review: Review,
+    data_set: DataSet,
+    view: View,
+    vocabulary: Vocabulary,
+    progress: ProgressOut,
 ) -> dict[str, Any]:
     own = {review.accuracy_scoring_id, review.label_scoring_id}
     chosen = {view.filters.by, view.filters.not_by}
@@ -290,12 +294,12 @@ def _context(
         "second": METHODS[SECOND],
         "orders": wording.orders(
             review.method,
-            [name for name, scoring_id in known.methods.items() if scoring_id not in own],
+            [name for name, scoring_id in vocabulary.methods.items() if scoring_id not in own],
         ),
         "people": {
-            user_id: known.people[user_id]
-            for user_id in known.people
-            if user_id in known.deciders or user_id in chosen
+            user_id: vocabulary.people[user_id]
+            for user_id in vocabulary.people
+            if user_id in vocabulary.deciders or user_id in chosen
         },
         "progress": progress,
         "client_key": str(uuid4()),
@@ -303,13 +307,13 @@ def _context(
 
 
 def _say_if_outdated(session: Session, user: User, review: Review, view: View) -> None:
-    """Nobody shall go through hundreds of images without having read that no version can come of it now."""
-    if reason := cleansing.outdated(session, user, review):
+    """Warn early that no version can come of this review any more."""
+    if reason := cleansing.explain_outdated(session, user, review):
         view.note(f"{reason} What you decide here is saved all the same.")
 
 
 def _counts(session: Session, review: Review, view: View, progress: ProgressOut) -> tuple[int, int]:
-    """How many images a view holds, and how many an act on all of it would touch."""
+    """Count a view's images, and those that an act on all of it would touch."""
     if not view.filters:
         return progress.total, progress.undecided
     found = counts.by_decision(session, review, view.filters)
@@ -319,7 +323,7 @@ def _counts(session: Session, review: Review, view: View, progress: ProgressOut)
 
 def _waiting(request: Request, session: Session, user: User, review: Review) -> HTMLResponse:
     job = session.get(Job, review.job_id) if review.job_id else None
-    members = averages.of_reviews(session, [review]).get(review.id, [])
+    members = averages.map_members(session, [review]).get(review.id, [])
     data_set = service.data_set_of(session, user, review)
     return page(
         request, "review/waiting.html", review=review, data_set=data_set, job=job, members=members
@@ -333,16 +337,20 @@ def _to_next(session: Session, review: Review, view: View) -> RedirectResponse:
 
 
 def _rank(session: Session, review: Review, view: View, row: Row[Any]) -> int:
-    return orderings.ranks(session, review, view.order, [row])[row.image_id]
+    return orderings.read_ranks(session, review, view.order, [row])[row.image_id]
 
 
 def _grid_address(review: Review, view: View) -> str:
-    return f"/reviews/{review.id}?{urlencode(view.address(after=view.after or None, before=view.before))}"
+    return f"/reviews/{review.id}?{view.query(after=view.after or None, before=view.before)}"
 
 
 def _why(session: Session, user: User, review: Review, row: Row[Any]) -> WhyOut:
     return serializers.why_out(
-        session, user, review, row.image_id, explanations.look(session, review, row.image_id)
+        session,
+        user,
+        review,
+        row.image_id,
+        explanations.read_explanation(session, review, row.image_id),
     )
 
 
@@ -351,13 +359,13 @@ def _small(session: Session, row: Row[Any]) -> bool:
 
 
 def _suggested(session: Session, review: Review, image_id: int) -> Choice:
-    """The label that the model sees; where the image has it already, to keep it."""
-    row = queue_pages.of_images(session, review, [image_id])[0]
+    """Choose the predicted label; where the image has it already, keep."""
+    row = queue_pages.read_images(session, review, [image_id])[0]
     return Choice("keep") if row.predicted == row.label else Choice("relabel", row.predicted)
 
 
 def _class_number(text: str, class_names: Sequence[str]) -> int:
-    """A class by its number, or by its name (the menu's text); Invalid when it is neither."""
+    """Read a class from its number or name. Raises Invalid for anything else."""
     if text in class_names:
         return class_names.index(text)
     if text.isascii() and text.isdigit() and int(text) < len(class_names):

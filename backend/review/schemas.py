@@ -1,4 +1,4 @@
-"""The shapes of the review in JSON; the pages render the same ones."""
+"""JSON shapes of the review, rendered by its pages too."""
 
 from datetime import datetime
 from typing import Literal
@@ -6,6 +6,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.jobs.schemas import JobOut
+from backend.review.queue.filters import Filters
+from backend.review.queue.orderings import Order
+from backend.review.queue.queue_pages import LARGEST_PAGE
 from backend.runs.schemas import MemberOut
 from backend.web.request_body import Body
 
@@ -17,8 +20,9 @@ ClientKey = Field(
 Seen = Field(
     default=None,
     ge=0,
-    description="The `last_change` of the review, or the `change` of the image, that one had seen when deciding: what somebody else "
-    "decided otherwise after it is not overwritten. One image: refused with status 409, its suggestion in the member `image`. "
+    description="The `last_change` of the review, or the `change` of the image, that you had seen "
+    "when deciding: what another person decided otherwise after it is not overwritten. "
+    "One image: refused with status 409, its suggestion in the member `image`. "
     "Many: those are left alone, and counted in `left`.",
 )
 Action = Literal["remove", "keep", "relabel", "unsure"]
@@ -36,8 +40,21 @@ class DecisionOut(BaseModel):
     words: str
 
 
+class QueuePlace(Body):
+    """Where a page of the queue begins, in which order."""
+
+    order: Order = "queue"
+    after: int = Field(0, ge=0)
+    before: int | None = Field(None, ge=1)
+    limit: int = Field(100, ge=1, le=LARGEST_PAGE)
+
+
+class QueueQuery(Filters, QueuePlace):
+    """A page of the queue through filters."""
+
+
 class SuggestionOut(BaseModel):
-    """An image of a review with all that its card says. `rank` is the one in the order that was asked for."""
+    """An image of a review with all that its card says. `rank` is in the requested order."""
 
     image_id: int
     rank: int
@@ -67,7 +84,7 @@ class SuggestionOut(BaseModel):
 
 
 class ProgressOut(BaseModel):
-    """How far a review has come, and whether going on pays."""
+    """Progress of a review, and whether continuing pays."""
 
     total: int
     decided: int
@@ -81,11 +98,12 @@ class ProgressOut(BaseModel):
     sentence: str
     waiting: int | None = Field(
         None,
-        description="Removals and new labels that wait for a second opinion; null where none is asked for.",
+        description="Removals and new labels that wait for a second opinion; "
+        "null where none is asked for.",
     )
     waiting_for_you: int | None = Field(
         None,
-        description="Those of them that wait for yours: `decision=waiting` with `not_by=<your id>`.",
+        description="Those that wait for yours: `decision=waiting` with `not_by=<your id>`.",
     )
     disagreement: int | None = Field(
         None,
@@ -94,7 +112,7 @@ class ProgressOut(BaseModel):
 
 
 class StretchOut(BaseModel):
-    """A stretch of the queue: how many are decided, how many of these were removed or relabelled, and the 95 % limits of that share."""
+    """A stretch of the queue, with the share removed or relabelled and its 95 % limits."""
 
     first: int
     last: int
@@ -106,7 +124,7 @@ class StretchOut(BaseModel):
 
 
 class StoppingOut(BaseModel):
-    """Whether going on pays: how often suggestions were right, and how many harmful images are likely to be `left` undecided."""
+    """Stop advice: the precision so far, and the harmful images likely `left` undecided."""
 
     stop: bool
     sentence: str
@@ -121,7 +139,7 @@ class StoppingOut(BaseModel):
 
 
 class PersonOut(BaseModel):
-    """Somebody's decisions in force. Without a `user_id`: those of people who left."""
+    """A person's decisions in force. Without a `user_id`: those of people who left."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -136,7 +154,7 @@ class PersonOut(BaseModel):
 
 
 class PartOut(BaseModel):
-    """Somebody's part of a queue that is shared out: what `part=<user_id>` shows."""
+    """A person's part of a shared queue, which `part=<user_id>` lists."""
 
     user_id: int
     name: str
@@ -146,7 +164,7 @@ class PartOut(BaseModel):
 
 
 class ReviewOut(BaseModel):
-    """A review and how far it is."""
+    """A review and its progress."""
 
     id: int
     data_set_id: int
@@ -169,7 +187,7 @@ class ReviewOut(BaseModel):
 
 
 class WhyImage(BaseModel):
-    """An image beside the one in question; caption: what there is to say below it."""
+    """An image related to the one in question, with a caption."""
 
     image_id: int
     label_name: str
@@ -178,9 +196,9 @@ class WhyImage(BaseModel):
 
 
 class WhyOut(BaseModel):
-    """The validation images that an image makes worse and better, the most affected first, and the training images most like it.
+    """Affected validation images, the most affected first, and similar training images.
 
-    like_given: with its label. like_predicted: labelled as what the model sees, where that is another class.
+    like_given: with its label. like_predicted: labelled as the prediction, if that differs.
     """
 
     state: Literal["ready", "waiting", "none"] = Field(
@@ -194,7 +212,7 @@ class WhyOut(BaseModel):
 
 
 class GroupOut(BaseModel):
-    """Images that look alike to the model: `group` goes into the filter of that name."""
+    """A group of similar images: `group` goes into the filter of that name."""
 
     group: int
     count: int
@@ -206,16 +224,17 @@ class GroupOut(BaseModel):
 
 
 class MapState(BaseModel):
-    """How far the layout "neighbours" is: ready; waiting for a worker; or none: not asked for, or it failed, as the sentence says."""
+    """State of the layout "neighbours": ready, waiting, or none (not requested, or failed)."""
 
     neighbours: Literal["ready", "waiting", "none"]
     sentence: str
 
 
 class MapOut(MapState):
-    """Where the images of a review stand, as columns with one entry an image; coordinates from 0 to `side`.
+    """The map as columns, one entry an image; coordinates from 0 to `side`.
 
-    layout: overview (principal components, there at once) or neighbours (UMAP). decisions: places in `decision_names`.
+    layout: overview (principal components, always there) or neighbours (UMAP). decisions: indexes
+    into `decision_names`.
     """
 
     layout: Literal["overview", "neighbours"]
@@ -231,7 +250,7 @@ class MapOut(MapState):
 
 
 class SelectionIn(Body):
-    """Images that were picked out on the map."""
+    """Images picked on the map."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"image_ids": [17, 18, 23]}]})
 
@@ -246,13 +265,13 @@ class SelectionOut(BaseModel):
 
 
 class SuggestionsByImage(BaseModel):
-    """The suggestions of the images that were asked for."""
+    """The suggestions of the requested images."""
 
     items: list[SuggestionOut]
 
 
 class CountsOut(BaseModel):
-    """How many images of a view have each decision; `bulk` is how many an act on the whole view would touch."""
+    """A view's images by decision; an act on the whole view would touch `bulk`."""
 
     total: int
     undecided: int
@@ -294,25 +313,8 @@ class DecisionIn(Body):
     seen: int | None = Seen
 
 
-class FilterIn(Body):
-    """A view, in the words of the address."""
-
-    label: int | None = None
-    predicted: int | None = None
-    decision: str | None = None
-    by: int | None = None
-    accuracy_min: float | None = None
-    accuracy_max: float | None = None
-    label_min: float | None = None
-    label_max: float | None = None
-    group: int | None = None
-    selection: int | None = None
-    part: int | None = None
-    not_by: int | None = None
-
-
 class BulkDecisionIn(Body):
-    """The same decision on a selection (`image_ids`), or on a whole view (`filter`) of `expected` images."""
+    """One decision on a selection (`image_ids`) or on a view (`filter`) of `expected` images."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -331,13 +333,13 @@ class BulkDecisionIn(Body):
     action: Action
     label: int | None = None
     image_ids: list[int] | None = None
-    filter: FilterIn | None = None
+    filter: Filters | None = None
     expected: int | None = None
     seen: int | None = Seen
 
 
 class UndoIn(Body):
-    """Take back the latest act, or do again what was taken back last."""
+    """A request to undo the latest act, or to redo what was undone last."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"client_key": "7c1e9f0a-3b52-4a5d-9d0e-1f6f2f0c8b11"}]}
@@ -347,7 +349,7 @@ class UndoIn(Body):
 
 
 class HistoryItem(BaseModel):
-    """One act on an image. `undone`: it was taken back since."""
+    """An act on an image. `undone`: it was undone since."""
 
     action: str = Field(
         description="remove, keep, relabel or unsure; undo where it takes an earlier act back"
@@ -363,7 +365,7 @@ class HistoryItem(BaseModel):
 
 
 class HistoryOut(BaseModel):
-    """What was decided on an image, the latest first, on the suggestions of which scorings; `count` where only the latest are listed."""
+    """An image's decisions, the latest first, and its scorings; `count` is of all of them."""
 
     items: list[HistoryItem]
     count: int
@@ -371,7 +373,7 @@ class HistoryOut(BaseModel):
 
 
 class ActOut(BaseModel):
-    """What an act did: `items` as they stand now (left out when they are many), `left` where another person's decision stayed."""
+    """An act's result: `items` as they stand now (left out if many), and `left` untouched."""
 
     count: int
     left: int
@@ -381,7 +383,7 @@ class ActOut(BaseModel):
 
 
 class ChangesOut(BaseModel):
-    """What changed since; `reload` when it is too much to repaint one by one."""
+    """Changes since; `reload` if there are too many to repaint."""
 
     items: list[SuggestionOut]
     reload: bool

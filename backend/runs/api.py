@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import OwnerDep, UserDep
+from backend.accounts.dependencies import MayScore, MayTrain, UserDep
 from backend.core.db import SessionDep
 from backend.core.models import Job, Review, Run, Scoring, User
 from backend.datasets import service as datasets
@@ -19,26 +19,23 @@ from backend.runs.schemas import (
     MethodOut,
     RunOptions,
     RunOut,
-    RunPage,
     RunReview,
-    RunReviewPage,
     RunSummary,
     ScoringOptions,
     ScoringOut,
 )
-from backend.web.exports import CHUNK, csv_download, in_chunks, parquet_download
+from backend.web.exports import CHUNK, FORMATS, Format, in_chunks
 from backend.web.openapi import table
+from backend.web.pagination import After, Limit, Page
 
 router = APIRouter(tags=["runs"])
-After = Annotated[int | None, Query(description="Cursor: `next` of the page before.")]
-Limit = Annotated[int, Query(ge=1, le=200, description="Most items of the page.")]
 
 
 @router.post("/data-sets/{data_set_id}/runs", status_code=202, summary="Train on a data set")
 def create_run(
-    data_set_id: int, session: SessionDep, user: OwnerDep, options: RunOptions
+    data_set_id: int, session: SessionDep, user: MayTrain, options: RunOptions
 ) -> RunOut:
-    """Queues a training; what is left out of the options is chosen to fit the data."""
+    """Queue a training; what is left out of the options is chosen to fit the data."""
     data_set = datasets.get(session, user, data_set_id)
     return _run_out(session, service.create(session, user, data_set, options))
 
@@ -46,79 +43,67 @@ def create_run(
 @router.get("/data-sets/{data_set_id}/runs", summary="List the runs of a data set")
 def list_runs(
     data_set_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50
-) -> RunPage:
-    """Newest first; the trainings of a cleansing are in the cleansing."""
+) -> Page[RunSummary]:
+    """List runs, newest first, without those of cleansings and averages."""
     found, following = service.page(
         session, datasets.get(session, user, data_set_id), after=after, limit=limit
     )
-    items = [RunSummary.model_validate(_described(run, job)) for run, job in found]
-    return RunPage(items=items, next=str(following) if following else None)
+    return Page[RunSummary].of((_columns(run, job) for run, job in found), following)
 
 
 @router.get("/runs/{run_id}", summary="One run")
 def show_run(run_id: int, session: SessionDep, user: UserDep) -> RunOut:
-    """The run with its job and its epochs so far."""
+    """Return a run with its job and its epochs so far."""
     return _run_out(session, service.get(session, user, run_id))
 
 
 @router.get("/runs/{run_id}/methods", summary="List methods and their costs")
 def list_methods(run_id: int, session: SessionDep, user: UserDep) -> list[MethodOut]:
-    """Every method that ranks images: what it means, what it needs, and what it will take for this run."""
-    return service.methods(service.get(session, user, run_id))
+    """List every method with its meaning and its cost for this run."""
+    return service.list_methods(service.get(session, user, run_id))
 
 
 @router.post("/runs/{run_id}/reviews", status_code=202, summary="Find harmful images")
 def create_review(
-    run_id: int, session: SessionDep, user: OwnerDep, options: ScoringOptions
+    run_id: int, session: SessionDep, user: MayScore, options: ScoringOptions
 ) -> RunReview:
-    """Queues the scoring of a finished run; the review can be read once its job is done."""
+    """Queue the scoring of a finished run; read the review once its job is done."""
     run = service.get(session, user, run_id)
     service.start_scoring(session, user, run, options)
-    found, _ = service.reviews(session, run, limit=1)
+    found, _ = service.list_reviews(session, run, limit=1)
     return _reviews_out(session, found)[0]
 
 
 @router.get("/runs/{run_id}/reviews", summary="List the reviews of a run")
 def list_reviews(
     run_id: int, session: SessionDep, user: UserDep, after: After = None, limit: Limit = 50
-) -> RunReviewPage:
-    """Newest first, each with its scorings."""
-    found, following = service.reviews(
+) -> Page[RunReview]:
+    """List a run's reviews with their scorings, newest first."""
+    found, following = service.list_reviews(
         session, service.get(session, user, run_id), after=after, limit=limit
     )
-    return RunReviewPage(
-        items=_reviews_out(session, found), next=str(following) if following else None
-    )
+    return Page[RunReview].of(_reviews_out(session, found), following)
 
 
-@router.get(
-    "/runs/{run_id}/scores.csv",
-    summary="Scores as CSV",
-    response_class=Response,
-    responses=table("text/csv"),
-)
-def scores_csv(request: Request, run_id: int, session: SessionDep, user: UserDep) -> Response:
-    """A line for each training image of the newest scoring."""
-    return csv_download(
-        f"run-{run_id}-scores.csv",
-        service.DOWNLOAD_COLUMNS,
-        _score_rows(request, session, user, run_id),
-    )
+def add_score_downloads(router: APIRouter) -> None:
+    """Add a route for each format of the scores' table."""
+    for kind in FORMATS.values():
+        router.add_api_route(
+            f"/runs/{{run_id}}/scores.{kind.suffix}",
+            partial(_download_scores, kind),
+            name=f"scores_{kind.suffix}",
+            summary=f"Scores as {kind.title}",
+            description="A line for each training image of the newest scoring.",
+            response_class=Response,
+            responses=table(kind.media_type.partition(";")[0]),
+        )
 
 
-@router.get(
-    "/runs/{run_id}/scores.parquet",
-    summary="Scores as Parquet",
-    response_class=Response,
-    responses=table("application/vnd.apache.parquet"),
-)
-def scores_parquet(request: Request, run_id: int, session: SessionDep, user: UserDep) -> Response:
-    """The same table with its types."""
-    return parquet_download(
-        f"run-{run_id}-scores.parquet",
-        service.DOWNLOAD_COLUMNS,
-        _score_rows(request, session, user, run_id),
-    )
+def _download_scores(
+    kind: Format, request: Request, run_id: int, session: SessionDep, user: UserDep
+) -> Response:
+    rows = _score_rows(request, session, user, run_id)
+    return kind.download(f"run-{run_id}-scores", service.DOWNLOAD_COLUMNS, rows)
 
 
 def _score_rows(
@@ -130,14 +115,17 @@ def _score_rows(
     )
 
 
+add_score_downloads(router)
+
+
 def _run_out(session: Session, run: Run) -> RunOut:
-    epochs = [EpochOut.model_validate(epoch) for epoch in service.epochs(session, run)]
+    epochs = [EpochOut.model_validate(epoch) for epoch in service.list_epochs(session, run)]
     return RunOut.model_validate(
-        _described(run, service.job_of(session, run.job_id)) | {"epochs": epochs}
+        _columns(run, service.get_job(session, run.job_id)) | {"epochs": epochs}
     )
 
 
-def _described(run: Run, job: Job | None) -> dict[str, Any]:
+def _columns(run: Run, job: Job | None) -> dict[str, Any]:
     columns = (
         "id",
         "data_set_id",
@@ -158,8 +146,8 @@ def _described(run: Run, job: Job | None) -> dict[str, Any]:
 def _reviews_out(
     session: Session, found: Sequence[tuple[Review, Job | None, list[Scoring]]]
 ) -> list[RunReview]:
-    members = averages.of_reviews(session, [review for review, _, _ in found])
-    return [_review_out(*one, members.get(one[0].id, [])) for one in found]
+    members = averages.map_members(session, [review for review, _, _ in found])
+    return [_review_out(*row, members.get(row[0].id, [])) for row in found]
 
 
 def _review_out(
@@ -173,6 +161,6 @@ def _review_out(
         state=review.state,
         method=review.method,
         scorings=[ScoringOut.model_validate(scoring) for scoring in scorings],
-        members=averages.shown(members),
+        members=averages.to_json(members),
         job=JobOut.model_validate(job) if job else None,
     )

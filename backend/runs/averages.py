@@ -1,4 +1,4 @@
-"""Averages over runs with different seeds: which runs take part, and their jobs (docs/decisions/0024)."""
+"""Averages over runs with different seeds: their members and jobs (docs/decisions/0024)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from backend.jobs import service as jobs
 from backend.jobs.schemas import JobOut
 from backend.runs.schemas import MemberOut
 
-# A seed lies below this.
+# Every seed is below this.
 SEEDS = 2**31
 
 
 @dataclass(frozen=True)
 class Member:
-    """One run of an average, its scoring, and the job that is on: the scoring's once there is one, else the training's."""
+    """A run of an average, its scoring, and its current job: the scoring's, else the training's."""
 
     run: Run
     scoring: Scoring
@@ -27,13 +27,14 @@ class Member:
 def begin(
     session: Session, user: User, review: Review, run: Run, scoring: Scoring, count: int
 ) -> None:
-    """Queue what an average of `count` runs needs: trainings with other seeds where they are missing, and a scoring of each run.
+    """Queue an average of `count` runs: missing trainings, and a scoring of each run.
 
-    The review itself gets its job from the last member that is done. A finished run is scored at once; the others when their training ends.
+    A finished run is scored at once, the others when their training ends. The last scoring queues
+    the review's own job.
     """
     options = {name: value for name, value in scoring.options.items() if name != "runs"}
     for member in [run, *_repeats(session, user, run, count - 1)]:
-        # Held until the commit: the training may be ending right now, and one of us must see what the other did.
+        # Locked until the commit: a training that ends now must see the scoring, or be seen.
         session.refresh(member, with_for_update=True)
         part = Scoring(
             run_id=member.id, review_id=review.id, method=scoring.method, options=options
@@ -44,8 +45,8 @@ def begin(
             part.job_id = _queue_scoring(session, user, member, part).id
 
 
-def of_reviews(session: Session, reviews: Sequence[Review]) -> dict[int, list[Member]]:
-    """Review id → its members in order of their runs; reviews of a single run are left out. Two statements however many there are."""
+def map_members(session: Session, reviews: Sequence[Review]) -> dict[int, list[Member]]:
+    """Map review id → members, for reviews of averages; two statements for any number."""
     wanted = [review.id for review in reviews]
     rows = session.execute(
         select(Scoring, Run)
@@ -53,47 +54,47 @@ def of_reviews(session: Session, reviews: Sequence[Review]) -> dict[int, list[Me
         .where(Scoring.review_id.in_(wanted))
         .order_by(Scoring.id)
     ).all()
-    known = {scoring.job_id or run.job_id for scoring, run in rows}
+    job_ids = {scoring.job_id or run.job_id for scoring, run in rows}
     found = (
-        {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(known)))}
+        {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(job_ids)))}
         if rows
         else {}
     )
     members: dict[int, list[Member]] = {}
     for scoring, run in rows:
-        assert scoring.review_id is not None  # as the statement asks
+        assert scoring.review_id is not None
         members.setdefault(scoring.review_id, []).append(
             Member(run, scoring, found.get(scoring.job_id or run.job_id or 0))
         )
     return members
 
 
-def shown(members: Sequence[Member]) -> list[MemberOut]:
-    """The members as the API shows them."""
+def to_json(members: Sequence[Member]) -> list[MemberOut]:
+    """Convert members to the shape of the API."""
     return [
         MemberOut(
-            run_id=one.run.id,
-            seed=one.run.seed,
-            state=one.scoring.state,
-            job=JobOut.model_validate(one.job) if one.job else None,
+            run_id=member.run.id,
+            seed=member.run.seed,
+            state=member.scoring.state,
+            job=JobOut.model_validate(member.job) if member.job else None,
         )
-        for one in members
+        for member in members
     ]
 
 
 def _repeats(session: Session, user: User, run: Run, count: int) -> list[Run]:
-    """The first `count` runs that repeat this one with another seed: those that there are, and new ones, their trainings queued."""
-    known = list(
+    """Return `count` runs that repeat a run with other seeds; queue those that are missing."""
+    there = list(
         session.scalars(
             select(Run).where(Run.repeats_run_id == run.id).order_by(Run.id).limit(count)
         )
     )
-    for repeat in known:
+    for repeat in there:
         job = session.get(Job, repeat.job_id) if repeat.job_id else None
         if repeat.state != "done" and job is not None and job.state in ("failed", "cancelled"):
             jobs.retry(session, user, job.id)
     seeds = [(run.seed + step) % SEEDS for step in range(1, count + 1)]
-    return known + [_repeat(session, user, run, seed) for seed in seeds[len(known) :]]
+    return there + [_repeat(session, user, run, seed) for seed in seeds[len(there) :]]
 
 
 def _repeat(session: Session, user: User, run: Run, seed: int) -> Run:

@@ -8,14 +8,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from backend.accounts.dependencies import OwnerDep, UserDep
-from backend.core.catalogue import METHODS, SECOND, SPANS
+from backend.accounts.dependencies import MayScore, MayTrain, UserDep
+from backend.core import catalogue
 from backend.core.db import SessionDep
+from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import DataSet, Run, User, Version
 from backend.core.storage import Storage
 from backend.datasets import service as datasets
 from backend.runs import api, averages, schemas, service
 from backend.runs.schemas import EpochOut, RunOptions, ScoringOptions
+from backend.web.exports import FORMATS
 from backend.web.forms import read_form
 from backend.web.rendering import page
 from backend.web.validation_messages import wrong
@@ -24,7 +26,7 @@ router = APIRouter(include_in_schema=False)
 
 
 async def _form_values(request: Request) -> dict[str, Any]:
-    """A form's fields as text, to be validated as a whole with a sentence for each field."""
+    """Return a form's fields as text; they are validated as a whole."""
     return dict(await request.form())
 
 
@@ -33,9 +35,9 @@ FormValues = Annotated[dict[str, Any], Depends(_form_values)]
 
 @router.get("/datasets/{data_set_id}/runs/new")
 def new_run(
-    request: Request, data_set_id: int, session: SessionDep, user: OwnerDep
+    request: Request, data_set_id: int, session: SessionDep, user: MayTrain
 ) -> HTMLResponse:
-    """The form: one button, and the rest folded away."""
+    """Show the form: one button, and the rest folded away."""
     data_set = datasets.get(session, user, data_set_id)
     service.check_imported(session, data_set)
     return _form(request, data_set, {}, {})
@@ -43,9 +45,9 @@ def new_run(
 
 @router.post("/datasets/{data_set_id}/runs")
 def create_run(
-    request: Request, data_set_id: int, session: SessionDep, user: OwnerDep, values: FormValues
+    request: Request, data_set_id: int, session: SessionDep, user: MayTrain, values: FormValues
 ) -> Response:
-    """Start a training, or show the form again with what to mend."""
+    """Start a training, or show the form again with what to fix."""
     data_set = datasets.get(session, user, data_set_id)
     try:
         options = read_form(RunOptions, values)
@@ -65,14 +67,16 @@ def _form(
     status: int = 200,
 ) -> HTMLResponse:
     choices = {
-        "networks": {name: f"{name}: {words}" for name, words in schemas.NETWORKS.items()},
+        "networks": {
+            name: f"{name}: {network.meaning}" for name, network in catalogue.NETWORKS.items()
+        },
         "own_networks": [(name, name) for name in request.app.state.settings.own_networks],
         "weights": _weights(request.app.state.storage),
-        "trained": schemas.TRAINED,
-        "optimizers": schemas.OPTIMIZERS,
-        "precisions": schemas.PRECISIONS,
-        "schedules": schemas.SCHEDULES,
-        "augmentations": schemas.AUGMENTATIONS,
+        "trained": catalogue.TRAINED,
+        "optimizers": catalogue.OPTIMIZERS,
+        "precisions": catalogue.PRECISIONS,
+        "schedules": catalogue.SCHEDULES,
+        "augmentations": catalogue.AUGMENTATIONS,
     }
     return page(
         request,
@@ -86,70 +90,66 @@ def _form(
 
 
 def _weights(storage: Storage) -> list[tuple[str, str]]:
-    """(SHA-256, words) of each file of weights that a training may start from."""
-    files = sorted(storage.weights.glob("*.safetensors"))
+    """List (SHA-256, words) of the weights that a training may start from."""
     return [
-        (
-            file.stem,
-            f"{file.stem[:12]}… ({humanize.naturalsize(file.stat().st_size, format='%.1f')})",
-        )
-        for file in files
+        (digest, f"{digest[:12]}… ({humanize.naturalsize(size, format='%.1f')})")
+        for digest, size in storage.list_weights()
     ]
 
 
 @router.get("/runs/{run_id}")
 def show_run(request: Request, run_id: int, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """The run: chart and progress, then the next step."""
+    """Show the run: chart and progress, then the next step."""
     return page(
         request, "runs/show.html", **_run_context(session, user, service.get(session, user, run_id))
     )
 
 
 def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
-    epochs = service.epochs(session, run)
-    reviews = service.reviews(session, run)[0]
+    epochs = service.list_epochs(session, run)
+    reviews = service.list_reviews(session, run)[0]
     return {
         "run": run,
         "data_set": datasets.get(session, user, run.data_set_id),
         "run_version": session.get_one(Version, run.version_id),
-        "job": service.job_of(session, run.job_id),
+        "job": service.get_job(session, run.job_id),
         "epochs": epochs,
         "chart": [EpochOut.model_validate(epoch).model_dump() for epoch in epochs],
         "reviews": reviews,
-        "members": averages.of_reviews(session, [review for review, _, _ in reviews]),
+        "members": averages.map_members(session, [review for review, _, _ in reviews]),
         "averages": [
             (1, "This training alone"),
             *((count, f"{count} trainings") for count in range(2, schemas.MOST_RUNS + 1)),
         ],
-        "methods": service.methods(run),
-        "known": METHODS,
-        "second": SECOND,
-        "spans": SPANS,
+        "methods": service.list_methods(run),
+        "known": catalogue.METHODS,
+        "second": catalogue.SECOND,
+        "spans": catalogue.SPANS,
+        "formats": FORMATS,
     }
 
 
 @router.get("/runs/{run_id}/epochs")
 def epochs(run_id: int, session: SessionDep, user: UserDep) -> dict[str, Any]:
-    """What the live chart asks for: the epochs so far, and whether more will come."""
+    """Return the epochs so far, and whether more will follow, for the live chart."""
     run = service.get(session, user, run_id)
-    job = service.job_of(session, run.job_id)
-    active = job is not None and job.state in ("queued", "running")
+    job = service.get_job(session, run.job_id)
+    active = job is not None and job.state in ACTIVE
     return {
         "active": active,
-        "epochs": [EpochOut.model_validate(epoch) for epoch in service.epochs(session, run)],
+        "epochs": [EpochOut.model_validate(epoch) for epoch in service.list_epochs(session, run)],
     }
 
 
 @router.post("/runs/{run_id}/reviews")
 def create_review(
-    run_id: int, session: SessionDep, user: OwnerDep, values: FormValues
+    run_id: int, session: SessionDep, user: MayScore, values: FormValues
 ) -> RedirectResponse:
-    """Find harmful images: start the scoring and go to the review that it fills."""
+    """Start a scoring and go to the review that it fills."""
     run = service.get(session, user, run_id)
     review = service.start_scoring(session, user, run, read_form(ScoringOptions, values))
     return RedirectResponse(f"/reviews/{review.id}", 303)
 
 
 # The downloads are the API's, under an address that a page can link.
-router.add_api_route("/runs/{run_id}/scores.csv", api.scores_csv, response_class=Response)
-router.add_api_route("/runs/{run_id}/scores.parquet", api.scores_parquet, response_class=Response)
+api.add_score_downloads(router)

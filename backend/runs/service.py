@@ -23,7 +23,8 @@ from backend.core.models import (
 from backend.datasets import service as datasets
 from backend.jobs import service as jobs
 from backend.runs import averages
-from backend.runs.schemas import CostOut, MethodOut, RunOptions, ScoringOptions
+from backend.runs.schemas import MethodOut, RunOptions, ScoringOptions
+from backend.web.pagination import paginate
 
 # Name → Arrow's word for the type.
 DOWNLOAD_COLUMNS = {
@@ -42,8 +43,8 @@ DOWNLOAD_COLUMNS = {
 }
 
 
-def get(session: Session, user: User, run_id: int) -> Run:  # noqa: ARG001 - everyone who is signed in sees every run
-    """The run. Raises NotFound."""
+def get(session: Session, user: User, run_id: int) -> Run:  # noqa: ARG001 - every user sees every run
+    """Return the run. Raises NotFound."""
     run = session.get(Run, run_id)
     if run is None:
         raise NotFound("There is no such training.")
@@ -51,7 +52,7 @@ def get(session: Session, user: User, run_id: int) -> Run:  # noqa: ARG001 - eve
 
 
 def check_imported(session: Session, data_set: DataSet) -> None:
-    """Raises Conflict for a data set that cannot be trained on: not yet, or never."""
+    """Raise Conflict for a data set that cannot be trained on: not yet, or never."""
     if data_set.state == "ready" and data_set.current_version_id is not None:
         return
     job = datasets.import_job(session, data_set)
@@ -59,13 +60,14 @@ def check_imported(session: Session, data_set: DataSet) -> None:
     if state in ("failed", "cancelled"):
         ended = "failed" if state == "failed" else "was stopped"
         raise Conflict(
-            f"The import of this data set {ended}, so there is nothing to train on. Try it again, or import another file."
+            f"The import of this data set {ended}, so there is nothing to train on. Try it again, "
+            "or import another file."
         )
     raise Conflict("This data set is not imported yet. Wait until the import is done, then train.")
 
 
 def create(session: Session, user: User, data_set: DataSet, options: RunOptions) -> Run:
-    """Queue a training. Raises Conflict while the import runs, NotFound for a version of another data set."""
+    """Queue a training. Raises Conflict before the import is done, NotFound for the version."""
     check_imported(session, data_set)
     version = session.get(
         Version, data_set.current_version_id if options.version_id is None else options.version_id
@@ -89,13 +91,13 @@ def create(session: Session, user: User, data_set: DataSet, options: RunOptions)
     return run
 
 
-def job_of(session: Session, job_id: int | None) -> Job | None:
-    """The job, if it is still there."""
+def get_job(session: Session, job_id: int | None) -> Job | None:
+    """Return the job, or None where it is deleted."""
     return session.get(Job, job_id) if job_id else None
 
 
-def epochs(session: Session, run: Run) -> Sequence[RunEpoch]:
-    """The run's epochs so far, in order."""
+def list_epochs(session: Session, run: Run) -> Sequence[RunEpoch]:
+    """List the run's epochs so far."""
     return session.scalars(
         select(RunEpoch).where(RunEpoch.run_id == run.id).order_by(RunEpoch.epoch)
     ).all()
@@ -104,20 +106,17 @@ def epochs(session: Session, run: Run) -> Sequence[RunEpoch]:
 def page(
     session: Session, data_set: DataSet, *, after: int | None = None, limit: int = 50
 ) -> tuple[list[tuple[Run, Job | None]], int | None]:
-    """The data set's own runs with their jobs, newest first, and the id to go on after; those of cleansings and averages are theirs."""
+    """List a data set's own runs with their jobs, newest first, and the id to continue after."""
     own = (Run.data_set_id == data_set.id, Run.cleansing_id.is_(None), Run.repeats_run_id.is_(None))
     statement = select(Run, Job).outerjoin(Job, Job.id == Run.job_id).where(*own)
-    if after is not None:
-        statement = statement.where(Run.id < after)
-    found: list[tuple[Run, Job | None]] = [
-        (run, job)
-        for run, job in session.execute(statement.order_by(Run.id.desc()).limit(limit + 1))
-    ]
-    return found[:limit], found[limit - 1][0].id if len(found) > limit else None
+    rows, following = paginate(
+        session, statement, Run.id, after=after, limit=limit, newest_first=True
+    )
+    return [(run, job) for run, job in rows], following
 
 
-def to_go_on_with(session: Session, data_set: DataSet) -> Run | None:
-    """The training on the current version that is furthest on, of those the newest: one with a review, a finished one, any."""
+def get_latest(session: Session, data_set: DataSet) -> Run | None:
+    """Return the newest training of the current version: reviewed, else finished, else any."""
     mine = (Run.version_id == data_set.current_version_id, Run.cleansing_id.is_(None))
     reviewed = exists().where(Review.run_id == Run.id)
     return session.scalar(
@@ -129,18 +128,19 @@ def to_go_on_with(session: Session, data_set: DataSet) -> Run | None:
 
 
 def start_scoring(session: Session, user: User, run: Run, options: ScoringOptions) -> Review:
-    """Queue the scoring of a finished run, and make the review that it fills. Raises Conflict where the run is not finished."""
+    """Queue the scoring of a finished run, and make its review. Raises Conflict or Invalid."""
     if run.state != "done":
         raise Conflict(
             "This training is not finished. Wait until it is, then find the harmful images."
         )
     if run.cleansing_id is not None:
         raise Conflict(
-            "This training belongs to a verdict. Train on the version itself, then find its harmful images."
+            "This training belongs to a verdict. Train on the version itself, then find its "
+            "harmful images."
         )
     _check_damping(options)
     accuracy = Scoring(run_id=run.id, method=options.method, options=options.recorded())
-    # By margin alone the two rankings would be the same one: the review then has one.
+    # By margin alone both rankings are the same, so the review has one.
     label = accuracy if options.method == SECOND else Scoring(run_id=run.id, method=SECOND)
     session.add_all({accuracy, label})
     session.flush()
@@ -176,40 +176,40 @@ def _check_damping(options: ScoringOptions) -> None:
         )
 
 
-def methods(run: Run) -> list[MethodOut]:
-    """Every method, and what it costs for this run as the worker worked it out when the training ended."""
-    costs: dict[str, dict[str, Any]] = run.report.get("costs", {})
-    return [MethodOut(name=name, costs=_costs(costs.get(name)), **_facts(name)) for name in METHODS]
+def list_methods(run: Run) -> list[MethodOut]:
+    """List every method with its cost for this run, as the worker computed it."""
+    costs = run.typed_report.costs
+    return [
+        MethodOut(
+            name=name,
+            called=method.called,
+            title=method.title,
+            meaning=method.meaning,
+            harm=method.harm,
+            needs=method.needs,
+            spans=method.spans,
+            damps=method.damps,
+            costs=costs.get(name),
+        )
+        for name, method in METHODS.items()
+    ]
 
 
-def _facts(name: str) -> dict[str, Any]:
-    facts = vars(METHODS[name]).copy()
-    del facts["because"]
-    return facts
-
-
-def _costs(costs: dict[str, Any] | None) -> dict[str, CostOut] | None:
-    return {span: CostOut.model_validate(cost) for span, cost in costs.items()} if costs else None
-
-
-def reviews(
+def list_reviews(
     session: Session, run: Run, *, after: int | None = None, limit: int = 50
 ) -> tuple[list[tuple[Review, Job | None, list[Scoring]]], int | None]:
-    """The run's reviews, newest first, each with its job and its scorings (the chosen method's, then the label's), and the id to go on after."""
+    """List a run's reviews with job and scorings, newest first, and the id to continue after."""
     statement = (
         select(Review, Job).outerjoin(Job, Job.id == Review.job_id).where(Review.run_id == run.id)
     )
-    if after is not None:
-        statement = statement.where(Review.id < after)
-    found = session.execute(statement.order_by(Review.id.desc()).limit(limit + 1)).all()
+    found, following = paginate(
+        session, statement, Review.id, after=after, limit=limit, newest_first=True
+    )
     scorings = {
         scoring.id: scoring
         for scoring in session.scalars(select(Scoring).where(Scoring.run_id == run.id))
     }
-    rows: list[tuple[Review, Job | None, list[Scoring]]] = [
-        (review, job, _scorings_of(review, scorings)) for review, job in found[:limit]
-    ]
-    return rows, rows[-1][0].id if len(found) > limit else None
+    return [(review, job, _scorings_of(review, scorings)) for review, job in found], following
 
 
 def _scorings_of(review: Review, scorings: dict[int, Scoring]) -> list[Scoring]:
@@ -218,7 +218,7 @@ def _scorings_of(review: Review, scorings: dict[int, Scoring]) -> list[Scoring]:
 
 
 def latest_review(session: Session, run: Run) -> Review:
-    """The run's newest review that is ready. Raises NotFound where nothing was scored yet."""
+    """Return the run's newest review that is ready. Raises NotFound."""
     ready = select(Review).where(Review.run_id == run.id, Review.state == "ready")
     review = session.scalar(ready.order_by(Review.id.desc()).limit(1))
     if review is None:
@@ -229,7 +229,7 @@ def latest_review(session: Session, run: Run) -> Review:
 def score_page(
     session: Session, review: Review, *, after: int = 0, limit: int = 2_000
 ) -> tuple[list[tuple[Any, ...]], int | None]:
-    """Rows as DOWNLOAD_COLUMNS say, one for each training image, in the order of the default queue, and the position to go on after."""
+    """List rows of DOWNLOAD_COLUMNS in the default queue's order, and where to continue."""
     names = session.get_one(DataSet, review.data_set_id).class_names
     harm, wrong = aliased(Score), aliased(Score)
     statement = (
@@ -243,16 +243,14 @@ def score_page(
             wrong,
             (wrong.image_id == Suggestion.image_id) & (wrong.scoring_id == review.label_scoring_id),
         )
-        .where(Suggestion.review_id == review.id, Suggestion.position > after)
-        .order_by(Suggestion.position)
+        .where(Suggestion.review_id == review.id)
     )
-    found = session.execute(statement.limit(limit + 1)).all()
-    following = found[limit - 1][0].position if len(found) > limit else None
-    return [_download_row(names, review.method, *row) for row in found[:limit]], following
+    found, following = paginate(session, statement, Suggestion.position, after=after, limit=limit)
+    return [_download_row(names, review.method, *row) for row in found], following
 
 
 def score_rows(session: Session, review: Review) -> Iterator[tuple[Any, ...]]:
-    """All of them, in one transaction, read in chunks."""
+    """Yield all rows, read in chunks within one transaction."""
     after: int | None = 0
     while after is not None:
         rows, after = score_page(session, review, after=after)

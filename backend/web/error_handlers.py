@@ -1,4 +1,4 @@
-"""Errors as a page for people and as problem details (RFC 9457) for programs."""
+"""Errors as pages for people, and as problem details (RFC 9457) for programs."""
 
 import logging
 from collections.abc import Callable
@@ -20,15 +20,24 @@ from backend.web.validation_messages import wrong
 
 logger = logging.getLogger(__name__)
 NOTHING_HERE = "There is nothing at this address."
-UNEXPECTED = "Something went wrong on our side. Nothing of yours was changed; try again, and look at the web's log if it happens again."
-UNSTORABLE = "Something here cannot be stored: a number is too large, or a text holds a character that no database takes."
+UNEXPECTED = (
+    "Something went wrong on our side. Nothing of yours was changed; try again, and look at the "
+    "web's log if it happens again."
+)
+UNSTORABLE = (
+    "Something here cannot be stored: a number is too large, or a text holds a character that no "
+    "database takes."
+)
 TOO_LARGE = "There is nothing of so large a number."
 OUT_OF_RANGE = "22003"  # SQL's own code for a number that does not fit its column
-NO_ANSWER = "The database does not answer. Nothing was changed; try again in a minute. The web's log says more."
+NO_ANSWER = (
+    "The database does not answer. Nothing was changed; try again in a minute. "
+    "The web's log says more."
+)
 
 
 def register_handlers(app: FastAPI, visitor: Callable[[Request, Session], object]) -> None:
-    """Send every failure to `respond`; `visitor` finds who is asking, for the error page's menu."""
+    """Send every failure to `respond`; `visitor` identifies the user for the page's menu."""
     app.state.visitor = visitor
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -39,7 +48,7 @@ def register_handlers(app: FastAPI, visitor: Callable[[Request, Session], object
 
 
 def respond(request: Request, error: AppError, **members: Any) -> Response:
-    """The error as problem details under /api/, with further members, else as a page; who is not signed in is shown how."""
+    """Answer with problem details under /api/, else with a page, or the way to sign in."""
     if request.url.path.startswith("/api/") and request.url.path != "/api/docs":
         problem = {
             "type": "about:blank",
@@ -63,7 +72,7 @@ def respond(request: Request, error: AppError, **members: Any) -> Response:
 
 
 def unexpected(request: Request, error: Exception) -> Response:
-    """What nobody foresaw: the log gets all of it, the person a sentence."""
+    """Log everything about an unforeseen error, and tell the person a sentence."""
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     failure = AppError(UNEXPECTED, 500)
     failure.title = "Something went wrong"
@@ -71,9 +80,9 @@ def unexpected(request: Request, error: Exception) -> Response:
 
 
 def _to_login(request: Request) -> Response | None:
-    """To the login page and back, for a page that somebody opens; None for what a script, a form or an <img> asks for."""
+    """Redirect an opened page to the login and back; None for scripts, forms and images."""
     if request.headers.get("HX-Request"):
-        # htmx would put the login page in place of the fragment; so told, it opens it.
+        # htmx would insert the login page as the fragment; this header makes it open the page.
         return Response(
             status_code=401,
             headers={
@@ -95,11 +104,11 @@ def _app_error(request: Request, error: Exception) -> Response:
 
 def _invalid(request: Request, error: Exception) -> Response:
     details = error.errors() if isinstance(error, RequestValidationError) else []
-    # An address like /runs/abc cannot exist: that is "not found" to a person.
+    # An address like /runs/abc leads nowhere: not found.
     if details and all(detail["loc"][0] == "path" for detail in details):
         return respond(request, NotFound(NOTHING_HERE))
     errors = [_one_invalid(detail) for detail in details]
-    sentence = ". ".join(f"{one['field'] or 'The input'}: {one['message']}" for one in errors)
+    sentence = ". ".join(f"{error['field'] or 'The input'}: {error['message']}" for error in errors)
     return respond(request, Invalid(f"{sentence}."), errors=errors)
 
 
@@ -107,13 +116,14 @@ def _one_invalid(detail: dict[str, Any]) -> dict[str, str]:
     if detail["type"] == "json_invalid":
         return {
             "field": "",
-            "message": f"this is not JSON, from character {detail['loc'][-1]} on ({detail['ctx']['error']})",
+            "message": f"this is not JSON, from character {detail['loc'][-1]} on "
+            f"({detail['ctx']['error']})",
         }
     return {"field": ".".join(str(part) for part in detail["loc"][1:]), "message": wrong(detail)}
 
 
 def _http(request: Request, error: Exception) -> Response:
-    """What the framework itself refuses."""
+    """Answer the framework's own refusals."""
     status, detail = (
         (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "")
     )
@@ -132,7 +142,7 @@ def _http(request: Request, error: Exception) -> Response:
 
 
 def _recognise(request: Request) -> None:
-    """Nothing looked who is asking, as no route was found; the page of the error shall have that person's menu all the same."""
+    """Identify the user for an error page's menu, as no route did."""
     with suppress(OperationalError), request.app.state.database.transaction(write=False) as session:
         request.app.state.visitor(request, session)
 
@@ -144,7 +154,7 @@ def _database(request: Request, error: Exception) -> Response:
 
 
 def _unstorable(request: Request, error: Exception) -> Response:
-    """What PostgreSQL refuses to keep; bodies are checked before (backend/web/request_body.py), addresses are not."""
+    """Answer values that PostgreSQL refuses; bodies were checked before, addresses were not."""
     if isinstance(error, DataError) and getattr(error.orig, "sqlstate", "") == OUT_OF_RANGE:
         return respond(request, NotFound(TOO_LARGE))
     logger.warning(
@@ -154,7 +164,7 @@ def _unstorable(request: Request, error: Exception) -> Response:
 
 
 def _too_large_a_number(request: Request, error: Exception) -> Response:
-    """SQLite counts to 2⁶³, PostgreSQL to 2³¹ (above); whoever asks for more asks for something that is not there."""
+    """Answer numbers beyond SQLite's 2⁶³: nothing has them."""
     if "SQLite INTEGER" not in str(error):
         raise error
     return respond(request, NotFound(TOO_LARGE))

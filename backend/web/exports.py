@@ -1,18 +1,18 @@
-"""Tables to download: CSV that is safe to open in a spreadsheet, and Parquet."""
+"""Tables to download, in every format of one registry."""
 
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-import pyarrow
-import pyarrow.parquet
 from fastapi.responses import Response, StreamingResponse
 
 from backend.core.db import Database
 
-# A cell that begins with one of these is a formula to a spreadsheet; an apostrophe before it makes it text (OWASP, "CSV Injection").
+# Spreadsheets take a cell that begins so for a formula; an apostrophe before it makes it text
+# (OWASP, "CSV Injection").
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 CHUNK = 2_000  # rows read, or lines written, at a time
 ROW_GROUP = 50_000
@@ -23,7 +23,10 @@ Row = TypeVar("Row")
 def in_chunks(
     database: Database, read: Callable[..., tuple[Sequence[Row], int | None]]
 ) -> Iterator[Row]:
-    """All rows that `read(session, after=cursor)` gives page by page, each page in a short transaction: a slow download holds none open."""
+    """Yield every row that `read(session, after=cursor)` gives, page by page.
+
+    Each page has a short transaction, so that a slow download holds none open.
+    """
     after: int | None = 0
     while after is not None:
         with database.transaction(write=False) as session:
@@ -31,33 +34,38 @@ def in_chunks(
         yield from rows
 
 
-def csv_download(
-    name: str, header: Iterable[str], rows: Iterable[Sequence[Any]]
-) -> StreamingResponse:
-    """The table as CSV, sent while it is read."""
-    return StreamingResponse(
-        csv_text(header, rows), media_type="text/csv; charset=utf-8", headers=_attachment(name)
-    )
-
-
-def parquet_download(
-    name: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]
-) -> Response:
-    """The table as Parquet. columns: name → Arrow's word for its type."""
-    return Response(
-        parquet_bytes(columns, rows),
-        media_type="application/vnd.apache.parquet",
-        headers=_attachment(name),
-    )
-
-
 def safe_cell(value: Any) -> Any:
-    """Text that no spreadsheet takes for a formula; numbers stay numbers."""
+    """Keep text from being taken for a formula; numbers stay numbers."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
+def csv_text(header: Iterable[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """Write the table as CSV, many lines at a time, safe to open in a spreadsheet."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(header)
+    for count, row in enumerate(rows, 1):
+        writer.writerow([safe_cell(value) for value in row])
+        if count % CHUNK == 0:
+            yield buffer.getvalue()
+            buffer.seek(0)
+            buffer.truncate()
+    yield buffer.getvalue()
+
+
+def csv_bytes(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
+    """Write the table as CSV in UTF-8."""
+    return (part.encode() for part in csv_text(columns, rows))
+
+
 def parquet_bytes(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """The table as Parquet, with its types also where it has no rows. columns: name → Arrow's word for its type."""
+    """Write the table as Parquet, with its types even where it has no rows.
+
+    columns: name → Arrow's word for its type.
+    """
+    import pyarrow  # here, as it takes a moment to load
+    import pyarrow.parquet
+
     schema = pyarrow.schema(
         [(name, pyarrow.type_for_alias(kind)) for name, kind in columns.items()]
     )
@@ -72,19 +80,41 @@ def parquet_bytes(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> 
     return buffer.getvalue()
 
 
-def csv_text(header: Iterable[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """The table as CSV, many lines at a time, safe to open in a spreadsheet."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(header)
-    for count, row in enumerate(rows, 1):
-        writer.writerow([safe_cell(value) for value in row])
-        if count % CHUNK == 0:
-            yield buffer.getvalue()
-            buffer.seek(0)
-            buffer.truncate()
-    yield buffer.getvalue()
+@dataclass(frozen=True)
+class Format:
+    """A table's format. write: (columns, rows) → the file's parts, a list if made whole."""
+
+    suffix: str
+    title: str
+    media_type: str
+    write: Callable[[Mapping[str, str], Iterable[Sequence[Any]]], Iterable[bytes]]
+
+    def download(
+        self, name: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]
+    ) -> Response:
+        """Send the table as a file, while it is read where the format allows that."""
+        parts = self.write(columns, rows)
+        headers = {"Content-Disposition": f'attachment; filename="{name}.{self.suffix}"'}
+        if isinstance(parts, list):
+            return Response(b"".join(parts), media_type=self.media_type, headers=headers)
+        return StreamingResponse(parts, media_type=self.media_type, headers=headers)
 
 
-def _attachment(name: str) -> dict[str, str]:
-    return {"Content-Disposition": f'attachment; filename="{name}"'}
+# A new format needs a row here: routes, links on pages and the command line list these.
+FORMATS = {
+    format_.suffix: format_
+    for format_ in (
+        Format("csv", "CSV", "text/csv; charset=utf-8", csv_bytes),
+        Format(
+            "parquet",
+            "Parquet",
+            "application/vnd.apache.parquet",
+            lambda columns, rows: [parquet_bytes(columns, rows)],
+        ),
+    )
+}
+
+
+def csv_download(name: str, header: Iterable[str], rows: Iterable[Sequence[Any]]) -> Response:
+    """Send a table of text as CSV. name: of the file, without its suffix."""
+    return FORMATS["csv"].download(name, dict.fromkeys(header, "string"), rows)

@@ -1,4 +1,4 @@
-"""Forms that are validated as a whole, as JSON bodies are."""
+"""Forms, validated as a whole like JSON bodies."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ Shape = TypeVar("Shape", bound=BaseModel)
 
 
 def read_form(shape: type[Shape], values: Mapping[str, Any]) -> Shape:
-    """The form's fields as `shape` has them; what was left empty counts as left out. Raises what FastAPI's own parsing raises."""
+    """Validate a form's fields; empty counts as left out. Raises as FastAPI's parsing does."""
     try:
         return shape.model_validate({name: value for name, value in values.items() if value != ""})
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""The API's OpenAPI document: what FastAPI makes of the routes, and what it cannot know of errors and sign-in."""
+"""The API's OpenAPI document, with errors and sign-in added."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ TAGS = [
 
 
 class WrongField(BaseModel):
-    """A field of the request that cannot be used, and why."""
+    """A field of the request that cannot be used, and the reason."""
 
     field: str
     message: str
 
 
 class Problem(BaseModel):
-    """What every refusal looks like: problem details (RFC 9457). `detail` is a sentence for people."""
+    """Any refusal, as problem details (RFC 9457). `detail` is a sentence for people."""
 
     type: str = "about:blank"
     title: str
@@ -35,19 +35,19 @@ class Problem(BaseModel):
     )
 
 
-# For documentation: who asks is found out in backend.accounts.dependencies.
+# For documentation only: backend.accounts.dependencies identifies the user.
 bearer = HTTPBearer(
     auto_error=False, description="An API token, from the account page or `winnow token create`."
 )
 
 _problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "Refused; `detail` says why and how to mend it", "content": _problem}
+    "4XX": {"description": "Refused; `detail` says why and how to fix it", "content": _problem}
 }
 
 
 def table(kind: str) -> dict[int | str, dict[str, Any]]:
-    """What a download answers."""
+    """Describe a download's response."""
     return {
         200: {
             "description": "The table",
@@ -57,7 +57,7 @@ def table(kind: str) -> dict[int | str, dict[str, Any]]:
 
 
 def shape_of(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema itself, also where it stands behind a reference, or beside null."""
+    """Resolve a schema behind a reference or beside null."""
     (schema,) = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
     shapes: dict[str, dict[str, Any]] = document["components"]["schemas"]
     return shapes[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
@@ -67,7 +67,7 @@ class Application(FastAPI):
     """FastAPI with the whole document."""
 
     def openapi(self) -> dict[str, Any]:
-        """The document, made once."""
+        """Make the document, once."""
         document = super().openapi()
         shapes = document["components"]["schemas"]
         if "Problem" not in shapes:

@@ -1,4 +1,4 @@
-"""What may stand behind the question mark of an API address: the names that its route knows and no others."""
+"""Refusal of unknown query parameters."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from backend.web.validation_messages import unknown
 
 # Async, because FastAPI would send a plain function to another thread.
 async def refuse_unknown(request: Request) -> None:
-    """For every route of the API: FastAPI ignores a name that it does not know, and a misspelt filter would mean "everything"."""
+    """Refuse names that the route does not know: a misspelt filter would mean "everything"."""
     route = request.scope.get("route")
     if not request.query_params or not isinstance(route, APIRoute):
         return
@@ -30,7 +30,7 @@ async def refuse_unknown(request: Request) -> None:
 
 
 def known(dependant: Dependant) -> dict[str, bool]:
-    """The names that a route and all that it depends on read from the query; whether each is documented."""
+    """Map the query names that a route reads to whether they are documented."""
     fields = get_flat_params(
         Dependant(query_params=[field for part in _parts(dependant) for field in part.query_params])
     )

@@ -13,6 +13,9 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from backend.core.job_kinds import KINDS
+from backend.web.access import may
+
 FRONTEND = Path(__file__).resolve().parents[2] / "frontend"
 STATIC = FRONTEND / "static"
 TEN_MINUTES = 600
@@ -47,6 +50,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals["job_kinds"] = KINDS
+    made.globals["may"] = may
     made.filters |= {
         "percent": percent,
         "points": points,

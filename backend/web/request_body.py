@@ -1,4 +1,4 @@
-"""What may be sent: fields that are asked for and no others, and nothing that a database refuses."""
+"""Base of request bodies: known fields only, and nothing that a database refuses."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from pydantic_core import PydanticCustomError
 
 
 class Body(BaseModel):
-    """The base of every request body and form. A misspelt field must not silently mean "not asked for"."""
+    """Base of request bodies and forms. A misspelt field must not be ignored silently."""
 
     model_config = ConfigDict(extra="forbid")
 
     @field_validator("*", mode="before")
     @classmethod
     def _storable(cls, value: Any, info: ValidationInfo) -> Any:
-        """No NUL, which PostgreSQL keeps in no text; and true is not the number 1 (no field here is a yes or no)."""
+        """Refuse NUL, which PostgreSQL cannot keep, and true as the number 1."""
         for one in value if isinstance(value, list) else [value]:
             # Names are tidied (backend/core/text.py) instead.
             if isinstance(one, str) and "\0" in one and info.field_name != "name":

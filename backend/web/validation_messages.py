@@ -1,9 +1,9 @@
-"""What is wrong with a field, in plain words: pydantic's own are for programmers."""
+"""Validation errors in plain words: pydantic's own are for programmers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Pydantic's name for what is wrong → the words that follow the field's name, filled in from its context.
+# Pydantic's error type → the words behind the field's name, filled from its context.
 WORDS = {
     "missing": "is missing",
     "extra_forbidden": "there is no such field here",
@@ -30,12 +30,12 @@ WORDS = {
 
 
 def wrong(detail: Mapping[str, Any]) -> str:
-    """The words for one error of pydantic's; its own message where there are none."""
+    """Return the words for a pydantic error, or its own message."""
     words = WORDS.get(detail["type"])
     return words.format(**detail.get("ctx", {})) if words else str(detail["msg"])
 
 
 def unknown(names: Sequence[str]) -> str:
-    """The words for something behind the question mark that its address does not know. names: those that it knows."""
+    """Return the words for an unknown query parameter. names: the known names."""
     those = f"{'are' if len(names) != 1 else 'is'} {', '.join(names) or 'none here'}"
     return f"there is no such parameter; there {those}"

@@ -109,13 +109,13 @@ def test_while_a_training_runs_its_epochs_come_as_curves_and_as_rows(
         run = a_run(session, session.merge(data_set), state="queued")
         run.job_id = a_job(session, subject_id=run.id, data_set_id=data_set.id, state="running").id
     page.goto(f"/runs/{run.id}")
-    expect(page.locator("[data-part=told]")).to_have_text(
-        "The curves begin once the first epoch has ended."
+    expect(page.locator("[data-part=latest]")).to_have_text(
+        "The curves start after the first epoch."
     )
     for epoch in (1, 2):
         with database.transaction() as session:
             an_epoch(session, run, epoch)
-        expect(page.locator("[data-part=told]")).to_have_text(f"After epoch {epoch}.")
+        expect(page.locator("[data-part=latest]")).to_have_text(f"After epoch {epoch}.")
     page.get_by_text("The numbers").click()
     rows = page.locator("[data-part=rows] tr")
     expect(rows).to_have_count(2)
@@ -149,7 +149,7 @@ def test_an_upload_that_breaks_off_is_told_as_an_error(page: Page, page_errors: 
     )
     page.locator("form", has_text="A zip file").get_by_role("button", name="Import").click()
     status = page.get_by_role("status")
-    expect(status).to_have_text("The connection broke. Nothing was imported; try again.")
+    expect(status).to_have_text("The connection broke. Nothing was imported. Try again.")
     expect(status).to_have_class("notice notice--error")
     expect(page.get_by_role("progressbar", name="Upload")).to_be_hidden()
 
@@ -172,7 +172,7 @@ def test_every_error_page_has_the_menu_and_a_way_out(
         "/nowhere": "Go to the data sets",
         "/datasets/99": "Go to the data sets",
         f"/datasets/{data_set.id}/runs/new": "Go to the data sets",
-        "/jobs?state=asleep": "The same page as it usually is",
+        "/jobs?state=asleep": "The same page without these settings",
         "/breaks": "Try again",
     }
     for address, way in ways.items():
@@ -182,7 +182,7 @@ def test_every_error_page_has_the_menu_and_a_way_out(
         if address != "/breaks":  # what nobody foresaw may be that nobody can be looked up
             expect(page.get_by_role("navigation", name="Main")).to_contain_text("rita")
     page.goto("/jobs?state=asleep")
-    page.get_by_role("link", name="The same page as it usually is").click()
+    page.get_by_role("link", name="The same page without these settings").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
 
 
@@ -199,7 +199,7 @@ ROOM = """(button) => {
 def test_the_floor_is_explained_and_its_button_has_room_around_it(page: Page, world: World) -> None:
     page.goto(f"/reviews/{world.ids['review_id'][-1]}/clean")
     expect(
-        page.get_by_text("The floor is the fewest training images that a class keeps")
+        page.get_by_text("The floor is the least number of training images that a class keeps")
     ).to_be_visible()
     page.get_by_text("Change the floor").click()
     left, below, off = page.get_by_role("button", name="Show what this does").evaluate(ROOM)

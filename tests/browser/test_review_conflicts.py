@@ -143,7 +143,7 @@ def test_a_selection_skips_what_another_decided_and_says_how_many(
     press(page, "Space", "Shift+ArrowRight", "Shift+ArrowRight", "k")
     server.wait_for({1: "keep", 2: "remove", 3: "keep"})
     expect(status(page)).to_have_text(
-        "2 images decided. Undo takes them back together. 1 stayed: somebody decided since."
+        "2 images decided. Undo takes them back together. 1 stayed: someone decided since."
     )
     expect(tile(page, 2).locator("[data-part=decision]")).to_have_text("Remove · rita")
 
@@ -155,7 +155,7 @@ def test_where_all_of_a_selection_was_decided_meanwhile_no_undo_is_promised(
     no_news(page)
     rita("remove", 1, 2)
     press(page, "Space", "Shift+ArrowRight", "k")
-    expect(status(page)).to_have_text("No image was decided. 2 stayed: somebody decided since.")
+    expect(status(page)).to_have_text("No image was decided. 2 stayed: someone decided since.")
     assert server.decisions() == {1: "remove", 2: "remove"}
 
 
@@ -196,7 +196,7 @@ def test_the_history_of_an_image_is_unfolded_and_follows_what_is_decided(
     expect(acts.first).to_contain_text("rita removed it")
     press(page, "k")
     expect(page.locator("[data-part=rank]")).to_have_text("2")
-    expect(acts.first).to_have_text("Nobody has decided on this image yet.")
+    expect(acts.first).to_have_text("No one has decided on this image yet.")
     press(page, "z")
     expect(page.locator("[data-part=rank]")).to_have_text("1")
     expect(acts).to_have_count(3)

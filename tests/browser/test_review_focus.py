@@ -59,7 +59,7 @@ def test_in_focus_arrows_look_without_deciding(page: Page, review: Review, serve
     press(page, "ArrowLeft")
     at_rank(page, 1)
     press(page, "ArrowLeft")
-    expect(status(page)).to_have_text("This is the first one.")
+    expect(status(page)).to_have_text("This is the first image.")
     assert server.decisions() == {}
 
 

@@ -151,7 +151,7 @@ def test_a_view_is_decided_without_what_another_decided_after_it_was_counted(
         decide(session, reviewer, review, server.queue()[3].image_id, "keep")
     press(page, "e")
     expect(status(page)).to_have_text(
-        "41 images decided. Undo takes them back together. 1 stayed: somebody decided since."
+        "41 images decided. Undo takes them back together. 1 stayed: someone decided since."
     )
     assert server.decisions() == {**dict.fromkeys(range(1, 43), "remove"), 4: "keep"}
 

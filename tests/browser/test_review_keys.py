@@ -124,11 +124,11 @@ def test_space_can_be_given_without_pressing_the_button_again(
 def test_the_usual_keys_come_back(page: Page, review: Review, server: Server) -> None:
     open_grid(page, review)
     press(page, "?")
-    usual = dialog(page).get_by_role("button", name="The usual keys")
+    usual = dialog(page).get_by_role("button", name="Reset the keys")
     expect(usual).to_be_hidden()
     change(page, "following", "d")
     usual.click()
-    expect(dialog(page).get_by_role("status")).to_have_text("The usual keys are back.")
+    expect(dialog(page).get_by_role("status")).to_have_text("Reset the keys are back.")
     press(page, "Escape", "ArrowRight", "d")
     assert (here(page), server.decisions()) == (2, {})
 

@@ -75,7 +75,7 @@ def test_a_method_is_chosen_by_its_meaning_and_its_cost(
     page.goto(f"/runs/{review.run_id}")
     page.get_by_text("How sure is this?").click()
     expect(page.get_by_text("Without the first 3 images: the prediction holds.")).to_be_visible()
-    page.get_by_text("Look again, in another way").click()
+    page.get_by_text("Look again, by another method").click()
     expect(page.get_by_text(METHODS["outlier"].meaning)).to_be_visible()
     expect(page.locator('[data-cost="outlier"]')).to_contain_text("about 12 s, 3.0 MB of memory")
     expect(page.locator('[data-cost="tracin"]')).to_contain_text(
@@ -122,7 +122,7 @@ def test_what_is_not_worked_out_is_asked_for_and_appears_by_itself(
 ) -> None:
     open_focus(page, review)
     expect(page.locator("[data-part=why-sentence]")).to_have_text(
-        "Being worked out; it takes a moment."
+        "Being computed; it takes a moment."
     )
     with database.transaction(write=False) as session:
         assert [job.state for job in session.scalars(select(Job).where(Job.kind == "explain"))] == [
@@ -142,4 +142,4 @@ def test_without_javascript_the_reasons_that_are_there_are_shown(
     assert page.locator("[data-part=why-worse] img").count() == 2
     assert first[0] in (page.locator("[data-part=why-worse] img").first.get_attribute("src") or "")
     page.goto(f"/reviews/{review.id}/focus?at=2")
-    expect(page.get_by_text("Not worked out for this image yet.")).to_be_visible()
+    expect(page.get_by_text("Not computed for this image yet.")).to_be_visible()

@@ -6,9 +6,11 @@ python -m tests.faults.counting
 import hashlib
 import os
 import time
+from dataclasses import replace
 
+from backend.core.job_kinds import KINDS
 from backend.core.models import JobLogLine
-from worker import app, jobs
+from worker import app
 from worker.jobs import JobContext
 
 STEPS = 20
@@ -39,5 +41,5 @@ def expected(subject_id: int) -> str:
 
 
 if __name__ == "__main__":
-    jobs.PIPELINES["train"] = "tests.faults.counting:count"
+    KINDS["train"] = replace(KINDS["train"], pipeline="tests.faults.counting:count")
     app.main()

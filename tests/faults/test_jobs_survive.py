@@ -156,9 +156,9 @@ def test_a_broker_that_comes_back_empty_is_filled_from_the_rows(yard: Yard) -> N
 def test_the_same_message_delivered_many_times_counts_once(yard: Yard) -> None:
     (job_id,) = yard.add_jobs(1)
     for _ in range(5):
-        queue.send(queue.TASKS["train"], job_id)
+        queue.send(job_id)
     yard.wait_for_all(10)
-    wait_until(lambda: queue.waiting_messages() == 0, 10, "the worker to look at every message")
+    wait_until(lambda: queue.count_messages() == 0, 10, "the worker to look at every message")
     with yard.database.transaction(write=False) as session:
         starts = session.scalar(
             select(func.count())
@@ -166,3 +166,20 @@ def test_the_same_message_delivered_many_times_counts_once(yard: Yard) -> None:
             .where(JobLogLine.message.startswith("Started"))
         )
     assert (starts, yard.results()) == (1, [expected(1)])
+
+
+def test_a_message_of_an_unknown_task_harms_no_job_and_the_sweep_sends_another(yard: Yard) -> None:
+    yard.machine.stop("worker")
+    (job_id,) = yard.add_jobs(1)
+    with queue.celery_app.connection_for_write() as connection:
+        connection.default_channel.queue_purge(queue.QUEUE)
+    # As an earlier release sent it, and left it in the broker when it was replaced.
+    queue.celery_app.send_task("winnow.train", args=[job_id], queue=queue.QUEUE)
+    yard.machine.start("worker")
+    wait_until(lambda: queue.count_messages() == 0, 15, "the worker to drop the message")
+    assert yard.job(job_id).state == "queued"
+    yard.sweep.start()
+    yard.wait_for_all(15)
+    yard.sweep.stop()
+    assert (yard.job(job_id).attempts, yard.results()) == (1, [expected(1)])
+    assert "unregistered task of type" in yard.machine.log.read_text()

@@ -39,7 +39,7 @@ def test_a_reload_in_the_middle_shows_the_progress_so_far(page: Page, sample: in
     wait_for(page, lambda: epochs_drawn(page) > drawn, "the training to go on")
     expect(page.get_by_role("main")).to_contain_text(re.compile(r"about .+ left"))
     button(page, "Cancel")
-    expect(page.get_by_role("button", name="Go on")).to_be_visible(timeout=JOB)
+    expect(page.get_by_role("button", name="Continue")).to_be_visible(timeout=JOB)
 
 
 def test_a_training_is_cancelled_and_tried_again_from_its_page(page: Page, sample: int) -> None:
@@ -49,7 +49,7 @@ def test_a_training_is_cancelled_and_tried_again_from_its_page(page: Page, sampl
     button(page, "Cancel")
     expect(page.get_by_role("main")).to_contain_text("This was stopped.", timeout=JOB)
     check_page(page)
-    button(page, "Go on")
+    button(page, "Continue")
     expect(page.get_by_role("button", name="Find harmful images")).to_be_visible(timeout=JOB)
     assert epochs_drawn(page) == 25
 

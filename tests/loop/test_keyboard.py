@@ -8,7 +8,12 @@ from playwright.sync_api import Page, expect
 from tests.loop.api import Api
 from tests.loop.looking import JOB, number_in
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+# Keys reach the servers as clicks do, which test_chromium.py walks through on both.
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.parametrize("winnow", ["embedded"], indirect=True),
+]
 
 REMOVED = 6
 # The focused element: its name for a screen reader, and whether the focus is visible.

@@ -18,6 +18,12 @@ from tests.loop.api import Api, Json
 from tests.running import Winnow
 
 pytestmark = pytest.mark.slow
+# The computing does not depend on the servers, so it is walked to its end on one pair of them: on
+# PostgreSQL and Redis, as the tests of the backend, the tour in the docs and `winnow demo` run on
+# what is built in.
+WALKED_ONCE = pytest.mark.parametrize(
+    "winnow", [pytest.param("servers", marks=pytest.mark.postgres)], indirect=True
+)
 
 EPOCHS = 3
 LOOK = 0.2  # share of the queue that the reviewer looks at
@@ -427,12 +433,14 @@ def test_a_floor_that_is_too_high_holds_images_back_and_says_so(
     assert held["refusal"].startswith("The floor keeps every image")
 
 
+@WALKED_ONCE
 def test_nothing_is_current_before_it_is_accepted(cleaned: Cleaned) -> None:
     assert cleaned.early["state"] in ("queued", "running")
     assert cleaned.early["verdict"] is None
     assert cleaned.cleansing["state"] == "measured"
 
 
+@WALKED_ONCE
 def test_every_arm_of_every_seed_is_really_trained(watched: Watched, cleaned: Cleaned) -> None:
     trainings = cleaned.cleansing["trainings"]
     seeds = {"same_seed": [11], "fresh_seeds": cleaned.cleansing["fresh_seeds"]}
@@ -452,6 +460,7 @@ def test_every_arm_of_every_seed_is_really_trained(watched: Watched, cleaned: Cl
     assert len(set(hashes.values())) == len(trainings)
 
 
+@WALKED_ONCE
 def test_the_verdict_counts_what_was_removed_and_found(
     planted: set[int], decided: Decided, cleaned: Cleaned
 ) -> None:
@@ -461,6 +470,7 @@ def test_the_verdict_counts_what_was_removed_and_found(
     assert verdict["found"] == len(decided.removed) + 1
 
 
+@WALKED_ONCE
 @pytest.mark.parametrize("measure", ["accuracy", "loss"])
 def test_the_verdicts_interval_follows_from_its_runs(cleaned: Cleaned, measure: str) -> None:
     fresh = cleaned.cleansing["verdict"]["fresh_seeds"]
@@ -487,6 +497,7 @@ def test_the_verdicts_interval_follows_from_its_runs(cleaned: Cleaned, measure: 
     assert figures["ci95"][0] <= figures["difference"] <= figures["ci95"][1]
 
 
+@WALKED_ONCE
 @pytest.mark.parametrize("measure", ["accuracy", "loss"])
 def test_the_verdicts_figures_are_those_of_its_trainings(cleaned: Cleaned, measure: str) -> None:
     verdict, trainings = cleaned.cleansing["verdict"], cleaned.cleansing["trainings"]
@@ -502,6 +513,7 @@ def test_the_verdicts_figures_are_those_of_its_trainings(cleaned: Cleaned, measu
         assert figures["difference"] == pytest.approx(figures["cleaned"] - figures["before"])
 
 
+@WALKED_ONCE
 def test_the_sentence_says_what_the_figures_say(cleaned: Cleaned) -> None:
     verdict = cleaned.cleansing["verdict"]
     accuracy = verdict["fresh_seeds"]["accuracy"]
@@ -514,6 +526,7 @@ def test_the_sentence_says_what_the_figures_say(cleaned: Cleaned) -> None:
     assert verdict["judgement"] in ("improved", "no_measurable_change")
 
 
+@WALKED_ONCE
 def test_the_accepted_version_is_the_current_one(
     api: Api, data_set: Json, decided: Decided, cleaned: Cleaned, accepted: Json
 ) -> None:
@@ -530,6 +543,7 @@ def test_the_accepted_version_is_the_current_one(
     assert (new["removed_count"], new["relabelled_count"]) == (len(decided.removed), 1)
 
 
+@WALKED_ONCE
 def test_the_old_review_can_make_no_second_version(api: Api, review: Json, accepted: Json) -> None:
     problem = api.post(f"/reviews/{review['id']}/cleansings", status=409)
     assert problem["detail"].startswith(
@@ -537,6 +551,7 @@ def test_the_old_review_can_make_no_second_version(api: Api, review: Json, accep
     )
 
 
+@WALKED_ONCE
 def test_the_second_round_goes_on_without_the_removed_images(
     winnow: Winnow, data_set: Json, decided: Decided, accepted: Json, second: SecondRound
 ) -> None:
@@ -556,6 +571,7 @@ def test_the_second_round_goes_on_without_the_removed_images(
     )
 
 
+@WALKED_ONCE
 def test_a_roll_back_leads_to_the_version_before(
     api: Api, cleaned: Cleaned, accepted: Json, second: SecondRound
 ) -> None:
@@ -577,6 +593,7 @@ def test_a_roll_back_leads_to_the_version_before(
 
 
 # Last, because downloads are of the newest scoring.
+@WALKED_ONCE
 def test_an_average_is_made_by_jobs_of_its_own_and_finds_the_planted_errors(
     api: Api, watched: Watched, planted: set[int]
 ) -> None:

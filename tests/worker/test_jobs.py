@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from backend.core import queue
 from backend.core.db import Database
+from backend.core.job_kinds import KINDS
 from backend.core.models import Base, Job, JobLogLine, User, now
 from backend.core.settings import Settings
 from backend.core.storage import Storage
@@ -42,8 +44,9 @@ class Bench:
         self.monkeypatch = monkeypatch
         self.sent: list[int] = []
         Base.metadata.create_all(self.database.engine)
-        monkeypatch.setitem(jobs.PIPELINES, "import", f"{__name__}:do")
-        monkeypatch.setattr(queue, "send", lambda _task, job_id: self.sent.append(job_id))
+        kind = replace(KINDS["import"], pipeline=f"{__name__}:do")
+        monkeypatch.setitem(KINDS, "import", kind)
+        monkeypatch.setattr(queue, "send", lambda job_id: self.sent.append(job_id))
         with self.database.transaction() as session:
             job = Job(kind="import", title="Import", subject_id=1)
             session.add(job)
@@ -353,10 +356,3 @@ def test_a_dead_workers_job_that_should_stop_is_cancelled_not_repeated(bench: Be
     job = bench.job()
     assert (job.state, bench.sent) == ("cancelled", [])
     assert job.finished_at is not None
-
-
-def test_every_job_kind_has_a_task_and_a_pipeline() -> None:
-    from worker import tasks
-
-    assert set(jobs.PIPELINES) == set(queue.TASKS)
-    assert set(queue.TASKS.values()) <= set(tasks.celery_app.tasks)

@@ -9,14 +9,11 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
+from backend.core import catalogue
+from backend.core.catalogue import AUGMENTATIONS, OPTIMIZERS, PRECISIONS, SCHEDULES, TRAINED
 from worker.engine.errors import EngineError
 
-OPTIMIZERS = ("sgd", "adam", "adamw")
-SCHEDULES = ("constant", "step", "cosine", "inverse_root")
-AUGMENTATIONS = ("none", "shift", "shift_flip")
-TRAINED = ("all", "head")
-PRECISIONS = ("float32", "bfloat16")
-SPANS = ("last_epoch", "all_epochs")
+SPANS = tuple(catalogue.SPANS)
 # Settings that count something.
 COUNTS = ("classes", "epochs", "batch_size", "height", "width")
 # What torch takes for a seed.

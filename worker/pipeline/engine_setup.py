@@ -1,9 +1,8 @@
-"""What this machine lets the engine use: its device, the folder of weights, allowed networks; and what to do with a run of another machine."""
+"""What this machine lets the engine use, and the folders in which the engine keeps its runs."""
 
 import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from backend.core.settings import Settings
@@ -13,13 +12,13 @@ from worker.engine import CannotGoOn, Images, Recipe, Training
 
 
 def ready(settings: Settings, storage: Storage) -> str:
-    """Tell the engine of them; returns the device to compute on, "auto", "cpu" or "cuda".
+    """Prepare the engine; returns the device to compute on: "auto", "cpu" or "cuda".
 
-    Networks come from the settings alone, never from a run: importing one runs its code. Raises EngineError for one that cannot be
-    imported, and where a GPU is demanded and there is none.
+    Networks come from the settings alone, never from a run: importing a network runs its code.
+    Raises EngineError for a network that cannot be imported, and for a missing GPU.
     """
     if settings.device == "cpu":
-        # Also for what asks for no device; torch looks here when it first looks for a GPU.
+        # Also for code that names no device; torch reads this when it first looks for a GPU.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     engine.choose_device(settings.device)
     engine.use_weights_folder(storage.weights)
@@ -28,21 +27,35 @@ def ready(settings: Settings, storage: Storage) -> str:
     return settings.device
 
 
+def load_training(storage: Storage, run_id: int) -> Training:
+    """Load the finished training of a run."""
+    return engine.load_training(storage.run(run_id))
+
+
+def stored_bytes(storage: Storage, run_id: int) -> int:
+    """Bytes of the run's trajectory."""
+    return engine.stored_bytes(storage.run(run_id))
+
+
 def train(
     recipe: Recipe,
     images: Images,
     validation: Images | None,
-    folder: Path,
+    storage: Storage,
+    run_id: int,
     *,
     log: Callable[[str], None],
     **options: Any,
 ) -> Training:
-    """As the engine's `train`, but anew where the run in the folder cannot go on here: its worker may have died, and this be another machine."""
+    """Train or resume a run in its folder; start again if it cannot continue on this machine."""
+    folder = storage.run(run_id)
     try:
         return engine.train(recipe, images, validation, folder, **options)
     except CannotGoOn:
+        # Its worker may have died, and this be another machine.
         log(
-            "This training was begun where its steps come out otherwise (another machine, or another version of its network), so it begins anew."
+            "This training was begun where its steps come out otherwise (another machine, "
+            "or another version of its network), so it starts again."
         )
         shutil.rmtree(folder)
         return engine.train(recipe, images, validation, folder, **options)

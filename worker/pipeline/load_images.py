@@ -1,4 +1,4 @@
-"""Rows → arrays: the images of a version as the engine takes them, over the memory map."""
+"""Load the images of a version for the engine, over the memory map."""
 
 import numpy as np
 from sqlalchemy import select
@@ -9,7 +9,6 @@ from backend.core.storage import Storage
 from worker.engine import Images
 from worker.jobs import JobFailed
 
-# What each split is for, in the words of its error.
 PURPOSES = {
     "train": "nothing to learn from",
     "validation": "nothing to define harm with",
@@ -18,9 +17,9 @@ PURPOSES = {
 
 
 def load(session: Session, storage: Storage, version_id: int, split: str) -> Images:
-    """The images of one split of a version, with the labels they have there and their database ids, in order of id.
+    """Load a split of a version: labels and database ids in order of id.
 
-    Raises JobFailed for an empty split and where the pixels are not there.
+    Raises JobFailed for an empty split and for missing pixels.
     """
     version = session.get_one(Version, version_id)
     statement = images_of(version_id).subquery()
@@ -29,7 +28,8 @@ def load(session: Session, storage: Storage, version_id: int, split: str) -> Ima
     ).all()
     if not rows:
         raise JobFailed(
-            f"The {split} split of version {version.number} has no images, so there is {PURPOSES[split]}. Import it anew with one."
+            f"The {split} split of version {version.number} has no images, so there is "
+            f"{PURPOSES[split]}. Import the data set again with one."
         )
     ids, places, labels = np.array(rows, dtype=np.int64).T
     order = np.argsort(ids)
@@ -37,7 +37,7 @@ def load(session: Session, storage: Storage, version_id: int, split: str) -> Ima
 
 
 def pixels(storage: Storage, data_set_id: int) -> np.ndarray:
-    """The data set's pixel array (N, H, W, C), as a read-only memory map. Raises JobFailed where it is missing or damaged."""
+    """Map the pixel array (N, H, W, C), read-only. Raises JobFailed if missing or damaged."""
     try:
         array: np.ndarray = np.load(storage.pixels(data_set_id), mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:

@@ -1,11 +1,11 @@
-"""A run's job: train its recipe in its folder, resuming what is there."""
+"""The job of a run: train its recipe in its folder, or resume what is there."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sqlalchemy import delete
 
+from backend.core import reports
 from backend.core.models import Run, RunEpoch
 from worker import engine
 from worker.engine import EpochReport, Images, Recipe
@@ -15,7 +15,7 @@ from worker.pipeline.scoring import averages, costs
 
 
 def train_run(context: JobContext) -> None:
-    """Train the run that this job is for; each epoch's figures are on the page as soon as it ends."""
+    """Train the run of this job; each epoch's figures are shown as soon as it ends."""
     device = engine_setup.ready(context.settings, context.storage)
     with context.database.transaction(write=False) as session:
         run = session.get_one(Run, context.subject_id)
@@ -23,47 +23,50 @@ def train_run(context: JobContext) -> None:
         validation = load_images.load(session, context.storage, run.version_id, "validation")
         recipe = _recipe(run, images, load_images.class_names(session, run.data_set_id))
     costs.check_room(recipe, len(images), context.settings.scoring_memory_bytes)
-    context.log(_words(recipe, images, validation))
-    told = _Told(context, recipe.epochs)
-    folder = context.storage.run(context.subject_id)
+    context.log(_describe(recipe, images, validation))
+    reporter = _Reporter(context, recipe.epochs)
     training = engine_setup.train(
         recipe,
         images,
         validation,
-        folder,
+        context.storage,
+        context.subject_id,
         log=context.log,
-        on_epoch=told.on_epoch,
-        progress=told.progress,
+        on_epoch=reporter.on_epoch,
+        progress=reporter.progress,
         device=device,
     )
-    doubt = guessing(training.history[-1].validation_accuracy, validation.labels)
+    doubt = warn_of_guessing(training.history[-1].validation_accuracy, validation.labels)
     if doubt:
         context.log(doubt)
     priced = costs.of_run(
         training, len(images), len(validation), context.settings.scoring_memory_bytes
     )
     with context.finish() as session:
-        # Held, so that whoever asks for an average just now sees the end of the training, or we see what was asked.
+        # Locked: a request for an average either sees this end, or is seen here.
         run = session.get_one(Run, context.subject_id, with_for_update=True)
-        run.recipe = recipe_values(training.recipe)
+        run.recipe = reports.Recipe(**vars(training.recipe)).to_json()
         run.params_hash = training.params_hash
-        run.report = {
-            "seconds": training.seconds,
-            "stored_bytes": engine.stored_bytes(training.folder),
-            "parameters": training.params.numel(),
-            "training_images": len(images),
-            "validation_images": len(validation),
-            "environment": training.record.environment,
-            "doubt": doubt,
-            "costs": priced,
-        }
+        run.report = reports.RunReport(
+            seconds=training.seconds,
+            stored_bytes=engine_setup.stored_bytes(context.storage, context.subject_id),
+            parameters=training.params.numel(),
+            training_images=len(images),
+            validation_images=len(validation),
+            environment=training.record.environment,
+            doubt=doubt,
+            costs=priced,
+        ).to_json()
         run.state = "done"
         averages.queue_members(session, run)
 
 
 @dataclass
-class _Told:
-    """What a training tells the job. Epochs of an earlier attempt are reported again before the first step: they are logged as one."""
+class _Reporter:
+    """Report a training to its job.
+
+    Epochs of an earlier attempt are reported again before the first step; one line logs them.
+    """
 
     context: JobContext
     epochs: int
@@ -71,7 +74,7 @@ class _Told:
     begun: bool = False
 
     def on_epoch(self, report: EpochReport) -> None:
-        """An epoch has ended, in this attempt or in an earlier one."""
+        """Record an epoch of this attempt or of an earlier one."""
         _record(self.context, report)
         if not self.begun:
             self.kept = report.epoch
@@ -82,43 +85,38 @@ class _Told:
             else f"validation accuracy {100 * report.validation_accuracy:.1f} %, "
         )
         self.context.log(
-            f"Epoch {report.epoch} of {report.epochs}: training loss {report.train_loss:.4f}, {accuracy}{report.seconds:.1f} s."
+            f"Epoch {report.epoch} of {report.epochs}: training loss {report.train_loss:.4f}, "
+            f"{accuracy}{report.seconds:.1f} s."
         )
 
     def progress(self, done: int, total: int) -> None:
-        """A step has ended."""
+        """Record the end of a step."""
         if not self.begun and self.kept:
-            self.context.log(f"Going on after epoch {self.kept}.")
+            self.context.log(f"Continuing after epoch {self.kept}.")
         self.begun = True
         epoch = min(self.epochs, 1 + (done - 1) * self.epochs // total)
         self.context.progress(done, total, f"Training, epoch {epoch} of {self.epochs}")
 
 
-def guessing(accuracy: float | None, labels: np.ndarray) -> str | None:
-    """A sentence where the model is right no more often than whoever always names the largest class; None where it is. labels: (M,)."""
+def warn_of_guessing(accuracy: float | None, labels: np.ndarray) -> str | None:
+    """Warn where always naming the largest class is as good, else None. labels: (M,)."""
     share = float(np.bincount(labels).max()) / len(labels)
     if accuracy is None or accuracy > share:
         return None
     return (
-        f"The model has not learned: it names {100 * accuracy:.0f} % of the validation images correctly, and always naming the largest class "
-        f"would get {100 * share:.0f} %. So its suggestions mean nothing. Train again with a lower learning rate, or for longer."
+        f"The model has not learned: it names {100 * accuracy:.0f} % of the validation images "
+        f"correctly, and always naming the largest class would get {100 * share:.0f} %. So its "
+        "suggestions mean nothing. Train again with a lower learning rate, or for longer."
     )
 
 
-def recipe_values(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON values."""
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in vars(recipe).items()
-    }
-
-
 def _recipe(run: Run, images: Images, names: list[str]) -> Recipe:
-    """The whole recipe: what was asked, and defaults that fit the data for the rest."""
+    """Complete the recipe: the settings asked for, and defaults that fit the data."""
     absent = sorted(set(range(len(names))) - set(images.labels.tolist()))
     if absent:
         raise JobFailed(
-            f"The class “{names[absent[0]]}” has no training image in this version; add some, or import without that class."
+            f"The class “{names[absent[0]]}” has no training image in this version; add some, or "
+            "import without that class."
         )
     known = {
         name: value
@@ -128,16 +126,17 @@ def _recipe(run: Run, images: Images, names: list[str]) -> Recipe:
     return engine.default_recipe(images, len(names), seed=run.seed, **known)
 
 
-def _words(recipe: Recipe, images: Images, validation: Images) -> str:
+def _describe(recipe: Recipe, images: Images, validation: Images) -> str:
     return (
-        f"{len(images):,} training and {len(validation):,} validation images, {recipe.classes} classes. "
+        f"{len(images):,} training and {len(validation):,} validation images, "
+        f"{recipe.classes} classes. "
         f"Network {recipe.network}, {recipe.epochs} epochs of batches of {recipe.batch_size}, "
         f"learning rate {recipe.learning_rate:g} ({recipe.schedule}), seed {recipe.seed}."
     )
 
 
 def _record(context: JobContext, report: EpochReport) -> None:
-    """Write an epoch's row; an epoch that is reported again after a resume replaces its own."""
+    """Write an epoch's row, in place of the row of an earlier attempt."""
     values = {name: value for name, value in vars(report).items() if name != "epochs"}
     with context.database.transaction() as session:
         session.execute(

@@ -1,4 +1,4 @@
-"""All tables, by feature. Relationships never load silently: there are none; services join what they need."""
+"""All tables, by feature. There are no relationships: services join what they need."""
 
 from backend.core.models.accounts import Credential, User
 from backend.core.models.base import Base, BigId, UtcDateTime, now
@@ -12,7 +12,7 @@ from backend.core.models.datasets import (
     VersionChange,
     images_of,
 )
-from backend.core.models.jobs import Job, JobLogLine, release_jobs
+from backend.core.models.jobs import Job, JobLogLine
 from backend.core.models.review import (
     Decision,
     Explanation,
@@ -54,11 +54,10 @@ __all__ = [
     "VersionChange",
     "images_of",
     "now",
-    "release_jobs",
 ]
 
-# SQLite gives the number of a deleted row to the next one unless told not to. Numbers stand in addresses, in folder names and in what
-# browsers have yet to send, so none may ever come to mean something else.
+# By default SQLite gives a deleted row's number to a new row. Addresses, folder names and requests
+# under way hold numbers, so a number must never change its meaning.
 for _table in Base.metadata.tables.values():
     if "id" in _table.primary_key.columns:
         _table.dialect_options["sqlite"]["autoincrement"] = True

@@ -1,4 +1,4 @@
-"""Who signs in, and by what."""
+"""Users and their credentials."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from backend.core.models.base import Base, now
 
 
 class User(Base):
-    """A person. Role "owner" may do everything, "reviewer" may look and decide."""
+    """A user. An "owner" may do everything, a "reviewer" may read and decide."""
 
     __tablename__ = "users"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -19,7 +19,7 @@ class User(Base):
 
 
 class Credential(Base):
-    """A secret that signs a user in: kind "login_link" (once), "session" (cookie) or "api_token". Only its SHA-256 is kept."""
+    """The SHA-256 of a secret: "login_link" (once), "session" (cookie) or "api_token"."""
 
     __tablename__ = "credentials"
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -1,4 +1,4 @@
-"""What all tables share: moments in UTC, row numbers, names of constraints."""
+"""Shared by all tables: times in UTC, row numbers, names of constraints."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +13,7 @@ def now() -> datetime:
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC; SQLite forgets zones, so it is put back on the way out."""
+    """A time in UTC; SQLite forgets the zone, so it is put back on reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True

@@ -1,4 +1,4 @@
-"""What became of a review's decisions."""
+"""Cleansings: the decisions of a review, carried out and measured."""
 
 from datetime import datetime
 from typing import Any
@@ -7,6 +7,7 @@ from sqlalchemy import ForeignKey, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from backend.core.models.base import Base, now
+from backend.core.reports import Verdict
 
 
 class Cleansing(Base):
@@ -31,3 +32,8 @@ class Cleansing(Base):
     verdict: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+    @property
+    def typed_verdict(self) -> Verdict | None:
+        """The verdict with its types, whichever version wrote it; None before there is one."""
+        return Verdict.model_validate(self.verdict) if self.verdict else None

@@ -1,4 +1,4 @@
-"""Imported images, and the versions of a data set."""
+"""Data sets, their images and versions."""
 
 from datetime import datetime
 from typing import Any
@@ -19,10 +19,11 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from backend.core.models.base import Base, BigId, now
+from backend.core.reports import ImportReport
 
 
 class DataSet(Base):
-    """Imported images of one classification task. Pixels lie in files/datasets/<id>/pixels.npy, row by row."""
+    """Imported images of one classification task."""
 
     __tablename__ = "data_sets"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -51,13 +52,18 @@ class DataSet(Base):
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(default=now)
 
+    @property
+    def typed_report(self) -> ImportReport:
+        """The report with its types, whichever version wrote it."""
+        return ImportReport.model_validate(self.report)
+
 
 # Originals up to this many pixels a side are enlarged without blur.
 SMALL_PIXELS = 64
 
 
 class Image(Base):
-    """One image as imported; immutable. `true_label` is set where an error was planted on purpose."""
+    """An image as imported, immutable. `true_label` is set for a planted error."""
 
     __tablename__ = "images"
     __table_args__ = (
@@ -79,7 +85,7 @@ class Image(Base):
 
 
 class Refusal(Base):
-    """A file that was not imported, and why."""
+    """A file that was not imported, and the reason."""
 
     __tablename__ = "refusals"
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
@@ -91,7 +97,7 @@ class Refusal(Base):
 
 
 class Version(Base):
-    """An immutable state of a data set. Its changes are all those since the import, so no chain is ever walked."""
+    """An immutable state of a data set, with all changes since the import."""
 
     __tablename__ = "versions"
     __table_args__ = (UniqueConstraint("data_set_id", "number"),)
@@ -110,7 +116,7 @@ class Version(Base):
 
 
 class VersionChange(Base):
-    """An image that this version leaves out (label is null) or holds under another label."""
+    """An image that a version leaves out (null) or relabels."""
 
     __tablename__ = "version_changes"
     version_id: Mapped[int] = mapped_column(
@@ -123,7 +129,7 @@ class VersionChange(Base):
 
 
 def images_of(version_id: int) -> Select[int, int, str, int]:
-    """The images of a version as rows (id, row, split, label in this version), removed ones left out, in order of id."""
+    """Select (id, row, split, label) of a version's images, in order of id."""
     return (
         select(
             Image.id,

@@ -1,29 +1,19 @@
-"""Queued work and its log."""
+"""Jobs and their logs."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    ForeignKey,
-    Index,
-    Integer,
-    String,
-    Text,
-    case,
-    update,
-)
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
-from sqlalchemy.sql.dml import ReturningUpdate
 
 from backend.core.models.base import Base, BigId, now
 
 
 class Job(Base):
-    """Queued work with progress. This row is the truth; a message only carries its id.
+    """Work with progress; job_lifecycle.py has its states and job_kinds.py its kinds.
 
-    State: queued → running → done | failed | cancelled. `claim` names the attempt that owns the running row: machine, process, random part.
+    This row is the truth; a message only carries its id. `claim` names the attempt that owns a
+    running job: machine, process, random part.
     """
 
     __tablename__ = "jobs"
@@ -32,8 +22,7 @@ class Job(Base):
     kind: Mapped[str] = mapped_column(String(20))
     state: Mapped[str] = mapped_column(String(20), default="queued", index=True)
     title: Mapped[str] = mapped_column(String(300))
-    # The one row that this job works for: a data set (import), run (train, member), review (score, explain, map), cleansing (cleanse).
-    subject_id: Mapped[int] = mapped_column(Integer)
+    subject_id: Mapped[int] = mapped_column(Integer)  # a row of the table that the kind names
     data_set_id: Mapped[int | None] = mapped_column(
         ForeignKey("data_sets.id", ondelete="CASCADE"), index=True
     )
@@ -42,7 +31,7 @@ class Job(Base):
     progress_total: Mapped[int] = mapped_column(BigInteger, default=0)
     progress_message: Mapped[str] = mapped_column(String(300), default="")
     attempts: Mapped[int] = mapped_column(default=0)
-    seconds_left: Mapped[float | None]  # as the worker estimates it from its own pace
+    seconds_left: Mapped[float | None]  # the worker's estimate
     claim: Mapped[str | None] = mapped_column(String(120))
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     error: Mapped[str | None] = mapped_column(Text)
@@ -54,27 +43,10 @@ class Job(Base):
 
 
 class JobLogLine(Base):
-    """A line that a person can read."""
+    """A line for people."""
 
     __tablename__ = "job_log_lines"
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     at: Mapped[datetime] = mapped_column(default=now)
     message: Mapped[str] = mapped_column(Text)
-
-
-def release_jobs(*where: ColumnElement[bool]) -> ReturningUpdate[int, str, str]:
-    """Take running jobs from their worker: back into the queue, or cancelled where somebody asked for that. Returns (id, kind, state)."""
-    stopped = Job.cancel_requested.is_(True)
-    return (
-        update(Job)
-        .where(Job.state == "running", *where)
-        .values(
-            state=case((stopped, "cancelled"), else_="queued"),
-            finished_at=case((stopped, now())),
-            claim=None,
-            heartbeat_at=None,
-            seconds_left=None,
-        )
-        .returning(Job.id, Job.kind, Job.state)
-    )

@@ -1,4 +1,4 @@
-"""A review's queue, what people decided on it, and what its pages show beside an image."""
+"""Reviews: the queue, decisions, explanations, maps and selections."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from backend.core.models.base import Base, BigId, now
 
 
 class Review(Base):
-    """The queue made from one run's scorings: the chosen method's ranking and the label ranking, in turn; where they are one, that one."""
+    """A queue from a run's scorings: method ranking and label ranking in turn."""
 
     __tablename__ = "reviews"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -30,7 +30,7 @@ class Review(Base):
         ForeignKey("scorings.id", ondelete="SET NULL")
     )
     suggestion_count: Mapped[int] = mapped_column(default=0)
-    # An owner may ask that two people agree before an image is removed or relabelled.
+    # Two users must agree before an image is removed or relabelled.
     second_opinion: Mapped[bool] = mapped_column(default=False, server_default=false())
     last_change: Mapped[int] = mapped_column(
         default=0
@@ -40,7 +40,7 @@ class Review(Base):
 
 
 class ReviewPart(Base):
-    """Somebody who takes a part of the queue: those of a review share it out among them, image by image."""
+    """A user who takes a part of the queue; a review's parts share it image by image."""
 
     __tablename__ = "review_parts"
     review_id: Mapped[int] = mapped_column(
@@ -52,14 +52,15 @@ class ReviewPart(Base):
     taken_at: Mapped[datetime] = mapped_column(default=now)
 
 
-# What filters look at.
+# Columns of filters.
 VIEWED = ("accuracy_rank", "label_rank", "label", "predicted", "decision", "decided_by")
 
 
 class Suggestion(Base):
-    """An image in a review's rankings, with all that a card shows, so that a page is one index range and no join.
+    """An image in a review's rankings, with all that a card shows: no join for a page.
 
-    Ranks count from 1. `position` is the default queue's. `decision` is the latest one: remove | keep | relabel | unsure | null.
+    Ranks count from 1; `position` is the default queue's. decision: remove | keep | relabel |
+    unsure | null.
     """
 
     __tablename__ = "suggestions"
@@ -67,7 +68,7 @@ class Suggestion(Base):
         UniqueConstraint("review_id", "position"),
         UniqueConstraint("review_id", "accuracy_rank"),
         UniqueConstraint("review_id", "label_rank"),
-        # With the decision, what is undecided in a class is found, and counted, without looking at the rows.
+        # With the decision: undecided images of a class are counted without reading rows.
         Index(None, "review_id", "label", "position", "decision"),
         Index(None, "review_id", "predicted", "position", "decision"),
         Index(None, "review_id", "decision", "position"),
@@ -76,7 +77,7 @@ class Suggestion(Base):
             None, "review_id", "label", "predicted", "decision"
         ),  # the confusion counts are read from this index alone
         Index(None, "review_id", "decided_by", "decision"),
-        # All that a filter looks at: views by several of them, and their counts, are read from this index alone.
+        # All columns of filters: combined views and their counts read this index alone.
         Index("ix_suggestions_view", "review_id", "position", *VIEWED, "image_id"),
     )
     review_id: Mapped[int] = mapped_column(
@@ -111,7 +112,7 @@ class Suggestion(Base):
 
 
 class Decision(Base):
-    """One act of one person; never changed. `action` is remove | keep | relabel | unsure | clear (an undo back to undecided)."""
+    """An act of a user, never changed. action: remove | keep | relabel | unsure | clear."""
 
     __tablename__ = "decisions"
     __table_args__ = (
@@ -145,7 +146,10 @@ class Decision(Base):
 
 
 class Explanation(Base):
-    """The validation images that an image of a review makes worse, and better, the most first: ids. State: asked | done."""
+    """Ids of the validation images that an image makes worse and better, most first.
+
+    state: asked | done.
+    """
 
     __tablename__ = "explanations"
     __table_args__ = (Index(None, "review_id", "state"),)
@@ -165,10 +169,11 @@ class Explanation(Base):
 
 
 class MapPoint(Base):
-    """Where an image of a review stands among the others, by what the model's last layer sees of it.
+    """Place of an image among the others, by the features of the last layer.
 
-    x, y: on the map that is there at once; near_x, near_y: on the one that keeps neighbours together, once somebody asked for it. in_group: which of
-    the groups of like images. like_given, like_predicted: ids of its nearest neighbours among those with its label, and with the predicted class.
+    x, y: on the first map. near_x, near_y: on the map that keeps neighbours together, made on
+    demand. in_group: its group of like images. like_given, like_predicted: ids of its nearest
+    neighbours with its label, and with the predicted class.
     """
 
     __tablename__ = "map_points"
@@ -189,7 +194,7 @@ class MapPoint(Base):
 
 
 class Selection(Base):
-    """Images of a review that somebody picked out on the map, so that an address can name them."""
+    """Images that a user selected on the map, so that an address can name them."""
 
     __tablename__ = "selections"
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -1,4 +1,4 @@
-"""Trainings, and how their images were scored."""
+"""Trainings and their scorings."""
 
 from datetime import datetime
 from typing import Any
@@ -7,10 +7,11 @@ from sqlalchemy import ForeignKey, Index, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from backend.core.models.base import Base, now
+from backend.core.reports import RunReport, ScoringReport
 
 
 class Run(Base):
-    """One training on one version. Trajectory in files/runs/<id>. A cleansing's trainings carry its id, protocol and arm."""
+    """A training on a version; a cleansing's trainings carry its id, protocol and arm."""
 
     __tablename__ = "runs"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -30,13 +31,13 @@ class Run(Base):
     report: Mapped[dict[str, Any]] = mapped_column(
         default=dict
     )  # seconds, bytes, parameters, environment
-    # use_alter: runs and cleansings point at each other, so PostgreSQL gets this key once both tables are there.
+    # use_alter: runs and cleansings point at each other, so PostgreSQL gets this key last.
     cleansing_id: Mapped[int | None] = mapped_column(
         ForeignKey("cleansings.id", ondelete="CASCADE", use_alter=True), index=True
     )
     protocol: Mapped[str | None] = mapped_column(String(20))  # same_seed | fresh_seeds
     arm: Mapped[str | None] = mapped_column(String(20))  # before | cleaned | random
-    # The run whose recipe this one repeats with another seed, to be averaged with it. Runs go with their data set, all at once: no key.
+    # The run that this run repeats with another seed. No key: runs go with their data set.
     repeats_run_id: Mapped[int | None] = mapped_column(Integer, index=True)
     test_accuracy: Mapped[
         float | None
@@ -45,9 +46,14 @@ class Run(Base):
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(default=now)
 
+    @property
+    def typed_report(self) -> RunReport:
+        """The report with its types, whichever version wrote it."""
+        return RunReport.model_validate(self.report)
+
 
 class RunEpoch(Base):
-    """What one epoch reported; the live chart reads these."""
+    """Figures of an epoch, for the live chart."""
 
     __tablename__ = "run_epochs"
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
@@ -62,7 +68,7 @@ class RunEpoch(Base):
 
 
 class Scoring(Base):
-    """One method applied to one run, or to several and averaged. The values lie in `scores`."""
+    """A method applied to a run, or to several and averaged; `scores` has the values."""
 
     __tablename__ = "scorings"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -82,9 +88,14 @@ class Scoring(Base):
     report: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
+    @property
+    def typed_report(self) -> ScoringReport:
+        """The report with its types, whichever version wrote it."""
+        return ScoringReport.model_validate(self.report)
+
 
 class Score(Base):
-    """The value of one image in one scoring: low means look at it first. Rank counts from 1."""
+    """Value of an image in a scoring; low comes first. Rank counts from 1."""
 
     __tablename__ = "scores"
     __table_args__ = (Index(None, "scoring_id", "rank"),)

@@ -1,4 +1,4 @@
-"""Who did what in a review."""
+"""People's decisions in a review."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +12,11 @@ from backend.review import service
 MOST = 500
 
 
-def of_review(session: Session, review: Review) -> Sequence[Row[Any]]:
-    """Who has decisions in force, the most first: rows (user_id, name, decided, last_at, and a count for each decision).
+def list_contributors(session: Session, review: Review) -> Sequence[Row[Any]]:
+    """List people by their decisions in force, the most first.
 
-    What people who are no longer here decided stands in one row without a user.
+    Rows are (user_id, name, decided, last_at, and a count for each decision). People who left share
+    one row without a user.
     """
     kinds = [
         func.count().filter(Suggestion.decision == kind).label(kind) for kind in service.DECISIONS

@@ -1,4 +1,4 @@
-"""What every act on a review is made of: the lock, the client's key, the rows that it appends, and what it changed."""
+"""Parts of every act on a review: lock, client key, appended rows, and result."""
 
 import secrets
 from dataclasses import dataclass
@@ -29,7 +29,10 @@ from backend.review.queue import queue_pages
 
 @dataclass(frozen=True)
 class Act:
-    """What a request did: the images it touched (at most listing.MOST_CHANGES are read back), how many, and how many it left alone."""
+    """Result of a request.
+
+    items: the images it touched, at most queue_pages.MOST_CHANGES. left: images it left alone.
+    """
 
     items: list[Row[Any]]
     count: int
@@ -38,13 +41,13 @@ class Act:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a person chose: remove | keep | relabel | unsure, with the new class for relabel."""
+    """A person's choice: remove | keep | relabel | unsure, with the new class for relabel."""
 
     action: str
     label: int | None = None
 
     def check(self, data_set: DataSet) -> None:
-        """Invalid unless the action exists and its class does too."""
+        """Raise Invalid unless the action and its class exist."""
         if self.action not in service.DECISIONS:
             raise Invalid(
                 f"“{self.action}” is no decision; it may be {', '.join(service.DECISIONS)}."
@@ -58,7 +61,7 @@ class Choice:
 
 
 def locked(session: Session, user: User, review: Review, choice: Choice | None = None) -> Review:
-    """The review, locked: acts on one review come one after the other, so change numbers have no gaps in time."""
+    """Lock the review, so that its acts run in turn and change numbers have no gaps."""
     service.check_ready(review)
     if choice is not None:
         choice.check(service.data_set_of(session, user, review))
@@ -66,13 +69,13 @@ def locked(session: Session, user: User, review: Review, choice: Choice | None =
 
 
 def next_change(review: Review) -> int:
-    """Count the review's changes up by one."""
+    """Increment the review's change number."""
     review.last_change += 1
     return review.last_change
 
 
 def repeated(session: Session, review: Review, user: User, client_key: str) -> Act | None:
-    """The outcome of the act that this key already stands for, read back; Conflict when it was somebody else's."""
+    """Read back the act that this key stands for; Conflict if another person made it."""
     if not 0 < len(client_key) <= 36 or "\0" in client_key:
         raise Invalid("The client key must have 1 to 36 characters; a random UUID is best.")
     mine = of_act(review, client_key)
@@ -87,17 +90,17 @@ def repeated(session: Session, review: Review, user: User, client_key: str) -> A
     ids = session.scalars(
         select(Decision.image_id).where(mine).limit(queue_pages.MOST_CHANGES)
     ).all()
-    return Act(queue_pages.of_images(session, review, ids), count)
+    return Act(queue_pages.read_images(session, review, ids), count)
 
 
 def row_key(image_id: Any) -> ColumnElement[str]:
-    """The key of one row of a batch."""
-    # 16 random hexadecimal digits and the image's number: fits the column, and no two acts share one.
+    """Make the key of one row of a batch."""
+    # 16 random hexadecimal digits and the image's number: fits the column, and is unique.
     return literal(secrets.token_hex(8) + ":") + cast(image_id, String)
 
 
 def of_act(review: Review, client_key: str) -> ColumnElement[bool]:
-    """The rows of `decisions` that an act under this key appended: one, or those of its batch."""
+    """Match the rows of `decisions` that an act under this key appended."""
     return and_(
         Decision.review_id == review.id,
         or_(Decision.client_key == client_key, Decision.batch == client_key),
@@ -115,9 +118,10 @@ def record(
     batch: bool,
     redoes: Any = None,
 ) -> tuple[int, int]:
-    """Append one decision for each suggestion that matches, and put it in force: two statements however many there are.
+    """Append a decision for each matching suggestion and put it in force, in two statements.
 
-    redoes: the undo that each of them does again, as a column. Returns the change's number and how many there are.
+    redoes: a column with the undo that each decision repeats. Returns the change's number and the
+    count.
     """
     moment = now()
     values = {
@@ -146,7 +150,7 @@ def _put_in_force(
     choice: Choice,
     moment: datetime,
 ) -> tuple[int, int]:
-    # Found by the new rows, not by what chose them: having decided may have changed that.
+    # The new rows say which: the decision may have changed what matched before.
     change = next_change(review)
     this = (
         select(Decision.id)
@@ -170,11 +174,11 @@ def _put_in_force(
         )
         .execution_options(synchronize_session=False)
     )
-    return change, result.rowcount  # type: ignore[attr-defined]  # execute() is typed as any result
+    return change, result.rowcount  # type: ignore[attr-defined] # any result
 
 
 def changed(session: Session, review: Review, change: int) -> list[Row[Any]]:
-    """The suggestions that this change touched; none of them when they are many."""
+    """List the suggestions that this change touched, or none if they are many."""
     session.flush()
     return (queue_pages.changes_since(session, review, change - 1) or [])[
         : queue_pages.MOST_CHANGES

@@ -1,4 +1,7 @@
-"""Deciding on one image, on a selection, on a whole view. One act is one transaction; the same client key twice is the same act."""
+"""Decisions on one image, on a selection or on a whole view.
+
+One act is one transaction; the same client key twice is the same act.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,15 +15,14 @@ from backend.core.models import Review, Suggestion, User
 from backend.review import service
 from backend.review.deciding.decision_log import Act, Choice, changed, locked, record, repeated
 from backend.review.insight import wording
-from backend.review.queue import filters as filtering
 from backend.review.queue import queue_pages
-from backend.review.queue.filters import Filters
+from backend.review.queue.filters import Filters, conditions
 
 MOST_IMAGES = 5_000
 
 
 class Overtaken(Conflict):
-    """Somebody else decided on the image, and the one who decides now has not seen that. `suggestion`: how it stands."""
+    """Another person decided meanwhile, unseen. `suggestion`: its present state."""
 
     def __init__(self, sentence: str, suggestion: Row[Any]) -> None:
         super().__init__(sentence)
@@ -36,18 +38,19 @@ def decide(
     client_key: str,
     seen: int | None = None,
 ) -> Act:
-    """Record one person's decision on one image; a repeated client key changes nothing and answers with how the image stands.
+    """Record one decision on one image; a repeated client key changes nothing.
 
-    seen: the number of the last change that this person had seen. Overtaken where somebody else has decided otherwise since.
+    seen: the last change that this person had seen. Raises Overtaken where another person has
+    decided otherwise since.
     """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
         return again
-    suggestion = queue_pages.of_images(session, review, [image_id])[0]
+    suggestion = queue_pages.read_images(session, review, [image_id])[0]
     if choice.action == "relabel" and choice.label == suggestion.label:
         raise Invalid("The image already has this label. Keep it, or choose another class.")
     this = [Suggestion.review_id == review.id, Suggestion.image_id == image_id]
-    # Where two must agree, to say otherwise is an opinion and overwrites none.
+    # Where two must agree, another decision is an opinion and overwrites nothing.
     if (
         seen is not None
         and not review.second_opinion
@@ -57,11 +60,11 @@ def decide(
     ):
         raise Overtaken(_overtaken(session, user, review, suggestion), suggestion)
     record(session, user, review, this, choice, client_key, batch=False)
-    return Act(queue_pages.of_images(session, review, [image_id]), 1)
+    return Act(queue_pages.read_images(session, review, [image_id]), 1)
 
 
 def _unseen(user: User, choice: Choice, seen: int) -> ColumnElement[bool]:
-    """Whether somebody else's decision came into force after a change, and says something else."""
+    """Match what other people decided otherwise after a change."""
     return and_(
         Suggestion.change > seen,
         Suggestion.decision.is_not(None),
@@ -74,7 +77,7 @@ def _unseen(user: User, choice: Choice, seen: int) -> ColumnElement[bool]:
 
 
 def _overtaken(session: Session, user: User, review: Review, suggestion: Row[Any]) -> str:
-    name = queue_pages.names_of(session, [suggestion]).get(suggestion.decided_by)
+    name = queue_pages.read_names(session, [suggestion]).get(suggestion.decided_by)
     label = suggestion.decision_label
     class_name = (
         None if label is None else service.data_set_of(session, user, review).class_names[label]
@@ -91,16 +94,17 @@ def decide_many(
     client_key: str,
     seen: int | None = None,
 ) -> Act:
-    """The same decision on a selection, taken back as one. Images that already have the new label are left alone.
+    """Record one decision on a selection, as one act.
 
-    So are those on which somebody else decided after change number `seen` (`left` counts them).
+    Skips images that already have the new label, and counts in `left` those on which another person
+    decided after change number `seen`.
     """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
         return again
     if not 0 < len(image_ids) <= MOST_IMAGES:
         raise Invalid(f"Select at least one image, and at most {MOST_IMAGES:,}.")
-    queue_pages.of_images(session, review, image_ids)
+    queue_pages.read_images(session, review, image_ids)
     where = [Suggestion.review_id == review.id, Suggestion.image_id.in_(set(image_ids))]
     return _record_batch(session, user, review, where, choice, client_key, seen)
 
@@ -115,29 +119,30 @@ def decide_all(
     expected: int | None = None,
     seen: int | None = None,
 ) -> Act:
-    """The same decision on every image of a view, taken back as one.
+    """Record one decision on every image of a view, as one act.
 
-    Decided images are left alone unless the filter names a decision or a person. `expected` is the count that the person was told:
-    Conflict when it is no longer true. With `seen`, the number of the last change that they had seen, it is enough that there are no more:
-    what others decided since is left alone (`left` counts it).
+    Skips decided images unless the filters choose by decision. Raises Conflict if the view does not
+    hold `expected` images; with `seen`, the last change that the person had seen, fewer are fine:
+    what others decided since is left alone and counted in `left`.
     """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
         return again
-    where = filtering.conditions(review, bulk_filters(filters))
+    where = conditions(review, bulk_filters(filters))
     there = session.scalar(select(func.count()).select_from(Suggestion).where(*where)) or 0
     gone = 0 if expected is None or seen is None else max(expected - there, 0)
     if expected is not None and there + gone != expected:
         raise Conflict(
-            f"The view has changed: it now holds {there:,} images, not {expected:,}. Nothing was decided; look again."
+            f"The view has changed: it now holds {there:,} images, not {expected:,}. "
+            "Nothing was decided; look again."
         )
     act = _record_batch(session, user, review, where, choice, client_key, seen)
     return replace(act, left=act.left + gone)
 
 
 def bulk_filters(filters: Filters) -> Filters:
-    """The view that an act on "all" touches: others' decisions only where they were asked for by name."""
-    return filters if filters.decided else replace(filters, decision="undecided")
+    """Return the view that "all" means: decided images only if asked for."""
+    return filters if filters.decided else filters.model_copy(update={"decision": "undecided"})
 
 
 def _record_batch(

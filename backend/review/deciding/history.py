@@ -1,4 +1,4 @@
-"""What was decided on an image, by whom and when, the latest first: nothing that was decided is ever forgotten."""
+"""History of an image's decisions; nothing is ever forgotten."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,14 +8,15 @@ from sqlalchemy.orm import Session, aliased
 
 from backend.core.models import Decision, Review, User
 
-# Of an image that people quarrel about there may be many more; these are the ones that a page shows.
+# A disputed image may have many more than a page can show.
 MOST = 50
 
 
-def of_image(session: Session, review: Review, image_id: int) -> tuple[Sequence[Row[Any]], int]:
-    """The latest acts on an image and how many there are: rows with action, label, by, by_id, at, and whether it
+def list_acts(session: Session, review: Review, image_id: int) -> tuple[Sequence[Row[Any]], int]:
+    """List the latest acts on an image, and count all of them.
 
-    `undoes` an earlier one, `redoes` it, was `undone` itself, and was made `together` with others.
+    Rows have action, label, by, by_id and at; `undoes` and `redoes` refer to an earlier act,
+    `undone` and `together` tell if it was undone or made on several images.
     """
     undoing = aliased(Decision)
     mine = (Decision.review_id == review.id, Decision.image_id == image_id)

@@ -1,4 +1,4 @@
-"""Second opinions: what the people who looked at an image say together. The decision in force counts once another person has said the same."""
+"""Second opinions: a decision counts once another person agrees."""
 
 from typing import Any
 
@@ -11,31 +11,31 @@ CHANGES = ("remove", "relabel")
 
 
 def agreed() -> ColumnElement[bool]:
-    """Whether the decision in force changes the data set and somebody else stands by the same one."""
+    """Match decisions that change the data set and have another person's agreement."""
     return and_(Suggestion.decision.in_(CHANGES), _others(_same))
 
 
 def waiting() -> ColumnElement[bool]:
-    """Whether it would change the data set, but nobody else has said anything yet."""
+    """Match decisions that would change the data set and have no other opinion."""
     return and_(Suggestion.decision.in_(CHANGES), ~_others(_same), ~_others(_differs))
 
 
 def disagreement() -> ColumnElement[bool]:
-    """Whether somebody else says otherwise and nobody the same, and the data set hangs on it."""
+    """Match images on which people disagree about a change of the data set."""
     return and_(Suggestion.decision.is_not(None), ~_others(_same), _others(_differs))
 
 
 def of_another(user_id: int) -> ColumnElement[bool]:
-    """Whether the decision in force is that of anybody else, of people who left too."""
+    """Match decisions in force by anybody else, people who left included."""
     return and_(Suggestion.decision.is_not(None), Suggestion.decided_by.is_distinct_from(user_id))
 
 
-# The values of the filter `decision` that speak of more than one person.
+# Values of the filter `decision` that concern several people.
 FILTERS = {"waiting": waiting, "disagreement": disagreement}
 
 
 def counts(session: Session, review: Review, user: User) -> tuple[int, int, int]:
-    """How many images wait for a second opinion, on how many people disagree, and how many wait for this person's opinion."""
+    """Count images waiting, in disagreement, and waiting for this person."""
     columns = [func.count().filter(condition()) for condition in FILTERS.values()]
     another = of_another(user.id).label("another")
     decided = (Suggestion.review_id == review.id, Suggestion.decision.is_not(None))
@@ -55,20 +55,20 @@ def _same(other: Any) -> ColumnElement[bool]:
 
 
 def _differs(other: Any) -> ColumnElement[bool]:
-    # Unsure and keep leave the data set as it is, both.
+    # Both unsure and keep leave the data set unchanged.
     matters = or_(Suggestion.decision.in_(CHANGES), other.action.in_(CHANGES))
     return and_(matters, other.action != "unsure", ~_same(other))
 
 
 def _others(says: Any) -> ColumnElement[bool]:
-    """Whether anybody but the one whose decision is in force has a latest decision of which this is true."""
+    """Match images where another person's latest decision fulfils a condition."""
     other, later = aliased(Decision), aliased(Decision)
     newer = (
         select(later.id)
         .where(
             later.review_id == other.review_id,
             later.image_id == other.image_id,
-            # Not by its index, in which SQLite would walk all later decisions of that person: an image has few.
+            # Hidden from its index: SQLite would walk all later decisions of that person.
             func.coalesce(later.user_id, 0) == func.coalesce(other.user_id, 0),
             later.id > other.id,
             _stands(later),
@@ -92,7 +92,7 @@ def _others(says: Any) -> ColumnElement[bool]:
 
 
 def _stands(decision: Any) -> ColumnElement[bool]:
-    """Whether it is a decision that nobody has taken back."""
+    """Match decisions that nobody has undone."""
     undoing = aliased(Decision)
     return and_(
         decision.undoes_id.is_(None),

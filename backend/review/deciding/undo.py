@@ -1,4 +1,4 @@
-"""Taking back one's own acts, and doing again what was taken back: never another person's."""
+"""Undo and redo of one's own acts, never of another person's."""
 
 from typing import Any
 
@@ -34,9 +34,10 @@ from backend.review.deciding.decision_log import (
 
 
 def undo(session: Session, user: User, review: Review, client_key: str) -> Act:
-    """Take back this person's latest act that still stands; what was in force before it comes back.
+    """Undo this person's latest act that still stands, and restore what was before.
 
-    An image that somebody decided since keeps that decision (`left` counts them). NotFound when there is nothing to take back.
+    An image that another person decided since keeps that decision (counted in `left`). Raises
+    NotFound if there is nothing to undo.
     """
     review = locked(session, user, review)
     if (again := repeated(session, review, user, client_key)) is not None:
@@ -47,16 +48,19 @@ def undo(session: Session, user: User, review: Review, client_key: str) -> Act:
     rows = of_act(review, latest.batch or latest.client_key)
     _record_undo(session, user, rows, client_key, latest.batch is not None)
     change = next_change(review)
-    restored: int = session.execute(_restore(review, rows, change)).rowcount  # type: ignore[attr-defined]  # execute() is typed as any result
+    # execute() is typed as any result, which has no rowcount.
+    restoring = session.execute(_restore(review, rows, change))
+    restored: int = restoring.rowcount  # type: ignore[attr-defined]
     session.execute(_splice(review, rows))
     total = session.scalar(select(func.count()).select_from(Decision).where(rows)) or 0
     return Act(changed(session, review, change), restored, total - restored)
 
 
 def redo(session: Session, user: User, review: Review, client_key: str) -> Act:
-    """Do again what this person took back last, as long as nothing new of theirs came after it.
+    """Redo what this person undid last, unless they decided something new since.
 
-    An image that somebody else decided since keeps that decision (`left` counts them). NotFound when there is nothing to do again.
+    An image that another person decided since keeps that decision (counted in `left`). Raises
+    NotFound if there is nothing to redo.
     """
     review = locked(session, user, review)
     if (again := repeated(session, review, user, client_key)) is not None:
@@ -83,9 +87,9 @@ def redo(session: Session, user: User, review: Review, client_key: str) -> Act:
 
 
 def _latest_undo(session: Session, user: User, review: Review) -> Decision | None:
-    """This person's latest undo that can be done again: not yet, nothing new of theirs since, and not overtaken by somebody else."""
+    """Find this person's latest undo that can be redone and was not overtaken."""
     newer = aliased(Decision)
-    begun_anew = (
+    begun_again = (
         select(newer.id)
         .where(
             newer.review_id == Decision.review_id,
@@ -103,7 +107,7 @@ def _latest_undo(session: Session, user: User, review: Review) -> Decision | Non
             Decision.user_id == user.id,
             Decision.undoes_id.is_not(None),
         )
-        .where(_not_redone(), ~begun_anew, ~_overtaken(user, review))
+        .where(_not_redone(), ~begun_again, ~_overtaken(user, review))
         .order_by(Decision.id.desc())
         .limit(1)
     ).first()
@@ -115,7 +119,7 @@ def _not_redone() -> ColumnElement[bool]:
 
 
 def _overtaken(user: User, review: Review) -> ColumnElement[bool]:
-    """Whether somebody else has decided otherwise on the image of an undo since the decision that it took back, and stands by it.
+    """Match undos whose image another person has decided otherwise since, and still does.
 
     Never where two must agree: there each decision is an opinion beside the others.
     """
@@ -140,7 +144,7 @@ def _overtaken(user: User, review: Review) -> ColumnElement[bool]:
 
 
 def _latest_act(session: Session, user: User, review: Review) -> Decision | None:
-    """This person's latest decision that is no undo and was not undone."""
+    """Find this person's latest decision that is no undo and was not undone."""
     undoing = aliased(Decision)
     undone = select(undoing.id).where(undoing.undoes_id == Decision.id).exists()
     return session.scalars(
@@ -159,7 +163,7 @@ def _latest_act(session: Session, user: User, review: Review) -> Decision | None
 def _record_undo(
     session: Session, user: User, rows: ColumnElement[bool], client_key: str, batch: bool
 ) -> None:
-    """Append one undo for each row of the act, saying what the image came back to."""
+    """Append one undo for each row of the act, with the state it restores."""
     before = aliased(Decision)
     in_force = Suggestion.decision_id == Decision.id
     columns = [
@@ -198,7 +202,7 @@ def _record_undo(
 
 
 def _restore(review: Review, rows: ColumnElement[bool], change: int) -> Update:
-    """Give the images on which the act is still in force back what was in force before it."""
+    """Restore the earlier decision where the act is still in force."""
     before = aliased(Decision)
 
     def earlier(column: Any) -> Any:
@@ -228,9 +232,9 @@ def _restore(review: Review, rows: ColumnElement[bool], change: int) -> Update:
 
 
 def _splice(review: Review, rows: ColumnElement[bool]) -> Update:
-    """A later decision that stood on the one taken back now stands on what was before: its own undo must not bring that back."""
+    """Relink later decisions past the undone act, so that their undo cannot restore it."""
     taken = aliased(Decision)
-    # correlate(None): the act's rows lie in the table that is being updated.
+    # correlate(None): the act's rows are in the updated table itself.
     images, ids = (
         select(column).where(rows).correlate(None) for column in (Decision.image_id, Decision.id)
     )

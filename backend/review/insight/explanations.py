@@ -1,6 +1,6 @@
-"""Why an image is suggested: the validation images that it makes worse and better, and the images that look like it to the model.
+"""Explanations: validation images that an image makes worse or better, and similar images.
 
-Worked out by a worker, read and asked for here.
+A worker computes them; here they are requested and read.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
+from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import Explanation, Image, Job, MapPoint, Review, User, VersionChange, now
 from backend.jobs import service as jobs
 from backend.review import service
@@ -20,7 +21,10 @@ State = Literal["ready", "waiting", "none"]
 
 @dataclass(frozen=True)
 class Why:
-    """state: ready, waiting for a worker, or none: nobody asked yet. sentence: what there is to say. worse, better: rows of images."""
+    """An explanation's state, sentence, and rows of affected images.
+
+    state: ready, waiting for a worker, or none (not requested yet).
+    """
 
     state: State
     sentence: str
@@ -28,14 +32,20 @@ class Why:
     better: Sequence[Row[Any]] = field(default_factory=list)
 
 
-NOT_YET = "Not worked out for this image yet."
-FOUND = "Of {looked:,} validation images, those that training on this image changed most, as far as a quick look tells."
-NOTHING = "Training on this image made no measurable difference to any of {looked:,} validation images, as far as a quick look tells."
-COMING = "Being worked out; it takes a moment."
+NOT_YET = "Not computed for this image yet."
+FOUND = (
+    "Of {looked:,} validation images, those that training on this image changed most, "
+    "as far as a quick look tells."
+)
+NOTHING = (
+    "Training on this image made no measurable difference to any of {looked:,} validation "
+    "images, as far as a quick look tells."
+)
+COMING = "Being computed; it takes a moment."
 
 
-def look(session: Session, review: Review, image_id: int) -> Why:
-    """What is known of an image of this review."""
+def read_explanation(session: Session, review: Review, image_id: int) -> Why:
+    """Read the explanation of an image of this review."""
     found = session.get(Explanation, (review.id, image_id))
     if found is None:
         return Why("none", NOT_YET)
@@ -43,7 +53,7 @@ def look(session: Session, review: Review, image_id: int) -> Why:
         job = _job(session, review)
         return (
             Why("waiting", _waiting(session, job))
-            if job is not None and job.state in jobs.ACTIVE
+            if job is not None and job.state in ACTIVE
             else Why("none", _stopped(job))
         )
     worse, better = _images(session, review, found.worse), _images(session, review, found.better)
@@ -51,27 +61,30 @@ def look(session: Session, review: Review, image_id: int) -> Why:
     return Why("ready", sentence.format(looked=found.looked), worse, better)
 
 
-def alike(session: Session, review: Review, image_id: int) -> tuple[list[Row[Any]], list[Row[Any]]]:
-    """The suggestions most like an image, the nearest first: those with its label, and those labelled as what the model sees in it."""
+def list_similar(
+    session: Session, review: Review, image_id: int
+) -> tuple[list[Row[Any]], list[Row[Any]]]:
+    """List the most similar suggestions: with its label, and with the predicted label."""
     point = session.get(MapPoint, (review.id, image_id))
     if point is None:
         return [], []
     rows = {
         row.image_id: row
-        for row in queue_pages.of_images(
+        for row in queue_pages.read_images(
             session, review, [*point.like_given, *point.like_predicted]
         )
     }
     return [rows[near] for near in point.like_given], [rows[near] for near in point.like_predicted]
 
 
-def ask(session: Session, user: User, review: Review, image_id: int) -> Why:
-    """Ask for an image's explanation, unless it is there. One job a review does what is asked meanwhile. Raises NotFound, or Conflict before
-    the review is ready.
+def request_explanation(session: Session, user: User, review: Review, image_id: int) -> Why:
+    """Request an image's explanation unless it exists; one job a review serves all requests.
+
+    Raises NotFound, or Conflict before the review is ready.
     """
     service.check_ready(review)
-    queue_pages.of_images(session, review, [image_id])
-    # The lock under which the job ends: it sees what is asked here, or we see that it has ended.
+    queue_pages.read_images(session, review, [image_id])
+    # The job ends under this lock: it sees this request, or we see that it has ended.
     session.get_one(Review, review.id, with_for_update=True, populate_existing=True)
     found = session.get(Explanation, (review.id, image_id))
     if found is None:
@@ -81,10 +94,11 @@ def ask(session: Session, user: User, review: Review, image_id: int) -> Why:
     elif found.state == "asked":
         found.asked_at = now()
     else:
-        return look(session, review, image_id)
+        return read_explanation(session, review, image_id)
     job = _job(session, review)
-    if job is None or job.state not in jobs.ACTIVE:
-        title = f"Look at why, for {service.data_set_of(session, user, review).name[:200]}, review {review.id}"
+    if job is None or job.state not in ACTIVE:
+        name = service.data_set_of(session, user, review).name[:200]
+        title = f"Look at why, for {name}, review {review.id}"
         payload = {"image_id": image_id}
         jobs.create(
             session,
@@ -96,11 +110,11 @@ def ask(session: Session, user: User, review: Review, image_id: int) -> Why:
             payload=payload,
         )
     session.flush()
-    return look(session, review, image_id)
+    return read_explanation(session, review, image_id)
 
 
 def _job(session: Session, review: Review) -> Job | None:
-    """The latest job that explains images of this review."""
+    """Find the latest job that explains images of this review."""
     return session.scalar(
         select(Job)
         .where(Job.kind == "explain", Job.subject_id == review.id)
@@ -120,12 +134,12 @@ def _waiting(session: Session, job: Job | None) -> str:
 
 def _stopped(job: Job | None) -> str:
     if job is not None and job.state == "failed":
-        return f"It could not be worked out: {job.error}"
+        return f"It could not be computed: {job.error}"
     return NOT_YET
 
 
 def _images(session: Session, review: Review, ids: Sequence[int]) -> Sequence[Row[Any]]:
-    """Rows (id, content_hash, label in the review's version) in the order of `ids`."""
+    """Read rows (id, content_hash, label in the review's version) in the order of `ids`."""
     changed = (VersionChange.image_id == Image.id) & (VersionChange.version_id == review.version_id)
     columns: list[Any] = [
         Image.id,

@@ -1,4 +1,4 @@
-"""The map of a review's images: where each one stands, the groups of like ones, and selections picked out on it, which addresses can name."""
+"""Map of a review's images: places, groups, and selections made on it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,27 +8,29 @@ from sqlalchemy import Row, delete, func, insert, literal, select
 from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, Invalid, NotFound
+from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import Job, MapPoint, Review, Selection, SelectionImage, Suggestion, User
 from backend.jobs import service as jobs
 from backend.review import service
 
 Layout = Literal["overview", "neighbours"]
 
-# Coordinates are sent as whole numbers from 0 to this.
+# Coordinates are sent as whole numbers up to this.
 SIDE = 10_000
-# Selections that a review keeps, images that one holds, and images that one statement names.
+# Limits: selections in a review, images in a selection, images in a statement.
 MOST_SELECTIONS, MOST_SELECTED, AT_A_TIME = 50, 200_000, 5_000
-# Pictures that stand for a group.
+# Pictures shown for a group.
 EXAMPLES = 6
-# How a decision is sent: its place in this list.
+# A decision is sent as its place in this list.
 DECISION_CODES = (None, *service.DECISIONS)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Images that stand together: how many, how many of them are decided, how many the model sees as another class, and the largest class.
+    """A group of similar images, with counts and its most frequent label.
 
-    examples: rows (image_id, content_hash, label, predicted) of the first ones in the queue.
+    doubted: images that the model sees as another class. examples: rows (image_id, content_hash,
+    label, predicted), in queue order.
     """
 
     number: int
@@ -40,8 +42,8 @@ class Group:
     examples: Sequence[Row[Any]]
 
 
-def places(session: Session, review: Review, layout: Layout) -> dict[str, Any]:
-    """The map as columns, one entry an image; empty where the scoring could make none, or the layout is not there yet."""
+def read_places(session: Session, review: Review, layout: Layout) -> dict[str, Any]:
+    """Read the map as columns, one entry an image; empty if there is no such layout."""
     across, down = (
         (MapPoint.x, MapPoint.y) if layout == "overview" else (MapPoint.near_x, MapPoint.near_y)
     )
@@ -66,7 +68,7 @@ def places(session: Session, review: Review, layout: Layout) -> dict[str, Any]:
     if not rows:
         return {name: [] for name in names}
     ids, x, y, labels, predicted, decisions = zip(*rows, strict=True)
-    # One scale for both: distances mean the same in either direction.
+    # One scale for both axes keeps distances comparable.
     scale = SIDE / (max(max(x) - min(x), max(y) - min(y)) or 1)
     codes = [DECISION_CODES.index(decision) for decision in decisions]
     at = (
@@ -77,28 +79,28 @@ def places(session: Session, review: Review, layout: Layout) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Coming:
-    """How far the layout that keeps neighbours together is: ready, waiting for a worker, or none; with what there is to say."""
+class LayoutState:
+    """State of the layout that keeps neighbours together, and a sentence about it."""
 
     state: Literal["ready", "waiting", "none"]
     sentence: str = ""
 
 
-def coming(session: Session, review: Review) -> Coming:
-    """How far the second layout is."""
+def read_state(session: Session, review: Review) -> LayoutState:
+    """Read the state of the second layout."""
     there = (
         select(MapPoint.image_id)
         .where(MapPoint.review_id == review.id, MapPoint.near_x.is_not(None))
         .limit(1)
     )
     if session.execute(there).first() is not None:
-        return Coming("ready")
+        return LayoutState("ready")
     job = _job(session, review)
-    if job is not None and job.state in jobs.ACTIVE:
-        return Coming(
+    if job is not None and job.state in ACTIVE:
+        return LayoutState(
             "waiting", "A map that keeps neighbours together is being made; it appears by itself."
         )
-    return Coming(
+    return LayoutState(
         "none",
         f"A map that keeps neighbours together could not be made: {job.error}"
         if job is not None and job.error
@@ -106,10 +108,10 @@ def coming(session: Session, review: Review) -> Coming:
     )
 
 
-def ask(session: Session, user: User, review: Review) -> Coming:
-    """Have the second layout made, unless it is there or on its way. Raises Conflict where there is no map at all."""
+def request_layout(session: Session, user: User, review: Review) -> LayoutState:
+    """Request the second layout unless it exists or is coming. Raises Conflict without a map."""
     service.check_ready(review)
-    # Of two who ask at once, one makes the job.
+    # Of two requests at once, one makes the job.
     session.get_one(Review, review.id, with_for_update=True, populate_existing=True)
     if (
         session.execute(
@@ -118,9 +120,10 @@ def ask(session: Session, user: User, review: Review) -> Coming:
         is None
     ):
         raise Conflict("There is no map of this review. Find the harmful images again to get one.")
-    found = coming(session, review)
+    found = read_state(session, review)
     if found.state == "none":
-        title = f"Arrange the map of {service.data_set_of(session, user, review).name[:200]}, review {review.id}"
+        name = service.data_set_of(session, user, review).name[:200]
+        title = f"Arrange the map of {name}, review {review.id}"
         jobs.create(
             session,
             user,
@@ -130,7 +133,7 @@ def ask(session: Session, user: User, review: Review) -> Coming:
             data_set_id=review.data_set_id,
         )
         session.flush()
-        return coming(session, review)
+        return read_state(session, review)
     return found
 
 
@@ -143,8 +146,8 @@ def _job(session: Session, review: Review) -> Job | None:
     )
 
 
-def groups(session: Session, review: Review) -> list[Group]:
-    """The groups of like images, the largest first."""
+def list_groups(session: Session, review: Review) -> list[Group]:
+    """List the groups of similar images, the largest first."""
     mine = (Suggestion.review_id == MapPoint.review_id) & (Suggestion.image_id == MapPoint.image_id)
     doubted = func.count().filter(Suggestion.label != Suggestion.predicted)
     counts = session.execute(
@@ -205,8 +208,13 @@ def _examples(session: Session, review: Review) -> dict[int, list[Row[Any]]]:
     return found
 
 
-def pick(session: Session, user: User, review: Review, image_ids: Sequence[int]) -> Selection:
-    """Keep a selection, for an address to name; the oldest beyond MOST_SELECTIONS go. Raises NotFound for an image of another review."""
+def save_selection(
+    session: Session, user: User, review: Review, image_ids: Sequence[int]
+) -> Selection:
+    """Save a selection for addresses to name, and drop the oldest beyond MOST_SELECTIONS.
+
+    Raises NotFound for an image of another review.
+    """
     service.check_ready(review)
     wanted = sorted(set(image_ids))
     if not 0 < len(wanted) <= MOST_SELECTED:
@@ -221,8 +229,9 @@ def pick(session: Session, user: User, review: Review, image_ids: Sequence[int])
             Suggestion.review_id == review.id, some
         )
         adding = insert(SelectionImage).from_select(["selection_id", "image_id"], images)
-        # Of an insert, rows are counted on PostgreSQL only where that is asked for.
-        kept += session.execute(adding.execution_options(preserve_rowcount=True)).rowcount  # type: ignore[attr-defined]  # execute() is typed as any result
+        # PostgreSQL counts inserted rows only on request.
+        added = session.execute(adding.execution_options(preserve_rowcount=True))
+        kept += added.rowcount  # type: ignore[attr-defined]  # typed as any result
     if kept != len(wanted):
         raise NotFound("There is no such image in this review.")
     mine = (

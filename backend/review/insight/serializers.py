@@ -1,4 +1,4 @@
-"""From rows to what the API sends and the pages show."""
+"""Conversion of rows into the API's and pages' shapes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -33,7 +33,10 @@ from backend.review.schemas import (
 
 
 class Tile(NamedTuple):
-    """A suggestion in the grid. `decision` and its `words` are empty where there is none; `by`, who decided, where nobody else did."""
+    """A suggestion in the grid.
+
+    decision, words: empty where undecided. by: the decider, empty if it is the viewer.
+    """
 
     image_id: int
     rank: int
@@ -51,25 +54,25 @@ class Tile(NamedTuple):
 def cards(
     session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order
 ) -> list[SuggestionOut]:
-    """The suggestions of these rows, with the names of those who decided."""
+    """Make cards of these rows, with the deciders' names."""
     data_set = service.data_set_of(session, user, review)
     return Card(
         review,
         data_set,
-        orderings.ranks(session, review, order, rows),
-        queue_pages.names_of(session, rows),
+        orderings.read_ranks(session, review, order, rows),
+        queue_pages.read_names(session, rows),
     ).all(rows)
 
 
 def tiles(
     session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order
 ) -> list[Tile]:
-    """The same for the grid, which has no room for sentences: a third of the time."""
+    """Make tiles for the grid: no sentences, so a third of the time."""
     data_set = service.data_set_of(session, user, review)
     names, folder = data_set.class_names, f"/images/{data_set.id}/thumbnails"
     ranks, people = (
-        orderings.ranks(session, review, order, rows),
-        queue_pages.names_of(session, rows),
+        orderings.read_ranks(session, review, order, rows),
+        queue_pages.read_names(session, rows),
     )
     return [
         Tile(
@@ -79,7 +82,7 @@ def tiles(
             label_name=names[row.label],
             predicted=row.predicted,
             predicted_name=names[row.predicted],
-            brought=wording.brought_short(
+            brought=wording.explain_place_short(
                 review.method, row.brought_by, row.accuracy_value, row.label_value
             ),
             thumbnail=f"{folder}/{row.content_hash}.webp",
@@ -102,7 +105,7 @@ def _decided(row: Row[Any], class_names: Sequence[str]) -> str:
 
 
 def progress(session: Session, user: User, review: Review) -> ProgressOut:
-    """Counts and stop advice."""
+    """Count decisions, and advise whether to stop."""
     done, advice = counts.progress(session, review, user), counts.advice(session, review)
     waiting, disagreement, for_you = (
         second_opinions.counts(session, review, user)
@@ -127,7 +130,7 @@ def progress(session: Session, user: User, review: Review) -> ProgressOut:
 
 
 def outcome(session: Session, user: User, review: Review, act: Act, order: Order) -> ActOut:
-    """What an act did, for the browser that asked."""
+    """Report an act to the browser that sent it."""
     return ActOut(
         count=act.count,
         left=act.left,
@@ -138,7 +141,7 @@ def outcome(session: Session, user: User, review: Review, act: Act, order: Order
 
 
 def why_out(session: Session, user: User, review: Review, image_id: int, found: Why) -> WhyOut:
-    """An explanation, and the image's likes, with their thumbnails."""
+    """Serialize an explanation and similar images, with thumbnails."""
     data_set = service.data_set_of(session, user, review)
     names = data_set.class_names
 
@@ -155,9 +158,11 @@ def why_out(session: Session, user: User, review: Review, image_id: int, found: 
         ]
 
     def like(rows: Sequence[Row[Any]]) -> list[WhyImage]:
-        return [shown(row, row.label, wording.neighbour(row, names), row.image_id) for row in rows]
+        return [
+            shown(row, row.label, wording.caption_similar(row, names), row.image_id) for row in rows
+        ]
 
-    given, predicted = explanations.alike(session, review, image_id)
+    given, predicted = explanations.list_similar(session, review, image_id)
     return WhyOut(
         state=found.state,
         sentence=found.sentence,
@@ -169,7 +174,7 @@ def why_out(session: Session, user: User, review: Review, image_id: int, found: 
 
 
 def stopping_out(session: Session, review: Review) -> StoppingOut:
-    """Whether going on pays, and on what grounds."""
+    """Serialize the stop advice and its grounds."""
     advice, stretches = counts.advice(session, review), stopping.confirm_rate(session, review)
     ahead = stopping.outlook(review, stretches)
     return StoppingOut(
@@ -200,8 +205,8 @@ def _stretch(one: Stretch) -> StretchOut:
 
 
 def parts_out(session: Session, review: Review) -> list[PartOut]:
-    """Who takes a part of the queue, and how far each is."""
-    rows = shares.of_review(session, review)
+    """List the parts of the queue and their progress."""
+    rows = shares.list_sharers(session, review)
     sizes = shares.sizes(session, review, len(rows))
     return [
         PartOut(
@@ -216,9 +221,9 @@ def parts_out(session: Session, review: Review) -> list[PartOut]:
 
 
 def history_out(session: Session, user: User, review: Review, image_id: int) -> HistoryOut:
-    """What was decided on an image, in words."""
+    """Describe an image's history in words."""
     names = service.data_set_of(session, user, review).class_names
-    rows, count = history.of_image(session, review, image_id)
+    rows, count = history.list_acts(session, review, image_id)
     scorings = [
         scoring
         for scoring in (review.accuracy_scoring_id, review.label_scoring_id)
@@ -233,7 +238,7 @@ def history_out(session: Session, user: User, review: Review, image_id: int) -> 
 
 def _act(row: Row[Any], names: Sequence[str]) -> HistoryItem:
     label_name = None if row.label is None else names[row.label]
-    words = wording.did(
+    words = wording.describe_act(
         row.action, label_name, undoes=row.undoes, redoes=row.redoes, together=row.together
     )
     return HistoryItem(
@@ -250,7 +255,7 @@ def _act(row: Row[Any], names: Sequence[str]) -> HistoryItem:
 
 
 def groups_out(session: Session, user: User, review: Review) -> list[GroupOut]:
-    """The groups of like images with the thumbnails of their first ones."""
+    """List the groups of similar images with thumbnails."""
     data_set = service.data_set_of(session, user, review)
     names, folder = data_set.class_names, f"/images/{data_set.id}/thumbnails"
 
@@ -277,12 +282,12 @@ def groups_out(session: Session, user: User, review: Review) -> list[GroupOut]:
             share=one.share,
             examples=[example(row) for row in one.examples],
         )
-        for one in maps.groups(session, review)
+        for one in maps.list_groups(session, review)
     ]
 
 
 class Card:
-    """Makes suggestions out of rows: knows the review's class names, its size, and the ranks in the chosen order."""
+    """Maker of cards for one review and order."""
 
     def __init__(
         self, review: Review, data_set: DataSet, ranks: Mapping[int, int], names: Mapping[int, str]
@@ -295,11 +300,11 @@ class Card:
         self._names = names
 
     def all(self, rows: Sequence[Row[Any]]) -> list[SuggestionOut]:
-        """The suggestions of these rows."""
+        """Make cards of these rows."""
         return [self.one(row) for row in rows]
 
     def one(self, row: Row[Any]) -> SuggestionOut:
-        """The suggestion of a row. Built without validation: it comes from our own tables, a hundred at a time."""
+        """Make a card of a row, unvalidated: our own tables, a hundred rows at a time."""
         given, predicted = self._classes[row.label], self._classes[row.predicted]
         count, ranks = self._count, (row.accuracy_rank, row.label_rank)
         return SuggestionOut.model_construct(
@@ -319,7 +324,7 @@ class Card:
             label_value=row.label_value,
             accuracy_share=wording.bar(self._method, row.accuracy_value, ranks[0], count),
             label_share=wording.bar(SECOND, row.label_value, ranks[1], count),
-            brought_by_words=wording.brought(
+            brought_by_words=wording.explain_place(
                 self._method, row.brought_by, row.accuracy_value, row.label_value
             ),
             prediction_words=wording.prediction(

@@ -1,4 +1,4 @@
-"""When to stop: how often a suggestion was right by place in the queue, how sure that is, and how many are likely to be left."""
+"""Stop advice: precision along the queue, and the harmful images likely left."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,13 +14,13 @@ from backend.review.queue import counts
 CONFIRMED = ("remove", "relabel")
 MOST_STRETCHES = 12
 NARROWEST = 10
-# How far from the mean 95 % of a normal distribution reach.
+# Standard deviations that hold 95 % of a normal distribution.
 Z = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """A stretch of the queue, and how many of its decided suggestions were removed or relabelled."""
+    """A stretch of the queue, with its removed or relabelled suggestions."""
 
     first: int
     last: int
@@ -33,7 +33,10 @@ class Stretch:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % limits of the rate: Wilson's score interval, which holds for few decisions too (Brown, Cai and DasGupta, 2001)."""
+        """95 % limits of the rate: Wilson's score interval.
+
+        It also holds for few decisions (Brown, Cai and DasGupta, 2001).
+        """
         n, square = self.decided, Z * Z
         middle = (self.confirmed + square / 2) / (n + square)
         half = Z / (n + square) * math.sqrt(self.confirmed * (n - self.confirmed) / n + square / 4)
@@ -42,7 +45,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Outlook:
-    """How many undecided images are likely to be removed or relabelled too, with limits; None while nobody can say."""
+    """Expected number of undecided images to remove or relabel; None if unknown."""
 
     undecided: int
     sentence: str
@@ -52,7 +55,7 @@ class Outlook:
 
 
 def confirm_rate(session: Session, review: Review) -> list[Stretch]:
-    """The stretches of the queue with a decision in them, as many as fit a chart."""
+    """Read the stretches of the queue with decisions, as many as fit a chart."""
     where = (Suggestion.review_id == review.id, Suggestion.decision.is_not(None))
     deepest = session.scalar(select(func.max(Suggestion.position)).where(*where)) or 0
     width = _width(deepest)
@@ -69,7 +72,7 @@ def confirm_rate(session: Session, review: Review) -> list[Stretch]:
 
 
 def _width(deepest: int) -> int:
-    """The narrowest round width with which that depth makes few enough stretches: 10, 20, 50, 100, 200, 500 …"""
+    """Return the narrowest round width (10, 20, 50, …) that gives few enough stretches."""
     for power in range(1, 12):
         for step in (1, 2, 5):
             width: int = step * 10**power
@@ -79,7 +82,7 @@ def _width(deepest: int) -> int:
 
 
 def outlook(review: Review, stretches: Sequence[Stretch]) -> Outlook:
-    """What is likely to be found behind what was looked at, if the share goes on falling as it did so far."""
+    """Extrapolate what the undecided images hold, if the share keeps falling."""
     decided = sum(stretch.decided for stretch in stretches)
     undecided = review.suggestion_count - decided
     if not undecided:
@@ -93,16 +96,19 @@ def outlook(review: Review, stretches: Sequence[Stretch]) -> Outlook:
             "Too early to say how many harmful images are left: their share has not begun to fall.",
         )
     left, low, high = found
-    # A kind that none of the decided images showed can still be as frequent as one among them.
+    # A kind not seen so far can still be as frequent as one among the decided images.
     high = min(high + undecided / decided, undecided)
     about = "Fewer than one" if left < 1 else f"About {left:,.0f}"
     limits = f"between {math.floor(low):,} and {math.ceil(high):,}"
-    sentence = f"{about} of the {undecided:,} undecided images would be removed or relabelled too, if the share goes on falling ({limits})."
+    sentence = (
+        f"{about} of the {undecided:,} undecided images would be removed or relabelled too, "
+        f"if the share goes on falling ({limits})."
+    )
     return Outlook(undecided, sentence, left, low, high)
 
 
 def _ahead(stretches: Sequence[Stretch], count: int) -> list[tuple[float, int]]:
-    """Where the undecided images stand: (position, how many), those behind the last decision in steps that grow with the position."""
+    """List the undecided images as (position, count), in steps that grow with the position."""
     found = [
         ((one.first + one.last) / 2, one.last - one.first + 1 - one.decided) for one in stretches
     ]
@@ -120,12 +126,12 @@ def _ahead(stretches: Sequence[Stretch], count: int) -> list[tuple[float, int]]:
 def _extrapolate(
     stretches: Sequence[Stretch], ahead: list[tuple[float, int]]
 ) -> tuple[float, float, float] | None:
-    """The expected number among the images ahead, with limits; None where the share does not fall.
+    """Extrapolate the expected number ahead, with limits; None where the share does not fall.
 
-    The limits are those of 95 % if a curve is right; in simulated queues, whose curves none of them had, they held the truth in about four of five.
-
-    The log odds of being right fall along the queue: with the rank, its root or its logarithm. Each of the three is fitted, and they are
-    averaged by how well they explain the decisions (Akaike weights; Burnham and Anderson, 2002), so that their disagreement widens the limits.
+    The log odds of being right fall along the queue: with the rank, its root or its logarithm. All
+    three are fitted and averaged by Akaike weights (Burnham and Anderson, 2002), so that their
+    disagreement widens the limits. The limits are those of 95 % if a curve is right; in simulated
+    queues that followed none of the curves, they held the truth in about four of five.
     """
     fits = [_fit(stretches, ahead, scale) for scale in (math.log, math.sqrt, float)]
     best = max(fit.likelihood for fit in fits)
@@ -135,7 +141,7 @@ def _extrapolate(
     if falls > -NormalDist().inv_cdf(0.95):
         return None
     odds = sum(weight * fit.odds for weight, fit in zip(weights, fits, strict=True))
-    # Behind three standard deviations of log odds nobody knows anything.
+    # Beyond three standard deviations of log odds nothing is known.
     variance = sum(
         weight * (min(fit.error, 3) ** 2 + (fit.odds - odds) ** 2)
         for weight, fit in zip(weights, fits, strict=True)
@@ -146,7 +152,10 @@ def _extrapolate(
 
 @dataclass(frozen=True)
 class _Fit:
-    """One curve: its log likelihood, its slope in standard errors, and the log odds (with standard error) of the share among the images ahead."""
+    """One fitted curve.
+
+    slope: in standard errors. odds, error: log odds of the share ahead, with their standard error.
+    """
 
     likelihood: float
     slope: float
@@ -182,7 +191,7 @@ def _fit(
         )
     images = sum(count for _, count in ahead)
     share = _bounded(expected / images)
-    # The delta method, and the chance in the images ahead themselves.
+    # The delta method, plus the chance in the images ahead themselves.
     error = math.sqrt(da * da * aa + 2 * da * db * ab + db * db * bb + noise) / (
         images * share * (1 - share)
     )
@@ -192,7 +201,10 @@ def _fit(
 def _logistic(
     rows: Sequence[tuple[float, int, int]],
 ) -> tuple[float, float, tuple[float, float, float]]:
-    """Log odds a + b x of k among n, with the covariance of (a, b): Newton's steps, and weak priors that keep them finite."""
+    """Fit log odds a + b x of k among n, and the covariance of (a, b).
+
+    Newton's steps, with weak priors that keep them finite.
+    """
     a = b = 0.0
     for _ in range(50):
         ga, gb, haa, hab, hbb = -a / 25, -b / 4, 1 / 25, 0.0, 1 / 4
@@ -216,7 +228,7 @@ def _logistic(
 
 
 def _share(odds: float) -> float:
-    """The fraction that log odds stand for."""
+    """Convert log odds into a fraction."""
     return 1 / (1 + math.exp(-max(-700.0, min(odds, 700.0))))
 
 

@@ -1,4 +1,4 @@
-"""What the numbers of a suggestion mean, in words for a person who knows the pictures and nothing of machine learning."""
+"""Sentences about a suggestion, for people who know the pictures, not machine learning."""
 
 import math
 from collections.abc import Sequence
@@ -10,42 +10,45 @@ from backend.core.catalogue import METHODS, SECOND, speaks_against
 
 
 def share(rank: int, count: int) -> float:
-    """Fraction of the other images that stand behind this rank: 1 for the first of them, 0 for the last."""
+    """Return the fraction of other images behind this rank: 1 for the first, 0 for the last."""
     return (count - rank) / (count - 1) if count > 1 else 1.0
 
 
 def percent(fraction: float) -> str:
-    """One decimal, rounded down, so that "more than 99.9 %" is never called 100."""
+    """Format with one decimal, rounded down: "more than 99.9 %" is never called 100."""
     return f"{math.floor(round(fraction * 1000, 6)) / 10:.1f} %"
 
 
 def _others(rank: int, count: int) -> str:
-    """The images behind this rank, in words."""
+    """Name the images behind this rank."""
     return "any other image" if rank == 1 else f"{percent(share(rank, count))} of the images"
 
 
 def bar(method: str, value: float, rank: int, count: int) -> float:
-    """The length of a signal's bar: its share, and nothing where its value says nothing against the image."""
+    """Return the length of a signal's bar; 0 where its value does not speak against the image."""
     return share(rank, count) if speaks_against(method, value) else 0.0
 
 
 def hurts_accuracy(value: float, rank: int, count: int) -> str:
-    """The influence in a sentence; negative means that the model would do better without the image."""
+    """Describe the influence; negative means that the model would do better without the image."""
     if value >= 0:
         return "The model does no better without it."
     return f"Hurts more than {_others(rank, count)}."
 
 
 def label_looks_wrong(value: float, rank: int, count: int) -> str:
-    """The margin in a sentence; negative means that the model believed in another class while it learned."""
+    """Describe the margin; negative means that the model believed another class."""
     others = _others(rank, count)
     if value >= 0:
-        return f"While it learned, the model mostly agreed with this label, but less surely than with {others}."
+        return (
+            "While it learned, the model mostly agreed with this label, "
+            f"but less surely than with {others}."
+        )
     return f"Looks more wrong than {others}."
 
 
 def prediction(name: str, confidence: float, given: str, label_confidence: float) -> str:
-    """What the model sees, how sure it is, and what it thinks of the given label."""
+    """Describe the prediction, its confidence, and the chance of the given label."""
     sure = f"{_sureness(confidence)} ({round(confidence * 100)} %)"
     if name == given:
         return f"The model agrees: {name}, {sure}."
@@ -66,7 +69,7 @@ def _chance(fraction: float) -> str:
 
 
 def by_method(method: str, value: float, rank: int, count: int) -> str:
-    """The first ranking's value in a sentence, in the words of what its method speaks of: harm, labels, oddness, or nothing."""
+    """Describe the first ranking's value in its method's terms."""
     if METHODS[method].harm:
         return hurts_accuracy(value, rank, count)
     if method == SECOND:
@@ -76,8 +79,11 @@ def by_method(method: str, value: float, rank: int, count: int) -> str:
     return f"More so than {_others(rank, count)}."
 
 
-def brought(method: str, by: str, accuracy: float, label: float) -> str:
-    """Why a card is in the queue. by: which ranking brought it, accuracy | label | both; accuracy, label: the two values."""
+def explain_place(method: str, by: str, accuracy: float, label: float) -> str:
+    """Explain a card's place in the queue.
+
+    by: the ranking that brought it, accuracy | label | both. accuracy, label: its values.
+    """
     reasons = _reasons(method, by, accuracy, label)
     if reasons:
         return "Suggested because " + " and ".join(METHODS[reason].because for reason in reasons)
@@ -86,8 +92,8 @@ def brought(method: str, by: str, accuracy: float, label: float) -> str:
     return "Next in its ranking, though that says nothing against it"
 
 
-def brought_short(method: str, by: str, accuracy: float, label: float) -> str:
-    """The same in two or three words, for a tile."""
+def explain_place_short(method: str, by: str, accuracy: float, label: float) -> str:
+    """Explain the same in two or three words, for a tile."""
     reasons = _reasons(method, by, accuracy, label)
     if not reasons:
         return "Next in order"
@@ -97,7 +103,7 @@ def brought_short(method: str, by: str, accuracy: float, label: float) -> str:
 
 
 def _reasons(method: str, by: str, accuracy: float, label: float) -> list[str]:
-    """The methods that brought a card and do say something against it."""
+    """List the methods that brought a card and speak against it."""
     values = {"accuracy": (method, accuracy), "label": (SECOND, label)}
     return [
         name
@@ -107,16 +113,21 @@ def _reasons(method: str, by: str, accuracy: float, label: float) -> list[str]:
 
 
 def orders(method: str, others: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """The orders in which one can look, with their names; by margin alone there is one. others: methods with a ranking of their own."""
+    """List the orders with their names; margin alone has one.
+
+    others: methods with a ranking of their own.
+    """
     label = METHODS[SECOND].title
     own = [("queue", "Both, in turn"), ("accuracy", METHODS[method].title), ("label", label)]
-    # A method that says the same of an image as another bears its usual name beside it.
+    # Titles may coincide, so the method's usual name stands behind.
     more = [(other, f"{METHODS[other].title} ({METHODS[other].called})") for other in others]
     return ([("queue", label)] if method == SECOND else own) + more
 
 
-def did(action: str, class_name: str | None, *, undoes: bool, redoes: bool, together: bool) -> str:
-    """An act on an image, as a verb for its history."""
+def describe_act(
+    action: str, class_name: str | None, *, undoes: bool, redoes: bool, together: bool
+) -> str:
+    """Describe an act on an image, as a verb for its history."""
     if undoes:
         verb = "took it back"
     else:
@@ -126,20 +137,21 @@ def did(action: str, class_name: str | None, *, undoes: bool, redoes: bool, toge
 
 
 def overtaken(name: str | None, action: str, class_name: str | None) -> str:
-    """What somebody decided while another person was deciding."""
+    """Describe what another person decided meanwhile."""
     acts = {
         "remove": "removed this image",
         "keep": "kept this image",
         "unsure": "was unsure about this image",
     }
-    return f"{name or 'Somebody'} {acts.get(action) or f'gave this image the label {class_name}'} meanwhile."
+    act = acts.get(action) or f"gave this image the label {class_name}"
+    return f"{name or 'Somebody'} {act} meanwhile."
 
 
 DECIDED = {"remove": "Remove", "keep": "Keep", "relabel": "New label", "unsure": "Unsure"}
 
 
-def neighbour(row: Row[Any], names: Sequence[str]) -> str:
-    """What to say below an image that looks like another: what was decided, else what the model sees."""
+def caption_similar(row: Row[Any], names: Sequence[str]) -> str:
+    """Caption a similar image: its decision, else the prediction."""
     if row.decision is not None:
         return (
             DECIDED[row.decision]

@@ -1,4 +1,4 @@
-"""Counting in a review: the decisions of a view, how far everybody is, which classes are taken for which, and whether going on pays."""
+"""Counts of a review: decisions, progress, confusion, and stop advice."""
 
 from dataclasses import dataclass
 
@@ -6,20 +6,19 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from backend.core.models import Review, Suggestion, User
-from backend.review.queue import filters as filtering
-from backend.review.queue.filters import Filters
+from backend.review.queue.filters import Filters, conditions
 from backend.review.service import DECISIONS
 
 Counts = dict[str | None, int]
 
-# The stop advice looks at this many of the latest decisions, and says nothing before it has seen this few.
+# Decisions that the stop advice considers, and the fewest it needs.
 ADVICE_WINDOW = 50
 ADVICE_LEAST = 20
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a review has come, by everybody and by the one who asks."""
+    """Progress of a review, by everybody and by one user."""
 
     total: int
     remove: int
@@ -39,7 +38,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Advice:
-    """Whether going on pays: of the latest `window` decisions, `confirmed` were removals or new labels."""
+    """Stop advice: of the latest `window` decisions, `confirmed` were removals or new labels."""
 
     window: int
     confirmed: int
@@ -48,8 +47,8 @@ class Advice:
 
 
 def by_decision(session: Session, review: Review, filters: Filters) -> Counts:
-    """How many suggestions of a view have each decision (None: undecided)."""
-    # Not grouped: to group by decision, SQLite walks the whole queue by decision, whatever the filters say.
+    """Count a view's suggestions by decision (None: undecided)."""
+    # Not grouped: SQLite would walk the whole queue by decision, whatever the filters say.
     kinds = (None, *DECISIONS)
     columns = [
         func.count().filter(
@@ -57,13 +56,13 @@ def by_decision(session: Session, review: Review, filters: Filters) -> Counts:
         )
         for kind in kinds
     ]
-    where = filtering.conditions(review, filters, alone=filters.ranged)
+    where = conditions(review, filters, alone=filters.ranged)
     return dict(zip(kinds, session.execute(select(*columns).where(*where)).one(), strict=True))
 
 
 def progress(session: Session, review: Review, user: User) -> Progress:
-    """How far everybody is, and how many decisions in force are this person's."""
-    # Grouped, as no filter narrows it: an index has the decided ones alone, by decision.
+    """Count everybody's decisions in force, and this user's."""
+    # Grouped, as no filter narrows it: an index holds the decided rows by decision.
     decided = dict(
         session.execute(
             select(Suggestion.decision, func.count())
@@ -84,7 +83,7 @@ def progress(session: Session, review: Review, user: User) -> Progress:
 
 
 def confusion(session: Session, review: Review) -> list[tuple[int, int, int, int]]:
-    """Rows (given class, predicted class, images, decided ones), from one index, the most frequent pairs first."""
+    """List (given class, predicted class, images, decided), the most frequent pairs first."""
     rows = session.execute(
         select(
             Suggestion.label, Suggestion.predicted, func.count(), func.count(Suggestion.decision)
@@ -97,7 +96,7 @@ def confusion(session: Session, review: Review) -> list[tuple[int, int, int, int
 
 
 def advice(session: Session, review: Review) -> Advice:
-    """Whether going on is likely to pay, from the latest decisions in force."""
+    """Advise whether to continue, from the latest decisions in force."""
     latest = session.scalars(
         select(Suggestion.decision)
         .where(

@@ -1,10 +1,12 @@
-"""Which suggestions of a review to show: what filters may say, and what they are in SQL."""
+"""Filters of a review's queue: one model for query, body and address, and its SQL."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import ConfigDict, Field, ValidationError
 from sqlalchemy import ColumnElement, func, literal_column, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -21,6 +23,7 @@ from backend.core.models import (
 from backend.review import service
 from backend.review.deciding import second_opinions
 from backend.review.queue import orderings, shares
+from backend.web.request_body import Body
 
 DECISION_FILTERS = ("undecided", "decided", *service.DECISIONS, *second_opinions.FILTERS)
 MOST_PEOPLE = 500
@@ -28,59 +31,93 @@ GRAIN = 1e-6
 
 
 @dataclass(frozen=True)
-class Filters:
-    """Which suggestions to show; the names are those of the address and of the API.
+class AddressText:
+    """Text that a field takes in a page's address; a note calls the value `noun`."""
 
-    label, predicted: numbers of classes. decision: one of DECISION_FILTERS. by: whose decision is in force, a person's number.
-    not_by: the decision in force is another person's; with `decision=waiting`, the images on which this person's opinion is wanted.
-    accuracy_min and so on bound the length of a card's bars, in percent: of how many of the other images it hurts more, or looks more wrong.
-    group: of like images. selection: of images that somebody picked out on the map.
-    part: whose part of a queue that is shared out (backend/review/queue/shares.py).
-    """
+    noun: str
+    pattern: str = r"\d{1,9}"
 
-    label: int | None = None
-    predicted: int | None = None
+
+Class = Annotated[int | None, AddressText("class of this data set")]
+Person = Annotated[int | None, AddressText("person's number")]
+Group = Annotated[int | None, AddressText("number of a group or a selection")]
+Percentage = Annotated[
+    float | None,
+    Field(ge=0, le=100, description="Bounds the card's bar, in percent."),
+    AddressText("percentage", r"\d{1,3}(\.\d{1,6})?"),
+]
+
+
+class Filters(Body):
+    """A view, in the words of the address."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: Class = None
+    predicted: Class = None
     decision: str | None = None
-    by: int | None = None
-    accuracy_min: float | None = None
-    accuracy_max: float | None = None
-    label_min: float | None = None
-    label_max: float | None = None
-    group: int | None = None
-    selection: int | None = None
-    part: int | None = None
-    not_by: int | None = None
+    by: Person = Field(None, description="Whose decision is in force: a person's id.")
+    accuracy_min: Percentage = None
+    accuracy_max: Percentage = None
+    label_min: Percentage = None
+    label_max: Percentage = None
+    group: Group = Field(
+        None, description="A group of like images, as the list of groups numbers them."
+    )
+    selection: Group = Field(
+        None, description="The id of a selection that was picked out on the map."
+    )
+    part: Person = Field(
+        None, description="Whose part of a queue that is shared out: a person's id."
+    )
+    not_by: Person = Field(
+        None,
+        description="Whose decision is not in force, but another's; with `decision=waiting`: "
+        "whose opinion is wanted.",
+    )
 
     def __bool__(self) -> bool:
         return bool(self.address())
 
     @property
     def ranged(self) -> bool:
-        """Whether there is a filter that no index of one column answers: a bound, or a set of images."""
+        """Tell if a bound or a set of images is given, which no index of one column answers."""
         bounds = (self.accuracy_min, self.accuracy_max, self.label_min, self.label_max)
         return any(bound is not None for bound in (*bounds, self.group, self.selection))
 
     @property
     def decided(self) -> bool:
-        """Whether the filters themselves say which decisions to show; where they do not, an act on the whole view leaves the decided alone."""
+        """Tell if the filters choose by decision; else acts on a view skip decided images."""
         return any(value is not None for value in (self.decision, self.by, self.not_by))
 
     def address(self) -> dict[str, int | float | str]:
-        """The filters in use, as they stand in the address."""
-        return {name: _plain(value) for name, value in vars(self).items() if value is not None}
+        """Return the filters in use, as they stand in the address."""
+        values = {name: getattr(self, name) for name in Filters.model_fields}
+        return {name: _plain(value) for name, value in values.items() if value is not None}
+
+    def with_text(self, name: str, text: str) -> "Filters":
+        """Add one filter from an address. Raises Invalid where the text makes no sense."""
+        metadata = Filters.model_fields[name].metadata
+        rule = next((rule for rule in metadata if isinstance(rule, AddressText)), None)
+        if rule and not re.fullmatch(rule.pattern, text, re.ASCII):
+            raise Invalid(f"“{text}” is no {rule.noun}.")
+        try:
+            return Filters.model_validate(self.address() | {name: text})
+        except ValidationError as error:
+            raise Invalid(f"“{text}” is no {rule.noun if rule else name}.") from error
 
 
 def _plain(value: int | float | str) -> int | float | str:
-    """90 rather than 90.0."""
+    """Write 90 rather than 90.0."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 @dataclass(frozen=True)
-class Known:
-    """What filters and orders may name in a review.
+class Vocabulary:
+    """Names and numbers that filters and orders may use in a review.
 
-    people: id → name of everybody. deciders: the ones who decided something here. methods: see `orders.scored`. selections: those
-    that are kept. sharers: who takes a part.
+    people: id → name of every user. deciders: those who decided something here. methods: see
+    `orderings.latest_scorings`. selections: those still kept. sharers: those with a part.
     """
 
     class_names: Sequence[str]
@@ -91,8 +128,8 @@ class Known:
     sharers: Sequence[int] = ()
 
 
-def known(session: Session, user: User, review: Review) -> Known:
-    """What the filters and orders of this review can name."""
+def read_vocabulary(session: Session, user: User, review: Review) -> Vocabulary:
+    """Read what filters and orders of this review may name."""
     decided = (
         select(Decision.id)
         .where(Decision.review_id == review.id, Decision.user_id == User.id)
@@ -101,40 +138,39 @@ def known(session: Session, user: User, review: Review) -> Known:
     people = session.execute(
         select(User.id, User.name, decided).order_by(User.name).limit(MOST_PEOPLE)
     ).all()
-    return Known(
+    return Vocabulary(
         class_names=service.data_set_of(session, user, review).class_names,
         people={user_id: name for user_id, name, _ in people},
         deciders=[user_id for user_id, _, decides in people if decides],
-        methods=orderings.scored(session, review),
+        methods=orderings.latest_scorings(session, review),
         selections=session.scalars(
             select(Selection.id).where(Selection.review_id == review.id)
         ).all(),
-        sharers=[one.user_id for one in shares.of_review(session, review)],
+        sharers=[part.user_id for part in shares.list_sharers(session, review)],
     )
 
 
-def check(filters: Filters, known: Known) -> None:
-    """Invalid when a filter names a class, a decision or a person that does not exist, or bounds that nothing can lie between."""
+def check(filters: Filters, vocabulary: Vocabulary) -> None:
+    """Raise Invalid for an unknown class, decision or person, or for impossible bounds."""
     for label in (filters.label, filters.predicted):
-        if label is not None and not 0 <= label < len(known.class_names):
+        if label is not None and not 0 <= label < len(vocabulary.class_names):
             raise Invalid(f"This data set has no class number {label}.")
     if filters.decision is not None and filters.decision not in DECISION_FILTERS:
         raise Invalid(
             f"“{filters.decision}” is no decision; it may be {', '.join(DECISION_FILTERS)}."
         )
     for person in (filters.by, filters.not_by, filters.part):
-        if person is not None and person not in known.people:
+        if person is not None and person not in vocabulary.people:
             raise Invalid(f"There is no person number {person}.")
     if filters.group is not None and filters.group < 1:
         raise Invalid("Groups are numbered from 1.")
-    if filters.selection is not None and filters.selection not in known.selections:
-        raise Invalid("That selection is not kept any more. Pick the images out on the map again.")
+    if filters.selection is not None and filters.selection not in vocabulary.selections:
+        raise Invalid("That selection is gone. Pick the images out on the map again.")
     for name, least, most in (
         ("accuracy", filters.accuracy_min, filters.accuracy_max),
         ("label", filters.label_min, filters.label_max),
     ):
-        bounds = (0.0 if least is None else least, 100.0 if most is None else most)
-        if not 0 <= bounds[0] <= bounds[1] <= 100:
+        if least is not None and most is not None and least > most:
             raise Invalid(
                 f"{name}_min and {name}_max are percentages from 0 to 100, the smaller one first."
             )
@@ -143,8 +179,10 @@ def check(filters: Filters, known: Known) -> None:
 def conditions(
     review: Review, filters: Filters, *, alone: bool = False
 ) -> list[ColumnElement[bool]]:
-    """The SQL conditions of a view. alone: so that SQLite reads them from the index of views, which has every column of them,
-    rather than from the index of one, with a look at each row for the others.
+    """Return the SQL conditions of a view.
+
+    alone: write them so that SQLite reads all columns from the index of views, not one column
+    from an index of its own and the rest from each row.
     """
     found: list[ColumnElement[bool]] = [Suggestion.review_id == review.id]
 
@@ -195,14 +233,14 @@ def conditions(
 def _within(
     rank: ColumnElement[int], least: float | None, most: float | None, count: int
 ) -> list[ColumnElement[bool]]:
-    """Bounds of a bar's length as bounds of a rank: the bar of rank r is (count − r) / (count − 1) long.
+    """Turn bounds of a bar's length into bounds of a rank.
 
-    A bar that is empty because its value speaks for the image counts by its rank all the same: no index has the values, and asking for them made
-    such a page of 50,000 images take twice its 40 ms.
+    The bar of rank r is (count − r) / (count − 1) long. Bars that a card leaves empty count by
+    rank too: reading their values would double a page's time, as no index has them.
     """
     found: list[ColumnElement[bool]] = []
     if least is not None:
-        # The grain keeps a bar of exactly that length in, whatever the rounding.
+        # The grain keeps a bar of exactly this length, despite rounding.
         found.append(rank <= math.floor(count - least / 100 * (count - 1) + GRAIN))
     if most is not None:
         found.append(rank >= math.ceil(count - most / 100 * (count - 1) - GRAIN))

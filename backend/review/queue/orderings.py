@@ -1,8 +1,8 @@
-"""In which order to look at a review: its queue, either of its rankings, or any method's ranking that was worked out for its training."""
+"""Orders of a review: its queue, its two rankings, or any method's ranking."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Row, Select, SQLColumnExpression, and_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -12,8 +12,11 @@ from backend.core.errors import Invalid
 from backend.core.models import Review, Score, Scoring, Suggestion
 
 Own = Literal["queue", "accuracy", "label"]
-# One list, not a union of two: what is wrong with a value is then said once, in plain words.
-Order = Literal[Own, MethodName]
+if TYPE_CHECKING:
+    Order = str
+else:
+    # One list, not a union of two: a wrong value then gets one sentence.
+    Order = Literal[Own, MethodName]
 RANKS: dict[Order, InstrumentedAttribute[int]] = {
     "queue": Suggestion.position,
     "accuracy": Suggestion.accuracy_rank,
@@ -23,13 +26,16 @@ RANKS: dict[Order, InstrumentedAttribute[int]] = {
 
 @dataclass(frozen=True)
 class Ordering:
-    """An order, ready to ask by. scoring_id: of a method's ranking, which lies in `scores`; None where the rank is the suggestion's own."""
+    """An order to sort a query by.
+
+    scoring_id: of a ranking in `scores`; None where the suggestion has the rank itself.
+    """
 
     rank: InstrumentedAttribute[int]
     scoring_id: int | None = None
 
     def walk(self, statement: Select[Any]) -> tuple[Select[Any], SQLColumnExpression[int]]:
-        """A statement over suggestions and the rank to order it by, to be read from the index of ranks: nothing is sorted."""
+        """Prepare a statement and its rank, read sorted from the index of ranks."""
         if self.scoring_id is None:
             return statement, self.rank
         return statement.join(
@@ -37,7 +43,7 @@ class Ordering:
         ), self.rank
 
     def gather(self, statement: Select[Any]) -> tuple[Select[Any], SQLColumnExpression[int]]:
-        """The same for few matches: these are found first, then their ranks, and sorted."""
+        """Prepare the same for few matches: find them, then their ranks, then sort."""
         if self.scoring_id is None:
             return statement, self.rank
         own = select(Score.rank).where(
@@ -46,23 +52,27 @@ class Ordering:
         return statement, own.scalar_subquery()
 
 
-def find(session: Session, review: Review, order: Order) -> Ordering:
-    """The order by its name. Raises Invalid where it is a method's that was not worked out for this review's training."""
+def get_ordering(session: Session, review: Review, order: Order) -> Ordering:
+    """Find an order by name. Raises Invalid for a method without a scoring here."""
     if order in RANKS:
         return Ordering(RANKS[order])
-    scoring_id = scored(session, review).get(order)
+    scoring_id = latest_scorings(session, review).get(order)
     if scoring_id is None:
         called = METHODS[order].called if order in METHODS else order
         raise Invalid(
-            f"There is no order by “{called}” for this training. Find its harmful images by that method first."
+            f"There is no order by “{called}” for this training. "
+            "Find its harmful images by that method first."
         )
     return Ordering(Score.rank, scoring_id)
 
 
-def scored(session: Session, review: Review) -> Mapping[str, int]:
-    """Method → the latest finished scoring of the review's run, in the order of the registry. A member of an average counts only alone."""
+def latest_scorings(session: Session, review: Review) -> Mapping[str, int]:
+    """Map methods to the run's latest finished scoring, in the registry's order.
+
+    A member of an average counts only if its method has nothing else.
+    """
     done = (Scoring.run_id == review.run_id, Scoring.state == "done")
-    # Members first, so that a scoring of its own, and of those the latest, stands in the end.
+    # Members come first, so that an own scoring, the latest of them, overrides.
     rows = session.execute(
         select(Scoring.method, Scoring.id)
         .where(*done)
@@ -72,11 +82,11 @@ def scored(session: Session, review: Review) -> Mapping[str, int]:
     return {method: found[method] for method in METHODS if method in found}
 
 
-def ranks(
+def read_ranks(
     session: Session, review: Review, order: Order, rows: Sequence[Row[Any]]
 ) -> dict[int, int]:
-    """Image id → rank in this order, for rows of suggestions."""
-    ordering = find(session, review, order)
+    """Map image ids to their ranks in this order."""
+    ordering = get_ordering(session, review, order)
     if ordering.scoring_id is None:
         return {row.image_id: getattr(row, ordering.rank.key) for row in rows}
     ids = [row.image_id for row in rows]

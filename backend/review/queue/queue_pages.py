@@ -1,7 +1,7 @@
-"""The suggestions of a review, in pages or one by one: an index range each, and no join."""
+"""Suggestions of a review, in pages or single: one index range each, no join."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, Select, SQLColumnExpression, func, select
@@ -12,19 +12,20 @@ from backend.core.models import Image, Review, Suggestion, User
 from backend.review.queue import counts, orderings
 from backend.review.queue.filters import Filters, conditions
 from backend.review.queue.orderings import Order
+from backend.web.pagination import cut
 
 LARGEST_PAGE = 500
-# What a browser repaints at once; after a bigger act it loads its page anew.
+# A browser repaints this many at once; after a bigger act it reloads.
 MOST_CHANGES = 500
-# As many matches are sorted faster than all images are walked to find them in order.
+# Up to here, sorting the matches beats walking all images in order.
 FEW = 4_000
 
 
 @dataclass(frozen=True)
 class Page:
-    """Suggestions in order of rank, and whether there are more on either side."""
+    """Suggestions in order of rank, with flags for more on either side."""
 
-    items: list[Row[Any]]
+    items: Sequence[Row[Any]]
     has_before: bool
     has_after: bool
 
@@ -40,35 +41,31 @@ def page(
     limit: int = 100,
     matching: int | None = None,
 ) -> Page:
-    """One index range: the first `limit` suggestions behind rank `after`, or the last `limit` ahead of rank `before` when that is given.
-    matching: how many fit the filters, where the caller has counted them already.
+    """Read one index range: behind rank `after`, or ahead of rank `before` if given.
+
+    matching: how many fit the filters, if the caller has counted them.
     """
     view = _view(session, review, order, filters or Filters(), matching)
     rank, matches = view.rank, view.matches
     if before is None:
         here = matches.where(rank > after) if after else matches
-        rows = view.read(session, review, here.order_by(rank).limit(limit + 1))
-        return Page(
-            rows[:limit],
-            after > 0 and _any(session, matches.where(rank <= after)),
-            len(rows) > limit,
-        )
-    rows = view.read(
-        session, review, matches.where(rank < before).order_by(rank.desc()).limit(limit + 1)
-    )
-    return Page(rows[:limit][::-1], len(rows) > limit, _any(session, matches.where(rank >= before)))
+        rows, more = cut(view.read(session, review, here.order_by(rank).limit(limit + 1)), limit)
+        return Page(rows, after > 0 and _any(session, matches.where(rank <= after)), more)
+    there = matches.where(rank < before).order_by(rank.desc())
+    rows, more = cut(view.read(session, review, there.limit(limit + 1)), limit)
+    return Page(rows[::-1], more, _any(session, matches.where(rank >= before)))
 
 
 @dataclass(frozen=True)
 class _Matches:
-    """The suggestions of a view, not yet in order: as rows, or where an index has all that is asked (`ids`) as ids alone."""
+    """The unsorted suggestions of a view: as rows, or as `ids` where an index has it all."""
 
     matches: Select[Any]
     rank: SQLColumnExpression[int]
     ids: bool
 
     def read(self, session: Session, review: Review, statement: Select[Any]) -> list[Row[Any]]:
-        """The rows of a statement made from `matches`, in its order."""
+        """Read the rows of a statement made from `matches`, in its order."""
         if not self.ids:
             return list(session.execute(statement).all())
         image_ids = session.scalars(statement).all()
@@ -82,12 +79,12 @@ class _Matches:
 def _view(
     session: Session, review: Review, order: Order, filters: Filters, matching: int | None
 ) -> _Matches:
-    ordering = orderings.find(session, review, order)
+    ordering = orderings.get_ordering(session, review, order)
     if ordering.scoring_id is None and not filters.ranged:
         return _Matches(_rows().where(*conditions(review, filters)), ordering.rank, ids=False)
     ids = select(Suggestion.image_id)
     if ordering.scoring_id is None:
-        # The place in the queue is what the index of views is sorted by; the other ranks must not lead to their own indexes.
+        # The index of views is sorted by position; keep other ranks off their own indexes.
         rank = ordering.rank if order == "queue" else func.coalesce(ordering.rank, 0)
         return _Matches(ids.where(*conditions(review, filters, alone=True)), rank, ids=True)
     if matching is None and filters:
@@ -105,21 +102,21 @@ def _any(session: Session, matches: Select[Any]) -> bool:
 
 
 def _rows() -> Select[Any]:
-    # Columns, not objects: a page of 100 costs no identity map.
+    # Columns, not objects: no identity map for a page of 100.
     return select(*Suggestion.__table__.columns)
 
 
 def at_rank(session: Session, review: Review, order: Order, rank: int) -> Row[Any] | None:
-    """The suggestion that stands at a rank, whatever the filters say: an address keeps its image after the decision."""
-    rows, own = orderings.find(session, review, order).walk(_rows())
+    """Read the suggestion at a rank, whatever the filters: an address keeps its image."""
+    rows, own = orderings.get_ordering(session, review, order).walk(_rows())
     return session.execute(rows.where(Suggestion.review_id == review.id, own == rank)).first()
 
 
 def next_undecided(
     session: Session, review: Review, order: Order, filters: Filters, after: int
 ) -> Row[Any] | None:
-    """The next one to decide in this view behind a rank, from the start again when there is none; None when all are decided."""
-    wanted = filters if filters.decided else replace(filters, decision="undecided")
+    """Find the next image to decide behind a rank, or from the start; None if all are decided."""
+    wanted = filters if filters.decided else filters.model_copy(update={"decision": "undecided"})
     for start in dict.fromkeys((after, 0)):
         found = page(session, review, order=order, filters=wanted, after=start, limit=1)
         if found.items:
@@ -127,8 +124,8 @@ def next_undecided(
     return None
 
 
-def of_images(session: Session, review: Review, image_ids: Sequence[int]) -> list[Row[Any]]:
-    """The suggestions of these images in order of the queue; NotFound unless each one belongs to this review."""
+def read_images(session: Session, review: Review, image_ids: Sequence[int]) -> list[Row[Any]]:
+    """Read the suggestions of these images in queue order. Raises NotFound for others."""
     wanted = set(image_ids)
     rows = session.execute(
         _rows()
@@ -141,7 +138,7 @@ def of_images(session: Session, review: Review, image_ids: Sequence[int]) -> lis
 
 
 def changes_since(session: Session, review: Review, since: int) -> list[Row[Any]] | None:
-    """Suggestions whose decision changed after change number `since`, oldest first; None when too many to repaint one by one."""
+    """Read suggestions changed after change number `since`; None if too many to repaint."""
     if since >= review.last_change:
         return []
     rows = session.execute(
@@ -153,8 +150,8 @@ def changes_since(session: Session, review: Review, since: int) -> list[Row[Any]
     return list(rows) if len(rows) <= MOST_CHANGES else None
 
 
-def names_of(session: Session, rows: Sequence[Row[Any]]) -> dict[int, str]:
-    """User id → name of everybody who decided one of these rows; one query a page, none where nobody decided."""
+def read_names(session: Session, rows: Sequence[Row[Any]]) -> dict[int, str]:
+    """Map user ids to names for those who decided these rows."""
     ids = {row.decided_by for row in rows if row.decided_by is not None}
     if not ids:
         return {}
@@ -165,6 +162,6 @@ def names_of(session: Session, rows: Sequence[Row[Any]]) -> dict[int, str]:
 
 
 def original_size(session: Session, image_id: int) -> tuple[int, int]:
-    """Width and height of the original in pixels: small ones are enlarged without blur."""
+    """Read the original's width and height; small ones are enlarged without blur."""
     row = session.execute(select(Image.width, Image.height).where(Image.id == image_id)).one()
     return row.width, row.height

@@ -1,7 +1,8 @@
-"""Sharing a review's queue out: whoever takes a part sees images that nobody else's part holds.
+"""Shares of a review's queue: no image is in two people's parts.
 
-Parts are no lists but a rule, so that people come and go without anything being handed over: of the people who take part, in order of their
-number, each has every n-th pair of places. A pair, because the two rankings stand in turn, and everybody shall have some of both.
+A part is a rule, not a list, so that people come and go without handing anything over: of the
+people who take part, by number, each has every n-th pair of places. A pair, because the two
+rankings alternate and everybody should get some of both.
 """
 
 from collections.abc import Sequence
@@ -12,12 +13,13 @@ from sqlalchemy.orm import Session
 
 from backend.core.errors import Forbidden
 from backend.core.models import Review, ReviewPart, Suggestion, User
+from backend.web.access import may
 
 PAIR = (Suggestion.position - 1) // 2
 
 
 def holds(review: Review, user_id: int) -> ColumnElement[bool]:
-    """Whether a suggestion lies in this person's part; nothing does for who takes none."""
+    """Match suggestions in this person's part; none for people without a part."""
     those = ReviewPart.review_id == review.id
     count = select(func.count()).select_from(ReviewPart).where(those).scalar_subquery()
     place = (
@@ -30,8 +32,8 @@ def holds(review: Review, user_id: int) -> ColumnElement[bool]:
     return and_(takes, PAIR % func.nullif(count, 0) == place)
 
 
-def of_review(session: Session, review: Review) -> Sequence[Row[Any]]:
-    """Who takes part, in order of their number: rows (user_id, name, taken_at)."""
+def list_sharers(session: Session, review: Review) -> Sequence[Row[Any]]:
+    """List people with a part, by number: rows (user_id, name, taken_at)."""
     columns: list[Any] = [ReviewPart.user_id, User.name, ReviewPart.taken_at]
     query = (
         select(*columns)
@@ -42,7 +44,7 @@ def of_review(session: Session, review: Review) -> Sequence[Row[Any]]:
 
 
 def sizes(session: Session, review: Review, count: int) -> list[tuple[int, int]]:
-    """(suggestions, undecided ones) of each of `count` parts, in the order of `of_review`."""
+    """Count (suggestions, undecided) of each of `count` parts, in the order of `of_review`."""
     if not count:
         return []
     place = (PAIR % count).label("place")
@@ -57,7 +59,7 @@ def sizes(session: Session, review: Review, count: int) -> list[tuple[int, int]]
 
 
 def take(session: Session, user: User, review: Review) -> None:
-    """Take a part of the queue; the others' parts become smaller. Doing it twice is doing it once."""
+    """Take a part of the queue, making the others' smaller; twice is once."""
     session.get_one(Review, review.id, with_for_update=True)
     if session.get(ReviewPart, (review.id, user.id)) is None:
         session.add(ReviewPart(review_id=review.id, user_id=user.id))
@@ -65,8 +67,8 @@ def take(session: Session, user: User, review: Review) -> None:
 
 
 def leave(session: Session, user: User, review: Review, user_id: int) -> None:
-    """Give a part back to the others; every decision stays. Forbidden for another person's part, but to an owner."""
-    if user_id != user.id and user.role != "owner":
+    """Give a part back; decisions stay. Raises Forbidden for another person's, except to owners."""
+    if user_id != user.id and not may(user, "arrange"):
         raise Forbidden("Only an owner may take another person's part away.")
     session.execute(
         delete(ReviewPart).where(ReviewPart.review_id == review.id, ReviewPart.user_id == user_id)

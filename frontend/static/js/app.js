@@ -1,11 +1,14 @@
-// Attaches controllers: data-controller="name" gets an instance of controllers/name.js, now and whenever such an element appears.
+// Attaches controllers: an element with data-controller="name" gets an instance of
+// controllers/name.js, now and whenever such an element appears.
 const attached = new WeakMap();
 const version = new URL(import.meta.url).search;
 
 async function attach(element) {
   if (attached.has(element)) return;
   attached.set(element, null);
-  const { default: Controller } = await import(`./controllers/${element.dataset.controller}.js${version}`);
+  const { default: Controller } = await import(
+    `./controllers/${element.dataset.controller}.js${version}`
+  );
   if (element.isConnected) attached.set(element, new Controller(element));
 }
 
@@ -14,16 +17,20 @@ function detach(element) {
   attached.delete(element);
 }
 
-function each(node, act) {
+function forEachController(node, act) {
   if (!(node instanceof Element)) return;
   if (node.matches("[data-controller]")) act(node);
-  node.querySelectorAll("[data-controller]").forEach(act);
+  for (const element of node.querySelectorAll("[data-controller]")) act(element);
 }
 
-each(document.documentElement, attach);
+forEachController(document.documentElement, attach);
 new MutationObserver((changes) => {
   for (const { addedNodes, removedNodes } of changes) {
-    removedNodes.forEach((node) => each(node, (element) => { if (!element.isConnected) detach(element); }));
-    addedNodes.forEach((node) => each(node, attach));
+    for (const node of removedNodes) {
+      forEachController(node, (element) => {
+        if (!element.isConnected) detach(element);
+      });
+    }
+    for (const node of addedNodes) forEachController(node, attach);
   }
 }).observe(document.documentElement, { childList: true, subtree: true });

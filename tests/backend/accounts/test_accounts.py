@@ -452,7 +452,7 @@ def test_a_person_without_a_usable_name_or_role_is_refused(
 def test_a_name_is_given_once(database: Database) -> None:
     with database.transaction() as session:
         a_user(session, "rita")
-        with pytest.raises(Conflict, match="somebody called rita"):
+        with pytest.raises(Conflict, match="already a person called rita"):
             service.create_user(session, " rita ")
 
 

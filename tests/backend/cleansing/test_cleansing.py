@@ -20,6 +20,7 @@ from backend.core.models import (
     VersionChange,
     images_of,
 )
+from backend.core.reports import Verdict
 from backend.core.settings import Settings
 from backend.jobs import service as jobs
 from tests.cleansing_scenario import Scenario
@@ -317,7 +318,7 @@ def test_a_round_on_a_version_that_was_rolled_back_goes_on_once_it_is_accepted_a
     scenario.decide(zeros[3:5], review_id=review_id)
     second = measured(scenario, start(scenario, review_id=review_id))
     roll_back(scenario, first)
-    way_out = "Version 2, which this review began from, was rolled back. Accept it again at its verdict, then go on."
+    way_out = "Version 2, which this review began from, was rolled back. Accept it again at its verdict, then continue."
     with pytest.raises(Conflict, match=re.escape(way_out)):
         start(scenario, review_id=review_id)
     with pytest.raises(Conflict, match="Version 2, which this one was made from, was rolled back"):
@@ -337,7 +338,7 @@ def test_where_another_version_stands_in_the_way_it_is_named(scenario: Scenario)
     accept(scenario, measured(scenario, start(scenario)))
     with pytest.raises(
         Conflict,
-        match="Roll version 3 back at its verdict, then accept it again at its verdict, then go on",
+        match="Roll version 3 back at its verdict, then accept it again at its verdict, then continue",
     ):
         start(scenario, review_id=review_id)
 
@@ -351,7 +352,7 @@ def test_a_cleansing_that_was_stopped_is_discarded_and_its_job_can_still_go_on(
         jobs.cancel(session, scenario.owner, cleansing.job_id or 0)
     page = client.get("/cleansings/1").text
     assert "Not measured" in page
-    assert "The verdict appears" not in page
+    assert "The verdict will appear" not in page
     with pytest.raises(Conflict, match="never measured"):
         accept(scenario, cleansing)
     page = client.post("/cleansings/1/roll-back").text
@@ -376,7 +377,7 @@ def test_a_roll_back_asks_first_and_says_what_becomes_of_what_builds_on_the_vers
     scenario.decide(of_class(scenario, 0)[:3])
     first = accept(scenario, measured(scenario, start(scenario)))
     assert (
-        'data-question="Go back to version 1? You can accept this one again later."'
+        'data-question="Go back to version 1? You can accept this version again later."'
         in client.get("/cleansings/1").text
     )
     with scenario.database.transaction() as session:
@@ -396,13 +397,13 @@ def test_a_roll_back_asks_first_and_says_what_becomes_of_what_builds_on_the_vers
 
 def test_one_training_alone_stays_and_none_is_no_sentence() -> None:
     assert (
-        present.hangs_on(1, 0)
+        present.kept_sentence(1, 0)
         == "1 training of this version stays. Only cleaning from it has to wait until the version is accepted again."
     )
-    assert (present.hangs_on(0, 2) or "").startswith(
+    assert (present.kept_sentence(0, 2) or "").startswith(
         "2 reviews of this version stay. Only cleaning from them"
     )
-    assert present.hangs_on(0, 0) is None
+    assert present.kept_sentence(0, 0) is None
 
 
 def test_a_review_whose_result_was_accepted_says_so_and_leads_on(
@@ -542,16 +543,16 @@ def test_fresh_starts_that_learned_nothing_are_said_beside_the_verdict(
 
 def test_errors_that_got_another_wrong_label_are_named_among_the_found() -> None:
     assert (
-        present.found_sentence({"planted": 101, "found": 20})
+        present.found_sentence(Verdict.model_construct(planted=101, found=20))
         == "You found 20 of 101 planted errors."
     )
     assert (
-        present.found_sentence({"planted": 101, "found": 20, "mislabelled": 0})
+        present.found_sentence(Verdict.model_construct(planted=101, found=20, mislabelled=0))
         == "You found 20 of 101 planted errors."
     )
-    assert present.found_sentence({"planted": 101, "found": 20, "mislabelled": 1}) == (
-        "You found 20 of 101 planted errors; 1 of them got another wrong label."
-    )
+    assert present.found_sentence(
+        Verdict.model_construct(planted=101, found=20, mislabelled=1)
+    ) == ("You found 20 of 101 planted errors; 1 of them got another wrong label.")
 
 
 def test_a_class_name_is_text_on_every_page_and_never_markup(
@@ -587,7 +588,7 @@ def test_a_reviewer_looks_but_may_not_start_accept_or_roll_back(
     scenario.decide(of_class(scenario, 0)[:3])
     page = reviewer_client.get(f"/reviews/{scenario.review_id}/clean")
     assert page.status_code == 200
-    assert "Retraining is started by an owner" in page.text
+    assert "An owner of this Winnow starts the retraining" in page.text
     assert (
         reviewer_client.post(f"/reviews/{scenario.review_id}/clean", data={"floor": ""}).status_code
         == 403

@@ -47,8 +47,8 @@ def test_removals_and_new_labels_together_are_corrections(
     scenario.decide([images[1].id], "relabel", label=(images[1].label + 1) % 4)
     page = client.get(f"/reviews/{scenario.review_id}/clean").text
     assert (
-        "The model is trained again with these corrections, and for comparison without them and with the same number removed"
-        in page
+        "The model is trained again with these corrections and, for comparison, without them and with "
+        "the same number removed at random." in " ".join(page.split())
     )
 
 
@@ -114,7 +114,7 @@ def test_new_labels_alone_are_compared_with_the_old_ones_and_with_no_random_remo
     with scenario.database.transaction() as session:
         session.get_one(Run, scenario.run_id).report = {"seconds": 60.0}
     text = client.get(f"/reviews/{scenario.review_id}/clean").text
-    assert "trained again with the new labels, and for comparison with the old ones" in text
+    assert "trained again with the new labels and, for comparison, with the old labels." in text
     # The run's own results are there: 1 training with its seed, and 2 for each of 5 fresh starts.
     assert "With 5 fresh starts this takes about 11 min, at the pace of your training." in text
     assert '<span aria-hidden="true">−1</span>' in text

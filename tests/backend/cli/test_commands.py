@@ -454,7 +454,7 @@ def test_a_token_is_the_first_owners_unless_somebody_is_named(
             ("user", "add", "rita", "--role", "king"),
             "There is no role 'king'; there are owner and reviewer.",
         ),
-        (("user", "add", "olga"), "There is somebody called olga already."),
+        (("user", "add", "olga"), "There is already a person called olga."),
         (("user", "remove", "nobody"), "There is nobody called nobody."),
         (("user", "remove", "olga"), "This is the only owner"),
         (("token", "create", "nobody"), "There is nobody called nobody."),

@@ -66,10 +66,10 @@ def test_a_message_leaves_after_the_commit_and_carries_only_the_jobs_number(
 ) -> None:
     with database.transaction() as session:
         job = a_job(session, kind="score", payload={"secret": "not for the broker"})
-        queue.enqueue(session, "score", job.id)
+        queue.enqueue(session, job.id)
         session.flush()
         assert messages(broker) == []
-    assert messages(broker) == [("winnow.score", job.id)]
+    assert messages(broker) == [(queue.PERFORM, job.id)]
     assert b"secret" not in broker.lrange(queue.QUEUE, 0, -1)[0]  # type: ignore[index] # as above
 
 
@@ -78,21 +78,21 @@ def test_when_the_message_arrives_the_row_is_there_for_everybody(
 ) -> None:
     seen: list[int | None] = []
 
-    def look(_task: str, job_id: int) -> None:
+    def look(job_id: int) -> None:
         with database.transaction(write=False) as session:
             seen.append(session.scalar(select(Job.id).where(Job.id == job_id)))
 
     monkeypatch.setattr(queue, "send", look)
     with database.transaction() as session:
         job = a_job(session)
-        queue.enqueue(session, "train", job.id)
+        queue.enqueue(session, job.id)
     assert seen == [job.id]
 
 
 def test_a_transaction_that_is_rolled_back_sends_nothing(broker: Redis, database: Database) -> None:
     def fails() -> None:
         with database.transaction() as session:
-            queue.enqueue(session, "train", a_job(session).id)
+            queue.enqueue(session, a_job(session).id)
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -103,7 +103,7 @@ def test_a_transaction_that_is_rolled_back_sends_nothing(broker: Redis, database
 def test_a_savepoint_sends_nothing_by_itself(broker: Redis, database: Database) -> None:
     with database.transaction() as session:
         with session.begin_nested():
-            queue.enqueue(session, "train", a_job(session).id)
+            queue.enqueue(session, a_job(session).id)
         assert messages(broker) == []
     assert len(messages(broker)) == 1
 
@@ -112,7 +112,7 @@ def test_a_commit_that_fails_sends_nothing(broker: Redis, database: Database) ->
     def fails() -> None:
         with database.transaction() as session:
             session.execute(text("PRAGMA defer_foreign_keys = ON"))  # checked by the commit itself
-            queue.enqueue(session, "train", a_job(session, data_set_id=4711).id)
+            queue.enqueue(session, a_job(session, data_set_id=4711).id)
 
     with pytest.raises(IntegrityError):
         fails()
@@ -125,9 +125,9 @@ def test_several_messages_leave_in_order_and_once(broker: Redis, database: Datab
     with database.transaction() as session:
         ids = [a_job(session).id for _ in range(3)]
         for job_id in ids:
-            queue.enqueue(session, "train", job_id)
-    assert messages(broker) == [("winnow.train", job_id) for job_id in ids]
-    assert queue.waiting_messages() == 3
+            queue.enqueue(session, job_id)
+    assert messages(broker) == [(queue.PERFORM, job_id) for job_id in ids]
+    assert queue.count_messages() == 3
 
 
 def test_a_broker_that_is_away_is_no_error_and_keeps_nobody_waiting(
@@ -139,7 +139,7 @@ def test_a_broker_that_is_away_is_no_error_and_keeps_nobody_waiting(
     began = time.monotonic()
     with database.transaction() as session:
         job = a_job(session)
-        queue.enqueue(session, "train", job.id)
+        queue.enqueue(session, job.id)
     assert time.monotonic() - began < 5
     assert f"The broker is away; job {job.id} stays queued and is sent again later" in caplog.text
     with database.transaction(write=False) as session:
@@ -154,17 +154,17 @@ def test_what_could_not_be_sent_the_sweep_sends_once_the_broker_is_back(
         ids = [a_job(session).id for _ in range(2)]
         a_job(session, state="done")
         for job_id in ids:
-            queue.enqueue(session, "train", job_id)
+            queue.enqueue(session, job_id)
     queue.configure(broker_url)
     assert messages(broker) == []
     assert sweep.send_again(database) == 2
-    assert messages(broker) == [("winnow.train", job_id) for job_id in ids]
+    assert messages(broker) == [(queue.PERFORM, job_id) for job_id in ids]
     assert sweep.send_again(database) == 0
 
 
 def test_a_broker_that_lost_everything_is_filled_again(broker: Redis, database: Database) -> None:
     with database.transaction() as session:
-        queue.enqueue(session, "train", a_job(session).id)
+        queue.enqueue(session, a_job(session).id)
     broker.flushall()
     assert sweep.send_again(database) == 1
     assert len(messages(broker)) == 1
@@ -249,7 +249,7 @@ def web(tmp_path: Path, broker_url: str, broker: Redis) -> Iterator[TestClient]:
 
 def test_a_request_sends_its_message_before_it_answers(web: TestClient, broker: Redis) -> None:
     made = web.post("/api/v1/data-sets", json={"source": {"kind": "sample"}}).json()
-    assert messages(broker) == [("winnow.import", made["job"]["id"])]
+    assert messages(broker) == [(queue.PERFORM, made["job"]["id"])]
 
 
 def test_a_request_that_is_refused_sends_nothing(web: TestClient, broker: Redis) -> None:
@@ -270,4 +270,4 @@ def test_a_request_is_served_while_the_broker_is_away_and_the_job_is_sent_at_the
     assert (answer.status_code, answer.json()["job"]["state"]) == (202, "queued")
     queue.configure(broker_url)
     sweep.sweep(web.app.state.database, 20.0)  # type: ignore[attr-defined] # the test client knows any ASGI application
-    assert messages(broker) == [("winnow.import", answer.json()["job"]["id"])]
+    assert messages(broker) == [(queue.PERFORM, answer.json()["job"]["id"])]

@@ -170,7 +170,7 @@ def test_once_there_is_a_training_the_next_step_is_to_go_on_with_it(
     with database.transaction() as session:
         run = a_run(session, blocks)
     text = client.get(f"/datasets/{blocks.id}").text
-    assert f'href="/runs/{run.id}">Go on with training {run.id}' in text
+    assert f'href="/runs/{run.id}">Continue with training {run.id}' in text
     assert "Train again" in text
 
 
@@ -181,10 +181,10 @@ def test_the_training_that_is_furthest_on_is_gone_on_with(
         finished, reviewed = a_run(session, blocks), a_run(session, blocks)
         a_review(session, reviewed)
         a_run(session, blocks, state="queued")
-    assert f"Go on with training {reviewed.id}" in client.get(f"/datasets/{blocks.id}").text
+    assert f"Continue with training {reviewed.id}" in client.get(f"/datasets/{blocks.id}").text
     with database.transaction() as session:
         session.delete(session.get_one(Run, reviewed.id))
-    assert f"Go on with training {finished.id}" in client.get(f"/datasets/{blocks.id}").text
+    assert f"Continue with training {finished.id}" in client.get(f"/datasets/{blocks.id}").text
 
 
 def test_the_list_leads_to_the_form_that_imports(client: TestClient, blocks: DataSet) -> None:

@@ -157,7 +157,7 @@ def test_each_change_is_whose_who_decided_it_when_the_version_was_made(
     assert found[story.images["c"]]["at"] is None
     page = client.get(f"/datasets/{story.data_set}/versions/2").text
     assert "rita, <time" in page
-    assert "Somebody who has left, <time" in page
+    assert "Someone who has left, <time" in page
 
 
 def test_pages_of_one_hold_each_change_once(client: TestClient, story: Story) -> None:

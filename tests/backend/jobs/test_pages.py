@@ -179,8 +179,8 @@ def test_a_job_that_is_done_is_not_tried_again(client: TestClient, add_job: AddJ
     [
         ("import", "Nothing half-done was kept", "Try again"),
         ("score", "Nothing half-done was kept", "Try again"),
-        ("train", "What it had done is kept", "Go on"),
-        ("cleanse", "What it had done is kept", "Go on"),
+        ("train", "What it had done is kept", "Continue"),
+        ("cleanse", "What it had done is kept", "Continue"),
     ],
 )
 def test_a_stopped_job_says_what_is_kept(

@@ -31,8 +31,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     messages: list[int] = []
-    monkeypatch.setattr(queue, "send", lambda _task, job_id: messages.append(job_id))
-    monkeypatch.setattr(queue, "waiting_messages", lambda: len(messages))
+    monkeypatch.setattr(queue, "send", lambda job_id: messages.append(job_id))
+    monkeypatch.setattr(queue, "count_messages", lambda: len(messages))
     return messages
 
 
@@ -274,11 +274,11 @@ def test_the_sweep_outlives_an_outage_of_the_broker(
             raise OperationalError("the broker is away")
         return 0
 
-    def send(_task: str, job_id: int) -> None:
+    def send(job_id: int) -> None:
         sent.append(job_id)
         arrived.set()
 
-    monkeypatch.setattr(queue, "waiting_messages", waiting)
+    monkeypatch.setattr(queue, "count_messages", waiting)
     monkeypatch.setattr(queue, "send", send)
     sweep = Sweep(database, Settings(sweep_seconds=0.01))
     with caplog.at_level(logging.WARNING):

@@ -200,7 +200,7 @@ def test_what_another_person_decided_carries_the_name(
     text = client.get(here).text
     found = re.findall(r'class="tile__decision"[^>]*>([^<]*)</p>', text)
     assert found[:3] == ["Remove", "Keep · rita", ""]
-    assert "Go on, one by one" in text
+    assert "Continue, one by one" in text
 
 
 def test_hostile_names_are_text_everywhere(
@@ -283,7 +283,7 @@ def test_when_only_this_view_is_decided_the_others_are_offered(
                 decide(session, owner, review, row.image_id, "keep")
     text = client.get(f"{here}/focus", params={"label": 0}).text
     assert "Every image in this view is decided" in text
-    assert "Go on with the others" in text
+    assert "Continue with the others" in text
 
 
 def test_while_the_scoring_runs_the_page_waits_with_its_job(

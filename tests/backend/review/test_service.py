@@ -10,8 +10,7 @@ from backend.core.models import Review, Suggestion, User
 from backend.review import service
 from backend.review.insight import wording
 from backend.review.queue import counts, orderings, queue_pages
-from backend.review.queue import filters as filtering
-from backend.review.queue.filters import Filters, Known
+from backend.review.queue.filters import Filters, Vocabulary, check
 from backend.review.queue.orderings import Order
 from tests.reviewing import a_ready_review, decide, queue_of, undo
 from worker.pipeline.scoring.job import brought_by, in_turn
@@ -154,7 +153,7 @@ def test_the_default_queue_takes_both_rankings_in_turn_and_each_image_once() -> 
 )
 def test_a_filter_for_something_that_does_not_exist_is_refused_in_words(filters: Filters) -> None:
     with pytest.raises(Invalid, match=r"no class number|no decision"):
-        filtering.check(filters, Known(["left", "middle", "right"], {1: "olga"}, [1], {}))
+        check(filters, Vocabulary(["left", "middle", "right"], {1: "olga"}, [1], {}))
 
 
 def test_counts_agree_with_counting_by_hand(session: Session, begun: Review) -> None:
@@ -306,7 +305,7 @@ def test_images_of_another_review_are_not_found(session: Session, begun: Review)
     foreign = queue_of(session, a_ready_review(session, name="Others"))[0].image_id
     own = queue_of(session, begun)[0].image_id
     with pytest.raises(NotFound, match="no such image in this review"):
-        queue_pages.of_images(session, begun, [own, foreign])
+        queue_pages.read_images(session, begun, [own, foreign])
 
 
 def test_until_the_scoring_is_done_nothing_can_be_decided(session: Session, begun: Review) -> None:
@@ -322,7 +321,7 @@ def test_the_name_of_somebody_who_left_is_left_out(
     session.flush()
     session.expire_all()
     rows = queue_pages.page(session, begun, limit=10).items
-    assert queue_pages.names_of(session, rows) == {owner.id: "olga"}
+    assert queue_pages.read_names(session, rows) == {owner.id: "olga"}
     assert (
         session.scalar(
             select(Suggestion.decision).where(
@@ -355,7 +354,7 @@ def test_only_a_harmful_image_is_said_to_hurt() -> None:
     assert wording.by_method("outlier", -0.1, 51, 101) == "More so than 50.0 % of the images."
     assert "chance" in wording.by_method("random", -0.1, 51, 101)
     assert (
-        wording.brought("outlier", "both", -0.1, -0.1)
+        wording.explain_place("outlier", "both", -0.1, -0.1)
         == "Suggested because it looks unlike the others and its label looks wrong"
     )
     assert wording.label_looks_wrong(-0.1, 51, 101) == "Looks more wrong than 50.0 % of the images."
@@ -370,17 +369,20 @@ def test_an_image_that_nothing_speaks_against_has_no_bar_and_no_such_reason() ->
     assert wording.bar("tracin", -0.1, 1, 101) == 1.0
     assert wording.bar("outlier", 0.1, 51, 101) == 0.5  # has no sign that could deny it
     assert (
-        wording.brought("tracin", "accuracy", 0.1, -0.1)
+        wording.explain_place("tracin", "accuracy", 0.1, -0.1)
         == "Next in its ranking, though that says nothing against it"
     )
     assert (
-        wording.brought("tracin", "both", 0.1, 0.1)
+        wording.explain_place("tracin", "both", 0.1, 0.1)
         == "Next in both rankings, though neither says anything against it"
     )
-    assert wording.brought("tracin", "both", 0.1, -0.1) == "Suggested because its label looks wrong"
-    assert wording.brought_short("tracin", "accuracy", 0.1, -0.1) == "Next in order"
-    assert wording.brought_short("tracin", "both", -0.1, 0.1) == "Hurts accuracy"
-    assert wording.brought_short("tracin", "both", -0.1, -0.1) == "Accuracy and label"
+    assert (
+        wording.explain_place("tracin", "both", 0.1, -0.1)
+        == "Suggested because its label looks wrong"
+    )
+    assert wording.explain_place_short("tracin", "accuracy", 0.1, -0.1) == "Next in order"
+    assert wording.explain_place_short("tracin", "both", -0.1, 0.1) == "Hurts accuracy"
+    assert wording.explain_place_short("tracin", "both", -0.1, -0.1) == "Accuracy and label"
 
 
 def test_a_prediction_says_how_sure_it_is_and_what_the_label_gets() -> None:

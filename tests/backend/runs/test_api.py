@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import delete, select, update
 
-from backend.core.catalogue import METHODS, SPANS
+from backend.core.catalogue import AUGMENTATIONS, METHODS, NETWORKS, SCHEDULES, SPANS
 from backend.core.db import Database
 from backend.core.models import (
     Cleansing,
@@ -23,7 +23,7 @@ from backend.core.models import (
     Version,
 )
 from backend.runs import service
-from backend.runs.schemas import AUGMENTATIONS, NETWORKS, SCHEDULES, RunOptions, ScoringOptions
+from backend.runs.schemas import RunOptions, ScoringOptions
 from tests.factories import a_data_set, a_job, a_review, a_run
 from tests.world import an_epoch
 

@@ -166,7 +166,7 @@ def test_before_the_first_epoch_ends_a_sentence_says_when_the_curves_begin(
     client: TestClient, database: Database, blocks: DataSet
 ) -> None:
     text = client.get(f"/runs/{a_training(database, blocks, 'running', epochs=0).id}").text
-    assert "The curves begin once the first epoch has ended." in text
+    assert "The curves start after the first epoch." in text
     assert (
         "After epoch 2."
         in client.get(f"/runs/{a_training(database, blocks, 'running', epochs=2).id}").text
@@ -304,7 +304,7 @@ def test_each_method_says_what_it_means_and_what_it_will_take(
     for name, method in METHODS.items():
         assert f'name="method" value="{name}"' in text
         assert method.meaning.replace("'", "&#39;") in text
-    assert text.count("What it takes is not known.") == len(METHODS)
+    assert text.count("Its cost is not known.") == len(METHODS)
     cost = {
         "passes": 12.0,
         "seconds": 12.3,
@@ -342,7 +342,7 @@ def test_a_ranking_that_does_not_speak_of_harm_does_not_claim_it(
         assert "Unlike the others" in text, address
         assert "urts accuracy" not in text, address
         assert "hurts more" not in text, address
-    assert "That is no statement about harm" in client.get(f"/runs/{run.id}").text
+    assert "This says nothing about harm" in client.get(f"/runs/{run.id}").text
 
 
 def test_a_review_by_margin_alone_shows_one_signal(

@@ -1,15 +1,24 @@
 """Who may do what: owners everything, reviewers look and decide; and what is not there is not found, however it is asked for."""
 
+import re
+from collections.abc import Callable
+
+import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
-from backend.accounts.dependencies import owner as owner_check
+from backend.accounts import service as accounts
+from backend.accounts.dependencies import Allowed
 from backend.core.db import Database
+from backend.core.errors import Invalid
 from backend.core.models import Base, User
 from backend.core.storage import Storage
 from backend.datasets.uploads import receive
+from backend.web import access
+from backend.web.access import ROLES, Role, may
+from tests.backend.web.test_every_page import POLL, filled, pages
 from tests.routes import UNSAFE, addresses
 from tests.world import a_world
 
@@ -33,6 +42,14 @@ REVIEWERS_MAY = {
     ("POST", "/reviews/1/undo"),
     ("POST", "/reviews/1/redo"),
     ("POST", "/reviews/1/parts"),
+}
+# What everybody may change, whatever the role: their own sessions and tokens.
+OWN_ACCOUNT = {
+    ("POST", "/api/v1/tokens"),
+    ("DELETE", "/api/v1/tokens/1"),
+    ("POST", "/account/tokens"),
+    ("POST", "/account/tokens/1/revoke"),
+    ("POST", "/logout"),
 }
 OWNERS_LOOK = {("GET", "/datasets/1/runs/new"), ("GET", "/api/v1/data-sets/1/planted")}
 # These are for lists, for oneself, or begin something new: no number in their address leads to a row.
@@ -95,7 +112,7 @@ def test_the_refusal_says_who_may_and_what_one_may_oneself(reviewer_client: Test
     )
 
 
-def test_every_unsafe_route_either_asks_for_an_owner_or_is_listed_here(app: FastAPI) -> None:
+def test_every_unsafe_route_asks_for_an_action_or_is_ones_own_account(app: FastAPI) -> None:
     """A route that somebody adds and forgets to guard fails this test."""
 
     def checks(dependant: object) -> set[object]:
@@ -104,21 +121,105 @@ def test_every_unsafe_route_either_asks_for_an_owner_or_is_listed_here(app: Fast
             found |= checks(inner)
         return found
 
-    guarded = {
-        (method, route.path)
-        for route in iter_route_contexts(app.routes)
-        for method in set(route.methods or ()) & set(UNSAFE)
-        if {owner_check, receive} & checks(getattr(route.original_route, "dependant", None))
-    }
-    every = {
-        (method, route.path)
-        for route in iter_route_contexts(app.routes)
-        for method in set(route.methods or ()) & set(UNSAFE)
-    }
-    open_to_reviewers = {(method, path.replace("/1", "/{}")) for method, path in REVIEWERS_MAY} | {
+    actions: dict[tuple[str, str], set[str]] = {}
+    for route in iter_route_contexts(app.routes):
+        found = checks(getattr(route.original_route, "dependant", None))
+        asked = {call.action for call in found if isinstance(call, Allowed)}
+        asked |= {"import"} if receive in found else set()
+        for method in set(route.methods or ()) & set(UNSAFE):
+            actions[method, _blank(route.path or "")] = asked
+    unguarded = {key for key, asked in actions.items() if not asked}
+    assert unguarded == {(method, _blanked(path)) for method, path in OWN_ACCOUNT} | {
         ("POST", "/login")
     }
-    assert {(method, _blank(path or "")) for method, path in every - guarded} == open_to_reviewers
+    for_reviewers = {key for key, asked in actions.items() if asked == {"review"}}
+    assert for_reviewers == {
+        (method, _blanked(path)) for method, path in REVIEWERS_MAY - OWN_ACCOUNT
+    }
+
+
+@pytest.fixture
+def viewer(database: Database, monkeypatch: pytest.MonkeyPatch) -> User:
+    """A person with a role that is added to the table and nowhere else."""
+    role = Role(frozenset(), "You can look at everything.")
+    monkeypatch.setattr(access, "ROLES", {**ROLES, "viewer": role})
+    monkeypatch.setattr(accounts, "ROLES", access.ROLES)
+    with database.transaction() as session:
+        return accounts.create_user(session, "Vera Viewer", "viewer")
+
+
+def test_a_role_added_to_the_table_is_refused_by_every_unsafe_route(
+    app: FastAPI,
+    sign_in: Callable[[User], TestClient],
+    database: Database,
+    storage: Storage,
+    owner: User,
+    reviewer: User,
+    viewer: User,
+) -> None:
+    client = sign_in(viewer)
+    with database.transaction() as session:
+        a_world(session, storage, owner, reviewer)
+    before = rows(database)
+    for method, path in set(addresses(app, *UNSAFE)) - OWN_ACCOUNT:
+        answer = client.request(method, path, json={}, follow_redirects=False)
+        assert answer.status_code == 403, (method, path)
+        assert "You can look at everything." in answer.text, (method, path)
+    assert rows(database) == before
+    decided = client.post("/api/v1/reviews/1/undo", json={"client_key": "k"}).json()["detail"]
+    assert decided == "Only an owner or a reviewer may do this. You can look at everything."
+
+
+def test_a_role_added_to_the_table_is_shown_no_button_that_it_may_not_press(
+    app: FastAPI,
+    sign_in: Callable[[User], TestClient],
+    database: Database,
+    storage: Storage,
+    owner: User,
+    reviewer: User,
+    viewer: User,
+) -> None:
+    with database.transaction() as session:
+        world = a_world(session, storage, owner, reviewer)
+    everybodys = {"/logout", "/account/tokens"}
+    pressed: dict[str, set[str]] = {}
+    for user in (owner, reviewer, viewer):
+        client = sign_in(user)
+        pressed[user.role] = set()
+        for path in pages(app):
+            headers = POLL if path.endswith("/progress") else {}
+            for address in filled(path, world):
+                text = client.get(address, headers=headers).text
+                pressed[user.role] |= buttons(text)
+    assert pressed["viewer"] <= everybodys, pressed["viewer"]
+    assert {"/reviews/1/decide", "/reviews/1/undo", "/reviews/1/parts"} <= pressed["reviewer"]
+    assert pressed["reviewer"] < pressed["owner"]
+
+
+def buttons(text: str) -> set[str]:
+    """Return the addresses that a page's buttons post to."""
+    found = set()
+    for form in re.findall(r'<form[^>]*method="post".*?</form>', text, re.DOTALL):
+        name = re.search(r'<form[^>]* id="(\w+)"', form)
+        submits = re.search(r'<button(?![^>]*(type="button"|form="))', form)
+        if submits or (name and f'form="{name[1]}"' in text):
+            action = re.search(r'action="([^"?]*)', form)
+            assert action is not None
+            found.add(re.sub(r"\d+", "1", action[1]))
+    return found
+
+
+def test_a_role_outside_the_table_allows_nothing_and_cannot_be_given(database: Database) -> None:
+    stranger = User(name="x", role="emperor")
+    assert not any(may(stranger, action) for action in ROLES["owner"].actions)
+    assert not may(None, "review")
+    refusal = "There is no role 'emperor'; there are owner and reviewer."
+    with database.transaction() as session, pytest.raises(Invalid, match=refusal):
+        accounts.create_user(session, "Ed", "emperor")
+
+
+def _blanked(path: str) -> str:
+    return path.replace("/1", "/{}")
 
 
 def _blank(path: str) -> str:

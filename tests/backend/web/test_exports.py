@@ -2,28 +2,35 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.testclient import TestClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.cli.data import scores
 from backend.core.db import Database
+from backend.core.errors import Invalid
 from backend.core.models import Refusal
+from backend.runs.api import add_score_downloads
 from backend.web.exports import (
     CHUNK,
+    FORMATS,
     FORMULA_STARTS,
+    Format,
     csv_download,
     csv_text,
     in_chunks,
     parquet_bytes,
-    parquet_download,
     safe_cell,
 )
-from tests.factories import a_data_set
+from tests.factories import a_data_set, a_review, a_run
 from tests.world import HOSTILE
 
 
@@ -96,10 +103,10 @@ def test_a_table_without_rows_has_its_header() -> None:
 
 
 def test_a_download_names_its_file_and_its_kind() -> None:
-    text = csv_download("run-1-scores.csv", ["a"], [])
+    text = csv_download("run-1-scores", ["a"], [])
     assert text.headers["content-disposition"] == 'attachment; filename="run-1-scores.csv"'
     assert text.headers["content-type"] == "text/csv; charset=utf-8"
-    table = parquet_download("run-1-scores.parquet", {"a": "int64"}, [])
+    table = FORMATS["parquet"].download("run-1-scores", {"a": "int64"}, [])
     assert table.headers["content-disposition"] == 'attachment; filename="run-1-scores.parquet"'
     assert table.headers["content-type"] == "application/vnd.apache.parquet"
 
@@ -161,3 +168,29 @@ def test_a_download_holds_no_transaction_open_between_its_pieces(database: Datab
         if len(seen) == 7:
             break
     assert seen == ["0", "1", "2", "3", "4", "later", "later"]
+
+
+def test_a_format_in_the_registry_is_in_routes_pages_and_the_command_line(
+    app: FastAPI, client: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A third format needs nothing but its entry."""
+
+    def write(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
+        for row in (columns, *rows):
+            yield ("\t".join(map(str, row)) + "\n").encode()
+
+    with database.transaction() as session:
+        run = a_run(session, a_data_set(session, per_class=4))
+        review = a_review(session, run)
+    monkeypatch.setitem(FORMATS, "tsv", Format("tsv", "TSV", "text/tab-separated-values", write))
+    more = APIRouter()
+    add_score_downloads(more)
+    app.include_router(more)
+    answer = client.get(f"/runs/{run.id}/scores.tsv")
+    assert answer.headers["content-type"].startswith("text/tab-separated-values")
+    assert answer.headers["content-disposition"].endswith('-scores.tsv"')
+    assert answer.text.count("\n") == 1 + review.suggestion_count
+    page = client.get(f"/runs/{run.id}").text
+    assert f'href="/runs/{run.id}/scores.tsv">as TSV</a>' in page
+    with pytest.raises(Invalid, match="there are csv and parquet and tsv"):
+        scores(run.id, format="xlsx")

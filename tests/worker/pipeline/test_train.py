@@ -13,19 +13,19 @@ from backend.core.storage import Storage
 from backend.jobs import service as jobs
 from tests.factories import a_data_set, a_job, a_run
 from worker.jobs import JobCancelled, JobContext, perform
-from worker.pipeline.train import guessing
+from worker.pipeline.train import warn_of_guessing
 
 LABELS = np.array([0, 0, 0, 1])
 
 
 def test_a_model_that_only_guesses_is_told_from_one_that_learned() -> None:
-    assert guessing(0.76, LABELS) is None
-    assert guessing(None, LABELS) is None
+    assert warn_of_guessing(0.76, LABELS) is None
+    assert warn_of_guessing(None, LABELS) is None
 
 
 @pytest.mark.parametrize("accuracy", [0.75, 0.3])
 def test_guessing_is_a_sentence_that_says_what_to_do(accuracy: float) -> None:
-    sentence = guessing(accuracy, LABELS)
+    sentence = warn_of_guessing(accuracy, LABELS)
     assert sentence is not None
     assert f"names {100 * accuracy:.0f} % of the validation images correctly" in sentence
     assert "would get 75 %" in sentence
@@ -48,7 +48,7 @@ def test_a_training_that_was_stopped_goes_on_and_logs_each_epoch_once(
     assert [line.split(":")[0] for line in told] == [
         "Epoch 1 of 3",
         "Epoch 2 of 3",
-        "Going on after epoch 2.",
+        "Continuing after epoch 2.",
         "Epoch 3 of 3",
     ]
     assert epochs == [1, 2, 3]
@@ -72,7 +72,7 @@ def test_a_training_that_another_machine_takes_over_begins_anew(
     perform(job_id, database, storage, settings)
     lines, epochs = what_it_says(database, job_id, run_id)
     told = [
-        line.split(":")[0] for line in lines if line.startswith("Epoch") or "begins anew" in line
+        line.split(":")[0] for line in lines if line.startswith("Epoch") or "starts again" in line
     ]
     assert [line[:12] for line in told] == [
         "Epoch 1 of 3",

@@ -23,8 +23,6 @@ def _pooled() -> list[nn.Module]:
 class MnistNet(nn.Module):
     """Two 5×5 convolutions of 20 channels, each with ReLU and pooling, and one linear layer."""
 
-    smallest = 16
-
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.features = nn.Sequential(
@@ -44,8 +42,6 @@ class MnistNet(nn.Module):
 class CifarNet(nn.Module):
     """Three blocks of two 3×3 convolutions (32, 64, 128 channels), the first of each normalised, and one linear layer."""
 
-    smallest = 8
-
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -59,3 +55,6 @@ class CifarNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(x))
+
+
+BUILDERS = {"mnist": MnistNet, "cifar": CifarNet}

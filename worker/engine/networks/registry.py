@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from backend.core import catalogue
 from worker.engine.errors import EngineError
-from worker.engine.networks import torchvision
+from worker.engine.networks import paper_networks, torchvision
 from worker.engine.networks.flat_network import Network, last_linear
-from worker.engine.networks.paper_networks import CifarNet, MnistNet
 from worker.engine.networks.weights import load_weights, read_weights
 from worker.engine.recipe import Recipe
 
@@ -41,28 +41,13 @@ class NetworkChoice:
     own: bool = False
 
 
-_TORCHVISION = {
-    "resnet18": ("Large and slow without a GPU; for photographs.", 16),
-    "resnet34": ("Larger than resnet18, for many photographs.", 16),
-    "resnet50": ("Larger still; needs a GPU.", 16),
-    "mobilenet_v3": ("For photographs where there is no GPU; best from published weights.", 16),
-    "convnext_tiny": (
-        "A modern large network; needs a GPU, and is best from published weights.",
-        16,
-    ),
-    "vit_b_16": ("A vision transformer: the largest, needs a GPU and published weights.", 16),
-}
-
 NETWORKS: dict[str, NetworkChoice] = {
-    "mnist": NetworkChoice(
-        MnistNet,
-        "Small and fast; for digits, letters and other simple grey images.",
-        MnistNet.smallest,
-    ),
-    "cifar": NetworkChoice(CifarNet, "Middle-sized; for small colour images.", CifarNet.smallest),
-} | {
-    name: NetworkChoice(torchvision.BUILDERS[name], meaning, smallest)
-    for name, (meaning, smallest) in _TORCHVISION.items()
+    name: NetworkChoice(
+        paper_networks.BUILDERS.get(name) or torchvision.builder(facts),
+        facts.meaning,
+        facts.smallest,
+    )
+    for name, facts in catalogue.NETWORKS.items()
 }
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 import worker.engine.networks.torchvision_ops  # noqa: F401 - lets torchvision be imported next to a CPU-only torch
+from backend.core import catalogue
 from worker.engine.errors import EngineError
 from worker.engine.networks.paper_networks import group_norm
 from worker.engine.networks.weights import keep_weights
@@ -67,61 +68,55 @@ def _norm(recipe: Recipe) -> Any:
     return nn.BatchNorm2d if recipe.weights else group_norm
 
 
-def _resnet(name: str) -> Callable[[Recipe], nn.Module]:
-    def build(recipe: Recipe) -> nn.Module:
-        make = getattr(_models(), name)
-        body: Any = make(weights=None, num_classes=recipe.classes, norm_layer=_norm(recipe))
-        if _small(recipe):
-            body.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-            if max(recipe.height, recipe.width) <= SMALL // 2:
-                body.maxpool = nn.Identity()
-        return Photograph(body)
-
-    return build
+Make = Callable[..., nn.Module]
 
 
-def _mobilenet(recipe: Recipe) -> nn.Module:
-    body: Any = _models().mobilenet_v3_large(
-        weights=None, num_classes=recipe.classes, norm_layer=_norm(recipe)
-    )
+def _resnet(make: Make, recipe: Recipe) -> nn.Module:
+    body: Any = make(weights=None, num_classes=recipe.classes, norm_layer=_norm(recipe))
+    if _small(recipe):
+        body.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        if max(recipe.height, recipe.width) <= SMALL // 2:
+            body.maxpool = nn.Identity()
+    return Photograph(body)
+
+
+def _mobilenet(make: Make, recipe: Recipe) -> nn.Module:
+    body: Any = make(weights=None, num_classes=recipe.classes, norm_layer=_norm(recipe))
     if _small(recipe):
         body.features[0][0].stride = (1, 1)
     return Photograph(body)
 
 
-def _convnext(recipe: Recipe) -> nn.Module:
-    body: Any = _models().convnext_tiny(weights=None, num_classes=recipe.classes)
+def _convnext(make: Make, recipe: Recipe) -> nn.Module:
+    body: Any = make(weights=None, num_classes=recipe.classes)
     if _small(recipe):
         body.features[0][0].stride = (2, 2)
     return Photograph(body)
 
 
-def _vit(recipe: Recipe) -> nn.Module:
+def _vit(make: Make, recipe: Recipe) -> nn.Module:
     side = (
         PUBLISHED_SIDE if recipe.weights else -(-max(recipe.height, recipe.width) // PATCH) * PATCH
     )
-    return Photograph(
-        _models().vit_b_16(weights=None, num_classes=recipe.classes, image_size=side), side
-    )
+    return Photograph(make(weights=None, num_classes=recipe.classes, image_size=side), side)
 
 
-BUILDERS: dict[str, Callable[[Recipe], nn.Module]] = {
-    "resnet18": _resnet("resnet18"),
-    "resnet34": _resnet("resnet34"),
-    "resnet50": _resnet("resnet50"),
-    "mobilenet_v3": _mobilenet,
-    "convnext_tiny": _convnext,
-    "vit_b_16": _vit,
+FAMILIES: dict[str, Callable[[Make, Recipe], nn.Module]] = {
+    "resnet": _resnet,
+    "mobilenet": _mobilenet,
+    "convnext": _convnext,
+    "vit": _vit,
 }
+
+
+def builder(facts: catalogue.Network) -> Callable[[Recipe], nn.Module]:
+    """The function from a recipe to a network of the catalogue."""
+    family = FAMILIES[facts.family]
+    return lambda recipe: family(getattr(_models(), facts.body), recipe)
+
+
 # What torchvision publishes for each, all trained on ImageNet's 1,000 classes.
-PUBLISHED = {
-    "resnet18": "ResNet18_Weights.IMAGENET1K_V1",
-    "resnet34": "ResNet34_Weights.IMAGENET1K_V1",
-    "resnet50": "ResNet50_Weights.IMAGENET1K_V2",
-    "mobilenet_v3": "MobileNet_V3_Large_Weights.IMAGENET1K_V2",
-    "convnext_tiny": "ConvNeXt_Tiny_Weights.IMAGENET1K_V1",
-    "vit_b_16": "ViT_B_16_Weights.IMAGENET1K_V1",
-}
+PUBLISHED = {name: facts.published for name, facts in catalogue.NETWORKS.items() if facts.published}
 
 
 def download_weights(network: str, folder: Path, *, url: str | None = None) -> str:

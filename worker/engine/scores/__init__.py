@@ -1,33 +1,20 @@
 """One file a method, one registry (influence.md, section 6). Every score sorts low first: low means, look at this image first."""
 
 import dataclasses
+import importlib
 import time
 from numbers import Real
 from typing import Literal
 
 import numpy as np
 
+from backend.core import catalogue
 from worker.engine import devices
 from worker.engine.errors import EngineError
 from worker.engine.images import Images
 from worker.engine.influence.replay import Replay
 from worker.engine.recipe import SPANS, check_span
-from worker.engine.scores import (
-    by_chance,
-    confident_learning,
-    final_params,
-    forgetting,
-    highest_loss,
-    influence_function,
-    margin,
-    marginal_influence,
-    outlier,
-    published_code,
-    self_influence,
-    sgd_influence,
-    tracin,
-    trust,
-)
+from worker.engine.scores import trust
 from worker.engine.scores.cost import Cost, Sizes
 from worker.engine.scores.damping import choose_damping
 from worker.engine.scores.ensemble import ensemble
@@ -53,20 +40,9 @@ __all__ = [
     "warns",
 ]
 
+# A method of the catalogue is the `METHOD` of the file with its name.
 METHODS: dict[str, Method] = {
-    "sgd_influence": sgd_influence.METHOD,
-    "marginal_influence": marginal_influence.METHOD,
-    "final_params": final_params.METHOD,
-    "published_code": published_code.METHOD,
-    "influence_function": influence_function.METHOD,
-    "tracin": tracin.METHOD,
-    "self_influence": self_influence.METHOD,
-    "margin": margin.METHOD,
-    "forgetting": forgetting.METHOD,
-    "confident_learning": confident_learning.METHOD,
-    "outlier": outlier.METHOD,
-    "highest_loss": highest_loss.METHOD,
-    "random": by_chance.METHOD,
+    name: importlib.import_module(f"{__name__}.{name}").METHOD for name in catalogue.METHODS
 }
 
 

@@ -8,7 +8,7 @@ from worker.engine.errors import EngineError
 from worker.engine.images import Images, draws
 from worker.engine.inference import predict
 from worker.engine.scores.cost import Looks, Sizes
-from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.scores.method import Asked, Scored, attach
 from worker.engine.sweep import Progress
 from worker.engine.training.loop import train
 
@@ -101,10 +101,4 @@ def _looks(sizes: Sizes) -> Looks:
     )
 
 
-METHOD = Method(
-    confident_learning,
-    "Models that never saw this image do not believe its label.",
-    _looks,
-    needs="nothing",
-    options={"folds": 5},
-)
+METHOD = attach("confident_learning", confident_learning, _looks, options={"folds": 5})

@@ -6,7 +6,7 @@ import torch
 
 from worker.engine import images
 from worker.engine.derivatives.passes import TrainingStep
-from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.scores.method import Asked, Scored, attach
 from worker.engine.scores.retracing import retraced, retracing_looks
 
 
@@ -32,13 +32,4 @@ def _steps(asked: Asked) -> Iterator[TrainingStep]:
                 )
 
 
-METHOD = Method(
-    final_params,
-    "The same as SGD influence, estimated from the finished model alone.",
-    lambda sizes: retracing_looks(sizes, replays=False),
-    needs="end",
-    predicts="span",
-    spans=True,
-    damps=True,
-    exact=False,
-)
+METHOD = attach("final_params", final_params, lambda sizes: retracing_looks(sizes, replays=False))

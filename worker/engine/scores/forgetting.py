@@ -3,7 +3,7 @@
 import numpy as np
 
 from worker.engine.scores.cost import Looks
-from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.scores.method import Asked, Scored, attach
 from worker.engine.trajectory.training_dynamics import NEVER
 
 
@@ -17,9 +17,4 @@ def forgetting(asked: Asked) -> Scored:
     return values, {"never_learned": int(never.sum()), "forgotten": int((counts > 0).sum())}
 
 
-METHOD = Method(
-    forgetting,
-    "During training the model learned this image and forgot it again, or never learned it.",
-    lambda _sizes: Looks(),
-    needs="nothing",
-)
+METHOD = attach("forgetting", forgetting, lambda _sizes: Looks())

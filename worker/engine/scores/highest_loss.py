@@ -1,7 +1,7 @@
 """A control: the loss of the finished model."""
 
 from worker.engine.scores.cost import Looks
-from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.scores.method import Asked, Scored, attach
 from worker.engine.sweep import losses_of
 
 
@@ -13,9 +13,4 @@ def highest_loss(asked: Asked) -> Scored:
     ), {}
 
 
-METHOD = Method(
-    highest_loss,
-    "The finished model finds this image's label hardest to believe.",
-    lambda sizes: Looks(forward=sizes.count),
-    needs="end",
-)
+METHOD = attach("highest_loss", highest_loss, lambda sizes: Looks(forward=sizes.count))

@@ -10,7 +10,7 @@ import torch
 from worker.engine.networks.registry import Network
 from worker.engine.scores import trust
 from worker.engine.scores.cost import Looks, Sizes, from_seed
-from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.scores.method import Asked, Scored, attach
 from worker.engine.scores.retracing import products_of_all
 from worker.engine.sweep import walk
 from worker.engine.training.runner import Runner
@@ -128,12 +128,10 @@ def _looks(sizes: Sizes) -> Looks:
     )
 
 
-METHOD = Method(
+METHOD = attach(
+    "influence_function",
     influence_function,
-    "If training had found the best model there is, that model would have a lower validation loss without this image.",
     _looks,
-    needs="end",
     options={"ridge": 0.1, "iterations": 50, "tolerance": 0.01},
     below={"tolerance": 1.0},
-    predicts="run",
 )

@@ -1,7 +1,7 @@
 """Area under the margin (Pleiss et al. 2020), recorded during training."""
 
 from worker.engine.scores.cost import Looks
-from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.scores.method import Asked, Scored, attach
 
 
 def margin(asked: Asked) -> Scored:
@@ -9,9 +9,4 @@ def margin(asked: Asked) -> Scored:
     return asked.replay.training.margins, {}
 
 
-METHOD = Method(
-    margin,
-    "During training the model rarely believed this image's label.",
-    lambda _sizes: Looks(),
-    needs="nothing",
-)
+METHOD = attach("margin", margin, lambda _sizes: Looks())

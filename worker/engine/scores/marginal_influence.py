@@ -8,7 +8,7 @@ import torch
 from worker.engine.derivatives.passes import TrainingStep
 from worker.engine.optimizers import felt
 from worker.engine.scores.cost import Looks, Sizes
-from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.scores.method import Asked, Scored, attach
 from worker.engine.scores.retracing import products_of_all, replayed, retraced, retracing_looks
 
 # Steps of an epoch at which every image is looked at: M of section 5.
@@ -56,13 +56,6 @@ def _looks(sizes: Sizes) -> Looks:
     )
 
 
-METHOD = Method(
-    marginal_influence,
-    "The same, averaged over the moment of the epoch at which the image was seen.",
-    _looks,
-    needs="steps",
-    options={"sampled_steps": SAMPLED_STEPS},
-    predicts="span",
-    spans=True,
-    damps=True,
+METHOD = attach(
+    "marginal_influence", marginal_influence, _looks, options={"sampled_steps": SAMPLED_STEPS}
 )

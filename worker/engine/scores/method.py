@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from backend.core import catalogue
 from worker.engine.errors import EngineError
 from worker.engine.images import Images
 from worker.engine.influence.replay import Replay
@@ -38,27 +39,14 @@ class Asked:
 Scored = tuple[np.ndarray, dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Method:
-    """A method: how it is computed, what it says to a person, and what it costs.
-
-    looks: how many images the network looks at for it, and in which way. needs: of the run, all its steps, the parameters at each epoch's
-    end, those at the end of all, or nothing but what training recorded. options: its own settings with their defaults; one whose default is
-    whole counts something. below: what an option must stay below. predicts: its values are changes of the validation loss, "span" when the
-    epochs of the span are repeated without an image, "run" when the whole run is. spans: whether the span makes a difference. damps: whether
-    it knows damping. exact: whether it computes what it says, or approximates it.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Method(catalogue.Method):
+    """A method of the catalogue with its functions attached (see `attach`)."""
 
     run: Callable[[Asked], Scored]
-    meaning: str
     looks: Callable[[Sizes], Looks]
-    needs: Literal["steps", "epochs", "end", "nothing"]
     options: Mapping[str, float] = field(default_factory=dict)
     below: Mapping[str, float] = field(default_factory=dict)
-    predicts: Literal["", "span", "run"] = ""
-    spans: bool = False
-    damps: bool = False
-    exact: bool = True
 
     @property
     def replays(self) -> bool:
@@ -97,3 +85,24 @@ class Method:
                     f"The option {name} must be below {self.below[name]:g}, not {value!r}."
                 )
         return {**self.options, **asked}
+
+
+def attach(
+    name: str,
+    run: Callable[[Asked], Scored],
+    looks: Callable[[Sizes], Looks],
+    *,
+    options: Mapping[str, float] | None = None,
+    below: Mapping[str, float] | None = None,
+) -> Method:
+    """Attach functions to the facts of a method.
+
+    Args:
+        name: The method in the catalogue.
+        run: Computes the scores and what to report of them.
+        looks: Counts the images that the network looks at for it, by kind of look.
+        options: The method's settings with their defaults; a whole default counts something.
+        below: What an option must stay below.
+    """
+    facts = vars(catalogue.METHODS[name])
+    return Method(**facts, run=run, looks=looks, options=options or {}, below=below or {})

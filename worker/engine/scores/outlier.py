@@ -7,7 +7,7 @@ import torch
 
 from worker.engine.images import draws
 from worker.engine.scores.cost import Looks, Sizes, from_seed
-from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.scores.method import Asked, Scored, attach
 from worker.engine.sweep import walk
 
 # Images from which the trees draw; each tree looks at 256 of them.
@@ -64,10 +64,4 @@ def _looks(sizes: Sizes) -> Looks:
     )
 
 
-METHOD = Method(
-    outlier,
-    "To the finished model this image looks unlike the others.",
-    _looks,
-    needs="end",
-    options={"trees": 100},
-)
+METHOD = attach("outlier", outlier, _looks, options={"trees": 100})

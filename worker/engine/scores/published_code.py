@@ -1,6 +1,6 @@
 """The recursion as in the code that the first paper's authors published, for reproducing their figures only (influence.md, section 2)."""
 
-from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.scores.method import Asked, Scored, attach
 from worker.engine.scores.retracing import replayed, retraced, retracing_looks
 
 
@@ -10,12 +10,4 @@ def published_code(asked: Asked) -> Scored:
     return retraced(asked, replayed(asked), damping=lambda step: 1.0 / len(step.y))
 
 
-METHOD = Method(
-    published_code,
-    "As SGD influence, with the Hessian divided by the batch size twice, as the first paper's published code does; to compare with its figures only.",
-    retracing_looks,
-    needs="steps",
-    predicts="span",
-    spans=True,
-    exact=False,
-)
+METHOD = attach("published_code", published_code, retracing_looks)

@@ -6,7 +6,7 @@ import torch
 from worker.engine import images
 from worker.engine.networks.registry import Network
 from worker.engine.scores.cost import Looks, Sizes, from_seed
-from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.scores.method import Asked, Scored, attach
 from worker.engine.scores.tracin import checkpoint_weight
 
 # Most gradients in memory at once.
@@ -60,10 +60,4 @@ def _looks(sizes: Sizes) -> Looks:
     )
 
 
-METHOD = Method(
-    self_influence,
-    "The model had to learn this image by heart: nothing else taught it the same.",
-    _looks,
-    needs="epochs",
-    spans=True,
-)
+METHOD = attach("self_influence", self_influence, _looks)

@@ -1,6 +1,6 @@
 """Influence along the run as it was (Hara, Nitanda and Maehara 2019, algorithm 1; influence.md, section 2)."""
 
-from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.scores.method import Asked, Scored, attach
 from worker.engine.scores.retracing import replayed, retraced, retracing_looks
 
 
@@ -10,12 +10,4 @@ def sgd_influence(asked: Asked) -> Scored:
     return values, report | {"damping": asked.damping}
 
 
-METHOD = Method(
-    sgd_influence,
-    "Without this image, this very training would have ended with a lower validation loss.",
-    retracing_looks,
-    needs="steps",
-    predicts="span",
-    spans=True,
-    damps=True,
-)
+METHOD = attach("sgd_influence", sgd_influence, retracing_looks)

@@ -6,7 +6,7 @@ import numpy as np
 
 from worker.engine.scores import trust
 from worker.engine.scores.cost import Looks, Sizes, from_seed
-from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.scores.method import Asked, Scored, attach
 from worker.engine.scores.retracing import products_of_all
 
 
@@ -42,11 +42,4 @@ def _looks(sizes: Sizes) -> Looks:
     )
 
 
-METHOD = Method(
-    tracin,
-    "At the end of each epoch, learning this image pulled the model away from the validation images.",
-    _looks,
-    needs="epochs",
-    predicts="span",
-    spans=True,
-)
+METHOD = attach("tracin", tracin, _looks)

@@ -1,4 +1,7 @@
-"""What a cleansing compares: three image lists (arms), each trained with the run's own seed and with fresh seeds (protocols)."""
+"""The trainings that a cleansing compares.
+
+Three image lists (arms) are each trained with the run's own seed and with fresh seeds (protocols).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,12 +31,12 @@ class Task:
 
     @property
     def key(self) -> tuple[str, int, str]:
-        """What names the training in the verdict's arithmetic."""
+        """The training's key in the verdict's arithmetic."""
         return self.protocol, self.seed, self.arm
 
     @property
-    def words(self) -> str:
-        """The training in words for progress and log."""
+    def title(self) -> str:
+        """The training in words, for progress and log."""
         start = (
             "same training repeated"
             if self.protocol == "same_seed"
@@ -47,7 +50,7 @@ ARM_WORDS = {"before": "nothing removed", "cleaned": "cleaned", "random": "rando
 
 @dataclass(frozen=True)
 class Plan:
-    """All that the trainings of one cleansing share. N counts the parent version's training images."""
+    """Everything the trainings of a cleansing share. N: training images of the parent version."""
 
     cleansing_id: int
     run_id: int
@@ -57,24 +60,20 @@ class Plan:
     class_count: int
     parent: Images  # N training images with the parent version's labels
     removed: Mask  # (N,) images that the new version leaves out
-    labels: npt.NDArray[
-        np.int64
-    ]  # (N,) their labels in the new version; the old ones where removed
-    planted: (
-        Mask | None
-    )  # (N,) wrong labels put in on purpose and still wrong; None where nothing was ever planted
+    labels: npt.NDArray[np.int64]  # (N,) labels in the new version; old labels where removed
+    planted: Mask | None  # (N,) planted errors that are still wrong; None where none was planted
     left_wrong: Mask | None  # (N,) where the new label is no better; None as above
     validation: Images
     test: Images
 
     @property
     def relabelled(self) -> Mask:
-        """(N,) images that the new version holds under another label."""
+        """Images with another label in the new version, (N,)."""
         return np.not_equal(self.labels, self.parent.labels)
 
     @property
     def found(self) -> int | None:
-        """Planted errors among the removed and the relabelled ones."""
+        """Number of planted errors among the removed and relabelled images."""
         return (
             None
             if self.planted is None
@@ -83,12 +82,12 @@ class Plan:
 
     @property
     def mislabelled(self) -> int | None:
-        """Those of the found that got another wrong label."""
+        """Number of found errors that got another wrong label."""
         return None if self.left_wrong is None else int((self.left_wrong & self.relabelled).sum())
 
 
 def read(database: Database, storage: Storage, cleansing_id: int) -> Plan:
-    """The plan as the database holds it. Reads only."""
+    """Read the plan from the database."""
     with database.transaction(write=False) as session:
         cleansing = session.get_one(Cleansing, cleansing_id)
         data_set = session.get_one(DataSet, cleansing.data_set_id)
@@ -129,7 +128,7 @@ def read(database: Database, storage: Storage, cleansing_id: int) -> Plan:
 
 
 def compare(parent: Images, cleaned: Images) -> tuple[Mask, npt.NDArray[np.int64]]:
-    """Which of the parent's N images the cleaned list leaves out, (N,) bool, and the label of each in it, (N,) int64."""
+    """The parent's images that the cleaned list lacks, (N,), and the new labels, (N,)."""
     order = np.argsort(cleaned.ids)
     removed = ~np.isin(parent.ids, cleaned.ids)
     labels = parent.labels.copy()
@@ -142,7 +141,7 @@ def compare(parent: Images, cleaned: Images) -> tuple[Mask, npt.NDArray[np.int64
 def planted_errors(
     images: Images, labels: npt.NDArray[np.int64], true_labels: Mapping[int, int | None]
 ) -> Mask:
-    """(N,) bool: a wrong label was planted here, and this one (N,) is wrong too."""
+    """Images whose planted error is still wrong under these labels (N,), (N,)."""
     true = [true_labels.get(int(image_id)) for image_id in images.ids]
     return np.array(
         [
@@ -154,7 +153,7 @@ def planted_errors(
 
 
 def random_removal(labels: npt.NDArray[np.int64], removed: Mask, seed: int) -> Mask:
-    """As many images of each class as `removed` takes from it, drawn without looking, (N,) bool. The draw hangs on the seed alone."""
+    """Draw as many images of each class as `removed` takes, (N,); the seed decides alone."""
     generator = np.random.default_rng(seed)
     drawn = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels[removed]):
@@ -165,10 +164,10 @@ def random_removal(labels: npt.NDArray[np.int64], removed: Mask, seed: int) -> M
 
 
 def image_list(plan: Plan, task: Task) -> tuple[Images, Mask]:
-    """The images that a training sees, and which of them are left out of the sum while divisor and order stay, (len,) bool.
+    """The images of a training, and those left out of its sums while divisor and order stay.
 
-    The same seed repeats the run on the parent's list and drops terms (the papers' counterfactual run); a fresh seed trains on a
-    shorter list, as anybody would who trains on the new version.
+    The same seed repeats the run on the parent's list and drops terms (the papers' counterfactual
+    run). A fresh seed trains on a shorter list, as everyone would who trains on the new version.
     """
     gone = removal(plan, task)
     labels = plan.labels if task.arm == "cleaned" else plan.parent.labels
@@ -180,7 +179,7 @@ def image_list(plan: Plan, task: Task) -> tuple[Images, Mask]:
 
 
 def removal(plan: Plan, task: Task) -> Mask:
-    """(N,) bool: the images that this arm does without."""
+    """Images that this arm leaves out, (N,)."""
     if task.arm == "cleaned":
         return plan.removed
     if task.arm == "random":
@@ -189,5 +188,5 @@ def removal(plan: Plan, task: Task) -> Mask:
 
 
 def same_as_before(plan: Plan, task: Task) -> bool:
-    """Whether the random arm is the before arm, because nothing is removed and there is nothing to draw."""
+    """True for a random arm where nothing is removed, so that nothing is drawn."""
     return task.arm == "random" and not plan.removed.any()

@@ -1,20 +1,22 @@
-"""A cleansing's job: train every arm with the run's own seed and with fresh seeds, look at the test split once, give a verdict.
+"""The job of a cleansing: train every arm, look at the test split once, give a verdict.
 
-Each training has a folder and a row of its own, so a killed job goes on with the training, and in the training with the epoch, where it was.
+Each training has its own folder and row, so a killed job continues with the training and the epoch
+where it was.
 """
 
 import dataclasses
 import io
-import json
 import time
-from pathlib import Path
 
 import numpy as np
 from sqlalchemy import delete
 
+from backend.core import reports
 from backend.core.models import Cleansing, Run, RunEpoch, Version
+from backend.core.reports import RunReport, VerdictSeconds
+from backend.core.storage import Storage
 from worker import engine
-from worker.engine import Recipe, Training, write_whole
+from worker.engine import Recipe, Training
 from worker.jobs import JobContext
 from worker.pipeline import engine_setup
 from worker.pipeline.cleansing import arms
@@ -22,9 +24,9 @@ from worker.pipeline.cleansing.arms import Plan, Task
 from worker.pipeline.cleansing.verdict import Outcome, verdict
 
 OUTCOME = "outcome.npz"
-# What a finished training's folder keeps: its record with the learning curve, and what it said about the test images.
+# Kept of a finished training: its record with the learning curve, and its test answers.
 KEPT = ("run.json", OUTCOME)
-# Below this, float32 probabilities are 0; their logarithm must stay a number.
+# The smallest float32 probability above 0, so that logarithms stay finite.
 SMALLEST = float(np.finfo(np.float32).tiny)
 
 
@@ -33,7 +35,7 @@ def cleanse(context: JobContext) -> None:
     started = time.monotonic()
     engine_setup.ready(context.settings, context.storage)
     plan = arms.read(context.database, context.storage, context.subject_id)
-    original = engine.load_training(context.storage.run(plan.run_id))
+    original = engine_setup.load_training(context.storage, plan.run_id)
     context.log(
         f"{int(plan.removed.sum())} images leave, {int(plan.relabelled.sum())} get another label. "
         f"{len(plan.tasks)} results to compare on {len(plan.test)} test images."
@@ -43,7 +45,7 @@ def cleanse(context: JobContext) -> None:
     outcomes: dict[tuple[str, int, str], Outcome] = {}
     steps = [_steps(plan, task, original.recipe) for task in plan.tasks]
     for number, task in enumerate(plan.tasks):
-        done, message = sum(steps[:number]), f"{number + 1} of {len(steps)}: {task.words}"
+        done, message = sum(steps[:number]), f"{number + 1} of {len(steps)}: {task.title}"
         context.progress(done, sum(steps), message)
         bar = _Bar(context, done, sum(steps), message)
         if arms.same_as_before(plan, task):
@@ -51,16 +53,16 @@ def cleanse(context: JobContext) -> None:
             _record_twin(context, plan, task)
         else:
             outcomes[task.key] = _measure(context, plan, task, original, bar)
-    seconds = {
-        "retrain": _training_seconds(context, plan),
-        "this_attempt": round(time.monotonic() - started, 2),
-    }
+    seconds = VerdictSeconds(
+        retrain=_training_seconds(context, plan),
+        this_attempt=round(time.monotonic() - started, 2),
+    )
     result = verdict(plan, outcomes, seconds)
-    context.log(result["sentence"])
+    context.log(result.sentence)
     with context.finish() as session:
         cleansing = session.get_one(Cleansing, plan.cleansing_id)
-        cleansing.verdict = result
-        # Also where the version was discarded and the job then went on after all.
+        cleansing.verdict = result.to_json()
+        # A version may have been rolled back, and its job tried again since.
         cleansing.state, session.get_one(Version, cleansing.version_id).state = (
             "measured",
             "proposed",
@@ -69,7 +71,7 @@ def cleanse(context: JobContext) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Bar:
-    """Turns one training's progress into the job's."""
+    """Turn the progress of one training into the job's."""
 
     context: JobContext
     offset: int
@@ -81,7 +83,7 @@ class _Bar:
 
 
 def _repeats(task: Task) -> bool:
-    """The run itself is the "before" of the same seed: it is read, not trained again."""
+    """True for the "before" of the same seed: that is the run itself, read and not trained."""
     return task.protocol == "same_seed" and task.arm == "before"
 
 
@@ -93,34 +95,35 @@ def _steps(plan: Plan, task: Task, recipe: Recipe) -> int:
 
 
 def _measure(context: JobContext, plan: Plan, task: Task, original: Training, bar: _Bar) -> Outcome:
-    """The outcome of one training: from its folder when it is finished, else by training and testing it."""
-    folder = context.storage.run(task.run_id)
-    if task.done and (folder / OUTCOME).exists():
-        return read_outcome(folder / OUTCOME)
-    training = original if _repeats(task) else _train(plan, task, original, folder, bar)
+    """Read the outcome of a finished training, or train and test it."""
+    if task.done and (outcome := read_outcome(context.storage, task.run_id)) is not None:
+        return outcome
+    training = original if _repeats(task) else _train(plan, task, original, bar)
     outcome = examine(training, plan.test)
-    write_outcome(folder / OUTCOME, outcome)
+    write_outcome(context.storage, task.run_id, outcome)
     _record(context, plan, task, training, outcome)
-    _tidy(folder)
+    # The parameters of every epoch leave: a control is never retraced.
+    context.storage.keep_run_files(task.run_id, KEPT)
     accuracy, loss = float(outcome.correct(plan.test.labels).mean()), float(outcome.losses.mean())
     context.log(
-        f"{task.words.capitalize()}: test accuracy {100 * accuracy:.1f} %, test loss {loss:.3f}."
+        f"{task.title.capitalize()}: test accuracy {100 * accuracy:.1f} %, test loss {loss:.3f}."
     )
     return outcome
 
 
-def _train(plan: Plan, task: Task, original: Training, folder: Path, bar: _Bar) -> Training:
+def _train(plan: Plan, task: Task, original: Training, bar: _Bar) -> Training:
     images, leave_out = arms.image_list(plan, task)
-    # Fresh starts are many and only their last word counts; the repeated run's curve is shown beside the original's.
+    # Only the repeated run's learning curve is shown, next to the original's.
     validation = plan.validation if task.protocol == "same_seed" else None
     seeded = dataclasses.replace(original.recipe, seed=task.seed)
-    # Where the run was made: another device rounds differently, and the arms must differ in their images alone.
+    # On the run's own device: the arms must differ in images alone, not in rounding.
     device = engine.choose_device("auto", original.record.environment).type
     return engine_setup.train(
         seeded,
         images,
         validation,
-        folder,
+        bar.context.storage,
+        task.run_id,
         log=bar.context.log,
         leave_out=leave_out,
         progress=bar,
@@ -129,7 +132,7 @@ def _train(plan: Plan, task: Task, original: Training, folder: Path, bar: _Bar) 
 
 
 def examine(training: Training, images: engine.Images) -> Outcome:
-    """What the finished model says about each of the M test images."""
+    """Predict each of the M test images with the finished model."""
     probabilities = engine.predict(training, images).astype(np.float64)  # (M, classes)
     given = probabilities[np.arange(len(images)), images.labels]
     return Outcome(
@@ -137,45 +140,49 @@ def examine(training: Training, images: engine.Images) -> Outcome:
     )
 
 
-def write_outcome(path: Path, outcome: Outcome) -> None:
-    """Keep an outcome, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_outcome(storage: Storage, run_id: int, outcome: Outcome) -> None:
+    """Keep an outcome next to its training, whole or not at all."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, predicted=outcome.predicted, losses=outcome.losses)
-    write_whole(path, buffer.getvalue())
+    storage.write_run_file(run_id, OUTCOME, buffer.getvalue())
 
 
-def read_outcome(path: Path) -> Outcome:
-    """The inverse of `write_outcome`; nothing is unpickled."""
-    with np.load(path, allow_pickle=False) as arrays:
+def read_outcome(storage: Storage, run_id: int) -> Outcome | None:
+    """Read what `write_outcome` wrote, or None; nothing is unpickled."""
+    content = storage.read_run_file(run_id, OUTCOME)
+    if content is None:
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return Outcome(arrays["predicted"], arrays["losses"])
 
 
 def _record(
     context: JobContext, plan: Plan, task: Task, training: Training, outcome: Outcome
 ) -> None:
-    """Write the training's row; the same values whenever it is done again."""
+    """Write the training's row; a repetition writes the same values."""
     with context.database.transaction() as session:
         run = session.get_one(Run, task.run_id)
         run.state = "done"
-        run.recipe = json.loads(training.recipe.to_json())
+        run.recipe = reports.Recipe(**vars(training.recipe)).to_json()
         run.params_hash = training.params_hash
         run.test_accuracy = float(outcome.correct(plan.test.labels).mean())
         run.test_loss = float(outcome.losses.mean())
-        run.report = {
-            "seconds": 0.0 if _repeats(task) else round(training.seconds, 3),
-            "images_left_out": plan.parent.ids[arms.removal(plan, task)].tolist(),
-            **({"draw_seed": task.seed} if task.arm == "random" else {}),
-        }
+        report = RunReport(
+            seconds=0.0 if _repeats(task) else round(training.seconds, 3),
+            images_left_out=plan.parent.ids[arms.removal(plan, task)].tolist(),
+        )
+        if task.arm == "random":
+            report.draw_seed = task.seed
+        run.report = report.to_json()
         session.execute(delete(RunEpoch).where(RunEpoch.run_id == run.id))
-        for report in training.history:
-            values = dataclasses.asdict(report)
+        for epoch in training.history:
+            values = dataclasses.asdict(epoch)
             del values["epochs"]
             session.add(RunEpoch(run_id=run.id, **values))
 
 
 def _record_twin(context: JobContext, plan: Plan, task: Task) -> None:
-    """With nothing removed there is nothing to draw: the control is the before arm, and says so."""
+    """Copy the row of the before arm: with nothing removed, nothing is drawn."""
     before = next(
         other for other in plan.tasks if other.key == (task.protocol, task.seed, "before")
     )
@@ -183,20 +190,13 @@ def _record_twin(context: JobContext, plan: Plan, task: Task) -> None:
         run, same = session.get_one(Run, task.run_id), session.get_one(Run, before.run_id)
         run.state, run.recipe, run.params_hash = same.state, same.recipe, same.params_hash
         run.test_accuracy, run.test_loss = same.test_accuracy, same.test_loss
-        run.report = {"seconds": 0.0, "images_left_out": [], "same_as_run": same.id}
-
-
-def _tidy(folder: Path) -> None:
-    """Drop the parameters of every epoch: nobody retraces a control."""
-    for path in folder.iterdir():
-        if path.name not in KEPT and path.is_file():
-            path.unlink()
+        report = RunReport(seconds=0.0, images_left_out=[], same_as_run=same.id)
+        run.report = report.to_json()
 
 
 def _training_seconds(context: JobContext, plan: Plan) -> float:
     with context.database.transaction(write=False) as session:
         spent = [
-            float(session.get_one(Run, task.run_id).report.get("seconds", 0.0))
-            for task in plan.tasks
+            session.get_one(Run, task.run_id).typed_report.seconds or 0.0 for task in plan.tasks
         ]
         return round(sum(spent), 2)

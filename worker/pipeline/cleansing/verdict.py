@@ -1,4 +1,4 @@
-"""From the test results of all trainings to a verdict: improved, no measurable change, or worse (docs/decisions/0010-verdict-rule.md)."""
+"""Judge a cleansing by the test results of its trainings (docs/decisions/0010-verdict-rule.md)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from worker.engine import Difference, paired_difference
+from backend.core.reports import (
+    ARMS,
+    Arm,
+    ChangedImage,
+    ClassResult,
+    Difference,
+    Judgement,
+    Measure,
+    MetricJudgement,
+    Number,
+    Protocol,
+    StartResult,
+    Verdict,
+    VerdictSeconds,
+)
+from worker.engine import paired_difference
 from worker.pipeline.cleansing.arms import Plan
 
 Floats = npt.NDArray[np.float64]
@@ -17,7 +32,7 @@ MOST_CHANGES = 2_000
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one trained model said about the M test images: predicted class (M,) int64 and loss (M,) float64."""
+    """A trained model's answers to M test images: class (M,) int64 and loss (M,) float64."""
 
     predicted: npt.NDArray[np.int64]
     losses: Floats
@@ -28,95 +43,92 @@ class Outcome:
 
 
 Outcomes = Mapping[tuple[str, int, str], Outcome]  # (protocol, seed, arm) → outcome
-Arms = Mapping[str, Floats]  # arm → values (S, M): a row a seed, a column a test image
+Arms = Mapping[Arm, Floats]  # arm → values (S, M): a row per seed, a column per test image
 
 
-def verdict(plan: Plan, outcomes: Outcomes, seconds: dict[str, float]) -> dict[str, Any]:
-    """The whole verdict as JSON; what its fields mean: docs/decisions/0010-verdict-rule.md."""
+def verdict(plan: Plan, outcomes: Outcomes, seconds: VerdictSeconds) -> Verdict:
+    """The whole verdict. Fresh starts decide: did the data improve, not did one run get lucky."""
     same = _protocol(plan, outcomes, "same_seed", [plan.seed])
     fresh = _protocol(plan, outcomes, "fresh_seeds", plan.fresh_seeds)
-    fresh["seeds"] = plan.fresh_seeds
-    fresh["runs"] = _runs(plan, outcomes)
-    return {
-        "planted": None if plan.planted is None else int(plan.planted.sum()),
-        "removed": int(plan.removed.sum()),
-        "relabelled": int(plan.relabelled.sum()),
-        "found": plan.found,
-        "mislabelled": plan.mislabelled,
-        "test_images": len(plan.test),
-        "same_seed": same,
-        "fresh_seeds": fresh,
-        "per_class": _per_class(plan, outcomes),
-        **_changed(plan, outcomes),
-        "sentence": sentence(fresh, drawn=bool(plan.removed.any())),
-        "doubt": doubt(
-            [
-                float(outcomes["fresh_seeds", seed, "before"].correct(plan.test.labels).mean())
-                for seed in plan.fresh_seeds
-            ],
-            plan.test.labels,
-        ),
-        # Whether the data got better, not whether one run got luckier: fresh starts decide.
-        "judgement": fresh["judgement"],
-        "seconds": seconds,
-    }
-
-
-def _protocol(
-    plan: Plan, outcomes: Outcomes, protocol: str, seeds: Sequence[int]
-) -> dict[str, Any]:
+    fresh.seeds = plan.fresh_seeds
+    fresh.runs = _runs(plan, outcomes)
+    before = [outcomes["fresh_seeds", seed, "before"] for seed in plan.fresh_seeds]
     labels = plan.test.labels
-    values = {
-        arm: [outcomes[protocol, seed, arm] for seed in seeds]
-        for arm in ("before", "cleaned", "random")
+    return Verdict(
+        planted=None if plan.planted is None else int(plan.planted.sum()),
+        removed=int(plan.removed.sum()),
+        relabelled=int(plan.relabelled.sum()),
+        found=plan.found,
+        mislabelled=plan.mislabelled,
+        test_images=len(plan.test),
+        same_seed=same,
+        fresh_seeds=fresh,
+        per_class=_per_class(plan, outcomes),
+        **_changed(plan, outcomes),
+        sentence=sentence(fresh, drawn=bool(plan.removed.any())),
+        doubt=doubt([float(one.correct(labels).mean()) for one in before], labels),
+        judgement=fresh.judgement,
+        seconds=seconds,
+    )
+
+
+def _protocol(plan: Plan, outcomes: Outcomes, protocol: str, seeds: Sequence[int]) -> Protocol:
+    labels = plan.test.labels
+    values = {arm: [outcomes[protocol, seed, arm] for seed in seeds] for arm in ARMS}
+    right = {
+        arm: np.stack([each.correct(labels) for each in found]) for arm, found in values.items()
     }
-    accuracy = metric(
-        {arm: np.stack([one.correct(labels) for one in ones]) for arm, ones in values.items()},
-        better=1,
+    losses = {arm: np.stack([each.losses for each in found]) for arm, found in values.items()}
+    accuracy, loss = metric(right, better=1), metric(losses, better=-1)
+    return Protocol(
+        accuracy=accuracy, loss=loss, judgement=judge(accuracy.judgement, loss.judgement)
     )
-    loss = metric(
-        {arm: np.stack([one.losses for one in ones]) for arm, ones in values.items()}, better=-1
-    )
-    return {"accuracy": accuracy, "loss": loss, "judgement": judge(accuracy, loss)}
 
 
-def metric(arms: Arms, *, better: int) -> dict[str, Any]:
-    """One measure over the three arms, each (S, M). better: +1 where more is better, −1 where less is."""
+def metric(arms: Arms, *, better: int) -> Measure:
+    """Compare a measure of the three arms, each (S, M). better: +1 if more is better, else −1."""
     gain = interval(arms["before"], arms["cleaned"])
     control = interval(arms["before"], arms["random"])
     beyond = interval(arms["random"], arms["cleaned"])
-    return {
-        **{arm: float(values.mean()) for arm, values in arms.items()},
-        **gain,
-        "random_difference": control["difference"],
-        "random_ci95": control["ci95"],
-        "beyond_random": beyond,
-        "judgement": judge_metric(gain["ci95"], beyond["ci95"], better),
-    }
+    return Measure(
+        before=float(arms["before"].mean()),
+        cleaned=float(arms["cleaned"].mean()),
+        random=float(arms["random"].mean()),
+        **gain.to_json(),
+        random_difference=control.difference,
+        random_ci95=control.ci95,
+        beyond_random=beyond,
+        judgement=judge_metric(gain.ci95, beyond.ci95, better),
+    )
 
 
-def interval(before: Floats, after: Floats) -> dict[str, Any]:
+def interval(before: Floats, after: Floats) -> Difference:
     """The mean of after − before, each (S, M), and its 95 % interval.
 
-    Two things are left to chance: the seeds (pairs: the means of each seed) and the test images (pairs: the means of each image). `ci95`
-    spans both intervals, so that it leaves 0 out only where both do: three seeds that agree on one single image prove nothing.
+    Seeds and test images are both left to chance: pairs are the means per seed, and the means per
+    image. `ci95` spans both intervals, so it leaves 0 out only where both do: three seeds that
+    agree on a single image prove nothing.
     """
     images = paired_difference(before.mean(axis=0), after.mean(axis=0))
-    result: dict[str, Any] = {
-        "difference": images.mean,
-        "ci95": [images.low, images.high],
-        "ci95_images": [images.low, images.high],
-    }
-    if len(before) > 1:
-        seeds: Difference = paired_difference(before.mean(axis=1), after.mean(axis=1))
-        result["ci95_seeds"] = [seeds.low, seeds.high]
-        result["ci95"] = [min(seeds.low, images.low), max(seeds.high, images.high)]
-    return result
+    over_images: list[Number] = [images.low, images.high]
+    if len(before) < 2:
+        return Difference(difference=images.mean, ci95=over_images, ci95_images=over_images)
+    seeds = paired_difference(before.mean(axis=1), after.mean(axis=1))
+    return Difference(
+        difference=images.mean,
+        ci95=[min(seeds.low, images.low), max(seeds.high, images.high)],
+        ci95_images=over_images,
+        ci95_seeds=[seeds.low, seeds.high],
+    )
 
 
-def judge_metric(gain: Sequence[float], beyond_random: Sequence[float], better: int) -> str:
-    """One of four: "better" where cleaned beats before and random removal, "as_random" where it beats only before, "worse" where it falls
-    behind before, else "no_measurable_change".
+def judge_metric(
+    gain: Sequence[float], beyond_random: Sequence[float], better: int
+) -> MetricJudgement:
+    """Judge a measure by its two intervals.
+
+    "better" if cleaned is better than before and than random removal, "as_random" if it is better
+    than before alone, "worse" if it is worse than before, else "no_measurable_change".
     """
     if _lies_above(gain, better):
         return "better" if _lies_above(beyond_random, better) else "as_random"
@@ -126,66 +138,52 @@ def judge_metric(gain: Sequence[float], beyond_random: Sequence[float], better: 
 
 
 def _lies_above(ci95: Sequence[float], sign: int) -> bool:
-    """Whether the whole interval lies on the side of `sign`."""
+    """True where the whole interval lies on the side of `sign`."""
     return min(sign * ci95[0], sign * ci95[1]) > 0
 
 
-def judge(accuracy: Mapping[str, Any], loss: Mapping[str, Any]) -> str:
-    """One of "improved", "no_measurable_change", "worse": one measure must say so clearly, and the other must not say the opposite.
-
-    Measures that contradict each other are no measurable change.
-    """
-    told = {accuracy["judgement"], loss["judgement"]} & {"better", "worse"}
-    return (
-        {"better": "improved", "worse": "worse"}[told.pop()]
-        if len(told) == 1
-        else "no_measurable_change"
-    )
+def judge(accuracy: MetricJudgement, loss: MetricJudgement) -> Judgement:
+    """Judge by both measures: one must say so clearly, and the other must not say the opposite."""
+    clear = {accuracy, loss} & {"better", "worse"}
+    if len(clear) != 1:
+        return "no_measurable_change"
+    return "improved" if clear == {"better"} else "worse"
 
 
-def _runs(plan: Plan, outcomes: Outcomes) -> list[dict[str, Any]]:
+def _runs(plan: Plan, outcomes: Outcomes) -> list[StartResult]:
     rows = []
     for seed in plan.fresh_seeds:
-        for arm in ("before", "cleaned", "random"):
-            one = outcomes["fresh_seeds", seed, arm]
-            rows.append(
-                {
-                    "seed": seed,
-                    "arm": arm,
-                    "accuracy": float(one.correct(plan.test.labels).mean()),
-                    "loss": float(one.losses.mean()),
-                }
-            )
+        for arm in ARMS:
+            outcome = outcomes["fresh_seeds", seed, arm]
+            accuracy = float(outcome.correct(plan.test.labels).mean())
+            loss = float(outcome.losses.mean())
+            rows.append(StartResult(seed=seed, arm=arm, accuracy=accuracy, loss=loss))
     return rows
 
 
-def _per_class(plan: Plan, outcomes: Outcomes) -> list[dict[str, Any]]:
-    """For each class with test images: the share of them that is recognised, in the mean of the fresh seeds."""
+def _per_class(plan: Plan, outcomes: Outcomes) -> list[ClassResult]:
+    """Accuracy of each class with test images, in the mean of the fresh seeds."""
     labels = plan.test.labels
     means = {
         arm: np.mean(
             [outcomes["fresh_seeds", seed, arm].correct(labels) for seed in plan.fresh_seeds],
             axis=0,
         )
-        for arm in ("before", "cleaned", "random")
+        for arm in ARMS
     }
     rows = []
     for label in range(plan.class_count):
         members = labels == label
         if members.any():
             shares = {arm: float(values[members].mean()) for arm, values in means.items()}
-            row = {
-                "label": label,
-                "images": int(members.sum()),
-                **shares,
-                "difference": shares["cleaned"] - shares["before"],
-            }
-            rows.append(row)
+            difference = shares["cleaned"] - shares["before"]
+            images = int(members.sum())
+            rows.append(ClassResult(label=label, images=images, **shares, difference=difference))
     return rows
 
 
 def _changed(plan: Plan, outcomes: Outcomes) -> dict[str, Any]:
-    """Test images that the repeated run predicts otherwise: all ids, how many became right or wrong, and some in detail."""
+    """Fields of the verdict on test images that the repeated run predicts differently."""
     before, cleaned = (
         outcomes["same_seed", plan.seed, arm].predicted for arm in ("before", "cleaned")
     )
@@ -193,33 +191,33 @@ def _changed(plan: Plan, outcomes: Outcomes) -> dict[str, Any]:
     labels = plan.test.labels
     became_right = cleaned[positions] == labels[positions]
     became_wrong = before[positions] == labels[positions]
-    # Those that say something come first: wrong before and right now, then the other way round.
+    # The telling images first: those that became right, then those that became wrong.
     order = positions[np.argsort(2 - 2 * became_right - became_wrong, kind="stable")][:MOST_CHANGES]
-    # One training's answer may be luck: in how many of the fresh starts each arm was right stands beside it.
+    # The answer of a single training may be luck, so the fresh starts' answers stand next to it.
     fresh_before, fresh_cleaned = (
         _fresh_right(plan, outcomes, arm) for arm in ("before", "cleaned")
     )
-    details = [
-        {
-            "image_id": int(plan.test.ids[n]),
-            "label": int(labels[n]),
-            "before": int(before[n]),
-            "cleaned": int(cleaned[n]),
-            "fresh_before": int(fresh_before[n]),
-            "fresh_cleaned": int(fresh_cleaned[n]),
-        }
+    changes = [
+        ChangedImage(
+            image_id=int(plan.test.ids[n]),
+            label=int(labels[n]),
+            before=int(before[n]),
+            cleaned=int(cleaned[n]),
+            fresh_before=int(fresh_before[n]),
+            fresh_cleaned=int(fresh_cleaned[n]),
+        )
         for n in order
     ]
     return {
         "changed": plan.test.ids[positions].tolist(),
         "became_right": int(became_right.sum()),
         "became_wrong": int(became_wrong.sum()),
-        "changes": details,
+        "changes": changes,
     }
 
 
 def _fresh_right(plan: Plan, outcomes: Outcomes, arm: str) -> Floats:
-    """In how many fresh starts each test image is recognised, (M,)."""
+    """Number of fresh starts that recognise each test image, (M,)."""
     right = (
         outcomes["fresh_seeds", seed, arm].correct(plan.test.labels) for seed in plan.fresh_seeds
     )
@@ -227,9 +225,13 @@ def _fresh_right(plan: Plan, outcomes: Outcomes, arm: str) -> Floats:
 
 
 def doubt(accuracies: Sequence[float], labels: npt.NDArray[np.int64]) -> str | None:
-    """A sentence where fresh starts with nothing removed learned nothing: right no more often than whoever names the largest class.
+    """Warn where fresh starts with nothing removed learned nothing, else None.
 
-    accuracies: of each fresh start on the test images. labels: theirs, (M,).
+    A start has learned nothing if it is right no more often than always naming the largest class.
+
+    Args:
+        accuracies: Of each fresh start on the test images, fractions.
+        labels: Labels of the test images, (M,).
     """
     share = float(np.bincount(labels).max()) / len(labels)
     failed = sum(accuracy <= share for accuracy in accuracies)
@@ -241,9 +243,10 @@ def doubt(accuracies: Sequence[float], labels: npt.NDArray[np.int64]) -> str | N
         else f"all {failed} fresh starts"
     )
     return (
-        f"In {starts} the model has not learned: it names no more test images correctly than always naming the largest class would "
-        f"({percent(share)}). That is the luck of trainings and says nothing of these images. Train again for longer, or with a lower learning "
-        "rate, and measure then."
+        f"In {starts} the model has not learned: it names no more test images correctly than "
+        f"always naming the largest class would ({percent(share)}). That is the luck of trainings "
+        "and says nothing of these images. Train again for longer, or with a lower learning rate, "
+        "and measure then."
     )
 
 
@@ -252,34 +255,44 @@ LEADS = {
     "no_measurable_change": "No measurable improvement",
     "worse": "Cleaning made the model worse",
 }
-# Where only the loss moves, that is said: as many answers are right, but they are surer, or less sure, where they should be.
+# Only the loss moved: as many answers are right, but with better or worse confidence.
 LOSS_LEADS = {
-    "improved": "Cleaning made the model's answers more reliable (lower loss), without a measurable change of how many are right",
-    "worse": "Cleaning made the model's answers less reliable (higher loss), without a measurable change of how many are right",
+    "improved": (
+        "Cleaning made the model's answers more reliable (lower loss), without a measurable change "
+        "of how many are right"
+    ),
+    "worse": (
+        "Cleaning made the model's answers less reliable (higher loss), without a measurable "
+        "change of how many are right"
+    ),
 }
 
 
-def sentence(fresh: Mapping[str, Any], *, drawn: bool = True) -> str:
-    """The verdict in words, from the fresh starts. drawn: whether there was a random removal to compare with."""
-    accuracy, loss = fresh["accuracy"], fresh["loss"]
-    by_accuracy = f", random removal {points(accuracy['random_difference'])}" if drawn else ""
-    by_loss = f", random removal {signed(loss['random_difference'])}" if drawn else ""
-    low, high = accuracy["ci95"]
+def sentence(fresh: Protocol, *, drawn: bool = True) -> str:
+    """The verdict in words. drawn: there was a random removal to compare with."""
+    accuracy, loss = fresh.accuracy, fresh.loss
+    by_accuracy = f", random removal {points(accuracy.random_difference)}" if drawn else ""
+    by_loss = f", random removal {signed(loss.random_difference)}" if drawn else ""
+    low, high = accuracy.ci95
     text = (
-        f"{_lead(fresh)}: test accuracy {percent(accuracy['before'])} → {percent(accuracy['cleaned'])}, "
-        f"{points(accuracy['difference'])} points (95 % CI {points(low)} to {points(high)}){by_accuracy}."
+        f"{_lead(fresh)}: test accuracy {percent(accuracy.before)} → {percent(accuracy.cleaned)}, "
+        f"{points(accuracy.difference)} points "
+        f"(95 % CI {points(low)} to {points(high)}){by_accuracy}."
     )
-    low, high = loss["ci95"]
+    low, high = loss.ci95
     return (
-        text
-        + f" Test loss {loss['before']:.3f} → {loss['cleaned']:.3f} (95 % CI {signed(low)} to {signed(high)}){by_loss}."
+        f"{text} Test loss {loss.before:.3f} → {loss.cleaned:.3f} "
+        f"(95 % CI {signed(low)} to {signed(high)}){by_loss}."
     )
 
 
-def _lead(fresh: Mapping[str, Any]) -> str:
-    judgement, accuracy = fresh["judgement"], fresh["accuracy"]["judgement"]
+def _lead(fresh: Protocol) -> str:
+    judgement, accuracy = fresh.judgement, fresh.accuracy.judgement
     if judgement == "improved" and accuracy == "as_random":
-        return f"{LEADS[judgement]} (by its loss; as many more right answers could come from removing any images, with so few fresh starts)"
+        return (
+            f"{LEADS[judgement]} (by its loss; as many more right answers could come from "
+            "removing any images, with so few fresh starts)"
+        )
     if judgement != "no_measurable_change" and accuracy == "no_measurable_change":
         return LOSS_LEADS[judgement]
     return LEADS[judgement]
@@ -296,7 +309,7 @@ def points(fraction: float) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A number with its sign, as people write it."""
+    """A number with its sign; zero has none."""
     text = f"{abs(value):.{digits}f}"
     if float(text) == 0.0:
         return text

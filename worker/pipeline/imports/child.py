@@ -1,6 +1,7 @@
-"""The child process of an import: takes images over a socket, decodes them, writes thumbnails. Started by imports_pool.
+"""Child process of an import: takes images over a socket, decodes them, writes thumbnails.
 
-It imports no torch and no database, so it starts in a fifth of a second, and it ends by itself when its parent is gone: the socket closes.
+It loads neither torch nor a database, so it starts in a fifth of a second. It ends when its parent
+dies: the socket closes.
 """
 
 import errno
@@ -34,7 +35,7 @@ from worker.pipeline.imports.messages import (
 
 
 def answer(work: Work) -> Answer:
-    """Do the work. Raises OSError where the disk is full."""
+    """Do the work. Raises OSError on a full disk."""
     images: list[Decoded | str] = []
     pixels = np.empty(
         (len(work.payloads) if work.shape else 0, *(work.shape or (0, 0, 0))), np.uint8
@@ -57,7 +58,7 @@ def answer(work: Work) -> Answer:
 
 
 def read(path: str) -> bytes:
-    """The file's bytes. Raises Refused where a file of a folder cannot be read."""
+    """Read a file of a folder. Raises Refused."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -65,7 +66,7 @@ def read(path: str) -> bytes:
 
 
 def write_views(folder: str, digest: str, thumbnail: bytes, full: bytes | None) -> int:
-    """Write the WebP files under their hash; returns their bytes. No fsync for each: the parent syncs once before the import counts as done."""
+    """Write the WebP files under their hash; returns their bytes. The parent syncs them all."""
     _write(f"{folder}/thumbnails/{digest[:2]}", f"{digest}.webp", thumbnail)
     if full is not None:
         _write(f"{folder}/full/{digest[:2]}", f"{digest}.webp", full)
@@ -73,7 +74,7 @@ def write_views(folder: str, digest: str, thumbnail: bytes, full: bytes | None) 
 
 
 def _write(folder: str, name: str, data: bytes) -> None:
-    # Plain calls: with many small images, writing thumbnails is the largest part of an import, and pathlib and buffers double it.
+    # Plain calls: writing small files is most of an import, and pathlib and buffers double it.
     try:
         file = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     except FileNotFoundError:
@@ -93,10 +94,8 @@ def _image(payload: Payload, max_pixels: int) -> tuple[Image, tuple[int, int]]:
 
 
 def main() -> None:
-    """Work until the parent closes the socket. An OSError travels back as such; anything else ends this process."""
-    warnings.simplefilter(
-        "ignore"
-    )  # Pillow warns about odd metadata; what matters comes back as a refusal
+    """Work until the parent closes the socket; an OSError is sent back to it."""
+    warnings.simplefilter("ignore")  # Pillow warns about odd metadata; what matters is refused
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     while True:
         try:

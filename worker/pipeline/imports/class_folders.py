@@ -1,4 +1,4 @@
-"""Which of the files are images of which class and split: class folders, with or without split folders above them."""
+"""Read classes from folders, and splits from the folders above them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -19,11 +19,14 @@ from worker.pipeline.imports.files import (
 )
 
 NO_CLASS_FOLDER = "it lies in no class folder"
-HOW = "Put the images of each class into a folder of that name, or add a CSV file with the columns path and label."
+HOW = (
+    "Put the images of each class into a folder of that name, "
+    "or add a CSV file with the columns path and label."
+)
 
 
 def from_class_folders(files: Files) -> Found:
-    """The images in class folders. Raises JobFailed where there are none."""
+    """Collect the images in class folders. Raises JobFailed if there are none."""
     images = [file for file in files.files if file.suffix in IMAGE_SUFFIXES] or [
         file for file in files.files if len(file.parts) > 1
     ]
@@ -52,12 +55,15 @@ def from_class_folders(files: Files) -> Found:
 
 
 def only_one_class(name: str, refused: Sequence[tuple[str, str]]) -> str:
-    """A sentence for the person; perhaps the other classes are among the refused."""
-    return f"There is only one class, “{name[:200]}”; telling classes apart takes two or more.{_refused(refused)} {HOW}"
+    """Say that one class is too few, and what was refused: it may hold the others."""
+    return (
+        f"There is only one class, “{name[:200]}”; telling classes apart takes two or "
+        f"more.{_refused(refused)} {HOW}"
+    )
 
 
 def _place(file: File, top: tuple[str, ...], has_splits: bool, found: Found) -> str | None:
-    """Add the file as an image, or return why not."""
+    """Add the file as an image, or return the reason against it."""
     reason = why_no_image(file)
     if reason is not None:
         return reason
@@ -79,7 +85,7 @@ def _place(file: File, top: tuple[str, ...], has_splits: bool, found: Found) -> 
 
 
 def _common_top(images: list[File]) -> tuple[str, ...]:
-    """The folders to pass over: as long as all class folders lie below a single one."""
+    """Path of the single folder above all class folders."""
     inside: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for file in images:
         for depth in range(len(file.parts) - 1):
@@ -101,7 +107,7 @@ def _are_splits(names: Iterable[str]) -> bool:
 def _named(
     files: Files, found: Found, top: tuple[str, ...], has_splits: bool
 ) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Class names and splits that are named by folders, with images or without."""
+    """Class names and splits of folders, empty folders included."""
     depth = len(top) + has_splits
     below = [parts for parts in files.folders if parts[: len(top)] == top]
     classes = {parts[depth].strip() for parts in below if len(parts) == depth + 1} | {
@@ -123,13 +129,19 @@ def _nothing_there(files: Files) -> str:
         None,
     )
     if inner is not None:
-        return f"There is an archive inside the {files.what} (“{inner[:200]}”), and no image. Unpack it, and import the class folders themselves."
+        return (
+            f"There is an archive inside the {files.what} (“{inner[:200]}”), and no image. "
+            f"Unpack it, and import the class folders themselves."
+        )
     return f"There is no image in this {files.what}.{_refused(files.refusals.rows)} {HOW}"
 
 
 def _refused(rows: Sequence[tuple[str, str]]) -> str:
-    """How many files were refused, and the first of them; nothing where there is none."""
+    """Say how many files were refused, and name the first."""
     if not rows:
         return ""
     path, why = rows[0]
-    return f" {'1 file was' if len(rows) == 1 else f'{len(rows):,} files were'} refused; the first is “{path[:200]}”: {why}."
+    return (
+        f" {'1 file was' if len(rows) == 1 else f'{len(rows):,} files were'} refused; the first "
+        f"is “{path[:200]}”: {why}."
+    )

@@ -1,4 +1,7 @@
-"""One file → one decoded, upright, 8-bit image; or a reason why not. Pillow and numpy only: child processes import this and must start fast."""
+"""Decode a file to an upright 8-bit image, or refuse it with a reason.
+
+Pillow and numpy only: child processes import this and must start fast.
+"""
 
 import hashlib
 import io
@@ -9,14 +12,14 @@ from PIL import Image, ImageCms, ImageFile, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 FORMATS_FOR_PEOPLE = "JPEG, PNG, WebP, BMP, GIF or TIFF"
-# What JPEG, PNG, GIF and TIFF begin with: a file that does so and cannot be opened was an image.
+# First bytes of JPEG, PNG, GIF and TIFF: such a file was an image, even if it cannot be opened.
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*")
 DAMAGED = "the image is damaged or cut off"
-# A JPEG larger than twice this is decoded at a half, a quarter or an eighth of its size: nothing larger is ever shown.
+# A JPEG larger than twice this is decoded at a half, a quarter or an eighth of its size.
 FULL_SIDE = 1600
 THUMBNAIL_SIDE = 160
 
-# The limit is our own and is checked before a pixel is decoded; Pillow's would only warn.
+# Pillow's limit only warns; ours is checked before a pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
@@ -24,11 +27,11 @@ Pixels = NDArray[np.uint8]
 
 
 class Refused(Exception):
-    """A file that cannot be used; the message is the reason, for people."""
+    """A file that cannot be used; the message is the reason."""
 
 
 def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
-    """The upright image in mode L or RGB, and the original's (width, height). Raises Refused."""
+    """Decode an upright image in mode L or RGB, with its (width, height). Raises Refused."""
     image = _open(data, max_pixels)
     size = image.size
     if image.format == "JPEG" and max(size) > 2 * FULL_SIDE:
@@ -42,18 +45,18 @@ def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
     except MemoryError as error:
         raise Refused("the image is too large for this machine's memory") from error
     except Exception as error:
-        # Pillow's decoders raise nearly every kind of exception on damaged files; each means the same to a person.
+        # Pillow raises nearly every kind of exception on damaged files.
         raise Refused(DAMAGED) from error
 
 
 def from_array(pixels: Pixels) -> tuple[Image.Image, tuple[int, int]]:
-    """The image of an array (H, W) or (H, W, 3), and its (width, height)."""
+    """Image of an array (H, W) or (H, W, 3), with its (width, height)."""
     image = Image.fromarray(pixels)
     return image, image.size
 
 
 def as_grey_or_rgb(image: Image.Image) -> Image.Image:
-    """Any of Pillow's modes as L or RGB: 16 bits scaled down, CMYK by its profile, transparency over white, colourless RGB as L."""
+    """Convert any mode to L or RGB; transparency turns white, colourless RGB turns L."""
     if image.mode == "L" and "transparency" not in image.info:
         return image
     if image.mode == "1":
@@ -70,19 +73,19 @@ def as_grey_or_rgb(image: Image.Image) -> Image.Image:
 
 
 def content_hash(image: Image.Image) -> str:
-    """SHA-256 of mode, size and pixels: equal for the same picture in another lossless format."""
+    """SHA-256 of mode, size and pixels: equal across lossless formats."""
     digest = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
     digest.update(image.tobytes())
     return digest.hexdigest()
 
 
 def fit(image: Image.Image, height: int, width: int, channels: int) -> Pixels:
-    """(height, width, channels) uint8: resized with antialiasing, its aspect ratio kept, centred on black."""
+    """Resize to (height, width, channels) uint8, centred on black, aspect ratio kept."""
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
         scale = min(width / image.width, height / image.height)
         inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        # Bilinear keeps enlarged small images free of ringing; Pillow widens the filter when it shrinks, which is the antialiasing.
+        # Bilinear enlarges without ringing; to shrink, Pillow widens it, which is antialiasing.
         resized = image.resize(
             inner, Image.Resampling.BILINEAR, reducing_gap=3.0 if scale < 1 else None
         )
@@ -92,7 +95,7 @@ def fit(image: Image.Image, height: int, width: int, channels: int) -> Pixels:
 
 
 def thumbnail_and_full(image: Image.Image) -> tuple[bytes, bytes | None]:
-    """WebP of at most 160 pixels a side, and one of at most 1,600 where the first does not show every pixel (else None)."""
+    """WebP of at most 160 pixels a side, and one of 1,600 or None if the first shows all."""
     if max(image.size) <= THUMBNAIL_SIDE:
         # Method 0 is six times as fast as 4 and one part in fourteen larger (measured on CIFAR-10).
         return _webp(image, lossless=True, quality=50, method=0), None
@@ -108,7 +111,6 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:
-        # Beside UnidentifiedImageError, damaged headers raise nearly every kind.
         raise Refused(_why_no_image(data)) from error
     if image.width * image.height > max_pixels:
         raise Refused(
@@ -136,12 +138,12 @@ def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(0x0112, 1))
     except Exception:
-        # Damaged EXIF data is no reason to refuse good pixels; Pillow raises many kinds here.
+        # Damaged EXIF data is no reason to refuse good pixels.
         return 1
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit values by their top byte; other ranges stretched from least to greatest."""
+    """Scale 16-bit values to their top byte; stretch other ranges."""
     values = np.asarray(image, dtype=np.float32)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     if image.mode.startswith("I") and low >= 0 and high <= 255 and image.mode == "I":
@@ -175,7 +177,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 def _is_colourless(image: Image.Image) -> bool:
     pixels = np.asarray(image)
-    # A corner first: nearly every colour photograph is settled there.
+    # A corner first: it settles nearly every colour photograph.
     return all((part == part[..., :1]).all() for part in (pixels[:8, :8], pixels))
 
 

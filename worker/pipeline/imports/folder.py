@@ -1,4 +1,4 @@
-"""A folder on the server as a list of files. Links that lead out of it are refused; only regular files are ever opened."""
+"""List the files of a folder on the server; links out of it are refused."""
 
 import os
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from worker.pipeline.imports.files import File, Files, Refusals, cleaned, is_jun
 
 
 def open_folder(root: Path, settings: Settings, tick: Callable[[], None] = lambda: None) -> Files:
-    """All files below `root`; `tick` is called for each folder. Raises JobFailed where the folder cannot be read or holds too many."""
+    """List all files below `root`; calls `tick` for each folder. Raises JobFailed."""
     root = root.resolve()
     refusals = Refusals()
     files: list[File] = []
@@ -32,7 +32,8 @@ def open_folder(root: Path, settings: Settings, tick: Callable[[], None] = lambd
                 refusals.add("/".join(parts), reason)
         if len(files) > settings.max_files:
             raise JobFailed(
-                f"The folder holds more than {settings.max_files:,} files, which is the limit. Import a part of it."
+                f"The folder holds more than {settings.max_files:,} files, which is the limit. "
+                f"Import a part of it."
             )
     files.sort(key=lambda file: (file.path, file.key))
     return Files(
@@ -52,7 +53,8 @@ def _items(place: str, parents: tuple[str, ...], refusals: Refusals) -> list[os.
     except OSError as error:
         if not parents:
             raise JobFailed(
-                f"The folder cannot be read ({error.strerror}). See that it is there and that the account that runs the worker may read it."
+                f"The folder cannot be read ({error.strerror}). See that it is there and that "
+                f"the account that runs the worker may read it."
             ) from error
         refusals.add("/".join(parents), f"the folder could not be read ({error.strerror})")
         return []
@@ -65,9 +67,7 @@ def _why_not(item: os.DirEntry[str], root: Path) -> str | None:
             if item.is_file(follow_symlinks=False)
             else "this is a device or another special file"
         )
-    target = Path(
-        os.path.realpath(item.path)
-    )  # which does not raise for links that lead in a circle
+    target = Path(os.path.realpath(item.path))  # does not raise for links in a circle
     if not target.is_relative_to(root):
         return "this link leads out of the folder"
     return None if target.is_file() else "this link does not lead to a file"
@@ -77,4 +77,4 @@ def _size(item: os.DirEntry[str]) -> int:
     try:
         return item.stat().st_size
     except OSError:
-        return 0  # gone meanwhile: reading it will say so
+        return 0  # gone by now: reading it will say so

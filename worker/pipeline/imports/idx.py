@@ -1,4 +1,4 @@
-"""MNIST's IDX files, plain or .gz: images and labels as two arrays, read from front to back and never held whole."""
+"""Read MNIST's IDX files, plain or .gz, from front to back."""
 
 import gzip
 import math
@@ -17,7 +17,8 @@ from worker.pipeline.imports.decoding import Pixels, Refused
 from worker.pipeline.imports.files import SPLIT_NAMES, Entry, File, Files, Found, natural
 
 NAME = re.compile(
-    r"(?:.*[-_])?(?P<part>train|t10k|test|validation|valid|val)[-_.](?P<what>images|labels)[-_.]idx[13][-_.]ubyte(?:\.gz)?",
+    r"(?:.*[-_])?(?P<part>train|t10k|test|validation|valid|val)[-_.]"
+    r"(?P<what>images|labels)[-_.]idx[13][-_.]ubyte(?:\.gz)?",
     re.IGNORECASE,
 )
 PARTS = SPLIT_NAMES | {"t10k": "test"}
@@ -28,7 +29,7 @@ DAMAGED = (OSError, EOFError, zlib.error, struct.error, Refused)
 
 @dataclass(frozen=True)
 class Pair:
-    """The images and the labels of one split."""
+    """Images and labels of a split."""
 
     split: str
     images: File
@@ -36,12 +37,12 @@ class Pair:
 
 
 def find_pairs(files: Files) -> list[Pair]:
-    """The IDX files, train first; empty where there are none. Raises JobFailed where one of two is missing."""
+    """Find the IDX files, train first. Raises JobFailed for a half pair."""
     found: dict[tuple[str, str], File] = {}
     for file in files.files:
         match = NAME.fullmatch(file.parts[-1])
         if match is not None:
-            # Sorted by name, the plain file comes before its .gz, and is the quicker of the two.
+            # Sorted by name, the plain file comes before its .gz, and is quicker to read.
             found.setdefault((PARTS[match["part"].lower()], match["what"].lower()), file)
     pairs = []
     for split in ("train", "validation", "test"):
@@ -51,13 +52,14 @@ def find_pairs(files: Files) -> list[Pair]:
         elif images is not None or labels is not None:
             there, missing = (images, "labels") if images is not None else (labels, "images")
             raise JobFailed(
-                f"“{cast(File, there).path}” is there, but the file with its {missing} is not. Put it beside, then import again."
+                f"“{cast(File, there).path}” is there, but the file with its {missing} is not. "
+                f"Put it beside, then import again."
             )
     return pairs
 
 
 def from_idx(files: Files, pairs: list[Pair], settings: Settings, stack: ExitStack) -> Found:
-    """The images of the IDX files, in their order. `stack` closes the files. Raises JobFailed where one is no IDX file, or cut off."""
+    """Collect the images of IDX files, closed by `stack`. Raises JobFailed for a damaged file."""
     readers = [_Images(files, pair.images, settings, stack) for pair in pairs]
     entries: list[Entry] = []
     for number, (pair, reader) in enumerate(zip(pairs, readers, strict=True)):
@@ -68,7 +70,8 @@ def from_idx(files: Files, pairs: list[Pair], settings: Settings, stack: ExitSta
         ]
     if len(entries) > settings.max_files:
         raise JobFailed(
-            f"The files hold {len(entries):,} images, more than the limit of {settings.max_files:,}."
+            f"The files hold {len(entries):,} images, more than the limit of "
+            f"{settings.max_files:,}."
         )
     given = frozenset(pair.split for pair in pairs)
     names = tuple(sorted({entry.label for entry in entries}, key=natural))
@@ -83,7 +86,7 @@ def from_idx(files: Files, pairs: list[Pair], settings: Settings, stack: ExitSta
 
 
 class _Images:
-    """A file of images. They are asked for in order, so one pass reads it; asked for an earlier one, it begins again."""
+    """A file of images, read in order; an earlier image rewinds it."""
 
     def __init__(self, files: Files, file: File, settings: Settings, stack: ExitStack) -> None:
         self._stack = stack
@@ -93,7 +96,8 @@ class _Images:
         self.size = self.height * self.width
         if not self.size or self.size > settings.max_image_pixels:
             raise JobFailed(
-                f"“{file.path}” says that its images have {self.height:,} × {self.width:,} pixels, which cannot be imported."
+                f"“{file.path}” says that its images have {self.height:,} × {self.width:,} "
+                f"pixels, which cannot be imported."
             )
 
     def _open(self) -> None:
@@ -102,7 +106,7 @@ class _Images:
         self._next = 0
 
     def at(self, index: int) -> Pixels:
-        """Image `index`, (H, W). Raises JobFailed where the file ends before it."""
+        """Read image `index`, (H, W). Raises JobFailed if the file ends before it."""
         if index < self._next:
             self._open()
         try:
@@ -113,7 +117,8 @@ class _Images:
                 self._next += 1
         except DAMAGED as error:
             raise JobFailed(
-                f"“{self._file.path}” is cut off or damaged: it should hold {self.count:,} images, and image {self._next + 1:,} cannot be read. "
+                f"“{self._file.path}” is cut off or damaged: it should hold {self.count:,} "
+                f"images, and image {self._next + 1:,} cannot be read. "
                 "Get the file again."
             ) from error
         return np.frombuffer(data, np.uint8).reshape(self.height, self.width)
@@ -124,7 +129,8 @@ def _labels(files: Files, pair: Pair, images: int, stack: ExitStack) -> list[int
     (count,) = _header(stream, pair.labels, 1)
     if count != images:
         raise JobFailed(
-            f"“{pair.images.path}” holds {images:,} images, but “{pair.labels.path}” {count:,} labels. They do not belong together."
+            f"“{pair.images.path}” holds {images:,} images, but “{pair.labels.path}” {count:,} "
+            f"labels. They do not belong together."
         )
     try:
         data = stream.read(count)
@@ -132,7 +138,8 @@ def _labels(files: Files, pair: Pair, images: int, stack: ExitStack) -> list[int
         data = b""
     if len(data) < count:
         raise JobFailed(
-            f"“{pair.labels.path}” is cut off or damaged: it should hold {count:,} labels. Get the file again."
+            f"“{pair.labels.path}” is cut off or damaged: it should hold {count:,} labels. Get "
+            f"the file again."
         )
     return list(data)
 
@@ -152,7 +159,10 @@ def _stream(files: Files, file: File, stack: ExitStack) -> BinaryIO:
 
 
 def _header(stream: BinaryIO, file: File, dimensions: int) -> tuple[int, ...]:
-    """The sizes: number, then height and width for images. IDX is two zero bytes, the type, the number of dimensions, and each as 32 bits."""
+    """Read the sizes: number, and height and width for images.
+
+    IDX: two zero bytes, the type, the number of dimensions, then each as 32 bits.
+    """
     try:
         zero, kind, found = struct.unpack(">HBB", stream.read(4))
         sizes = struct.unpack(f">{dimensions}I", stream.read(4 * dimensions))

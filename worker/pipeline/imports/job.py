@@ -1,4 +1,4 @@
-"""An import's job: files → decoded, upright images in one array, with thumbnails, labels and splits; each refused file with its reason."""
+"""Import a data set: files to one pixel array, with thumbnails, labels and splits."""
 
 import logging
 import time
@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import exists, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.core.models import DataSet, Job
+from backend.core import job_lifecycle
+from backend.core.models import DataSet
 from backend.core.settings import Settings
 from worker.jobs import ClaimLost, JobContext, JobFailed, JobInterrupted
-from worker.pipeline.imports.attempt_folder import Workshop
 from worker.pipeline.imports.class_folders import from_class_folders
 from worker.pipeline.imports.files import Files, Found
 from worker.pipeline.imports.folder import open_folder
@@ -34,30 +34,30 @@ LISTING = "Reading the list of files"
 
 
 def import_data_set(context: JobContext) -> None:
-    """Import the data set that this job is for. It ends with all images or, whatever happens, with none and no file left."""
+    """Import the job's data set: all of its images, or none and no file left."""
     with context.database.transaction() as session:
         data_set = session.get_one(DataSet, context.subject_id)
         data_set.state = "importing"
     try:
         _import(context, data_set.source, data_set.seed)
     except (ClaimLost, JobInterrupted):
-        raise  # another attempt goes on
+        raise  # another attempt continues
     except BaseException:
         _mark_failed(context)
         raise
     if data_set.source.get("upload"):
-        Path(data_set.source["path"]).unlink(missing_ok=True)
+        context.storage.discard(Path(data_set.source["path"]))
 
 
 def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
     began = time.monotonic()
-    home, attempt = context.storage.data_set(context.subject_id), context.claim.rpartition(":")[2]
-    with Workshop(home, attempt) as workshop, ExitStack() as stack:
+    attempt = context.storage.attempt_folder(context.subject_id, context.claim.rpartition(":")[2])
+    with attempt, ExitStack() as stack:
         context.progress(0, 0, LISTING)
         found = find(source, seed, context, stack)
         decoding = Decoding(
             found,
-            workshop.folder,
+            attempt.folder,
             source.get("side"),
             context.settings.max_image_pixels,
             context.progress,
@@ -73,19 +73,18 @@ def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
         for line in results.lines():
             context.log(line)
         context.progress(len(answers), len(answers), "Writing the table")
-        workshop.sync()
+        attempt.sync()
         with context.finish() as session:
             data_set = results.write(session, context.subject_id, decoding.shape, refusals)
             data_set.report = data_set.report | {"seconds": round(time.monotonic() - began, 2)}
-            workshop.publish()
+            attempt.publish()
 
 
 def find(source: dict[str, Any], seed: int, context: JobContext, stack: ExitStack) -> Found:
-    """The images of the source; `stack` closes its files. Raises JobFailed where it cannot be used."""
+    """Collect the images of the source; `stack` closes its files. Raises JobFailed."""
     if source["kind"] == "sample":
-        from worker.pipeline.imports.sample import (
-            sample,
-        )  # scikit-learn takes a second to load, and only the sample needs it
+        # Imported here: scikit-learn takes a second to load.
+        from worker.pipeline.imports.sample import sample
 
         return sample(seed)
     path = Path(source["path"])
@@ -101,7 +100,7 @@ def find(source: dict[str, Any], seed: int, context: JobContext, stack: ExitStac
 
 
 def arranged(files: Files, settings: Settings, stack: ExitStack, manifest: str | None) -> Found:
-    """The images among the files: in MNIST's IDX files, or as a manifest or class folders say. Raises JobFailed where there are none."""
+    """Collect the images from IDX files, a manifest or class folders. Raises JobFailed."""
     pairs = find_pairs(files)
     if pairs:
         return from_idx(files, pairs, settings, stack)
@@ -128,14 +127,12 @@ def _nothing_usable(refusals: list[tuple[str, str]]) -> str:
 
 
 def _mark_failed(context: JobContext) -> None:
-    mine = exists().where(
-        Job.id == context.job_id, Job.claim == context.claim, Job.state == "running"
-    )
+    mine = exists().where(*job_lifecycle.is_held(context.job_id, context.claim))
     try:
         with context.database.transaction() as session:
             session.execute(
                 update(DataSet).where(DataSet.id == context.subject_id, mine).values(state="failed")
             )
     except SQLAlchemyError as error:
-        # How the job ended is written next, and matters more.
+        # The job's end is written next, and matters more.
         logger.warning("Data set %s was not marked as failed: %s", context.subject_id, error)

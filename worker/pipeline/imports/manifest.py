@@ -1,4 +1,4 @@
-"""A CSV manifest: path,label or path,label,split. It says which files are images of which class; a row that cannot be used is refused by itself."""
+"""Read classes and splits from a CSV manifest: path,label or path,label,split."""
 
 import csv
 import io
@@ -24,29 +24,27 @@ from worker.pipeline.imports.files import (
 )
 
 HEADER = "path,label or path,label,split"
-ALWAYS = (
-    "manifest.csv"  # a file of this name is a manifest, even if its header has to be mended first
-)
-NAMED_ROWS = 3  # of those that cannot be used, in the sentence of a failed import
+ALWAYS = "manifest.csv"  # a manifest by its name, even with a bad header
+NAMED_ROWS = 3  # bad rows named in an error
 DELIMITERS = (",", ";", "\t")
 
 
 @dataclass(frozen=True)
 class Header:
-    """Where the columns are."""
+    """Columns of the manifest."""
 
     delimiter: str
     columns: tuple[str, ...]
 
     @property
     def fits(self) -> bool:
-        """Whether path and label are there, and nothing is there twice."""
+        """True if path and label are there, and no column is there twice."""
         return {"path", "label"} <= set(self.columns) and max(Counter(self.columns).values()) == 1
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the manifest; a column that is not there is None."""
+    """A line of the manifest."""
 
     line: int
     path: str
@@ -55,9 +53,9 @@ class Row:
 
 
 def find_manifest(files: Files, wanted: str | None = None) -> File | None:
-    """The manifest: the CSV file above all images whose header says so, or the one of the `wanted` name.
+    """Find the CSV file above all images with a fitting header, or the `wanted` file.
 
-    Raises JobFailed for two of them, and for a bad header.
+    Raises JobFailed for two manifests, and for a bad header.
     """
     tables = _tables(files)
     if wanted is not None:
@@ -65,7 +63,8 @@ def find_manifest(files: Files, wanted: str | None = None) -> File | None:
     fitting = [table for table in tables if _header(files, table).fits]
     if len(fitting) > 1:
         raise JobFailed(
-            f"There are two manifests, “{fitting[0].path}” and “{fitting[1].path}”. Keep one; a column named split says which rows train and test."
+            f"There are two manifests, “{fitting[0].path}” and “{fitting[1].path}”. Keep one; a "
+            f"column named split says which rows train and test."
         )
     if fitting:
         return fitting[0]
@@ -76,20 +75,23 @@ def find_manifest(files: Files, wanted: str | None = None) -> File | None:
 
 
 def unfit_table(files: Files) -> File | None:
-    """A CSV file that may have been meant as the manifest."""
+    """Find a CSV file that may have been meant as the manifest."""
     return next(iter(_tables(files)), None)
 
 
 def why_no_manifest(files: Files, table: File) -> str:
-    """A sentence about its header."""
+    """Explain what is wrong with its header."""
     if _is_utf16(files, table):
         return _not_utf8(table, 0)
     found = ",".join(_header(files, table).columns)[:100]
-    return f"The manifest “{table.path}” must begin with the line {HEADER}; it begins with “{found}”. Mend that line, then import again."
+    return (
+        f"The manifest “{table.path}” must begin with the line {HEADER}; it begins with "
+        f"“{found}”. Fix that line, then import again."
+    )
 
 
 def from_manifest(files: Files, manifest: File) -> Found:
-    """The images that the manifest names. Raises JobFailed where it cannot be read as a table."""
+    """Collect the images that the manifest names. Raises JobFailed for an unreadable table."""
     found = Found([], lambda entry: files.read(entry.key), files.refusals, bad_rows=[])
     reader = _Reader(files, manifest, found)
     for row in _rows(files, manifest):
@@ -101,18 +103,22 @@ def from_manifest(files: Files, manifest: File) -> Found:
 
 
 def only_one_class_in_table(name: str, bad_rows: Sequence[tuple[str, str]]) -> str:
-    """A sentence for the person, with the reasons of the first rows that cannot be used: perhaps the other classes are among them."""
+    """Say that one class is too few, and why rows were refused: they may hold the others."""
     count = len(bad_rows)
     first = "; ".join(f"“{path[:200]}”: {why}" for path, why in bad_rows[:NAMED_ROWS])
-    rows = f" {count:,} {'row' if count == 1 else 'rows'} of the manifest cannot be used{', first' if count > NAMED_ROWS else ''}: {first}."
+    rows = (
+        f" {count:,} {'row' if count == 1 else 'rows'} of the manifest cannot be used"
+        f"{', first' if count > NAMED_ROWS else ''}: {first}."
+    )
     return (
-        f"There is only one class with images, “{name[:200]}”; telling classes apart takes two or more.{rows if bad_rows else ''} "
-        "Mend the manifest, then import again."
+        f"There is only one class with images, “{name[:200]}”; telling classes apart takes two "
+        f"or more.{rows if bad_rows else ''} "
+        "Fix the manifest, then import again."
     )
 
 
 class _Reader:
-    """Takes rows one by one; remembers which files are named already."""
+    """Takes rows one by one."""
 
     def __init__(self, files: Files, manifest: File, found: Found) -> None:
         self.files = files
@@ -124,7 +130,7 @@ class _Reader:
         self.given: set[str] = set()
 
     def take(self, row: Row) -> str | None:
-        """Add the row's image, or return why not."""
+        """Add the row's image, or return the reason against it."""
         path = row.path.removeprefix("./")
         if not path:
             return f"line {row.line} of the manifest gives no path"
@@ -153,7 +159,10 @@ class _Reader:
                 f"line {row.line} of the manifest names it again; line {earlier.line} counts{other}"
             )
         if row.split and split is None:
-            return f"“{row.split[:100]}” (line {row.line} of the manifest) is no split; there are train, validation and test"
+            return (
+                f"“{row.split[:100]}” (line {row.line} of the manifest) is no split; there are "
+                f"train, validation and test"
+            )
         if not row.label:
             return f"line {row.line} of the manifest gives no label"
         if len(row.label) > LONGEST_CLASS_NAME:
@@ -164,13 +173,13 @@ class _Reader:
         return reason
 
     def refuse(self, path: str, reason: str) -> None:
-        """Note that a row cannot be used."""
+        """Refuse a row."""
         self.found.refusals.add(path, reason)
         if self.found.bad_rows is not None:
             self.found.bad_rows.append((path, reason))
 
     def settle(self) -> None:
-        """After the last row: order, names, and the images that no row names."""
+        """Sort the images after the last row, and refuse those that no row names."""
         found = self.found
         if self.given:
             for entry in (entry for entry in found.entries if entry.split is None):
@@ -189,7 +198,7 @@ class _Reader:
 
 
 def _tables(files: Files) -> list[File]:
-    """CSV files in the uppermost folder that has one, if no image lies outside of that folder."""
+    """List the CSV files of the uppermost folder that has any, if it holds all images."""
     tables = [file for file in files.files if file.suffix == ".csv"]
     if not tables:
         return []
@@ -221,7 +230,7 @@ def _header(files: Files, table: File) -> Header:
 
 
 def _is_utf16(files: Files, table: File) -> bool:
-    """Whether it begins with the mark of what spreadsheets call Unicode text."""
+    """True for what spreadsheets call Unicode text."""
     try:
         with files.open(table) as file:
             return file.read(2) in (b"\xff\xfe", b"\xfe\xff")
@@ -231,7 +240,10 @@ def _is_utf16(files: Files, table: File) -> bool:
 
 def _not_utf8(manifest: File, line: int) -> str:
     place = f" (after line {line})" if line else ""
-    return f"The manifest “{manifest.path}” is not UTF-8 text{place}. Save it as CSV UTF-8, then import again."
+    return (
+        f"The manifest “{manifest.path}” is not UTF-8 text{place}. Save it as CSV UTF-8, then "
+        f"import again."
+    )
 
 
 def _rows(files: Files, manifest: File) -> Iterator[Row]:
@@ -263,5 +275,6 @@ def _rows(files: Files, manifest: File) -> Iterator[Row]:
         raise JobFailed(_not_utf8(manifest, line)) from error
     except (csv.Error, Refused, OSError) as error:
         raise JobFailed(
-            f"The manifest “{manifest.path}” cannot be read after line {line}: {error}. Mend it, then import again."
+            f"The manifest “{manifest.path}” cannot be read after line {line}: {error}. Fix it, "
+            f"then import again."
         ) from error

@@ -1,4 +1,7 @@
-"""What an import and its child processes say to each other: JSON and raw bytes. Children read hostile files, so nothing of theirs is unpickled."""
+"""Messages between an import and its child processes: JSON and raw bytes.
+
+Children read hostile files, so nothing of theirs is unpickled.
+"""
 
 import json
 import os
@@ -11,7 +14,7 @@ import numpy as np
 
 from worker.pipeline.imports.decoding import Pixels
 
-# One image, as it is handed to a child: the file's bytes (from a zip), its path (from a folder), or its pixels (from IDX files, the sample).
+# An image for a child: bytes (from a zip), a path (from a folder), or pixels (IDX, the sample).
 Payload = bytes | str | Pixels
 Shape = tuple[int, int, int]  # height, width, channels
 Wire: TypeAlias = "Connection[Any, Any]"  # a string: at run time Connection takes no parameters
@@ -19,7 +22,7 @@ Wire: TypeAlias = "Connection[Any, Any]"  # a string: at run time Connection tak
 
 @dataclass(frozen=True)
 class Work:
-    """Images to decode into `shape`, with WebP files below `folder`; without a shape, only to look at what they are like."""
+    """Images to decode into `shape`, WebP files below `folder`; no shape: to survey only."""
 
     payloads: list[Payload]
     max_pixels: int
@@ -29,7 +32,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """One image as it came out: hash, size once upright, whether it has colour, and the bytes of its WebP files."""
+    """A decoded image: upright size, and the bytes of its WebP files."""
 
     content_hash: str
     width: int
@@ -40,14 +43,14 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer an image (a string is the reason of a refusal), and the pixels of those that are good, in order: (good, H, W, C)."""
+    """Decoded images or reasons of refusal, and the pixels (decoded, H, W, C)."""
 
     images: list[Decoded | str]
     pixels: Pixels
 
 
 def send_work(connection: Wire, work: Work) -> None:
-    """From the import to a child."""
+    """Send work from the import to a child."""
     blobs: list[bytes | memoryview] = []
     kinds: list[Any] = []
     for payload in work.payloads:
@@ -72,7 +75,7 @@ def send_work(connection: Wire, work: Work) -> None:
 
 
 def receive_work(connection: Wire) -> Work:
-    """In a child. Raises EOFError once the import is gone."""
+    """Receive work in a child. Raises EOFError once the import is gone."""
     about, blob = _receive(connection)
     shape = tuple(about["shape"]) if about["shape"] else None
     return Work(
@@ -81,7 +84,7 @@ def receive_work(connection: Wire) -> Work:
 
 
 def send_answer(connection: Wire, answer: Answer) -> None:
-    """From a child to the import."""
+    """Send an answer from a child to the import."""
     images = [image if isinstance(image, str) else astuple(image) for image in answer.images]
     _send(
         connection,
@@ -91,12 +94,12 @@ def send_answer(connection: Wire, answer: Answer) -> None:
 
 
 def send_error(connection: Wire, error: OSError) -> None:
-    """From a child to the import: the work cannot go on at all, as on a full disk."""
+    """Tell the import that no work is possible, as on a full disk."""
     _send(connection, {"errno": error.errno or 0}, b"")
 
 
 def receive_answer(connection: Wire) -> Answer:
-    """In the import. Raises OSError where the child did, EOFError or ConnectionError where it died."""
+    """Receive an answer. Raises the child's OSError; EOFError or ConnectionError if it died."""
     about, blob = _receive(connection)
     if "errno" in about:
         raise OSError(about["errno"], os.strerror(about["errno"]))

@@ -1,4 +1,4 @@
-"""From image files to the pixel array: the shape that fits them all, and the array written row by row."""
+"""Choose the pixel array's shape, and write it row by row."""
 
 import io
 import os
@@ -25,19 +25,19 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass
 class Look:
-    """What all images seen so far have in common. It only ever changes in one direction: to several sizes, and to colour."""
+    """Sizes and colour of the images so far; changes only to several sizes, and to colour."""
 
-    sizes: set[tuple[int, int]] = field(default_factory=set)  # two at most: more make no difference
+    sizes: set[tuple[int, int]] = field(default_factory=set)  # two at most
     colour: bool = False
 
     def add(self, seen: Decoded) -> None:
-        """Take one more image into account."""
+        """Take an image into account."""
         self.colour = self.colour or seen.colour
         if len(self.sizes) < 2:
             self.sizes.add((seen.height, seen.width))
 
     def shape(self, side: int | None) -> Shape:
-        """The array's shape: a square of `side` if asked; else the images' common size where it lies between 28 and 64; else a square."""
+        """Choose a square of `side`, else a common size from 28 to 64, else a square."""
         channels = 3 if self.colour else 1
         if side:
             return side, side, channels
@@ -51,13 +51,13 @@ class Look:
 
 
 class PixelFile:
-    """A .npy file (N, H, W, C) of uint8 that grows row by row; N is written into its header at the end. A context manager."""
+    """A .npy file (N, H, W, C) of uint8 that grows row by row; its end writes N."""
 
     def __init__(self, path: Path, shape: Shape) -> None:
         self.rows = 0
         self._shape = shape
         self._header = self._made_header()
-        # Unbuffered: closing a half-written file must not write, and fail over it, once more.
+        # Unbuffered: closing a half-written file must not write, and fail, again.
         self._file = path.open("wb", buffering=0)
 
     def __enter__(self) -> Self:
@@ -65,13 +65,13 @@ class PixelFile:
         return self
 
     def append(self, pixels: Pixels) -> None:
-        """Add rows."""
+        """Append rows."""
         if len(pixels):
             self._write(np.ascontiguousarray(pixels).data)
             self.rows += len(pixels)
 
     def finish(self) -> None:
-        """Write the number of rows, and see that all of it is on the disk."""
+        """Write the number of rows, and flush all to the disk."""
         header = self._made_header()
         if len(header) != len(self._header):
             raise RuntimeError(
@@ -106,7 +106,7 @@ class PixelFile:
 
 
 class Decoding:
-    """The decoding of one import: every image into `folder`, in the shape that fits them all."""
+    """Decodes every image of an import into `folder`, in a shape that fits them all."""
 
     def __init__(
         self, found: Found, folder: Path, side: int | None, max_pixels: int, progress: Progress
@@ -120,10 +120,10 @@ class Decoding:
         self.shape: Shape = (0, 0, 0)
 
     def run(self, pool: Pool) -> list[Decoded | str]:
-        """One answer an entry; the good ones' pixels lie in pixels.npy in the same order.
+        """Decode every entry; pixels.npy has the decoded images in the same order.
 
-        Most imports are settled by a look at a few images. Where a later one is of another size, or the first with colour, the decoding begins
-        again with what is known then: twice at most.
+        A few images settle most shapes. A later image of another size, or the first with colour,
+        starts the decoding again: twice at most.
         """
         if not self.look.sizes and self.found.entries:
             self._survey(pool)
@@ -133,7 +133,7 @@ class Decoding:
                 return answers
 
     def refusals(self, answers: list[Decoded | str]) -> list[tuple[str, str]]:
-        """Path and reason of each entry that could not be decoded."""
+        """List path and reason of each entry that could not be decoded."""
         pairs = zip(self.found.entries, answers, strict=True)
         return [(entry.path, answer) for entry, answer in pairs if isinstance(answer, str)]
 
@@ -154,7 +154,7 @@ class Decoding:
                     self.look.add(image)
 
     def _decode(self, pool: Pool) -> list[Decoded | str] | None:
-        """All answers, or None as soon as an image turns up that the shape does not suit."""
+        """Decode all, or return None at an image that the shape does not suit."""
         entries = self.found.entries
         self.shape = self.look.shape(self.side)
         answers: list[Decoded | str | None] = [None] * len(entries)
@@ -185,7 +185,7 @@ class Decoding:
     def _chunks(
         self, entries: list[Entry]
     ) -> Iterator[tuple[list[int], list[Payload], list[tuple[int, str]]]]:
-        """Places and payloads of images that are decoded together, and the places of those that cannot be read, with reasons."""
+        """Group images to decode together; the third part holds those that cannot be read."""
         places: list[int] = []
         payloads: list[Payload] = []
         unreadable: list[tuple[int, str]] = []

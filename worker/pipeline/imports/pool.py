@@ -1,4 +1,7 @@
-"""Child processes that decode, one a core. Plain subprocesses: the worker's own main module (torch and all) is not imported again."""
+"""Child processes that decode, one a core.
+
+Plain subprocesses: multiprocessing would import the worker's main module, torch and all.
+"""
 
 import os
 import socket
@@ -24,11 +27,11 @@ CRASHED = "reading this image made the decoder crash"
 
 
 class _Child:
-    """A process and our end of its socket."""
+    """A child process and our end of its socket."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
-        # A dying parent closes its end, which ends the child; nothing is left running after kill -9.
+        # A dying parent closes its end, which ends the child, even after kill -9.
         command = [sys.executable, "-m", "worker.pipeline.imports.child", str(theirs.fileno())]
         paths = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
@@ -38,8 +41,11 @@ class _Child:
         theirs.close()
         self._connection: Connection[Any, Any] = Connection(ours.detach())
 
-    def ask(self, work: Work) -> Answer:
-        """Send work and wait for the answer. Raises EOFError or ConnectionError when the child died of it, OSError where it cannot go on."""
+    def decode(self, work: Work) -> Answer:
+        """Send work and wait for the answer.
+
+        Raises EOFError or ConnectionError if the child died of it, OSError on a full disk.
+        """
         send_work(self._connection, work)
         return receive_answer(self._connection)
 
@@ -50,14 +56,13 @@ class _Child:
 
 
 class Pool:
-    """Answers works in their order, with a bounded number under way. A context manager: leaving it ends the children at once."""
+    """Answers work in order, with a bounded number under way; its exit ends the children."""
 
     def __init__(self, size: int | None = None) -> None:
         self.size = size or min(len(os.sched_getaffinity(0)), MOST_CHILDREN)
         self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="import")
-        self._idle: LifoQueue[_Child | None] = (
-            LifoQueue()
-        )  # last in, first out: a small import needs one child only
+        # Last in, first out: a small import needs only one child.
+        self._idle: LifoQueue[_Child | None] = LifoQueue()
         self._children: list[_Child] = []
         self._closed = False
         for _ in range(self.size):
@@ -73,7 +78,7 @@ class Pool:
         trace: TracebackType | None,
     ) -> None:
         self._closed = True
-        # Killed first: that wakes the threads which wait for an answer. Their sockets are closed when nobody reads them any more.
+        # Killed first, to wake the threads that wait for an answer; then no thread reads a socket.
         for child in list(self._children):
             child.process.kill()
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -81,7 +86,7 @@ class Pool:
             child.close()
 
     def run(self, works: Iterable[Work]) -> Iterator[Answer]:
-        """Answers in the order of the works. Raises OSError where the disk is full."""
+        """Yield answers in the order of the work. Raises OSError on a full disk."""
         waiting: deque[Future[Answer]] = deque()
         for work in works:
             waiting.append(self._threads.submit(self._answer, work))
@@ -92,11 +97,11 @@ class Pool:
 
     def _answer(self, work: Work) -> Answer:
         try:
-            return self._ask(work)
+            return self._decode(work)
         except (EOFError, ConnectionError):
             if self._closed:
                 raise
-            # One image killed the child: one by one, only that one is refused.
+            # An image killed the child: one by one, only that image is refused.
             if len(work.payloads) == 1:
                 return Answer([CRASHED], np.empty((0, *(work.shape or (0, 0, 0))), np.uint8))
             parts = [self._answer(replace(work, payloads=[one])) for one in work.payloads]
@@ -105,13 +110,13 @@ class Pool:
                 np.concatenate([part.pixels for part in parts]),
             )
 
-    def _ask(self, work: Work) -> Answer:
+    def _decode(self, work: Work) -> Answer:
         child = self._idle.get()
         if child is None:
             child = _Child()
             self._children.append(child)
         try:
-            answer = child.ask(work)
+            answer = child.decode(work)
         except (EOFError, ConnectionError):
             child.close()
             self._children.remove(child)

@@ -1,4 +1,4 @@
-"""What came of an import: rows, refusals, the first version and the report."""
+"""Results of an import: rows, refusals, the first version and the report."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from backend.core.models import DataSet, Image, Refusal, Version
+from backend.core.reports import ImportReport
 from worker.jobs import JobFailed
 from worker.pipeline.imports.class_folders import only_one_class
 from worker.pipeline.imports.files import Entry, Found, natural
@@ -21,7 +22,10 @@ LOGGED_REFUSALS = 10
 
 
 class Results:
-    """The images that are good, in the order of the pixel array, with labels and splits. Raises JobFailed where that makes no data set."""
+    """Decoded images in the order of the pixel array, with labels and splits.
+
+    Raises JobFailed if they make no data set.
+    """
 
     def __init__(self, found: Found, answers: list[Decoded | str], seed: int) -> None:
         self.good = [
@@ -43,7 +47,7 @@ class Results:
         self.notes = [*_empty_classes(found, self.names), *_alike(self.names), *self._absent()]
 
     def _absent(self) -> list[str]:
-        """A note for each class that a given split lacks: allowed, but nothing can be said of it there."""
+        """Note each class that a split lacks: nothing can be said about it there."""
         there = set(zip(self.labels, self.splits, strict=True))
         pairs = (
             (name, split)
@@ -54,7 +58,7 @@ class Results:
         return [f"The class “{name}” has no {split} image." for name, split in pairs]
 
     def lines(self) -> list[str]:
-        """For the job's log."""
+        """Lines for the job's log."""
         return [
             f"{len(self.good):,} images, {len(self.names):,} classes. {self.split_words}",
             *self.notes,
@@ -63,7 +67,7 @@ class Results:
     def write(
         self, session: Session, data_set_id: int, shape: Shape, refusals: list[tuple[str, str]]
     ) -> DataSet:
-        """All rows of the import, and its first version."""
+        """Write all rows of the import, and its first version."""
         _insert(session, Image, self._rows(data_set_id))
         _insert(
             session,
@@ -107,7 +111,7 @@ class Results:
             }
 
     def _report(self, shape: Shape) -> tuple[int, dict[str, Any]]:
-        """How many images are exact copies of an earlier one, and the report."""
+        """Count exact copies of earlier images, and make the report."""
         labels: dict[str, set[int]] = defaultdict(set)
         splits: dict[str, set[str]] = defaultdict(set)
         stored: dict[str, int] = {}
@@ -116,17 +120,18 @@ class Results:
             splits[decoded.content_hash].add(split)
             stored[decoded.content_hash] = decoded.stored
         height, width, channels = shape
-        return len(self.good) - len(stored), {
-            "split_words": self.split_words,
-            "notes": self.notes,
-            "conflicting_duplicates": sum(len(found) > 1 for found in labels.values()),
-            "duplicates_across_splits": sum(len(found) > 1 for found in splits.values()),
-            "bytes": sum(stored.values()) + len(self.good) * height * width * channels,
-        }
+        report = ImportReport(
+            split_words=self.split_words,
+            notes=self.notes,
+            conflicting_duplicates=sum(len(found) > 1 for found in labels.values()),
+            duplicates_across_splits=sum(len(found) > 1 for found in splits.values()),
+            bytes=sum(stored.values()) + len(self.good) * height * width * channels,
+        )
+        return len(self.good) - len(stored), report.to_json()
 
 
 def refusal_lines(refusals: list[tuple[str, str]]) -> list[str]:
-    """The first refusals, for the job's log."""
+    """List the first refusals, for the job's log."""
     lines = [f"Refused: {path}: {reason}." for path, reason in refusals[:LOGGED_REFUSALS]]
     more = len(refusals) - LOGGED_REFUSALS
     return (
@@ -137,7 +142,7 @@ def refusal_lines(refusals: list[tuple[str, str]]) -> list[str]:
 
 
 def _class_names(found: Found, answers: list[Decoded | str], good: list[Entry]) -> list[str]:
-    """In natural order, so that 10 comes after 9. Raises JobFailed for fewer than two."""
+    """Sort the class names naturally. Raises JobFailed for fewer than two."""
     names = {entry.label for entry in good} | {
         entry.true_label for entry in good if entry.true_label
     }
@@ -163,14 +168,15 @@ def _empty_classes(found: Found, names: list[str]) -> list[str]:
 
 
 def _alike(names: list[str]) -> list[str]:
-    """A note for each class whose name differs from another's by upper and lower case only: kept apart, but probably meant as one."""
+    """Note classes whose names differ in case only: they stay apart, perhaps by mistake."""
     first: dict[str, str] = {}
     notes = []
     for name in names:
         other = first.setdefault(name.casefold(), name)
         if other != name:
             notes.append(
-                f"The classes “{other}” and “{name}” differ in upper and lower case only; they are two classes."
+                f"The classes “{other}” and “{name}” differ in upper and lower case only; they "
+                f"are two classes."
             )
     return notes
 

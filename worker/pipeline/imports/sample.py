@@ -1,4 +1,4 @@
-"""The sample: scikit-learn's 1,797 handwritten digits, with wrong labels planted among the training images."""
+"""The sample: 1,797 handwritten digits of scikit-learn, some with planted wrong labels."""
 
 import numpy as np
 from PIL import Image
@@ -14,7 +14,7 @@ BRIGHTEST = 16  # the digits count from 0 to 16
 
 
 def sample(seed: int) -> Found:
-    """All digits, split by the seed, 8 % of the training labels changed to another digit's."""
+    """Draw splits by the seed, and change 8 % of the training labels."""
     digits = load_digits()
     truth = [int(label) for label in digits.target]
     names = [str(digit) for digit in range(10)]
@@ -43,8 +43,8 @@ def sample(seed: int) -> Found:
 
 
 def plant(truth: list[int], splits: list[str], classes: int, seed: int) -> list[int]:
-    """The labels with 8 % of the training ones moved to another class, each other class equally likely."""
-    # A stream of its own: the flips do not follow from the draw of the splits.
+    """Move 8 % of the training labels to another class, each equally likely."""
+    # A stream of its own, independent of the draw of the splits.
     generator = np.random.default_rng([seed, 1])
     train = [row for row, split in enumerate(splits) if split == "train"]
     labels = list(truth)
@@ -54,7 +54,7 @@ def plant(truth: list[int], splits: list[str], classes: int, seed: int) -> list[
 
 
 def enlarged(digit: np.ndarray) -> Pixels:
-    """8 × 8 values from 0 to 16 as 28 × 28 grey levels, bicubic."""
+    """Enlarge 8 × 8 values from 0 to 16 to 28 × 28 grey levels, bicubic."""
     grey = Image.fromarray((digit * (255 / BRIGHTEST)).astype(np.float32))
     return (
         np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BICUBIC))

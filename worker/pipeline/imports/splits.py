@@ -1,4 +1,4 @@
-"""Train, validation and test: as the source gives them, or drawn in the same proportion from every class."""
+"""Train, validation and test: given by the source, or drawn evenly from every class."""
 
 from collections import Counter
 
@@ -7,13 +7,13 @@ import numpy as np
 from worker.jobs import JobFailed
 
 SPLITS = ("train", "validation", "test")
-DRAWN = 0.15  # of a class into validation, and as many into test; the rest trains
+DRAWN = 0.15  # of a class into validation, and the same into test
 
 
 def assign(
     labels: list[int], given: list[str | None], named: frozenset[str], names: list[str], seed: int
 ) -> tuple[list[str], str]:
-    """The split of each image, and a sentence that says where it comes from. Raises JobFailed where a split or a class would be empty."""
+    """Split of each image, and a sentence on their origin. Raises JobFailed for an empty split."""
     missing = [split for split in SPLITS if split not in named]
     if not named:
         splits, words = (
@@ -22,7 +22,8 @@ def assign(
         )
     elif "train" in missing:
         raise JobFailed(
-            f"There are images for {' and '.join(sorted(named))}, but none to train with. Add a folder or split named train."
+            f"There are images for {' and '.join(sorted(named))}, but none to train with. Add a "
+            f"folder or split named train."
         )
     elif missing:
         splits = _draw_from_train(labels, given, names, missing, seed)
@@ -37,7 +38,7 @@ def assign(
 
 
 def _draw(labels: list[int], names: list[str], wanted: tuple[str, ...], seed: int) -> list[str]:
-    """Draw `wanted` out of each class, at least one image into each."""
+    """Draw the `wanted` splits from each class, at least one image into each."""
     generator = np.random.default_rng(seed)
     splits = np.full(len(labels), "train", dtype=object)
     counts = np.bincount(labels, minlength=len(names))
@@ -75,13 +76,15 @@ def _check(labels: list[int], splits: list[str], names: list[str]) -> None:
     for split in SPLITS:
         if not counts[split]:
             raise JobFailed(
-                f"The split {split} is empty: it has no usable image. Put some there, or leave the split out; Winnow then draws it from train."
+                f"The split {split} is empty: it has no usable image. Put some there, or leave "
+                f"the split out; Winnow then draws it from train."
             )
     trained = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
     for label, name in enumerate(names):
         if label not in trained:
             raise JobFailed(
-                f"The class “{name[:200]}” has no training image. Add some to train, or take the class out."
+                f"The class “{name[:200]}” has no training image. Add some to train, or take the "
+                f"class out."
             )
 
 
@@ -89,6 +92,7 @@ def _too_few(name: str, count: int, needed: tuple[str, ...]) -> str:
     images = "one image" if count == 1 else f"{count} images"
     where = f"{', '.join(needed[:-1])} and {needed[-1]}"
     return (
-        f"The class “{name[:200]}” has only {images}, and needs at least {len(needed)} to be in {where}. "
+        f"The class “{name[:200]}” has only {images}, and needs at least {len(needed)} to be in "
+        f"{where}. "
         "Add images to it, or take the class out, then import again."
     )

@@ -1,4 +1,4 @@
-"""A zip archive as a list of files. Entries are read into memory one by one; nothing is unpacked to the disk."""
+"""List the files of a zip; entries are read into memory, none is unpacked to the disk."""
 
 import lzma
 import stat
@@ -13,7 +13,7 @@ from worker.jobs import JobFailed
 from worker.pipeline.imports.decoding import Refused
 from worker.pipeline.imports.files import File, Files, Refusals, cleaned, is_junk, why_unsafe
 
-# Small entries may shrink to almost nothing (a black bitmap); only large ones can be bombs.
+# Small entries may shrink to almost nothing (a black bitmap); only large entries can be bombs.
 SMALL = 1 << 20
 ENCRYPTED, UTF_8 = 0x1, 0x800  # flags of an entry
 UNREADABLE = (
@@ -30,7 +30,7 @@ LOCAL_HEADER = b"PK\x03\x04"
 
 
 def open_zip(path: Path, settings: Settings, stack: ExitStack) -> Files:
-    """The archive's files; `stack` closes it. Raises JobFailed, with the sentence for the person, where the whole archive cannot be used."""
+    """List the archive's files; `stack` closes it. Raises JobFailed for an unusable archive."""
     archive = stack.enter_context(_open(path))
     infos = [info for info in archive.infolist() if not info.is_dir()]
     _check(infos, settings)
@@ -43,7 +43,7 @@ def open_zip(path: Path, settings: Settings, stack: ExitStack) -> Files:
     }
     for info in infos:
         parts = _parts(_name(info))
-        # An unsafe name is told even where it begins with a dot: “..\x.png” is no hidden file.
+        # An unsafe name is refused even with a leading dot: “..\x.png” is no hidden file.
         if is_junk(parts) and why_unsafe(_name(info)) is None:
             continue
         reason = _why_not(info)
@@ -68,22 +68,26 @@ def _open(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except FileNotFoundError as error:
         raise JobFailed(
-            "The file to import is not there any more. Upload it again, or import it from where it is now."
+            "The file to import is not there any more. Upload it again, or import it from where "
+            "it is now."
         ) from error
     except PermissionError as error:
         raise JobFailed(
-            "Winnow may not read this file. Give the account that runs the worker the right to read it, then try again."
+            "Winnow may not read this file. Give the account that runs the worker the right to "
+            "read it, then try again."
         ) from error
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
         with path.open("rb") as file:
             start = file.read(4)
         if not start:
             raise JobFailed(
-                "This file is empty (zero bytes). Choose the zip again; perhaps it was still being written."
+                "This file is empty (zero bytes). Choose the zip again; perhaps it was still "
+                "being written."
             ) from error
         if start == LOCAL_HEADER:
             raise JobFailed(
-                "This zip is cut off or damaged: its table of contents cannot be read. Copy or upload it again."
+                "This zip is cut off or damaged: its table of contents cannot be read. Copy or "
+                "upload it again."
             ) from error
         raise JobFailed(
             "This is not a zip archive. Put the class folders into a zip, then import that."
@@ -91,23 +95,26 @@ def _open(path: Path) -> zipfile.ZipFile:
 
 
 def _check(infos: list[zipfile.ZipInfo], settings: Settings) -> None:
-    """The limits, from the table of contents alone: nothing is unpacked before they hold."""
+    """Check the limits in the table of contents, before anything is unpacked."""
     if len(infos) > settings.max_files:
         raise JobFailed(
-            f"The zip holds {len(infos):,} files, more than the limit of {settings.max_files:,}. Import a part of it."
+            f"The zip holds {len(infos):,} files, more than the limit of {settings.max_files:,}. "
+            f"Import a part of it."
         )
     if any(info.flag_bits & ENCRYPTED for info in infos):
         raise JobFailed("This zip is encrypted. Make one without a password, then import that.")
     total = sum(info.file_size for info in infos)
     if total > settings.max_unpacked_bytes:
         raise JobFailed(
-            f"This zip would unpack to {total:,} bytes, more than the limit of {settings.max_unpacked_bytes:,}. "
+            f"This zip would unpack to {total:,} bytes, more than the limit of "
+            f"{settings.max_unpacked_bytes:,}. "
             "Import a part of it, or ask the administrator to raise the limit."
         )
     for info in infos:
         if info.file_size > max(SMALL, settings.max_compression_ratio * info.compress_size):
             raise JobFailed(
-                f"“{cleaned(_name(info))[:200]}” in this zip would unpack to {info.file_size:,} bytes from {info.compress_size:,}, "
+                f"“{cleaned(_name(info))[:200]}” in this zip would unpack to {info.file_size:,} "
+                f"bytes from {info.compress_size:,}, "
                 "which no image does. Take it out, then import again."
             )
 
@@ -136,7 +143,8 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         return archive.read(info)
     except NotImplementedError as error:
         raise Refused(
-            "it is compressed in a way that cannot be read; make the zip with the usual method (deflate)"
+            "it is compressed in a way that cannot be read; make the zip with the usual method "
+            "(deflate)"
         ) from error
     except UNREADABLE as error:
         raise Refused(DAMAGED) from error
@@ -147,7 +155,7 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 def _name(info: zipfile.ZipInfo) -> str:
-    """The entry's name. Without the flag for UTF-8 it should be in an old encoding, but macOS writes UTF-8 there all the same."""
+    """Name of the entry; macOS writes UTF-8 without its flag."""
     if info.flag_bits & UTF_8 or info.filename.isascii():
         return info.filename
     try:

@@ -1,14 +1,14 @@
-"""Averages over runs with different seeds: a job a run that scores it, and the average that the last of them asks for.
+"""Averages over runs with different seeds (docs/decisions/0024).
 
-No job waits for another: a training's end queues the scoring of its run, the last scoring's end queues the review's own job. So one worker is
-enough, several share the work, and whatever is killed goes on (docs/decisions/0024).
+No job waits for another: a training's end queues the scoring of its run, and the last scoring's
+end queues the review's own job. So one worker is enough, and several share the work.
 """
 
 import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from backend.core import queue
+from backend.core import job_lifecycle
 from backend.core.models import DataSet, Job, Review, Run, Score, Scoring
 from backend.core.storage import Storage
 from worker import engine
@@ -19,27 +19,27 @@ from worker.pipeline.scoring import write_scores
 
 
 def score_member(context: JobContext) -> None:
-    """Score the run that this job is for as its review asks, and queue the average when no other member is missing."""
+    """Score a member's run, and queue the average when no other member is missing."""
     with context.database.transaction(write=False) as session:
         scoring = session.get_one(Scoring, context.payload["scoring_id"])
         run = session.get_one(Run, scoring.run_id)
         images = load_images.load(session, context.storage, run.version_id, "train")
         validation = load_images.load(session, context.storage, run.version_id, "validation")
     engine_setup.ready(context.settings, context.storage)
-    training = engine.load_training(context.storage.run(run.id))
+    training = engine_setup.load_training(context.storage, run.id)
     scores = write_scores.score(
         context, scoring.method, scoring.options, training, images, validation
     )
     ranked = write_scores.rank(scores.values)
     with context.finish() as session:
         write_scores.write(session, scoring.id, images, scores, ranked)
-        assert scoring.review_id is not None  # only a review's members are scored by this job
+        assert scoring.review_id is not None
         queue_average(session, scoring.review_id)
 
 
 def queue_average(session: Session, review_id: int) -> None:
-    """Queue the review's own job if all of its members are scored and nobody did so before."""
-    # The review's row is the lock: of two members that end at once the later one sees the other's end.
+    """Queue the review's own job once all of its members are scored."""
+    # The review's row is the lock: of two members that end at once, the later sees both.
     review = session.get_one(Review, review_id, with_for_update=True, populate_existing=True)
     missing = (
         select(func.count())
@@ -57,7 +57,7 @@ def queue_average(session: Session, review_id: int) -> None:
 
 
 def queue_members(session: Session, run: Run) -> None:
-    """Queue the scorings that waited for this run's training. The run's row is held by the caller."""
+    """Queue the scorings that wait for this run's training. The caller locks the run's row."""
     waiting = select(Scoring).where(
         Scoring.run_id == run.id, Scoring.review_id.is_not(None), Scoring.job_id.is_(None)
     )
@@ -78,11 +78,11 @@ def _queue(
         payload=payload,
         created_by=review.created_by,
     )
-    return queue.add(session, job)
+    return job_lifecycle.add_job(session, job)
 
 
-def members(session: Session, review_id: int) -> list[Scoring]:
-    """The scorings of an average, in order; none for a review of a single run."""
+def list_members(session: Session, review_id: int) -> list[Scoring]:
+    """List the scorings of an average; none for a review of a single run."""
     return list(
         session.scalars(select(Scoring).where(Scoring.review_id == review_id).order_by(Scoring.id))
     )
@@ -91,7 +91,7 @@ def members(session: Session, review_id: int) -> list[Scoring]:
 def average(
     session: Session, parts: list[Scoring], trainings: list[Training], images: Images
 ) -> Scores:
-    """The average of what the members' jobs wrote. trainings: of the members, in their order."""
+    """Average the members' stored scores. trainings: of the members, in their order."""
     digest = images.digest()
     return engine.ensemble(
         [
@@ -108,9 +108,9 @@ def average(
     )
 
 
-def trainings(storage: Storage, parts: list[Scoring]) -> list[Training]:
-    """The members' finished runs."""
-    return [engine.load_training(storage.run(part.run_id)) for part in parts]
+def load_trainings(storage: Storage, parts: list[Scoring]) -> list[Training]:
+    """Load the members' finished runs."""
+    return [engine_setup.load_training(storage, part.run_id) for part in parts]
 
 
 def _values(session: Session, scoring: Scoring, images: Images) -> np.ndarray:
@@ -120,5 +120,5 @@ def _values(session: Session, scoring: Scoring, images: Images) -> np.ndarray:
         .order_by(Score.image_id)
     ).all()
     ids, values = zip(*rows, strict=True)
-    assert np.array_equal(ids, images.ids)  # both follow the ids of one version's images
+    assert np.array_equal(ids, images.ids)  # both are in order of id
     return np.array(values, dtype=np.float64)

@@ -1,7 +1,8 @@
-"""Why: which validation images an image makes worse and better, for the focus view (docs/decisions/0025).
+"""Explanations: validation images that an image makes worse and better (docs/decisions/0025).
 
-The first suggestions are explained when the review is scored, in a share of the time that the scoring took. The others on demand, by a job that
-goes on with the images behind the one that was asked for, until its time is up or other work waits.
+The first suggestions are explained when the review is scored, in a share of that time. The others
+are explained on demand; the job continues with the next images of the queue until its time is up
+or other work waits.
 """
 
 import statistics
@@ -14,7 +15,7 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from backend.core import queue
+from backend.core import job_lifecycle
 from backend.core.models import Explanation, Job, Review, Scoring, Suggestion
 from worker import engine
 from worker.engine import EngineError, Images, Readout, Training
@@ -23,28 +24,27 @@ from worker.pipeline import engine_setup, load_images
 
 # Images on either side of an explanation.
 SHOWN = 4
-# Of the time that the scoring took; at least, and at most, so many seconds. And no more images than a person looks at in one go.
+# Share of the scoring's time, its bounds in seconds, and images at most.
 SHARE, LEAST_SECONDS, MOST_SECONDS, MOST_IMAGES = 0.25, 1.0, 60.0, 200
 
-
-# Validation images that an explanation looks at in full, chosen from all by the last layer; no more of them than are read out at all, so that
-# what is kept of them stays below some 200 MB.
+# Validation images that an explanation looks at in full, chosen by the last layer, and images
+# that are read out for that choice: below some 200 MB.
 LOOKED_AT, READ_OUT = 96, 50_000
-# Where the last layer cannot choose: so many, spread evenly, as one explanation can look at in this time, and no fewer than the least.
+# Where the last layer cannot choose: seconds of an explanation, and images at least.
 SECONDS, LEAST_LOOKED = 1.5, 64
 
 
-def affordable(training: Training, count: int) -> int:
-    """How many validation images an explanation can look at, by what an epoch of the training on `count` images took.
+def count_affordable(training: Training, count: int) -> int:
+    """Count the validation images that an explanation can afford, by the pace of the training.
 
-    One costs three passes for each, as a training step does for its images (docs/decisions/0016).
+    Each costs three passes, as in a training step (docs/decisions/0016). count: training images.
     """
     epoch_seconds = statistics.median(report.seconds for report in training.history)
     return max(LEAST_LOOKED, int(SECONDS * count / max(epoch_seconds, 1e-3)))
 
 
-def some_of(validation: Images, count: int) -> Images:
-    """At most `count` of the validation images, spread evenly over them: always the same ones."""
+def spread(validation: Images, count: int) -> Images:
+    """Choose at most `count` of the validation images, spread evenly, always the same."""
     if count >= len(validation):
         return validation
     return validation.subset(np.linspace(0, len(validation) - 1, count).astype(np.int64))
@@ -52,9 +52,10 @@ def some_of(validation: Images, count: int) -> Images:
 
 @dataclass(frozen=True)
 class Explainer:
-    """Explains training images of one run. validation: those that are looked at. span: the scoring's, so both speak of the same epochs.
+    """Explains training images of a run.
 
-    readout: what the last layer sees of the validation images; None where it cannot choose among them.
+    validation: images to look at. span: the scoring's, so both speak of the same epochs.
+    readout: last-layer features of the validation images; None where there are none.
     """
 
     training: Training
@@ -67,18 +68,18 @@ class Explainer:
     def of(
         cls, training: Training, images: Images, validation: Images, options: dict[str, Any]
     ) -> "Explainer":
-        """For the run of a scoring with these options. What the last layer sees is read once and kept in the run's folder."""
+        """Make an explainer for a scoring's options; the readout is kept in the run's folder."""
         span = options.get("span", "last_epoch")
-        many = some_of(validation, READ_OUT)
+        many = spread(validation, READ_OUT)
         try:
             return cls(training, images, many, span, _readout(training, images, many))
         except EngineError:
             return cls(
-                training, images, some_of(validation, affordable(training, len(images))), span
+                training, images, spread(validation, count_affordable(training, len(images))), span
             )
 
     def explain(self, image_id: int) -> dict[str, Any]:
-        """The columns of the image's explanation: ids of the validation images that it makes worse, and better, at most SHOWN each."""
+        """Return an explanation's columns: at most SHOWN ids of images made worse, and better."""
         position = int(
             np.searchsorted(self.images.ids, image_id)
         )  # a version's images follow their ids
@@ -95,7 +96,7 @@ class Explainer:
         }
 
     def _changes(self, position: int) -> tuple[np.ndarray, np.ndarray]:
-        """Places of validation images and the change of their losses, lowest first, (K,) both."""
+        """Places of validation images and the changes of their losses, lowest first, (K,) each."""
         if self.readout is not None:
             return engine.explain_most(
                 self.training,
@@ -114,10 +115,9 @@ class Explainer:
 
 
 def _readout(training: Training, images: Images, validation: Images) -> Readout:
-    """From the run's folder; else made, and kept there for the next explanation. Raises EngineError where the network has none."""
-    path = (
-        training.folder / "why" / "readout.safetensors"
-    )  # a folder of its own: it is no part of the trajectory
+    """Load the readout from the run's folder, or make and keep it. Raises EngineError."""
+    # Its own folder: it is no part of the trajectory.
+    path = training.folder / "why" / "readout.safetensors"
     if (found := engine.load_readout(path, training, validation)) is None:
         found = engine.read_out(training, images, validation)
         path.parent.mkdir(exist_ok=True)
@@ -125,10 +125,10 @@ def _readout(training: Training, images: Images, validation: Images) -> Readout:
     return found
 
 
-def first(
+def explain_first(
     context: JobContext, explainer: Explainer, image_ids: Iterable[int], seconds: float
 ) -> list[dict[str, Any]]:
-    """Rows for the first of these images, as many as a share of `seconds`, the time of the scoring, has room for."""
+    """Explain the first of these images within a share of the scoring's `seconds`."""
     ends = time.monotonic() + min(max(SHARE * seconds, LEAST_SECONDS), MOST_SECONDS)
     rows: list[dict[str, Any]] = []
     for image_id in image_ids:
@@ -138,14 +138,14 @@ def first(
         try:
             rows.append(explainer.explain(int(image_id)))
         except EngineError as error:
-            # The scores are what was asked for; whoever asks why hears of it then.
-            context.log(f"Why an image is suggested cannot be worked out: {error}")
+            # The scores were asked for; a request for the explanation reports the error.
+            context.log(f"Why an image is suggested cannot be computed: {error}")
             break
     return rows
 
 
 def explain(context: JobContext) -> None:
-    """Explain what was asked for in the review that this job is for, and what comes next in its queue."""
+    """Explain the requested images of a review, and the next of its queue."""
     explainer = _explainer(context)
     ends, done = time.monotonic() + MOST_SECONDS, 0
     while (
@@ -158,9 +158,9 @@ def explain(context: JobContext) -> None:
             session.merge(Explanation(review_id=context.subject_id, **found))
     context.log(f"Explained {done} images.")
     with context.finish() as session:
-        # The review's row is the lock: whoever asks just now either is seen here, or sees that this job has ended.
+        # The review's row is the lock: a new request is seen here, or sees this job's end.
         session.get_one(Review, context.subject_id, with_for_update=True)
-        if _asked(session, context.subject_id) is not None:
+        if _find_requested(session, context.subject_id) is not None:
             _queue_again(session, context.job_id)
 
 
@@ -171,16 +171,16 @@ def _explainer(context: JobContext) -> Explainer:
         images = load_images.load(session, context.storage, review.version_id, "train")
         validation = load_images.load(session, context.storage, review.version_id, "validation")
     engine_setup.ready(context.settings, context.storage)
-    training = engine.load_training(context.storage.run(review.run_id))
+    training = engine_setup.load_training(context.storage, review.run_id)
     return Explainer.of(training, images, validation, scoring.options)
 
 
 def _next(context: JobContext, *, ahead: bool) -> int | None:
-    """The image to explain next: one that was asked for; else, unless other work waits, the first of the queue behind the last one asked for."""
+    """Choose the next image: a requested one, else the next of the queue if no work waits."""
     with context.database.transaction(write=False) as session:
-        asked = _asked(session, context.subject_id)
-        if asked is not None or not ahead:
-            return asked
+        requested = _find_requested(session, context.subject_id)
+        if requested is not None or not ahead:
+            return requested
         if session.scalar(select(func.count()).select_from(Job).where(Job.state == "queued")):
             return None
         mine = Suggestion.review_id == context.subject_id
@@ -199,8 +199,8 @@ def _next(context: JobContext, *, ahead: bool) -> int | None:
         return session.scalar(behind.order_by(Suggestion.position).limit(1))
 
 
-def _asked(session: Session, review_id: int) -> int | None:
-    """An image that somebody waits for, the latest asked first: the one before is likely decided."""
+def _find_requested(session: Session, review_id: int) -> int | None:
+    """Find the latest requested image: earlier requests are probably decided by now."""
     waiting = select(Explanation.image_id).where(
         Explanation.review_id == review_id, Explanation.state == "asked"
     )
@@ -217,4 +217,4 @@ def _queue_again(session: Session, job_id: int) -> None:
         payload=job.payload,
         created_by=job.created_by,
     )
-    queue.add(session, again)
+    job_lifecycle.add_job(session, again)

@@ -1,4 +1,4 @@
-"""A scoring's job: score a run's images by the chosen method and by margin, and lay out the review's queue."""
+"""The job of a review: score a run by the chosen method and by margin, and make the queue."""
 
 import time
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from backend.core.catalogue import SECOND
 from backend.core.models import Explanation, Image, MapPoint, Review, Run, Scoring, Suggestion
 from worker import engine
 from worker.engine import Images, Scores, Training
@@ -18,10 +19,11 @@ from worker.pipeline.scoring.write_scores import Ranking, insert, rank, score, w
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A review whose queue is asked for, and what its run was trained on. members: of an average; none for a single run's review.
+class Assignment:
+    """A review to fill, and the images that its run was trained on.
 
-    options: of the first ranking's scoring. described: image id → (hash, path). placed: another review of the run that knows what looks alike.
+    options: of the first ranking's scoring. members: of an average, else none.
+    described: image id → (hash, path). placed: id of another review of the run with a map.
     """
 
     review: Review
@@ -34,17 +36,17 @@ class Asked:
 
     @property
     def single(self) -> bool:
-        """Whether both rankings are one."""
+        """True where both rankings are the same."""
         return self.review.accuracy_scoring_id == self.review.label_scoring_id
 
 
 def score_run(context: JobContext) -> None:
-    """Score the run of the review that this job is for, by the method asked for and by margin; an average from its members' scores."""
+    """Score the review's run, or average its members' scores, and write the queue."""
     asked = _asked(context)
     review, images = asked.review, asked.images
     began = time.monotonic()
     engine_setup.ready(context.settings, context.storage)
-    training = engine.load_training(context.storage.run(review.run_id))
+    training = engine_setup.load_training(context.storage, review.run_id)
     chosen, wrong = _scores(context, asked, training)
     context.log("Looking at what the model sees in each training image.")
     probabilities = engine.predict(training, images)
@@ -52,28 +54,30 @@ def score_run(context: JobContext) -> None:
     rows = suggestions(images, accuracy, label, probabilities, asked.described, single=asked.single)
     in_order = images.ids[np.argsort([row["position"] for row in rows])]
     explainer = explanations.Explainer.of(training, images, asked.validation, asked.options)
-    explained = explanations.first(context, explainer, in_order, time.monotonic() - began)
+    explained = explanations.explain_first(context, explainer, in_order, time.monotonic() - began)
     points = (
-        [] if asked.placed else similarity.rows(context, training, images, probabilities.argmax(1))
+        []
+        if asked.placed
+        else similarity.make_rows(context, training, images, probabilities.argmax(1))
     )
     context.log(f"Writing {len(images):,} suggestions.")
     with context.finish() as session:
         written = {
             review.accuracy_scoring_id: (chosen, accuracy),
             review.label_scoring_id: (wrong, label),
-        }  # one where both are one
+        }
         for scoring_id, (scores, ranked) in written.items():
             write(session, scoring_id, images, scores, ranked)
         _replace(session, Suggestion, review.id, rows)
         _replace(session, MapPoint, review.id, points)
         if asked.placed:
-            similarity.copy(session, asked.placed, review.id)
+            similarity.copy_rows(session, asked.placed, review.id)
         _replace(session, Explanation, review.id, explained)
         ready = session.get_one(Review, review.id)
         ready.state, ready.suggestion_count = "ready", len(images)
 
 
-def _asked(context: JobContext) -> Asked:
+def _asked(context: JobContext) -> Assignment:
     with context.database.transaction(write=False) as session:
         review = session.get_one(Review, context.subject_id)
         run = session.get_one(Run, review.run_id)
@@ -86,21 +90,21 @@ def _asked(context: JobContext) -> Asked:
                 Image.data_set_id == run.data_set_id
             )
         )
-        return Asked(
+        return Assignment(
             review,
             session.get_one(Scoring, review.accuracy_scoring_id).options,
-            averages.members(session, review.id),
+            averages.list_members(session, review.id),
             load_images.load(session, context.storage, run.version_id, "train"),
             load_images.load(session, context.storage, run.version_id, "validation"),
             {image_id: (content_hash, path) for image_id, content_hash, path in rows},
-            similarity.known(session, review),
+            similarity.find_review_with_map(session, review),
         )
 
 
-def _scores(context: JobContext, asked: Asked, training: Training) -> tuple[Scores, Scores]:
-    """By the method asked for, and by margin; twice the same where both are one."""
+def _scores(context: JobContext, asked: Assignment, training: Training) -> tuple[Scores, Scores]:
+    """Score by the chosen method and by margin."""
     review, images, validation = asked.review, asked.images, asked.validation
-    runs = averages.trainings(context.storage, asked.members) or [training]
+    runs = averages.load_trainings(context.storage, asked.members) or [training]
     if asked.members:
         chosen = _average(context, asked.members, runs, images)
     else:
@@ -109,16 +113,16 @@ def _scores(context: JobContext, asked: Asked, training: Training) -> tuple[Scor
 
 
 def _replace(session: Session, table: Any, review_id: int, rows: list[dict[str, Any]]) -> None:
-    """Write a review's rows in place of whatever an earlier attempt left."""
+    """Write a review's rows in place of those of an earlier attempt."""
     session.execute(delete(table).where(table.review_id == review_id))
     insert(session, table, [{"review_id": review_id, **row} for row in rows])
 
 
 def in_turn(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Positions (N,) from 1 in the default queue: the next of the first ranking, the next of the second, each image once.
+    """Interleave two rankings, ranks (N,) from 1, into positions (N,) of the default queue.
 
-    first, second: ranks (N,) from 1. An image's place among the turns is its first turn, 2r−1 in the first ranking or 2r in the second;
-    skipping those that came already keeps that order (product.md, "The default queue").
+    Each image comes at its first turn, 2r−1 in the first ranking or 2r in the second; skipping
+    images that came before keeps that order.
     """
     turn = np.minimum(2 * first - 1, 2 * second)
     positions = np.empty(len(turn), dtype=np.int64)
@@ -127,7 +131,7 @@ def in_turn(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def brought_by(first: np.ndarray, second: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Which ranking brought each image: "both" where both have it among as many as the queue has shown by then, (N,) of str."""
+    """Name the ranking of each image, (N,): "both" where both rank it as early as the queue."""
     both = (first <= positions) & (second <= positions)
     return np.where(both, "both", np.where(2 * first - 1 < 2 * second, "accuracy", "label"))
 
@@ -141,9 +145,15 @@ def suggestions(
     *,
     single: bool = False,
 ) -> list[dict[str, Any]]:
-    """One row an image for the table `suggestions`, without its review.
+    """Make a row per image for the table `suggestions`, without its review.
 
-    probabilities: (N, classes). described: id → (hash, path). single: both rankings are the label's, which then brings every image.
+    Args:
+        images: N training images.
+        accuracy: The chosen method's ranking.
+        label: The ranking by margin.
+        probabilities: Of the finished model, (N, classes).
+        described: Image id → (hash, path).
+        single: Both rankings are the label's, which then brings every image.
     """
     positions = in_turn(accuracy.ranks, label.ranks)
     predicted = probabilities.argmax(1)
@@ -184,6 +194,6 @@ def _average(
 
 
 def _margins(runs: list[Training], images: Images, validation: Images) -> Scores:
-    """By margin, which costs nothing: averaged where the first ranking is."""
-    margins = [engine.score(training, images, validation, "margin") for training in runs]
+    """Score by margin, averaged where the first ranking is."""
+    margins = [engine.score(training, images, validation, SECOND) for training in runs]
     return engine.ensemble(margins) if len(margins) > 1 else margins[0]

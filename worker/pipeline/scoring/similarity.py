@@ -1,6 +1,6 @@
-"""Which images look alike to the model: nearest neighbours, groups, and a first map, from what its last layer sees (docs/decisions/0028).
+"""Similar images by the model's last layer: neighbours, groups, a first map (docs/decisions/0028).
 
-Nothing here holds the features of all images: they are read in parts and kept in a few directions, those along which images differ most.
+Features are read in parts and kept in the few directions along which images differ most.
 """
 
 import warnings
@@ -16,20 +16,20 @@ from worker import engine
 from worker.engine import EngineError, Images, Training
 from worker.jobs import JobContext
 
-# Directions that are kept; images that they are chosen from; images read at a time.
+# Directions to keep, images to choose them from, images to read at a time.
 KEPT, SAMPLE, PART = 64, 10_000, 4_096
 # Neighbours of an image in either class.
 NEAREST = 6
-# Groups: one for so many images, and no more than a person reads.
+# Images per group, and groups at most.
 GROUP_SIZE, MOST_GROUPS = 40, 24
 
 
-def rows(
+def make_rows(
     context: JobContext, training: Training, images: Images, predicted: np.ndarray
 ) -> list[dict[str, Any]]:
-    """One row an image for the table `map_points`, without its review; none where the network has no layer to look at.
+    """Make a row per image for the table `map_points`, without its review.
 
-    predicted: (N,) classes.
+    None where the network has no last layer. predicted: classes (N,).
     """
     context.log("Looking at which images are alike.")
     try:
@@ -39,7 +39,7 @@ def rows(
             lambda done: context.progress(done, len(images), "Looking at which images are alike"),
         )
     except EngineError as error:
-        # The scores are what was asked for; the map and the neighbours are more.
+        # The scores were asked for; the map is an extra.
         context.log(f"No map of the images, and no neighbours: {error}")
         return []
     given, other = (
@@ -72,8 +72,8 @@ def rows(
     ]
 
 
-def known(session: Session, review: Review) -> int | None:
-    """Another review of the same run whose images have their places already; its rows would be this one's."""
+def find_review_with_map(session: Session, review: Review) -> int | None:
+    """Find another review of the same run whose map can be copied."""
     others = select(Review.id).where(
         Review.run_id == review.run_id, Review.id != review.id, Review.state == "ready"
     )
@@ -84,8 +84,8 @@ def known(session: Session, review: Review) -> int | None:
     )
 
 
-def copy(session: Session, source: int, review_id: int) -> None:
-    """Give a review the rows of another one of its run, the second layout included."""
+def copy_rows(session: Session, source: int, review_id: int) -> None:
+    """Copy the map of another review, the second layout included."""
     columns = [column.name for column in MapPoint.__table__.columns if column.name != "review_id"]
     rows = select(literal(review_id), *(MapPoint.__table__.c[name] for name in columns)).where(
         MapPoint.review_id == source
@@ -94,16 +94,16 @@ def copy(session: Session, source: int, review_id: int) -> None:
 
 
 def ids(images: Images, places: np.ndarray) -> list[int]:
-    """Ids of the images at these places; a place below 0 is none."""
+    """Ids of the images at these places; places below 0 are empty."""
     return [int(number) for number in images.ids[places[places >= 0]]]
 
 
 def compact(training: Training, images: Images, progress: Callable[[int], None]) -> np.ndarray:
-    """What the last layer sees, of unit length and along the KEPT directions in which the images differ most, (N, ≤ KEPT) float32.
+    """Last-layer features of unit length in KEPT principal directions, (N, ≤ KEPT) float32.
 
     Raises EngineError where the network has no such layer.
     """
-    # Here, because it takes a second that nothing else should wait for.
+    # Imported here: it takes a second.
     from sklearn.decomposition import PCA
 
     sample = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int64))
@@ -113,7 +113,7 @@ def compact(training: Training, images: Images, progress: Callable[[int], None])
             _parts(training, images, sample, progress if all_of_them else lambda _done: progress(0))
         )
     )
-    # Many features are taken apart by random directions: in full, 8,192 of them take minutes and gigabytes.
+    # "auto" uses random projections for many features: exactly, 8,192 take minutes and gigabytes.
     directions = PCA(min(KEPT, *seen.shape), svd_solver="auto", random_state=0).fit(seen)
     kept = np.empty((len(images), directions.n_components_), dtype=np.float32)
     if all_of_them:
@@ -136,7 +136,7 @@ def _parts(
 
 
 def neighbours(points: np.ndarray, labels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Places of the nearest images with the wanted class (N,) as their label, never the image itself, (N, NEAREST); -1 where there are no more."""
+    """Places of the nearest other images labelled with the wanted class, (N, NEAREST), or -1."""
     from sklearn.neighbors import NearestNeighbors
 
     found = np.full((len(points), NEAREST), -1, dtype=np.int64)
@@ -144,7 +144,7 @@ def neighbours(points: np.ndarray, labels: np.ndarray, wanted: np.ndarray) -> np
         members, askers = np.flatnonzero(labels == label), np.flatnonzero(wanted == label)
         if not len(members):
             continue
-        # One more, for the image itself.
+        # + 1 for the image itself.
         nearest = NearestNeighbors(
             n_neighbors=min(NEAREST + 1, len(members)), algorithm="brute"
         ).fit(points[members])
@@ -158,9 +158,9 @@ def neighbours(points: np.ndarray, labels: np.ndarray, wanted: np.ndarray) -> np
 
 
 def _without(near: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """The first NEAREST of each row (B, K) that are not the row's own image (B,); -1 behind them."""
+    """The first NEAREST of each row (B, K) without its own image (B,), filled up with -1."""
     padded = np.concatenate([near, np.full((len(near), NEAREST + 1 - near.shape[1]), -1)], axis=1)
-    # A stable sort that moves only the image itself, and what is missing, to the end.
+    # A stable sort moves the image itself, and empty places, to the end.
     order = np.argsort((padded == own[:, None]) | (padded < 0), axis=1, kind="stable")
     ordered = np.take_along_axis(padded, order, axis=1)
     ordered[ordered == own[:, None]] = -1
@@ -169,13 +169,13 @@ def _without(near: np.ndarray, own: np.ndarray) -> np.ndarray:
 
 
 def groups(points: np.ndarray) -> np.ndarray:
-    """Which group of like images each one belongs to, (N,), the largest group being 1."""
+    """Group similar images, (N,); 1 is the largest group."""
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.exceptions import ConvergenceWarning
 
     count = min(MOST_GROUPS, max(1, len(points) // GROUP_SIZE))
     with warnings.catch_warnings():
-        # Images that look all the same make fewer groups, which is right.
+        # Identical images make fewer groups.
         warnings.simplefilter("ignore", ConvergenceWarning)
         found = MiniBatchKMeans(count, random_state=0, n_init=3).fit_predict(points)
     sizes = np.bincount(found, minlength=count)

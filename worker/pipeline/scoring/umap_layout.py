@@ -1,4 +1,4 @@
-"""A review's map arranged anew, so that neighbours stay together (UMAP; McInnes, Healy and Melville 2018; docs/decisions/0029)."""
+"""A second map that keeps neighbours together (UMAP, McInnes et al. 2018; docs/decisions/0029)."""
 
 import os
 import warnings
@@ -9,35 +9,35 @@ import numpy as np
 from sqlalchemy import bindparam, update
 
 from backend.core.models import MapPoint, Review
-from worker import engine
 from worker.jobs import JobContext, JobFailed
 from worker.pipeline import engine_setup, load_images
 from worker.pipeline.scoring import similarity
 
-# Neighbours that an image is kept together with. With fewer images than three times as many the overview is as good.
+# Neighbours to keep together. Below three times as many images the overview is as good.
 NEIGHBOURS = 15
-# More take hours, and memory for a graph of all of them.
+# More images take hours, and much memory.
 MOST = 200_000
 
 
 def arrange(context: JobContext) -> None:
-    """Work out the second layout of the map of the review that this job is for."""
+    """Compute the second layout of a review's map."""
     with context.database.transaction(write=False) as session:
         review = session.get_one(Review, context.subject_id)
         images = load_images.load(session, context.storage, review.version_id, "train")
     if len(images) > MOST:
         raise JobFailed(
-            f"A map that keeps neighbours together can be made of {MOST:,} images at most; this review has {len(images):,}."
+            f"A map that keeps neighbours together can be made of {MOST:,} images at most; this "
+            f"review has {len(images):,}."
         )
     engine_setup.ready(context.settings, context.storage)
-    training = engine.load_training(context.storage.run(review.run_id))
+    training = engine_setup.load_training(context.storage, review.run_id)
     points = similarity.compact(
         training,
         images,
         lambda done: context.progress(done, len(images), "Looking at which images are alike"),
     )
     context.log(f"Arranging {len(images):,} images; this cannot be interrupted.")
-    _cache_at(context.storage.root / "cache" / "numba")
+    _cache_at(context.storage.cache("numba"))
     at = layout(points)
     rows = [
         {"image": image_id, "across": x, "down": y}
@@ -54,7 +54,7 @@ def arrange(context: JobContext) -> None:
 
 
 def _cache_at(folder: Path) -> None:
-    """Let numba keep what it compiles in this folder where it cannot write beside the package, as in a container: it insists on keeping it."""
+    """Let numba cache in this folder where it cannot write to the package, as in a container."""
     package = find_spec("umap")
     if (
         package is None
@@ -65,17 +65,17 @@ def _cache_at(folder: Path) -> None:
 
 
 def layout(points: np.ndarray) -> np.ndarray:
-    """Places (N, 2) float64 where those near each other in `points` (N, D) are near each other, always the same ones."""
+    """Lay out points (N, D) in the plane, (N, 2) float64, always the same way."""
     if len(points) < 3 * NEIGHBOURS or points.shape[1] < 2:
         return np.column_stack(
             [points[:, 0], points[:, 1] if points.shape[1] > 1 else np.zeros(len(points))]
         ).astype(np.float64)
     with warnings.catch_warnings():
-        # That TensorFlow is not installed, which only another of its classes needs.
+        # UMAP warns that TensorFlow is missing, which only another class needs.
         warnings.simplefilter("ignore", ImportWarning)
-        # Here, because it takes seconds that nothing else should wait for.
+        # Imported here: it takes seconds.
         from umap import UMAP
 
-    # Begun from the overview, so that the two maps resemble each other; one thread, so that a repetition gives the same.
+    # From the overview, so that the maps resemble each other; one thread, to be repeatable.
     found = UMAP(n_neighbors=NEIGHBOURS, init="pca", random_state=0, n_jobs=1).fit_transform(points)
     return np.asarray(found, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What every scoring does: work the scores out, rank them, write them down."""
+"""Steps of every scoring: compute the scores, rank them, write them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,17 +9,18 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy.orm import Session
 
 from backend.core.models import Score, Scoring
+from backend.core.reports import ScoringReport
 from worker import engine
 from worker.engine import Images, ReplayDrift, Scores, Training
 from worker.jobs import JobContext, JobFailed
 
-# Rows of one INSERT: large enough to be fast, small enough for a progress bar that moves.
+# Rows per INSERT.
 ROWS = 5_000
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """One scoring of N images: values (N,), ranks (N,) from 1, low values first, ties by image id."""
+    """Values (N,) and their ranks (N,) from 1, low values first, ties by image id."""
 
     values: np.ndarray
     ranks: np.ndarray
@@ -33,10 +34,10 @@ def score(
     images: Images,
     validation: Images,
 ) -> Scores:
-    """Score a run by a method; options: as the scoring's row has them."""
+    """Score a run by a method; options: of the scoring's row."""
     span, damping = options.get("span", "last_epoch"), options.get("damping", "none")
     context.log(
-        f"Working out the ranking ({', '.join([method, *options.values()]).replace('_', ' ')})."
+        f"Computing the ranking ({', '.join([method, *options.values()]).replace('_', ' ')})."
     )
 
     def scored(*, verify: bool) -> Scores:
@@ -49,7 +50,7 @@ def score(
             memory_budget=context.settings.scoring_memory_bytes,
             damping="auto" if damping == "auto" else 1.0,
             verify=verify,
-            progress=lambda done, total: context.progress(done, total, "Working out the ranking"),
+            progress=lambda done, total: context.progress(done, total, "Computing the ranking"),
         )
 
     try:
@@ -58,7 +59,8 @@ def score(
         if engine.METHODS[method].needs == "steps":
             raise
         context.log(
-            "The steps of this training come out otherwise here than where it was trained, so what removing the first ones does is not measured."
+            "The steps of this training come out differently here than where it was trained, so "
+            "the effect of removing the first images is not measured."
         )
         scores = scored(verify=False)
     context.log(f"Done in {scores.report['seconds']:.1f} s. " + " ".join(scores.report["trust"]))
@@ -66,7 +68,7 @@ def score(
 
 
 def rank(values: np.ndarray) -> Ranking:
-    """Ranks of the values, the lowest first; equal ones keep their order. Raises JobFailed where a value is not a number."""
+    """Rank values, the lowest first; ties keep their order. Raises JobFailed for NaN."""
     if not np.isfinite(values).all():
         raise JobFailed(
             "The scores are not numbers. Train with a lower learning rate and try again."
@@ -79,9 +81,10 @@ def rank(values: np.ndarray) -> Ranking:
 def write(
     session: Session, scoring_id: int | None, images: Images, scores: Scores, ranked: Ranking
 ) -> None:
-    """Finish a scoring, in place of whatever an earlier attempt left of it."""
+    """Finish a scoring, in place of the rows of an earlier attempt."""
     scoring = session.get_one(Scoring, scoring_id)
-    scoring.state, scoring.exact, scoring.report = "done", scores.exact, scores.report
+    scoring.state, scoring.exact = "done", scores.exact
+    scoring.report = ScoringReport.model_validate(scores.report).to_json()
     session.execute(delete(Score).where(Score.scoring_id == scoring.id))
     columns = zip(images.ids.tolist(), ranked.values.tolist(), ranked.ranks.tolist(), strict=True)
     rows = [

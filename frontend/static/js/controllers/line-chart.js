@@ -1,102 +1,88 @@
-// Loss and accuracy by epoch; asks for more each second while the training runs, then stops by itself.
-import "../vendor/chart-4.6.1.umd.min.js";
+// The learning curves of a training; polls every second while it runs.
+import { createCurve, formatNumber, MEASURES, updateCurve } from "../charts/learning-curve.js";
+import { drawInScheme } from "../charts/theme.js";
 
-const LINES = {
-  accuracy: { title: "Accuracy", scale: 100, suffix: " %", keys: { train_accuracy: "Training", validation_accuracy: "Validation" } },
-  loss: { title: "Loss", scale: 1, suffix: "", keys: { train_loss: "Training", validation_loss: "Validation" } },
-};
-
-const number = (value) => (value === null ? "–" : String(Number(value.toPrecision(4))));
-const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)}\u00a0%`);
+const formatPercent = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)}\u00a0%`);
 
 export default class {
-  #root; #charts = {}; #timer; #epochs = [];
-  #scheme = matchMedia("(prefers-color-scheme: dark)");
-  #redraw = () => this.#draw();
+  #root;
+  #charts = {};
+  #timer;
+  #epochs;
+  #listening = new AbortController();
 
   constructor(root) {
     this.#root = root;
-    const epochs = JSON.parse(root.querySelector("[data-part=epochs]").textContent);
-    this.#paint(epochs);
-    this.#draw();
-    this.#scheme.addEventListener("change", this.#redraw);
-    if (root.dataset.active === "true") this.#later();
+    this.#epochs = JSON.parse(this.#part("epochs").textContent);
+    drawInScheme(() => this.#draw(), this.#listening.signal);
+    if (root.dataset.active === "true") this.#schedulePoll();
   }
 
   disconnect() {
     clearTimeout(this.#timer);
-    this.#scheme.removeEventListener("change", this.#redraw);
+    this.#listening.abort();
     this.#clear();
   }
 
+  #part(name) {
+    return this.#root.querySelector(`[data-part=${name}]`);
+  }
+
   #clear() {
-    Object.values(this.#charts).forEach((chart) => chart.destroy());
+    for (const chart of Object.values(this.#charts)) chart.destroy();
     this.#charts = {};
   }
 
   #draw() {
     this.#clear();
-    for (const name of Object.keys(LINES)) this.#charts[name] = this.#chart(name);
-    this.#paint(this.#epochs);
+    for (const [name, measure] of Object.entries(MEASURES))
+      this.#charts[name] = createCurve(this.#part(name), measure);
+    this.#update(this.#epochs);
   }
 
-  #later() { this.#timer = setTimeout(() => this.#ask(), 1000); }
+  #schedulePoll() {
+    this.#timer = setTimeout(() => this.#poll(), 1000);
+  }
 
-  async #ask() {
+  async #poll() {
     try {
       const reply = await fetch(this.#root.dataset.url);
       if (!reply.ok) return;
       const { active, epochs } = await reply.json();
-      this.#paint(epochs);
-      if (active) this.#later();
-    } catch { this.#later(); }
-  }
-
-  #paint(epochs) {
-    this.#epochs = epochs;
-    if (epochs.length) this.#root.querySelector("[data-part=told]").textContent = `After epoch ${epochs.at(-1).epoch}.`;
-    this.#fillTable(epochs);
-    for (const [name, chart] of Object.entries(this.#charts)) {
-      const { keys, scale } = LINES[name];
-      chart.data.labels = epochs.map(({ epoch }) => epoch);
-      Object.keys(keys).forEach((key, place) => { chart.data.datasets[place].data = epochs.map((epoch) => epoch[key] * scale); });
-      // Before there is anything to fit them to, the axes show all that there can be.
-      Object.assign(chart.options.scales.y, epochs.length ? { min: undefined, max: undefined } : { min: 0, max: scale });
-      chart.update("none");
+      this.#update(epochs);
+      if (active) this.#schedulePoll();
+    } catch {
+      this.#schedulePoll();
     }
   }
 
-  // The same numbers as a table, for whoever cannot see the curves; the server's rows stay as they are.
+  #update(epochs) {
+    this.#epochs = epochs;
+    if (epochs.length) this.#part("latest").textContent = `After epoch ${epochs.at(-1).epoch}.`;
+    this.#fillTable(epochs);
+    for (const [name, chart] of Object.entries(this.#charts))
+      updateCurve(chart, MEASURES[name], epochs);
+  }
+
+  /** Append the new epochs to the table for those who cannot see the curves. */
   #fillTable(epochs) {
-    const rows = this.#root.querySelector("[data-part=rows]");
+    const rows = this.#part("rows");
     for (const epoch of epochs.slice(rows.rows.length)) {
       const row = rows.insertRow();
-      for (const text of [epoch.epoch, number(epoch.train_loss), percent(epoch.train_accuracy), number(epoch.validation_loss), percent(epoch.validation_accuracy), number(epoch.learning_rate), `${number(epoch.seconds)} s`]) {
+      const cells = [
+        epoch.epoch,
+        formatNumber(epoch.train_loss),
+        formatPercent(epoch.train_accuracy),
+        formatNumber(epoch.validation_loss),
+        formatPercent(epoch.validation_accuracy),
+        formatNumber(epoch.learning_rate),
+        `${formatNumber(epoch.seconds)} s`,
+      ];
+      for (const text of cells) {
         const cell = row.insertCell();
         cell.textContent = text;
         if (row.cells.length > 1) cell.className = "number";
       }
     }
-  }
-
-  #chart(name) {
-    const { title, keys, suffix } = LINES[name];
-    const style = getComputedStyle(document.documentElement);
-    const colour = (token) => style.getPropertyValue(token).trim();
-    const colours = [colour("--arm-before"), colour("--arm-cleaned")];
-    const axis = { ticks: { color: colour("--ink-soft") }, grid: { color: colour("--line") } };
-    return new globalThis.Chart(this.#root.querySelector(`[data-part=${name}]`), {
-      type: "line",
-      data: {
-        labels: [],
-        datasets: Object.values(keys).map((label, place) => ({ label, data: [], borderColor: colours[place], backgroundColor: colours[place], borderDash: place ? [] : [5, 4], pointRadius: 2, tension: 0.2 })),
-      },
-      options: {
-        animation: false,
-        maintainAspectRatio: false,
-        plugins: { title: { display: true, text: title, color: colour("--ink") }, legend: { labels: { color: colour("--ink"), usePointStyle: true, pointStyle: "line", pointStyleWidth: 28 } } },
-        scales: { x: { ...axis, ticks: { ...axis.ticks, maxRotation: 0 }, title: { display: true, text: "Epoch", color: colour("--ink-soft") } }, y: { ...axis, ticks: { ...axis.ticks, callback: (value) => `${number(value)}${suffix}` } } },
-      },
-    });
   }
 }

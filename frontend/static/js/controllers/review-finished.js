@@ -1,16 +1,20 @@
-// Everything is decided: the last act can still be taken back, which shows its image again; what could not be sent before goes out.
-import { actOf, inWords, keyOf } from "./review-keys.js";
-import { paintProgress, part, showStatus } from "./review-paint.js";
-import DecisionStore from "./review-store.js";
+// Every image is decided: unsent decisions go out, and undo returns to the last image.
+import { findActOf, formatKey, keyOf } from "../review/key-bindings.js";
+import { paintProgress, part } from "../review/page-parts.js";
+import DecisionStore from "../review/saving/decision-store.js";
+import { showStatus } from "../review/status-line.js";
 
 export default class {
-  #root; #store; #listening = new AbortController();
+  #root;
+  #store;
+  #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
     const { review, user, order } = element.dataset;
     this.#store = new DecisionStore({ review, user, order });
-    for (const key of element.querySelectorAll("[data-key]")) key.textContent = inWords(keyOf(key.dataset.key));
+    for (const key of element.querySelectorAll("[data-key]"))
+      key.textContent = formatKey(keyOf(key.dataset.key));
     const { signal } = this.#listening;
     document.addEventListener("keydown", (event) => this.#key(event), { signal });
     element.addEventListener("submit", (event) => this.#submit(event), { signal });
@@ -24,7 +28,7 @@ export default class {
   }
 
   #key(event) {
-    const act = actOf(event)?.act;
+    const act = findActOf(event)?.act;
     if (act !== "undo" && act !== "redo") return;
     event.preventDefault();
     this.#store[act]();
@@ -39,11 +43,11 @@ export default class {
 
   #saved({ entry, outcome: { count, items, progress } }) {
     if (entry.path !== "undo" && entry.path !== "redo") paintProgress(this.#root, progress);
-    else if (count === 1 && items.length) this.#show(items[0].rank);
+    else if (count === 1 && items.length) this.#open(items[0].rank);
     else part(this.#root, "grid").click();
   }
 
-  #show(rank) {
+  #open(rank) {
     const query = new URLSearchParams(this.#root.dataset.view);
     query.set("at", rank);
     location.assign(`/reviews/${this.#root.dataset.review}/focus?${query}`);

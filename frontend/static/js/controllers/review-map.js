@@ -1,243 +1,234 @@
-// The map of a review's images: points on a canvas, coloured by class or decision; drawing around some picks them out to look at.
-import { part } from "./review-paint.js";
-import { inside, Near } from "./review-map-shapes.js";
+// The map of a review's images: draw around points to select images and look at them.
+import { createLegendEntry, listColours } from "../review/map/colours.js";
+import { isInside } from "../review/map/geometry.js";
+import Plot from "../review/map/plot.js";
+import { part } from "../review/page-parts.js";
 
 const number = new Intl.NumberFormat("en-US");
-const EDGE = 14;
-const HOVER = 90;
-const POLL = 3000;
+const HOVER_DELAY = 90; // milliseconds
+const POLL_INTERVAL = 3000;
+const STEP = 4; // pixels between two points of a line
 
 export default class {
-  #root; #data; #maps = {}; #near; #chosen = new Set(); #line = []; #drawing = false; #cards = new Map(); #scale = 1; #left = EDGE; #top = EDGE; #timer; #poll; #listening = new AbortController();
+  #root;
+  #plot;
+  #data;
+  #layouts = {};
+  #selected = new Set();
+  #line = [];
+  #drawing = false;
+  #cards = new Map();
+  #hoverTimer;
+  #pollTimer;
+  #listening = new AbortController();
 
   constructor(element) {
     this.#root = element;
-    const { signal } = this.#listening;
-    const canvas = part(element, "canvas");
-    canvas.addEventListener("pointerdown", (event) => this.#begin(event), { signal });
-    canvas.addEventListener("pointermove", (event) => this.#move(event), { signal });
-    canvas.addEventListener("pointerup", () => this.#end(), { signal });
-    // Where the browser takes the finger away, nothing was drawn around.
-    canvas.addEventListener("pointercancel", () => { this.#drawing = false; this.#pick([]); }, { signal });
-    canvas.addEventListener("pointerleave", () => this.#hide(), { signal });
-    for (const name of ["colour", "doubt"]) part(element, name).addEventListener("change", () => this.#draw(), { signal });
-    part(element, "layout").addEventListener("change", () => this.#arrange(), { signal });
-    part(element, "show").addEventListener("click", () => this.#show(), { signal });
-    part(element, "clear").addEventListener("click", () => this.#pick([]), { signal });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw(), { signal });
-    addEventListener("resize", () => this.#draw(), { signal });
+    this.#plot = new Plot(part(element, "canvas"));
+    this.#listen();
     this.#load();
   }
 
   disconnect() {
     this.#listening.abort();
-    clearTimeout(this.#timer);
-    clearTimeout(this.#poll);
+    clearTimeout(this.#hoverTimer);
+    clearTimeout(this.#pollTimer);
   }
 
-  get #api() { return `/api/v1/reviews/${this.#root.dataset.review}`; }
+  #listen() {
+    const { signal } = this.#listening;
+    const on = (target, type, act) => target.addEventListener(type, act, { signal });
+    const canvas = part(this.#root, "canvas");
+    on(canvas, "pointerdown", (event) => this.#beginLine(event));
+    on(canvas, "pointermove", (event) => this.#move(event));
+    on(canvas, "pointerup", () => this.#endLine());
+    on(canvas, "pointercancel", () => this.#cancelLine());
+    on(canvas, "pointerleave", () => this.#hideCard());
+    on(part(this.#root, "colour"), "change", () => this.#draw());
+    on(part(this.#root, "doubt"), "change", () => this.#draw());
+    on(part(this.#root, "layout"), "change", () => this.#changeLayout());
+    on(part(this.#root, "show"), "click", () => this.#openSelection());
+    on(part(this.#root, "clear"), "click", () => this.#select([]));
+    on(matchMedia("(prefers-color-scheme: dark)"), "change", () => this.#draw());
+    on(window, "resize", () => this.#draw());
+  }
 
   async #load() {
     const wait = part(this.#root, "wait");
-    const found = await this.#ask("GET", "map");
-    if (!found) { wait.textContent = "The map cannot be loaded now. Load the page again when the connection is back."; return; }
+    const map = await this.#request("GET", "map");
+    if (!map) {
+      wait.textContent =
+        "The map cannot be loaded now. Load the page again when the connection is back.";
+      return;
+    }
     wait.hidden = true;
     part(this.#root, "bar").hidden = false;
-    this.#maps.overview = this.#data = found;
+    this.#layouts.overview = this.#data = map;
     this.#draw();
-    // The better one when it is ready: asked for once, unless it failed before.
-    const state = found.neighbours === "none" && !found.sentence ? await this.#ask("POST", "map", {}) : found;
-    if (state) this.#follow(state);
+    // The layout by neighbours is requested once, unless it failed before.
+    const isNew = map.neighbours === "none" && !map.sentence;
+    const state = isNew ? await this.#request("POST", "map", {}) : map;
+    if (state) this.#awaitNeighbours(state);
   }
 
-  /** Wait for the layout that keeps neighbours together; show it at once, unless somebody is at work on the overview. */
-  async #follow({ neighbours, sentence }) {
+  /** Wait for the layout by neighbours; show it at once, unless the user is at work. */
+  async #awaitNeighbours({ neighbours, sentence }) {
     part(this.#root, "coming").textContent = sentence;
-    if (neighbours === "waiting") this.#poll = setTimeout(async () => this.#follow((await this.#ask("GET", "map")) ?? { neighbours, sentence }), POLL);
+    if (neighbours === "waiting") {
+      const poll = async () =>
+        this.#awaitNeighbours((await this.#request("GET", "map")) ?? { neighbours, sentence });
+      this.#pollTimer = setTimeout(poll, POLL_INTERVAL);
+    }
     if (neighbours !== "ready") return;
-    const found = await this.#ask("GET", "map?layout=neighbours");
-    if (!found || this.#listening.signal.aborted) return;
-    this.#maps.neighbours = found;
+    const map = await this.#request("GET", "map?layout=neighbours");
+    if (!map || this.#listening.signal.aborted) return;
+    this.#layouts.neighbours = map;
     const choice = part(this.#root, "layout");
     choice.options[1].disabled = false;
-    if (this.#drawing || this.#chosen.size) return;
+    if (this.#drawing || this.#selected.size) return;
     choice.value = "neighbours";
-    this.#arrange();
+    this.#changeLayout();
   }
 
-  #arrange() {
-    this.#data = this.#maps[part(this.#root, "layout").value];
-    this.#hide();
-    // What is picked stays picked; the line around it was the other map's.
+  /** Show the chosen layout; the selection stays, the line around it goes. */
+  #changeLayout() {
+    this.#data = this.#layouts[part(this.#root, "layout").value];
+    this.#hideCard();
     this.#line = [];
     this.#draw();
   }
 
   /** The API's answer, or null. */
-  async #ask(method, path, body) {
-    const headers = { Accept: "application/json", ...(body && { "Content-Type": "application/json" }) };
-    const reply = await fetch(`${this.#api}/${path}`, { method, headers, body: body && JSON.stringify(body) }).catch(() => null);
+  async #request(method, path, body) {
+    const headers = {
+      Accept: "application/json",
+      ...(body && { "Content-Type": "application/json" }),
+    };
+    const reply = await fetch(`/api/v1/reviews/${this.#root.dataset.review}/${path}`, {
+      method,
+      headers,
+      body: body && JSON.stringify(body),
+    }).catch(() => null);
     return reply?.ok ? reply.json() : null;
   }
 
-  /** Where a point of the data is on the canvas. */
-  #at(place) {
-    const { x, y, side } = this.#data;
-    return [this.#left + (x[place] / side) * this.#scale, this.#top + (y[place] / side) * this.#scale];
-  }
-
-  get #shown() {
+  /** The filter of the points to show. */
+  #createFilter() {
     const { labels, predicted } = this.#data;
-    return part(this.#root, "doubt").checked ? (place) => labels[place] !== predicted[place] : () => true;
+    if (!part(this.#root, "doubt").checked) return () => true;
+    return (place) => labels[place] !== predicted[place];
   }
 
   #draw() {
     if (!this.#data) return;
-    const canvas = part(this.#root, "canvas");
-    const { width, height } = canvas.getBoundingClientRect();
-    const dots = devicePixelRatio || 1;
-    canvas.width = width * dots;
-    canvas.height = height * dots;
-    const pen = canvas.getContext("2d");
-    pen.scale(dots, dots);
-    // One scale for both directions: distances mean the same.
-    const [across, down] = [largest(this.#data.x), largest(this.#data.y)];
-    const grown = Math.min((width - 2 * EDGE) / (across || 1), (height - 2 * EDGE) / (down || 1));
-    [this.#scale, this.#left, this.#top] = [this.#data.side * grown, (width - across * grown) / 2, (height - down * grown) / 2];
-    const { colours, of } = this.#colours();
-    const size = this.#data.image_ids.length > 5000 ? 2 : this.#data.image_ids.length > 800 ? 4 : 7;
-    const shown = this.#shown;
-    const near = new Near(24);
-    for (let place = 0; place < of.length; place++) {
-      if (!shown(place)) continue;
-      const [x, y] = this.#at(place);
-      near.add(place, x, y);
-      pen.globalAlpha = this.#chosen.size && !this.#chosen.has(place) ? 0.25 : 0.85;
-      pen.fillStyle = colours[of[place]];
-      pen.fillRect(x - size / 2, y - size / 2, size, size);
-    }
-    this.#near = near;
-    this.#outline(pen);
-  }
-
-  #outline(pen) {
-    if (this.#line.length < 2) return;
-    pen.globalAlpha = 1;
-    pen.strokeStyle = getComputedStyle(this.#root).color;
-    pen.setLineDash([5, 4]);
-    pen.beginPath();
-    for (const [x, y] of this.#line) pen.lineTo(x, y);
-    pen.closePath();
-    pen.stroke();
-  }
-
-  /** The colour of each value, and each image's value; the legend is painted along. */
-  #colours() {
     const by = part(this.#root, "colour").value;
-    const style = getComputedStyle(document.documentElement);
-    const ink = (name) => style.getPropertyValue(`--${name}`).trim();
-    const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-    const { class_names: classes, decision_names: decisions } = this.#data;
-    const tones = { remove: "bad", keep: "ok", relabel: "info", unsure: "warn" };
-    const names = by === "decisions" ? decisions.map((name) => ({ relabel: "new label" })[name] ?? name ?? "not yet decided") : classes;
-    const colours = by === "decisions"
-      ? decisions.map((name) => ink(tones[name] ?? "line-strong"))
-      : classes.map((_, place) => `hsl(${(place * 360) / Math.max(classes.length, 1) + 20} ${place % 2 ? 75 : 60}% ${dark ? 62 + (place % 3) * 6 : 38 + (place % 3) * 7}%)`);
-    part(this.#root, "legend").replaceChildren(...names.map((name, place) => legend(name, colours[place])));
-    return { colours, of: this.#data[by] };
+    const values = this.#data[by];
+    const colours = listColours(this.#data, by);
+    part(this.#root, "legend").replaceChildren(...colours.map(createLegendEntry));
+    this.#plot.draw(this.#data, {
+      colourOf: (place) => colours[values[place]].colour,
+      isVisible: this.#createFilter(),
+      selected: this.#selected,
+      line: this.#line,
+    });
   }
 
-  #begin(event) {
+  #beginLine(event) {
     if (!this.#data || event.button !== 0) return;
     part(this.#root, "canvas").setPointerCapture(event.pointerId);
-    this.#hide();
+    this.#hideCard();
     this.#drawing = true;
     this.#line = [[event.offsetX, event.offsetY]];
   }
 
-  #move(event) {
+  #move({ offsetX: x, offsetY: y }) {
     if (!this.#data) return;
-    if (!this.#drawing) return void this.#hover(event.offsetX, event.offsetY);
-    const [x, y] = this.#line.at(-1);
-    if (Math.hypot(event.offsetX - x, event.offsetY - y) < 4) return;
-    this.#line.push([event.offsetX, event.offsetY]);
-    const pen = part(this.#root, "canvas").getContext("2d");
-    pen.globalAlpha = 1;
-    pen.strokeStyle = getComputedStyle(this.#root).color;
-    pen.beginPath();
-    pen.moveTo(x, y);
-    pen.lineTo(event.offsetX, event.offsetY);
-    pen.stroke();
+    if (!this.#drawing) return void this.#hover(x, y);
+    const last = this.#line.at(-1);
+    if (Math.hypot(x - last[0], y - last[1]) < STEP) return;
+    this.#line.push([x, y]);
+    this.#plot.extend(last, [x, y]);
   }
 
-  #end() {
+  /** Select the images inside the line; a click selects the nearest. */
+  #endLine() {
     if (!this.#drawing) return;
     this.#drawing = false;
     const line = this.#line;
-    const shown = this.#shown;
-    // A click picks the image below it.
     if (line.length < 3) {
-      const place = this.#near.nearest(...line[0]);
-      return void this.#pick(place === null ? [] : [place]);
+      const place = this.#plot.findNearest(...line[0]);
+      return void this.#select(place === null ? [] : [place]);
     }
-    const places = this.#data.image_ids.map((_, place) => place);
-    this.#pick(places.filter((place) => shown(place) && inside(line, this.#at(place))), line);
+    const isVisible = this.#createFilter();
+    const isSelected = (place) => isVisible(place) && isInside(line, this.#plot.locate(place));
+    this.#select([...this.#data.image_ids.keys()].filter(isSelected), line);
   }
 
-  #pick(places, line = []) {
+  #cancelLine() {
+    this.#drawing = false;
+    this.#select([]);
+  }
+
+  #select(places, line = []) {
     this.#line = line;
-    this.#chosen = new Set(places);
+    this.#selected = new Set(places);
     const count = places.length;
-    part(this.#root, "picked").textContent = count ? `${number.format(count)} ${count === 1 ? "image" : "images"} picked out` : "Draw around images to pick them out.";
+    part(this.#root, "picked").textContent = count
+      ? `${number.format(count)} ${count === 1 ? "image" : "images"} picked out`
+      : "Draw around images to pick them out.";
     part(this.#root, "show").disabled = part(this.#root, "clear").disabled = !count;
     this.#draw();
   }
 
-  /** Keep the selection, and look at it: in the grid it is a view like any other, to decide on as a whole. */
-  async #show() {
-    const found = await this.#ask("POST", "selections", { image_ids: [...this.#chosen].map((place) => this.#data.image_ids[place]) });
-    if (found) location.href = `/reviews/${this.#root.dataset.review}?selection=${found.id}`;
-    else part(this.#root, "picked").textContent = "The selection cannot be kept now. Try again when the connection is back.";
+  /** Store the selection and open it in the grid. */
+  async #openSelection() {
+    const selection = await this.#request("POST", "selections", {
+      image_ids: [...this.#selected].map((place) => this.#data.image_ids[place]),
+    });
+    if (selection)
+      location.href = `/reviews/${this.#root.dataset.review}?selection=${selection.id}`;
+    else
+      part(this.#root, "picked").textContent =
+        "The selection cannot be kept now. Try again when the connection is back.";
   }
 
   #hover(x, y) {
-    clearTimeout(this.#timer);
-    const place = this.#near.nearest(x, y);
-    if (place === null) return this.#hide();
-    this.#timer = setTimeout(() => this.#reveal(place), HOVER);
+    clearTimeout(this.#hoverTimer);
+    const place = this.#plot.findNearest(x, y);
+    if (place === null) return this.#hideCard();
+    this.#hoverTimer = setTimeout(() => this.#showCard(place), HOVER_DELAY);
     return undefined;
   }
 
-  #hide() {
-    clearTimeout(this.#timer);
+  #hideCard() {
+    clearTimeout(this.#hoverTimer);
     part(this.#root, "seen").hidden = true;
   }
 
-  async #reveal(place) {
+  /** Show the image next to its point. */
+  async #showCard(place) {
     const id = this.#data.image_ids[place];
     if (!this.#cards.has(id)) {
-      const found = await this.#ask("GET", `images?image_id=${id}`);
-      if (!found) return;
-      this.#cards.set(id, found.items[0]);
+      const reply = await this.#request("GET", `images?image_id=${id}`);
+      if (!reply) return;
+      this.#cards.set(id, reply.items[0]);
     }
-    const card = this.#cards.get(id);
-    const box = part(this.#root, "seen");
-    const [image, words] = [box.querySelector("img"), box.querySelector("figcaption")];
-    image.src = card.thumbnail;
-    words.textContent = card.label === card.predicted ? card.label_name : `${card.label_name} → ${card.predicted_name}`;
-    box.hidden = false;
-    const [x, y] = this.#at(place);
-    const stage = part(this.#root, "stage").getBoundingClientRect();
-    const left = x + 12 + box.offsetWidth > stage.width ? x - 12 - box.offsetWidth : x + 12;
-    box.style.translate = `${Math.max(0, left)}px ${Math.max(0, Math.min(y, stage.height - box.offsetHeight))}px`;
+    const item = this.#cards.get(id);
+    const card = part(this.#root, "seen");
+    card.querySelector("img").src = item.thumbnail;
+    card.querySelector("figcaption").textContent =
+      item.label === item.predicted
+        ? item.label_name
+        : `${item.label_name} → ${item.predicted_name}`;
+    card.hidden = false;
+    this.#placeCard(card, this.#plot.locate(place));
   }
-}
 
-const largest = (values) => values.reduce((most, value) => (value > most ? value : most), 0);
-
-function legend(name, colour) {
-  const [item, dot] = [document.createElement("li"), document.createElement("i")];
-  dot.style.background = colour;
-  item.append(dot, name);
-  return item;
+  #placeCard(card, [x, y]) {
+    const { width, height } = part(this.#root, "stage").getBoundingClientRect();
+    const isTooWide = x + 12 + card.offsetWidth > width;
+    const left = Math.max(0, isTooWide ? x - 12 - card.offsetWidth : x + 12);
+    const top = Math.max(0, Math.min(y, height - card.offsetHeight));
+    card.style.translate = `${left}px ${top}px`;
+  }
 }

@@ -82,6 +82,6 @@ def test_the_focus_view_shows_it_folded(
     assert f"<b>{owner.name}</b> was unsure" in text
     assert f"<b>{reviewer.name}</b> kept it" in text
     assert (
-        "Nobody has decided on this image yet."
+        "No one has decided on this image yet."
         in client.get(f"/reviews/{review.id}/focus?at=2").text
     )

@@ -63,7 +63,7 @@ def test_looking_asks_for_nothing(
     found = client.get(address(review, first)).json()
     assert found == {
         "state": "none",
-        "sentence": "Not worked out for this image yet.",
+        "sentence": "Not computed for this image yet.",
         "worse": [],
         "better": [],
         "like_given": [],
@@ -146,7 +146,7 @@ def test_a_job_that_failed_says_why_and_asking_again_makes_a_new_one(
     found = client.get(address(review, first)).json()
     assert (found["state"], found["sentence"]) == (
         "none",
-        "It could not be worked out: The run's files are gone; train it again.",
+        "It could not be computed: The run's files are gone; train it again.",
     )
     assert client.post(address(review, first)).json()["state"] == "waiting"
     assert len(jobs_of(database)) == 2

@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import numpy as np
@@ -13,7 +14,8 @@ from backend.core.db import Database
 from backend.core.models import Review, Score, Scoring, User
 from backend.review.insight import wording
 from backend.review.queue import queue_pages
-from backend.review.queue.filters import Filters
+from backend.review.queue.filters import Filters, read_vocabulary
+from backend.review.queue.view_state import View
 from tests.reviewing import a_ready_review, decide, queue_of
 
 
@@ -333,3 +335,48 @@ def test_the_latest_scoring_counts_and_a_member_of_an_average_only_alone(
         ).status_code
         == 422
     )
+
+
+@pytest.mark.parametrize("name", Filters.model_fields)
+def test_every_field_of_the_model_is_a_filter_of_query_body_and_address(
+    client: TestClient, review: Review, database: Database, owner: User, name: str
+) -> None:
+    base = f"/api/v1/reviews/{review.id}"
+    client.post(f"{base}/parts")
+    image_id = client.get(f"{base}/suggestions", params={"limit": 1}).json()["items"][0]["image_id"]
+    picked = client.post(f"{base}/selections", json={"image_ids": [image_id]}).json()["id"]
+    people = dict.fromkeys(("by", "not_by", "part"), owner.id)
+    value = {"decision": "keep", "selection": picked, **people}.get(name, 1)
+
+    for listing in ("suggestions", "counts"):
+        assert client.get(f"{base}/{listing}", params={name: value}).status_code == 200
+    act = {"client_key": "k", "action": "keep", "filter": {name: value}, "expected": 9_999}
+    answer = client.post(f"{base}/decisions/bulk", json=act)
+    assert (answer.status_code, "9,999" in answer.json()["detail"]) == (409, True)
+    assert (
+        f'data-view="{name}={value}"'
+        in client.get(f"/reviews/{review.id}", params={name: value}).text
+    )
+    with database.transaction(write=False) as session:
+        vocabulary = read_vocabulary(session, owner, review)
+    filters = Filters.model_validate({name: value})
+    view = View.parse(urlencode(filters.address()), vocabulary)
+    assert (view.filters, view.notes) == (filters, [])
+    assert View.parse(view.query(), vocabulary).filters == filters
+    for nonsense in ("\0", "x" * 400, "10" * 20):
+        assert (
+            View.parse(urlencode({name: nonsense}), vocabulary)
+            .notes[0]
+            .endswith("That filter was left out.")
+        )
+
+
+def test_a_filter_is_described_alike_in_query_and_body(client: TestClient) -> None:
+    document = client.get("/api/openapi.json").json()
+    shape = document["components"]["schemas"]["Filters"]["properties"]
+    assert list(shape) == list(Filters.model_fields)
+    for path in ("suggestions", "counts"):
+        listing = document["paths"][f"/api/v1/reviews/{{review_id}}/{path}"]["get"]
+        described = {one["name"]: one.get("description") for one in listing["parameters"]}
+        for name, field in shape.items():
+            assert described[name] == field.get("description")

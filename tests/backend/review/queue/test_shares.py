@@ -68,12 +68,12 @@ def test_taking_twice_is_taking_once_and_only_owners_take_others_out(
 ) -> None:
     for _ in range(2):
         shares.take(session, owner, review)
-    assert [row.name for row in shares.of_review(session, review)] == [owner.name]
+    assert [row.name for row in shares.list_sharers(session, review)] == [owner.name]
     with pytest.raises(Forbidden, match="another person's part"):
         shares.leave(session, reviewer, review, owner.id)
     shares.take(session, reviewer, review)
     shares.leave(session, owner, review, reviewer.id)
-    assert [row.user_id for row in shares.of_review(session, review)] == [owner.id]
+    assert [row.user_id for row in shares.list_sharers(session, review)] == [owner.id]
 
 
 def test_the_next_one_and_acts_on_a_whole_view_keep_to_the_part(

@@ -2,7 +2,9 @@
 
 import hashlib
 import http.server
+import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision import models
 
+import worker.engine
 from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import (
     EngineError,
@@ -91,16 +94,9 @@ def curvature_errors(network, theta, v, x, y, hessian_product):
 
 
 def test_there_are_the_networks_that_the_readme_names():
-    assert list(NETWORKS) == [
-        "mnist",
-        "cifar",
-        "resnet18",
-        "resnet34",
-        "resnet50",
-        "mobilenet_v3",
-        "convnext_tiny",
-        "vit_b_16",
-    ]
+    readme = Path(worker.engine.__file__).parent / "README.md"
+    said = readme.read_text().split("## Networks")[1].partition(". From scratch")[0]
+    assert set(re.findall(r"`(\w+)`", said)) - {"NETWORKS"} == set(NETWORKS)
 
 
 # The other networks of a family differ in blocks and depth, which the next test covers for each.

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from sqlalchemy import select, update
 
 from backend.cleansing import service
 from backend.core import queue
+from backend.core.job_kinds import KINDS
 from backend.core.models import Cleansing, Image, Job, Review, Run, RunEpoch, Version
+from backend.core.reports import Judgement, MetricJudgement, Protocol
 from tests.cleansing_scenario import Scenario
-from worker import engine, jobs
+from worker import engine
 from worker.engine.images import batches
 from worker.jobs import JobContext, perform
 from worker.pipeline import load_images
@@ -60,7 +62,7 @@ def train_original(
 @pytest.fixture(autouse=True, scope="module")
 def quiet() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(queue, "send", lambda _task, _job_id: None)
+        patch.setattr(queue, "send", lambda _job_id: None)
         yield
 
 
@@ -195,12 +197,12 @@ def test_removing_planted_errors_is_judged_improved_and_every_number_can_be_reco
         differences = np.subtract(by_arm["cleaned"], by_arm["before"])
         assert told["difference"] == pytest.approx(differences.mean())
         half = stats.t.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3)
-        assert told["ci95_seeds"] == pytest.approx(
+        assert told.ci95_seeds == pytest.approx(
             [differences.mean() - half, differences.mean() + half]
         )
-        assert told["ci95"] == [
-            min(told["ci95_seeds"][0], told["ci95_images"][0]),
-            max(told["ci95_seeds"][1], told["ci95_images"][1]),
+        assert told.ci95 == [
+            min(told.ci95_seeds[0], told["ci95_images"][0]),
+            max(told.ci95_seeds[1], told["ci95_images"][1]),
         ]
         same = verdict["same_seed"][measure]
         assert [same[run.arm] for run in runs[:3]] == pytest.approx(
@@ -223,9 +225,7 @@ def assert_the_changed_images_say_how_often_fresh_starts_are_right(
     assert sorted(one["image_id"] for one in verdict["changes"]) == sorted(verdict["changed"])
     for arm in ("before", "cleaned"):
         outcomes = [
-            cleanse.read_outcome(scenario.storage.run(run.id) / cleanse.OUTCOME)
-            for run in fresh
-            if run.arm == arm
+            cleanse.read_outcome(scenario.storage, run.id) for run in fresh if run.arm == arm
         ]
         for one in verdict["changes"]:
             right = [
@@ -512,7 +512,8 @@ def test_a_cancelled_measurement_leaves_the_cleansing_undecided(
 ) -> None:
     decide_truth(noisy)
     cleansing = start(noisy)
-    monkeypatch.setitem(jobs.PIPELINES, "cleanse", f"{__name__}:cancelled_at_once")
+    kind = replace(KINDS["cleanse"], pipeline=f"{__name__}:cancelled_at_once")
+    monkeypatch.setitem(KINDS, "cleanse", kind)
     after = work(noisy, cleansing)
     assert (job_of(noisy, cleansing).state, after.state) == ("cancelled", "queued")
 
@@ -544,13 +545,9 @@ def test_a_gain_counts_only_beyond_random_removal(
     before: np.ndarray, cleaned: np.ndarray, random: np.ndarray, judgement: str
 ) -> None:
     arms = {"before": before, "cleaned": cleaned, "random": random}
-    assert cleanse_verdict.metric(arms, better=1)["judgement"] == judgement
-    assert (
-        cleanse_verdict.metric({name: 1 - values for name, values in arms.items()}, better=-1)[
-            "judgement"
-        ]
-        == judgement
-    )
+    assert cleanse_verdict.metric(arms, better=1).judgement == judgement
+    mirrored = {name: 1 - values for name, values in arms.items()}
+    assert cleanse_verdict.metric(mirrored, better=-1).judgement == judgement
 
 
 def test_three_seeds_that_agree_on_one_single_image_prove_nothing() -> None:
@@ -559,9 +556,9 @@ def test_three_seeds_that_agree_on_one_single_image_prove_nothing() -> None:
     told = cleanse_verdict.metric(
         {"before": before, "cleaned": cleaned, "random": before}, better=1
     )
-    assert told["ci95_seeds"] == pytest.approx([0.01, 0.01])
-    assert told["ci95"][0] < 0 < told["ci95"][1]
-    assert told["judgement"] == "no_measurable_change"
+    assert told.ci95_seeds == pytest.approx([0.01, 0.01])
+    assert told.ci95[0] < 0 < told.ci95[1]
+    assert told.judgement == "no_measurable_change"
 
 
 @pytest.mark.parametrize(
@@ -580,9 +577,21 @@ def test_three_seeds_that_agree_on_one_single_image_prove_nothing() -> None:
     ],
 )
 def test_the_judgement_needs_one_clear_measure_and_no_contradiction(
-    accuracy: str, loss: str, judgement: str
+    accuracy: MetricJudgement, loss: MetricJudgement, judgement: Judgement
 ) -> None:
-    assert cleanse_verdict.judge({"judgement": accuracy}, {"judgement": loss}) == judgement
+    assert cleanse_verdict.judge(accuracy, loss) == judgement
+
+
+def fresh_starts(accuracy: dict[str, Any], loss: dict[str, Any]) -> Protocol:
+    """Fresh starts that improved by their loss."""
+    rest = {"random": 0.0, "random_ci95": [0.0, 0.0]}
+    return Protocol.model_validate(
+        {
+            "accuracy": rest | accuracy,
+            "loss": rest | loss | {"judgement": "better"},
+            "judgement": "improved",
+        }
+    )
 
 
 def test_the_sentence_says_when_only_the_loss_moved() -> None:
@@ -600,11 +609,7 @@ def test_the_sentence_says_when_only_the_loss_moved() -> None:
         "ci95": [-0.147, -0.087],
         "random_difference": 0.009,
     }
-    fresh = {
-        "accuracy": {**measure, "judgement": "no_measurable_change"},
-        "loss": {**loss, "judgement": "better"},
-        "judgement": "improved",
-    }
+    fresh = fresh_starts({**measure, "judgement": "no_measurable_change"}, loss)
     assert cleanse_verdict.sentence(fresh) == (
         "Cleaning made the model's answers more reliable (lower loss), without a measurable change of how many are right: "
         "test accuracy 97.4 % → 97.3 %, −0.1 points (95 % CI −1.5 to +1.3), random removal 0.0. "
@@ -638,11 +643,7 @@ def test_the_sentence_says_when_random_removal_could_show_as_much_accuracy() -> 
         "ci95": [-0.204, -0.125],
         "random_difference": 0.007,
     }
-    fresh = {
-        "accuracy": {**measure, "judgement": "as_random"},
-        "loss": {**loss, "judgement": "better"},
-        "judgement": "improved",
-    }
+    fresh = fresh_starts({**measure, "judgement": "as_random"}, loss)
     assert cleanse_verdict.sentence(fresh).startswith(
         "Cleaning made the model better (by its loss; as many more right answers could come from removing any images, with so few fresh starts): "
         "test accuracy 95.4 % → 98.0 %, +2.6 points (95 % CI +0.9 to +4.4), random removal 0.0."

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from backend.core.models import DataSet, Job
+from backend.core.storage import AttemptFolder
 from tests.running import ROOT, seconds_of_a_job, until_it_hits, wait_until
 from tests.worker.pipeline.imports.importing import (
     Imported,
@@ -25,7 +26,6 @@ from tests.worker.pipeline.imports.importing import (
 )
 from worker import jobs
 from worker.jobs import JobContext
-from worker.pipeline.imports.attempt_folder import Workshop
 from worker.pipeline.imports.pixels import PixelFile
 from worker.pipeline.imports.results import Results
 
@@ -139,14 +139,14 @@ def test_an_attempt_whose_folder_is_taken_away_does_not_harm_the_one_that_took_i
 ) -> None:
     """The other attempt begins, clearing the folder, before this one knows that its claim is lost; then this one fails over its files."""
     data_set_id, job_id = importer.queued("zip", archive)
-    taken: list[Workshop] = []
+    taken: list[AttemptFolder] = []
 
     def take(context: JobContext) -> None:
         with context.database.transaction() as session:
             session.execute(
                 update(Job).where(Job.id == context.job_id).values(claim="elsewhere:1:1:other")
             )
-        taken.append(Workshop(context.storage.data_set(context.subject_id), "other").__enter__())
+        taken.append(context.storage.attempt_folder(context.subject_id, "other").__enter__())
         (taken[0].folder / "pixels.npy").write_bytes(b"the other's")
         raise FileNotFoundError(errno.ENOENT, "gone")
 
@@ -169,8 +169,8 @@ def full(*_: Any, **__: Any) -> None:
     [
         (PixelFile, "append"),
         (PixelFile, "finish"),
-        (Workshop, "sync"),
-        (Workshop, "publish"),
+        (AttemptFolder, "sync"),
+        (AttemptFolder, "publish"),
         (Results, "write"),
     ],
 )
@@ -198,15 +198,15 @@ def test_a_disk_that_is_full_when_the_files_are_in_place_leaves_none_of_them(
 ) -> None:
     """The database is the last to write: its transaction fails after the files were moved."""
     data_set_id, job_id = importer.queued("zip", archive)
-    publish = Workshop.publish
+    publish = AttemptFolder.publish
 
-    def publish_then_fail(workshop: Workshop) -> None:
-        publish(workshop)
-        assert (workshop.home / "pixels.npy").exists()
+    def publish_then_fail(attempt: AttemptFolder) -> None:
+        publish(attempt)
+        assert (attempt.home / "pixels.npy").exists()
         full()
 
     with monkeypatch.context() as patched:
-        patched.setattr(Workshop, "publish", publish_then_fail)
+        patched.setattr(AttemptFolder, "publish", publish_then_fail)
         job = importer.perform(job_id)
     check_full(importer, data_set_id, job)
 
@@ -242,12 +242,12 @@ def test_a_disk_that_is_really_full_fails_the_import_wherever_it_happens(
 WORKER = """
 import sys
 from pathlib import Path
-from backend import queue
+from backend.core import queue
 from backend.core.db import Database
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from worker import jobs
-queue.send = lambda task, job_id: None
+queue.send = lambda job_id: None
 settings = Settings(home=Path(sys.argv[1]))
 print("ready", flush=True)
 jobs.perform(int(sys.argv[2]), Database(settings.database), Storage(settings.files), settings)

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import rankdata
 from sqlalchemy import select, update
 
+from backend.core.job_lifecycle import requeue_jobs
 from backend.core.models import Job, JobLogLine, Review, Run, Score, Scoring
-from backend.core.queue import requeue
 from backend.jobs import service as jobs
 from tests.cleansing_scenario import Scenario
 from tests.worker.pipeline.scoring.scoring import queue_of, start, work
@@ -104,7 +104,7 @@ def test_a_member_that_was_killed_is_done_again_and_counts_once(trained: Scenari
     # The worker takes it and dies: the sweep, or the next worker, finds the row.
     assert claim(member.id, trained.database, 3) is not None
     with trained.database.transaction() as session:
-        assert requeue(session, Job.id == member.id) == [member.id]
+        assert requeue_jobs(session, Job.id == member.id) == [member.id]
     kinds = work_off(trained, 0)
     assert sorted(kinds) == ["member", "member", "score", "train"]
     assert len(values_of(trained, parts_of(trained, review)[0].id)) == len(

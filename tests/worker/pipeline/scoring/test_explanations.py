@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from backend.core.models import Explanation, Job, Review, Suggestion
-from backend.review.insight import explanations as asking
+from backend.review.insight.explanations import request_explanation
 from tests.cleansing_scenario import Scenario
 from tests.worker.pipeline.scoring.scoring import queue_of, start, work
 from worker import engine
@@ -32,7 +32,9 @@ def explanations(scenario: Scenario) -> dict[int, Explanation]:
 def ask(scenario: Scenario, review: Review, image_id: int) -> int:
     """Ask for an image; returns the job."""
     with scenario.database.transaction() as session:
-        asking.ask(session, scenario.reviewer, session.get_one(Review, review.id), image_id)
+        request_explanation(
+            session, scenario.reviewer, session.get_one(Review, review.id), image_id
+        )
         return (
             session.scalars(
                 select(Job.id).where(Job.kind == "explain").order_by(Job.id.desc())
@@ -114,7 +116,7 @@ def test_what_is_asked_while_the_job_ends_gets_a_job_of_its_own(
             select(Job.id).where(Job.kind == "explain", Job.state == "queued")
         ).all()
     assert again != job_id
-    monkeypatch.setattr("backend.core.queue.send", lambda _task, _job_id: None)
+    monkeypatch.setattr("backend.core.queue.send", lambda _job_id: None)
     work(trained, again)
     assert explanations(trained)[queue[1].image_id].state == "done"
 
@@ -147,17 +149,17 @@ def test_where_the_last_layer_cannot_choose_as_many_are_looked_at_as_time_allows
 
     training = engine.load_training(trained.storage.run(review.run_id))
     seconds = np.median([report.seconds for report in training.history])
-    assert why.affordable(training, 10**6) == int(1.5 * 10**6 / seconds)
+    assert why.count_affordable(training, 10**6) == int(1.5 * 10**6 / seconds)
     monkeypatch.setattr(engine, "load_readout", lambda *_: None)
     monkeypatch.setattr(engine, "read_out", refuse)
     monkeypatch.setattr(why, "SECONDS", 0.0)
-    assert why.affordable(training, 160) == why.LEAST_LOOKED
+    assert why.count_affordable(training, 160) == why.LEAST_LOOKED
     monkeypatch.setattr(why, "LEAST_LOOKED", 10)
     image_id = queue_of(trained, review)[0].image_id
     work(trained, ask(trained, review, image_id))
     with trained.database.transaction(write=False) as session:
         validation = load_images.load(session, trained.storage, review.version_id, "validation")
-    found, some = explanations(trained)[image_id], why.some_of(validation, 10)
+    found, some = explanations(trained)[image_id], why.spread(validation, 10)
     assert found.looked == len(some) == 10 < len(validation)
     assert set(found.worse + found.better) <= set(some.ids.tolist())
     assert some.ids[0] == validation.ids[0]

@@ -1,0 +1,49 @@
+"""The kinds of jobs: what each works on, and the pipeline function that does it.
+
+A new kind is a line here, its pipeline function, and the service that queues it.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from backend.core.models.base import Base
+from backend.core.models.cleansing import Cleansing
+from backend.core.models.datasets import DataSet
+from backend.core.models.review import Review
+from backend.core.models.runs import Run
+
+
+class _Subject(NamedTuple):
+    table: type[Base]
+    path: str
+    noun: str
+
+
+class Subject(_Subject, Enum):
+    """The table that `Job.subject_id` points into, the path of its pages, and its noun there."""
+
+    DATA_SET = (DataSet, "/datasets", "data set")
+    RUN = (Run, "/runs", "training")
+    REVIEW = (Review, "/reviews", "review")
+    CLEANSING = (Cleansing, "/cleansings", "cleansing")
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """Facts about one kind of job. pipeline: "module:function", imported when first needed."""
+
+    subject: Subject
+    pipeline: str
+    resumes: bool = False  # a cancelled job keeps its work and continues when tried again
+
+
+KINDS = {
+    "import": JobKind(Subject.DATA_SET, "worker.pipeline.imports.job:import_data_set"),
+    "train": JobKind(Subject.RUN, "worker.pipeline.train:train_run", resumes=True),
+    "score": JobKind(Subject.REVIEW, "worker.pipeline.scoring.job:score_run"),
+    "explain": JobKind(Subject.REVIEW, "worker.pipeline.scoring.explanations:explain"),
+    "map": JobKind(Subject.REVIEW, "worker.pipeline.scoring.umap_layout:arrange"),
+    "member": JobKind(Subject.RUN, "worker.pipeline.scoring.averages:score_member"),
+    "cleanse": JobKind(Subject.CLEANSING, "worker.pipeline.cleansing.job:cleanse", resumes=True),
+}
