@@ -198,12 +198,12 @@ def test_removing_planted_errors_is_judged_improved_and_every_number_can_be_reco
         differences = np.subtract(by_arm["cleaned"], by_arm["before"])
         assert told["difference"] == pytest.approx(differences.mean())
         half = stats.t.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3)
-        assert told.ci95_seeds == pytest.approx(
+        assert told["ci95_seeds"] == pytest.approx(
             [differences.mean() - half, differences.mean() + half]
         )
-        assert told.ci95 == [
-            min(told.ci95_seeds[0], told["ci95_images"][0]),
-            max(told.ci95_seeds[1], told["ci95_images"][1]),
+        assert told["ci95"] == [
+            min(told["ci95_seeds"][0], told["ci95_images"][0]),
+            max(told["ci95_seeds"][1], told["ci95_images"][1]),
         ]
         same = verdict["same_seed"][measure]
         assert [same[run.arm] for run in runs[:3]] == pytest.approx(
