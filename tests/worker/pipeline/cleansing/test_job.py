@@ -505,7 +505,7 @@ def test_a_diverged_or_missing_run_is_a_sentence_and_no_verdict(noisy: Scenario)
     after = work(noisy, cleansing)
     job = job_of(noisy, cleansing)
     assert (job.state, after.state, after.verdict) == ("failed", "queued", {})
-    assert job.error == "This run is not there: the folder 1 holds none; train it first."
+    assert job.error == "There is no run in the folder 1; train it first."
 
 
 def cancelled_at_once(context: JobContext) -> None:
