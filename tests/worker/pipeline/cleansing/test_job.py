@@ -18,7 +18,7 @@ from backend.core.models import Cleansing, Image, Job, Review, Run, RunEpoch, Ve
 from backend.core.reports import Judgement, MetricJudgement, Protocol
 from tests.cleansing_scenario import Scenario
 from worker import engine
-from worker.engine.images import batches
+from worker.engine.images import draw_batches
 from worker.jobs import JobContext, perform
 from worker.pipeline import load_images
 from worker.pipeline.cleansing import arms as cleanse_arms
@@ -300,7 +300,7 @@ def test_the_arms_of_the_same_seed_see_the_images_in_the_same_order(noisy: Scena
     orders = []
     for task in plan.tasks[:3]:
         images, leave_out = cleanse_arms.image_list(plan, task)
-        orders.append([images.ids[batch].tolist() for batch in batches(recipe, images, 2)])
+        orders.append([images.ids[batch].tolist() for batch in draw_batches(recipe, images, 2)])
         assert leave_out.sum() == (0 if task.arm == "before" else 47)
     assert orders[0] == orders[1] == orders[2]
 
