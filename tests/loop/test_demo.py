@@ -136,6 +136,7 @@ def keys(value: Any) -> Any:
     return below if any(below.values()) else list(below)
 
 
+@pytest.mark.timeout(1000)
 def test_the_unattended_loop_with_its_defaults_finds_the_errors_and_gains_accuracy_and_leaves_nothing(
     start: Any, tmp_path: Path
 ) -> None:

@@ -249,7 +249,7 @@ def test_each_protocol_arm_and_seed_gets_a_row_and_all_of_them_one_job(scenario:
     cleansing = start(scenario, fresh_seeds=4)
     assert cleansing.fresh_seeds == [4, 5, 6, 7]
     with scenario.database.transaction(write=False) as session:
-        runs = service.trainings(session, cleansing)
+        runs = service.list_trainings(session, cleansing)
         job = session.get_one(Job, cleansing.job_id)
     arms = ("before", "cleaned", "random")
     wanted = [("same_seed", scenario.seed, arm) for arm in arms] + [

@@ -155,6 +155,7 @@ def test_a_filter_that_makes_no_sense_is_left_out_and_named(
     assert "<script>alert" not in answer.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["", "/focus", "/confusion"])
 def test_any_address_leads_to_a_sane_page(client: TestClient, here: str, page: str) -> None:
     names = (

@@ -263,6 +263,7 @@ def test_a_number_of_nothing_is_not_found_as_a_page_and_as_json(
     assert asked > 50
 
 
+@pytest.mark.slow
 def test_what_is_no_number_is_not_found_either(app: FastAPI, client: TestClient) -> None:
     for _, path in addresses(app, "GET", ids=4711):
         if "4711" not in path:

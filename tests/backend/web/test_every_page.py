@@ -97,6 +97,7 @@ def anybody(
     return request.param, sign_in(owner if request.param == "owner" else reviewer)
 
 
+@pytest.mark.slow
 def test_every_page_can_be_shown_in_every_state(
     app: FastAPI, world: World, anybody: tuple[str, TestClient]
 ) -> None:
@@ -132,6 +133,7 @@ def test_every_page_can_be_shown_in_every_state(
         assert usual & statuses, (path, statuses)
 
 
+@pytest.mark.slow
 def test_every_answer_of_the_api_can_be_given_in_every_state(
     app: FastAPI, world: World, client: TestClient
 ) -> None:
@@ -153,6 +155,7 @@ def test_every_answer_of_the_api_can_be_given_in_every_state(
             )
 
 
+@pytest.mark.slow
 def test_what_a_reviewer_may_not_do_is_not_offered(
     app: FastAPI, world: World, reviewer_client: TestClient, client: TestClient
 ) -> None:

@@ -190,6 +190,7 @@ def _address(path: str, world: World) -> str:
     return re.sub(r"{(\w+)}", lambda found: str(world.ids.get(found[1], [1])[-1]), path)
 
 
+@pytest.mark.slow
 def test_answers_are_of_the_kind_that_is_documented(
     client: TestClient,
     document: dict[str, Any],

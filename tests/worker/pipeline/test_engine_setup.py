@@ -9,6 +9,7 @@ from backend.core.settings import Settings
 from backend.core.storage import Storage
 from tests.worker.engine.conftest import a_recipe, some_images
 from worker import engine
+from worker.engine.networks import weights as weights_files
 from worker.engine.networks.registry import NETWORKS
 from worker.pipeline import engine_setup
 
@@ -48,7 +49,7 @@ def test_a_network_that_only_a_run_asks_for_is_never_imported(storage, tmp_path)
 def test_weights_are_found_in_the_files_folder(storage, tmp_path):
     training = engine.train(a_recipe(epochs=1), some_images(12), None, tmp_path / "run")
     weights = engine.export_weights(training, tmp_path / "elsewhere")
-    engine.weights._folders.clear()
+    weights_files._folders.clear()
     engine_setup.ready(Settings(), storage)
     with pytest.raises(engine.EngineError, match="are not here"):
         engine.train(a_recipe(weights=weights), some_images(12), None, tmp_path / "again")

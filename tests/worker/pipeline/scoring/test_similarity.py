@@ -41,7 +41,7 @@ def test_a_scoring_leaves_each_image_a_place_a_group_and_its_neighbours(trained:
 def test_repeating_a_scoring_gives_the_same_map(
     trained: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(similarity, "known", lambda *_: None)
+    monkeypatch.setattr(similarity, "find_review_with_map", lambda *_: None)
     first, second = start(trained, method="margin"), start(trained, method="margin")
     for review in (first, second):
         work(trained, review.job_id)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow  # numba compiles
 def ask(scenario: Scenario, review: Review) -> int:
     with scenario.database.transaction() as session:
         user = session.get_one(User, scenario.reviewer.id)
-        service.ask(session, user, session.get_one(Review, review.id))
+        service.request_layout(session, user, session.get_one(Review, review.id))
         job = service._job(session, review)
         assert job is not None
         return job.id
