@@ -132,6 +132,6 @@ def test_pages_share_by_plain_forms_and_say_when_a_part_is_no_more(
     )
     client.post(f"{address}/parts", data={"leaves": str(reviewer.id)})
     assert (
-        "takes no part of this review any more"
+        "no longer takes a part of this review"
         in reviewer_client.get(f"{address}?part={reviewer.id}").text
     )
