@@ -1,6 +1,7 @@
-"""What the benchmarks share: real data, labels made wrong on purpose, tables and intervals.
+"""Data, tables and intervals that the benchmarks share.
 
-Real data is read from the folder WINNOW_REAL_DATA (default ../shared/data): `mnist/*-ubyte.gz`, `cifar10.zip`, `adult/*.csv.gz`.
+Real data is in the folder WINNOW_REAL_DATA (default ../shared/data): `mnist/*-ubyte.gz`,
+`cifar10.zip`, `adult/*.csv.gz`.
 """
 
 import csv
@@ -25,7 +26,7 @@ from worker.engine import Images, Recipe, default_recipe
 
 CLASSES = 10
 CORES = os.cpu_count() or 1
-# Adult's columns that are numbers; the logarithm is taken of "weight", as the first paper does.
+# Adult's numeric columns; "weight" is replaced by its logarithm, as in the first paper.
 _NUMBERS = {"age": 0, "weight": 2, "education": 4, "gain": 10, "loss": 11, "hours": 12}
 _WORDS = {
     "workclass": 1,
@@ -38,7 +39,7 @@ _WORDS = {
     "country": 13,
 }
 _INCOME = 14
-# Words that the first paper's experiment takes for one (influence.md, section 8.3); countries become the region they lie in.
+# Words that the first paper merges; countries become their region.
 _SAME = {
     "workclass": {"?": "none", "Without-pay": "none", "Never-worked": "none"},
     "degree": dict.fromkeys(
@@ -60,17 +61,18 @@ _SAME = {
 
 
 def real_data() -> Path:
-    """The folder of real data. Ends the program with a sentence where there is none."""
+    """Return the folder of real data, or end the program with a sentence."""
     folder = Path(os.environ.get("WINNOW_REAL_DATA", "../shared/data"))
     if not folder.is_dir():
         sys.exit(
-            f"There is no folder {folder}. Set WINNOW_REAL_DATA to the one with mnist/, cifar10.zip and adult/."
+            f"There is no folder {folder}. Set WINNOW_REAL_DATA to the one with mnist/, "
+            "cifar10.zip and adult/."
         )
     return folder
 
 
 def mnist(part: str = "train") -> tuple[np.ndarray, np.ndarray]:
-    """MNIST's "train" or "t10k" images (N, 28, 28, 1) uint8 and labels (N,)."""
+    """Read MNIST's "train" or "t10k": images (N, 28, 28, 1) uint8 and labels (N,)."""
     folder = real_data() / "mnist"
     with gzip.open(folder / f"{part}-images-idx3-ubyte.gz") as file:
         pixels = np.frombuffer(file.read(), dtype=np.uint8, offset=16).reshape(-1, 28, 28, 1)
@@ -80,7 +82,10 @@ def mnist(part: str = "train") -> tuple[np.ndarray, np.ndarray]:
 
 
 def cifar10(part: str, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The images at `positions` of CIFAR-10's "train" or "test" part in order of their names: (n, 32, 32, 3) uint8, labels (n,)."""
+    """Read CIFAR-10's "train" or "test" images at `positions`, in order of their names.
+
+    Returns (n, 32, 32, 3) uint8 and labels (n,).
+    """
     with zipfile.ZipFile(real_data() / "cifar10.zip") as archive:
         names = sorted(
             name
@@ -99,7 +104,10 @@ def cifar10(part: str, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def adult() -> tuple[np.ndarray, np.ndarray]:
-    """Adult's training and test rows: features (48,842, D) float64, words as one column each, and whether the income is high, (48,842,)."""
+    """Read Adult's training and test rows.
+
+    Returns features (48,842, D) float64, a column per word, and True for a high income, (48,842,).
+    """
     lines: list[list[str]] = []
     for part in ("training", "test"):
         with gzip.open(real_data() / "adult" / f"adult-{part}.csv.gz", "rt") as file:
@@ -110,7 +118,7 @@ def adult() -> tuple[np.ndarray, np.ndarray]:
     columns[list(_NUMBERS).index("weight")] = np.log1p(columns[list(_NUMBERS).index("weight")])
     for name, place in _WORDS.items():
         same = _SAME.get(name, {})
-        # Countries that are in no list above are the first paper's remaining region.
+        # All other countries are the first paper's remaining region.
         words = np.array(
             [same.get(line[place], "south" if name == "country" else line[place]) for line in lines]
         )
@@ -121,9 +129,9 @@ def adult() -> tuple[np.ndarray, np.ndarray]:
 
 
 def subset(dataset: str, counts: Mapping[str, int], seed: int) -> dict[str, Images]:
-    """Images of MNIST or CIFAR-10 by purpose, "train", "validation" and "test", drawn at random, each image once.
+    """Draw disjoint "train", "validation" and "test" images of MNIST or CIFAR-10.
 
-    Training and validation images come from the published training part, test images from the published test part.
+    The first two are from the published training part, the last from the test part.
     """
     draw = np.random.default_rng(seed)
     inner = [name for name in counts if name != "test"]
@@ -139,7 +147,7 @@ def subset(dataset: str, counts: Mapping[str, int], seed: int) -> dict[str, Imag
 
 
 def _images(dataset: str, testing: bool, positions: np.ndarray) -> Images:
-    # Ids of the two parts must not meet: seeds hang on them.
+    # Ids of both parts must differ: draws depend on them.
     ids = positions + (100_000 if testing else 0)
     if dataset == "mnist":
         pixels, labels = mnist("t10k" if testing else "train")
@@ -150,9 +158,9 @@ def _images(dataset: str, testing: bool, positions: np.ndarray) -> Images:
 def with_flips(
     images: Images, share: float, kind: str, seed: int, classes: int = CLASSES
 ) -> tuple[Images, np.ndarray]:
-    """The images with round(share · N) wrong labels, and which they are, (N,) bool.
+    """Make round(share · N) labels wrong; returns the images and which, (N,) bool.
 
-    kind: "symmetric" for any other class, each as likely; "class_dependent" for the class after the right one.
+    kind: "symmetric" for any other class, "class_dependent" for the next class.
     """
     draw = np.random.default_rng(seed)
     wrong = np.zeros(len(images), dtype=bool)
@@ -167,18 +175,18 @@ def with_flips(
 
 
 def recipe_for(images: Images, seed: int, epochs: int, **settings: object) -> Recipe:
-    """The default recipe of these images, except where `settings` says otherwise."""
+    """Make the images' default recipe with `settings`."""
     return default_recipe(images, CLASSES, seed=seed, epochs=epochs, **settings)
 
 
 def workers(jobs: int) -> multiprocessing.pool.Pool:
-    """Processes of one thread each: with networks this small, that is faster than one process of several threads."""
-    real_data()  # here: a process of the pool that ends is made anew, for ever
+    """Start processes of a thread each, the fastest for such small networks."""
+    real_data()  # a pool would replace a process that ends, forever
     return multiprocessing.get_context("spawn").Pool(jobs, torch.set_num_threads, (1,))
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean of independent values and half the width of its 95 % confidence interval (Student's t); 0 wide for a single value."""
+    """Return the mean and half the width of its 95 % interval (Student's t)."""
     count = len(values)
     if count < 2:
         return float(np.mean(values)), 0.0
@@ -188,13 +196,13 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A markdown table."""
+    """Make a markdown table."""
     lines = [list(header), ["---"] * len(header), *([str(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def end(figures: Mapping[str, object]) -> None:
-    """Print the figures as the last line, with the machine that gave them."""
+    """Print the figures as the last line, with the machine."""
     machine = {
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -1,18 +1,23 @@
-"""Cleansing curves, as both papers have them: the test error after removing the first 10, 30, 100, … images of each ranking.
+"""Cleansing curves: test error after removing the first images of each ranking.
 
-    python -m benchmarks.curves [--dataset mnist|cifar10] [--images 1000] [--epochs 8] [--counts 10 30 100 300] [--flip 0]
-                                [--methods sgd_influence …] [--seeds 4] [--jobs 2] [--device cpu|cuda] [--picture FOLDER]
+    python -m benchmarks.curves [--dataset mnist|cifar10] [--images 1000] [--epochs 8]
+        [--counts 10 30 100 300] [--flip 0] [--methods sgd_influence …] [--seeds 4] [--jobs 2]
+        [--device cpu|cuda] [--picture FOLDER]
 
-Three ways to go on without them: "last", the last epoch of the same run repeated, and "all", the same run repeated from its start (both papers'
-protocols: same order, same start), and "fresh", another start and another order on the images that are left. A seed draws images, start and order;
-what is given is the mean test error over the seeds in percent, and the change against removing nothing, paired by seed, with the 95 %
-confidence interval of Student's t. Scores are of the last epoch, with the methods' own defaults; `sgd_influence all_epochs` is of the whole run.
---flip makes that share of the training labels wrong first. --picture writes curves-<dataset>.svg into a folder.
+Three ways to train without them: "last" repeats the run's last epoch and "all" the whole run (both
+papers' protocols: same order, same start); "fresh" has another start and order. A seed draws
+images, start and order. Figures are mean test errors in percent, and paired changes against
+removing nothing with 95 % intervals (Student's t). Scores are of the last epoch with the methods'
+defaults; `sgd_influence all_epochs` is of the whole run. --flip makes that share of the training
+labels wrong first. --picture writes curves-<dataset>.svg into a folder.
 
-The papers train on 50,000 images for 20 epochs, 30 times. The default is a small part of that which takes two cores about ten minutes; CIFAR-10 costs
-about twenty times as much an image: `--dataset cifar10 --images 500 --epochs 5 --seeds 2 --counts 30 100 --methods sgd_influence margin random`.
-The papers' size is for a GPU: `--images 50000 --epochs 20 --seeds 30 --counts 10 100 1000 5000 --jobs 1 --device cuda`, and once more
-with `--dataset cifar10`.
+The papers train on 50,000 images for 20 epochs, 30 times. The default takes two cores about ten
+minutes; CIFAR-10 costs about twenty times as much an image:
+`--dataset cifar10 --images 500 --epochs 5 --seeds 2 --counts 30 100 --methods sgd_influence margin
+random`.
+The papers' size is for a GPU:
+`--images 50000 --epochs 20 --seeds 30 --counts 10 100 1000 5000 --jobs 1 --device cuda`, also with
+`--dataset cifar10`.
 """
 
 import argparse
@@ -27,20 +32,20 @@ import numpy as np
 
 from benchmarks import _data, _picture
 from worker.engine import METHODS, Images, Training, devices, evaluate, score, train
-from worker.engine.images import batches
+from worker.engine.images import draw_batches
 from worker.engine.sweep import evaluate_params
-from worker.engine.training.runner import runner
-from worker.engine.trajectory.files import epoch_file, placed, read_point
+from worker.engine.training.runner import make_runner
+from worker.engine.trajectory.files import epoch_file, move_point, read_point
 
 VALIDATION, TEST = 1000, 2000
 WAYS = ("last", "all", "fresh")
 WHOLE_RUN = "sgd_influence all_epochs"
-# Far from the seeds of the runs that are scored.
+# Far from the seeds of the scored runs.
 FRESH = 1_000
 
 
 def ranking(training: Training, images: Images, validation: Images, name: str) -> np.ndarray:
-    """Positions of the images, those to remove first in front, (N,)."""
+    """Rank the images, those to remove first, (N,)."""
     method, _, span = name.partition(" ")
     return np.argsort(
         score(training, images, validation, method, span=span or "last_epoch").values, kind="stable"
@@ -50,14 +55,14 @@ def ranking(training: Training, images: Images, validation: Images, name: str) -
 def last_epoch_without(
     training: Training, images: Images, removed: np.ndarray, test: Images
 ) -> float:
-    """The test error, in percent, after the run's last epoch without the images at `removed`."""
+    """Repeat the last epoch without `removed`; returns the test error in percent."""
     recipe, record = training.recipe, training.record
-    device = devices.choose("auto", record.environment)
-    run, _ = runner(recipe, images, np.isin(np.arange(len(images)), removed), device)
+    device = devices.choose_device("auto", record.environment)
+    run, _ = make_runner(recipe, images, np.isin(np.arange(len(images)), removed), device)
     epoch = recipe.epochs - 1
-    point = placed(read_point(epoch_file(training.folder, epoch), record.run), device)
-    with devices.exact(device, int(record.environment["threads"])):
-        for t, positions in enumerate(batches(recipe, images, epoch)):
+    point = move_point(read_point(epoch_file(training.folder, epoch), record.run), device)
+    with devices.deterministic(device, int(record.environment["threads"])):
+        for t, positions in enumerate(draw_batches(recipe, images, epoch)):
             point = run.advance(point, *run.batch(epoch, positions), positions, run.rate(epoch, t))[
                 0
             ]
@@ -67,7 +72,7 @@ def last_epoch_without(
 def errors_without(
     training: Training, images: Images, removed: np.ndarray, test: Images
 ) -> dict[str, float]:
-    """The test error, in percent, by each of WAYS."""
+    """Return the test error in percent, by each of WAYS."""
     recipe, mask = training.recipe, np.isin(np.arange(len(images)), removed)
     device = training.record.environment["device"]
     fresh = dataclasses.replace(recipe, seed=recipe.seed + FRESH)
@@ -96,7 +101,7 @@ def errors_without(
 
 
 def one_seed(asked: argparse.Namespace, seed: int) -> dict[str, dict[int, dict[str, float]]]:
-    """Test errors by ranking, number removed and way; nothing removed is 0 of every ranking."""
+    """Return errors by ranking, number removed and way; 0 removed for each ranking."""
     parts = _data.subset(
         asked.dataset, {"train": asked.images, "validation": VALIDATION, "test": TEST}, seed
     )
@@ -123,7 +128,7 @@ def one_seed(asked: argparse.Namespace, seed: int) -> dict[str, dict[int, dict[s
 def summary(
     found: Sequence[dict[str, dict[int, dict[str, float]]]], counts: Sequence[int]
 ) -> dict[str, dict[str, dict[int, list[float]]]]:
-    """By way, ranking and number removed: mean error, mean change against removing nothing, half the width of its interval."""
+    """Return mean error, mean change and interval by way, ranking and number removed."""
 
     def figures(name: str, count: int, way: str) -> list[float]:
         changes = [one[name][count][way] - one[name][0][way] for one in found]
@@ -144,7 +149,7 @@ def summary(
 
 
 def report(way: str, lines: dict[str, dict[int, list[float]]]) -> str:
-    """One way as a table: a row a ranking, a column a number removed."""
+    """Make a table of a way: a row per ranking, a column per number removed."""
     counts = [count for count in next(iter(lines.values())) if count]
     nothing = next(iter(lines.values()))[0][0]
     cells = [

@@ -1,12 +1,13 @@
-"""Why is this image suggested: from opening it in the focus view to the pictures of the answer, in a Winnow that runs.
+"""Time from opening an image to the pictures that explain it, in a running Winnow.
 
-    python -m benchmarks.explain_click [--dataset mnist|cifar10] [--images 2000] [--validation 10000] [--epochs 3] [--looks 6]
+    python -m benchmarks.explain_click [--dataset mnist|cifar10] [--images 2000]
+        [--validation 10000] [--epochs 3] [--looks 6]
 
-A data set imported, trained and scored by `winnow up` (one worker, idle when an image is opened), and a headless Chromium on the same machine. Each
-image that is opened is far from the ones before, so nothing of its answer is there yet: the page asks, the worker retraces the image over the last
-epoch, and the pictures of the validation images that it makes worse and better appear. Times are the browser's own, from the beginning of the
-navigation; the quarter of a second that a page waits before it asks (who only passes by asks for nothing) is in them. The last line is one JSON
-object, seconds. Goal: two seconds on two cores for 10,000 validation images.
+A data set is imported, trained and scored by `winnow up` (one idle worker), and a headless Chromium
+opens images in the focus view. Each is far from the ones before, so no part of its answer exists
+yet. Times are the browser's own from the start of navigation, including the quarter of a second
+that a page waits before it asks. The last line is a JSON object, in seconds.
+Goal: two seconds on two cores for 10,000 validation images.
 """
 
 import argparse
@@ -35,9 +36,10 @@ from benchmarks import _data
 GOAL = 2.0
 TEST = 500
 PATIENCE = 600
-# When every picture of the answer had been painted.
+# When every picture of the answer is painted.
 ANSWERED = """async () => {
-  const pictures = () => [...document.querySelectorAll("[data-part=why-worse] img, [data-part=why-better] img")];
+  const answer = "[data-part=why-worse] img, [data-part=why-better] img";
+  const pictures = () => [...document.querySelectorAll(answer)];
   while (!pictures().length) await new Promise(requestAnimationFrame);
   await Promise.all(pictures().map((image) => image.decode()));
   await new Promise(requestAnimationFrame);
@@ -46,7 +48,7 @@ ANSWERED = """async () => {
 
 
 def write_data_set(folder: Path, dataset: str, counts: dict[str, int]) -> None:
-    """Real images as class folders below train/, validation/ and test/, `counts` of each."""
+    """Write real images as class folders in train/, validation/ and test/."""
     for split, images in _data.subset(dataset, counts, 0).items():
         for row, (pixels, label) in enumerate(zip(images.pixels, images.labels, strict=True)):
             (folder / split / str(label)).mkdir(parents=True, exist_ok=True)
@@ -55,7 +57,7 @@ def write_data_set(folder: Path, dataset: str, counts: dict[str, int]) -> None:
 
 @contextmanager
 def running(home: Path) -> Iterator[str]:
-    """`winnow up` on a free port: its address."""
+    """Run `winnow up` on a free port; yields its address."""
     settings = Settings(home=home)
     environment = {
         **os.environ,
@@ -96,17 +98,18 @@ def finish(api: httpx2.Client) -> None:
 
 
 def start(api: httpx2.Client, path: str, body: dict[str, Any]) -> None:
-    """Begin a job and wait for its end."""
+    """Start a job and wait for its end."""
     api.post(path, json=body).raise_for_status()
     finish(api)
 
 
-def look(page: Page, rank: int) -> float:
-    """Seconds from opening the image at this rank to the pictures of the answer."""
+def time_explanation(page: Page, rank: int) -> float:
+    """Return seconds from opening the image at this rank to the pictures of the answer."""
     page.goto(f"/reviews/1/focus?at={rank}")
     if page.locator("[data-part=why]").get_attribute("data-state") == "ready":
         sys.exit(
-            f"The image at rank {rank} was explained before it was opened: take more images, or fewer looks."
+            f"The image at rank {rank} was explained before it was opened: take more images, or "
+            "fewer looks."
         )
     return float(page.evaluate(ANSWERED))
 
@@ -157,11 +160,12 @@ def main() -> None:
                     page = browser.new_page(base_url=address, bypass_csp=True)
                     page.goto(f"/?token={link}")
                     seconds = []
-                    # The worker goes on with the images behind the one that was opened; the last comes first, so no answer is there too early.
+                    # The worker explains the next images too; the last comes first, so no answer is
+                    # there early.
                     for rank in np.linspace(asked.images, asked.images // 4, asked.looks).astype(
                         int
                     ):
-                        seconds.append(round(look(page, int(rank)), 2))
+                        seconds.append(round(time_explanation(page, int(rank)), 2))
                         finish(api)
                     browser.close()
             database.close()

@@ -1,12 +1,13 @@
-"""Which validation images does an image hurt: how long the answer takes, and whether the quick choice finds the right ones.
+"""Time of explaining an image, and recall of the quick preselection.
 
-    python -m benchmarks.explain_image [--dataset mnist|cifar10] [--images 2000] [--validation 10000] [--epochs 6] [--explained 30] [--looked 96]
+    python -m benchmarks.explain_image [--dataset mnist|cifar10] [--images 2000]
+        [--validation 10000] [--epochs 6] [--explained 30] [--looked 96]
 
-A tenth of the training labels is made wrong; half of the images that are explained have such a label. `explain` looks at all validation
-images, `explain_most` at those that the last layer picks out and some spread evenly; for comparison as many are looked at that are
-only spread evenly. Given are seconds of the clock and of the processor for one image, how many of the four that are truly hurt most are
-found, and the share of their change that the four that are found have (means, and the least). The goal: two seconds on two cores for
-10,000 validation images.
+A tenth of the training labels is wrong, and half of the explained images are among these. `explain`
+examines all validation images, `explain_most` those that the last layer picks and some spread
+evenly; as many spread evenly serve as comparison. Figures: wall-clock and CPU seconds per image,
+how many of the four hurt most are found, and their share of the change (means and minimum).
+Goal: two seconds on two cores for 10,000 validation images.
 """
 
 import argparse
@@ -34,14 +35,14 @@ SHOWN, WRONG = 4, 0.1
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
-    """What it gives, and its seconds of the clock and of the processor."""
+    """Return a result with its wall-clock and CPU seconds."""
     clock, processor = time.perf_counter(), time.process_time()
     found = work()
     return found, time.perf_counter() - clock, time.process_time() - processor
 
 
 def found_of(changes: np.ndarray, looked: np.ndarray) -> tuple[float, float]:
-    """Of the images that are truly hurt most, the share that is found among those looked at; and the share of their change, as in the table."""
+    """Return the share of the images hurt most that was found, and of their change."""
     truly, found = np.argsort(changes)[:SHOWN], looked[np.argsort(changes[looked])[:SHOWN]]
     return len({*truly} & {*found}) / SHOWN, float(changes[found].sum() / changes[truly].sum())
 
@@ -54,7 +55,7 @@ def one(
     position: int,
     looked: int,
 ) -> dict[str, float]:
-    """The figures of one image."""
+    """Return the figures of an image."""
     changes, _, all_cpu = timed(lambda: explain(training, images, validation, position))
     (places, _), seconds, cpu = timed(
         lambda: explain_most(training, images, validation, position, readout, count=looked)

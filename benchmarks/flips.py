@@ -1,13 +1,15 @@
-"""Do low scores find labels that were made wrong on purpose? Every method of the engine, and averages over three runs.
+"""Detection of wrong labels by every method, and by averages over three runs.
 
-    python -m benchmarks.flips [--dataset mnist|cifar10] [--images 2000] [--epochs 10] [--shares 0.05 0.1 0.2 0.4]
-                               [--kinds symmetric class_dependent] [--seeds 1] [--jobs 2] [--device cpu|cuda]
+    python -m benchmarks.flips [--dataset mnist|cifar10] [--images 2000] [--epochs 10]
+        [--shares 0.05 0.1 0.2 0.4] [--kinds symmetric class_dependent] [--seeds 1] [--jobs 2]
+        [--device cpu|cuda]
 
-Training labels of a random subset are made wrong: symmetric, any other class, or class-dependent, the class after the right one. Validation labels
-stay right. The recipe is the default one of the images except for the epochs; scores are of the last epoch, with every method's own defaults.
-Each table has one measure: area under ROC, average precision, and precision at the number of flips (chance: 0.5, the share, the share);
-means over the seeds, which draw images, flips and runs anew. The default takes two cores about ten minutes; CIFAR-10 costs about twenty times as
-much an image: `--dataset cifar10 --images 1000 --epochs 6 --shares 0.1 0.4`.
+Labels of a random subset become wrong: any other class (symmetric) or the next class
+(class-dependent). Validation labels stay right. Recipes are the default but for the epochs; scores
+are of the last epoch with default options. Measures: area under ROC, average precision, and
+precision at the number of flips (chance: 0.5, the share, the share), as means over seeds. The
+default takes two cores about ten minutes; CIFAR-10 costs about twenty times as much an image:
+`--dataset cifar10 --images 1000 --epochs 6 --shares 0.1 0.4`.
 """
 
 import argparse
@@ -36,7 +38,7 @@ TITLES = {
 
 
 def found_by(values: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
-    """How well low values (N,) find the wrong labels (N,) bool: by each of MEASURES."""
+    """Measure how well low values (N,) find wrong labels (N,) bool."""
     first = np.argsort(values, kind="stable")[: int(wrong.sum())]
     return {
         "roc": float(roc_auc_score(wrong, -values)),
@@ -48,7 +50,7 @@ def found_by(values: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
 def scored(
     images: Images, validation: Images, seed: int, epochs: int, device: str = "cpu"
 ) -> dict[str, np.ndarray]:
-    """The values (N,) of every method on the first run, and of the averages over all runs, called `method × runs`."""
+    """Return values (N,) of every method on the first run, and of averages over all."""
     with tempfile.TemporaryDirectory() as folder:
         recipes = [_data.recipe_for(images, RUNS * seed + run, epochs) for run in range(RUNS)]
         runs = [
@@ -70,7 +72,7 @@ def scored(
 def measure(
     dataset: str, count: int, epochs: int, device: str, case: tuple[str, float, int]
 ) -> dict[str, dict[str, float]]:
-    """Every method's measures in one case: (kind, share, seed)."""
+    """Measure every method in a case: (kind, share, seed)."""
     kind, share, seed = case
     parts = _data.subset(dataset, {"train": count, "validation": VALIDATION}, seed)
     images, wrong = _data.with_flips(parts["train"], share, kind, seed)
@@ -81,7 +83,7 @@ def measure(
 
 
 def mean_of(found: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """The mean over seeds of each method's measures."""
+    """Return the mean over seeds of each method's measures."""
     return {
         name: {key: round(float(np.mean([one[name][key] for one in found])), 3) for key in MEASURES}
         for name in found[0]
@@ -89,7 +91,7 @@ def mean_of(found: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, flo
 
 
 def report(figures: dict[str, dict[str, dict[str, float]]], key: str) -> str:
-    """One measure as a table: a row a method, a column a case."""
+    """Make a table of a measure: a row per method, a column per case."""
     methods = next(iter(figures.values()))
     lines = [(name, *(f"{found[name][key]:.3f}" for found in figures.values())) for name in methods]
     return _data.table((TITLES[key], *figures), lines)

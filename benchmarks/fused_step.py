@@ -1,9 +1,10 @@
-"""The fused pass of the retracing against one training step (forward and backward) of the same batch.
+"""The fused pass against a training step (forward and backward) of the same batch.
 
     python -m benchmarks.fused_step [--repeats 15] [--networks mnist cifar resnet18]
 
-Prints a table and, last, one JSON line: {network: {"fused_over_step": …, "loop_over_step": …, "vmap_over_step": …, …}}. Variants are timed
-in turn within one process and compared by their medians, so a busy machine slows all of them alike.
+Prints a table and, last, a JSON line: {network: {"fused_over_step": …, "loop_over_step": …,
+"vmap_over_step": …, …}}. Variants are timed in turn within a process and compared by medians, so
+load slows all alike.
 """
 
 import argparse
@@ -18,14 +19,14 @@ from worker.engine import Recipe
 from worker.engine.derivatives.passes import fused_pass, mean_gradient_of
 from worker.engine.networks.registry import Network, build
 
-# name: (channels, side, batch). ResNet-18's batch is smaller so that the slow variants end in a minute on two cores.
+# name: (channels, side, batch). ResNet-18's batch is smaller: slow variants end in a minute.
 SHAPES = {"mnist": (1, 28, 64), "cifar": (3, 32, 64), "resnet18": (3, 32, 16)}
-# What the design asks for (fused over step).
+# Goals for fused over step.
 GOALS = {"mnist": 2.4, "cifar": 2.4, "resnet18": 2.9}
 
 
 def variants(name: str) -> tuple[dict[str, Callable[[], object]], int]:
-    """The computations to compare, by name, and the batch size."""
+    """Return the computations to compare, by name, and the batch size."""
     channels, side, batch = SHAPES[name]
     mean, std = (0.5,) * channels, (0.25,) * channels
     network, params = build(
@@ -49,7 +50,7 @@ def variants(name: str) -> tuple[dict[str, Callable[[], object]], int]:
 def training_step(
     network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor
 ) -> torch.Tensor:
-    """Forward and backward as training does it: the gradient (P,) of the batch's mean loss."""
+    """Compute the gradient (P,) of the batch's mean loss, as training does."""
     theta = params.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(network.losses(theta, x, y).mean(), theta)
     return gradient
@@ -58,7 +59,7 @@ def training_step(
 def per_image_gradients(
     network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor
 ) -> torch.Tensor:
-    """Every image's own gradient, (B, P): what the fused pass never forms."""
+    """Compute every image's own gradient, (B, P), unlike the fused pass."""
 
     def loss(theta: torch.Tensor, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         return network.losses(theta, image[None], label[None])[0]
@@ -70,12 +71,12 @@ def per_image_gradients(
 
 
 def measure(name: str, repeats: int) -> dict[str, float]:
-    """Median seconds of each variant, and their ratios to the training step."""
+    """Return median seconds of each variant, and ratios to the training step."""
     computations, batch = variants(name)
     seconds: dict[str, list[float]] = {label: [] for label in computations}
     for repeat in range(repeats + 1):
         for label, compute in computations.items():
-            # The two slow variants are there for scale: a few rounds tell enough.
+            # The slow variants need few rounds.
             if label in ("loop", "vmap") and repeat > 3:
                 continue
             started = time.perf_counter()
@@ -106,8 +107,9 @@ def main() -> None:
     figures: dict[str, object] = {"threads": torch.get_num_threads(), "torch": torch.__version__}
     for name in asked.networks:
         figures[name] = found = measure(name, asked.repeats)
-        print(f"{name:9s} step {found['step_ms']:8.2f} ms   fused ×{found['fused_over_step']:.2f} (goal {found['goal']})   "
-              f"loop ×{found['loop_over_step']:.2f}   vmap ×{found['vmap_over_step']:.2f}")  # fmt: skip
+        print(f"{name:9s} step {found['step_ms']:8.2f} ms   fused ×{found['fused_over_step']:.2f} "
+            f"(goal {found['goal']})   loop ×{found['loop_over_step']:.2f}   vmap "
+            f"×{found['vmap_over_step']:.2f}")  # fmt: skip
     print(json.dumps(figures))
 
 

@@ -1,11 +1,11 @@
-"""How fast a zip of images is imported, from the job's start to its last row, and the memory that it takes.
+"""Speed and memory of importing a zip of images.
 
     python -m benchmarks.import_speed [zip] [--cores 2]
 
-Without a zip, cifar10.zip (60,000 JPEG files of 32 × 32) is read from the folder WINNOW_REAL_DATA (default ../shared/data). The real import job
-runs in a scratch home: archive, decoding, hashes, thumbnails, pixel array, splits and database rows. Memory is the sum of what the worker and its
-child processes hold in RAM, looked at twenty times a second. Writing one small file an image is a good part of the work, and file systems differ
-in that (an ext4 without a journal is slow for minutes after many files were deleted): TMPDIR names another. The last line is one JSON object.
+The default is cifar10.zip (60,000 JPEG files of 32 × 32) in the folder WINNOW_REAL_DATA (default
+../shared/data). The real import job runs in a scratch home. Memory is that of the worker and its
+children, sampled twenty times a second. Writing a small file per image is much of the work, and
+file systems differ: TMPDIR names another. The last line is a JSON object.
 Goals: 1,500 images/s on two cores, under 1 GB.
 """
 
@@ -34,7 +34,7 @@ LOOK_SECONDS = 0.05
 
 
 class Memory:
-    """The most bytes that this process and its children held together."""
+    """Peak memory of this process and its children."""
 
     def __init__(self) -> None:
         self.peak = 0
@@ -42,7 +42,7 @@ class Memory:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Look all the time the block runs."""
+        """Sample memory while the block runs."""
         done = threading.Event()
         thread = threading.Thread(target=self._look, args=(done,), daemon=True)
         thread.start()
@@ -63,19 +63,20 @@ class Memory:
 
 
 def archive(asked: Path | None) -> Path:
-    """The zip to import. Exits with a sentence where it is not there; as a failure only if somebody named it."""
+    """Return the zip to import, or exit; as a failure only if the user named it."""
     path = asked or Path(os.environ.get("WINNOW_REAL_DATA", "../shared/data")) / "cifar10.zip"
     if path.is_file():
         return path
     print(
-        f"There is no {path}. Name a zip of class folders, or set WINNOW_REAL_DATA to the folder that has cifar10.zip.",
+        f"There is no {path}. Name a zip of class folders, or set WINNOW_REAL_DATA to the folder "
+        "that has cifar10.zip.",
         file=sys.stderr,
     )
     raise SystemExit(0 if asked is None else 1)
 
 
 def measure(path: Path, home: Path) -> dict[str, object]:
-    """Import it once, and what that took."""
+    """Import once and measure it."""
     settings = Settings(home=home)
     database = Database(settings.database)
     Base.metadata.create_all(database.engine)
@@ -111,7 +112,7 @@ def measure(path: Path, home: Path) -> dict[str, object]:
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of its children that have ended."""
+    """Return CPU seconds of this process and its ended children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
@@ -125,13 +126,13 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2, help="cores that the import may use")
     asked = parser.parse_args()
     path = archive(asked.zip)
-    queue.send = lambda _job_id: None  # no broker: the job is performed right here
+    queue.send = lambda _job_id: None  # no broker: the job runs right here
     cores = sorted(os.sched_getaffinity(0))[: asked.cores]
     os.sched_setaffinity(0, cores)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="winnow-import-") as home:
         figures = measure(path, Path(home))
-    # A machine that does something else meanwhile is no measure; the load before shows it.
+    # A busy machine measures nothing; the load before shows it.
     machine = {
         "cores": len(cores),
         "system": platform.platform(),

@@ -1,15 +1,14 @@
-"""Memory of training one epoch and scoring it, by number of images: does a million fit into 4 GB?
+"""Memory of training an epoch and scoring it, by number of images.
 
     python -m benchmarks.large_data [--images 20000] [--full]
 
-Images are 32 × 32 × 3 in a memory map, made up here. By default three processes are measured: the small network on `--images` images, and a
-network of one layer, whose time per image is next to nothing, on 100,000 and 400,000: the difference of these two is what an image costs in
-memory. A million is then an extrapolation, and is called so: the first figure, that cost for each further image, and the memory budget
-of the replay, which the steps of a million images fill. With --full the small network trains on and scores 1,000,000 images (hours) and
-no figure is extrapolated.
+Images are made-up 32 × 32 × 3 in a memory map. By default three processes are measured: the small
+network on `--images` images, and a network of one layer on 100,000 and 400,000, whose difference is
+the memory per image. The figure for a million is extrapolated from these and the replay's budget,
+and named so. With --full the small network really handles 1,000,000 images (hours).
 
-Memory is what the process itself holds (anonymous pages). Pages of the memory map come on top in what the system shows for the process, as
-far as memory is free: the system takes them back whenever it needs them. Both are given. The last line is one JSON object.
+Memory is the process's own (anonymous pages). The system also counts pages of the memory map, which
+it takes back when needed; both are given. The last line is a JSON object.
 """
 
 import argparse
@@ -29,23 +28,23 @@ from worker.engine import Images, Recipe, default_recipe, predict, register_netw
 
 SIDE, CHANNELS, CLASSES, VALIDATION = 32, 3, 10, 10_000
 GOAL_BYTES, GOAL_IMAGES = 4 * 2**30, 1_000_000
-# What the replayed parameters may take.
+# Bytes for replayed parameters.
 BUDGET = 2**30
-# Sizes between which the cost of an image is measured.
+# Sizes whose difference gives the memory per image.
 SIZES = (100_000, 400_000)
-# Rows of pixels that are written; the rest of the file is a hole, which reads as black and takes no disk.
+# Rows of pixels written; the rest of the file is a hole, black and without disk space.
 WRITTEN = 20_000
 
 
 def one_layer(recipe: Recipe) -> nn.Module:
-    """A network that is over at once: averages of 8 × 8 places, and a linear layer."""
+    """Make a fast network: averages of 8 × 8 places, and a linear layer."""
     return nn.Sequential(
         nn.AvgPool2d(8), nn.Flatten(), nn.Linear(CHANNELS * (SIDE // 8) ** 2, recipe.classes)
     )
 
 
 class Watch:
-    """The most memory that the process held, looked at every few milliseconds: (anonymous, with the pages of files), in bytes."""
+    """Peak memory of this process, sampled: (anonymous, with file pages), in bytes."""
 
     def __init__(self) -> None:
         self.most = (0, 0)
@@ -60,7 +59,7 @@ class Watch:
 
     @staticmethod
     def now() -> tuple[int, int]:
-        """What it holds at this moment."""
+        """Return the current memory."""
         lines = dict(
             line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
         )
@@ -68,14 +67,14 @@ class Watch:
         return anonymous, whole
 
     def end(self) -> tuple[int, int]:
-        """Stop looking."""
+        """Stop sampling."""
         self._stop.set()
         self._thread.join()
         return self.most
 
 
 def memory_map(path: Path, count: int) -> np.ndarray:
-    """A read-only memory map of made-up pixels (count, 32, 32, 3)."""
+    """Make a read-only memory map of pixels (count, 32, 32, 3)."""
     array = np.lib.format.open_memmap(
         path, mode="w+", dtype=np.uint8, shape=(count, SIDE, SIDE, CHANNELS)
     )
@@ -91,7 +90,7 @@ def memory_map(path: Path, count: int) -> np.ndarray:
 
 
 def measure(count: int, network: str) -> dict[str, float]:
-    """Train one epoch on `count` images, score them, and look at them once more; what it took."""
+    """Train an epoch on `count` images, score and evaluate them; returns the costs."""
     if network == "one_layer":
         register_network("one_layer", one_layer)
     with tempfile.TemporaryDirectory() as folder:
@@ -124,7 +123,7 @@ def measure(count: int, network: str) -> dict[str, float]:
 
 
 def measured(count: int, network: str) -> dict[str, float]:
-    """`measure` in a process of its own, so that nothing is left from another size."""
+    """Run `measure` in a process of its own, free of other sizes' memory."""
     command = [
         sys.executable,
         "-W",
@@ -140,8 +139,9 @@ def measured(count: int, network: str) -> dict[str, float]:
         subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
     )
     print(
-        f"{network:9s} {count:9,d} images: {found['anonymous_bytes'] / 2**20:7,.0f} MiB of its own, {found['resident_bytes'] / 2**20:7,.0f} "
-        f"with the pages of the memory map; training {found['train_seconds']:.0f} s, scoring {found['score_seconds']:.0f} s",
+        f"{network:9s} {count:9,d} images: {found['anonymous_bytes'] / 2**20:7,.0f} MiB of its "
+        f"own, {found['resident_bytes'] / 2**20:7,.0f} with the pages of the memory map; training "
+        f"{found['train_seconds']:.0f} s, scoring {found['score_seconds']:.0f} s",
         flush=True,
     )
     return found
@@ -179,7 +179,8 @@ def main() -> None:
         )
         print(f"An image more costs {each:.0f} bytes.")
         print(
-            f"Extrapolated, not measured: 1,000,000 images take {million / 2**20:,.0f} MiB and {hours:.1f} h."
+            f"Extrapolated, not measured: 1,000,000 images take {million / 2**20:,.0f} MiB and "
+            f"{hours:.1f} h."
         )
         figures |= {
             "small": small,
@@ -188,7 +189,7 @@ def main() -> None:
             "extrapolated": True,
             "million_bytes": million,
         }
-    figures["within_goal"] = int(figures["million_bytes"]) <= GOAL_BYTES  # type: ignore[call-overload]  # it is an int, among other values
+    figures["within_goal"] = int(figures["million_bytes"]) <= GOAL_BYTES  # type: ignore[call-overload]  # an int
     print(json.dumps(figures))
 
 

@@ -1,18 +1,20 @@
-"""The same job done by others: captum's TracInCP, dattri's TracIn and influence function, cleanlab; against this engine, on the same trained model.
+"""Peers (captum, dattri, cleanlab) against this engine, on the same trained model.
 
     python -m pip install --no-deps -r benchmarks/peers.txt
     python -m benchmarks.peers [--images 1000] [--epochs 8] [--flip 0.1] [--seeds 3]
 
-First MNIST with wrong labels on purpose: each method scores all training images by the mean loss of 500 validation images, in a process of its own,
-all on the one run that was trained before. Seconds are of the scoring alone (cleanlab's include its five trainings, as it needs them); memory is the
-most that the process held on top of what it held before; quality are the measures of `flips` for the wrong labels. Then the first paper's
-experiment on 200 rows (`table1`), all four settings: the means over the seeds of Kendall's tau and Jaccard's index with really leaving each row out.
+First MNIST with wrong labels: each method scores all training images by the mean loss of 500
+validation images, in a process of its own, on the same run. Seconds are of the scoring (cleanlab's
+include its five trainings), memory is the peak above the start, quality is measured as in `flips`.
+Then the first paper's experiment on 200 rows (`table1`): mean Kendall's tau and Jaccard's index
+with true leave-one-out.
 
-Each is used as it is quickest here: captum sums over the validation images ("aggregate") and takes gradients of 100 images at once; dattri gets all
-training images in one batch and the validation images as a single target, without random projection. TracIn is over the ends of all epochs with
-the run's learning rates, dattri's influence function has the damping of ours (its default) and its own ten steps of conjugate gradients.
-cleanlab judges given probabilities; they and the five trainings behind them are this engine's, as Winnow uses it.
-The default takes two cores about three minutes.
+Each is used at its quickest: captum sums over the validation images ("aggregate") with gradients of
+100 images at once; dattri gets all training images in a batch and the validation images as a single
+target, without random projection. TracIn is over all epochs' ends with the run's learning rates.
+dattri's influence function has our damping (its default) and ten steps of conjugate gradients.
+cleanlab's probabilities are this engine's, as in Winnow. The default takes two cores about three
+minutes.
 """
 
 import argparse
@@ -47,7 +49,7 @@ Compute = Callable[[Training, Images, Images], np.ndarray]
 
 
 def model_of(training: Training) -> tuple[nn.Module, list[dict[str, torch.Tensor]]]:
-    """The run's module, and its tensors at the end of each epoch."""
+    """Return the run's module, and its tensors at each epoch's end."""
     network, _ = build(training.recipe)
     points = [
         read_point(epoch_file(training.folder, epoch + 1), training.record.run)[0]
@@ -58,7 +60,7 @@ def model_of(training: Training) -> tuple[nn.Module, list[dict[str, torch.Tensor
 
 
 def rates(training: Training) -> list[float]:
-    """Each epoch's mean learning rate over the batch size: what one image's gradient is multiplied by."""
+    """Return each epoch's mean learning rate over the batch size."""
     recipe, count = training.recipe, training.record.count
     steps = recipe.steps_per_epoch(count)
     means = [
@@ -69,12 +71,12 @@ def rates(training: Training) -> list[float]:
 
 
 def tensors(training: Training, images: Images) -> tuple[torch.Tensor, torch.Tensor]:
-    """All images as one batch: x (N, C, H, W), y (N,)."""
+    """Return all images as a batch: x (N, C, H, W), y (N,)."""
     return unaugmented_batch(training.recipe, images, np.arange(len(images)), torch.float32)
 
 
 def captum_tracin(training: Training, images: Images, validation: Images) -> np.ndarray:
-    """captum's TracInCP, (N,): the sum over the validation images, high for what helps them, as here."""
+    """Run captum's TracInCP, (N,): high for what helps validation."""
     from captum.influence import TracInCP
 
     module, states = model_of(training)
@@ -98,7 +100,7 @@ def captum_tracin(training: Training, images: Images, validation: Images) -> np.
 
 
 def _task(training: Training, states: list[dict[str, torch.Tensor]], module: nn.Module) -> object:
-    """dattri's description of the run: the mean loss of however many images one item holds."""
+    """Describe the run to dattri: the mean loss of an item's images."""
     from dattri.task import AttributionTask
 
     def loss(
@@ -116,14 +118,14 @@ def _task(training: Training, states: list[dict[str, torch.Tensor]], module: nn.
 def _loaders(
     training: Training, images: Images, validation: Images
 ) -> tuple[DataLoader, DataLoader]:
-    """All training images in one batch, and one item that holds all validation images."""
+    """Load all training images as a batch, and all validation images as an item."""
     x, y = tensors(training, validation)
     inside = DataLoader(TensorDataset(*tensors(training, images)), batch_size=len(images))
     return inside, DataLoader(TensorDataset(x[None], y[None]), batch_size=1)
 
 
 def dattri_tracin(training: Training, images: Images, validation: Images) -> np.ndarray:
-    """dattri's TracIn, (N,), without random projection."""
+    """Run dattri's TracIn, (N,), without random projection."""
     from dattri.algorithm import TracInAttributor
 
     module, states = model_of(training)
@@ -132,14 +134,14 @@ def dattri_tracin(training: Training, images: Images, validation: Images) -> np.
         weight_list=torch.tensor(rates(training)),
         normalized_grad=False,
     )
-    # Its constructor has a projection for None as well.
+    # Its constructor wants a projection for None as well.
     attributor.projector_kwargs = None
     with torch.no_grad():
         return attributor.attribute(*_loaders(training, images, validation))[:, 0].double().numpy()
 
 
 def dattri_influence(training: Training, images: Images, validation: Images) -> np.ndarray:
-    """dattri's influence function by conjugate gradients on the Hessian, (N,)."""
+    """Run dattri's influence function by conjugate gradients, (N,)."""
     from dattri.algorithm import IFAttributorCG
 
     module, states = model_of(training)
@@ -155,7 +157,7 @@ def dattri_influence(training: Training, images: Images, validation: Images) -> 
 def ours(
     method: str, span: str, training: Training, images: Images, validation: Images
 ) -> np.ndarray:
-    """A method of this engine, (N,)."""
+    """Run a method of this engine, (N,)."""
     return score(training, images, validation, method, span=span).values
 
 
@@ -175,25 +177,25 @@ METHODS: dict[str, Compute] = {
 def measured(
     folder: Path, images: Images, validation: Images, name: str
 ) -> tuple[np.ndarray, float, int]:
-    """One method in this process: its values, seconds, and bytes on top of what was held before."""
+    """Run a method in this process: values, seconds, and bytes above the start."""
     if name.startswith(("captum", "dattri")):
         importlib.import_module(name.split(maxsplit=1)[0])
     training = load_training(folder)
     watch, before, started = Watch(), Watch.now()[0], time.perf_counter()
     values = METHODS[name](training, images, validation)
     seconds = time.perf_counter() - started
-    # What it holds now as well: a method that is over at once may never have been looked at.
+    # The current value too: a short method may escape the sampling.
     return values, seconds, max(watch.end()[0], Watch.now()[0]) - before
 
 
 def wrong_labels(count: int, epochs: int, flip: float) -> dict[str, dict[str, float]]:
-    """Every method on one run of MNIST with wrong labels: seconds, MiB and the measures of `flips`."""
+    """Measure every method on a run of MNIST with wrong labels."""
     parts = _data.subset("mnist", {"train": count, "validation": VALIDATION}, 0)
     images, wrong = _data.with_flips(parts["train"], flip, "symmetric", 0)
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
         train(_data.recipe_for(images, 0, epochs), images, None, Path(folder), device="cpu")
-        # A process for each, so that none finds memory that another has left.
+        # A process each, so that no memory is left over.
         with multiprocessing.get_context("spawn").Pool(
             1, _quiet, (torch.get_num_threads(),), maxtasksperchild=1
         ) as pool:
@@ -209,14 +211,14 @@ def wrong_labels(count: int, epochs: int, flip: float) -> dict[str, dict[str, fl
 
 
 def _quiet(threads: int) -> None:
-    """The peers warn of their own use of torch, and draw bars."""
+    """Silence the peers' warnings and progress bars."""
     warnings.simplefilter("ignore")
     os.environ["TQDM_DISABLE"] = "1"
     torch.set_num_threads(threads)
 
 
 def against_truth(name: str, seeds: int) -> dict[str, dict[str, float]]:
-    """Every method's mean tau and Jaccard's index with leaving each row out, for a setting of `table1`."""
+    """Compare every method with leave-one-out in a setting of `table1`."""
     features, labels = table1.rows(table1.SETTINGS[name].dataset)
     found: dict[str, list[tuple[float, float]]] = {method: [] for method in METHODS}
     for seed in range(seeds):
@@ -234,7 +236,7 @@ def against_truth(name: str, seeds: int) -> dict[str, dict[str, float]]:
 
 
 def report(figures: dict[str, dict[str, float]]) -> str:
-    """A table: a row a method, a column a figure."""
+    """Make a table: a row per method, a column per figure."""
     keys = list(next(iter(figures.values())))
     return _data.table(
         ("", *keys), [(method, *(found[key] for key in keys)) for method, found in figures.items()]
@@ -257,7 +259,8 @@ def main() -> None:
         }
     except importlib.metadata.PackageNotFoundError as error:
         sys.exit(
-            f"{error.name} is not installed: python -m pip install --no-deps -r benchmarks/peers.txt, best into an environment of its own."
+            f"{error.name} is not installed: python -m pip install --no-deps -r "
+            "benchmarks/peers.txt, best into an environment of its own."
         )
     _quiet(torch.get_num_threads())
     figures = wrong_labels(asked.images, asked.epochs, asked.flip)

@@ -1,9 +1,10 @@
-"""What exact SGD-influence of the last epoch adds to training: (train + score) over train, and what it stores.
+"""The cost of exact last-epoch SGD-influence: (train + score) over train, and bytes.
 
     python -m benchmarks.pipeline_cost [--images 10000] [--epochs 5] [--repeats 3]
 
-MNIST's files are read from the folder `mnist` under WINNOW_REAL_DATA (default ../shared/data); random pixels of the same shape take their
-place where it is absent, which changes no cost. The last line is one JSON object. Goal: at most 1 + 4/epochs.
+MNIST is read from `mnist` in WINNOW_REAL_DATA (default ../shared/data); random pixels of the same
+shape replace it if absent, at the same cost. The last line is a JSON object. Goal: at most 1 +
+4/epochs.
 """
 
 import argparse
@@ -24,7 +25,7 @@ VALIDATION = 1000
 
 
 def mnist(count: int) -> tuple[np.ndarray, np.ndarray, str]:
-    """The first `count` training images (count, 28, 28, 1) uint8 with labels (count,), and where they came from."""
+    """Return the first `count` training images and labels, and their source."""
     folder = Path(os.environ.get("WINNOW_REAL_DATA", "../shared/data")) / "mnist"
     if not folder.is_dir():
         generator = np.random.default_rng(0)
@@ -43,7 +44,7 @@ def mnist(count: int) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def measure(images: Images, validation: Images, epochs: int, folder: Path) -> dict[str, float]:
-    """Seconds of one training, with a validation evaluation an epoch as the product has it, and of one exact scoring."""
+    """Time a training with validation after each epoch, and an exact scoring."""
     recipe = default_recipe(images, 10, epochs=epochs)
     started = time.perf_counter()
     training: Training = train(recipe, images, validation, folder)
@@ -82,7 +83,8 @@ def main() -> None:
             rounds.append(measure(images, validation, asked.epochs, Path(folder)))
         ratio = 1 + rounds[-1]["score"] / rounds[-1]["train"]
         print(
-            f"round {repeat + 1}: train {rounds[-1]['train']:.2f} s, score {rounds[-1]['score']:.2f} s, ratio {ratio:.3f}"
+            f"round {repeat + 1}: train {rounds[-1]['train']:.2f} s, score "
+            f"{rounds[-1]['score']:.2f} s, ratio {ratio:.3f}"
         )
     ratios = [1 + found["score"] / found["train"] for found in rounds]
     first, steps = rounds[0], -(-asked.images // 64)
@@ -96,7 +98,7 @@ def main() -> None:
         "ratio": round(statistics.median(ratios), 3),
         "goal": 1 + 4 / asked.epochs,
         "stored_bytes": first["bytes"],
-        # What keeping every step's parameters would take for the same scores, last epoch only, and for the whole run.
+        # Bytes of every step's parameters, for the last epoch and the whole run.
         "every_step_last_epoch_bytes": steps * int(first["params"]) * 4,
         "every_step_all_epochs_bytes": asked.epochs * steps * int(first["params"]) * 4,
     }

@@ -1,12 +1,13 @@
-"""How much faster than the first paper's published procedure: the same exact influence of the last epoch, both ways, in one process.
+"""Speed against the first paper's published procedure: the same exact influence.
 
-    python -m benchmarks.published_speed [--networks mnist cifar] [--images 5000 1280] [--epochs 2 2] [--repeats 3] [--threads 2]
+    python -m benchmarks.published_speed [--networks mnist cifar] [--images 5000 1280]
+        [--epochs 2 2] [--repeats 3] [--threads 2]
 
-Published: training writes θ of every step to disk; then, step by step backwards, θ_t is read, each image of the batch goes forward and backward by
-itself for its inner product with u, and the Hessian-vector product of the batch comes from a backward pass through the gradient. Here: training
-keeps θ once an epoch, and `score` replays the epoch and takes both from one fused pass. Both must give the same values. Given are the seconds of
-scoring, of training and scoring, and their ratios; medians of the rounds. Seconds are of the clock, so the machine must do nothing else. The
-authors' data loading, image by image in Python, is left out of theirs: both read the same batches.
+Published: training writes θ of every step to disk; then, step by step backwards, each image of the
+batch goes forward and backward by itself, and the Hessian–vector product comes from a backward pass
+through the gradient. Here: training keeps θ once an epoch, and `score` replays the epoch with fused
+passes. Both must agree. Figures are wall-clock medians of the rounds and their ratios, so the
+machine must be idle. Both read the same batches; the authors' slow data loading is left out.
 """
 
 import argparse
@@ -25,19 +26,20 @@ from torch.nn.utils import vector_to_parameters
 from benchmarks import _data
 from benchmarks.storage import DATASETS, plain_sgd
 from worker.engine import Images, Recipe, Training, score, train
-from worker.engine.images import augmented_batch, batches
+from worker.engine.images import augmented_batch, draw_batches
 from worker.engine.networks.registry import build
 from worker.engine.scores.trust import validation_gradient
 from worker.engine.trajectory.files import steps_file
 from worker.engine.trajectory.step_store import StepsReader
 
 VALIDATION = 500
-# How far the two may be apart, relative to the largest value: float32 in another order of sums, carried along by the recursion.
+# Tolerance relative to the largest value: float32 sums in another order, amplified by the
+# recursion.
 TOLERANCE = 1e-2
 
 
 def published(training: Training, images: Images, validation: Images) -> np.ndarray:
-    """Influence over the last epoch (N,), by a loop over steps and over the images of each, parameter by parameter."""
+    """Compute influence over the last epoch, (N,), by loops over steps and images."""
     recipe, epoch = training.recipe, training.recipe.epochs - 1
     network, _ = build(recipe)
     adjoint = [
@@ -47,7 +49,7 @@ def published(training: Training, images: Images, validation: Images) -> np.ndar
     params = [*module.parameters()]
     influence = np.zeros(len(images))
     stored = StepsReader(steps_file(training.folder, epoch), training.record.run)
-    order = batches(recipe, images, epoch)
+    order = draw_batches(recipe, images, epoch)
     for t in reversed(range(len(order))):
         vector_to_parameters(stored.point(t)[0], params)
         x, y = augmented_batch(recipe, images, order[t], epoch, torch.float32)
@@ -72,12 +74,12 @@ def published(training: Training, images: Images, validation: Images) -> np.ndar
 
 
 def inner(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The inner product of two lists of tensors of the same shapes, ()."""
+    """Return the inner product of two lists of tensors, ()."""
     return torch.stack([(a * b).sum() for a, b in zip(one, other, strict=True)]).sum()
 
 
 def one_round(recipe: Recipe, images: Images, validation: Images, folder: Path) -> dict[str, float]:
-    """Seconds for training and scoring, both ways. Ends the program where they disagree."""
+    """Time training and scoring both ways. Ends the program if they disagree."""
     seconds = {}
     values = []
     for name, store in (("published", "every_step"), ("ours", "epoch_starts")):
@@ -102,7 +104,7 @@ def one_round(recipe: Recipe, images: Images, validation: Images, folder: Path) 
 
 
 def measure(name: str, count: int, epochs: int, repeats: int) -> dict[str, float]:
-    """Medians over the rounds, and ratios."""
+    """Return medians over the rounds, and ratios."""
     parts = _data.subset(DATASETS[name], {"train": count, "validation": VALIDATION}, 0)
     recipe = plain_sgd(name, parts["train"], epochs)
     with tempfile.TemporaryDirectory() as folder:

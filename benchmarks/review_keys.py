@@ -1,11 +1,13 @@
-"""How fast a large review feels in a real Chromium: from a key to the next picture painted, opening a page, scrolling through thousands of tiles.
+"""Speed of a large review in Chromium: keys, opening pages, scrolling.
 
     python -m benchmarks.review_keys [--images 50000] [--decisions 200] [--tiles 5000]
 
-The review of `benchmarks.review_page` behind `winnow serve`, and a headless Chromium without a GPU on the same machine. Times are the browser's own:
-from the moment of the key event until the frame that shows the next picture, decoded, has been painted; each key is pressed as soon as that has
-happened, which is faster than anybody looks. The last line is one JSON object: milliseconds, KiB for scripts.
-Goals: a key p95 under 100 ms, a page usable within 1,000 ms, its scripts without charts under 150 KiB compressed.
+The review of `benchmarks.review_page` behind `winnow serve`, and a headless Chromium without a GPU
+on the same machine. Times are the browser's own, from a key event to the painted frame with the
+next picture decoded; each key is pressed as soon as that happened. The last line is a JSON object:
+milliseconds, and KiB for scripts.
+Goals: a key p95 under 100 ms, a page usable within 1,000 ms, scripts without charts under 150 KiB
+compressed.
 """
 
 import argparse
@@ -39,7 +41,7 @@ OPENINGS = 5
 STEP = 60  # pixels a frame while scrolling: 3,600 a second
 GOALS = {"key": 100.0, "usable": 1000.0, "scripts_kib": 150.0}
 
-# Noted for each key: when it was pressed, and when the frame after its effect had been painted.
+# Recorded for each key: when it was pressed, and when the frame after its effect was painted.
 WATCH = """() => {
   globalThis.keys = [];
   globalThis.nextFrame = () => new Promise((done) => requestAnimationFrame(() => {
@@ -61,13 +63,18 @@ PICTURE = """(() => {
 })()"""
 TILE = """(() => {
   const tile = document.querySelector(".tile--here");
-  return async () => { while (!tile.dataset.decision || document.querySelector(".tile--here") === tile) await nextFrame(); };
+  const unmoved = () => document.querySelector(".tile--here") === tile;
+  return async () => { while (!tile.dataset.decision || unmoved()) await nextFrame(); };
 })()"""
-# When the script had taken the page over, and every picture in sight was there.
+# The script has taken over the page, and every visible picture is there.
 USABLE = """async (taken) => {
   while (!document.querySelector(taken)) await new Promise(requestAnimationFrame);
-  const sighted = (image) => { const box = image.getBoundingClientRect(); return box.top < innerHeight && box.bottom > 0; };
-  await Promise.all([...document.querySelectorAll("main img")].filter(sighted).map((image) => image.decode()));
+  const visible = (image) => {
+    const box = image.getBoundingClientRect();
+    return box.top < innerHeight && box.bottom > 0;
+  };
+  const images = [...document.querySelectorAll("main img")].filter(visible);
+  await Promise.all(images.map((image) => image.decode()));
   return performance.now();
 }"""
 SCROLL = """async (step) => {
@@ -84,7 +91,7 @@ SCROLL = """async (step) => {
 
 
 def link_pictures(storage: Storage, review: Review, hashes: list[str]) -> None:
-    """A thumbnail and a full picture for each of these images."""
+    """Give each of these images a thumbnail and a full picture."""
     generator = np.random.default_rng(1)
     first = storage.full_image(review.data_set_id, hashes[0])
     first.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +121,7 @@ def link_pictures(storage: Storage, review: Review, hashes: list[str]) -> None:
 
 @contextmanager
 def a_page(address: str, cookie: str) -> Iterator[Page]:
-    """A signed-in page of a headless Chromium."""
+    """Open a signed-in page in a headless Chromium."""
     with sync_playwright() as playwright:
         path = os.environ.get("WINNOW_CHROMIUM", "/usr/bin/chromium")
         chromium = playwright.chromium.launch(
@@ -129,7 +136,7 @@ def a_page(address: str, cookie: str) -> Iterator[Page]:
 
 
 class Working:
-    """What the page's main thread works from now on, in CPU time: other load on the machine hardly changes it."""
+    """CPU time of the page's main thread, nearly independent of the machine's load."""
 
     def __init__(self, page: Page) -> None:
         self._devtools = page.context.new_cdp_session(page)
@@ -141,12 +148,12 @@ class Working:
         return next(float(one["value"]) for one in metrics if one["name"] == "TaskDuration")
 
     def milliseconds(self, count: int) -> float:
-        """For each of `count` things."""
+        """Return the time for each of `count` things."""
         return round(1000 * (self._seconds() - self._before) / count, 2)
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """p50, p95 and the most."""
+    """Return p50, p95 and the maximum."""
     return {
         "p50": round(statistics.median(values), 1),
         "p95": round(statistics.quantiles(values, n=20)[-1], 1),
@@ -155,7 +162,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def press_keys(page: Page, path: str, taken: str, effect: str, count: int) -> dict[str, float]:
-    """Decide `count` times, each key as soon as the last one's effect is on the screen."""
+    """Decide `count` times, pressing each key when the last effect is visible."""
     page.goto(path)
     page.wait_for_selector(taken)
     page.wait_for_load_state("networkidle")
@@ -171,7 +178,7 @@ def press_keys(page: Page, path: str, taken: str, effect: str, count: int) -> di
 
 
 def open_page(page: Page, path: str, taken: str) -> dict[str, float]:
-    """Milliseconds from asking for a page until it can be used, pictures included."""
+    """Return milliseconds from requesting a page until it is usable with pictures."""
     times = []
     for _ in range(OPENINGS):
         page.goto("about:blank")
@@ -185,7 +192,7 @@ def open_page(page: Page, path: str, taken: str) -> dict[str, float]:
 
 
 def scripts(page: Page, paths: list[str]) -> dict[str, float]:
-    """What the pages' scripts weigh, each compressed by itself."""
+    """Return the pages' scripts in bytes, each compressed by itself."""
     found: dict[str, bytes] = {}
 
     def note(response: Response) -> None:
@@ -204,7 +211,7 @@ def scripts(page: Page, paths: list[str]) -> dict[str, float]:
 
 
 def scroll(page: Page, path: str, wanted: int) -> dict[str, float]:
-    """Load this many tiles by scrolling, then scroll through all of them: milliseconds a frame, and what the page's main thread worked for one."""
+    """Load this many tiles by scrolling, then scroll through all; returns ms per frame."""
     page.goto(path)
     page.wait_for_selector(".tile--here")
     last_rank = (
@@ -228,7 +235,7 @@ def scroll(page: Page, path: str, wanted: int) -> dict[str, float]:
 
 
 def measure(page: Page, review_id: int, asked: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Everything, by name; printed as it comes."""
+    """Measure everything, printing as it comes."""
     own = f"/reviews/{review_id}"
     focus, grid = f"{own}/focus", f"{own}?size=100"
     ready = "[data-part=show-keys]:not([hidden])"
@@ -250,7 +257,7 @@ def measure(page: Page, review_id: int, asked: argparse.Namespace) -> dict[str, 
 
 
 def prepare(settings: Settings, asked: argparse.Namespace) -> tuple[Review, str]:
-    """The review with its pictures, and a session's cookie."""
+    """Make the review with its pictures, and a session's cookie."""
     migrations.upgrade(settings)
     database = Database(settings.database)
     with database.transaction() as session:

@@ -1,10 +1,10 @@
-"""How fast the web answers in a large review: pages of 100 suggestions, and thumbnails.
+"""Speed of the web in a large review: pages of 100 suggestions, and thumbnails.
 
     python -m benchmarks.review_page [--images 50000] [--requests 200] [--decided 0.1]
 
-A scratch home with that many training images in one review, a tenth of them decided, and `winnow serve` as its own process on SQLite.
-One client asks over one connection, so the times are the server's own and the loopback's; `cpu` is what the server's process worked for one
-answer, which other load on the machine hardly changes. The last line is one JSON object, milliseconds.
+A scratch home with that many training images in a review, a tenth of them decided, and `winnow
+serve` in its own process on SQLite. One client asks over one connection; `cpu` is the server's CPU
+time per answer, nearly independent of other load. The last line is a JSON object, in milliseconds.
 Goals at 50,000: each kind of page p95 under 40, a thumbnail p95 under 2.
 """
 
@@ -60,12 +60,12 @@ GOALS = {"page": 40.0, "thumbnail": 2.0}
 
 
 def hash_of(row: int) -> str:
-    """The content hash of an image."""
+    """Return the content hash of an image."""
     return hashlib.sha256(str(row).encode()).hexdigest()
 
 
 def write_pictures(storage: Storage, data_set_id: int) -> None:
-    """A few real thumbnails; a page asks for no more of them at a time."""
+    """Write a few real thumbnails; a page asks for no more at a time."""
     generator = np.random.default_rng(0)
     for row in range(PICTURES):
         path = storage.thumbnail(data_set_id, hash_of(row))
@@ -77,7 +77,7 @@ def write_pictures(storage: Storage, data_set_id: int) -> None:
 
 
 def fill(session: Session, count: int, decided: float) -> tuple[Review, User]:
-    """A review of `count` images in random orders; a share of the queue's first half is decided."""
+    """Make a review of `count` images in random orders, partly decided."""
     user = accounts.create_user(session, "olga", "owner")
     names = [f"class {number}" for number in range(CLASSES)]
     data_set = DataSet(
@@ -115,7 +115,7 @@ def fill(session: Session, count: int, decided: float) -> tuple[Review, User]:
 
 
 def score(session: Session, run: Run, count: int) -> None:
-    """A ranking by another method."""
+    """Add a ranking by another method."""
     scoring = Scoring(run_id=run.id, method="forgetting", state="done")
     session.add(scoring)
     session.flush()
@@ -128,7 +128,7 @@ def score(session: Session, run: Run, count: int) -> None:
 
 
 def images(data_set_id: int, count: int) -> Iterator[dict[str, Any]]:
-    """Rows of the table of images; ids count from 1."""
+    """Make rows of the table of images; ids count from 1."""
     for row in range(count):
         label = row % CLASSES
         values = {
@@ -149,7 +149,7 @@ def images(data_set_id: int, count: int) -> Iterator[dict[str, Any]]:
 def suggestions(
     review_id: int, user_id: int, count: int, decided: float
 ) -> Iterator[dict[str, Any]]:
-    """Rows of the table of suggestions."""
+    """Make rows of the table of suggestions."""
     chance = random.Random(0)
     orders = [chance.sample(range(1, count + 1), count) for _ in range(3)]
     for row in range(count):
@@ -180,7 +180,7 @@ def suggestions(
 
 
 def decide(session: Session, review: Review, user: User) -> None:
-    """The acts behind the decisions that the suggestions show."""
+    """Add the acts behind the suggestions' decisions."""
     rows = (
         session.query(Suggestion.image_id, Suggestion.decision, Suggestion.change)
         .where(Suggestion.decision.is_not(None))
@@ -199,7 +199,7 @@ def decide(session: Session, review: Review, user: User) -> None:
 
 @contextmanager
 def served(settings: Settings) -> Iterator[tuple[http.client.HTTPConnection, psutil.Process]]:
-    """`winnow serve` on a free port: a connection to it, and its process."""
+    """Run `winnow serve` on a free port; yields a connection and the process."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         command = [sys.executable, "-m", "backend.cli", "serve", "--socket", str(listener.fileno())]
         environment = {**os.environ, "WINNOW_HOME": str(settings.home)}
@@ -221,7 +221,7 @@ def served(settings: Settings) -> Iterator[tuple[http.client.HTTPConnection, psu
 
 
 def ask(connection: http.client.HTTPConnection, cookie: str, path: str) -> tuple[float, int]:
-    """Milliseconds until the whole answer is there, and its bytes."""
+    """Return milliseconds until the whole answer is there, and its bytes."""
     started = time.perf_counter()
     connection.request("GET", path, headers={"Cookie": f"{COOKIE}={cookie}"})
     response = connection.getresponse()
@@ -234,7 +234,7 @@ def ask(connection: http.client.HTTPConnection, cookie: str, path: str) -> tuple
 def kinds(
     count: int, review_id: int, data_set_id: int
 ) -> dict[str, Callable[[random.Random], str]]:
-    """What to ask for, by name."""
+    """Return what to ask for, by name."""
     page = f"/reviews/{review_id}?size={PAGE}"
 
     def after(chance: random.Random) -> int:
@@ -285,7 +285,7 @@ def kinds(
 def measure(
     asking: Callable[[str], tuple[float, int]], server: psutil.Process, paths: list[str]
 ) -> dict[str, float]:
-    """p50 and p95 in milliseconds, the server's CPU milliseconds an answer, and the mean size in KiB."""
+    """Return p50, p95 and CPU milliseconds, and the mean size in KiB."""
     for warming in paths[:10]:
         asking(warming)
     before = server.cpu_times()
@@ -302,8 +302,11 @@ def measure(
 
 
 def line(name: str, found: dict[str, float]) -> str:
-    """A result for people."""
-    return f"{name:<26} p50 {found['p50']:7.2f} ms   p95 {found['p95']:7.2f} ms   cpu {found['cpu']:6.2f} ms   {found['kib']:6.1f} KiB"
+    """Format a result."""
+    return (
+        f"{name:<26} p50 {found['p50']:7.2f} ms   p95 {found['p95']:7.2f} ms   cpu "
+        f"{found['cpu']:6.2f} ms   {found['kib']:6.1f} KiB"
+    )
 
 
 def main() -> None:

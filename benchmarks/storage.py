@@ -1,12 +1,12 @@
-"""The four ways to keep a training, in measured bytes and seconds, and whether the exact ones give the same scores bit for bit.
+"""Bytes and seconds of the four stores, and equality of their scores.
 
     python -m benchmarks.storage [--networks mnist cifar] [--images 4000 640] [--epochs 5 2]
 
-The first paper keeps θ of every step, the second θ of the end alone; `epoch_starts` keeps θ once an epoch and `recipe` none, and both replay the
-rest. Each store trains the same recipe anew and scores it by `sgd_influence` over the last epoch and over all; `final_params` is scored by the method
-of that name, and its rank correlation with the exact scores of the last epoch stands beside it. "Parameters" are the bytes of θ's on disk,
-"all" adds the record and what training saw of each image. The ratio at the first paper's own size follows from the number of θ's alone
-(50,000 images, batches of 64, 20 epochs), and is computed, not measured. The default takes two cores about three minutes.
+Each store trains the same recipe and scores it by `sgd_influence` over the last epoch and over all;
+`final_params` is scored by its own method and compared by rank correlation. Exact stores must agree
+bit for bit. "Parameters" are the bytes of θ's on disk, "all" adds the record and the signals. The
+ratio at the first paper's size (50,000 images, batches of 64, 20 epochs) is computed, not measured.
+The default takes two cores about three minutes.
 """
 
 import argparse
@@ -24,19 +24,19 @@ from worker.engine.trajectory.files import STORES
 DATASETS = {"mnist": "mnist", "cifar": "cifar10"}
 EXACT = ("every_step", "epoch_starts", "recipe")
 VALIDATION = 500
-# The first paper's own run, for the ratio at that size.
+# The first paper's own run, for its ratio.
 PAPER_STEPS, PAPER_EPOCHS = -(-50_000 // 64) * 20, 20
 
 
 def parameter_bytes(folder: Path) -> int:
-    """Bytes of the files that hold θ."""
+    """Return the bytes of the files that hold θ."""
     return sum(path.stat().st_size for name in ("epoch-*", "steps-*") for path in folder.glob(name))
 
 
 def one_store(
     store: str, recipe: Recipe, images: Images, validation: Images, folder: Path
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Seconds and bytes of one store, and its scores by span."""
+    """Return seconds and bytes of a store, and its scores by span."""
     started = time.perf_counter()
     training = train(recipe, images, None, folder, store=store, device="cpu")
     figures: dict[str, float] = {"train_seconds": round(time.perf_counter() - started, 2)}
@@ -47,7 +47,8 @@ def one_store(
         scores = score(training, images, validation, method, span=span)
         if scores.exact != (store in EXACT):
             raise SystemExit(
-                f"Scores of the store {store} call themselves {'exact' if scores.exact else 'approximate'}; that is wrong."
+                f"Scores of the store {store} call themselves "
+                f"{'exact' if scores.exact else 'approximate'}; that is wrong."
             )
         values[span] = scores.values
         figures[f"{span}_seconds"] = round(scores.report["seconds"], 2)
@@ -55,7 +56,7 @@ def one_store(
 
 
 def plain_sgd(name: str, images: Images, epochs: int) -> Recipe:
-    """Plain SGD, as both papers have it: with momentum a store would also keep the optimizer's state."""
+    """Make a recipe of plain SGD, as in both papers: no optimizer state to store."""
     settings = {
         "network": name,
         "batch_size": 64,
@@ -67,7 +68,7 @@ def plain_sgd(name: str, images: Images, epochs: int) -> Recipe:
 
 
 def measure(name: str, count: int, epochs: int) -> dict[str, object]:
-    """All stores of one network."""
+    """Measure all stores of a network."""
     parts = _data.subset(DATASETS[name], {"train": count, "validation": VALIDATION}, 0)
     images, validation = parts["train"], parts["validation"]
     recipe = plain_sgd(name, images, epochs)
@@ -103,7 +104,7 @@ def measure(name: str, count: int, epochs: int) -> dict[str, object]:
 
 
 def report(name: str, found: dict) -> str:
-    """One network's stores as a table."""
+    """Make a table of a network's stores."""
     keys = ("parameter_bytes", "bytes", "train_seconds", *(f"{span}_seconds" for span in SPANS))
     lines = [
         (store, *(f"{stored[key]:,}" for key in keys)) for store, stored in found["stores"].items()
@@ -114,12 +115,17 @@ def report(name: str, found: dict) -> str:
         "all bytes",
     )
     said = (
-        f"Equal bit for bit between {', '.join(EXACT)}: {found['bit_for_bit']}. "
-        f"every_step takes {found['every_step_over_epoch_starts']} times as much as epoch_starts, epoch_starts "
-        f"{found['epoch_starts_over_final_params']} times as much as final_params, "
-        f"whose scores of the last epoch have a rank correlation of {found['final_params_rank_correlation']} with the exact ones."
+        f"Equal bit for bit between {', '.join(EXACT)}: {found['bit_for_bit']}. every_step takes "
+        f"{found['every_step_over_epoch_starts']} times as much as epoch_starts, epoch_starts "
+        f"{found['epoch_starts_over_final_params']} times as much as final_params, whose scores of "
+        f"the last epoch have a rank correlation of {found['final_params_rank_correlation']} with "
+        "the exact ones."
     )
-    return f"{_data.table((*header, 'train, s', *(f'score {span}, s' for span in SPANS)), lines)}\n\n{said}\n"
+    return (
+        f"{_data.table((*header, 'train, s', *(f'score {span}, s' for span in SPANS)), lines)}\n"
+        "\n"
+        f"{said}\n"
+    )
 
 
 def main() -> None:

@@ -1,18 +1,21 @@
-"""The first paper's experiment with 200 images (Hara et al. 2019, section 7.1): does an estimate agree with really leaving each one out?
+"""The first paper's 200-image experiment: estimates against true leave-one-out.
 
-    python -m benchmarks.table1 [--seeds 30] [--jobs 2] [--settings mnist_logreg adult_logreg mnist_network adult_network]
-                                [--estimates sgd_influence marginal_influence …]
+    python -m benchmarks.table1 [--seeds 30] [--jobs 2]
+        [--settings mnist_logreg adult_logreg mnist_network adult_network]
+        [--estimates sgd_influence marginal_influence …]
 
-MNIST's ones against sevens, and Adult (high income or not); logistic regression, and a network with two hidden layers of eight units. A seed
-draws 200 training and 200 validation rows, the initial parameters and the order. The truth is the change of the validation loss in the
-counterfactual run, which drops one row's terms and keeps divisor, order and start, for each of the 200 rows. The 200 runs are made side by
-side in one vectorised run, in float64; `leave_out` of the engine makes a few of them again, and the largest difference is printed. Seeds are
-worked on by `--jobs` processes of one thread each; 30 seeds take two cores about a quarter of an hour.
+Data: MNIST's ones against sevens, and Adult's income. Models: logistic regression, and a network
+with two hidden layers of eight units. A seed draws 200 training and 200 validation rows, initial
+parameters and order. The truth is each row's counterfactual run, which drops its terms and keeps
+divisor, order and start; all 200 runs are vectorised in float64, and the engine's `leave_out`
+repeats a few. 30 seeds take two cores about a quarter of an hour.
 
-An estimate is compared with the truth by Kendall's tau over all rows and by Jaccard's index of the ten lowest and the ten highest.
-As in the paper: features standardised by the training rows, learning rate 0.1, which falls as 1/√t for logistic regression, L2 by five-fold
-cross-validation there and 0.001 for the network. Not as in the paper: a row that leaves does not take a share of L2 with it, as L2
-is the optimizer's weight decay here, and features are rounded to 16 bits (two pixels each).
+Agreement is Kendall's tau over all rows and Jaccard's index of the ten lowest and ten highest. As
+in the paper: standardised features, learning rate 0.1, falling as 1/√t for logistic regression, L2
+by five-fold cross-validation there and 0.001 for the network. Unlike the paper: a row that leaves
+keeps its share of L2, and features are rounded to 16 bits (two pixels each).
+
+Source: Hara et al. 2019, section 7.1.
 """
 
 import argparse
@@ -34,18 +37,21 @@ from torch.nn import functional
 
 from benchmarks import _data
 from worker.engine import Images, Recipe, Training, leave_out, register_network, score, train
-from worker.engine.images import augmented_batch, batches, unaugmented_batch
+from worker.engine.images import augmented_batch, draw_batches, unaugmented_batch
 from worker.engine.networks.registry import build
 from worker.engine.optimizers import initial_state, optimizer
 
 COUNT, TAIL = 200, 10
-# Rows that `leave_out` repeats, to hold the vectorised runs against it.
+# Rows that `leave_out` repeats as a check.
 CHECKED = 2
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One column of the paper's table. hidden: units of the hidden layers. decay: the factor of ½ θ²; None: chosen by cross-validation."""
+    """A column of the paper's table.
+
+    hidden: units of the hidden layers. decay: the factor of ½ θ²; None for cross-validation.
+    """
 
     dataset: str
     hidden: tuple[int, ...]
@@ -61,7 +67,7 @@ SETTINGS = {
     "mnist_network": Setting("mnist", (8, 8), 10, 20, "constant", 0.001),
     "adult_network": Setting("adult", (8, 8), 10, 20, "constant", 0.001),
 }
-# The paper's means over 100 runs: (Kendall's tau, Jaccard's index), None where neither influence.md nor its authors' notebook has a figure.
+# The paper's means over 100 runs: (Kendall's tau, Jaccard's index), None if unpublished.
 PAPER = {
     "mnist_logreg": {"sgd_influence": (0.95, None), "influence_function": (0.70, None)},
     "adult_logreg": {"sgd_influence": (0.93, None), "influence_function": (0.85, None)},
@@ -72,8 +78,9 @@ PAPER = {
         "influence_function": (0.54, 0.32),
     },
 }
-# Name in the table: method and options of `score`. Next to no Hessian is left with such a damping. The paper's code takes λ = 1 for the
-# influence function of the networks, and for logistic regression the L2 alone, with an inversion that stops early.
+# Name in the table: method and options of `score`. Such damping leaves next to no Hessian. The
+# paper's code takes λ = 1 for the networks' influence function, and the L2 alone for logistic
+# regression.
 ESTIMATES: dict[str, tuple[str, dict[str, float]]] = {
     "sgd_influence": ("sgd_influence", {}),
     "marginal_influence": ("marginal_influence", {}),
@@ -87,7 +94,7 @@ ESTIMATES: dict[str, tuple[str, dict[str, float]]] = {
 
 
 class Table(nn.Module):
-    """A row of D features in 16 bits, two pixels each, through fully connected layers; one output, the second class's log odds."""
+    """Fully connected layers on D features in 16 bits, two pixels each; one logit."""
 
     def __init__(self, low: np.ndarray, step: np.ndarray, hidden: tuple[int, ...]) -> None:
         super().__init__()
@@ -108,7 +115,7 @@ class Table(nn.Module):
 
 
 def rows(dataset: str) -> tuple[np.ndarray, np.ndarray]:
-    """All features (M, D) float64 and labels (M,) 0 or 1."""
+    """Return all features (M, D) float64 and labels (M,) 0 or 1."""
     if dataset == "adult":
         return _data.adult()
     pixels, labels = _data.mnist()
@@ -117,7 +124,7 @@ def rows(dataset: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(features: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """200 rows to train on and 200 to validate with, after one another: standardised features (400, D) and labels (400,)."""
+    """Draw 200 training, then 200 validation rows: features (400, D), labels (400,)."""
     chosen = np.random.default_rng(seed).permutation(len(features))[: 2 * COUNT]
     inside = features[chosen[:COUNT]]
     deviation = inside.std(0)
@@ -127,7 +134,7 @@ def draw(features: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarra
 
 
 def as_images(features: np.ndarray, labels: np.ndarray) -> tuple[Images, np.ndarray, np.ndarray]:
-    """Rows as images of 2 × D pixels, with each feature's lowest value and step, (D,), of its 65,536 levels."""
+    """Encode rows as images of 2 × D pixels; also returns each feature's low and step."""
     low = features.min(0)
     step = np.maximum(np.ptp(features, axis=0), 1e-6) / 65_535
     levels = np.rint((features - low) / step).astype(np.uint16)
@@ -136,7 +143,7 @@ def as_images(features: np.ndarray, labels: np.ndarray) -> tuple[Images, np.ndar
 
 
 def chosen_decay(features: np.ndarray, labels: np.ndarray) -> float:
-    """The L2 of logistic regression with the best accuracy in five-fold cross-validation, as the factor of ½ θ² beside the mean loss."""
+    """Choose logistic regression's L2 by five-fold accuracy, as a factor of ½ θ²."""
     strengths = np.logspace(-4, 4, 10)
     models = [
         LogisticRegression(C=strength, fit_intercept=False, max_iter=1000) for strength in strengths
@@ -150,7 +157,7 @@ def chosen_decay(features: np.ndarray, labels: np.ndarray) -> float:
 def prepared(
     name: str, features: np.ndarray, labels: np.ndarray, seed: int
 ) -> tuple[Recipe, Images, Images]:
-    """Recipe, training rows and validation rows of one seed."""
+    """Return recipe, training and validation rows of a seed."""
     setting = SETTINGS[name]
     drawn, drawn_labels = draw(features, labels, seed)
     everything, low, step = as_images(drawn, drawn_labels)
@@ -183,7 +190,10 @@ def prepared(
 
 
 def leave_each_out(recipe: Recipe, images: Images, validation: Images) -> np.ndarray:
-    """The change of the validation loss when image i is left out, for each i, (N,): N + 1 runs side by side, the last with all images."""
+    """Return the change of validation loss without each image, (N,).
+
+    N + 1 runs side by side, the last with all images.
+    """
     network, initial = build(recipe, torch.float64)
     update, count = optimizer(recipe), len(images)
     thetas = initial.expand(count + 1, -1).clone()  # (N + 1, P)
@@ -199,7 +209,7 @@ def leave_each_out(recipe: Recipe, images: Images, validation: Images) -> np.nda
     order = [
         (epoch, positions)
         for epoch in range(recipe.epochs)
-        for positions in batches(recipe, images, epoch)
+        for positions in draw_batches(recipe, images, epoch)
     ]
     for t, (epoch, positions) in enumerate(order):
         x, y = augmented_batch(recipe, images, positions, epoch, torch.float64)
@@ -217,7 +227,7 @@ def leave_each_out(recipe: Recipe, images: Images, validation: Images) -> np.nda
 
 
 def agreement(truth: np.ndarray, estimate: np.ndarray) -> tuple[float, float]:
-    """Kendall's tau, and Jaccard's index of the ten lowest and ten highest taken together."""
+    """Return Kendall's tau, and Jaccard's index of the ten lowest and highest."""
     ends = [
         set(np.r_[order[:TAIL], order[-TAIL:]].tolist())
         for order in (np.argsort(truth), np.argsort(estimate))
@@ -230,11 +240,11 @@ def agreement(truth: np.ndarray, estimate: np.ndarray) -> tuple[float, float]:
 def one_seed(
     name: str, estimates: Sequence[str], features: np.ndarray, labels: np.ndarray, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """Each estimate's agreement with the truth; "check": the largest difference between `leave_out` and the vectorised runs, twice."""
+    """Return each estimate's agreement, and "check" of `leave_out` twice."""
     recipe, images, validation = prepared(name, features, labels, seed)
     truth = leave_each_out(recipe, images, validation)
     with tempfile.TemporaryDirectory() as folder:
-        # Six retracings of one run: what is stored is not replayed, and gives the same bits.
+        # Six retracings of a run: stored steps need no replay and give the same bits.
         training = train(
             recipe, images, None, Path(folder) / "run", store="every_step", device="cpu"
         )
@@ -255,7 +265,7 @@ def one_seed(
 def largest_difference(
     training: Training, images: Images, validation: Images, truth: np.ndarray, folder: Path
 ) -> float:
-    """How far `leave_out` of the most harmful and the most useful images is from the truth, relative to it."""
+    """Return the relative error of `leave_out` for the extreme images."""
     chosen = np.argsort(truth)[[*range(CHECKED), *range(-CHECKED, 0)]]
     measured = [
         leave_out(
@@ -267,7 +277,7 @@ def largest_difference(
 
 
 def measure(name: str, estimates: Sequence[str], seeds: int, jobs: int) -> dict[str, object]:
-    """Mean and standard deviation over the seeds of each estimate's tau and Jaccard's index, the paper's, and the check."""
+    """Return means and standard deviations over seeds, the paper's, and the check."""
     features, labels = rows(SETTINGS[name].dataset)
     started = time.perf_counter()
     with _data.workers(jobs) as pool:
@@ -294,7 +304,7 @@ def measure(name: str, estimates: Sequence[str], seeds: int, jobs: int) -> dict[
 
 
 def report(name: str, found: dict) -> str:
-    """The figures of a setting as a table."""
+    """Return the figures of a setting as a table."""
 
     def cell(label: str, key: str) -> str:
         return f"{found[label][key][0]:.3f} ± {found[label][key][1]:.3f}"
@@ -309,7 +319,10 @@ def report(name: str, found: dict) -> str:
         if label in found
     ]
     header = (name, "Kendall's tau", "the paper's", "Jaccard, 10 + 10", "the paper's")
-    check = f"`leave_out` differs from the vectorised runs by at most {found['leave_out_differs']:.1e} of the change."
+    check = (
+        f"`leave_out` differs from the vectorised runs by at most {found['leave_out_differs']:.1e} "
+        "of the change."
+    )
     return f"{_data.table(header, lines)}\n\n{check}\n"
 
 

@@ -37,7 +37,8 @@ def main() -> None:
     source = Path(os.environ.get("WINNOW_REAL_DATA", "../shared/data"))
     if not source.is_dir():
         sys.exit(
-            f"There is no folder {source}. Set WINNOW_REAL_DATA to the one with mnist/ and clothing.zip."
+            f"There is no folder {source}. Set WINNOW_REAL_DATA to the one with mnist/ and "
+            "clothing.zip."
         )
     with tempfile.TemporaryDirectory() as scratch:
         data = (

@@ -58,7 +58,7 @@ def run_python(program: str, folder: Path = ROOT) -> str:
     return done.stdout
 
 
-# ── the parts ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the parts ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_worker_registers_exactly_the_task_that_the_web_sends() -> None:
@@ -77,7 +77,8 @@ def test_every_job_kind_has_a_pipeline() -> None:
 
 
 def test_the_web_and_the_command_line_load_neither_torch_nor_the_worker() -> None:
-    loaded = "print(*[name for name in ('torch', 'torchvision', 'sklearn', 'scipy', 'worker') if name in sys.modules])"
+    heavy = ("torch", "torchvision", "sklearn", "scipy", "worker")
+    loaded = f"print(*[name for name in {heavy} if name in sys.modules])"
     assert run_python(f"import sys, backend.main, backend.cli; {loaded}").strip() == ""
 
 
@@ -225,7 +226,7 @@ def words_of(annotation: Any) -> set[str]:
     }
 
 
-# ── the docs ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the docs ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(("file", "table"), documented.TABLES)
@@ -311,7 +312,7 @@ def test_decisions_are_numbered_without_a_gap_and_listed_with_title_status_and_d
         assert listed[number] == [f"[{title}]({path.name})", status, date], name_of(path)
 
 
-# ── the API ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the API ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_every_api_route_is_in_the_document_with_a_summary_and_a_description() -> None:
@@ -331,7 +332,7 @@ def test_every_api_route_belongs_to_a_feature_and_is_in_the_document() -> None:
     assert sum(len(route.methods) for route in routes) == len(list(documented.routes()))
 
 
-# ── the packages ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the packages ──────────────────────────────────────────────────────────────────────────────────
 
 
 def pins() -> dict[str, str]:
@@ -394,7 +395,7 @@ def test_vendored_scripts_carry_version_and_licence_and_are_documented() -> None
         assert f"| {version} |" in text, script.name
 
 
-# ── the pages ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the pages ─────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

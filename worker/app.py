@@ -13,12 +13,11 @@ from worker.tasks import environment
 
 logger = logging.getLogger(__name__)
 
-# Threads sleep while they wait for each other. On a busy machine, spinning made a training of the
-# sample six times as slow (26 s against 4.3 s); alone it gains nothing. torch reads this at import.
+# Waiting threads sleep: on a busy machine, spinning made a training six times as slow (26 s against
+# 4.3 s); alone it gains nothing. torch reads this at import.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# Solo: the job runs in this very process, so nothing is forked after torch has started threads.
-# Gossip, mingle and remote control are for workers that talk to each other; ours use the job rows.
+# Solo: nothing is forked after torch has started threads. Workers do not talk to each other.
 ARGUMENTS = [
     "--pool=solo",
     f"--queues={QUEUE}",

@@ -102,8 +102,8 @@ def _elsewhere(session: Session, data_set: DataSet, version_id: int, link: str) 
     )
     if base.state == "accepted":
         return (
-            f"Version {current.number} was accepted, and {link} version {base.number}. Roll version "
-            f"{current.number} back at its verdict, or train on it and review again."
+            f"Version {current.number} was accepted, and {link} version {base.number}. Roll "
+            f"version {current.number} back at its verdict, or train on it and review again."
         )
     what = "was rolled back" if base.state == "rolled_back" else "is not accepted"
     before = (
@@ -288,7 +288,10 @@ def _new_version(session: Session, user: User, review: Review, found: DryRun) ->
         parent_id=parent.id,
         number=number + 1,
         state="proposed",
-        note=f"{found.removed} removed and {found.relabelled} relabelled after a review of version {parent.number}",
+        note=(
+            f"{found.removed} removed and {found.relabelled} relabelled after a review of version "
+            f"{parent.number}"
+        ),
         removed_count=removed,
         relabelled_count=len(changes) - removed,
         created_by=user.id,

@@ -19,7 +19,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = make_engine(url)
-        # Attributes stay readable after the commit: templates render from them.
+        # Templates read attributes after the commit.
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager

@@ -1,7 +1,7 @@
-"""Messages to workers: the Celery app (broker only, no result store), and the outbox.
+"""Messages to workers, and the outbox.
 
-A message only says that a job waits. The job's row is the truth, so a message may be lost, repeated
-or unknown to the worker: the sweep sends another for every job that still waits.
+The job's row is the truth: a message may be lost, repeated or of an unknown task, as the sweep
+sends another for every job that still waits.
 """
 
 import logging
@@ -21,7 +21,7 @@ celery_app = Celery("winnow")
 
 def configure(broker: str) -> None:
     """Point this process's Celery app at a broker."""
-    # A process that moves to another broker, as tests do, must drop its old connections.
+    # A process that moves to another broker must drop its old connections.
     pools.reset()  # type: ignore[no-untyped-call]  # kombu types only some of its functions
     celery_app._after_fork()
     celery_app.conf.update(
@@ -35,7 +35,7 @@ def configure(broker: str) -> None:
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
-        # A user waits for the request that sends: one try only. The sweep sends what is left.
+        # A user waits: one try only.
         broker_transport_options={
             "socket_connect_timeout": 2,
             "socket_timeout": 5,

@@ -1,7 +1,7 @@
 """Files: images, uploads, weights and trajectories, in one local folder shared by web and worker.
 
-Names are made from ids and hashes, never from what a user typed. Only this module turns them into
-paths, but for the places that a test lists (tests/backend/core/test_storage.py).
+Names are made from ids and hashes, never from what a user typed. A test lists the few other files
+that touch paths (tests/backend/core/test_storage.py).
 """
 
 import contextlib
@@ -24,8 +24,6 @@ class Storage:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-
-    # ── data sets ──
 
     def data_set(self, data_set_id: int) -> Path:
         """Folder of a data set: pixels.npy, thumbnails/, full/."""
@@ -59,8 +57,6 @@ class Storage:
         """Delete the files of a data set and of its runs."""
         self.discard(self.data_set(data_set_id), *(self.run(run_id) for run_id in run_ids))
 
-    # ── runs ──
-
     def run(self, run_id: int) -> Path:
         """Local folder of a run's trajectory."""
         return self.root / "runs" / str(run_id)
@@ -88,8 +84,6 @@ class Storage:
             if path.name not in names and path.is_file():
                 path.unlink()
 
-    # ── weights ──
-
     @property
     def weights(self) -> Path:
         """Local folder of weights to start trainings from, called <SHA-256>.safetensors."""
@@ -100,11 +94,9 @@ class Storage:
         files = sorted(self.weights.glob("*.safetensors"))
         return [(file.stem, file.stat().st_size) for file in files]
 
-    # ── uploads ──
-
     @property
     def uploads(self) -> Path:
-        """Folder of archives that wait for their import."""
+        """Folder of uploads."""
         return self.root / "uploads"
 
     def new_upload(self, suffix: str) -> Path:
@@ -122,13 +114,10 @@ class Storage:
         """List the uploads that were last written to before this moment."""
         uploads = []
         for path in self.uploads.glob("*"):
-            # A worker may delete it in between.
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime < moment.timestamp():
                     uploads.append(path)
         return uploads
-
-    # ── all ──
 
     def cache(self, name: str) -> Path:
         """Local folder of things that can be made again."""
@@ -157,8 +146,7 @@ class AttemptFolder:
         self._published: list[Path] = []
 
     def __enter__(self) -> Self:
-        # This removes what a killed attempt left. An attempt that does not know yet that it lost
-        # its claim then fails without its folder: it may not count anyway.
+        # Removes what a killed attempt left; an attempt that lost its claim fails without it.
         shutil.rmtree(self.home, ignore_errors=True)
         self.folder.mkdir(parents=True)
         return self

@@ -33,8 +33,7 @@ def expire(database: Database, heartbeat_timeout_seconds: float) -> list[int]:
 def send_again(database: Database) -> int:
     """Send queued jobs again if the broker holds fewer messages; returns the number sent.
 
-    A message too many is harmless: its delivery loses the claim. There are never more than twice
-    as many as queued jobs, however long one job keeps the others waiting.
+    A spare message is harmless, and there are never more than twice as many as queued jobs.
     """
     with database.transaction(write=False) as session:
         if not job_lifecycle.count_queued(session):

@@ -128,7 +128,7 @@ def test_the_usual_keys_come_back(page: Page, review: Review, server: Server) ->
     expect(usual).to_be_hidden()
     change(page, "following", "d")
     usual.click()
-    expect(dialog(page).get_by_role("status")).to_have_text("Reset the keys are back.")
+    expect(dialog(page).get_by_role("status")).to_have_text("The usual keys are back.")
     press(page, "Escape", "ArrowRight", "d")
     assert (here(page), server.decisions()) == (2, {})
 

@@ -1,6 +1,9 @@
-"""The library: exact influence of training images on a model trained with SGD. See README.md for the symbols and an example."""
+"""The engine: exact influence of training images on a model trained with SGD.
 
-from worker.engine.devices import choose as choose_device
+README.md has the symbols and an example.
+"""
+
+from worker.engine.devices import choose_device
 from worker.engine.errors import CannotGoOn, Diverged, EngineError, ReplayDrift
 from worker.engine.images import Images
 from worker.engine.inference import evaluate, export_weights, features, predict

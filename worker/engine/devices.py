@@ -1,4 +1,4 @@
-"""Where tensors live, and what makes a computation there repeat bit for bit (influence.md, section 4)."""
+"""Devices, and computation that repeats bit for bit (docs/method.md, section 4)."""
 
 import os
 import platform
@@ -13,26 +13,33 @@ from worker.engine.errors import EngineError
 DEVICES = ("auto", "cpu", "cuda")
 
 
-def choose(asked: str = "auto", recorded: dict[str, str] | None = None) -> torch.device:
-    """The device to use. recorded: the environment of the run in question; "auto" means its device, or for a new run a GPU where there is one.
+def choose_device(name: str = "auto", recorded: dict[str, str] | None = None) -> torch.device:
+    """Choose the device to compute on.
 
-    Raises EngineError for a device that is unknown or not here.
+    Args:
+        name: "cpu", "cuda", or "auto" for the device of the recorded run; for a new run a GPU where
+            there is one.
+        recorded: the environment of the run in question.
+
+    Raises:
+        EngineError: the device is unknown or not available here.
     """
-    if asked not in DEVICES:
-        raise EngineError(f"There is no device called {asked!r}; there are {', '.join(DEVICES)}.")
-    if asked == "auto":
+    if name not in DEVICES:
+        raise EngineError(f"There is no device called {name!r}; choose from {', '.join(DEVICES)}.")
+    if name == "auto":
         wanted = recorded["device"] if recorded else "cuda"
-        # A run of a GPU that is looked at on another machine: what needs its exact steps will say so.
-        asked = "cuda" if wanted == "cuda" and torch.cuda.is_available() else "cpu"
-    if asked == "cuda" and not torch.cuda.is_available():
+        # A GPU run on a machine without a GPU: whatever needs exact steps reports it later.
+        name = "cuda" if wanted == "cuda" and torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
         raise EngineError(
-            'There is no GPU that this torch can use; choose the device "cpu", or install a torch with CUDA.'
+            'There is no GPU that this torch can use; choose the device "cpu", or install torch '
+            "with CUDA."
         )
-    return torch.device(asked)
+    return torch.device(name)
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """What bit-for-bit repetition hangs on besides the recipe."""
+    """Describe what exact repetition depends on besides the recipe."""
     shared = {"torch": torch.__version__, "device": device.type}
     if device.type == "cuda":
         return shared | {
@@ -49,7 +56,6 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The processor's name as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -59,8 +65,8 @@ def _processor() -> str:
 
 
 @contextmanager
-def ordinary_modes() -> Iterator[None]:
-    """Within (or in a function that it decorates), torch computes as usual, whatever mode the caller has it in: no_grad, inference_mode, autocast."""
+def default_torch_modes() -> Iterator[None]:
+    """Undo the caller's no_grad, inference_mode and autocast within this context."""
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -71,10 +77,10 @@ def ordinary_modes() -> Iterator[None]:
 
 
 @contextmanager
-def exact(device: torch.device, threads: int) -> Iterator[None]:
-    """Within, the same computation gives the same bits: sums are split by thread, and a GPU uses deterministic algorithms and no TF32."""
+def deterministic(device: torch.device, threads: int) -> Iterator[None]:
+    """Make computations repeat bit for bit within this context."""
     threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads)  # sums are split by thread
     try:
         if device.type == "cuda":
             with _deterministic_gpu():
@@ -87,27 +93,27 @@ def exact(device: torch.device, threads: int) -> Iterator[None]:
 
 @contextmanager
 def _deterministic_gpu() -> Iterator[None]:
-    # cuBLAS reads it when it makes its workspace, which is at the first product.
+    # cuBLAS reads this when it allocates its workspace, at the first product.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     cudnn = torch.backends.cudnn
-    # Products rounded to TF32 are good enough for training, and differ from what the retracing takes for the derivative.
-    products = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]  # type: ignore[attr-defined]  # torch declares these at run time
+    # TF32 is precise enough for training, but differs from the derivative in the retracing.
+    backends = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]  # type: ignore[attr-defined]  # torch declares these at run time
     deterministic = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
     flags, precisions = (
         (cudnn.benchmark, cudnn.deterministic),
-        [product.fp32_precision for product in products],
+        [backend.fp32_precision for backend in backends],
     )
     torch.use_deterministic_algorithms(True)
     cudnn.benchmark, cudnn.deterministic = False, True
-    for product in products:
-        product.fp32_precision = "ieee"
+    for backend in backends:
+        backend.fp32_precision = "ieee"
     try:
         yield
     finally:
-        for product, precision in zip(products, precisions, strict=True):
-            product.fp32_precision = precision
+        for backend, precision in zip(backends, precisions, strict=True):
+            backend.fp32_precision = precision
         cudnn.benchmark, cudnn.deterministic = flags
         torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])

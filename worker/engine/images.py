@@ -1,8 +1,7 @@
-"""Images, and their order and augmentation as pure functions of (seed, epoch, image id) (influence.md, section 4).
+"""Images, their order and augmentation (docs/method.md, section 4).
 
-Nothing here draws from a global generator and nothing loops over images: every draw is a hash of (seed, epoch, id, purpose), computed for
-a whole list at once. So an image's draws do not change when other images leave the list, and a replay needs no stored state. Augmentation
-moves whole pixels, which is integer arithmetic: it gives the same pixels on every device.
+Every draw is a hash of (seed, epoch, id, purpose). So leaving images out changes no draw of the
+others, and a replay needs no stored state.
 """
 
 import hashlib
@@ -22,20 +21,24 @@ Integers = npt.NDArray[np.int64]
 
 Device = torch.device | str
 
-# Bytes of pixels read at once where they are only summed up.
 SUMMED_BYTES = 2**24
-# Images whose pixels stand for those of their list in its digest.
+# Images whose pixels enter the digest; reading all may take minutes.
 SAMPLED_IMAGES = 64
-# Purposes of the draws: each has a stream of its own.
 _ORDER, _ROW_SHIFT, _COLUMN_SHIFT, _FLIP = 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
 class Images:
-    """A list of N labelled images over an array or memory map of pixels, which is never copied.
+    """N labelled images over an array or memory map that is never copied.
 
-    pixels: (M, H, W, C) uint8, C 1 or 3. labels: (N,) int64 from 0. ids: (N,) int64, unique and stable: seeds hang on them.
-    rows: (N,) int64, the row of each image in `pixels`; None where image n is row n. Whole numbers of another kind become int64.
+    Args:
+        pixels: (M, H, W, C) uint8, C 1 or 3.
+        labels: (N,) integers from 0.
+        ids: (N,) integers, unique and stable: each image's draws depend on its id.
+        rows: (N,) integers, the row of each image in `pixels`; None where image n is row n.
+
+    Raises:
+        EngineError: types, shapes or rows do not fit together.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -44,10 +47,10 @@ class Images:
     rows: Integers | None = field(default=None)
 
     def __post_init__(self) -> None:
-        """Raises EngineError where kinds, shapes or rows do not fit together."""
         if not isinstance(self.pixels, np.ndarray):
             raise EngineError(
-                f"Pixels must be a NumPy array or memory map of uint8, not a {type(self.pixels).__name__}."
+                "Pixels must be a NumPy array or memory map of uint8, not a "
+                f"{type(self.pixels).__name__}."
             )
         if (
             self.pixels.ndim != 4
@@ -55,17 +58,18 @@ class Images:
             or self.pixels.shape[3] not in (1, 3)
         ):
             raise EngineError(
-                f"Pixels must be uint8 of shape (N, H, W, 1 or 3), not {self.pixels.dtype} {self.pixels.shape}; "
-                "convert them to whole numbers from 0 to 255, and give those that are NaN a value."
+                f"Pixels must be uint8 of shape (N, H, W, 1 or 3), not {self.pixels.dtype} "
+                f"{self.pixels.shape}; convert them to whole numbers from 0 to 255, and replace "
+                "any NaN."
             )
         for name in ("labels", "ids") if self.rows is None else ("labels", "ids", "rows"):
-            object.__setattr__(self, name, _whole_numbers(getattr(self, name), name))
+            object.__setattr__(self, name, _as_int64(getattr(self, name), name))
         count = len(self.labels)
         if len(self.ids) != count or len(self.pixels if self.rows is None else self.rows) != count:
             raise EngineError("Every image needs one label, one id and one row of pixels.")
         if len(np.unique(self.ids)) != count:
             raise EngineError(
-                "Image ids must be unique: the order and the augmentation of an image hang on its id."
+                "Image ids must be unique: an image's order and augmentation depend on its id."
             )
         if (
             self.rows is not None
@@ -73,8 +77,8 @@ class Images:
             and not 0 <= self.rows.min() <= self.rows.max() < len(self.pixels)
         ):
             raise EngineError(
-                f"The images' rows must lie between 0 and {len(self.pixels) - 1}, where the pixels are; "
-                f"there are {self.rows.min()} to {self.rows.max()}."
+                f"The images' rows must lie between 0 and {len(self.pixels) - 1}, where the pixels "
+                f"are; they range from {self.rows.min()} to {self.rows.max()}."
             )
 
     def __len__(self) -> int:
@@ -85,19 +89,18 @@ class Images:
         rows = positions if self.rows is None else self.rows[positions]
         if not isinstance(self.pixels, np.memmap):
             return self.pixels[rows]
-        # A file is read in its own order, which a disk does many times faster than in a random one.
+        # A disk reads in file order many times faster than at random.
         order = np.argsort(rows)
         taken = np.empty((len(rows), *self.pixels.shape[1:]), dtype=np.uint8)
         taken[order] = self.pixels[rows[order]]
         return taken
 
     def subset(self, positions: Integers) -> "Images":
-        """The images at `positions`, over the same pixels."""
         rows = positions if self.rows is None else self.rows[positions]
         return Images(self.pixels, self.labels[positions], self.ids[positions], rows)
 
     def digest(self) -> str:
-        """SHA-256 of the list: ids, labels, and the pixels of a sample of the images, as reading all may take minutes."""
+        """SHA-256 of ids, labels and a sample of the pixels."""
         result = hashlib.sha256(
             self.ids.astype("<i8").tobytes() + self.labels.astype("<i8").tobytes()
         )
@@ -105,48 +108,51 @@ class Images:
         return result.hexdigest()
 
 
-def _whole_numbers(values: object, name: str) -> Integers:
-    """Whole numbers of any kind as (N,) int64. Raises EngineError for what is none: rounding would be a guess."""
+def _as_int64(values: object, name: str) -> Integers:
+    """Convert integers to (N,) int64. Raises EngineError rather than round."""
     try:
         array = np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
         raise EngineError(
-            f"The images' {name} are no list of whole numbers ({error}); give an int64 array of shape (N,)."
+            f"The images' {name} are not a list of whole numbers ({error}); give an int64 array of "
+            "shape (N,)."
         ) from error
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise EngineError(
-            f"The images' {name} must be whole numbers, int64 of shape (N,), not {array.dtype} {array.shape}; convert them first."
+            f"The images' {name} must be whole numbers, int64 of shape (N,), not {array.dtype} "
+            f"{array.shape}; convert them first."
         )
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         raise EngineError(
-            f"The images' {name} go up to {array.max()}, which int64 does not hold; give smaller ones."
+            f"The images' {name} go up to {array.max()}, more than int64 holds; give smaller ones."
         )
     return array.astype(np.int64, copy=False)
 
 
-def check_images(images: Images, recipe: Recipe, what: str) -> None:
+def check_images(images: Images, recipe: Recipe, split: str) -> None:
     """Raise EngineError unless the images fit the recipe."""
     if not isinstance(images, Images):
         raise EngineError(
-            f"The {what} images must be given as worker.engine.Images, not as {type(images).__name__}."
+            f"The {split} images must be given as worker.engine.Images, not as "
+            f"{type(images).__name__}."
         )
     if len(images) == 0:
-        raise EngineError(f"The {what} split has no images; give it one at least.")
+        raise EngineError(f"The {split} split has no images; give it at least one.")
     if images.pixels.shape[1:] != (recipe.height, recipe.width, recipe.channels):
         raise EngineError(
-            f"The {what} images are {images.pixels.shape[1:]} (height, width, channels), "
-            f"the recipe says {(recipe.height, recipe.width, recipe.channels)}."
+            f"The {split} images are {images.pixels.shape[1:]} (height, width, channels), but the "
+            f"recipe says {(recipe.height, recipe.width, recipe.channels)}."
         )
     low, high = int(images.labels.min()), int(images.labels.max())
     if low < 0 or high >= recipe.classes:
         raise EngineError(
-            f"Labels of the {what} split must lie between 0 and {recipe.classes - 1}; there are {low} to {high}. "
-            "Correct the labels, or make the recipe for more classes."
+            f"Labels of the {split} split must lie between 0 and {recipe.classes - 1}; they range "
+            f"from {low} to {high}. Correct the labels, or make the recipe for more classes."
         )
 
 
 def pixel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation a channel of pixels scaled to 0…1, over at most 10,000 evenly spaced images."""
+    """Return mean and standard deviation per channel, over at most 10,000 images."""
     positions = evenly_spaced(len(images), 10_000)
     channels = images.pixels.shape[3]
     total, squares = np.zeros(channels, dtype=np.uint64), np.zeros(channels, dtype=np.uint64)
@@ -158,41 +164,51 @@ def pixel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ..
     count = len(positions) * image_bytes // channels
     mean = total / (255.0 * count)
     std = np.sqrt(np.maximum(squares / (255.0**2 * count) - mean**2, 0.0))
-    # Rounded, so that the recipe reads well; a constant channel must not divide by zero.
     return tuple(round(float(m), 4) for m in mean), tuple(
         max(round(float(s), 4), 0.01) for s in std
     )
 
 
-def evenly_spaced(count: int, most: int) -> Integers:
-    """At most `most` positions from 0 to count−1, (K,)."""
-    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
+def evenly_spaced(count: int, limit: int) -> Integers:
+    """Return at most `limit` positions from 0 to count − 1, (K,)."""
+    return np.linspace(0, count - 1, min(count, limit)).astype(np.int64)
 
 
 def chunks(count: int, size: int) -> Iterator[Integers]:
-    """Positions 0…count−1 in consecutive parts of at most `size`."""
+    """Yield positions 0…count−1 in consecutive parts of at most `size`."""
     for start in range(0, count, size):
         yield np.arange(start, min(start + size, count))
 
 
 def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64's finaliser (Steele, Lea, Flood 2014): a bijection that scatters neighbouring integers."""
+    """Apply SplitMix64's finaliser (Steele, Lea and Flood 2014), a bijection."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
-def draws(seed: int, epoch: int, ids: Integers, purpose: int) -> npt.NDArray[np.uint64]:
-    """One 64-bit draw for each id, (N,) uint64."""
+def draw_hashes(seed: int, epoch: int, ids: Integers, purpose: int) -> npt.NDArray[np.uint64]:
+    """Draw 64 random bits for each id.
+
+    Args:
+        ids: (N,) int64.
+
+    Returns:
+        (N,) uint64.
+    """
     key = hashlib.sha256(f"{seed}/{epoch}/{purpose}".encode()).digest()
     offset = np.frombuffer(key[:8], dtype="<u8")[0]
-    golden = np.uint64(0x9E3779B97F4A7C15)
-    return _mix(_mix(ids.astype(np.uint64) * golden + offset) + golden)
+    golden_ratio = np.uint64(0x9E3779B97F4A7C15)
+    return _mix(_mix(ids.astype(np.uint64) * golden_ratio + offset) + golden_ratio)
 
 
-def batches(recipe: Recipe, images: Images, epoch: int) -> list[Integers]:
-    """S_t for each step of an epoch: positions in `images`, in order of each image's own draw (ties by id)."""
-    order = np.lexsort((images.ids, draws(recipe.seed, epoch, images.ids, _ORDER)))
+def draw_batches(recipe: Recipe, images: Images, epoch: int) -> list[Integers]:
+    """Return S_t for each step of an epoch.
+
+    Returns:
+        Positions in `images`, ordered by each image's own draw (ties by id).
+    """
+    order = np.lexsort((images.ids, draw_hashes(recipe.seed, epoch, images.ids, _ORDER)))
     return np.array_split(order, recipe.steps_per_epoch(len(images)))
 
 
@@ -200,7 +216,7 @@ def batches(recipe: Recipe, images: Images, epoch: int) -> list[Integers]:
 def _statistics(
     recipe: Recipe, dtype: torch.dtype, device: Device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """mean and std, (C, 1, 1) each: kept, as copying them to a device takes as long as copying a batch."""
+    """Return mean and std, (C, 1, 1) each, cached on the device."""
     mean, std = torch.tensor([recipe.mean, recipe.std], dtype=dtype).view(2, -1, 1, 1).to(device)
     return mean, std
 
@@ -208,47 +224,64 @@ def _statistics(
 def normalise(
     recipe: Recipe, pixels: torch.Tensor, dtype: torch.dtype = torch.float32
 ) -> torch.Tensor:
-    """Pixels (B, H, W, C) uint8 → (B, C, H, W), scaled to 0…1 and normalised."""
+    """Scale pixels to 0…1 and normalise them.
+
+    Args:
+        pixels: (B, H, W, C) uint8.
+
+    Returns:
+        (B, C, H, W).
+    """
     mean, std = _statistics(recipe, dtype, pixels.device)
-    # With one channel, channels last and channels first are the same memory, and a processor convolves nearly twice as fast when told the former.
-    last = pixels.shape[3] == 1
+    # With one channel both layouts are the same memory, but a CPU convolves nearly twice as fast
+    # when it is declared channels last.
+    grey = pixels.shape[3] == 1
     x = pixels.permute(0, 3, 1, 2).to(
-        dtype, memory_format=torch.preserve_format if last else torch.contiguous_format
+        dtype, memory_format=torch.preserve_format if grey else torch.contiguous_format
     )
     return x.div_(255.0).sub_(mean).div_(std)
 
 
 def augment(recipe: Recipe, pixels: torch.Tensor, ids: Integers, epoch: int) -> torch.Tensor:
-    """Shift each image by up to an eighth of its height, a sixteenth if grey (edges fill with black); flip half where asked. (B, H, W, C) uint8."""
+    """Shift images at random, and flip half of them if the recipe says so.
+
+    Args:
+        pixels: (B, H, W, C) uint8.
+        ids: (B,) int64.
+        epoch: from 0.
+
+    Returns:
+        (B, H, W, C) uint8. A shift is at most an eighth of the height, a sixteenth in grey; edges
+        are filled with black.
+    """
     if recipe.augmentation == "none":
         return pixels
     count, height, width, channels = pixels.shape
     reach = max(1, height // 16 if recipe.channels == 1 else height // 8)
-    span = np.uint64(2 * reach + 1)
+    choices = np.uint64(2 * reach + 1)
     rows, columns = (
-        (draws(recipe.seed, epoch, ids, purpose) % span).astype(np.int64)
+        (draw_hashes(recipe.seed, epoch, ids, purpose) % choices).astype(np.int64)
         for purpose in (_ROW_SHIFT, _COLUMN_SHIFT)
     )
     y = rows[:, None] + np.arange(height)  # (B, H)
     x = columns[:, None] + np.arange(width)  # (B, W)
     if recipe.augmentation == "shift_flip":
-        flipped = draws(recipe.seed, epoch, ids, _FLIP) % np.uint64(2) == 1
+        flipped = draw_hashes(recipe.seed, epoch, ids, _FLIP) % np.uint64(2) == 1
         x = np.where(flipped[:, None], x[:, ::-1], x)
     padded = functional.pad(pixels, (0, 0, reach, reach, reach, reach))
-    # Places in the list of all pixels of the padded batch: one gather is several times faster than indexing by three axes.
-    lines = _placed(
+    # One gather over flat indices is several times faster than indexing by three axes.
+    row_starts = _to_device(
         (np.arange(count)[:, None] * (height + 2 * reach) + y) * (width + 2 * reach), pixels.device
     )
-    places = lines[:, :, None] + _placed(x, pixels.device)[:, None, :]  # (B, H, W)
-    return padded.view(-1, channels).index_select(0, places.view(-1)).view(pixels.shape)
+    indices = row_starts[:, :, None] + _to_device(x, pixels.device)[:, None, :]  # (B, H, W)
+    return padded.view(-1, channels).index_select(0, indices.view(-1)).view(pixels.shape)
 
 
-def _placed(values: npt.NDArray[np.generic], device: Device) -> torch.Tensor:
-    """An array as a tensor on a device."""
+def _to_device(values: npt.NDArray[np.generic], device: Device) -> torch.Tensor:
     tensor = torch.from_numpy(values)
     if torch.device(device).type != "cuda":
         return tensor.to(device)
-    # From pinned memory the copy runs beside the computation.
+    # A copy from pinned memory overlaps with computation.
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
@@ -260,15 +293,31 @@ def augmented_batch(
     dtype: torch.dtype,
     device: Device = "cpu",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What step t sees: (x (B, C, H, W), y (B,)), augmented for this epoch."""
-    pixels = augment(recipe, _placed(images.take(positions), device), images.ids[positions], epoch)
-    return normalise(recipe, pixels, dtype), _placed(images.labels[positions], device)
+    """Batch of a training step.
+
+    Args:
+        positions: S_t, (B,).
+
+    Returns:
+        x (B, C, H, W) and y (B,).
+    """
+    pixels = augment(
+        recipe, _to_device(images.take(positions), device), images.ids[positions], epoch
+    )
+    return normalise(recipe, pixels, dtype), _to_device(images.labels[positions], device)
 
 
 def unaugmented_batch(
     recipe: Recipe, images: Images, positions: Integers, dtype: torch.dtype, device: Device = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images without augmentation, for evaluation: (x (B, C, H, W), y (B,))."""
-    return normalise(recipe, _placed(images.take(positions), device), dtype), _placed(
+    """Return images as they are, for evaluation.
+
+    Args:
+        positions: (B,).
+
+    Returns:
+        x (B, C, H, W) and y (B,).
+    """
+    return normalise(recipe, _to_device(images.take(positions), device), dtype), _to_device(
         images.labels[positions], device
     )

@@ -1,4 +1,4 @@
-"""What a model says about images, part by part: nothing here holds the activations of more images than one pass takes."""
+"""Predictions and features of a finished run, computed in parts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,13 @@ from worker.engine.errors import EngineError
 from worker.engine.images import Images, check_images
 from worker.engine.networks.registry import Network, build, named_tensors
 from worker.engine.networks.weights import keep_weights
-from worker.engine.sweep import Progress, _joined, evaluate_params, of_logits, walk
+from worker.engine.sweep import (
+    Progress,
+    concatenate_parts,
+    evaluate_params,
+    iterate_parts,
+    map_logits,
+)
 from worker.engine.training import checks
 from worker.engine.training.validate_network import check_same
 
@@ -21,67 +27,94 @@ if TYPE_CHECKING:
     from worker.engine.training.runner import Training
 
 
-def _check_given(training: object) -> None:
-    """Raises EngineError unless it is a run."""
-    from worker.engine.training.runner import MAKERS, Training  # which imports this file
+def _check_training(training: object) -> None:
+    from worker.engine.training.runner import TRAINING_SOURCES, Training  # it imports this module
 
-    checks.given(training, Training, "run", MAKERS)
+    checks.check_type(training, Training, "run", TRAINING_SOURCES)
 
 
 @contextmanager
-def _model(
+def _open_model(
     training: "Training", images: Images, device: str
 ) -> Iterator[tuple[Network, torch.Tensor]]:
-    """The finished run's network and θ_T on a device, within a context that repeats bit for bit."""
-    _check_given(training)
+    """Open a finished run: yields its network and θ_T, in a deterministic context."""
+    _check_training(training)
     check_images(images, training.recipe, "given")
     if not training.params.numel():
         raise EngineError(
-            "This run keeps no parameters, so its model cannot look at images; `with_params(training, images)` has them back."
+            "This run keeps no parameters, so its model cannot look at images; "
+            "`with_params(training, images)` restores them."
         )
-    where = devices.choose(device, training.record.environment)
+    where = devices.choose_device(device, training.record.environment)
     network, _ = build(training.recipe, device=where)
     check_same(network, training.recipe, training.params.to(where), training.record.answers)
-    with devices.exact(where, int(training.record.environment["threads"])):
+    with devices.deterministic(where, int(training.record.environment["threads"])):
         yield network, training.params.to(where)
 
 
-@devices.ordinary_modes()
+@devices.default_torch_modes()
 def predict(
     training: "Training", images: Images, *, progress: Progress | None = None, device: str = "auto"
 ) -> np.ndarray:
-    """Probabilities of the finished run's model, (N, classes) float32."""
-    with _model(training, images, device) as (network, params):
-        return of_logits(
+    """Class probabilities of the finished model.
+
+    Args:
+        training: the finished run.
+        images: N images that fit its recipe.
+        progress: called as progress(done, total); may raise to stop.
+        device: "cpu", "cuda", or "auto" for the device of the run.
+
+    Returns:
+        (N, classes) float32.
+
+    Raises:
+        EngineError: the images do not fit, the run keeps no parameters, or its network has changed.
+    """
+    with _open_model(training, images, device) as (network, params):
+        return map_logits(
             network, training.recipe, params, images, lambda logits, _y: logits.softmax(1), progress
         ).numpy()
 
 
-@devices.ordinary_modes()
+@devices.default_torch_modes()
 def evaluate(training: "Training", images: Images, *, device: str = "auto") -> tuple[float, float]:
-    """(accuracy as a fraction, mean loss) of the finished run's model."""
-    with _model(training, images, device) as (network, params):
+    """Accuracy (a fraction) and mean loss of the finished model.
+
+    Takes the arguments of `predict` and raises the same errors.
+    """
+    with _open_model(training, images, device) as (network, params):
         return evaluate_params(network, training.recipe, params, images)
 
 
-@devices.ordinary_modes()
+@devices.default_torch_modes()
 def features(training: "Training", images: Images, *, device: str = "auto") -> np.ndarray:
-    """What the last linear layer sees, (N, D) float32."""
-    with _model(training, images, device) as (network, params), torch.no_grad():
+    """Inputs of the last linear layer, (N, D) float32.
+
+    Takes the arguments of `predict` and raises the same errors.
+    """
+    with _open_model(training, images, device) as (network, params), torch.no_grad():
         parts = (
             network.features(params, x).flatten(1)
-            for _, x, _ in walk(network, training.recipe, params, images)
+            for _, x, _ in iterate_parts(network, training.recipe, params, images)
         )
-        return _joined(parts, len(images)).numpy()
+        return concatenate_parts(parts, len(images)).numpy()
 
 
-@devices.ordinary_modes()
+@devices.default_torch_modes()
 def export_weights(training: "Training", folder: Path | str) -> str:
-    """Write the finished run's model into a folder of weights, as safetensors; returns its SHA-256, for `Recipe.weights` or for other programs."""
-    _check_given(training)
+    """Write the finished model into a folder of weights, as safetensors.
+
+    Returns:
+        The SHA-256 of the file, for `Recipe.weights`.
+
+    Raises:
+        EngineError: the run keeps no parameters, or its network has changed.
+    """
+    _check_training(training)
     if not training.params.numel():
         raise EngineError(
-            "This run keeps no parameters, so there is no model to export; `with_params(training, images)` has them back."
+            "This run keeps no parameters, so there is no model to export; `with_params(training, "
+            "images)` restores them."
         )
     network, _ = build(training.recipe)
     check_same(network, training.recipe, training.params, training.record.answers)

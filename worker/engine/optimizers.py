@@ -1,7 +1,6 @@
-"""Optimizers: one pure update function each (influence.md, section 2, "Any optimizer").
+"""Optimizers as pure update functions (docs/method.md, section 2).
 
-θ' , s' = step(θ, s, g): parameters (P,), state (a dict of (P,) tensors), gradient (P,). The retracing needs only the vector–Jacobian product
-of this function, which torch derives, so an optimizer costs one function here and nothing elsewhere.
+θ', s' = step(θ, s, g): parameters (P,), state (a dict of (P,) tensors), gradient (P,).
 """
 
 from collections.abc import Callable
@@ -46,24 +45,23 @@ def _adam(recipe: Recipe, *, decoupled: bool) -> Step:
         second = _BETA2 * state["second"] + (1 - _BETA2) * g * g
         unbiased_first = first / (1 - _BETA1**count)
         unbiased_second = second / (1 - _BETA2**count)
-        # ε inside the root keeps the derivative finite where the second moment is exactly 0 (an unused weight).
-        moved = params - rate * unbiased_first / (unbiased_second + _EPSILON**2).sqrt()
+        # ε is inside the root: the derivative stays finite at a second moment of 0.
+        updated = params - rate * unbiased_first / (unbiased_second + _EPSILON**2).sqrt()
         if decoupled and recipe.weight_decay:
-            moved = moved - rate * recipe.weight_decay * params
-        return moved, {"count": count, "first": first, "second": second}
+            updated = updated - rate * recipe.weight_decay * params
+        return updated, {"count": count, "first": first, "second": second}
 
     return step
 
 
 def optimizer(recipe: Recipe) -> Step:
-    """The update function of a recipe."""
     if recipe.optimizer == "sgd":
         return _sgd(recipe)
     return _adam(recipe, decoupled=recipe.optimizer == "adamw")
 
 
 def initial_state(recipe: Recipe, params: torch.Tensor) -> State:
-    """s_0: zeros, with the parameters' shape."""
+    """Return s_0: zeros shaped like the parameters."""
     if recipe.optimizer == "sgd":
         return {"momentum": torch.zeros_like(params)} if recipe.momentum else {}
     return {
@@ -73,11 +71,11 @@ def initial_state(recipe: Recipe, params: torch.Tensor) -> State:
     }
 
 
-def felt(state: State, change: torch.Tensor) -> torch.Tensor:
-    """A gradient's change (P,), or its adjoint, without the weights that no image has moved yet; for what no step of the run saw.
+def mask_unmoved_weights(state: State, change: torch.Tensor) -> torch.Tensor:
+    """Zero a gradient's change (P,) at weights that no image has moved yet.
 
-    Adam divides by what it has seen of a weight's gradients: where that is nothing, the derivative is −η/ε, though a gradient there, however
-    small or large, would move the weight by η.
+    There Adam's derivative is −η/ε, although a gradient of any size would move the weight by η. For
+    changes that no step of the run contained.
     """
     return change if "second" not in state else change.masked_fill(state["second"] == 0, 0)
 
@@ -91,9 +89,15 @@ def step_vjp(
     adjoint: torch.Tensor,
     state_adjoint: State,
 ) -> tuple[torch.Tensor, State, torch.Tensor]:
-    """(ā, b̄, v): the adjoints (a, b) of (θ', s') carried back to θ, s and g through one update.
+    """Carry adjoints back through one update.
 
-    The gradient g is held fixed as an input of its own: its dependence on θ is the Hessian term, which the fused pass adds.
+    Args:
+        params, state, gradient, rate: its arguments θ, s, g and η. g is held fixed; the fused pass
+            adds its dependence on θ, the Hessian term.
+        adjoint, state_adjoint: (a, b), with respect to θ' and s'.
+
+    Returns:
+        (ā, b̄, v), with respect to θ, s and g.
     """
     # torch types vjp and jvp as if they always returned auxiliary output.
     _, pull_back = torch.func.vjp(lambda p, s, g: step(p, s, g, rate), params, state, gradient)  # type: ignore[misc]  # as said above
@@ -107,11 +111,19 @@ def step_jvp(
     state: State,
     gradient: torch.Tensor,
     rate: float,
-    moved: torch.Tensor,
-    moved_state: State,
-    bent: torch.Tensor,
+    params_tangent: torch.Tensor,
+    state_tangent: State,
+    gradient_tangent: torch.Tensor,
 ) -> tuple[torch.Tensor, State]:
-    """(δθ', δs'): small changes δθ (`moved`), δs (`moved_state`) and δg (`bent`) carried forward through one update, (P,) each."""
-    primals, tangents = (params, state, gradient), (moved, moved_state, bent)
+    """Carry small changes forward through one update.
+
+    Args:
+        params, state, gradient, rate: its arguments θ, s, g and η.
+        params_tangent, state_tangent, gradient_tangent: δθ, δs and δg, (P,) each.
+
+    Returns:
+        (δθ', δs').
+    """
+    primals, tangents = (params, state, gradient), (params_tangent, state_tangent, gradient_tangent)
     _, carried = torch.func.jvp(lambda p, s, g: step(p, s, g, rate), primals, tangents)  # type: ignore[misc]  # see step_vjp
     return carried

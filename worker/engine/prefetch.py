@@ -1,4 +1,4 @@
-"""The next batch, made while this one is used."""
+"""Prepare the next batch while this one is used."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,29 +8,30 @@ from typing import Generic, Self, TypeVar
 T = TypeVar("T")
 
 
-class Ahead(Generic[T]):
-    """make(t) for steps t of an epoch, the next one made in a thread meanwhile. make must be a pure function, so no result changes.
+class Prefetcher(Generic[T]):
+    """Compute make(t) for the steps of an epoch, the next in a thread.
 
-    steps: of the epoch. towards: 1 where steps are asked for in order, −1 in reverse. An order that jumps costs a batch made in vain.
+    Args:
+        stride: 1 if steps are requested in order, −1 in reverse. A jump wastes one batch.
     """
 
-    def __init__(self, make: Callable[[int], T], steps: int, towards: int = 1) -> None:
+    def __init__(self, make: Callable[[int], T], steps: int, stride: int = 1) -> None:
         self._make = make
         self._steps = range(steps)
-        self._towards = towards
-        self._pool = ThreadPoolExecutor(1, "ahead")
+        self._stride = stride
+        self._pool = ThreadPoolExecutor(1, "prefetch")
         self._next: tuple[int, Future[T]] | None = None
 
     def __call__(self, t: int) -> T:
-        """make(t), and start on the one after it. Raises what make raises."""
-        waiting, self._next = self._next, None
-        if waiting is not None and waiting[0] != t:
-            waiting[1].cancel()
-            waiting = None
-        result = self._make(t) if waiting is None else waiting[1].result()
-        after = t + self._towards
-        if after in self._steps:
-            self._next = after, self._pool.submit(self._make, after)
+        """Return make(t) and start on the next step. Raises what make raises."""
+        pending, self._next = self._next, None
+        if pending is not None and pending[0] != t:
+            pending[1].cancel()
+            pending = None
+        result = self._make(t) if pending is None else pending[1].result()
+        following = t + self._stride
+        if following in self._steps:
+            self._next = following, self._pool.submit(self._make, following)
         return result
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Everything that fixes a run. Two runs of one recipe on one image list are the same run, bit for bit (influence.md, section 4)."""
+"""Recipes: everything that determines a run (docs/method.md, section 4)."""
 
 import dataclasses
 import hashlib
@@ -14,18 +14,24 @@ from backend.core.catalogue import AUGMENTATIONS, OPTIMIZERS, PRECISIONS, SCHEDU
 from worker.engine.errors import EngineError
 
 SPANS = tuple(catalogue.SPANS)
-# Settings that count something.
 COUNTS = ("classes", "epochs", "batch_size", "height", "width")
-# What torch takes for a seed.
 SEEDS = range(-(2**63), 2**64)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A run's settings. `learning_rate` is η before the schedule; `mean` and `std` normalise pixels scaled to 0…1, one value a channel.
+    """Settings that determine a run, bit for bit, on a given image list.
 
-    weights: SHA-256 of the file that training starts from; empty for a start from the seed. trained: "head" for the last linear layer alone.
-    precision: of the network's operations in a training step; parameters, optimizer and everything that scores are float32 anyway.
+    Args:
+        mean, std: normalise pixels scaled to 0…1, one value per channel.
+        learning_rate: η before the schedule.
+        weights: SHA-256 of the file that training starts from; empty to start from the seed.
+        trained: "all", or "head" for the last linear layer alone.
+        precision: of the network's operations in a training step. Parameters, optimizer and scoring
+            are float32 in any case.
+
+    Raises:
+        EngineError: a setting makes no sense.
     """
 
     network: str
@@ -50,8 +56,7 @@ class Recipe:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        """Raises EngineError with a sentence for a setting that makes no sense."""
-        self._check_kinds()
+        self._check_types()
         for name in COUNTS:
             if getattr(self, name) < 1:
                 raise EngineError(f"{name} must be at least 1, not {getattr(self, name)}.")
@@ -69,16 +74,16 @@ class Recipe:
             raise EngineError(
                 f"Weight decay must be a number of at least 0, not {self.weight_decay}."
             )
-        for value, known, word in (
+        for value, choices, noun in (
             (self.optimizer, OPTIMIZERS, "optimizer"),
             (self.schedule, SCHEDULES, "schedule"),
             (self.augmentation, AUGMENTATIONS, "augmentation"),
             (self.trained, TRAINED, "part of a network to train"),
             (self.precision, PRECISIONS, "precision"),
         ):
-            if value not in known:
+            if value not in choices:
                 raise EngineError(
-                    f"There is no {word} called {value!r}; there are {', '.join(known)}."
+                    f"There is no {noun} called {value!r}; choose from {', '.join(choices)}."
                 )
         if self.weights and not re.fullmatch("[0-9a-f]{64}", self.weights):
             raise EngineError(
@@ -87,8 +92,7 @@ class Recipe:
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise EngineError("mean and std need one value for each channel.")
 
-    def _check_kinds(self) -> None:
-        """Whether words are words and numbers are numbers; NumPy's, and lists, become Python's own, which hash and serialise."""
+    def _check_types(self) -> None:
         for name in ("network", "weights"):
             if not isinstance(getattr(self, name), str):
                 raise EngineError(f"{name} must be a word, not {getattr(self, name)!r}.")
@@ -111,54 +115,50 @@ class Recipe:
                 values = tuple(getattr(self, name))
             except TypeError as error:
                 raise EngineError(
-                    f"{name} needs one number for each channel, such as (0.5,), not {getattr(self, name)!r}."
+                    f"{name} needs one number for each channel, such as (0.5,), not "
+                    f"{getattr(self, name)!r}."
                 ) from error
             object.__setattr__(self, name, tuple(_number(value, name) for value in values))
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an image."""
         return self.channels, self.height, self.width
 
     def to_json(self) -> str:
-        """The recipe as JSON with sorted keys."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
-        """The inverse of `to_json`."""
         values: dict[str, Any] = json.loads(text)
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
     def digest(self) -> str:
-        """SHA-256 of the JSON, as hex."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def steps_per_epoch(self, count: int) -> int:
-        """Batches that `count` images make; batches of an epoch differ by one image at most, so none is tiny."""
+        """Number of batches; their sizes differ by at most one image."""
         return math.ceil(count / self.batch_size)
 
     def rate(self, step: int, steps: int) -> float:
-        """η_t of step t (from 0) of a run of `steps` steps."""
+        """Return η_t of step t (from 0) in a run of `steps` steps."""
         if self.schedule == "cosine":
             return self.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         if self.schedule == "step":
-            # A tenth at half of the run, a hundredth at three quarters.
+            # A tenth from half of the run, a hundredth from three quarters.
             return self.learning_rate * (0.1 ** ((2 * step >= steps) + (4 * step >= 3 * steps)))
         if self.schedule == "inverse_root":
-            # η/√t, t from 1: the first paper's for logistic regression.
+            # η/√t with t from 1, as in the first paper's logistic regression
             return self.learning_rate / math.sqrt(step + 1)
         return self.learning_rate
 
 
 def _number(value: Any, name: str) -> float:
-    """A number as Python's own; one that is whole stays so, as a recipe's digest hangs on how it is written."""
+    """Convert to a plain Python number; integers stay integers, for the digest."""
     if not isinstance(value, Real):
         raise EngineError(f"{name} must be a number, not {value!r}.")
     return value if isinstance(value, int) else float(value)
 
 
 def check_span(span: str) -> None:
-    """Raises EngineError for a span that there is not."""
     if span not in SPANS:
-        raise EngineError(f"There is no span called {span!r}; there are {', '.join(SPANS)}.")
+        raise EngineError(f"There is no span called {span!r}; choose from {', '.join(SPANS)}.")

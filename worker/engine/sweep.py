@@ -1,4 +1,4 @@
-"""Apply a network to all images, part by part."""
+"""Apply a network to all images, in parts."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,15 +9,15 @@ from torch.nn import functional
 
 from worker.engine.images import Images, Integers, augmented_batch, chunks, unaugmented_batch
 from worker.engine.networks.registry import Network
-from worker.engine.prefetch import Ahead
+from worker.engine.prefetch import Prefetcher
 from worker.engine.recipe import Recipe
 
 Floats = npt.NDArray[np.float64]
-# Progress through a long computation: steps done, steps in all. May raise to stop it.
+# progress(done, total) of a long computation; may raise to stop it.
 Progress = Callable[[int, int], None]
 
 
-def walk(
+def iterate_parts(
     network: Network,
     recipe: Recipe,
     params: torch.Tensor,
@@ -27,25 +27,31 @@ def walk(
     epoch: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[Integers, torch.Tensor, torch.Tensor]]:
-    """All images in parts of one pass of this kind (see `Network.images_a_pass`): (positions (B,), x (B, C, H, W), y (B,)).
+    """Iterate over all images in parts that one pass holds.
 
-    epoch: as augmented in it; None for the images as they are. The next part is read while one is used.
+    Args:
+        params: θ; the parts get its type and device.
+        epoch: whose augmentation to apply; None for the images as they are.
+        progress: called as progress(done, total) after each part.
+
+    Yields:
+        Positions (B,), x (B, C, H, W) and y (B,).
     """
-    parts = list(chunks(len(images), network.images_a_pass(recipe.shape, kind)))
+    parts = list(chunks(len(images), network.images_per_pass(recipe.shape, kind)))
 
     def make(t: int) -> tuple[torch.Tensor, torch.Tensor]:
         if epoch is None:
             return unaugmented_batch(recipe, images, parts[t], params.dtype, params.device)
         return augmented_batch(recipe, images, parts[t], epoch, params.dtype, params.device)
 
-    with Ahead(make, len(parts)) as batch:
+    with Prefetcher(make, len(parts)) as batch:
         for t, positions in enumerate(parts):
             yield positions, *batch(t)
             if progress is not None:
                 progress(int(positions[-1]) + 1, len(images))
 
 
-def of_logits(
+def map_logits(
     network: Network,
     recipe: Recipe,
     params: torch.Tensor,
@@ -53,21 +59,29 @@ def of_logits(
     compute: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     progress: Progress | None = None,
 ) -> torch.Tensor:
-    """compute(logits (B, classes), y (B,)) of every part of the images, one after the other along the first axis, on the CPU."""
+    """Compute something from the logits of all images.
+
+    Args:
+        compute: from logits (B, classes) and y (B,) to one row per image.
+        progress: called as progress(done, total) after each part.
+
+    Returns:
+        The rows of all images on the CPU, (N, …).
+    """
 
     def parts() -> Iterator[torch.Tensor]:
-        for _, x, y in walk(network, recipe, params, images, progress=progress):
+        for _, x, y in iterate_parts(network, recipe, params, images, progress=progress):
             yield compute(network.logits(params, x), y)
 
     with torch.no_grad():
-        return _joined(parts(), len(images))
+        return concatenate_parts(parts(), len(images))
 
 
-def _joined(parts: Iterator[torch.Tensor], count: int) -> torch.Tensor:
-    """Parts along the first axis as one tensor of `count` rows on the CPU.
+def concatenate_parts(parts: Iterator[torch.Tensor], count: int) -> torch.Tensor:
+    """Concatenate parts into one tensor of `count` rows on the CPU.
 
-    Made at once and filled: small tensors kept between large ones that come and go tear the heap into pieces that nothing fits into again,
-    which costs as much memory as all images together.
+    It is allocated at once: small tensors kept between large temporary ones fragment the heap, at
+    the cost of all images' memory.
     """
     result = torch.empty(0)
     done = 0
@@ -79,27 +93,35 @@ def _joined(parts: Iterator[torch.Tensor], count: int) -> torch.Tensor:
     return result
 
 
-def losses_of(
+def compute_losses(
     network: Network,
     recipe: Recipe,
     params: torch.Tensor,
     images: Images,
     progress: Progress | None = None,
 ) -> Floats:
-    """ℓ(z_i; θ) of all images, (N,)."""
+    """Compute ℓ(z_i; θ) of all images.
+
+    Returns:
+        (N,) float64.
+    """
 
     def losses(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(logits.double(), y, reduction="none")
 
-    return of_logits(network, recipe, params, images, losses, progress).numpy()
+    return map_logits(network, recipe, params, images, losses, progress).numpy()
 
 
 def evaluate_params(
     network: Network, recipe: Recipe, params: torch.Tensor, images: Images
 ) -> tuple[float, float]:
-    """(accuracy as a fraction, mean loss)."""
+    """Evaluate a network at given parameters.
 
-    def right_and_loss(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    Returns:
+        The accuracy (a fraction) and the mean loss.
+    """
+
+    def correct_and_loss(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return torch.stack(
             [
                 (logits.argmax(1) == y).double(),
@@ -108,5 +130,5 @@ def evaluate_params(
             1,
         )
 
-    accuracy, loss = of_logits(network, recipe, params, images, right_and_loss).mean(0).tolist()
+    accuracy, loss = map_logits(network, recipe, params, images, correct_and_loss).mean(0).tolist()
     return accuracy, loss

@@ -1,4 +1,4 @@
-"""Paired statistics of before and after (product.md, "Verdict")."""
+"""Paired statistics of a verdict (docs/method.md, section 16)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean paired difference with its 95 % confidence interval; the interval is infinite for a single pair."""
+    """A mean paired difference and its 95 % interval, infinite for a single pair."""
 
     mean: float
     low: float
@@ -23,10 +23,14 @@ class Difference:
 def paired_difference(
     before: Sequence[float] | np.ndarray, after: Sequence[float] | np.ndarray
 ) -> Difference:
-    """after − before over pairs, with Student's t interval of the mean difference.
+    """Return after − before over pairs, with Student's t interval of the mean.
 
-    For fresh seeds a pair is a seed; for a repeated run a pair is a test image, whose differences are many and so nearly normal in the mean.
-    Raises EngineError where the two differ in length, are empty, or are not lists of finite numbers.
+    For fresh seeds a pair is a seed; for a repeated run a pair is a test image, and there are
+    enough of them for the mean to be nearly normal.
+
+    Raises:
+        EngineError: the lists differ in length, are empty, or hold something else than finite
+            numbers.
     """
     differences = _numbers(after, "after") - _numbers(before, "before", len(after))
     if differences.size == 0:
@@ -46,20 +50,21 @@ def paired_difference(
 def _numbers(
     values: Sequence[float] | np.ndarray, name: str, count: int | None = None
 ) -> np.ndarray:
-    """`values` as (count,) float64."""
     try:
         numbers = np.asarray(values, dtype=np.float64)
     except (ValueError, TypeError) as error:
         raise EngineError(
-            f"What was measured {name} must be a list of numbers ({error})."
+            f"The values measured {name} must be a list of numbers ({error})."
         ) from error
     if numbers.ndim != 1:
         raise EngineError(
-            f"What was measured {name} must be a list of numbers, (pairs,), not of shape {numbers.shape}."
+            f"The values measured {name} must be a list of numbers, (pairs,), not of shape "
+            f"{numbers.shape}."
         )
     if not np.isfinite(numbers).all():
         raise EngineError(
-            f"What was measured {name} has values that are no finite number; leave out those pairs, and say so."
+            f"The values measured {name} are not all finite numbers; leave out those pairs, and "
+            "say so."
         )
     if count is not None and len(numbers) != count:
         raise EngineError(

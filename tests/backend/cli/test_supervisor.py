@@ -13,7 +13,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backend.cli import supervisor as processes
+from backend.cli.supervisor import (
+    LOG_BYTES,
+    LONGEST_PAUSE,
+    Child,
+    _log_file,
+    _note_address,
+    _only_one,
+    broker_command,
+    listen,
+    running_address,
+    up,
+)
 from backend.core.errors import Conflict
 from backend.core.settings import Settings
 
@@ -105,14 +116,14 @@ def test_a_crashed_child_starts_again_and_the_reason_is_said(
 
 
 def test_a_child_that_keeps_crashing_starts_at_growing_intervals(tmp_path: Path) -> None:
-    child = processes.Child("web", ["false"], tmp_path / "log", {}, started=time.monotonic())
+    child = Child("web", ["false"], tmp_path / "log", {}, started=time.monotonic())
     pauses = [child.plan_restart() for _ in range(8)]
     assert pauses[:4] == [0.5, 1, 2, 4]
-    assert pauses[-1] == processes.LONGEST_PAUSE
+    assert pauses[-1] == LONGEST_PAUSE
 
 
 def test_a_child_that_crashes_after_a_long_life_starts_at_once(tmp_path: Path) -> None:
-    child = processes.Child(
+    child = Child(
         "web", ["false"], tmp_path / "log", {}, started=time.monotonic() - 3600, crashes=5
     )
     assert child.plan_restart() == 0
@@ -126,7 +137,7 @@ def test_a_port_in_use_is_one_sentence_before_anything_starts(tmp_path: Path) ->
             Conflict,
             match=f"Port {port} on 127.0.0.1 is in use by another program.*PORT={port + 1}",
         ):
-            processes.up(
+            up(
                 Settings(home=tmp_path, port=port),
                 print,
                 lambda *_: pytest.fail("something was started"),
@@ -137,24 +148,24 @@ def test_a_port_in_use_is_one_sentence_before_anything_starts(tmp_path: Path) ->
 def test_an_address_of_another_machine_is_one_sentence(tmp_path: Path) -> None:
     with (
         pytest.raises(Conflict, match=r"This machine has no address 192\.0\.2\.1"),
-        processes.listen("192.0.2.1", 0),
+        listen("192.0.2.1", 0),
     ):
         pass
 
 
 def test_a_second_start_on_the_same_folder_names_the_first(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, port=0)
-    with processes._only_one(settings):
-        processes._note_address(settings.model_copy(update={"port": 8123}))
-        assert processes.running_address(settings) == "http://127.0.0.1:8123"
+    with _only_one(settings):
+        _note_address(settings.model_copy(update={"port": 8123}))
+        assert running_address(settings) == "http://127.0.0.1:8123"
         with pytest.raises(Conflict, match=r"already runs on .*http://127\.0\.0\.1:8123"):
-            processes.up(settings, print)
-    assert processes.running_address(settings) is None
+            up(settings, print)
+    assert running_address(settings) is None
 
 
 def test_a_home_too_deep_for_a_socket_gets_a_private_folder_elsewhere(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / ("deep" * 30))
-    command = processes.broker_command(settings)
+    command = broker_command(settings)
     assert len(str(settings.broker_socket)) < 100
     assert str(settings.broker_socket) in command
     assert settings.broker_socket.parent.stat().st_mode & 0o777 == 0o700
@@ -163,9 +174,7 @@ def test_a_home_too_deep_for_a_socket_gets_a_private_folder_elsewhere(tmp_path: 
 
 def test_the_embedded_broker_listens_on_its_socket_only(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    broker = processes.Child(
-        "broker", processes.broker_command(settings), tmp_path / "broker.log", dict(os.environ)
-    )
+    broker = Child("broker", broker_command(settings), tmp_path / "broker.log", dict(os.environ))
     broker.start()
     try:
         wait_until(settings.broker_socket.exists, 5, "the socket")
@@ -179,7 +188,7 @@ def test_the_embedded_broker_listens_on_its_socket_only(tmp_path: Path) -> None:
 
 def test_a_big_log_is_put_aside_at_the_next_start(tmp_path: Path) -> None:
     log = tmp_path / "web.log"
-    log.write_bytes(b"x" * (processes.LOG_BYTES + 1))
-    processes._log_file(log).close()
+    log.write_bytes(b"x" * (LOG_BYTES + 1))
+    _log_file(log).close()
     assert log.stat().st_size == 0
-    assert (tmp_path / "web.log.1").stat().st_size == processes.LOG_BYTES + 1
+    assert (tmp_path / "web.log.1").stat().st_size == LOG_BYTES + 1

@@ -8,7 +8,7 @@ import torch
 
 from worker.engine import NETWORKS, Images, Recipe
 
-# Settings of a recipe for each way that SGD updates.
+# Recipe settings for each way that SGD updates.
 SGD: dict[str, dict[str, Any]] = {
     "sgd": {},
     "weight decay": {"weight_decay": 0.05},
@@ -21,7 +21,7 @@ SGD: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """Tiny networks are slower with two threads."""
+    """Use one thread: tiny networks are slower with two."""
     torch.set_num_threads(1)
 
 
@@ -34,7 +34,7 @@ def some_images(
     seed: int = 0,
     first_id: int = 0,
 ) -> Images:
-    """Images whose class is a bright block at a place of its own, under noise."""
+    """Make noisy images whose class is the place of a bright block."""
     generator = np.random.default_rng(seed)
     labels = np.arange(count) % classes
     pixels = generator.integers(0, 120, (count, side, side, channels), dtype=np.uint8)
@@ -72,7 +72,7 @@ def validation() -> Images:
 
 @pytest.fixture
 def forget_own_networks():
-    """What a test registers is gone when it ends."""
+    """Remove the networks that a test registered."""
     known = dict(NETWORKS)
     yield
     NETWORKS.clear()

@@ -1,7 +1,7 @@
-"""Run by test_devices.py, in a process of its own: a backend must be there before torch first differentiates.
+"""A pretended GPU, in a process of its own, for test_devices.py.
 
-There is no GPU where tests usually run, so a pretended one stands in: its tensors have no numbers, but torch refuses to mix them with the
-processor's exactly as it would for a real one.
+A backend must exist before torch first differentiates. Its tensors have no numbers, but torch
+refuses to mix them with the CPU's exactly as for a real GPU.
 """
 
 from concurrent.futures import Future
@@ -17,13 +17,13 @@ from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import images
 from worker.engine.derivatives.passes import TrainingStep
 from worker.engine.derivatives.retrace import retrace
-from worker.engine.images import batches
+from worker.engine.images import draw_batches
 from worker.engine.networks.flat_network import Network
 from worker.engine.networks.registry import build
 from worker.engine.optimizers import initial_state, optimizer
 from worker.engine.scores.trust import validation_gradient
 from worker.engine.training.runner import Runner
-from worker.engine.trajectory.training_dynamics import Seen
+from worker.engine.trajectory.training_dynamics import EpochSignals
 
 PRETENDED = "pretended"
 
@@ -34,7 +34,7 @@ def backend():
 
 
 class AtOnce:
-    """The pretended device exists in one thread only."""
+    """An executor without threads: the device exists in one thread."""
 
     def __init__(self, *_):
         pass
@@ -58,7 +58,7 @@ def pretending(monkeypatch):
 
 
 def on_device(mode, network) -> Network:
-    """A network on the pretended device; `Module.to` cannot swap pretended tensors in."""
+    """Put a network on the pretended device; `Module.to` cannot swap its tensors."""
     for part in network.module.modules():
         for tensors, wrap in ((part._parameters, nn.Parameter), (part._buffers, lambda t: t)):
             for name, tensor in tensors.items():
@@ -73,8 +73,8 @@ def a_run(mode, monkeypatch, **settings):
     with unset_fake_temporarily():
         network, _ = build(recipe)
     network = on_device(mode, network)
-    # How many images a pass takes is measured with numbers, which these tensors lack.
-    monkeypatch.setattr(Network, "images_a_pass", lambda *_: 10)
+    # Measuring a pass needs numbers, which these tensors lack.
+    monkeypatch.setattr(Network, "images_per_pass", lambda *_: 10)
     keep = torch.ones(len(images))
     return Runner(recipe, images, network, optimizer(recipe), keep)
 
@@ -99,15 +99,15 @@ def test_a_step_and_its_retracing_stay_on_the_device(pretending, monkeypatch, se
     run = a_run(pretending, monkeypatch, **settings)
     params = run.network.initial
     point = (params, initial_state(run.recipe, params))
-    order = batches(run.recipe, run.images, 0)
-    seen, steps = Seen(len(run.images), run.device), []
-    with run.batches(0, order) as batch:
+    order = draw_batches(run.recipe, run.images, 0)
+    seen, steps = EpochSignals(len(run.images), run.device), []
+    with run.prefetch(0, order) as batch:
         for t, positions in enumerate(order):
             x, y = batch(t)
             places = torch.from_numpy(positions).to(run.device)
             steps.append(TrainingStep(*point, x, y, places, 0.1, run.weights(positions)))
             point, logits, losses = run.advance(point, x, y, positions, 0.1)
-            seen.step(logits, losses, y)
+            seen.add_step(logits, losses, y)
     adjoint = validation_gradient(run.network, run.recipe, point[0], run.images)
     influence = torch.zeros(len(run.images), dtype=torch.float64)
     state = {key: torch.zeros_like(value) for key, value in point[1].items()}

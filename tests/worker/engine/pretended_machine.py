@@ -1,10 +1,10 @@
-"""Machines on which a step comes out otherwise than where the run was trained."""
+"""Machines whose steps differ from those of the run."""
 
 from worker.engine.training.runner import Runner
 
 
 def other_arithmetic(monkeypatch):
-    """A machine whose sums end in other bits."""
+    """Pretend a machine whose sums end in other bits."""
     real = Runner.advance
 
     def advance(self, *arguments):
@@ -15,6 +15,6 @@ def other_arithmetic(monkeypatch):
 
 
 def other_rate(monkeypatch):
-    """A version whose learning rate is another by a thousandth."""
+    """Pretend a version whose learning rate differs by a thousandth."""
     real = Runner.rate
     monkeypatch.setattr(Runner, "rate", lambda self, epoch, t: real(self, epoch, t) * 1.001)

@@ -1,4 +1,4 @@
-"""Bad input gets a sentence that says what happened and what to do, before any long work."""
+"""Bad input gets a helpful sentence before any long work."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ from worker.engine.training.runner import Runner
 
 @pytest.fixture(autouse=True)
 def no_long_work(request, monkeypatch):
-    """In tests marked so by their name's first word, a step of training fails the test."""
+    """Fail tests named test_before_training… when a step is trained."""
     if not request.node.name.startswith("test_before_training"):
         return
     monkeypatch.setattr(
@@ -50,7 +50,7 @@ def use(monkeypatch, module):
 
 
 class Shaped(nn.Module):
-    """A linear layer whose answers are put into another shape."""
+    """A linear layer whose outputs get another shape."""
 
     def __init__(self, shape, factor: float = 1.0) -> None:
         super().__init__()
@@ -81,7 +81,10 @@ def test_before_training_answers_that_are_not_one_row_for_each_image_are_refused
     use(monkeypatch, Shaped(shape))
     with pytest.raises(
         EngineError,
-        match=rf"shape {found}, so there is no loss for each image; it must return one row of 3 logits",
+        match=(
+            rf"shape {found}, so there is no loss for each image; it must return one row of 3 "
+            r"logits"
+        ),
     ):
         train(a_recipe(), images, None, tmp_path)
 
@@ -106,7 +109,7 @@ def test_before_training_a_loss_that_is_no_number_is_refused(
     if not settings:
         use(monkeypatch, Shaped(lambda z: z, float("nan")))
     with pytest.raises(
-        EngineError, match=r"no number before any step: look at the recipe's mean and std"
+        EngineError, match=r"not a number before any step: check the recipe's mean and std"
     ):
         train(a_recipe(**settings), images, None, tmp_path)
 
@@ -120,13 +123,16 @@ def test_before_training_a_single_image_is_refused(images, tmp_path):
 def test_before_training_labels_out_of_range_are_refused(images, validation, tmp_path, labels):
     with pytest.raises(
         EngineError,
-        match=r"training split must lie between 0 and 2; there are .* Correct the labels, or make the recipe for more classes",
+        match=(
+            r"training split must lie between 0 and 2; they range from .* Correct the labels, or "
+            r"make the recipe for more classes"
+        ),
     ):
         train(a_recipe(), Images(images.pixels, np.array(labels), images.ids), validation, tmp_path)
 
 
 def test_before_training_an_empty_validation_split_is_refused(images, tmp_path):
-    with pytest.raises(EngineError, match="validation split has no images; give it one at least"):
+    with pytest.raises(EngineError, match="validation split has no images; give it at least one"):
         train(a_recipe(), images, images.subset(np.array([], dtype=np.int64)), tmp_path)
 
 
@@ -141,7 +147,10 @@ def test_before_training_an_empty_validation_split_is_refused(images, tmp_path):
 def test_pixels_that_are_no_bytes_of_grey_or_colour_are_refused(images, pixels):
     with pytest.raises(
         EngineError,
-        match=r"Pixels must be uint8 of shape .* convert them to whole numbers from 0 to 255, and give those that are NaN a value",
+        match=(
+            r"Pixels must be uint8 of shape .* convert them to whole numbers from 0 to 255, and "
+            r"replace any NaN"
+        ),
     ):
         Images(pixels, images.labels, images.ids)
 
@@ -157,7 +166,7 @@ def test_a_number_of_images_that_does_not_divide_into_batches_is_no_matter(
 
 @pytest.fixture
 def no_look(monkeypatch):
-    """Fail where the network looks at anything."""
+    """Fail if the network looks at anything."""
 
     def allow_from_now() -> None:
         monkeypatch.setattr(
@@ -178,11 +187,13 @@ def no_look(monkeypatch):
         ({"span": "first_epoch"}, "no span called 'first_epoch'; there are last_epoch, all_epochs"),
         (
             {"memory_budget": 1000},
-            r"memory budget of 1,000 bytes is below two sets of parameters \(\d\d,\d\d\d bytes\); allow more",
+            r"memory budget of 1,000 bytes is below two sets of parameters \(\d\d,\d\d\d bytes\); "
+            r"allow more",
         ),
         (
             {"memory_budget": 100_000},
-            r"holds 2 sets of parameters, and replaying an epoch of 6 steps needs 3 \([\d,]+ bytes\); allow more",
+            r"holds 2 sets of parameters, and replaying an epoch of 6 steps needs 3 \([\d,]+ "
+            r"bytes\); allow more",
         ),
         ({"memory_budget": 1000, "method": "final_params"}, "below two sets of parameters"),
         (
@@ -268,7 +279,7 @@ def test_scoring_refuses_images_that_do_not_fit_before_it_looks_at_one(
     no_look()
     with pytest.raises(EngineError, match="not the images that the run was trained on"):
         score(training, some_images(44), validation)
-    with pytest.raises(EngineError, match="validation split has no images; give it one at least"):
+    with pytest.raises(EngineError, match="validation split has no images; give it at least one"):
         score(training, images, validation.subset(np.array([], dtype=np.int64)))
     with pytest.raises(EngineError, match="validation images are"):
         score(training, images, some_images(5, side=20))
@@ -324,7 +335,10 @@ def test_explaining_quickly_needs_what_the_last_layer_says(images, validation, t
     training = train(a_recipe(epochs=1), images, None, tmp_path)
     with pytest.raises(
         EngineError,
-        match=r"readout must be given as worker\.engine\.Readout, not as NoneType; read_out makes one",
+        match=(
+            r"readout must be given as worker\.engine\.Readout, not as NoneType; read_out makes "
+            r"one"
+        ),
     ):
         explain_most(training, images, validation, 3, None)
 
@@ -351,11 +365,13 @@ def test_what_is_no_run_recipe_or_score_is_a_sentence_that_says_where_to_get_one
     for ask, sentence in (
         (
             lambda: train(None, images, validation, tmp_path),
-            r"recipe must be given as worker\.engine\.Recipe, not as NoneType; default_recipe makes",
+            r"recipe must be given as worker\.engine\.Recipe, not as NoneType; default_recipe "
+            r"makes",
         ),
         (
             lambda: score(None, images, validation),
-            r"run must be given as worker\.engine\.Training, not as NoneType; train and load_training",
+            r"run must be given as worker\.engine\.Training, not as NoneType; train and "
+            r"load_training",
         ),
         (
             lambda: score(tmp_path, images, validation),
@@ -390,7 +406,8 @@ def test_what_is_no_run_recipe_or_score_is_a_sentence_that_says_where_to_get_one
         (lambda: with_params(None, images), r"run must be given as worker\.engine\.Training"),
         (
             lambda: ensemble([None]),
-            r"scores of each run must be given as worker\.engine\.Scores, not as NoneType; score returns them",
+            r"scores of each run must be given as worker\.engine\.Scores, not as NoneType; score "
+            r"returns them",
         ),
     ):
         with pytest.raises(EngineError, match=sentence):

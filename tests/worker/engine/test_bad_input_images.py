@@ -1,4 +1,4 @@
-"""A list of images that is none is refused when it is made, with a sentence; whole numbers of any kind are taken as they are meant."""
+"""Bad image lists are refused with a sentence; any integers are accepted."""
 
 import numpy as np
 import pytest
@@ -49,18 +49,21 @@ def test_whole_numbers_of_any_kind_are_the_same_images(images, tmp_path, kind):
 def test_what_is_no_list_of_whole_numbers_is_refused(images, name, values, found):
     with pytest.raises(
         EngineError,
-        match=rf"images' {name} must be whole numbers, int64 of shape \(N,\), not {found}; convert them first",
+        match=(
+            rf"images' {name} must be whole numbers, int64 of shape \(N,\), not {found}; convert "
+            r"them first"
+        ),
     ):
         changed(images, **{name: values})
 
 
 def test_ragged_lists_and_numbers_too_large_are_refused(images):
     with pytest.raises(
-        EngineError, match=r"labels are no list of whole numbers .*give an int64 array of shape"
+        EngineError, match=r"labels are not a list of whole numbers .*give an int64 array of shape"
     ):
         changed(images, labels=[[1], [1, 2]])
     with pytest.raises(
-        EngineError, match="ids go up to 18446744073709551615, which int64 does not hold"
+        EngineError, match="ids go up to 18446744073709551615, more than int64 holds"
     ):
         changed(images, ids=np.append(np.arange(44, dtype=np.uint64), np.uint64(2**64 - 1)))
 
@@ -69,7 +72,10 @@ def test_ragged_lists_and_numbers_too_large_are_refused(images):
 def test_rows_outside_the_pixels_are_refused_and_never_wrap(images, rows):
     with pytest.raises(
         EngineError,
-        match=f"rows must lie between 0 and 44, where the pixels are; there are {rows.min()} to {rows.max()}",
+        match=(
+            f"rows must lie between 0 and 44, where the pixels are; they range from {rows.min()} "
+            f"to {rows.max()}"
+        ),
     ):
         changed(images, rows=rows)
 

@@ -1,4 +1,4 @@
-"""A network that somebody brought and that cannot be used is a sentence before any training, whatever its code returns or raises."""
+"""Unusable user-supplied networks are refused before any training."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("forget_own_networks")
 
 
 class Answering(nn.Module):
-    """A linear layer whose logits are made into something else."""
+    """A linear layer whose logits are transformed."""
 
     def __init__(self, answer, look=lambda x: x.flatten(1)):
         super().__init__()
@@ -27,7 +27,7 @@ def missing(z):
 
 
 class Constant(nn.Module):
-    """A float32 constant that is no buffer, so that it stays float32 whatever the parameters are."""
+    """A float32 constant that is no buffer, so it stays float32."""
 
     def __init__(self, buffer):
         super().__init__()
@@ -76,7 +76,8 @@ def refused(images, tmp_path, source, sentence):
         ),
         (
             lambda z: z.squeeze(),
-            r"answers a single image with numbers of shape \(3,\), not \(1, 3\); let it keep the first axis",
+            r"answers a single image with numbers of shape \(3,\), not \(1, 3\); let it keep the "
+            r"first axis",
         ),
         (
             lambda z: z.view(2, 3),
@@ -100,7 +101,8 @@ def test_a_network_that_does_not_run_in_float64_is_told_how_to(images, tmp_path,
         images,
         tmp_path,
         module,
-        r"does not run in float64, in which its derivatives are checked \(RuntimeError: .*constants as buffers",
+        r"does not run in float64, in which its derivatives are checked \(RuntimeError: "
+        r".*constants as buffers",
     )
 
 
@@ -120,7 +122,8 @@ def nothing(recipe):
     [
         (
             5,
-            "The network 'mine' is a int; give a torch module, or a function from the recipe to one",
+            "The network 'mine' is a int; give a torch module, or a function from the recipe to "
+            "one",
         ),
         (nothing, r"returned a NoneType; it must return a torch module \(is a return missing\?\)"),
         (
@@ -129,9 +132,9 @@ def nothing(recipe):
         ),
         (
             lambda recipe: nn.Sequential(nn.Flatten(), nn.LazyLinear(recipe.classes)),
-            "has lazy layers, whose size is not known",
+            "has lazy layers, whose sizes are unknown",
         ),
-        (nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "has lazy layers, whose size is not known"),
+        (nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "has lazy layers, whose sizes are unknown"),
     ],
 )
 def test_what_makes_no_network_is_a_sentence(images, tmp_path, source, sentence):

@@ -1,4 +1,4 @@
-"""A setting of the wrong kind is a sentence when it is given; numbers and lists of another library become Python's own."""
+"""Bad settings are refused with a sentence; NumPy's become plain Python."""
 
 from pathlib import Path
 
@@ -62,7 +62,10 @@ def test_numpys_numbers_and_lists_make_the_same_recipe():
 def test_momentum_for_adam_is_refused_and_not_left_out_in_silence(images):
     with pytest.raises(
         EngineError,
-        match="adamw keeps averages of its own and takes no momentum; leave it out, or choose the optimizer sgd",
+        match=(
+            "adamw keeps averages of its own and takes no momentum; leave it out, or choose the "
+            "optimizer sgd"
+        ),
     ):
         default_recipe(images, 3, optimizer="adamw", momentum=0.9)
     assert default_recipe(images, 3, optimizer="adamw", momentum=0).momentum == 0
@@ -83,7 +86,7 @@ def test_no_images_make_no_recipe():
     [
         ([0.1, 0.2], [0.1], "as many numbers before as after; there are 2 and 1"),
         ([[0.1]], [[0.2]], r"list of numbers, \(pairs,\), not of shape \(1, 1\)"),
-        ([float("nan")], [0.2], "before has values that are no finite number"),
+        ([float("nan")], [0.2], "values measured before are not all finite numbers"),
         (["good"], [0.2], "before must be a list of numbers"),
         ([0.2], None, "after must be a list of numbers"),
     ],
@@ -156,12 +159,10 @@ def test_a_folder_that_cannot_hold_a_run_is_a_sentence(images, tmp_path):
     for folder, sentence in (
         (None, "Give a folder for the run, as a path, not None"),
         (tmp_path / "file", "file is a file; give a folder for the run"),
-        (tmp_path / "file" / "run", "The folder run cannot be made"),
-        ("/proc/run", "The folder run cannot be made"),
+        (tmp_path / "file" / "run", "The folder run cannot be created"),
+        ("/proc/run", "The folder run cannot be created"),
     ):
         with pytest.raises(EngineError, match=sentence):
             train(a_recipe(), images, None, folder)
-    with pytest.raises(
-        EngineError, match="This run is not there: the folder nowhere holds none; train it first"
-    ):
+    with pytest.raises(EngineError, match="There is no run in the folder nowhere; train it first"):
         load_training(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""Where tensors live, what a record says of it, and what makes a GPU repeat."""
+"""Devices, their records, and exact repetition on a GPU."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ def test_the_gpu_of_a_machine_without_one_is_a_sentence(images, tmp_path):
         train(a_recipe(), images, None, tmp_path, device="cuda")
     with pytest.raises(EngineError, match="no device called 'tpu'; there are auto, cpu, cuda"):
         train(a_recipe(), images, None, tmp_path, device="tpu")
-    assert devices.choose("auto").type == "cpu"
+    assert devices.choose_device("auto").type == "cpu"
 
 
 def test_the_record_names_the_device_and_its_name(images, tmp_path):
@@ -56,12 +56,12 @@ def test_a_run_that_was_begun_elsewhere_does_not_go_on_here(images, validation, 
     record.environment |= {"device": "cuda", "device_name": "Some GPU"}
     (tmp_path / "run.json").write_text(record.to_json())
     if not torch.cuda.is_available():
-        # Finished, it can be looked at and scored, and here its replay happens to be the run.
+        # A finished run can be scored, and here its replay happens to match.
         assert score(train(a_recipe(epochs=2), images, None, tmp_path), images, validation).exact
     record.history.pop()
     (tmp_path / "run.json").write_text(record.to_json())
     files.epoch_file(tmp_path, 2).unlink()
-    with pytest.raises(EngineError, match=r"begun on cuda and would go on on cpu"):
+    with pytest.raises(EngineError, match=r"started on cuda and would continue on cpu"):
         train(a_recipe(epochs=2), images, None, tmp_path, device="cpu")
 
 
@@ -78,11 +78,11 @@ def test_what_makes_a_gpu_repeat_is_set_within_and_put_back_after():
         )
 
     before = settings()
-    with devices.exact(torch.device("cuda"), 1):
+    with devices.deterministic(torch.device("cuda"), 1):
         assert settings() == (True, False, True, "ieee", "ieee", "ieee")
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert settings() == before
-    with devices.exact(torch.device("cpu"), 1):
+    with devices.deterministic(torch.device("cpu"), 1):
         assert settings() == before
 
 

@@ -7,7 +7,7 @@ import torch
 from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import EngineError, Images, default_recipe
 from worker.engine import images as engine_images
-from worker.engine.images import batches, draws, pixel_statistics
+from worker.engine.images import draw_batches, draw_hashes, pixel_statistics
 
 
 def augment(recipe, pixels, ids, epoch):
@@ -15,14 +15,14 @@ def augment(recipe, pixels, ids, epoch):
 
 
 def test_every_epoch_sees_every_image_once_in_batches_of_nearly_one_size(images):
-    parts = batches(a_recipe(), images, 0)
+    parts = draw_batches(a_recipe(), images, 0)
     assert sorted(np.concatenate(parts).tolist()) == list(range(45))
     assert {len(part) for part in parts} == {7, 8}
 
 
 def test_epochs_and_seeds_have_orders_of_their_own(images):
     orders = {
-        tuple(np.concatenate(batches(a_recipe(seed=seed), images, epoch)))
+        tuple(np.concatenate(draw_batches(a_recipe(seed=seed), images, epoch)))
         for seed in (0, 1)
         for epoch in (0, 1)
     }
@@ -31,8 +31,8 @@ def test_epochs_and_seeds_have_orders_of_their_own(images):
 
 def test_removing_images_keeps_the_order_of_the_others(images):
     rest = images.subset(np.flatnonzero(images.ids % 5 != 0))
-    whole = images.ids[np.concatenate(batches(a_recipe(), images, 2))]
-    part = rest.ids[np.concatenate(batches(a_recipe(), rest, 2))]
+    whole = images.ids[np.concatenate(draw_batches(a_recipe(), images, 2))]
+    part = rest.ids[np.concatenate(draw_batches(a_recipe(), rest, 2))]
     assert whole[whole % 5 != 0].tolist() == part.tolist()
 
 
@@ -57,7 +57,7 @@ def test_augmentation_changes_from_epoch_to_epoch(images):
 
 
 def test_draws_are_spread_evenly():
-    values = draws(3, 5, np.arange(100_000), 1) / 2.0**64
+    values = draw_hashes(3, 5, np.arange(100_000), 1) / 2.0**64
     counts, _ = np.histogram(values, bins=20, range=(0, 1))
     assert abs(counts / 5000 - 1).max() < 0.06
 

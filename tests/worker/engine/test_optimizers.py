@@ -1,4 +1,4 @@
-"""The update functions against torch's own optimizers, in float64: the same gradients and rates lead to the same parameters."""
+"""Update functions against torch's optimizers, in float64."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from tests.worker.engine.conftest import SGD, a_recipe
 from worker.engine.optimizers import initial_state, optimizer
 
-# A rate for each step, as a schedule gives them.
+# A rate per step, as from a schedule.
 RATES = (0.1, 0.1, 0.03, 0.05, 0.01, 0.02)
 SIZE = 50
 
@@ -32,7 +32,7 @@ def gradients() -> torch.Tensor:
 
 
 def ours(settings, start, gradients) -> list[torch.Tensor]:
-    """The parameters after each step."""
+    """Return the parameters after each step."""
     recipe = a_recipe(**settings)
     update, params, state = optimizer(recipe), start, initial_state(recipe, start)
     after = []
@@ -43,7 +43,7 @@ def ours(settings, start, gradients) -> list[torch.Tensor]:
 
 
 def torchs(settings, start, gradients) -> list[torch.Tensor]:
-    """The same by torch."""
+    """Return the same by torch."""
     params = start.clone().requires_grad_()
     # AdamW decays by default; a recipe does not.
     own = {"weight_decay": 0.0} | {

@@ -1,4 +1,4 @@
-"""Reading ahead changes when a batch is made, never what it is."""
+"""Prefetching changes when a batch is made, never its content."""
 
 import threading
 import time
@@ -9,13 +9,13 @@ import torch
 
 from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import Images, score, train
-from worker.engine.prefetch import Ahead
+from worker.engine.prefetch import Prefetcher
 
 
 @pytest.mark.parametrize("asked", [[0, 1, 2, 3], [3, 2, 1, 0], [0, 3, 1, 1, 2], [2]])
-@pytest.mark.parametrize("towards", [1, -1])
-def test_any_order_gets_what_it_asks_for(asked, towards):
-    with Ahead(lambda t: t * t, 4, towards) as squares:
+@pytest.mark.parametrize("stride", [1, -1])
+def test_any_order_gets_what_it_asks_for(asked, stride):
+    with Prefetcher(lambda t: t * t, 4, stride) as squares:
         assert [squares(t) for t in asked] == [t * t for t in asked]
 
 
@@ -26,7 +26,7 @@ def test_the_next_one_is_made_while_this_one_is_used():
         made[t].set()
         return t
 
-    with Ahead(make, 3) as numbers:
+    with Prefetcher(make, 3) as numbers:
         numbers(0)
         assert made[1].wait(5)
         assert not made[2].is_set()
@@ -39,7 +39,7 @@ def test_an_error_comes_out_where_the_batch_is_asked_for_and_the_thread_ends():
         return t
 
     before = threading.active_count()
-    with Ahead(make, 3) as numbers:
+    with Prefetcher(make, 3) as numbers:
         assert numbers(0) == 0
         with pytest.raises(ValueError, match="unreadable"):
             numbers(1)
@@ -66,7 +66,7 @@ def test_a_slow_disk_changes_no_bit(images, validation, tmp_path, monkeypatch):
 
 def test_the_thread_computes_with_the_same_number_of_threads():
     torch.set_num_threads(1)
-    with Ahead(lambda _t: torch.get_num_threads(), 2) as counts:
+    with Prefetcher(lambda _t: torch.get_num_threads(), 2) as counts:
         assert [counts(0), counts(1)] == [1, 1]
 
 

@@ -44,7 +44,7 @@ def test_a_training_that_was_stopped_goes_on_and_logs_each_epoch_once(
         jobs.retry(session, owner, job_id)
     perform(job_id, database, storage, settings)
     lines, epochs = what_it_says(database, job_id, run_id)
-    told = [line[:23] for line in lines if line.startswith(("Epoch", "Going on"))]
+    told = [line[:25] for line in lines if line.startswith(("Epoch", "Continuing"))]
     assert [line.split(":")[0] for line in told] == [
         "Epoch 1 of 3",
         "Epoch 2 of 3",

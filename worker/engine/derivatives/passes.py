@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.engine.derivatives.fast_tangents import Along
+from worker.engine.derivatives.fast_tangents import FastTangents
 from worker.engine.networks.registry import Network
 from worker.engine.optimizers import State
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """One step t as it happened: what it saw, and from where it started."""
+    """A training step t: what it saw and where it started."""
 
     params: torch.Tensor  # θ_t, (P,)
     state: State  # s_t
@@ -30,9 +30,16 @@ def fused_pass(
     y: torch.Tensor,
     weights: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """All inner products ⟨v, ∇ℓ(z_i; θ)⟩ (B,) and the Hessian–vector product H v (P,) of the batch's mean loss, from one graph.
+    """Compute all inner products and the Hessian–vector product from one graph.
 
-    params: θ (P,). direction: v (P,). x, y: the batch. weights: 0 for images that are not in the run (the divisor is kept).
+    Args:
+        params: θ, (P,).
+        direction: v, (P,).
+        x, y: the batch, (B, C, H, W) and (B,).
+        weights: (B,), 0 for images left out of the run (the divisor stays); None for all.
+
+    Returns:
+        ⟨v, ∇ℓ(z_i; θ)⟩, (B,), and H v of the batch's mean loss, (P,).
     """
 
     def mean_product(theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -42,7 +49,7 @@ def fused_pass(
         return counted.mean(), products  # (), (B,)
 
     # H v = ∇_θ mean(s)
-    with Along():
+    with FastTangents():
         hessian_product, products = torch.func.grad(mean_product, has_aux=True)(params)
     return products.detach(), hessian_product.detach()
 
@@ -50,20 +57,27 @@ def fused_pass(
 def fused_pass_in_parts(
     network: Network, step: TrainingStep, direction: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The fused pass of a step's batch, in as few parts of nearly one size as the memory of a pass allows: ⟨v, ∇ℓ(z_i; θ_t)⟩ (B,) and H_t v (P,)."""
+    """Run the fused pass of a step in as few equal parts as memory allows.
+
+    Args:
+        direction: v, (P,).
+
+    Returns:
+        ⟨v, ∇ℓ(z_i; θ_t)⟩, (B,), and H_t v, (P,).
+    """
     count = len(step.y)
-    parts = -(-count // network.images_a_pass(tuple(step.x.shape[1:]), "fused"))
+    parts = -(-count // network.images_per_pass(tuple(step.x.shape[1:]), "fused"))
     if parts == 1:
         return fused_pass(network, step.params, direction, step.x, step.y, step.weights)
     inner, hessian_product = [], torch.zeros_like(direction)
     for part in torch.arange(count).tensor_split(parts):
-        here = slice(int(part[0]), int(part[-1]) + 1)
-        weights = None if step.weights is None else step.weights[here]
-        products_here, mean_here = fused_pass(
-            network, step.params, direction, step.x[here], step.y[here], weights
+        rows = slice(int(part[0]), int(part[-1]) + 1)
+        weights = None if step.weights is None else step.weights[rows]
+        part_products, part_hessian_product = fused_pass(
+            network, step.params, direction, step.x[rows], step.y[rows], weights
         )
-        inner.append(products_here)
-        hessian_product += mean_here * (len(part) / count)
+        inner.append(part_products)
+        hessian_product += part_hessian_product * (len(part) / count)
     return torch.cat(inner), hessian_product
 
 
@@ -74,14 +88,22 @@ def products(
     x: torch.Tensor,
     y: torch.Tensor,
 ) -> torch.Tensor:
-    """⟨v, ∇ℓ(z_i; θ)⟩ for each image, (B,): one forward pass, no per-image gradients."""
-    with torch.no_grad(), Along():
+    """Compute inner products with all per-image gradients in one forward pass.
+
+    Args:
+        params: θ, (P,).
+        direction: v, (P,).
+
+    Returns:
+        ⟨v, ∇ℓ(z_i; θ)⟩, (B,).
+    """
+    with torch.no_grad(), FastTangents():
         _, result = torch.func.jvp(lambda p: network.losses(p, x, y), (params,), (direction,))  # type: ignore[misc]  # see step_vjp
     return result
 
 
 def mean_gradient(network: Network, step: TrainingStep) -> torch.Tensor:
-    """g_t = ∇ (1/|S_t|) Σ w_i ℓ(z_i; θ_t), (P,)."""
+    """Return g_t = ∇ (1/|S_t|) Σ w_i ℓ(z_i; θ_t), (P,)."""
     return mean_gradient_of(network, step.params, step.x, step.y, step.weights)
 
 
@@ -92,7 +114,15 @@ def mean_gradient_of(
     y: torch.Tensor,
     weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The gradient of the batch's mean loss, (P,)."""
+    """Gradient of a batch's mean loss.
+
+    Args:
+        params: θ, (P,).
+        weights: (B,), 0 for images left out of the run; None for all.
+
+    Returns:
+        (P,).
+    """
 
     def mean_loss(theta: torch.Tensor) -> torch.Tensor:
         losses = network.losses(theta, x, y)

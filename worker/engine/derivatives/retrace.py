@@ -1,4 +1,4 @@
-"""The adjoint recursion, run backwards through a training, and its fused pass (influence.md, sections 2 and 3)."""
+"""The adjoint recursion of SGD-influence (docs/method.md, sections 2 and 3)."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,7 +8,7 @@ from worker.engine.derivatives.passes import TrainingStep, fused_pass_in_parts, 
 from worker.engine.networks.registry import Network
 from worker.engine.optimizers import State, Step, step_vjp
 
-# δ in u − δ η H u: one number, or one for each step.
+# δ in u − δ η H u: a number, or one for each step.
 Damping = float | Callable[["TrainingStep"], float]
 
 
@@ -23,11 +23,18 @@ def retrace(
     damping: Damping = 1.0,
     after_step: Callable[[TrainingStep, torch.Tensor], None] | None = None,
 ) -> tuple[torch.Tensor, State]:
-    """Carry the adjoint back through `steps`, last first, adding each image's influence to `influence` (N,) float64 in place.
+    """Carry the adjoint back through training steps, summing influence.
 
-    adjoint: a = u_{t+1} (P,), with respect to θ after the first of `steps`. state_adjoint: b, with respect to the optimizer's state.
-    damping: δ in u − δ η H u; 1 is exact. after_step(step, v): called with the direction v of each step.
-    Returns (a, b) before the earliest step. Source: Hara et al. 2019, algorithm 1, for any optimizer.
+    Args:
+        adjoint: a = u_{t+1} (P,), by θ after the first of `steps`.
+        influence: (N,) float64; each image's influence is added in place.
+        damping: δ in u − δ η H u, a number or a function of the step; 1 is exact.
+        after_step: called with each step and its direction v.
+
+    Returns:
+        (a, b) before the earliest step.
+
+    Source: Hara et al. 2019, algorithm 1, for any optimizer.
     """
     # On the adjoint's device, so that no step waits for a copy.
     total = influence.to(adjoint.device)
@@ -35,7 +42,7 @@ def retrace(
         gradient = torch.zeros_like(adjoint)
         if update_needs_gradient(step.state):
             gradient = mean_gradient(network, step)
-        # (ā, b̄, v): through the update, the gradient held fixed
+        # (ā, b̄, v) through the update, with the gradient held fixed
         carried, state_adjoint, direction = step_vjp(
             update, step.params, step.state, gradient, step.learning_rate, adjoint, state_adjoint
         )
@@ -46,12 +53,12 @@ def retrace(
         total.index_add_(0, step.positions, inner.to(total.dtype), alpha=-1.0 / len(step.y))
         # a_t = ā + H_t v
         adjoint = carried + (damping(step) if callable(damping) else damping) * hessian_product
-        # Not to be held while the next is made.
+        # Frees the step before the next is made.
         del step
     influence.copy_(total)
     return adjoint, state_adjoint
 
 
 def update_needs_gradient(state: State) -> bool:
-    """Whether the update is non-linear in its gradient (Adam): only then the VJP depends on its value."""
-    return "second" in state
+    """Return True if the update is non-linear in its gradient (Adam)."""
+    return "second" in state  # only then does the VJP depend on the gradient's value

@@ -1,4 +1,4 @@
-"""What leaving images out really does: the truth that influence predicts (influence.md, section 7)."""
+"""True leave-one-out, which influence predicts (docs/method.md, section 7)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +15,25 @@ from worker.engine.optimizers import initial_state
 from worker.engine.sweep import Progress
 from worker.engine.training import checks
 from worker.engine.training.loop import train
-from worker.engine.training.resume import repeats
-from worker.engine.training.runner import MAKERS, Training, runner
+from worker.engine.training.resume import first_step_repeats
+from worker.engine.training.runner import TRAINING_SOURCES, Training, make_runner
 
 
 @dataclass(frozen=True)
 class Removal:
-    """A counterfactual run. measured_change: validation loss without the images − with them; negative: they were harmful."""
+    """A counterfactual run.
+
+    Args:
+        training: the run without the images.
+        measured_change: validation loss without the images − with them; negative if they were
+            harmful.
+    """
 
     training: Training
     measured_change: float
 
 
-@devices.ordinary_modes()
+@devices.default_torch_modes()
 def leave_out(
     training: Training,
     images: Images,
@@ -37,23 +43,35 @@ def leave_out(
     *,
     progress: Progress | None = None,
 ) -> Removal:
-    """Repeat a finished run without the images at `positions`, into `folder` (resuming what is there), and measure the change.
+    """Repeat a finished run without some images and measure the change.
 
-    Their terms are dropped; divisor, order, augmentation and seeds stay, so this is the counterfactual that `sgd_influence` with the span
-    all_epochs is the first-order estimate of. images: the N training images of the run. positions: (K,) int64 within 0…N−1.
+    Their terms are dropped; divisor, order, augmentation and seeds stay. `sgd_influence` over
+    all_epochs is the first-order estimate of this. A run that keeps no parameters is trained again
+    first, for comparison.
 
-    A run that keeps no parameters is trained again first, to have something to compare with.
+    Args:
+        training: the finished run.
+        images: its N training images.
+        validation: the images whose mean loss is measured.
+        positions: (K,) int64 within 0…N−1.
+        folder: for the new run; resumed if it is there.
+        progress: called as progress(done, total); may raise to stop.
 
-    Raises EngineError, before anything is trained, for images that are not the run's or do not fit, and for positions that are none, outside the
-    list, or all of it; ReplayDrift where the run's own first step does not come out here as it did: the change measured would be that of the
-    machine, too.
+    Returns:
+        The new run and the measured change.
+
+    Raises:
+        EngineError: images or positions do not fit; raised before any training.
+        ReplayDrift: the run's first step comes out differently here, and that would be measured
+            too.
     """
-    checks.given(training, Training, "run", MAKERS)
-    checks.before_scoring(training.record, images, validation)
+    checks.check_type(training, Training, "run", TRAINING_SOURCES)
+    checks.check_before_scoring(training.record, images, validation)
     positions = np.unique(positions)
     if not np.issubdtype(positions.dtype, np.integer):
         raise EngineError(
-            "Give the positions of the images to leave out as whole numbers, np.flatnonzero(mask) for a mask."
+            "Give the positions of the images to leave out as whole numbers, np.flatnonzero(mask) "
+            "for a mask."
         )
     if (
         len(positions) == 0
@@ -62,13 +80,14 @@ def leave_out(
         or positions[-1] >= len(images)
     ):
         raise EngineError(
-            f"Choose between 1 and {len(images) - 1} of the {len(images)} training images to leave out."
+            f"Choose between 1 and {len(images) - 1} of the {len(images)} training images to leave "
+            "out."
         )
     mask = np.zeros(len(images), dtype=bool)
     mask[positions] = True
-    # Where the run was made: another device rounds differently, and that would be measured too.
-    device = devices.choose("auto", training.record.environment)
-    with devices.exact(device, int(training.record.environment["threads"])):
+    # On the run's own device: another rounds differently, and that would be measured too.
+    device = devices.choose_device("auto", training.record.environment)
+    with devices.deterministic(device, int(training.record.environment["threads"])):
         _check_repeats(training, images, device)
         training = with_params(training, images)
         without = train(
@@ -84,7 +103,8 @@ def leave_out(
 
 
 def _check_repeats(training: Training, images: Images, device: torch.device) -> None:
-    """Raises ReplayDrift unless the run's first step, from its seed, comes out here as it did."""
-    run, initial = runner(training.recipe, images, device=device)
-    if not repeats(run, training.record, 0, (initial, initial_state(run.recipe, initial))):
+    run, initial = make_runner(training.recipe, images, device=device)
+    if not first_step_repeats(
+        run, training.record, 0, (initial, initial_state(run.recipe, initial))
+    ):
         raise ReplayDrift(1, training.record.environment, devices.environment(device))

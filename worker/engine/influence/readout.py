@@ -1,12 +1,10 @@
-"""What the last layer sees and gets wrong of many images: enough to tell which of them a change of the parameters touches most.
+"""Last-layer readouts, which preselect images for an explanation.
 
-An image's loss depends on the last layer's (W, b) through f = W a + b alone, so its gradient there is (p − 1_y) aᵀ and p − 1_y, and the share of
-⟨δθ, ∇ℓ(z_j; θ_T)⟩ that lies in that layer is
+The last layer's share of ⟨δθ, ∇ℓ(z_j; θ_T)⟩, with logits f = W a + b, is
 
     (p_j − 1_{y_j}) · (δW a_j + δb)
 
-Two matrix products give it for every image, where the whole sum costs a pass of weight three over them. It only chooses: who is chosen is then
-looked at in full. docs/decisions/0025 has how well it chooses.
+Two matrix products give it for every image (docs/decisions/0025).
 """
 
 from dataclasses import dataclass
@@ -24,22 +22,24 @@ from worker.engine.errors import EngineError
 from worker.engine.images import Images, Integers, check_images, chunks, unaugmented_batch
 from worker.engine.influence.replay import BUDGET, Replay
 from worker.engine.networks.flat_network import Network
-from worker.engine.sweep import walk
+from worker.engine.sweep import iterate_parts
 from worker.engine.training import checks
-from worker.engine.training.runner import MAKERS, Training, runner_of
+from worker.engine.training.runner import TRAINING_SOURCES, Training, restore_runner
 
-# How far f may be from W a + b, as a share of the largest: float32 in another order of sums. A layer further off does not make the logits.
+# Relative distance of f and W a + b, for float32 sums in another order.
 TOLERANCE = 1e-3
-# Images of which the products hold numbers at a time.
-PART = 8192
+PRODUCT_ROWS = 8192
 Halves = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True)
 class Readout:
-    """features: a_j, (V, D). residuals: p_j − 1_{y_j}, (V, classes). In half precision: they choose, they do not measure.
+    """Features and residuals of V validation images, in half precision.
 
-    of: the run and the images that it was read of.
+    Args:
+        features: a_j, (V, D).
+        residuals: p_j − 1_{y_j}, (V, classes).
+        of: names the run and the images.
     """
 
     features: Halves
@@ -47,25 +47,33 @@ class Readout:
     of: str
 
     def candidates(self, weight: torch.Tensor, bias: torch.Tensor | None, count: int) -> Integers:
-        """Positions of images that are worth a look along δW (classes, D) and δb (classes,), at most `count`, sorted.
+        """Choose images worth a full explanation.
 
-        A third each: the loss probably falls most, rises most, and spread evenly over all, for where other layers decide.
+        Args:
+            weight: δW, (classes, D).
+            bias: δb, (classes,), or None.
+            count: of images at most.
+
+        Returns:
+            Sorted positions: a third each whose loss probably falls most, rises most, and spread
+                evenly, in case other layers decide.
         """
         if count >= len(self.features):
             return np.arange(len(self.features))
-        foretold = self._foretell(
+        predicted = self._predict_changes(
             weight.float().cpu().numpy(), 0.0 if bias is None else bias.float().cpu().numpy()
         )
-        order = np.argsort(foretold, kind="stable")
+        order = np.argsort(predicted, kind="stable")
         third = count // 3
         spread = np.linspace(0, len(order) - 1, count - 2 * third).astype(np.int64)
         return np.unique(np.concatenate([order[:third], order[len(order) - third :], spread]))
 
     def check(self, training: Training, validation: Images) -> None:
-        """Raises EngineError unless it was read of this run and these images."""
+        """Raise EngineError unless this is of the given run and images."""
         if len(self.features) != len(validation):
             raise EngineError(
-                f"The readout is of {len(self.features):,} images, not of these {len(validation):,}; read these out."
+                f"The readout is of {len(self.features):,} images, not of these "
+                f"{len(validation):,}; read these out."
             )
         if self.of != _key(training, validation):
             raise EngineError(
@@ -73,17 +81,16 @@ class Readout:
             )
 
     def write(self, path: Path) -> None:
-        """Save it, whole or not at all."""
         whole_files.write_whole(
             path, save({"features": self.features, "residuals": self.residuals}, {"of": self.of})
         )
 
-    def _foretell(
+    def _predict_changes(
         self, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32] | float
     ) -> npt.NDArray[np.float32]:
-        """The last layer's share of each image's change, (V,)."""
+        """Last layer's share of each image's change, (V,)."""
         result = np.empty(len(self.features), dtype=np.float32)
-        for part in chunks(len(result), PART):
+        for part in chunks(len(result), PRODUCT_ROWS):
             # (p − 1_y) · (δW a + δb)
             result[part] = (
                 self.residuals[part] * (self.features[part].astype(np.float32) @ weight.T + bias)
@@ -91,22 +98,29 @@ class Readout:
         return result
 
 
-@devices.ordinary_modes()
+@devices.default_torch_modes()
 def read_out(
     training: Training, images: Images, validation: Images, *, device: str = "auto"
 ) -> Readout:
-    """One forward pass over the validation images with the finished model. images: those of the run.
+    """Read the last layer of the finished model on the validation images.
 
-    Raises EngineError where the network's logits do not come from a linear layer.
+    Args:
+        training: the finished run.
+        images: its N training images.
+        validation: V images, looked at in one forward pass.
+        device: "cpu", "cuda", or "auto" for the device of the run.
+
+    Raises:
+        EngineError: the images do not fit, or the logits do not come from a linear layer.
     """
-    checks.given(training, Training, "run", MAKERS)
+    checks.check_type(training, Training, "run", TRAINING_SOURCES)
     check_images(validation, training.recipe, "validation")
-    where = devices.choose(device, training.record.environment)
-    run = runner_of(training, images, where)
-    with devices.exact(where, int(training.record.environment["threads"])):
+    where = devices.choose_device(device, training.record.environment)
+    run = restore_runner(training, images, where)
+    with devices.deterministic(where, int(training.record.environment["threads"])):
         params = Replay(
             training, run, BUDGET
-        ).final_params()  # from a recipe alone, by training again
+        ).final_params()  # trains again if the store is `recipe`
         with torch.no_grad():
             _check_head(
                 run.network,
@@ -116,25 +130,34 @@ def read_out(
                 ],
             )
             parts = [
-                _part(run.network, params, x, y)
-                for _, x, y in walk(run.network, training.recipe, params, validation)
+                _read_batch(run.network, params, x, y)
+                for _, x, y in iterate_parts(run.network, training.recipe, params, validation)
             ]
-    features, residuals = (np.concatenate(one) for one in zip(*parts, strict=True))
+    features, residuals = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return Readout(features, residuals, _key(training, validation))
 
 
 def load_readout(path: Path, training: Training, validation: Images) -> Readout | None:
-    """What was written, if it is whole and of this run and these images; else None."""
+    """Load a readout if it is complete and of this run and these images.
+
+    Args:
+        path: of the file.
+        training: the finished run.
+        validation: V images.
+
+    Returns:
+        The readout, or None.
+    """
     try:
         with safe_open(path, "numpy") as file:
-            found = Readout(
+            readout = Readout(
                 file.get_tensor("features"), file.get_tensor("residuals"), file.metadata()["of"]
             )
     except (OSError, SafetensorError, TypeError, KeyError):
         return None
     return (
-        found
-        if found.of == _key(training, validation) and len(found.features) == len(validation)
+        readout
+        if readout.of == _key(training, validation) and len(readout.features) == len(validation)
         else None
     )
 
@@ -150,11 +173,12 @@ def _check_head(network: Network, params: torch.Tensor, x: torch.Tensor) -> None
         functional.linear(features, *network.last_layer(params)), logits, rtol=0, atol=near
     ):
         raise EngineError(
-            "The network's logits do not come straight from its last linear layer, so that layer foretells nothing."
+            "The network's logits do not come straight from its last linear layer, so that layer "
+            "predicts nothing."
         )
 
 
-def _part(
+def _read_batch(
     network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor
 ) -> tuple[Halves, Halves]:
     features = network.features(params, x)

@@ -1,4 +1,4 @@
-"""The first paper's two networks (supplement of Hara et al. 2019), with group normalisation where it has batch normalisation."""
+"""The first paper's two networks, with group for batch normalisation."""
 
 import math
 
@@ -11,17 +11,17 @@ GROUPS = 8
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation with eight groups, fewer where the channels do not divide."""
+    """Make group normalisation with eight groups, fewer where channels do not divide."""
     return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
 
 
 def _pooled() -> list[nn.Module]:
-    """Pooling and ReLU. In this order it is the same function, same derivatives included, for a quarter of the work."""
+    """Pool, then ReLU: the same function and derivatives for a quarter of the work."""
     return [nn.MaxPool2d(2), nn.ReLU()]
 
 
 class MnistNet(nn.Module):
-    """Two 5×5 convolutions of 20 channels, each with ReLU and pooling, and one linear layer."""
+    """Two 5×5 convolutions of 20 channels with ReLU and pooling, and a linear layer."""
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
@@ -40,16 +40,20 @@ class MnistNet(nn.Module):
 
 
 class CifarNet(nn.Module):
-    """Three blocks of two 3×3 convolutions (32, 64, 128 channels), the first of each normalised, and one linear layer."""
+    """Three blocks of two 3×3 convolutions, and a linear layer.
+
+    They have 32, 64 and 128 channels; the first convolution of each is normalised. Source:
+    supplement of Hara et al. 2019.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        before = recipe.channels
+        previous = recipe.channels
         for width in (32, 64, 128):
-            layers += [nn.Conv2d(before, width, 3, padding=1), group_norm(width), nn.ReLU()]
+            layers += [nn.Conv2d(previous, width, 3, padding=1), group_norm(width), nn.ReLU()]
             layers += [nn.Conv2d(width, width, 3, padding=1), *_pooled()]
-            before = width
+            previous = width
         self.features = nn.Sequential(*layers, nn.Flatten())
         self.head = nn.Linear(128 * (recipe.height // 8) * (recipe.width // 8), recipe.classes)
 

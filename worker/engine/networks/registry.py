@@ -1,7 +1,7 @@
-"""Networks by name: the papers' two, torchvision's, and one's own.
+"""Networks by name: the papers' two, torchvision's, and the user's.
 
-Batch normalisation in batch statistics is used nowhere: with it the gradient of one image is not defined (influence.md, section 7). Networks
-trained from scratch have group normalisation, fine-tuned ones frozen batch statistics. Networks return logits; none draws random numbers.
+None uses a batch's statistics, with which the gradient of an image is undefined (docs/method.md,
+section 7). Networks return logits and draw no random numbers.
 """
 
 import copy
@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class NetworkChoice:
-    """A network by name: how to build it, what to tell a person, and the smallest side it takes. own: brought by the caller."""
+    """A network by name."""
 
     build: Callable[[Recipe], nn.Module]
     meaning: str
@@ -54,58 +54,70 @@ NETWORKS: dict[str, NetworkChoice] = {
 def register_network(
     name: str,
     source: nn.Module | Callable[[Recipe], nn.Module],
-    meaning: str = "One's own network.",
+    meaning: str = "User's own network.",
 ) -> None:
-    """Make one's own network available as `Recipe.network = name`.
+    """Make a user's network available as `Recipe.network = name`.
 
-    source: a module that takes (B, C, H, W) and returns logits (B, classes), copied as it is now and never changed, its parameters being where
-    every training starts; or a function from the recipe to such a module, called with torch's random numbers seeded by the recipe. Parameters with
-    `requires_grad=False` stay as they are. Batch normalisation keeps the statistics that the module comes with. A name of one's own may be
-    given anew. Raises EngineError for the name of a network that Winnow has, and for what is neither module nor function.
+    Args:
+        name: new, or of a registered network, which it replaces.
+        source: a module from (B, C, H, W) to logits (B, classes), copied now, whose parameters are
+            every training's start; or a function from a recipe to such a module, called with
+            torch's seed set by the recipe. Parameters with `requires_grad=False` stay fixed, and
+            batch normalisation keeps its statistics.
+        meaning: for users.
+
+    Raises:
+        EngineError: the name is one of Winnow's own, or the source is neither.
     """
     if not (isinstance(name, str) and name):
         raise EngineError(f"A network is registered under a word, not {name!r}.")
     if isinstance(source, torch.jit.ScriptModule):
         raise EngineError(
-            f"The network {name!r} is compiled by TorchScript, which cannot be differentiated twice; give the module it was made of."
+            f"The network {name!r} is compiled by TorchScript, which cannot be differentiated "
+            "twice; give the module it was made from."
         )
     if not callable(source):
         raise EngineError(
-            f"The network {name!r} is a {type(source).__name__}; give a torch module, or a function from the recipe to one."
+            f"The network {name!r} is a {type(source).__name__}; give a torch module, or a "
+            "function from the recipe to one."
         )
     if name in NETWORKS and not NETWORKS[name].own:
         raise EngineError(f"There is a network called {name!r} already; choose another name.")
     NETWORKS[name] = NetworkChoice(
-        _always(source) if isinstance(source, nn.Module) else source, meaning, own=True
+        _copy_builder(source) if isinstance(source, nn.Module) else source, meaning, own=True
     )
 
 
-def _always(module: nn.Module) -> Callable[[Recipe], nn.Module]:
-    """The module as it is now, whatever becomes of it. Raises EngineError where it cannot be copied."""
+def _copy_builder(module: nn.Module) -> Callable[[Recipe], nn.Module]:
+    """Copy a module now, and return a function that gives the copy."""
     try:
         kept = copy.deepcopy(module)
-    except Exception as error:  # somebody else's code may raise anything
+    except Exception as error:  # a user's code may raise anything
         raise EngineError(
-            f"The network cannot be copied ({type(error).__name__}: {error}); give a function that makes it."
+            f"The network cannot be copied ({type(error).__name__}: {error}); give a function that "
+            "makes it."
         ) from error
     return lambda _recipe: kept
 
 
 def import_network(path: str) -> None:
-    """Register the function at "package.module:function" under that very name. Importing runs code: never with a path that a visitor typed.
+    """Register the function at "package.module:function" under that name.
 
-    Raises EngineError where there is no such function.
+    Importing runs code: never pass a path that a visitor typed. Raises EngineError if there is no
+    such function.
     """
     module, _, function = path.partition(":")
     try:
         source = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise EngineError(
-            f"The network {path!r} cannot be imported ({error}); write it as package.module:function."
+            f"The network {path!r} cannot be imported ({error}); write it as "
+            "package.module:function."
         ) from error
     if not callable(source):
         raise EngineError(
-            f"The network {path!r} is no function; it must take a recipe and return a torch module."
+            f"The network {path!r} is not a function; it must take a recipe and return a torch "
+            "module."
         )
     register_network(path, source)
 
@@ -113,17 +125,22 @@ def import_network(path: str) -> None:
 def build(
     recipe: Recipe, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> tuple[Network, torch.Tensor]:
-    """The network of a recipe and its initial parameters θ_0 (P,), from the recipe's seed and weights alone.
+    """Build a recipe's network, from its seed and weights alone.
 
-    Raises EngineError for a network that is not known or cannot be built, images too small for it, and weights that are not here or do not fit.
+    Returns:
+        The network and θ_0, (P,).
+
+    Raises:
+        EngineError: the network is unknown or cannot be built, images are too small for it, or
+            weights are missing or do not fit.
     """
-    choice = _choice(recipe)
-    # torch's initialisers draw from the global generator: lend it, and put it back as it was. On the CPU, for the same start on any device.
+    choice = _find_choice(recipe)
+    # torch's initialisers use the global generator. On the CPU, for the same start on any device.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        module = _own(choice, recipe) if choice.own else choice.build(recipe)
+        module = _build_own(choice, recipe) if choice.own else choice.build(recipe)
     if recipe.weights:
-        prefix = torchvision.prefix(module)
+        prefix = torchvision.weights_prefix(module)
         load_weights(
             module,
             {prefix + name: value for name, value in read_weights(recipe.weights).items()},
@@ -133,56 +150,63 @@ def build(
     return network, network.initial
 
 
-def _own(choice: NetworkChoice, recipe: Recipe) -> nn.Module:
-    """A copy of the module that somebody's function returns, which may keep it. Raises EngineError where it is none, or one without sizes."""
+def _build_own(choice: NetworkChoice, recipe: Recipe) -> nn.Module:
+    """Copy the module that a user's function returns. Raises EngineError if unusable."""
     try:
         module = copy.deepcopy(choice.build(recipe))
     except EngineError:
         raise
-    except Exception as error:  # somebody else's code may raise anything
+    except Exception as error:  # a user's code may raise anything
         raise EngineError(
             f"The network {recipe.network} could not be built: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(module, nn.Module):
         raise EngineError(
-            f"The function of the network {recipe.network} returned a {type(module).__name__}; it must return a torch module (is a return missing?)."
+            f"The function of the network {recipe.network} returned a {type(module).__name__}; it "
+            "must return a torch module (is a return missing?)."
         )
     if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
         raise EngineError(
-            f"The network {recipe.network} has lazy layers, whose size is not known before they see an image; "
-            "give their sizes, or let the module see an image before it is registered."
+            f"The network {recipe.network} has lazy layers, whose sizes are unknown before they "
+            "see an image; give their sizes, or let the module see an image before it is "
+            "registered."
         )
     if any(tensor.is_complex() for tensor in (*module.parameters(), *module.buffers())):
         raise EngineError(
-            f"The network {recipe.network} has complex numbers; keep their real and imaginary parts as real ones."
+            f"The network {recipe.network} has complex numbers; keep their real and imaginary "
+            "parts as real numbers."
         )
     return module
 
 
 def named_tensors(network: Network, params: torch.Tensor) -> dict[str, torch.Tensor]:
-    """All tensors of a network with its trained parameters at θ (P,), under the names of a file of weights."""
-    prefix = torchvision.prefix(network.module)
+    """Name all tensors of a network at θ (P,) like a file of weights."""
+    prefix = torchvision.weights_prefix(network.module)
     trained = network.split(params)
-    # A parameter that several layers share stands in the file under each of its names.
+    # A shared parameter is in the file under each of its names.
     tensors = network.module.state_dict() | {
-        name: trained[first] for name, first in network.aliases.items() if first in trained
+        name: trained[main_name]
+        for name, main_name in network.aliases.items()
+        if main_name in trained
     }
     return {name.removeprefix(prefix): value for name, value in tensors.items()}
 
 
-def _choice(recipe: Recipe) -> NetworkChoice:
+def _find_choice(recipe: Recipe) -> NetworkChoice:
     choice = NETWORKS.get(recipe.network)
     if choice is None:
         raise EngineError(
-            f"There is no network called {recipe.network!r}; there are {', '.join(NETWORKS)}."
+            f"There is no network called {recipe.network!r}; choose from {', '.join(NETWORKS)}."
         )
     side = min(recipe.height, recipe.width)
     if side < choice.smallest:
         raise EngineError(
-            f"The network {recipe.network} needs images of at least {choice.smallest} pixels a side; these have {side}."
+            f"The network {recipe.network} needs images of at least {choice.smallest} pixels a "
+            f"side; these have {side}."
         )
     if recipe.trained == "head" and not recipe.weights and not choice.own:
         raise EngineError(
-            f"Training the last layer alone needs a network that has learned something: give weights for {recipe.network}, or train all of it."
+            "Training the last layer alone needs a network that has learned something: give "
+            f"weights for {recipe.network}, or train all of it."
         )
     return choice

@@ -1,11 +1,10 @@
-"""torchvision's networks, made fit for exact influence.
+"""torchvision's networks, adapted for exact influence.
 
-From scratch: batch normalisation becomes group normalisation, and images of up to 64 pixels get a stem that shrinks less, as is usual for
-them. From weights: the network exactly as published, its batch statistics frozen. Grey images go in as three equal channels. Stochastic depth
-and dropout are off: what a step computes must depend on the recipe alone.
+From scratch, with group normalisation and a stem that shrinks small images less. From weights, as
+published, with frozen batch statistics. Stochastic depth and dropout are off.
 """
 
-import pickle  # for the name of its error; nothing is unpickled here
+import pickle  # for its error's name; nothing is unpickled here
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -23,22 +22,25 @@ from worker.engine.networks.paper_networks import group_norm
 from worker.engine.networks.weights import keep_weights
 from worker.engine.recipe import Recipe
 
-# Images of up to this many pixels a side get the small stem.
+# Largest side in pixels that gets the small stem.
 SMALL = 64
-# The vision transformer cuts images into patches of 16 pixels; its published weights know 14 × 14 of them.
+# The vision transformer's patches in pixels, and the side of its published weights.
 PATCH, PUBLISHED_SIDE = 16, 224
 
 
 @cache
 def _models() -> Any:
-    """torchvision's networks: imported when first used, as that takes as long as importing torch."""
+    """Import torchvision when first used: it takes as long as torch."""
     from torchvision import models
 
     return models
 
 
-class Photograph(nn.Module):
-    """A torchvision network for images of the recipe's kind. side: what images are resized to; None leaves them as they are."""
+class PhotographNetwork(nn.Module):
+    """A torchvision network (`body`) for images of the recipe's kind.
+
+    side: to resize images to; None keeps them as they are.
+    """
 
     def __init__(self, body: nn.Module, side: int | None = None) -> None:
         super().__init__()
@@ -55,9 +57,9 @@ class Photograph(nn.Module):
         return self.body(x)
 
 
-def prefix(module: nn.Module) -> str:
-    """What stands before torchvision's names of a module's tensors."""
-    return "body." if isinstance(module, Photograph) else ""
+def weights_prefix(module: nn.Module) -> str:
+    """Prefix of torchvision's names of a module's tensors."""
+    return "body." if isinstance(module, PhotographNetwork) else ""
 
 
 def _small(recipe: Recipe) -> bool:
@@ -77,28 +79,28 @@ def _resnet(make: Make, recipe: Recipe) -> nn.Module:
         body.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         if max(recipe.height, recipe.width) <= SMALL // 2:
             body.maxpool = nn.Identity()
-    return Photograph(body)
+    return PhotographNetwork(body)
 
 
 def _mobilenet(make: Make, recipe: Recipe) -> nn.Module:
     body: Any = make(weights=None, num_classes=recipe.classes, norm_layer=_norm(recipe))
     if _small(recipe):
         body.features[0][0].stride = (1, 1)
-    return Photograph(body)
+    return PhotographNetwork(body)
 
 
 def _convnext(make: Make, recipe: Recipe) -> nn.Module:
     body: Any = make(weights=None, num_classes=recipe.classes)
     if _small(recipe):
         body.features[0][0].stride = (2, 2)
-    return Photograph(body)
+    return PhotographNetwork(body)
 
 
 def _vit(make: Make, recipe: Recipe) -> nn.Module:
     side = (
         PUBLISHED_SIDE if recipe.weights else -(-max(recipe.height, recipe.width) // PATCH) * PATCH
     )
-    return Photograph(make(weights=None, num_classes=recipe.classes, image_size=side), side)
+    return PhotographNetwork(make(weights=None, num_classes=recipe.classes, image_size=side), side)
 
 
 FAMILIES: dict[str, Callable[[Make, Recipe], nn.Module]] = {
@@ -110,20 +112,28 @@ FAMILIES: dict[str, Callable[[Make, Recipe], nn.Module]] = {
 
 
 def builder(facts: catalogue.Network) -> Callable[[Recipe], nn.Module]:
-    """The function from a recipe to a network of the catalogue."""
+    """Make the function from a recipe to a network of the catalogue."""
     family = FAMILIES[facts.family]
     return lambda recipe: family(getattr(_models(), facts.body), recipe)
 
 
-# What torchvision publishes for each, all trained on ImageNet's 1,000 classes.
+# Published weights, all trained on ImageNet's 1,000 classes.
 PUBLISHED = {name: facts.published for name, facts in catalogue.NETWORKS.items() if facts.published}
 
 
 def download_weights(network: str, folder: Path, *, url: str | None = None) -> str:
-    """Fetch torchvision's published weights of a network into a folder of weights; returns their SHA-256, for `Recipe.weights`.
+    """Download torchvision's published weights into a folder of weights.
 
-    url: another place to fetch the same file from. Its name carries the start of its hash, which is checked. Raises EngineError where
-    there are none, or no network to fetch them with.
+    Args:
+        network: its name.
+        folder: of weights.
+        url: another source of the same file, whose name has the start of its hash.
+
+    Returns:
+        The SHA-256 of the file, for `Recipe.weights`.
+
+    Raises:
+        EngineError: there are no such weights, or they cannot be downloaded.
     """
     if network not in PUBLISHED:
         raise EngineError(
@@ -132,19 +142,19 @@ def download_weights(network: str, folder: Path, *, url: str | None = None) -> s
     source = url or _models().get_weight(PUBLISHED[network]).url
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        file = Path(scratch) / "fetched.pth"
+        file = Path(scratch) / "downloaded.pth"
         try:
             torch.hub.download_url_to_file(source, str(file), _hash_start(source), progress=False)
-            # torch's restricted reader: tensors and nothing else, from a file whose hash was checked.
+            # torch's restricted reader takes tensors only, and the file's hash was checked.
             tensors = torch.load(file, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
             raise EngineError(
-                f"The weights of {network} could not be fetched from {source} ({error}). Fetch them on a machine with a network, or give a "
-                "safetensors file."
+                f"The weights of {network} could not be downloaded from {source} ({error}). "
+                "Download them on a machine with a network, or give a safetensors file."
             ) from error
     return keep_weights(tensors, folder)
 
 
 def _hash_start(url: str) -> str:
-    """torchvision's files are called NAME-HASH.pth, HASH the first digits of their SHA-256."""
+    """HASH of torchvision's NAME-HASH.pth, the start of its SHA-256."""
     return url.rpartition("-")[2].removesuffix(".pth")

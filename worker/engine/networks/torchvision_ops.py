@@ -1,8 +1,9 @@
 """Import this before torchvision.
 
-The registry's torchvision wheel is compiled against CUDA; beside a CPU-only torch its operators do not load and `import torchvision` stops at
-"operator torchvision::nms does not exist". Winnow uses none of those operators, so declaring their two schemas is enough. Where the real ones
-load, this module does nothing.
+The registry's torchvision wheel is compiled against CUDA. With a CPU-only torch its operators do
+not load, and `import torchvision` stops at "operator torchvision::nms does not exist". Winnow uses
+none of them, so declaring two schemas is enough. Where the real operators load, this module does
+nothing.
 """
 
 import importlib.util
@@ -19,7 +20,6 @@ _declared: list[torch.library.Library] = []
 
 
 def _operators_load() -> bool:
-    """Whether torchvision's compiled operators can be loaded by this torch."""
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
         return False

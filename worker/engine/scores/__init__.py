@@ -1,4 +1,7 @@
-"""One file a method, one registry (influence.md, section 6). Every score sorts low first: low means, look at this image first."""
+"""Score methods and their registry (docs/method.md, section 6).
+
+Scores are sorted low first: a low value means "look at this image first".
+"""
 
 import dataclasses
 import importlib
@@ -18,21 +21,21 @@ from worker.engine.scores import trust
 from worker.engine.scores.cost import Cost, Sizes
 from worker.engine.scores.damping import choose_damping
 from worker.engine.scores.ensemble import ensemble
-from worker.engine.scores.method import Asked, Method, Scored
+from worker.engine.scores.method import Method, ScoresAndReport, ScoringRequest
 from worker.engine.scores.report_text import trust_words, warns
 from worker.engine.scores.scores import Scores
 from worker.engine.sweep import Progress
 from worker.engine.training import checks
-from worker.engine.training.runner import MAKERS, Training, check_network, runner
+from worker.engine.training.runner import TRAINING_SOURCES, Training, check_network, make_runner
 from worker.engine.trajectory import files
 
 __all__ = [
     "METHODS",
     "SPANS",
-    "Asked",
     "Cost",
     "Method",
     "Scores",
+    "ScoringRequest",
     "Sizes",
     "ensemble",
     "score",
@@ -46,7 +49,7 @@ METHODS: dict[str, Method] = {
 }
 
 
-@devices.ordinary_modes()
+@devices.default_torch_modes()
 def score(
     training: Training,
     images: Images,
@@ -64,32 +67,45 @@ def score(
 ) -> Scores:
     """Score every training image of a finished run.
 
-    images: the N training images of the run. validation: whose mean loss defines harm. span: "last_epoch" or "all_epochs".
-    memory_budget: bytes that replayed parameters may take. damping: δ of influence.md, section 7: 1 is exact, "auto" measures which is best.
-    verify: also measure the effect of the top group by really training without it (`Method.cost` counts it). allow_drift: go on where a
-    replay is not exact. progress(done, total): may raise to stop; each part of the work counts anew. device: "cpu", "cuda", or "auto" for
-    the one that the run was trained on. options: the method's own.
+    Args:
+        training: the finished run.
+        images: its N training images.
+        validation: the images whose mean loss defines harm.
+        method: a name in `METHODS`.
+        span: "last_epoch" or "all_epochs".
+        memory_budget: bytes for replayed parameters.
+        damping: δ of docs/method.md, section 7: 1 is exact, "auto" measures which is best.
+        verify: also train without the top group and measure the effect; `Method.cost` counts it.
+        allow_drift: continue where a replay is not exact.
+        progress: called as progress(done, total) for each part of the work; may raise to stop.
+        device: "cpu", "cuda", or "auto" for the device of the run.
+        options: the method's own.
 
-    Raises EngineError for input that does not fit, before any long work; ReplayDrift where the run cannot be replayed here.
+    Returns:
+        Scores of the N images, and a report.
+
+    Raises:
+        EngineError: the input does not fit; raised before any long work.
+        ReplayDrift: the run cannot be replayed here.
     """
-    checks.given(training, Training, "run", MAKERS)
-    chosen = _chosen(method, span, damping)
-    damping = damping if isinstance(damping, str) else float(damping)  # NumPy's too
-    checks.memory_budget(memory_budget)
-    own = chosen.with_defaults(options)
-    checks.before_scoring(training.record, images, validation)
-    where = devices.choose(device, training.record.environment)
-    run = runner(training.recipe, images, device=where)[0]  # θ_0 is not to be held meanwhile
+    checks.check_type(training, Training, "run", TRAINING_SOURCES)
+    chosen = _choose_method(method, span, damping)
+    damping = damping if isinstance(damping, str) else float(damping)  # also from NumPy
+    checks.check_memory_budget(memory_budget)
+    own_options = chosen.with_defaults(options)
+    checks.check_before_scoring(training.record, images, validation)
+    where = devices.choose_device(device, training.record.environment)
+    run = make_runner(training.recipe, images, device=where)[0]  # frees θ_0
     replay = Replay(training, run, memory_budget, allow_drift)
-    told = progress or (lambda _done, _total: None)
-    replay.check(chosen.needs, span, lambda: told(0, 1))
+    report_progress = progress or (lambda _done, _total: None)
+    replay.check(chosen.needs, span, lambda: report_progress(0, 1))
     check_network(run, training)
-    asked = Asked(replay, validation, span, 1.0, told, own)
+    request = ScoringRequest(replay, validation, span, 1.0, report_progress, own_options)
     started = time.perf_counter()
-    with devices.exact(where, int(training.record.environment["threads"])):
-        values, report = _worked_out(asked, chosen, damping, verify)
+    with devices.deterministic(where, int(training.record.environment["threads"])):
+        values, report = _compute(request, chosen, damping, verify)
     if chosen.predicts:
-        # What harm means, and over which epochs: scores of others do not average.
+        # Scores of other spans or validation images do not average.
         report |= {"validation": validation.digest()}
     if replay.drifted:
         report |= {"drifted": True}
@@ -104,15 +120,16 @@ def score(
         and report.get("converged", True)
         and not replay.drifted
     )
-    # Rounded steps are replayed as they were, but the derivative is of the function that they round.
+    # Rounded steps are replayed exactly, but the derivative is of the unrounded function.
     exact = exact and training.recipe.precision == "float32"
     return Scores(values, method, exact, report, images.digest(), training.record.run)
 
 
-def _chosen(method: str, span: str, damping: float | str) -> Method:
-    """The method. Raises EngineError for what does not exist or makes no sense."""
+def _choose_method(method: str, span: str, damping: float | str) -> Method:
     if not isinstance(method, str) or method not in METHODS:
-        raise EngineError(f"There is no method called {method!r}; there are {', '.join(METHODS)}.")
+        raise EngineError(
+            f"There is no method called {method!r}; choose from {', '.join(METHODS)}."
+        )
     check_span(span)
     chosen = METHODS[method]
     if not (
@@ -126,39 +143,43 @@ def _chosen(method: str, span: str, damping: float | str) -> Method:
     return chosen
 
 
-def _worked_out(
-    asked: Asked, method: Method, damping: float | Literal["auto"], verify: bool
-) -> Scored:
-    """The scores, (N,), and what can be said of them. Raises EngineError where they are not numbers.
+def _compute(
+    request: ScoringRequest, method: Method, damping: float | Literal["auto"], verify: bool
+) -> ScoresAndReport:
+    """Compute scores, (N,), and a report.
 
-    Raises ReplayDrift, before any work, where removals are to be measured and the run's steps do not come out here as they did.
+    Raises:
+        EngineError: the scores are not numbers.
+        ReplayDrift: removals are to be measured, but the run's steps differ here; raised first.
     """
     if damping == "auto" or (verify and method.predicts):
-        asked.replay.check_repeats(_measured_epochs(asked, method)[0])
+        request.replay.check_repeats(_epochs_to_repeat(request, method)[0])
     if damping == "auto":
-        values, report = choose_damping(asked, method.run)
+        values, report = choose_damping(request, method.run)
     else:
-        values, report = method.run(dataclasses.replace(asked, damping=damping))
+        values, report = method.run(dataclasses.replace(request, damping=damping))
     if not np.isfinite(values).all():
         raise EngineError(
-            "The scores are not numbers: the retracing overflowed. Train with a lower learning rate, or score the last epoch only."
+            "The scores are not numbers: the retracing overflowed. Train with a lower learning "
+            "rate, or score the last epoch only."
         )
     if method.predicts:
-        report |= trust.predicted(values)
+        report |= trust.report_prediction(values)
         if verify:
-            report |= trust.measured(_measured(asked, method, values))
+            report |= trust.report_measurement(_measure_removal(request, method, values))
     return values, report
 
 
-def _measured(asked: Asked, method: Method, values: np.ndarray) -> float | None:
-    """What the removal of the top group really changes, over the epochs that the method speaks of."""
-    epochs = _measured_epochs(asked, method)
-    return trust.measured_change(
-        asked.replay, asked.validation, trust.top_group(values), epochs, asked.progress
+def _measure_removal(request: ScoringRequest, method: Method, values: np.ndarray) -> float | None:
+    epochs = _epochs_to_repeat(request, method)
+    return trust.measure_change(
+        request.replay, request.validation, trust.top_group(values), epochs, request.progress
     )
 
 
-def _measured_epochs(asked: Asked, method: Method) -> range:
-    """The epochs that are run again where the effect of a removal is measured."""
-    last = asked.replay.run.recipe.epochs
-    return range(last - 1 if method.predicts == "span" and asked.span == "last_epoch" else 0, last)
+def _epochs_to_repeat(request: ScoringRequest, method: Method) -> range:
+    """Epochs to train again for a measurement."""
+    last = request.replay.run.recipe.epochs
+    return range(
+        last - 1 if method.predicts == "span" and request.span == "last_epoch" else 0, last
+    )

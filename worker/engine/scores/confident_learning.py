@@ -1,53 +1,57 @@
-"""Confident learning (Northcutt, Jiang and Chuang 2021), with the library cleanlab: would a model that never saw the image agree?"""
+"""Confident learning with cleanlab (Northcutt, Jiang and Chuang 2021)."""
 
 from pathlib import Path
 
 import numpy as np
 
 from worker.engine.errors import EngineError
-from worker.engine.images import Images, draws
+from worker.engine.images import Images, draw_hashes
 from worker.engine.inference import predict
-from worker.engine.scores.cost import Looks, Sizes
-from worker.engine.scores.method import Asked, Scored, attach
+from worker.engine.scores.cost import ImagePasses, Sizes
+from worker.engine.scores.method import ScoresAndReport, ScoringRequest, attach
 from worker.engine.sweep import Progress
 from worker.engine.training.loop import train
 
-# The stream of draws that deals images to folds.
 _FOLDS = 7
 
 
-def confident_learning(asked: Asked) -> Scored:
-    """The out-of-sample probability of the given label, (N,), from `folds` trainings of the run's recipe, each without one fold.
+def confident_learning(request: ScoringRequest) -> ScoresAndReport:
+    """Compute the out-of-sample probability of each label, (N,).
 
-    The report says how many labels cleanlab's confident joint takes for wrong. The trainings stay in the run's folder: a scoring that is
-    stopped goes on where it was, and a second one finds them done.
+    From `folds` trainings of the run's recipe, each without one fold. They stay in the run's
+    folder: a stopped scoring resumes. The report has the number of labels that cleanlab's confident
+    joint takes for wrong.
     """
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
-    run, folds = asked.replay.run, int(asked.options["folds"])
-    dealt = deal(run.images, run.recipe.seed, folds)
+    run, folds = request.replay.run, int(request.options["folds"])
+    fold_of_image = assign_folds(run.images, run.recipe.seed, folds)
     probabilities = np.empty((len(run.images), run.recipe.classes))
     for fold in range(folds):
-        folder = asked.replay.training.folder / f"fold-{fold + 1}-of-{folds}"
-        probabilities[dealt == fold] = _out_of_sample(
-            asked, dealt == fold, folder, _part(asked.progress, fold, folds)
+        folder = request.replay.training.folder / f"fold-{fold + 1}-of-{folds}"
+        probabilities[fold_of_image == fold] = _out_of_sample(
+            request, fold_of_image == fold, folder, _part_progress(request.progress, fold, folds)
         )
     present, labels = np.unique(run.images.labels, return_inverse=True)
-    # cleanlab wants classes without gaps; probabilities that sum to 1
-    known = probabilities[:, present]
-    known = known / known.sum(axis=1, keepdims=True)
-    wrong = find_label_issues(labels, known, n_jobs=1)
-    return get_label_quality_scores(labels, known, method="self_confidence"), {
+    # cleanlab needs classes without gaps, and probabilities that sum to 1
+    present_probabilities = probabilities[:, present]
+    present_probabilities = present_probabilities / present_probabilities.sum(axis=1, keepdims=True)
+    wrong = find_label_issues(labels, present_probabilities, n_jobs=1)
+    return get_label_quality_scores(labels, present_probabilities, method="self_confidence"), {
         "folds": folds,
         "labels_taken_for_wrong": int(wrong.sum()),
     }
 
 
-def deal(images: Images, seed: int, folds: int) -> np.ndarray:
-    """The fold of each image, (N,) from 0: each class is dealt out evenly, by each image's own draw.
+def assign_folds(images: Images, seed: int, folds: int) -> np.ndarray:
+    """Assign each image to a fold, each class evenly, by the images' own draws.
 
-    Raises EngineError where there are fewer images than folds, or a class has a single image: no model could know it without that one.
+    Returns:
+        (N,) from 0.
+
+    Raises:
+        EngineError: there are fewer images than folds, or a class has a single image.
     """
     if not 2 <= folds <= len(images):
         raise EngineError(
@@ -56,20 +60,19 @@ def deal(images: Images, seed: int, folds: int) -> np.ndarray:
     counts = np.bincount(images.labels)
     if (counts == 1).any():
         raise EngineError(
-            f"Class {int(np.flatnonzero(counts == 1)[0])} has a single training image, so no model can know that class without it; "
-            "add an image of the class, or leave the class out."
+            f"Class {int(np.flatnonzero(counts == 1)[0])} has a single training image, so no model "
+            "can know that class without it; add an image of the class, or leave the class out."
         )
-    order = np.lexsort((draws(seed, 0, images.ids, _FOLDS), images.labels))
-    dealt = np.empty(len(images), dtype=np.int64)
-    dealt[order] = np.arange(len(images)) % folds
-    return dealt
+    order = np.lexsort((draw_hashes(seed, 0, images.ids, _FOLDS), images.labels))
+    fold_of_image = np.empty(len(images), dtype=np.int64)
+    fold_of_image[order] = np.arange(len(images)) % folds
+    return fold_of_image
 
 
 def _out_of_sample(
-    asked: Asked, held_out: np.ndarray, folder: Path, progress: Progress
+    request: ScoringRequest, held_out: np.ndarray, folder: Path, progress: Progress
 ) -> np.ndarray:
-    """Probabilities (n, classes) of the held-out images from a training on the others."""
-    run = asked.replay.run
+    run = request.replay.run
     others, held = (
         run.images.subset(np.flatnonzero(~held_out)),
         run.images.subset(np.flatnonzero(held_out)),
@@ -86,19 +89,18 @@ def _out_of_sample(
     return predict(training, held, device=run.device.type)
 
 
-def _part(progress: Progress, fold: int, folds: int) -> Progress:
-    """The progress of one of several equal parts."""
+def _part_progress(progress: Progress, fold: int, folds: int) -> Progress:
     return lambda done, total: progress(fold * total + done, folds * total)
 
 
-def _looks(sizes: Sizes) -> Looks:
+def _count_passes(sizes: Sizes) -> ImagePasses:
     folds = int(sizes.options["folds"])
     trained = sizes.recipe.epochs * sizes.count * (folds - 1)
-    # a training's parameters and gradients; the probabilities in float64, and cleanlab's own copies of them
+    # a training's parameters and gradients; probabilities in float64 and cleanlab's copies
     held = 4 * sizes.params_bytes + 4 * 8 * sizes.count * sizes.recipe.classes
-    return Looks(
+    return ImagePasses(
         forward=sizes.count, gradient=trained, held=held, stored=folds * sizes.params_bytes
     )
 
 
-METHOD = attach("confident_learning", confident_learning, _looks, options={"folds": 5})
+METHOD = attach("confident_learning", confident_learning, _count_passes, options={"folds": 5})

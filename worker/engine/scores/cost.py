@@ -1,7 +1,6 @@
-"""What a method costs, before it is started: passes over the images, seconds, bytes.
+"""Costs of a method before it starts: passes, seconds and bytes.
 
-A *look* is one image through the network, forward or more; its weight is how many forward passes it takes, counted in convolution-sized
-products of a deep network (influence.md, section 3: a training step takes 3, the fused pass 8).
+Passes are weighted by convolution-sized products (docs/method.md, section 3).
 """
 
 from collections.abc import Callable, Mapping
@@ -16,25 +15,32 @@ from worker.engine.optimizers import initial_state
 from worker.engine.recipe import Recipe
 from worker.engine.trajectory import files, revolve
 
-# Forward passes that one look of each kind takes.
+# Weights of the passes, in forward passes.
 FORWARD = 1
 GRADIENT = 3  # forward and backward: a training step
-DIRECTIONAL = 3  # forward, and its tangent: one product for the tangent of the input, one for that of the weights
+DIRECTIONAL = 3  # forward, and the tangents of input and weights
 CURVATURE = 5  # a Gauss–Newton product: forward, tangent, backward from the logits
 FUSED = 8  # the fused pass: inner products and a Hessian product
-# Groups that are really left out to choose a damping.
 GROUPS = 12
-# Sets of parameters that a method holds at most besides the replayed ones: θ_T, u, v, the gradient, H v, what torch needs between them, and the
-# check against finite differences in float64, which is the most of it. And how many of the optimizer's states: their adjoints, and torch's needs.
+# Sets of parameters held besides the replayed: θ_T, u, v, the gradient, H v, torch's own, and
+# mostly the finite differences in float64. Then the same for optimizer states.
 HELD, STATES_HELD = 17, 5
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a cost hangs on. count: N. validation: how many images define harm (0 leaves their part out). store: of the run.
+    """Sizes that a cost depends on.
 
-    budget: bytes for replayed parameters. verify: whether the effect of the top group is measured too, by really training without it.
-    damping: δ, or "auto" to choose it by measuring.
+    Args:
+        recipe: of the run.
+        count: N.
+        span: "last_epoch" or "all_epochs".
+        validation: images that define harm; 0 leaves their part out.
+        store: of the run.
+        budget: bytes for replayed parameters.
+        verify: also train without the top group.
+        damping: δ, or "auto" to choose it by measuring.
+        options: the method's own.
     """
 
     recipe: Recipe
@@ -49,12 +55,10 @@ class Sizes:
 
     @property
     def epochs(self) -> int:
-        """Epochs of the span."""
         return 1 if self.span == "last_epoch" else self.recipe.epochs
 
     @property
     def steps(self) -> int:
-        """Steps an epoch."""
         return self.recipe.steps_per_epoch(self.count)
 
     @property
@@ -65,12 +69,11 @@ class Sizes:
 
     @property
     def params_bytes(self) -> int:
-        """Bytes of θ."""
         return 4 * _sizes(self.recipe)[0]
 
     @property
     def features_bytes(self) -> int:
-        """Bytes of what the last linear layer sees of one image."""
+        """Bytes of one image's features."""
         return 4 * _sizes(self.recipe)[1]
 
 
@@ -81,8 +84,8 @@ def _sizes(recipe: Recipe) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Looks:
-    """How many images the network looks at, by kind of look; and the bytes that a method holds and stores for itself."""
+class ImagePasses:
+    """Images per kind of pass, and the bytes that a method holds and stores."""
 
     forward: float = 0
     gradient: float = 0
@@ -94,7 +97,7 @@ class Looks:
 
     @property
     def forward_passes(self) -> float:
-        """All looks, as images in one forward pass."""
+        """All passes, as images in a forward pass."""
         return (
             FORWARD * self.forward
             + GRADIENT * self.gradient
@@ -106,8 +109,13 @@ class Looks:
 
 @dataclass(frozen=True)
 class Cost:
-    """passes: forward passes over the training images; an epoch of training takes three. stored_bytes: what the run's folder must hold
-    for it. memory_bytes: parameters, scores and features in memory at most, beside the images of one pass and their activations.
+    """The cost of a scoring.
+
+    Args:
+        passes: forward passes over the training images; an epoch of training takes three.
+        stored_bytes: in the run's folder.
+        memory_bytes: of parameters, scores and features at most, without the images of a pass and
+            their activations.
     """
 
     passes: float
@@ -120,26 +128,30 @@ class Cost:
         return self.passes / GRADIENT
 
     def seconds(self, epoch_seconds: float) -> float:
-        """The time, given what one epoch of the training took."""
+        """Time, given that of a training epoch."""
         return self.epochs * epoch_seconds
 
 
-def cost_of(looks: Callable[[Sizes], Looks], needs: str, predicts: str, sizes: Sizes) -> Cost:
-    """The cost of a method that takes `looks`, needs `needs` of the run and predicts a change (see `Method`); at most, for damping "auto"."""
-    own = looks(sizes)
-    images = own.forward_passes
+def cost_of(
+    image_passes: Callable[[Sizes], ImagePasses], needs: str, predicts: str, sizes: Sizes
+) -> Cost:
+    """Compute the cost of a method, an upper bound for damping "auto"."""
+    method_passes = image_passes(sizes)
+    images = method_passes.forward_passes
     if sizes.damping == "auto":
-        images = len(deltas(sizes.recipe.batch_size)) * images + GROUPS * _without_a_group(
-            sizes, sizes.epochs
-        )
+        images = len(
+            damping_candidates(sizes.recipe.batch_size)
+        ) * images + GROUPS * _without_a_group(sizes, sizes.epochs)
     if sizes.verify and predicts:
         epochs = sizes.epochs if predicts == "span" else sizes.recipe.epochs
         images += _without_a_group(sizes, epochs)
         if sizes.store == "final_params":
             images += (
                 GRADIENT * sizes.count * (sizes.recipe.epochs - epochs)
-            )  # there is no start to train from but the seed
-    replayed = min(sizes.budget, (sizes.steps + 1) * sizes.point_bytes) if needs == "steps" else 0
+            )  # the seed is the only start
+    replay_span = (
+        min(sizes.budget, (sizes.steps + 1) * sizes.point_bytes) if needs == "steps" else 0
+    )
     states = sizes.point_bytes - sizes.params_bytes
     working = (
         HELD * sizes.params_bytes + STATES_HELD * states
@@ -148,33 +160,33 @@ def cost_of(looks: Callable[[Sizes], Looks], needs: str, predicts: str, sizes: S
     )
     return Cost(
         images / sizes.count,
-        _stored(needs, sizes) + own.stored,
-        replayed + working + own.held + 8 * sizes.count,
+        _stored(needs, sizes) + method_passes.stored,
+        replay_span + working + method_passes.held + 8 * sizes.count,
     )
 
 
-def deltas(batch_size: int) -> list[float]:
-    """The dampings to choose from: 1, 1/2, 1/4 … down to 1/|S|."""
+def damping_candidates(batch_size: int) -> list[float]:
+    """Dampings to choose from: 1, 1/2, 1/4 … down to 1/|S|."""
     return [0.5**halvings for halvings in range(batch_size.bit_length())]
 
 
-def replaying(sizes: Sizes) -> float:
+def count_replayed(sizes: Sizes) -> float:
     """Images of the training steps that a replay of the span repeats."""
     if sizes.store == "every_step":
         return 0
-    # Where the budget has no room at all, the scoring is refused; the least is as good an answer as any.
+    # A budget without any room is refused later.
     room = max(revolve.LEAST_ROOM, sizes.budget // sizes.point_bytes)
     again = revolve.replayed_steps(sizes.steps, room) / sizes.steps
-    return sizes.count * again * sizes.epochs + from_seed(sizes)
+    return sizes.count * again * sizes.epochs + count_from_seed(sizes)
 
 
-def from_seed(sizes: Sizes) -> int:
-    """Images of the training steps that lead from the seed to θ_T, where the run's store keeps no parameters."""
+def count_from_seed(sizes: Sizes) -> int:
+    """Images trained from the seed to θ_T, if the store has no parameters."""
     return sizes.count * sizes.recipe.epochs if sizes.store == "recipe" else 0
 
 
 def _without_a_group(sizes: Sizes, epochs: int) -> float:
-    """Training `epochs` again without some images, and two evaluations."""
+    """Work of training without some images, and two evaluations."""
     return GRADIENT * sizes.count * epochs + 2 * FORWARD * sizes.validation
 
 

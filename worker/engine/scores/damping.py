@@ -1,79 +1,86 @@
-"""Which damping δ to use in u − δ η H u: the one whose predictions agree best with what removals really do (docs/decisions/0023)."""
+"""Choice of damping by measuring removals (docs/decisions/0023)."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from worker.engine.images import draws
+from worker.engine.images import draw_hashes
 from worker.engine.scores import trust
-from worker.engine.scores.cost import GROUPS, deltas
-from worker.engine.scores.method import Asked, Scored
+from worker.engine.scores.cost import GROUPS, damping_candidates
+from worker.engine.scores.method import ScoresAndReport, ScoringRequest
 
-# The part of the images that each group has.
-PART = 0.05
-# Predictions with a relative squared error of at most this are good enough: then the recursion stays exact.
+# The share of the images in each group.
+GROUP_SHARE = 0.05
+# Relative squared error at which the exact recursion is good enough.
 ENOUGH = 0.25
-# Another δ must bring the error down to this part of the exact recursion's, or less: twelve groups cannot tell smaller differences.
+# Another δ must reach this share of its error: twelve groups cannot resolve less.
 BETTER = 0.5
-# The error of scores that are not numbers.
 OVERFLOW = 1e30
-# The stream of draws that the groups come from.
 _GROUPS = 8
 
 
-def choose_damping(asked: Asked, run: Callable[[Asked], Scored]) -> Scored:
-    """Score with the δ among 1, 1/2, 1/4 … 1/|S| that predicts best what leaving random groups out changes.
+def choose_damping(
+    request: ScoringRequest, run: Callable[[ScoringRequest], ScoresAndReport]
+) -> ScoresAndReport:
+    """Score with the δ that predicts best what leaving out random groups changes.
 
-    The groups are drawn by the images' own draws and really left out of the span's training, once. δ stays 1 where the exact recursion
-    predicts well enough, or no other much better; from there downwards each δ is scored until the error has grown. The report has `damping`,
-    and `damping_errors`: for each δ tried the mean squared error of the predicted change over the mean square of the measured one; where
-    even the best is near 1 or more, no prediction is better than "nothing changes".
+    The groups are left out of the span's training once, and each δ among 1, 1/2, 1/4 … 1/|S| is
+    scored until the error grows. δ stays 1 where the exact recursion predicts well enough, or no
+    other much better.
+
+    Returns:
+        Scores and report, with `damping` and `damping_errors`: the relative squared error of each δ
+            tried. Near 1 or above, no prediction beats "nothing changes".
     """
-    groups = list(_groups(asked))
-    last = asked.replay.run.recipe.epochs
-    epochs = range(asked.epochs[-1], last)
+    groups = list(_groups(request))
+    last = request.replay.run.recipe.epochs
+    epochs = range(request.epochs[-1], last)
     measured = [
-        trust.measured_change(asked.replay, asked.validation, group, epochs, asked.progress)
+        trust.measure_change(request.replay, request.validation, group, epochs, request.progress)
         for group in groups
     ]
-    # A group whose training diverged says nothing.
-    told = [
+    # A group whose training diverged tells nothing.
+    measured_groups = [
         (group, change)
         for group, change in zip(groups, measured, strict=True)
         if change is not None
     ]
-    tried: dict[float, Scored] = {}
+    tried: dict[float, ScoresAndReport] = {}
     errors: dict[float, float] = {}
-    for delta in deltas(asked.replay.run.recipe.batch_size):
-        tried[delta] = run(dataclasses.replace(asked, damping=delta))
-        errors[delta] = error(tried[delta][0], told)
+    for delta in damping_candidates(request.replay.run.recipe.batch_size):
+        tried[delta] = run(dataclasses.replace(request, damping=delta))
+        errors[delta] = prediction_error(tried[delta][0], measured_groups)
         if errors[1.0] <= ENOUGH or errors[delta] > min(errors.values()):
             break
     best = min(errors, key=lambda delta: errors[delta])
     values, report = tried[best if errors[best] <= BETTER * errors[1.0] else 1.0]
     return values, report | {
         "damping_errors": {f"{delta:g}": value for delta, value in errors.items()},
-        "damping_groups": len(told),
+        "damping_groups": len(measured_groups),
     }
 
 
-def error(values: np.ndarray, told: list[tuple[np.ndarray, float]]) -> float:
-    """Mean squared error of the predicted changes of groups, relative to the mean square of the measured ones."""
-    predicted = np.array([values[group].sum() for group, _ in told])
-    measured = np.array([change for _, change in told])
+def prediction_error(values: np.ndarray, measured_groups: list[tuple[np.ndarray, float]]) -> float:
+    """Mean squared error of predicted changes over the mean square measured.
+
+    Args:
+        values: scores, (N,).
+    """
+    predicted = np.array([values[group].sum() for group, _ in measured_groups])
+    measured = np.array([change for _, change in measured_groups])
     with np.errstate(over="ignore", invalid="ignore"):
         result = float(
             np.square(predicted - measured).mean() / np.square(measured).mean().clip(1e-30)
         )
-    # Scores that overflowed are as wrong as can be; a number, so that reports stay JSON.
+    # A finite number, so that reports stay JSON.
     return min(result, OVERFLOW) if np.isfinite(result) else OVERFLOW
 
 
-def _groups(asked: Asked) -> Iterator[np.ndarray]:
-    """Disjoint groups of images, (K,) positions each."""
-    images, seed = asked.replay.run.images, asked.replay.run.recipe.seed
-    order = np.argsort(draws(seed, 0, images.ids, _GROUPS), kind="stable")
-    size = max(1, min(int(PART * len(images)), len(images) // GROUPS))
+def _groups(request: ScoringRequest) -> Iterator[np.ndarray]:
+    """Yield disjoint groups of images, (K,) positions each."""
+    images, seed = request.replay.run.images, request.replay.run.recipe.seed
+    order = np.argsort(draw_hashes(seed, 0, images.ids, _GROUPS), kind="stable")
+    size = max(1, min(int(GROUP_SHARE * len(images)), len(images) // GROUPS))
     for group in range(min(GROUPS, len(images))):
         yield np.sort(order[group * size : (group + 1) * size])

@@ -1,4 +1,4 @@
-"""The second paper's approximation: θ_T in place of every θ_t (Suzuki, Kobayashi and Narihira 2021, section 3)."""
+"""θ_T in place of every θ_t (Suzuki, Kobayashi and Narihira 2021, section 3)."""
 
 from collections.abc import Iterator
 
@@ -6,22 +6,22 @@ import torch
 
 from worker.engine import images
 from worker.engine.derivatives.passes import TrainingStep
-from worker.engine.scores.method import Asked, Scored, attach
-from worker.engine.scores.retracing import retraced, retracing_looks
+from worker.engine.scores.method import ScoresAndReport, ScoringRequest, attach
+from worker.engine.scores.retracing import count_retracing_passes, retrace_span
 
 
-def final_params(asked: Asked) -> Scored:
-    """As SGD influence, with θ_T (and the optimizer's last state) for every step, (N,)."""
-    values, report = retraced(asked, _steps(asked))
-    return values, report | {"damping": asked.damping}
+def final_params(request: ScoringRequest) -> ScoresAndReport:
+    """Retrace with θ_T and the last optimizer state at every step, (N,)."""
+    values, report = retrace_span(request, _steps(request))
+    return values, report | {"damping": request.damping}
 
 
-def _steps(asked: Asked) -> Iterator[TrainingStep]:
-    run = asked.replay.run
-    params, state = asked.replay.start(run.recipe.epochs)
-    for epoch in asked.epochs:
-        order = images.batches(run.recipe, run.images, epoch)
-        with run.batches(epoch, order, towards=-1) as batch:
+def _steps(request: ScoringRequest) -> Iterator[TrainingStep]:
+    run = request.replay.run
+    params, state = request.replay.start(run.recipe.epochs)
+    for epoch in request.epochs:
+        order = images.draw_batches(run.recipe, run.images, epoch)
+        with run.prefetch(epoch, order, stride=-1) as batch:
             for t in reversed(range(len(order))):
                 yield TrainingStep(
                     params,
@@ -32,4 +32,6 @@ def _steps(asked: Asked) -> Iterator[TrainingStep]:
                 )
 
 
-METHOD = attach("final_params", final_params, lambda sizes: retracing_looks(sizes, replays=False))
+METHOD = attach(
+    "final_params", final_params, lambda sizes: count_retracing_passes(sizes, replays=False)
+)

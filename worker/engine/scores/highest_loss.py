@@ -1,16 +1,16 @@
 """A control: the loss of the finished model."""
 
-from worker.engine.scores.cost import Looks
-from worker.engine.scores.method import Asked, Scored, attach
-from worker.engine.sweep import losses_of
+from worker.engine.scores.cost import ImagePasses
+from worker.engine.scores.method import ScoresAndReport, ScoringRequest, attach
+from worker.engine.sweep import compute_losses
 
 
-def highest_loss(asked: Asked) -> Scored:
-    """−ℓ(z_i; θ_T), (N,)."""
-    run = asked.replay.run
-    return -losses_of(
-        run.network, run.recipe, asked.replay.final_params(), run.images, asked.progress
+def highest_loss(request: ScoringRequest) -> ScoresAndReport:
+    """Compute −ℓ(z_i; θ_T), (N,)."""
+    run = request.replay.run
+    return -compute_losses(
+        run.network, run.recipe, request.replay.final_params(), run.images, request.progress
     ), {}
 
 
-METHOD = attach("highest_loss", highest_loss, lambda sizes: Looks(forward=sizes.count))
+METHOD = attach("highest_loss", highest_loss, lambda sizes: ImagePasses(forward=sizes.count))

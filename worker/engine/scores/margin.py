@@ -1,12 +1,12 @@
 """Area under the margin (Pleiss et al. 2020), recorded during training."""
 
-from worker.engine.scores.cost import Looks
-from worker.engine.scores.method import Asked, Scored, attach
+from worker.engine.scores.cost import ImagePasses
+from worker.engine.scores.method import ScoresAndReport, ScoringRequest, attach
 
 
-def margin(asked: Asked) -> Scored:
-    """The mean over the epochs of the given label's logit minus the largest other one, (N,)."""
-    return asked.replay.training.margins, {}
+def margin(request: ScoringRequest) -> ScoresAndReport:
+    """Average the label's logit minus the largest other over the epochs, (N,)."""
+    return request.replay.training.margins, {}
 
 
-METHOD = attach("margin", margin, lambda _sizes: Looks())
+METHOD = attach("margin", margin, lambda _sizes: ImagePasses())

@@ -1,4 +1,4 @@
-"""Influence without the luck of the draw: averaged over the step of its epoch at which an image is seen (influence.md, section 5)."""
+"""Influence averaged over the draw of each image (docs/method.md, section 5)."""
 
 import dataclasses
 
@@ -6,56 +6,68 @@ import numpy as np
 import torch
 
 from worker.engine.derivatives.passes import TrainingStep
-from worker.engine.optimizers import felt
-from worker.engine.scores.cost import Looks, Sizes
-from worker.engine.scores.method import Asked, Scored, attach
-from worker.engine.scores.retracing import products_of_all, replayed, retraced, retracing_looks
+from worker.engine.optimizers import mask_unmoved_weights
+from worker.engine.scores.cost import ImagePasses, Sizes
+from worker.engine.scores.method import ScoresAndReport, ScoringRequest, attach
+from worker.engine.scores.retracing import (
+    compute_all_products,
+    count_retracing_passes,
+    replay_span,
+    retrace_span,
+)
 
-# Steps of an epoch at which every image is looked at: M of section 5.
+# M of section 5: steps per epoch at which every image is looked at.
 SAMPLED_STEPS = 8
 
 
-def marginal_influence(asked: Asked) -> Scored:
-    """I_i = Σ over epochs of Σ_t (η_t/N) ⟨u_{t+1}, ∇ℓ(z_i; θ_t)⟩, from some of the steps t, the trajectory held fixed, (N,)."""
-    run = asked.replay.run
-    steps = run.steps
-    sampled = _sampled(steps, int(asked.options["sampled_steps"]))
-    values = np.zeros(len(run.images))
-    seen = 0
+def marginal_influence(request: ScoringRequest) -> ScoresAndReport:
+    """Sum (η_t/N) ⟨u_{t+1}, ∇ℓ(z_i; θ_t)⟩ over sampled steps of the span, (N,).
 
-    def look(step: TrainingStep, direction: torch.Tensor) -> None:
-        nonlocal seen
-        epoch, t = asked.epochs[seen // steps], steps - 1 - seen % steps
-        seen += 1
+    The trajectory is held fixed.
+    """
+    run = request.replay.run
+    steps = run.steps
+    sampled = _sampled_steps(steps, int(request.options["sampled_steps"]))
+    values = np.zeros(len(run.images))
+    steps_done = 0
+
+    def add_products(step: TrainingStep, direction: torch.Tensor) -> None:
+        nonlocal steps_done
+        epoch, t = request.epochs[steps_done // steps], steps - 1 - steps_done % steps
+        steps_done += 1
         if t in sampled:
-            # v is −η u for plain SGD
-            products = products_of_all(
+            # v = −η u for plain SGD
+            products = compute_all_products(
                 run,
                 step.params,
-                felt(step.state, direction),
+                mask_unmoved_weights(step.state, direction),
                 epoch,
-                lambda: asked.progress(seen - 1, steps * len(asked.epochs)),
+                lambda: request.progress(steps_done - 1, steps * len(request.epochs)),
             )
-            # An image is in S_t in |S_t| of N orders, and counts 1/|S_t| there: a short last batch counts no more than another.
+            # An image is in S_t in |S_t| of N orders and counts 1/|S_t| there, in a short last
+            # batch too.
             values[:] -= products * steps / (len(values) * len(sampled))
 
-    _, report = retraced(asked, replayed(asked), look=look)
-    return values, report | {"damping": asked.damping, "sampled_steps": len(sampled)}
+    _, report = retrace_span(request, replay_span(request), after_step=add_products)
+    return values, report | {"damping": request.damping, "sampled_steps": len(sampled)}
 
 
-def _sampled(steps: int, asked: int) -> set[int]:
-    """Steps of an epoch: the middle of each of as many equal parts of it."""
-    count = min(asked, steps)
+def _sampled_steps(steps: int, parts: int) -> set[int]:
+    """Middles of `count` equal parts of an epoch."""
+    count = min(parts, steps)
     return {int((part + 0.5) * steps / count) for part in range(count)}
 
 
-def _looks(sizes: Sizes) -> Looks:
+def _count_passes(sizes: Sizes) -> ImagePasses:
     sampled = min(int(sizes.options["sampled_steps"]), sizes.steps)
     return dataclasses.replace(
-        retracing_looks(sizes), directional=sizes.count * sizes.epochs * sampled
+        count_retracing_passes(sizes), directional=sizes.count * sizes.epochs * sampled
     )
 
 
 METHOD = attach(
-    "marginal_influence", marginal_influence, _looks, options={"sampled_steps": SAMPLED_STEPS}
+    "marginal_influence",
+    marginal_influence,
+    _count_passes,
+    options={"sampled_steps": SAMPLED_STEPS},
 )

@@ -1,67 +1,66 @@
-"""The papers' comparator: how far an image lies from the others in what the model sees (isolation forest, Liu, Ting and Zhou 2008)."""
+"""Outliers in feature space, by isolation forest (Liu, Ting and Zhou 2008)."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
-from worker.engine.images import draws
-from worker.engine.scores.cost import Looks, Sizes, from_seed
-from worker.engine.scores.method import Asked, Scored, attach
-from worker.engine.sweep import walk
+from worker.engine.images import draw_hashes
+from worker.engine.scores.cost import ImagePasses, Sizes, count_from_seed
+from worker.engine.scores.method import ScoresAndReport, ScoringRequest, attach
+from worker.engine.sweep import iterate_parts
 
-# Images from which the trees draw; each tree looks at 256 of them.
+# Images that the trees draw from, 256 each.
 SAMPLE = 10_000
-# The stream of draws that chooses them.
 _SAMPLE = 6
 
 
-def outlier(asked: Asked) -> Scored:
-    """scikit-learn's `score_samples` of the features at θ_T, (N,): low for an image that few random cuts separate from the rest."""
-    # Here, because it takes a second that nothing else should wait for.
+def outlier(request: ScoringRequest) -> ScoresAndReport:
+    """Compute score_samples of the features at θ_T, (N,): low for outliers."""
+    # Imported here: it takes a second.
     from sklearn.ensemble import IsolationForest
 
-    images = asked.replay.run.images
-    sample = _sample(asked, len(images))
-    # scikit-learn takes seeds of 32 bits.
+    images = request.replay.run.images
+    sample = _sample(request, len(images))
+    # scikit-learn's seeds have 32 bits.
     forest = IsolationForest(
-        n_estimators=int(asked.options["trees"]), random_state=asked.replay.run.recipe.seed % 2**32
+        n_estimators=int(request.options["trees"]),
+        random_state=request.replay.run.recipe.seed % 2**32,
     )
-    forest.fit(np.concatenate(list(_features(asked, sample))))
+    forest.fit(np.concatenate(list(_features(request, sample))))
     values = np.empty(len(images))
     done = 0
-    for features in _features(asked, np.arange(len(images))):
-        asked.progress(done, len(images))
+    for features in _features(request, np.arange(len(images))):
+        request.progress(done, len(images))
         values[done : done + len(features)] = forest.score_samples(features)
         done += len(features)
-    asked.progress(done, len(images))
+    request.progress(done, len(images))
     return values, {"features": int(features.shape[1]), "sample": len(sample)}
 
 
-def _sample(asked: Asked, count: int) -> np.ndarray:
-    """All images, or as many as `SAMPLE` of them."""
-    order = draws(asked.replay.run.recipe.seed, 0, asked.replay.run.images.ids, _SAMPLE)
+def _sample(request: ScoringRequest, count: int) -> np.ndarray:
+    order = draw_hashes(request.replay.run.recipe.seed, 0, request.replay.run.images.ids, _SAMPLE)
     return (
         np.arange(count) if count <= SAMPLE else np.sort(np.argsort(order, kind="stable")[:SAMPLE])
     )
 
 
-def _features(asked: Asked, positions: np.ndarray) -> Iterator[np.ndarray]:
-    """What the last layer sees of the images at `positions`, in parts (B, D): never all of them at once."""
-    run, params = asked.replay.run, asked.replay.final_params()
+def _features(request: ScoringRequest, positions: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield features of the images at `positions`, in parts (B, D)."""
+    run, params = request.replay.run, request.replay.final_params()
     with torch.no_grad():
-        for _, x, _ in walk(run.network, run.recipe, params, run.images.subset(positions)):
+        for _, x, _ in iterate_parts(run.network, run.recipe, params, run.images.subset(positions)):
             yield run.network.features(params, x).flatten(1).cpu().numpy()
 
 
-def _looks(sizes: Sizes) -> Looks:
+def _count_passes(sizes: Sizes) -> ImagePasses:
     sample = min(SAMPLE, sizes.count)
-    # The sample's features lie in memory in parts, and for a moment a second time as one table.
-    return Looks(
+    # The sample's features are in memory in parts, and then as one table.
+    return ImagePasses(
         forward=sizes.count + sample,
-        gradient=from_seed(sizes),
+        gradient=count_from_seed(sizes),
         held=2 * sample * sizes.features_bytes,
     )
 
 
-METHOD = attach("outlier", outlier, _looks, options={"trees": 100})
+METHOD = attach("outlier", outlier, _count_passes, options={"trees": 100})

@@ -1,13 +1,16 @@
-"""The recursion as in the code that the first paper's authors published, for reproducing their figures only (influence.md, section 2)."""
+"""The recursion of the first paper's code (docs/method.md, section 2)."""
 
-from worker.engine.scores.method import Asked, Scored, attach
-from worker.engine.scores.retracing import replayed, retraced, retracing_looks
-
-
-def published_code(asked: Asked) -> Scored:
-    """As sgd_influence, but u ← u − (η_t/|S_t|) H_t u, where H_t is a mean already: divided by |S_t| twice, (N,)."""
-    # 1/|S_t| once more than the derivative of the step has it
-    return retraced(asked, replayed(asked), damping=lambda step: 1.0 / len(step.y))
+from worker.engine.scores.method import ScoresAndReport, ScoringRequest, attach
+from worker.engine.scores.retracing import count_retracing_passes, replay_span, retrace_span
 
 
-METHOD = attach("published_code", published_code, retracing_looks)
+def published_code(request: ScoringRequest) -> ScoresAndReport:
+    """Retrace with u ← u − (η_t/|S_t|) H_t u, (N,).
+
+    H_t is a mean already, so it is divided by |S_t| twice. For reproducing published figures only.
+    """
+    # 1/|S_t| more than the derivative of the step has
+    return retrace_span(request, replay_span(request), damping=lambda step: 1.0 / len(step.y))
+
+
+METHOD = attach("published_code", published_code, count_retracing_passes)

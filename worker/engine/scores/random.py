@@ -1,17 +1,17 @@
 """A control: chance."""
 
 from worker.engine import images
-from worker.engine.scores.cost import Looks
-from worker.engine.scores.method import Asked, Scored, attach
+from worker.engine.scores.cost import ImagePasses
+from worker.engine.scores.method import ScoresAndReport, ScoringRequest, attach
 
-# The stream of draws that this method has for itself.
+# The stream of draws of this method.
 _RANDOM = 5
 
 
-def by_chance(asked: Asked) -> Scored:
-    """One draw an image from the recipe's seed, in 0…1, (N,)."""
-    run = asked.replay.run
-    return images.draws(run.recipe.seed, 0, run.images.ids, _RANDOM) / 2.0**64, {}
+def draw_scores(request: ScoringRequest) -> ScoresAndReport:
+    """Draw a number in 0…1 for each image from the recipe's seed, (N,)."""
+    run = request.replay.run
+    return images.draw_hashes(run.recipe.seed, 0, run.images.ids, _RANDOM) / 2.0**64, {}
 
 
-METHOD = attach("random", by_chance, lambda _sizes: Looks())
+METHOD = attach("random", draw_scores, lambda _sizes: ImagePasses())

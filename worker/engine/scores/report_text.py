@@ -1,21 +1,24 @@
-"""What a scoring's report means, in sentences for a person."""
+"""Sentences about a scoring's report, for users."""
 
 from typing import Any
 
-# Above this growth of the adjoint the estimate was measured to lose the truth (docs/decisions/0023).
+# Growth of the adjoint above which the estimate lost the truth (docs/decisions/0023).
 GROWTH = 4.0
-# Predicted and measured change agree while neither is more than this times the other.
+# A prediction holds if it is within this factor of the measurement.
 FACTOR = 2.0
-# A finite difference that is off by more than this says that the derivative itself is in doubt.
+# Error of a finite difference above which the derivative is in doubt.
 DIFFERENCE = 0.05
-# A relative squared error of a damping's predictions from which on they are no better than "nothing changes".
+# Relative squared error above which a damping predicts no better than "nothing changes".
 NOTHING = 0.95
-# Below this mean rank correlation of two runs, a single run's ranking is mostly its own luck.
+# Mean rank correlation of runs below which a run's ranking is mostly luck.
 AGREEMENT = 0.3
 
 
 def trust_words(report: dict[str, Any]) -> list[str]:
-    """How far to trust a scoring, in plain sentences, the weightiest first; never empty where the report predicts something."""
+    """Say how far to trust a scoring, the weightiest sentence first.
+
+    Never empty if the report predicts something.
+    """
     sentences = [
         *_drift(report),
         *_measured(report),
@@ -29,7 +32,7 @@ def trust_words(report: dict[str, Any]) -> list[str]:
 
 
 def warns(report: dict[str, Any]) -> bool:
-    """Whether one of the sentences says not to trust the scoring."""
+    """Return True if a sentence says not to trust the scoring."""
     doubts = (
         _drift(report)
         or _growth(report)
@@ -45,13 +48,18 @@ def _drift(report: dict[str, Any]) -> list[str]:
     if not report.get("drifted"):
         return []
     return [
-        "The training's steps came out otherwise here than when it was trained (another machine, other pixels, another network?), so these "
-        "scores are approximate, and may be of another training altogether."
+        "The training's steps came out differently here than when it was trained (another "
+        "machine, other pixels, another network?), so these scores are approximate, and may be of "
+        "another training altogether."
     ]
 
 
 def prediction_off(report: dict[str, Any]) -> str | None:
-    """In which way the measured change is not the predicted one: "", or a word; None where it was not measured."""
+    """Compare the measured change with the prediction.
+
+    Returns:
+        "" if it holds, a word for the kind of miss, or None if it was not measured.
+    """
     predicted, measured = report.get("predicted_change"), report.get("measured_change")
     if predicted is not None and report.get("diverged_without"):
         return "diverged"
@@ -64,7 +72,6 @@ def prediction_off(report: dict[str, Any]) -> str | None:
 
 
 def _most_fail(report: dict[str, Any]) -> bool:
-    """Whether the predictions of most runs of an average were measured not to hold."""
     return 2 * report.get("runs_held", 0) < report.get("runs_measured", 0)
 
 
@@ -77,31 +84,35 @@ def _measured(report: dict[str, Any]) -> list[str]:
         prediction_off(report),
     )
     images = "the first image" if count == 1 else f"the first {count:,} images"
-    start = f"Without {images} the validation loss was predicted to change by {predicted:+.4f}"
+    prediction = f"Without {images} the validation loss was predicted to change by {predicted:+.4f}"
     if off is None and report.get("runs_measured"):
-        held = f"{report['runs_held']} of {report['runs_measured']}"
+        share = f"{report['runs_held']} of {report['runs_measured']}"
         advice = (
             " Look at these images, but do not remove them unseen." if _most_fail(report) else ""
         )
         return [
-            f"{start}. Each run's own prediction was measured, and held in {held} runs.{advice}"
+            f"{prediction}. Each run's own prediction was measured, and held in {share} "
+            f"runs.{advice}"
         ]
     if off is None:
-        return [f"{start}; whether it does was not measured."]
+        return [f"{prediction}; whether it does was not measured."]
     if off == "diverged":
         return [
-            f"{start}; the training without them diverged, so nothing can be said. Train with a lower learning rate."
+            f"{prediction}; the training without them diverged, so nothing can be said. Train with "
+            "a lower learning rate."
         ]
     measured = f"measured {report['measured_change']:+.4f}"
     if off == "sign":
         return [
-            f"{start}, {measured}: the prediction is wrong in its direction. Look at these images, but do not remove them unseen."
+            f"{prediction}, {measured}: the prediction is wrong in its direction. Look at these "
+            "images, but do not remove them unseen."
         ]
     if off == "size":
         return [
-            f"{start}, {measured}: the direction is right, the size is not. Trust the order more than the figures."
+            f"{prediction}, {measured}: the direction is right, the size is not. Trust the order "
+            "more than the figures."
         ]
-    return [f"{start}, {measured}: the prediction holds."]
+    return [f"{prediction}, {measured}: the prediction holds."]
 
 
 def _growth(report: dict[str, Any]) -> list[str]:
@@ -109,18 +120,19 @@ def _growth(report: dict[str, Any]) -> list[str]:
     if growth is None or growth <= GROWTH:
         return []
     return [
-        f"On its way back through the training the estimate grew {growth:,.0f}-fold: at this learning rate small changes have large, "
-        "unpredictable effects, and the order is little better than chance. Score the last epoch only, use damping, or train with a lower "
+        f"On its way back through the training the estimate grew {growth:,.0f}-fold: at this "
+        "learning rate small changes have large, unpredictable effects, and the order is little "
+        "better than chance. Score the last epoch only, use damping, or train with a lower "
         "learning rate."
     ]
 
 
 def _damping(report: dict[str, Any]) -> list[str]:
-    """What was found where the damping was chosen by measuring."""
     if report.get("undamped_runs"):
         return [
-            f"In {report['undamped_runs']} of the {report['runs']} runs no damping predicted what leaving images out changed: at this learning "
-            "rate these scores say little about single images."
+            f"In {report['undamped_runs']} of the {report['runs']} runs no damping predicted what "
+            "leaving images out changed: at this learning rate these scores say little about "
+            "single images."
         ]
     errors, damping = report.get("damping_errors"), report.get("damping")
     if not errors or damping is None:
@@ -128,16 +140,17 @@ def _damping(report: dict[str, Any]) -> list[str]:
     groups = f"{report['damping_groups']} groups of images were really left out"
     if undamped(report):
         return [
-            f"{groups}, and no damping predicted what that changed: at this learning rate these scores say little about single images."
+            f"{groups}, and no damping predicted what that changed: at this learning rate these "
+            "scores say little about single images."
         ]
     chosen = "the exact recursion" if damping == 1 else f"damping {damping:g}"
     return [
-        f"{groups}; {chosen} predicted the changes best, with {1 - errors[f'{damping:g}']:.0%} of their square explained."
+        f"{groups}; {chosen} predicted the changes best, with {1 - errors[f'{damping:g}']:.0%} of "
+        "their square explained."
     ]
 
 
 def undamped(report: dict[str, Any]) -> bool:
-    """Whether the damping was chosen by measuring, and none helped."""
     errors = report.get("damping_errors", {})
     return bool(errors) and errors[f"{report['damping']:g}"] >= NOTHING
 
@@ -147,7 +160,8 @@ def _derivative(report: dict[str, Any]) -> list[str]:
     if error is None or error <= DIFFERENCE:
         return []
     return [
-        f"A numerical check of the derivatives is off by {error:.0%}; the scores may be wrong. Please report this network and recipe."
+        f"A numerical check of the derivatives is off by {error:.0%}; the scores may be wrong. "
+        "Please report this network and recipe."
     ]
 
 
@@ -155,8 +169,8 @@ def _solution(report: dict[str, Any]) -> list[str]:
     if report.get("converged", True):
         return []
     return [
-        f"The equation behind these scores was solved to {report['residual']:.1%} only, after {report['iterations']} iterations; "
-        "allow more iterations or a larger ridge."
+        f"The equation behind these scores was solved to {report['residual']:.1%} only, after "
+        f"{report['iterations']} iterations; allow more iterations or a larger ridge."
     ]
 
 

@@ -1,4 +1,4 @@
-"""One retracing of a span, shared by the methods that differ in where the parameters come from and in the recursion."""
+"""The retracing that several methods share."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -10,49 +10,56 @@ from worker.engine.derivatives.passes import TrainingStep, products
 from worker.engine.derivatives.retrace import Damping, retrace
 from worker.engine.optimizers import initial_state
 from worker.engine.scores import trust
-from worker.engine.scores.cost import Looks, Sizes, from_seed, replaying
-from worker.engine.scores.method import Asked, Scored
-from worker.engine.sweep import walk
+from worker.engine.scores.cost import ImagePasses, Sizes, count_from_seed, count_replayed
+from worker.engine.scores.method import ScoresAndReport, ScoringRequest
+from worker.engine.sweep import iterate_parts
 from worker.engine.training.runner import Runner
 
-Look = Callable[[TrainingStep, torch.Tensor], None]
+AfterStep = Callable[[TrainingStep, torch.Tensor], None]
 
 
-def replayed(asked: Asked) -> Iterator[TrainingStep]:
-    """The steps of the span as they happened, last first."""
-    for epoch in asked.epochs:
-        yield from asked.replay.epoch(epoch)
+def replay_span(request: ScoringRequest) -> Iterator[TrainingStep]:
+    """Yield the steps of the span as they happened, last first."""
+    for epoch in request.epochs:
+        yield from request.replay.steps_backwards(epoch)
 
 
-def retraced(
-    asked: Asked,
+def retrace_span(
+    request: ScoringRequest,
     steps: Iterator[TrainingStep],
     *,
     damping: Damping | None = None,
-    look: Look | None = None,
-) -> Scored:
-    """Retrace the span: influence (N,), and what the retracing tells about itself. damping: asked.damping where None. look: see `retrace`."""
-    run = asked.replay.run
-    total = run.steps * len(asked.epochs)
+    after_step: AfterStep | None = None,
+) -> ScoresAndReport:
+    """Retrace the span.
+
+    Args:
+        damping: of the request if None.
+
+    Returns:
+        Influence, (N,), and a report on the retracing.
+    """
+    run = request.replay.run
+    total = run.steps * len(request.epochs)
     influence = torch.zeros(len(run.images), dtype=torch.float64)
     adjoint = trust.validation_gradient(
-        run.network, run.recipe, asked.replay.final_params(), asked.validation
+        run.network, run.recipe, request.replay.final_params(), request.validation
     )
     first_norm = float(adjoint.norm())
-    checks: list[float] = []
+    errors: list[float] = []
 
-    def after_step(step: TrainingStep, direction: torch.Tensor) -> None:
-        if not checks:
-            checks.append(trust.finite_difference_error(run.network, step, direction))
-        if look is not None:
-            look(step, direction)
+    def check_first_step(step: TrainingStep, direction: torch.Tensor) -> None:
+        if not errors:
+            errors.append(trust.finite_difference_error(run.network, step, direction))
+        if after_step is not None:
+            after_step(step, direction)
 
     def counted() -> Iterator[TrainingStep]:
         done = itertools.count()
         for step in steps:
-            asked.progress(next(done), total)
+            request.progress(next(done), total)
             yield step
-            # Not to be held while the next is made, as enumerate would.
+            # Frees the step before the next is made; enumerate would not.
             del step
 
     adjoint, _ = retrace(
@@ -62,43 +69,55 @@ def retraced(
         adjoint,
         initial_state(run.recipe, adjoint),
         influence,
-        damping=asked.damping if damping is None else damping,
-        after_step=after_step,
+        damping=request.damping if damping is None else damping,
+        after_step=check_first_step,
     )
-    asked.progress(total, total)
+    request.progress(total, total)
     return influence.numpy(), {
         "adjoint_growth": float(adjoint.norm()) / max(first_norm, 1e-30),
-        "finite_difference_error": checks[0],
-        "span": asked.span,
+        "finite_difference_error": errors[0],
+        "span": request.span,
     }
 
 
-def products_of_all(
+def compute_all_products(
     run: Runner,
     params: torch.Tensor,
     direction: torch.Tensor,
     epoch: int | None = None,
-    beat: Callable[[], None] | None = None,
+    heartbeat: Callable[[], None] | None = None,
 ) -> np.ndarray:
-    """⟨v, ∇ℓ(z_i; θ)⟩ of every training image, (N,) float64: in one forward pass, as augmented in `epoch`, or as they are.
+    """Compute ⟨v, ∇ℓ(z_i; θ)⟩ of every training image in one forward pass.
 
-    beat: called before each part of the pass; may raise to stop.
+    Args:
+        params: θ, (P,).
+        direction: v, (P,).
+        epoch: whose augmentation to apply; None for the images as they are.
+        heartbeat: called before each part of the pass; may raise to stop.
+
+    Returns:
+        (N,) float64.
     """
     values = np.empty(len(run.images))
-    for positions, x, y in walk(
+    for positions, x, y in iterate_parts(
         run.network, run.recipe, params, run.images, "products", epoch=epoch
     ):
-        if beat is not None:
-            beat()
+        if heartbeat is not None:
+            heartbeat()
         values[positions] = products(run.network, params, direction, x, y).double().cpu().numpy()
     return values
 
 
-def retracing_looks(sizes: Sizes, *, replays: bool = True) -> Looks:
-    """What retracing a span takes: the validation gradient, the replay (or θ_T alone), the fused pass, and Adam's gradients."""
+def count_retracing_passes(sizes: Sizes, *, replays: bool = True) -> ImagePasses:
+    """Count the passes of a retracing.
+
+    Validation gradient, replay (or θ_T alone), fused pass, and Adam's gradients.
+    """
     images = sizes.count * sizes.epochs
     adaptive = 0 if sizes.recipe.optimizer == "sgd" else images
-    return Looks(
-        gradient=sizes.validation + (replaying(sizes) if replays else from_seed(sizes)) + adaptive,
+    return ImagePasses(
+        gradient=sizes.validation
+        + (count_replayed(sizes) if replays else count_from_seed(sizes))
+        + adaptive,
         fused=images,
     )

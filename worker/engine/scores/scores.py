@@ -1,4 +1,4 @@
-"""What a scoring gives."""
+"""The result of a scoring."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +8,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Scores:
-    """values: (N,) float64, low first. exact: whether they are what the method says, not an approximation of it. report: see the README.
+    """Scores of N images.
 
-    images: digest of the image list that they are for. run: which run they come from (its recipe, list and last parameters); empty for an average.
+    Args:
+        values: (N,) float64, low first.
+        method: its name.
+        exact: True if they are what the method says, not an approximation of it.
+        report: see the README.
+        images: digest of the image list.
+        run: digest of recipe and image list; empty for an average.
     """
 
     values: np.ndarray

@@ -1,13 +1,16 @@
-"""Influence along the run as it was (Hara, Nitanda and Maehara 2019, algorithm 1; influence.md, section 2)."""
+"""Influence along the run as it was (docs/method.md, section 2)."""
 
-from worker.engine.scores.method import Asked, Scored, attach
-from worker.engine.scores.retracing import replayed, retraced, retracing_looks
-
-
-def sgd_influence(asked: Asked) -> Scored:
-    """I_i += (η_t/|S_t|) ⟨u_{t+1}, ∇ℓ(z_i; θ_t)⟩ for every step t of the span that drew image i, (N,)."""
-    values, report = retraced(asked, replayed(asked))
-    return values, report | {"damping": asked.damping}
+from worker.engine.scores.method import ScoresAndReport, ScoringRequest, attach
+from worker.engine.scores.retracing import count_retracing_passes, replay_span, retrace_span
 
 
-METHOD = attach("sgd_influence", sgd_influence, retracing_looks)
+def sgd_influence(request: ScoringRequest) -> ScoresAndReport:
+    """Sum I_i += (η_t/|S_t|) ⟨u_{t+1}, ∇ℓ(z_i; θ_t)⟩ over the span, (N,).
+
+    Source: Hara, Nitanda and Maehara 2019, algorithm 1.
+    """
+    values, report = retrace_span(request, replay_span(request))
+    return values, report | {"damping": request.damping}
+
+
+METHOD = attach("sgd_influence", sgd_influence, count_retracing_passes)

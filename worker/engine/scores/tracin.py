@@ -1,45 +1,49 @@
-"""TracIn over epoch checkpoints (Pruthi et al. 2020, section 3): influence without the curvature."""
+"""TracIn over epoch checkpoints (Pruthi et al. 2020, section 3)."""
 
 import functools
 
 import numpy as np
 
 from worker.engine.scores import trust
-from worker.engine.scores.cost import Looks, Sizes, from_seed
-from worker.engine.scores.method import Asked, Scored, attach
-from worker.engine.scores.retracing import products_of_all
+from worker.engine.scores.cost import ImagePasses, Sizes, count_from_seed
+from worker.engine.scores.method import ScoresAndReport, ScoringRequest, attach
+from worker.engine.scores.retracing import compute_all_products
 
 
-def tracin(asked: Asked) -> Scored:
-    """I_i = Σ over the span's epochs e of η_e/((1 − μ)|S|) ⟨∇ℓ_val(θ_e), ∇ℓ(z_i; θ_e)⟩, θ_e at the epoch's end, η_e its mean rate, (N,).
+def tracin(request: ScoringRequest) -> ScoresAndReport:
+    """Sum η_e/((1 − μ)|S|) ⟨∇ℓ_val(θ_e), ∇ℓ(z_i; θ_e)⟩ over the span's epochs e, (N,).
 
-    The sum is what SGD gains on the validation loss by image i; without the image that is lost, so low (negative) is harmful.
+    θ_e is at the epoch's end, η_e its mean rate. SGD gains this on the validation loss by image i,
+    and loses it without, so low is harmful.
     """
-    run = asked.replay.run
+    run = request.replay.run
     values = np.zeros(len(run.images))
-    for done, epoch in enumerate(asked.epochs):
-        beat = functools.partial(asked.progress, done, len(asked.epochs))
-        params = asked.replay.start(epoch + 1)[0]
-        gradient = trust.validation_gradient(run.network, run.recipe, params, asked.validation)
-        values += checkpoint_weight(asked, epoch) * products_of_all(
-            run, params, gradient, beat=beat
+    for done, epoch in enumerate(request.epochs):
+        heartbeat = functools.partial(request.progress, done, len(request.epochs))
+        params = request.replay.start(epoch + 1)[0]
+        gradient = trust.validation_gradient(run.network, run.recipe, params, request.validation)
+        values += checkpoint_weight(request, epoch) * compute_all_products(
+            run, params, gradient, heartbeat=heartbeat
         )
-    asked.progress(len(asked.epochs), len(asked.epochs))
-    return values, {"span": asked.span, "checkpoints": len(asked.epochs)}
+    request.progress(len(request.epochs), len(request.epochs))
+    return values, {"span": request.span, "checkpoints": len(request.epochs)}
 
 
-def checkpoint_weight(asked: Asked, epoch: int) -> float:
-    """η_e/((1 − μ)|S|): the epoch's mean learning rate over its mean batch size. With momentum μ a gradient is taken 1/(1 − μ) times in all."""
-    run = asked.replay.run
+def checkpoint_weight(request: ScoringRequest, epoch: int) -> float:
+    """Return η_e/((1 − μ)|S|): mean learning rate over mean batch size.
+
+    With momentum μ a gradient is taken 1/(1 − μ) times in all.
+    """
+    run = request.replay.run
     rate = float(np.mean([run.rate(epoch, t) for t in range(run.steps)]))
     return rate / (1 - run.recipe.momentum) * run.steps / len(run.images)
 
 
-def _looks(sizes: Sizes) -> Looks:
-    return Looks(
-        gradient=sizes.epochs * sizes.validation + from_seed(sizes),
+def _count_passes(sizes: Sizes) -> ImagePasses:
+    return ImagePasses(
+        gradient=sizes.epochs * sizes.validation + count_from_seed(sizes),
         directional=sizes.epochs * sizes.count,
     )
 
 
-METHOD = attach("tracin", tracin, _looks)
+METHOD = attach("tracin", tracin, _count_passes)

@@ -1,4 +1,4 @@
-"""How far a scoring can be trusted: predictions against measurements (influence.md, section 7)."""
+"""Predictions of a scoring against measurements (docs/method.md, section 7)."""
 
 import dataclasses
 import math
@@ -14,19 +14,25 @@ from worker.engine.images import Images
 from worker.engine.influence.replay import Replay
 from worker.engine.networks.registry import Network
 from worker.engine.recipe import Recipe
-from worker.engine.sweep import Progress, evaluate_params, walk
+from worker.engine.sweep import Progress, evaluate_params, iterate_parts
 
-# The part of the images whose joint effect is predicted and measured.
 TOP = 0.02
 
 
 def validation_gradient(
     network: Network, recipe: Recipe, params: torch.Tensor, validation: Images
 ) -> torch.Tensor:
-    """u_T: the gradient of the mean validation loss at θ_T, (P,), in chunks."""
+    """Compute u_T, the gradient of the mean validation loss at θ_T.
+
+    Args:
+        params: θ_T, (P,).
+
+    Returns:
+        (P,).
+    """
     gradient = torch.zeros_like(params)
     theta = params.detach().clone().requires_grad_()
-    for _, x, y in walk(network, recipe, params, validation, "gradient"):
+    for _, x, y in iterate_parts(network, recipe, params, validation, "gradient"):
         loss = functional.cross_entropy(network.logits(theta, x), y, reduction="sum") / len(
             validation
         )
@@ -35,10 +41,17 @@ def validation_gradient(
 
 
 def finite_difference_error(network: Network, step: TrainingStep, direction: torch.Tensor) -> float:
-    """Largest error of ⟨v, ∇ℓ(z_i)⟩ against central differences in float64, relative to the largest product."""
-    wide = network.wide()
-    # As many of the step's images as one pass takes, in twice the width.
-    some = slice(0, max(1, network.images_a_pass(tuple(step.x.shape[1:]), "products") // 2))
+    """Check ⟨v, ∇ℓ(z_i)⟩ against central differences in float64.
+
+    Args:
+        direction: v, (P,).
+
+    Returns:
+        The largest error, relative to the largest product.
+    """
+    wide = network.to_float64()
+    # As many images as one pass takes in twice the width.
+    some = slice(0, max(1, network.images_per_pass(tuple(step.x.shape[1:]), "products") // 2))
     params, v, x, y = step.params.double(), direction.double(), step.x[some].double(), step.y[some]
     epsilon = 1e-5 * float(params.norm()) / max(float(v.norm()), 1e-30)
     with torch.no_grad():
@@ -50,28 +63,35 @@ def finite_difference_error(network: Network, step: TrainingStep, direction: tor
 
 
 def top_group(values: np.ndarray) -> np.ndarray:
-    """Positions of the images that a scoring picks first: the lowest two in a hundred, at least one."""
+    """Positions of the lowest 2 % of the scores, at least one."""
     return np.argsort(values, kind="stable")[: max(1, int(TOP * len(values)))]
 
 
-def predicted(values: np.ndarray) -> dict[str, Any]:
-    """The change of the validation loss that a scoring predicts for the removal of its top group: the sum of their influences."""
+def report_prediction(values: np.ndarray) -> dict[str, Any]:
+    """Report the predicted change for the top group: the sum of its influences."""
     top = top_group(values)
     return {"top_group": len(top), "predicted_change": float(values[top].sum())}
 
 
-def measured(change: float | None) -> dict[str, Any]:
-    """What a report says of a measured change, None where the training without the group diverged."""
+def report_measurement(change: float | None) -> dict[str, Any]:
+    """Report a measured change, None if the training diverged."""
     return {"diverged_without": True} if change is None else {"measured_change": change}
 
 
-def measured_change(
+def measure_change(
     replay: Replay, validation: Images, positions: np.ndarray, epochs: range, progress: Progress
 ) -> float | None:
-    """The change of the mean validation loss when `epochs`, up to the end, are run again without the images at `positions`.
+    """Measure the change of the mean validation loss without some images.
 
-    Order, divisor, augmentation and seeds stay: "Retrain Last" for the last epoch, "Retrain All" for all. None where that training diverges.
-    The run's own steps must come out here as they did (`Replay.check_repeats`): a drift would be measured as if it came of the removal.
+    Order, divisor, augmentation and seeds stay: "Retrain Last" for the last epoch, "Retrain All"
+    for all. The run's own steps must repeat here (`Replay.check_repeats`), or a drift would be
+    measured too.
+
+    Args:
+        progress: called as progress(done, total); may raise to stop.
+
+    Returns:
+        The change, or None if that training diverges.
     """
     run = replay.run
     keep = torch.ones(len(run.images))
@@ -79,8 +99,8 @@ def measured_change(
     counterfactual = dataclasses.replace(run, keep=keep)
     point, total = replay.start(epochs[0]), len(epochs) * run.steps
     for epoch in epochs:
-        order = images.batches(run.recipe, run.images, epoch)
-        with run.batches(epoch, order) as batch:
+        order = images.draw_batches(run.recipe, run.images, epoch)
+        with run.prefetch(epoch, order) as batch:
             for t, left in enumerate(order):
                 point = counterfactual.advance(point, *batch(t), left, run.rate(epoch, t))[0]
                 progress((epoch - epochs[0]) * run.steps + t + 1, total)

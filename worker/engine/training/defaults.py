@@ -1,4 +1,4 @@
-"""A sensible recipe for images one knows nothing about."""
+"""Default recipe, chosen from image size, channels and count."""
 
 import dataclasses
 
@@ -12,28 +12,36 @@ FEW_IMAGES = 5_000
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def default_recipe(images: Images, classes: int, *, seed: int = 0, **asked: object) -> Recipe:
-    """A recipe from the images' size, channels and number; whatever is in `asked` (a recipe's field, not None) takes precedence.
+def default_recipe(images: Images, classes: int, *, seed: int = 0, **settings: object) -> Recipe:
+    """Choose a recipe from the images' size, channels and number.
 
-    Raises EngineError for no images, and for a setting that there is not or that makes no sense.
+    Args:
+        images: the training images.
+        classes: number of classes.
+        seed: of the run.
+        settings: fields of `Recipe` that take precedence unless None.
+
+    Raises:
+        EngineError: no images, or a setting that is unknown or makes no sense.
     """
     fields = [field.name for field in dataclasses.fields(Recipe)]
-    if unknown := sorted(asked.keys() - fields):
+    if unknown := sorted(settings.keys() - fields):
         raise EngineError(
-            f"A recipe has no setting called {unknown[0]!r}; there are {', '.join(fields)}."
+            f"A recipe has no setting called {unknown[0]!r}; choose from {', '.join(fields)}."
         )
-    checks.given(images, Images, "list of images", "Images(pixels, labels, ids) makes one")
+    checks.check_type(images, Images, "list of images", "Images(pixels, labels, ids) makes one")
     if not len(images):
         raise EngineError("There are no images to make a recipe for.")
     _, height, width, channels = images.pixels.shape
     mean, std = pixel_statistics(images)
     simple = channels == 1 and max(height, width) <= 32
-    adam = asked.get("optimizer") in ("adam", "adamw")
-    if adam and asked.get("momentum"):
+    adam = settings.get("optimizer") in ("adam", "adamw")
+    if adam and settings.get("momentum"):
         raise EngineError(
-            f"{asked['optimizer']} keeps averages of its own and takes no momentum; leave it out, or choose the optimizer sgd."
+            f"{settings['optimizer']} keeps averages of its own and takes no momentum; leave it "
+            "out, or choose the optimizer sgd."
         )
-    settings: dict[str, object] = {
+    chosen: dict[str, object] = {
         "network": "mnist" if simple else "cifar",
         "classes": classes,
         "channels": channels,
@@ -42,22 +50,23 @@ def default_recipe(images: Images, classes: int, *, seed: int = 0, **asked: obje
         "mean": mean,
         "std": std,
         "epochs": 20,
-        # Few images make few steps: smaller batches let twenty epochs come to an end.
+        # Few images make few steps: smaller batches let twenty epochs converge.
         "batch_size": 64 if len(images) >= FEW_IMAGES else 32,
-        # With momentum a step is ten times as long: at 0.05 the colour network stayed at guessing on photographs, at 0.01 it learned at once.
+        # Momentum makes steps ten times as long: at 0.05 the colour network learned nothing on
+        # photographs.
         "learning_rate": 0.05 if simple else 0.01,
         "momentum": 0.0 if simple or adam else 0.9,
         "schedule": "constant" if simple else "cosine",
         "augmentation": "none" if simple else "shift_flip",
         "seed": seed,
     }
-    if asked.get("weights"):
-        # What published weights were trained with, and a rate that changes them gently.
-        settings |= {"learning_rate": 0.01} | (
+    if settings.get("weights"):
+        # The pixels that published weights expect, and a rate that changes them gently.
+        chosen |= {"learning_rate": 0.01} | (
             {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if channels == 3 else {}
         )
     if adam:
-        # Adam's steps are as long as the rate, whatever the gradient: Kingma and Ba's own choice (2015, algorithm 1).
-        settings["learning_rate"] = 0.0001 if asked.get("weights") else 0.001
-    settings |= {name: value for name, value in asked.items() if value is not None}
-    return Recipe(**settings)  # type: ignore[arg-type]  # the fields are checked by Recipe itself
+        # Adam's steps are as long as the rate; this is its authors' choice (Kingma and Ba 2015).
+        chosen["learning_rate"] = 0.0001 if settings.get("weights") else 0.001
+    chosen |= {name: value for name, value in settings.items() if value is not None}
+    return Recipe(**chosen)  # type: ignore[arg-type]  # Recipe checks its fields

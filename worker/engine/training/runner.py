@@ -1,4 +1,4 @@
-"""Everything that each step of a training shares."""
+"""The state that all steps of a training share."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,19 +12,25 @@ from worker.engine.errors import EngineError
 from worker.engine.images import Images, Integers, augmented_batch, check_images
 from worker.engine.networks.registry import Network, build
 from worker.engine.optimizers import Step, optimizer
-from worker.engine.prefetch import Ahead
+from worker.engine.prefetch import Prefetcher
 from worker.engine.recipe import Recipe
 from worker.engine.training.validate_network import check_same
 from worker.engine.trajectory.files import EpochReport, Point, RunRecord
 from worker.engine.trajectory.training_dynamics import Signals
 
-# Where a Training comes from, for who gave something else.
-MAKERS = "train and load_training return one"
+TRAINING_SOURCES = "train and load_training return one"
 
 
 @dataclass(frozen=True)
 class Training:
-    """A finished run. `params`: θ_T (P,), empty where the store keeps none. `signals`: what the training saw of each image."""
+    """A finished run.
+
+    Args:
+        folder: of its files.
+        record: run.json.
+        params: θ_T, (P,); empty if the store keeps none.
+        signals: training dynamics of each image.
+    """
 
     folder: Path
     record: RunRecord
@@ -41,7 +47,7 @@ class Training:
 
     @property
     def margins(self) -> np.ndarray:
-        """The area under the margin of each training image, (N,) float64 (Pleiss et al. 2020)."""
+        """Area under the margin of each image, (N,) float64 (Pleiss et al. 2020)."""
         return self.signals.margins / self.recipe.epochs
 
     @property
@@ -55,38 +61,50 @@ class Training:
 
 @dataclass
 class Runner:
-    """What every step of one run shares."""
+    """The state that all steps of one run share.
+
+    Args:
+        keep: (N,), 0 for images left out, else 1; None where all are in.
+    """
 
     recipe: Recipe
     images: Images
     network: Network
     update: Step
-    keep: torch.Tensor | None  # (N,) 1 or 0 for images left out; None where all are in
+    keep: torch.Tensor | None  # (N,)
 
     @property
     def device(self) -> torch.device:
-        """Where the network is, and all that a step sees."""
         return self.network.device
 
     @property
     def steps(self) -> int:
-        """Steps an epoch."""
         return self.recipe.steps_per_epoch(len(self.images))
 
     def rate(self, epoch: int, t: int) -> float:
-        """η of step t of an epoch."""
+        """Return η of step t of an epoch."""
         return self.recipe.rate(epoch * self.steps + t, self.recipe.epochs * self.steps)
 
     def advance(
         self, point: Point, x: torch.Tensor, y: torch.Tensor, positions: Integers, rate: float
     ) -> tuple[Point, torch.Tensor, torch.Tensor]:
-        """θ_{t+1}, s_{t+1} = step(θ_t, s_t, g_t); also the logits (B, classes) and losses (B,) at θ_t."""
+        """Make one step: θ_{t+1}, s_{t+1} = step(θ_t, s_t, g_t).
+
+        Args:
+            point: θ_t and s_t.
+            x, y: the batch, (B, C, H, W) and (B,).
+            positions: S_t, (B,).
+            rate: η_t.
+
+        Returns:
+            The next point, and at θ_t the logits (B, classes) and losses (B,).
+        """
         params, state = point
         theta = params.detach().requires_grad_()
         with self._precision():
             logits = self.network.logits(theta, x)
         losses = functional.cross_entropy(logits.float(), y, reduction="none")
-        # Dropping an image drops its term and keeps the divisor |S_t|: the counterfactual run of influence.md, section 2.
+        # Leaving out drops the term and keeps the divisor |S_t| (docs/method.md, section 2).
         weights = self.weights(positions)
         (gradient,) = torch.autograd.grad(
             (losses if weights is None else losses * weights).mean(), theta
@@ -99,35 +117,50 @@ class Runner:
             )
 
     def batch(self, epoch: int, positions: Integers) -> tuple[torch.Tensor, torch.Tensor]:
-        """x and y of one step, on the device."""
+        """Return x and y of one step, on the device."""
         return augmented_batch(
             self.recipe, self.images, positions, epoch, torch.float32, self.device
         )
 
-    def batches(
-        self, epoch: int, order: list[Integers], towards: int = 1
-    ) -> Ahead[tuple[torch.Tensor, torch.Tensor]]:
-        """x and y of step t of an epoch, read ahead. towards: 1 where the steps are walked in order, −1 in reverse."""
-        return Ahead(lambda t: self.batch(epoch, order[t]), len(order), towards)
+    def prefetch(
+        self, epoch: int, order: list[Integers], stride: int = 1
+    ) -> Prefetcher[tuple[torch.Tensor, torch.Tensor]]:
+        """Prefetch x and y of the steps of an epoch.
+
+        Args:
+            epoch: from 0.
+            stride: 1 if steps are walked in order, −1 in reverse.
+        """
+        return Prefetcher(lambda t: self.batch(epoch, order[t]), len(order), stride)
 
     def weights(self, positions: Integers) -> torch.Tensor | None:
-        """What the images of a batch count, (B,) 1 or 0; None where all are in."""
+        """Images' weights, (B,) 1 or 0; None where all are in."""
         return None if self.keep is None else self.keep[torch.from_numpy(positions)].to(self.device)
 
     def _precision(self) -> AbstractContextManager[object]:
-        """In lower precision only the network's operations of a training step are, in the run and in its replay alike."""
+        """Lower the precision of the network's operations only, as replays do."""
         if self.recipe.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
-def runner(
+def make_runner(
     recipe: Recipe,
     images: Images,
     leave_out: np.ndarray | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[Runner, torch.Tensor]:
-    """The shared parts of a run and θ_0. leave_out: (N,) bool."""
+    """Make a run's shared state from its recipe.
+
+    Args:
+        leave_out: (N,) bool or None.
+
+    Returns:
+        The runner and θ_0, (P,).
+
+    Raises:
+        EngineError: the images do not fit, or the network cannot be built here.
+    """
     check_images(images, recipe, "training")
     device = torch.device(device)
     if (
@@ -145,15 +178,22 @@ def runner(
     return Runner(recipe, images, network, optimizer(recipe), keep), initial
 
 
-def runner_of(training: Training, images: Images, device: torch.device) -> Runner:
-    """The shared parts of a finished run. Raises EngineError where its network is another one by now."""
-    run, _ = runner(training.recipe, images, device=device)
+def restore_runner(training: Training, images: Images, device: torch.device) -> Runner:
+    """Make the shared state of a finished run.
+
+    Raises:
+        EngineError: the network has changed since.
+    """
+    run, _ = make_runner(training.recipe, images, device=device)
     check_network(run, training)
     return run
 
 
 def check_network(run: Runner, training: Training) -> None:
-    """Raises EngineError where the network is not the one that the run was trained with; a run without parameters shows it when it is replayed."""
+    """Raise EngineError if the network has changed since the run.
+
+    A run without parameters shows it when it is replayed.
+    """
     if training.params.numel():
         check_same(
             run.network, training.recipe, training.params.to(run.device), training.record.answers

@@ -1,4 +1,4 @@
-"""Whether a network that somebody brought can be retraced, and is the one that a run was trained with: found out on a few random images."""
+"""Validate user-supplied networks on a few random images."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,153 +9,187 @@ from worker.engine.derivatives.passes import fused_pass, mean_gradient_of
 from worker.engine.errors import EngineError
 from worker.engine.networks.flat_network import Network
 from worker.engine.recipe import Recipe
-from worker.engine.training.checks import in_words
+from worker.engine.training.checks import describe_error
 
-# How many images are tried, and by how much the same image's logits may differ in different company (rounding, relative to the largest).
-COUNT = 4
+# Trial images, and how much an image's logits may differ between batches, relative to the largest.
+TRIAL_COUNT = 4
 TOLERANCE = 1e-3
-# By how much its derivative may: it is a sum over all parameters.
-LOOSE = 1e-2
-# Of how many classes a run records what its network answers.
-ANSWERED = 8
+# The same for derivatives, which are sums over all parameters.
+DERIVATIVE_TOLERANCE = 1e-2
+RECORDED_LOGITS = 8
 
 
-def examine(network: Network, recipe: Recipe, params: torch.Tensor) -> None:
-    """Raise EngineError with a sentence for a network that is no function of one image and θ alone, or has no second derivative."""
+def validate_network(network: Network, recipe: Recipe, params: torch.Tensor) -> None:
+    """Check that a network can be retraced.
+
+    Args:
+        params: θ_0, (P,).
+
+    Raises:
+        EngineError: the network is not a function of one image and θ alone, or has no second
+            derivative.
+    """
     x = _trial_images(recipe, params)
-    y = (torch.arange(COUNT) % recipe.classes).to(params.device)
-    _examine_logits(network, recipe.network, params, x)
-    with _or_sentence(
+    y = (torch.arange(TRIAL_COUNT) % recipe.classes).to(params.device)
+    _check_logits(network, recipe.network, params, x)
+    with _explain_errors(
         f"The network {recipe.network} cannot be differentiated twice",
         "replace the operation that torch names",
     ):
-        _examine_ties(network, recipe.network, params, x)
+        _check_connected(network, recipe.network, params, x)
         direction = torch.ones_like(params)
         inner, _ = fused_pass(network, params, direction, x, y)
         alone = torch.stack(
             [
                 mean_gradient_of(network, params, x[i : i + 1], y[i : i + 1]) @ direction
-                for i in range(COUNT)
+                for i in range(TRIAL_COUNT)
             ]
         )
-    if float((inner - alone).abs().max()) > LOOSE * max(1.0, float(inner.abs().max())):
+    if float((inner - alone).abs().max()) > DERIVATIVE_TOLERANCE * max(
+        1.0, float(inner.abs().max())
+    ):
         raise EngineError(
-            f"torch computes another derivative for an image alone than in a batch with the network {recipe.network}: is a part of it within "
-            "no_grad()? Freeze that by requires_grad_(False) instead. Otherwise use GroupNorm or LayerNorm in place of its normalisation."
+            "torch computes another derivative for an image alone than in a batch with the "
+            f"network {recipe.network}: is a part of it within no_grad()? Freeze that with "
+            "requires_grad_(False) instead. Otherwise use GroupNorm or LayerNorm in place of its "
+            "normalisation."
         )
-    with _or_sentence(
-        f"The network {recipe.network} does not run in float64, in which its derivatives are checked",
-        "let it take its type from its parameters: no float(), half() or to(torch.float32) in its forward pass, and constants as buffers",
+    with _explain_errors(
+        f"The network {recipe.network} does not run in float64, in which its derivatives are "
+        "checked",
+        "let it take its type from its parameters: no float(), half() or to(torch.float32) in its "
+        "forward pass, and constants as buffers",
     ):
         error = _curvature_error(network, params, x, y)
-    if error > LOOSE:
+    if error > DERIVATIVE_TOLERANCE:
         raise EngineError(
-            f"torch computes a wrong second derivative of the network {recipe.network}: is a part of it cut off by detach()? Freeze that by "
-            "requires_grad_(False) instead. Otherwise replace what is not an ordinary layer by plain operations."
+            f"torch computes a wrong second derivative of the network {recipe.network}: is a part "
+            "of it cut off by detach()? Freeze that with requires_grad_(False) instead. Otherwise "
+            "replace what is not an ordinary layer by plain operations."
         )
 
 
-def answers(network: Network, recipe: Recipe, params: torch.Tensor) -> list[list[float]]:
-    """What a network at θ (P,) answers to the trial images: the first logits of each."""
+def trial_logits(network: Network, recipe: Recipe, params: torch.Tensor) -> list[list[float]]:
+    """First logits of each trial image.
+
+    Args:
+        params: θ, (P,).
+    """
     with torch.no_grad():
-        return network.logits(params, _trial_images(recipe, params))[:, :ANSWERED].double().tolist()
+        return (
+            network.logits(params, _trial_images(recipe, params))[:, :RECORDED_LOGITS]
+            .double()
+            .tolist()
+        )
 
 
 def check_same(
-    network: Network, recipe: Recipe, params: torch.Tensor, answered: list[list[float]]
+    network: Network, recipe: Recipe, params: torch.Tensor, recorded: list[list[float]]
 ) -> None:
-    """Raises EngineError where a network is not the one that a run was trained with.
+    """Check that a network is the same as the run's.
 
-    params: the run's θ_T (P,). answered: the network's answers then; none to compare its size alone.
+    Args:
+        params: the run's θ_T, (P,).
+
+    Raises:
+        EngineError: the network differs.
     """
     if params.numel() != network.size:
         raise EngineError(
-            f"The network {recipe.network} has {network.size:,} parameters to train, and that of this run had {params.numel():,}; "
-            "register the network that the run was trained with, or train again in another folder."
+            f"The network {recipe.network} has {network.size:,} parameters to train, and that of "
+            f"this run had {params.numel():,}; register the network that the run was trained with, "
+            "or train again in another folder."
         )
-    if not answered:
+    if not recorded:
         return
-    now, then = torch.tensor(answers(network, recipe, params)), torch.tensor(answered)
+    now, then = torch.tensor(trial_logits(network, recipe, params)), torch.tensor(recorded)
     near = TOLERANCE * max(1.0, float(then.nan_to_num().abs().max()))
     if now.shape != then.shape or not torch.allclose(now, then, rtol=0, atol=near, equal_nan=True):
         raise EngineError(
-            f"The network {recipe.network} is not the one that this run was trained with: with the same parameters it answers otherwise. "
-            "Register that one, or train again in another folder."
+            f"The network {recipe.network} is not the one that this run was trained with: with the "
+            "same parameters it answers differently. Register the original, or train again in "
+            "another folder."
         )
 
 
 def _trial_images(recipe: Recipe, params: torch.Tensor) -> torch.Tensor:
-    """Random images, the same each time, (COUNT, C, H, W)."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(COUNT, recipe.channels, recipe.height, recipe.width, generator=generator).to(
-        params
-    )
+    return torch.randn(
+        TRIAL_COUNT, recipe.channels, recipe.height, recipe.width, generator=generator
+    ).to(params)
 
 
-def _examine_logits(network: Network, name: str, params: torch.Tensor, x: torch.Tensor) -> None:
-    """Whether the logits of an image are the same each time, and in any company."""
+def _check_logits(network: Network, name: str, params: torch.Tensor, x: torch.Tensor) -> None:
+    """Check that an image's logits repeat, in any batch."""
     with (
         torch.no_grad(),
-        _or_sentence(
-            f"The network {name} cannot take {COUNT} images, or one",
+        _explain_errors(
+            f"The network {name} cannot take {TRIAL_COUNT} images, or one",
             "let it take any number of them",
         ),
     ):
         logits, again = network.logits(params, x), network.logits(params, x)
-        alone = [network.logits(params, x[i : i + 1]) for i in range(COUNT)]
+        alone = [network.logits(params, x[i : i + 1]) for i in range(TRIAL_COUNT)]
     if not bool(torch.isfinite(logits).all()):
         raise EngineError(
-            f"The network {name} answers random images with what is no number; look for logarithms, roots and divisions in it."
+            f"The network {name} answers random images with values that are not numbers; look for "
+            "logarithms, roots and divisions in it."
         )
     if not torch.equal(logits, again):
         raise EngineError(
-            f"The network {name} answers the same images otherwise the second time, so no step of a training could be repeated: it draws random "
-            "numbers, or changes the images in place. Use torch's Dropout modules, which are switched off here, and no mul_() or add_() on its input."
+            f"The network {name} answers the same images differently the second time, so no step "
+            "of a training could be repeated: it draws random numbers, or changes the images in "
+            "place. Use torch's Dropout modules, which are switched off here, and no mul_() or "
+            "add_() on its input."
         )
-    if any(one.shape != logits[:1].shape for one in alone):
+    if any(single.shape != logits[:1].shape for single in alone):
         raise EngineError(
-            f"The network {name} answers a single image with numbers of shape {tuple(alone[0].shape)}, not {tuple(logits[:1].shape)}; "
-            "let it keep the first axis, that of the images: flatten(1), and no squeeze() without an axis."
+            f"The network {name} answers a single image with numbers of shape "
+            f"{tuple(alone[0].shape)}, not {tuple(logits[:1].shape)}; let it keep the first axis, "
+            "that of the images: flatten(1), and no squeeze() without an axis."
         )
     if float((logits - torch.cat(alone)).abs().max()) > TOLERANCE * max(
         1.0, float(logits.abs().max())
     ):
         raise EngineError(
-            f"The network {name} mixes the images of a batch, so the influence of one image is not defined; "
-            "use a normalisation that looks at one image (GroupNorm, LayerNorm), or batch normalisation in evaluation mode."
+            f"The network {name} mixes the images of a batch, so the influence of one image is not "
+            "defined; use a normalisation within each image (GroupNorm, LayerNorm), or batch "
+            "normalisation in evaluation mode."
         )
 
 
-def _examine_ties(network: Network, name: str, params: torch.Tensor, x: torch.Tensor) -> None:
-    """Whether torch knows that the logits come from the parameters."""
+def _check_connected(network: Network, name: str, params: torch.Tensor, x: torch.Tensor) -> None:
     if not network.logits(params.detach().requires_grad_(), x).requires_grad:
         raise EngineError(
-            f"The logits of the network {name} are cut off from its parameters, so it cannot learn; "
-            "look for detach() and no_grad() in its forward pass."
+            f"The logits of the network {name} are cut off from its parameters, so it cannot "
+            "learn; look for detach() and no_grad() in its forward pass."
         )
 
 
 @contextmanager
-def _or_sentence(what: str, mend: str) -> Iterator[None]:
-    """Whatever is raised within, as an EngineError: what happened, torch's own words, and how to mend it."""
+def _explain_errors(problem: str, fix: str) -> Iterator[None]:
+    """Turn any exception into an EngineError: what failed, why, and a fix."""
     try:
         yield
     except EngineError:
         raise
-    except Exception as error:  # somebody else's code may raise anything
-        raise EngineError(f"{what} ({in_words(error)}); {mend}.") from error
+    except Exception as error:  # a user's code may raise anything
+        raise EngineError(f"{problem} ({describe_error(error)}); {fix}.") from error
 
 
 def _curvature_error(
     network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor
 ) -> float:
-    """How far H v is from a difference of gradients, relative to it, in float64: the least of several step sizes, as a kink may lie within one."""
-    wide, theta, images = network.wide(), params.double(), x.double()
+    """Relative error of H v against a difference of gradients.
+
+    Computed in float64, the least of several step sizes, since a kink may lie within one.
+    """
+    wide, theta, images = network.to_float64(), params.double(), x.double()
     v = (
         torch.randn(theta.shape, generator=torch.Generator().manual_seed(1)).to(theta)
         / theta.numel() ** 0.5
     )
-    # A little off the start: where a last layer starts from zeros, nothing before it has a derivative to be wrong.
+    # Slightly off the start: behind a last layer of zeros every derivative is 0.
     theta = theta + 0.01 * v.flip(0) * theta.numel() ** 0.5
     _, exact = fused_pass(wide, theta, v, images, y)
     errors = []

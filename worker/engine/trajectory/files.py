@@ -1,13 +1,16 @@
-"""What a run leaves on disk, and how its steps are had back in reverse within a memory budget (influence.md, section 4).
+"""Files of a run (docs/method.md, section 4).
 
-A folder holds `run.json` (recipe, image list, environment, epoch hashes, history) and, depending on the store, parameters:
+A folder holds `run.json` (recipe, image list, environment, epoch hashes, history) and, depending on
+the store, parameters:
 
-    epoch_starts   epoch-0000.safetensors …: θ and the optimizer's state at each epoch's start, and at the end
-    every_step     the same, and steps-0000.safetensors …: θ and state before every step of an epoch
+    epoch_starts   epoch-0000.safetensors …: θ and optimizer state at each epoch's start, and at the
+    end
+    every_step     the same, and steps-0000.safetensors …: θ and state before each step of an epoch
     recipe         nothing: θ_0 comes from the seed, everything else is replayed
     final_params   the last parameters only: the second paper's approximation
 
-Files appear under their final name only when they are whole, and an epoch's file is written last: it is the point from which a run resumes.
+Files get their final name only when complete. An epoch's file is written last: a run resumes from
+it.
 """
 
 import hashlib
@@ -33,7 +36,10 @@ Point = tuple[torch.Tensor, State]  # θ_t and s_t
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch (from 1) measured. Losses are means, accuracies fractions; `params_hash` is of the parameters at its end."""
+    """Measurements of one epoch (from 1).
+
+    Losses are means, accuracies fractions; `params_hash` is of the parameters at the epoch's end.
+    """
 
     epoch: int
     epochs: int
@@ -48,7 +54,7 @@ class EpochReport:
 
 @dataclass
 class RunRecord:
-    """run.json: what fixes a run and what it measured so far."""
+    """The content of run.json: what determines a run, and its history."""
 
     recipe: Recipe
     store: str
@@ -57,15 +63,16 @@ class RunRecord:
     count: int  # N
     environment: dict[str, str]
     history: list[EpochReport] = field(default_factory=list)
-    # Hashes of the parameters after the first step of each epoch: a replay that drifts shows it at once.
+    # Hashes after each epoch's first step: a replay that drifts shows at once.
     first_steps: list[str] = field(default_factory=list)
-    # Hash of θ_0; and of a network of one's own its answers to trial images at the end, as its name may mean another one by now.
+    # Hash of θ_0, and a user's network's answers to trial images at the end: its name may mean
+    # another network later.
     start: str = ""
     answers: list[list[float]] = field(default_factory=list)
 
     @property
     def run(self) -> str:
-        """SHA-256 of what fixes the run: stands in each of its files, so that a file of another run is known for one."""
+        """SHA-256 of what determines the run, kept in each of its files."""
         return hashlib.sha256(
             f"{self.recipe.digest()}/{self.images}/{self.left_out}".encode()
         ).hexdigest()
@@ -85,57 +92,62 @@ class RunRecord:
         values["history"] = [EpochReport(**report) for report in values["history"]]
         int(
             values["environment"]["threads"]
-        )  # refuses a damaged file here, not hours later in a replay
+        )  # refuses a damaged file now, not hours later in a replay
         return cls(**values)
 
 
 def params_hash(params: torch.Tensor) -> str:
-    """SHA-256 of the parameters' bytes."""
     return hashlib.sha256(params.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def epoch_file(folder: Path, epoch: int) -> Path:
-    """θ and s at the start of epoch `epoch` (from 0)."""
+    """Path of θ and s at the start of epoch `epoch` (from 0)."""
     return folder / f"epoch-{epoch:04d}.safetensors"
 
 
 def steps_file(folder: Path, epoch: int) -> Path:
-    """θ_t and s_t of every step of epoch `epoch` (from 0)."""
+    """Path of θ_t and s_t of every step of epoch `epoch` (from 0)."""
     return folder / f"steps-{epoch:04d}.safetensors"
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], run: str) -> None:
-    """Save tensors, whole or not at all, with their checksum. run: the run they belong to (`RunRecord.run`)."""
-    # One entry: of several, safetensors writes now the one and now the other first, and equal runs would have unequal files.
-    here = {key: value.cpu().contiguous() for key, value in tensors.items()}
-    whole_files.write_whole(path, save(here, {"proof": f"{run} {_crc32(here)}"}))
+    """Save tensors with their checksum, completely or not at all.
+
+    Args:
+        run: they belong to (`RunRecord.run`).
+    """
+    # One entry: safetensors writes several in random order, and equal runs would have unequal
+    # files.
+    on_cpu = {key: value.cpu().contiguous() for key, value in tensors.items()}
+    whole_files.write_whole(path, save(on_cpu, {"proof": f"{run} {_crc32(on_cpu)}"}))
 
 
 def read_tensors(path: Path, run: str) -> dict[str, torch.Tensor]:
-    """Load tensors. Raises EngineError where the file is missing, damaged, or another run's."""
+    """Load tensors. Raises EngineError if missing, damaged or another run's."""
     try:
         with safe_open(path, framework="pt") as file:
-            of, _, check = (file.metadata() or {}).get("proof", "").partition(" ")
-            # Copies, which lie as torch lays tensors out: where numbers begin in memory decides how sums are split, and so their last bits.
+            owner, _, check = (file.metadata() or {}).get("proof", "").partition(" ")
+            # Copies in torch's own alignment, which decides how sums are split, and so their last
+            # bits.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError) as error:
-        raise damaged(path) from error
+        raise damaged_error(path) from error
     if check != _crc32(tensors):
-        raise damaged(path)
-    check_run(path, of, run)
+        raise damaged_error(path)
+    check_run(path, owner, run)
     return tensors
 
 
-def check_run(path: Path, of: str, run: str) -> None:
-    """Raises EngineError where a file names another run than this."""
-    if of != run:
+def check_run(path: Path, owner: str, run: str) -> None:
+    """Raise EngineError if a file belongs to another run."""
+    if owner != run:
         raise EngineError(
-            f"The file {path.name} belongs to a run of another recipe or image list; put back the one of this run, or train again."
+            f"The file {path.name} belongs to a run with another recipe or image list; restore the "
+            "file of this run, or train again."
         )
 
 
-def damaged(path: Path) -> EngineError:
-    """What to say of a file that does not hold what was written."""
+def damaged_error(path: Path) -> EngineError:
     return EngineError(
         f"The run's file {path.name} is missing or damaged; train again in another folder."
     )
@@ -149,7 +161,7 @@ def _crc32(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def write_point(path: Path, point: Point, run: str) -> None:
-    """Save θ and s. run: the run they belong to (`RunRecord.run`)."""
+    """Save θ and s of a run (`RunRecord.run`)."""
     params, state = point
     write_tensors(
         path, {"params": params, **{f"state.{key}": value for key, value in state.items()}}, run
@@ -157,23 +169,22 @@ def write_point(path: Path, point: Point, run: str) -> None:
 
 
 def read_point(path: Path, run: str) -> Point:
-    """Load θ and s. Raises EngineError where the file is missing, damaged, or another run's."""
+    """Load θ and s. Raises EngineError if missing, damaged or another run's."""
     tensors = read_tensors(path, run)
     if "params" not in tensors:
-        raise damaged(path)
+        raise damaged_error(path)
     return tensors.pop("params"), {
         key.removeprefix("state."): value for key, value in tensors.items()
     }
 
 
-def placed(point: Point, device: torch.device) -> Point:
-    """θ and s on a device."""
+def move_point(point: Point, device: torch.device) -> Point:
     params, state = point
     return params.to(device), {key: value.to(device) for key, value in state.items()}
 
 
 def read_record(folder: Path) -> RunRecord | None:
-    """run.json, or None where no run was begun. Raises EngineError where it is damaged."""
+    """Load run.json; None if there is no run. Raises EngineError if damaged."""
     path = folder / "run.json"
     if not path.exists():
         return None
@@ -191,7 +202,7 @@ def stored_bytes(folder: Path | str) -> int:
 
 
 def prune(folder: Path, store: str, epochs: int) -> None:
-    """Delete what the store does not keep once a run is complete."""
+    """Delete the epoch files that the store does not keep once a run is complete."""
     kept = (
         range(epochs + 1)
         if store in ("epoch_starts", "every_step")
@@ -203,6 +214,5 @@ def prune(folder: Path, store: str, epochs: int) -> None:
 
 
 def point_bytes(point: Point) -> int:
-    """Bytes of θ and s together."""
     params, state = point
     return sum(t.numel() * t.element_size() for t in (params, *state.values()))

@@ -1,7 +1,6 @@
-"""The store `every_step`: θ and s before every step of an epoch, in one file that is written and read a step at a time.
+"""The store `every_step`: θ and s before each step, a file per epoch.
 
-Neither side ever holds an epoch's steps in memory. The file is a safetensors file with one tensor (T, W): a row is θ_t and s_t, flattened and
-laid end to end, and its checksum; the metadata says how to cut a row, and of which run they are (`RunRecord.run`).
+Its tensor (T, W) has rows of θ_t and s_t, flattened, and a checksum; the metadata has their layout.
 """
 
 import json
@@ -15,20 +14,22 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from worker.engine.trajectory.files import Point, check_run, damaged
+from worker.engine.trajectory.files import Point, check_run, damaged_error
 
 _TYPES = {torch.float32: "F32", torch.float64: "F64"}
 
 
 class StepsWriter:
-    """A context in which `append` adds the points of `steps` steps, first to last; the file appears when the context ends without error."""
+    """Write the points of an epoch, first to last.
+
+    The file appears when the context ends without an error.
+    """
 
     def __init__(self, path: Path, steps: int, run: str) -> None:
         self.path, self.steps, self.run = path, steps, run
         self.file: Any = None
 
     def append(self, point: Point) -> None:
-        """Add θ_t and s_t of the next step."""
         params, state = point
         tensors = {"params": params, **state}
         if self.file is None:
@@ -59,7 +60,7 @@ class StepsWriter:
 
 
 def _header(steps: int, tensors: dict[str, torch.Tensor], run: str) -> bytes:
-    """The head of a safetensors file: its length as 8 bytes, and JSON."""
+    """Head of a safetensors file: its length in 8 bytes, and JSON."""
     first = tensors["params"]
     width = sum(tensor.numel() for tensor in tensors.values()) + 1
     layout = json.dumps([[name, list(tensor.shape)] for name, tensor in tensors.items()])
@@ -76,34 +77,39 @@ def _header(steps: int, tensors: dict[str, torch.Tensor], run: str) -> bytes:
 
 
 def _checksum(row: torch.Tensor) -> torch.Tensor:
-    """The CRC-32 of a row, as one number of the row's own type: (1,)."""
+    """CRC-32 of a row as a number of the row's type, (1,)."""
     check = torch.zeros(row.element_size() // 4, dtype=torch.int32)
     check[0] = zlib.crc32(row.numpy().tobytes()) - 2**31
     return check.view(row.dtype)
 
 
 class StepsReader:
-    """The points of an epoch, read one at a time. Raises EngineError where the file is missing, damaged or another run's."""
+    """Read the points of an epoch one at a time.
+
+    Raises:
+        EngineError: the file is missing, damaged or another run's.
+    """
 
     def __init__(self, path: Path, run: str) -> None:
         self.path = path
         try:
             self.file = safe_open(path, framework="pt")
             self.rows = self.file.get_slice("points")
-            known: dict[str, str] = self.file.metadata()
-            self.layout = [(name, torch.Size(shape)) for name, shape in json.loads(known["layout"])]
+            metadata: dict[str, str] = self.file.metadata()
+            self.layout = [
+                (name, torch.Size(shape)) for name, shape in json.loads(metadata["layout"])
+            ]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise damaged(path) from error
-        check_run(path, known.get("run", ""), run)
+            raise damaged_error(path) from error
+        check_run(path, metadata.get("run", ""), run)
 
     def point(self, t: int) -> Point:
-        """θ_t and s_t."""
         row = self.rows[t]
-        # As integers: the bits of a checksum can be those of a number that equals nothing, not even itself.
+        # As integers: the bits of a checksum can be those of a NaN.
         if not torch.equal(row[-1:].view(torch.int32), _checksum(row[:-1]).view(torch.int32)):
-            raise damaged(self.path)
+            raise damaged_error(self.path)
         pieces = row[:-1].split([shape.numel() for _, shape in self.layout])
-        # Copies: a view would keep the whole row alive for one of its parts.
+        # Copies: a view would keep the whole row alive.
         state = {
             name: piece.view(shape).clone()
             for (name, shape), piece in zip(self.layout, pieces, strict=True)

@@ -1,4 +1,4 @@
-"""What a training sees of each image by the way: its margin, and whether it is learned, forgotten and learned again."""
+"""Training dynamics of each image: margins and forgetting events."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,18 +8,21 @@ import torch
 
 from worker.engine.errors import EngineError
 from worker.engine.images import Integers
-from worker.engine.trajectory.files import damaged, read_tensors, write_tensors
+from worker.engine.trajectory.files import damaged_error, read_tensors, write_tensors
 
-# The forgetting count of an image that was never classified as its label says.
+# Forgetting count of an image that was never classified correctly.
 NEVER = -1
 
 
 @dataclass
 class Signals:
-    """Of N images, over the epochs so far; each image is seen once an epoch.
+    """Training dynamics of N images so far; an epoch sees each image once.
 
-    margins: sums of the margins, (N,) float64. forgotten: how often an image went from right to wrong, NEVER until it was right once,
-    (N,) int32. right: whether it was right when last seen, (N,) bool.
+    Args:
+        margins: sums of margins, (N,) float64.
+        forgotten: times an image went from right to wrong, (N,) int32; NEVER until it was right
+            once.
+        right: True if right when last seen, (N,) bool.
     """
 
     margins: np.ndarray
@@ -27,14 +30,19 @@ class Signals:
     right: np.ndarray
 
     @classmethod
-    def none(cls, count: int) -> "Signals":
-        """Before the first epoch."""
+    def empty(cls, count: int) -> "Signals":
         return cls(
             np.zeros(count), np.full(count, NEVER, dtype=np.int32), np.zeros(count, dtype=bool)
         )
 
-    def see(self, positions: Integers, margins: np.ndarray, right: np.ndarray) -> None:
-        """Add what an epoch, or a part of it, saw of the images at `positions` (B,), each once: margins (B,) and whether right (B,)."""
+    def add(self, positions: Integers, margins: np.ndarray, right: np.ndarray) -> None:
+        """Add what an epoch, or part of it, saw.
+
+        Args:
+            positions: (B,), each image once.
+            margins: (B,).
+            right: (B,) bool.
+        """
         self.margins[positions] += margins
         before, counts = self.right[positions], self.forgotten[positions]
         counts = np.where(right & (counts == NEVER), 0, counts)
@@ -42,55 +50,73 @@ class Signals:
         self.right[positions] = right
 
 
-class Seen:
-    """What the steps of one epoch of N images see, in the order of the steps, kept on the device."""
+class EpochSignals:
+    """Losses, margins and hits of one epoch, kept on the device in step order."""
 
     def __init__(self, count: int, device: torch.device) -> None:
         self.losses, self.margins = (torch.empty(count, device=device) for _ in range(2))
         self.right = torch.empty(count, dtype=torch.bool, device=device)
         self.count = 0
 
-    def step(self, logits: torch.Tensor, losses: torch.Tensor, y: torch.Tensor) -> None:
-        """Add a step's logits (B, classes) and losses (B,) of images with labels y (B,)."""
+    def add_step(self, logits: torch.Tensor, losses: torch.Tensor, y: torch.Tensor) -> None:
+        """Add a step.
+
+        Args:
+            logits: (B, classes).
+            losses: (B,).
+            y: labels, (B,).
+        """
         here = slice(self.count, self.count + len(y))
         self.losses[here] = losses
         self.margins[here] = margin(logits, y)
         self.right[here] = logits.argmax(1) == y
         self.count += len(y)
 
-    def add_to(self, signals: Signals, positions: Integers) -> tuple[float, float]:
-        """Add all to `signals`; returns the mean loss and the accuracy. positions: the images in the order of the steps, (N,)."""
-        signals.see(positions, self.margins.double().cpu().numpy(), self.right.cpu().numpy())
+    def finish(self, signals: Signals, positions: Integers) -> tuple[float, float]:
+        """Add the epoch to `signals`.
+
+        Args:
+            positions: of the images in step order, (N,).
+
+        Returns:
+            Mean loss and accuracy.
+        """
+        signals.add(positions, self.margins.double().cpu().numpy(), self.right.cpu().numpy())
         return float(self.losses.double().mean()), float(self.right.double().mean())
 
 
 def margin(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """The given label's logit minus the largest other one, (B,) (Pleiss et al. 2020, equation 1)."""
-    given = logits.gather(1, y[:, None])
+    """Label's logit minus the largest other, (B,) (Pleiss et al. 2020, eq. 1)."""
+    label_logit = logits.gather(1, y[:, None])
     others = logits.scatter(1, y[:, None], -torch.inf)
-    return (given - others.max(1, keepdim=True).values).squeeze(1)
+    return (label_logit - others.max(1, keepdim=True).values).squeeze(1)
 
 
 def signals_file(folder: Path, epoch: int) -> Path:
-    """Signals of the epochs before `epoch`."""
+    """Path of the signals of the epochs before `epoch`."""
     return folder / f"signals-{epoch:04d}.safetensors"
 
 
 def write_signals(path: Path, signals: Signals, run: str) -> None:
-    """Save signals, whole or not at all. run: the run that saw them (`RunRecord.run`)."""
+    """Save signals of a run (`RunRecord.run`), completely or not at all."""
     write_tensors(
         path, {name: torch.from_numpy(values) for name, values in vars(signals).items()}, run
     )
 
 
 def read_signals(path: Path, count: int, run: str) -> Signals:
-    """Load the signals of `count` images. Raises EngineError where the file is missing, damaged or another run's."""
+    """Load the signals of `count` images.
+
+    Raises:
+        EngineError: the file is missing, damaged or another run's.
+    """
     tensors = read_tensors(path, run)
     if set(tensors) != set(Signals.__dataclass_fields__):
-        raise damaged(path)
+        raise damaged_error(path)
     signals = Signals(**{name: values.numpy() for name, values in tensors.items()})
     if len(signals.margins) != count:
         raise EngineError(
-            f"The run's file {path.name} speaks of another number of images; train again in another folder."
+            f"The run's file {path.name} is about another number of images; train again in another "
+            "folder."
         )
     return signals

@@ -1,1 +1,1 @@
-"""Imports: from an upload or a folder to rows and pixels."""
+"""Imports."""

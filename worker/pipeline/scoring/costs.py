@@ -8,7 +8,7 @@ from worker import engine
 from worker.engine import GRADIENT, LEAST_ROOM, Method, Recipe, Sizes, Training
 from worker.jobs import JobFailed
 
-# Passes of a run's first scoring beside the method's own: predictions, and similarity.
+# Passes of a run's first scoring besides the method's own: predictions, and similarity.
 LOOKING = 2
 
 Costs = dict[str, dict[str, MethodCost]]

@@ -1,14 +1,14 @@
-"""What is computed along a direction by our own forms, against torch's own in float64."""
+"""Closed-form tangents against torch's own, in float64."""
 
 import pytest
 import torch
 from torch import nn
 
-from worker.engine.derivatives.fast_tangents import Along
+from worker.engine.derivatives.fast_tangents import FastTangents
 
 
 def second_derivatives(module, x, direction, x_along, within):
-    """The products (B,), and the gradients of their mean by every parameter and by x."""
+    """Return products (B,), and gradients of their mean by parameters and x."""
     params = dict(module.named_parameters())
 
     def mean_product(params, x):
@@ -23,7 +23,7 @@ def second_derivatives(module, x, direction, x_along, within):
             params, x
         )
     else:
-        with Along():
+        with FastTangents():
             (by_params, by_x), products = torch.func.grad(
                 mean_product, argnums=(0, 1), has_aux=True
             )(params, x)

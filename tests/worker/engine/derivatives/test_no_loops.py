@@ -1,4 +1,4 @@
-"""Nothing that is done often is done image by image in Python: with larger batches, as many calls."""
+"""No frequent Python loop over images: larger batches make as many calls."""
 
 import cProfile
 import pstats
@@ -12,7 +12,7 @@ from worker.engine import METHODS, explain, features, predict, score, train
 
 
 class AtOnce:
-    """An executor without threads, so that one profile sees all calls."""
+    """An executor without threads, so that a profile sees all calls."""
 
     def __init__(self, *_):
         pass
@@ -38,7 +38,7 @@ def calls(work) -> int:
 
 
 def sizes(tmp_path, count, batch_size):
-    """Images, validation, and a finished training on them, of `count` / `batch_size` steps an epoch."""
+    """Make images, validation and a training with `count` / `batch_size` steps an epoch."""
     images, validation = some_images(count), some_images(count, seed=1, first_id=1000)
     recipe = a_recipe(epochs=2, batch_size=batch_size, augmentation="shift_flip", momentum=0.9)
     return recipe, images, validation, train(recipe, images, validation, tmp_path / f"{count}")
@@ -48,7 +48,7 @@ def sizes(tmp_path, count, batch_size):
 OPTIONS = {"influence_function": {"iterations": 3, "tolerance": 1e-12}}
 
 
-# The folds and trees of these two are other people's code, image by image in parts.
+# Folds and trees loop over images in other libraries.
 @pytest.mark.parametrize(
     "method", [name for name in METHODS if name not in ("confident_learning", "outlier")]
 )

@@ -1,4 +1,4 @@
-"""The recursion against what it stands for: explicit gradients and Hessians, and runs that really leave an image out. All in float64."""
+"""The recursion against explicit Hessians and true leave-one-out, in float64."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def sample() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def run(network, recipe, params, x, y, weights):
-    """A whole training with a weight an image; returns the end and the steps as they happened, first to last."""
+    """Train with a weight per image; returns the end and the steps in order."""
     update, state = optimizer(recipe), initial_state(recipe, params)
     steps = []
     per_epoch = COUNT // BATCH
@@ -71,7 +71,7 @@ def run(network, recipe, params, x, y, weights):
 
 
 def harm(network, params, x, y) -> float:
-    """The validation loss; the training sample, reversed labels, serves as another sample."""
+    """Return the validation loss; the training sample with reversed labels serves."""
     return float(network.losses(params, x.flip(0) * 0.9, y).mean())
 
 
@@ -120,11 +120,11 @@ def test_left_out_images_have_no_part_in_the_hessian_and_the_divisor_stays(netwo
 
 
 @pytest.mark.parametrize("left_out", [None, 0, 9])
-@pytest.mark.parametrize(("images_a_pass", "sizes"), [(4, [4, 4, 3]), (6, [6, 5]), (1, [1] * 11)])
+@pytest.mark.parametrize(("images_per_pass", "sizes"), [(4, [4, 4, 3]), (6, [6, 5]), (1, [1] * 11)])
 def test_the_fused_pass_in_parts_equals_the_whole_one(
-    network, start, sample, monkeypatch, images_a_pass, sizes, left_out
+    network, start, sample, monkeypatch, images_per_pass, sizes, left_out
 ):
-    # Eleven images, so that parts differ in size: an average of theirs would be wrong.
+    # Eleven images: parts differ in size, so averaging them would be wrong.
     x, y = sample[0][:11], sample[1][:11]
     weights = (
         None
@@ -141,7 +141,7 @@ def test_the_fused_pass_in_parts_equals_the_whole_one(
         seen.append(len(arguments[4]))
         return fused_pass(*arguments)
 
-    monkeypatch.setattr(Network, "images_a_pass", lambda *_arguments: images_a_pass)
+    monkeypatch.setattr(Network, "images_per_pass", lambda *_arguments: images_per_pass)
     monkeypatch.setattr("worker.engine.derivatives.passes.fused_pass", counted)
     inner_in_parts, product_in_parts = fused_pass_in_parts(network, step, direction)
     assert seen == sizes
@@ -163,14 +163,14 @@ def test_influence_is_the_derivative_of_really_leaving_an_image_out(
             weights = torch.ones(COUNT, dtype=torch.float64)
             weights[i] += sign * epsilon
             losses.append(harm(network, run(network, recipe, start, x, y, weights)[0], x, y))
-        # Influence is the loss without minus the loss with: minus the derivative with respect to the image's weight.
+        # Influence is loss without − loss with: minus the derivative by the image's weight.
         measured = -(losses[1] - losses[0]) / (2 * epsilon)
         assert influence[i] == pytest.approx(measured, rel=1e-4, abs=1e-9)
 
 
 def test_influence_predicts_whole_removals_in_sign_rank_and_magnitude(network, start, sample):
     x, y = sample
-    # A low rate: the effect of a whole removal is linear only while the run stays close.
+    # A low rate: a removal's effect is linear only while the run stays close.
     recipe = a_recipe(learning_rate=0.005)
     influence = influences(network, recipe, start, x, y)
     full = harm(

@@ -1,4 +1,4 @@
-"""Explanations against the retracing, against derivatives, and against runs without the image."""
+"""Explanations against the retracing, derivatives and runs without the image."""
 
 import numpy as np
 import pytest
@@ -8,10 +8,10 @@ from scipy.stats import spearmanr
 from tests.worker.engine.conftest import a_recipe, some_images
 from tests.worker.engine.derivatives.test_retrace import OPTIMIZERS, network, run, sample, start  # noqa: F401 - fixtures
 from worker.engine import Images, explain, leave_out, score, train
-from worker.engine.influence.explain import carry
+from worker.engine.influence.explain import carry_forward
 from worker.engine.optimizers import optimizer
-from worker.engine.sweep import losses_of
-from worker.engine.training.runner import runner
+from worker.engine.sweep import compute_losses
+from worker.engine.training.runner import make_runner
 
 
 @pytest.mark.parametrize("settings", OPTIMIZERS.values(), ids=OPTIMIZERS)
@@ -25,13 +25,13 @@ def test_the_effect_carried_forward_is_the_derivative_of_the_end(network, start,
         for step in steps:
             gone = torch.nonzero(step.positions == i).flatten()
             if moved is not None or len(gone):
-                moved = carry(network, update, step, moved, gone)
+                moved = carry_forward(network, update, step, moved, gone)
         ends = []
         for sign in (-1, 1):
             weights = everyone.clone()
             weights[i] += sign * 1e-4
             ends.append(run(network, recipe, start, x, y, weights)[0])
-        # Leaving out is the way of a falling weight.
+        # Leaving out is a falling weight.
         torch.testing.assert_close(moved[0], -(ends[1] - ends[0]) / 2e-4, rtol=1e-4, atol=1e-7)
 
 
@@ -54,8 +54,8 @@ def test_the_mean_of_an_exact_explanation_is_the_images_influence(
 
 
 def losses(training, images) -> np.ndarray:
-    return losses_of(
-        runner(training.recipe, images)[0].network, training.recipe, training.params, images
+    return compute_losses(
+        make_runner(training.recipe, images)[0].network, training.recipe, training.params, images
     )
 
 
@@ -84,7 +84,7 @@ def test_explanations_agree_with_really_leaving_the_image_out(images, tmp_path, 
             explained = explain(
                 training, images, validation, position, span="all_epochs", exact=deep
             )
-            # How far the order is right, and the size: the slope of the truth over the explanation.
+            # Order, and size: the slope of the truth over the explanation.
             found.append(
                 (spearmanr(explained, truth).statistic, explained @ truth / (explained @ explained))
             )

@@ -1,4 +1,4 @@
-"""Really leaving images out, against what their influence predicted."""
+"""True leave-one-out against the predicted influence."""
 
 import json
 
@@ -30,7 +30,7 @@ def test_leaving_each_image_out_changes_the_loss_as_their_influence_says(
     labels = images.labels.copy()
     labels[0] = 1  # wrong: without a wrong label every image helps, this early
     images = Images(images.pixels, labels, images.ids)
-    # A low rate: the effect of a whole removal is linear only while the run stays close.
+    # A low rate: a removal's effect is linear only while the run stays close.
     training = train(a_recipe(learning_rate=0.0002), images, None, tmp_path / "with")
     values = score(training, images, validation, span="all_epochs").values
     everyone = range(len(images))

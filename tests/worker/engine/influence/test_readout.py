@@ -1,4 +1,4 @@
-"""Choosing by the last layer, against gradients of it and against looking at every image."""
+"""Preselection by the last layer, against gradients and full explanations."""
 
 import dataclasses
 
@@ -17,10 +17,10 @@ from worker.engine import (
     register_network,
     train,
 )
-from worker.engine.influence.explain import quick_effect
+from worker.engine.influence.explain import compute_quick_effect
 from worker.engine.influence.replay import Replay
 from worker.engine.networks.registry import NETWORKS
-from worker.engine.training.runner import runner
+from worker.engine.training.runner import make_runner
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def many():
 
 @pytest.fixture
 def own_network():
-    """Registers a network for the length of a test."""
+    """Register a network for a test."""
     before = dict(NETWORKS)
     yield register_network
     NETWORKS.clear()
@@ -39,11 +39,11 @@ def own_network():
 
 def test_what_is_foretold_is_the_last_layers_share_of_each_images_change(images, many, tmp_path):
     training = train(a_recipe(), images, None, tmp_path)
-    run, _ = runner(training.recipe, images)
-    effect = quick_effect(Replay(training, run, 2**30), 4, range(2, 3))
+    run, _ = make_runner(training.recipe, images)
+    effect = compute_quick_effect(Replay(training, run, 2**30), 4, range(2, 3))
     weight, bias = run.network.last_layer(effect)
-    foretold = read_out(training, images, many)._foretell(weight.numpy(), bias.numpy())
-    # Against the gradient of each image's loss by itself, with all but the last layer's part of δθ taken for 0.
+    foretold = read_out(training, images, many)._predict_changes(weight.numpy(), bias.numpy())
+    # Against each image's own gradient, with δθ zero outside the last layer.
     params = training.params.clone().requires_grad_()
     only_head = torch.zeros_like(effect)
     for whole, part in zip(run.network.last_layer(only_head), (weight, bias), strict=True):
@@ -77,7 +77,7 @@ def test_the_most_affected_images_are_among_the_few_that_are_looked_at(
         )
         order = np.argsort(everything)
         hits += [len({*places} & {*order[:3]}), len({*places} & {*order[-3:]})]
-    # A quarter of the images drawn by chance would hold 0.75 of three.
+    # A random quarter of the images would hold 0.75 of three.
     assert np.mean(hits) > 2.4
 
 
@@ -134,7 +134,7 @@ def test_a_readout_of_another_run_or_of_as_many_other_images_is_a_sentence(image
 
 
 class Scaled(nn.Module):
-    """A network whose logits are not what its last linear layer says."""
+    """A network whose logits are not its last linear layer's."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Every network trains, can be retraced, and gives one image's derivative whatever else is in the batch; one's own network too."""
+"""Every network trains, can be retraced, and treats each image alone."""
 
 import hashlib
 import http.server
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("forget_own_networks")
 
 
 def side_of(name):
-    """The networks that shrink more get images that leave something to normalise."""
+    """Return a side that leaves something to normalise."""
     return 16 if name in ("mnist", "cifar", "resnet18") else 32
 
 
@@ -63,11 +63,11 @@ def a_batch(count=3, channels=3, side=16):
 
 
 def assert_passes_equal_the_loop(network, params, side=16):
-    """The fused pass and the products of a batch against one image at a time, and H v against differences of gradients; all in float64."""
+    """Compare batch passes with single images, and H v with differences, in float64."""
     generator = torch.Generator().manual_seed(1)
     v, off = (torch.randn(params.shape, generator=generator, dtype=torch.float64) for _ in range(2))
-    # A little off the start: where a last layer starts from zeros, nothing before it has a derivative to be wrong.
-    wide, theta, v = network.wide(), params.double() + 0.01 * off, v / params.numel() ** 0.5
+    # Slightly off the start: behind a last layer of zeros every derivative is 0.
+    wide, theta, v = network.to_float64(), params.double() + 0.01 * off, v / params.numel() ** 0.5
     x, y = a_batch(side=side)
     x = x.double()
     inner, hessian_product = fused_pass(wide, theta, v, x, y)
@@ -76,12 +76,12 @@ def assert_passes_equal_the_loop(network, params, side=16):
     )
     torch.testing.assert_close(inner, loop, rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(products(wide, theta, v, x, y), inner, rtol=1e-7, atol=1e-9)
-    # Several step sizes: within one of them may lie a kink.
+    # Several step sizes: a kink may lie within one.
     assert min(curvature_errors(wide, theta, v, x, y, hessian_product)) < 1e-5
 
 
 def curvature_errors(network, theta, v, x, y, hessian_product):
-    """How far H v is from differences of gradients, relative to them, until it is not."""
+    """Yield relative errors of H v against differences of gradients, until exact."""
     for epsilon in (1e-6, 1e-7, 1e-8, 1e-5):
         after, before = (
             mean_gradient_of(network, theta + sign * epsilon * v, x, y) for sign in (1, -1)
@@ -99,7 +99,7 @@ def test_there_are_the_networks_that_the_readme_names():
     assert set(re.findall(r"`(\w+)`", said)) - {"NETWORKS"} == set(NETWORKS)
 
 
-# The other networks of a family differ in blocks and depth, which the next test covers for each.
+# The next test covers the other networks' blocks.
 @pytest.mark.parametrize(
     "name",
     QUICK
@@ -110,7 +110,7 @@ def test_there_are_the_networks_that_the_readme_names():
 )
 def test_every_family_of_networks_trains_and_can_be_retraced(name, tmp_path):
     images = colours(side=side_of(name))
-    # A rate at which no network is through with any image after one epoch, and room for the largest.
+    # At this rate no image is learned in one epoch; the budget holds the largest.
     training = train(colour_recipe(name, learning_rate=0.001), images, None, tmp_path)
     scores = score(training, images, images, memory_budget=2**32)
     assert scores.exact
@@ -140,7 +140,7 @@ def test_images_that_are_no_square_fit(name):
 
 
 def published(name, make, tmp_path, **settings):
-    """A file in torchvision's names, as its weights come: 1,000 classes, batch statistics of something seen."""
+    """Make a file like torchvision's weights: 1,000 classes, stored statistics."""
     torch.manual_seed(11)
     body = make(weights=None, **settings)
     for part in body.modules():
@@ -224,7 +224,7 @@ def test_a_training_can_go_on_from_anothers_weights(images, tmp_path):
     weights = export_weights(first, tmp_path / "weights")
     _, params = build(a_recipe(weights=weights))
     assert torch.equal(params, first.params)
-    # Other classes: the last layer starts anew, the rest does not.
+    # Other classes: the last layer starts from the seed, the rest does not.
     network, params = build(a_recipe(weights=weights, classes=5))
     assert network.split(params)["head.weight"].shape[0] == 5
     torch.testing.assert_close(
@@ -253,7 +253,7 @@ def test_published_weights_are_fetched_checked_and_kept_without_pickle(tmp_path,
             "mobilenet_v3", tmp_path / "kept", url=f"{place}/mobilenet-{digest[:8]}.pth"
         )
         for name in ("mobilenet-00000000.pth", "absent-00000000.pth"):
-            with pytest.raises(EngineError, match="could not be fetched"):
+            with pytest.raises(EngineError, match="could not be downloaded"):
                 download_weights("mobilenet_v3", tmp_path / "kept", url=f"{place}/{name}")
         server.shutdown()
     assert [path.name for path in (tmp_path / "kept").iterdir()] == [f"{weights}.safetensors"]
@@ -309,7 +309,7 @@ def test_ones_own_module_is_trained_and_never_changed(images, validation, tmp_pa
 
 
 class Attentive(nn.Module):
-    """Everything that needs care at once: attention, normalisations, in-place, hard and gated activations, dropout."""
+    """All that needs care: attention, normalisations, in-place, gates and dropout."""
 
     def __init__(self, recipe):
         super().__init__()
@@ -342,7 +342,7 @@ def test_one_function_builds_ones_own_network_from_the_recipe(images, validation
 
 
 class Average(nn.Module):
-    """torch's normalisation by stored statistics gives a batch of one image a wrong derivative before this."""
+    """A layer after which torch's stored-statistics derivative is wrong for one image."""
 
     def forward(self, x):
         return x.transpose(1, 2).mean(1)
@@ -394,7 +394,7 @@ class Once(nn.Linear):
 
 
 class TorchsOwn(nn.Module):
-    """torch's own normalisation by stored statistics, called so that nothing can stand in for it."""
+    """torch's own stored-statistics normalisation, protected from replacement."""
 
     def forward(self, x):
         return torch.ops.aten.batch_norm(
@@ -403,7 +403,7 @@ class TorchsOwn(nn.Module):
 
 
 class Itself(nn.Linear):
-    """torch's own layer normalisation, called so that nothing can stand in for it."""
+    """torch's own layer normalisation, protected from replacement."""
 
     def forward(self, x):
         return torch.ops.aten.layer_norm(super().forward(x.flatten(1)), [3])
@@ -467,13 +467,16 @@ def test_a_pass_takes_as_many_images_as_its_bytes_allow():
         build(colour_recipe("resnet18", height=side, width=side))[0] for side in (32, 128)
     )
     for kind in ("logits", "products", "gradient", "fused"):
-        taken = [small.images_a_pass((3, 32, 32), kind), large.images_a_pass((3, 128, 128), kind)]
+        taken = [
+            small.images_per_pass((3, 32, 32), kind),
+            large.images_per_pass((3, 128, 128), kind),
+        ]
         assert taken[0] > taken[1] >= 1
-    # Known exactly here: the image, a convolution's output, ReLU's, three logits; and four times the largest of them.
+    # The image, a convolution's output, ReLU's, three logits; and four times the largest.
     network = Network(
         nn.Sequential(nn.Conv2d(1, 64, 1), nn.ReLU(), nn.Flatten(), nn.Linear(640_000, 3))
     )
     layer = 4 * 640_000
-    assert network.images_a_pass((1, 100, 100), "gradient") == PASS_BYTES // (
+    assert network.images_per_pass((1, 100, 100), "gradient") == PASS_BYTES // (
         40_000 + 2 * layer + 12 + 4 * layer
     )

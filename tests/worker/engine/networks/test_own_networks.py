@@ -1,4 +1,4 @@
-"""One's own network: shared and frozen parameters, what a name stands for later, and torch's modes around a call."""
+"""User-supplied networks: shared and frozen parameters, names, torch's modes."""
 
 import copy
 import dataclasses
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("forget_own_networks")
 
 
 class Tied(nn.Module):
-    """Two layers of one weight; head: the second is the last one, else another follows."""
+    """Two layers of one weight; head: the second is the last layer, else another follows."""
 
     def __init__(self, head=False):
         super().__init__()
@@ -56,7 +56,7 @@ def seeded(activation=nn.Tanh, width=8):
 RECIPE = a_recipe(network="mine")
 
 
-# ── shared and frozen parameters ────────────────────────────────────────────────────────────────────────────────────
+# ── shared and frozen parameters ──────────────────────────────────────────────────────────────────
 
 
 def test_an_exported_network_with_shared_parameters_is_the_one_that_was_trained(
@@ -142,7 +142,7 @@ def test_complex_parameters_are_a_sentence(images, tmp_path):
         train(RECIPE, images, None, tmp_path)
 
 
-# ── what a name stands for ──────────────────────────────────────────────────────────────────────────────────────────
+# ── what a name stands for ────────────────────────────────────────────────────────────────────────
 
 
 def test_a_module_counts_as_it_was_when_it_was_registered(images, validation, tmp_path):
@@ -228,7 +228,7 @@ def test_a_name_is_a_word(name):
 
 
 def test_a_compiled_module_is_a_sentence():
-    with pytest.raises(EngineError, match=r"TorchScript.*give the module it was made of"):
+    with pytest.raises(EngineError, match=r"TorchScript.*give the module it was made from"):
         register_network("mine", torch.jit.script(perceptron()))
 
 
@@ -262,7 +262,7 @@ def test_a_network_that_changes_its_images_in_place_is_a_sentence(images, tmp_pa
         train(RECIPE, images, None, tmp_path)
 
 
-# ── torch's modes around a call ─────────────────────────────────────────────────────────────────────────────────────
+# ── torch's modes around a call ───────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a method says that it costs, against the products that it really makes."""
+"""Declared costs against the products really made."""
 
 import dataclasses
 import itertools
@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import METHODS, SPANS, features, register_network, score, stored_bytes, train
 from worker.engine.networks.registry import build
-from worker.engine.scores.cost import Sizes, deltas
+from worker.engine.scores.cost import Sizes, damping_candidates
 
 COUNT, VALIDATION = 20, 6
 SIDE = 8
@@ -41,7 +41,7 @@ def backward_products(
     mask,
     out_shape,
 ):
-    """A convolution's backward makes as many products as its forward for each gradient asked for; torch's own formula forgets the groups."""
+    """Count a convolution's backward products; torch's own formula forgets groups."""
     return conv_flop_count(x_shape, w_shape, grad_shape, transposed) * sum(mask[:2])
 
 
@@ -55,7 +55,7 @@ def products_of(work) -> int:
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory):
-    """A run of a network deep enough for its first layer to weigh little, and the products of one forward pass over its images."""
+    """Make a run of a deep network, and count its forward products."""
     recipe = a_recipe(**COLOUR)
     images, validation = (
         some_images(COUNT, side=SIDE, channels=3),
@@ -91,7 +91,7 @@ def test_a_method_makes_the_passes_that_it_declares(setting, name, span):
     declared = METHODS[name].cost(
         training.recipe, COUNT, span, validation=VALIDATION, options=options
     )
-    # What is beside the passes: one batch of finite differences, and two images looked at before each training.
+    # Besides: a batch of finite differences, and two images before each training.
     beside = 6 * 5 / COUNT if "finite_difference_error" in scores[0].report else 0
     assert measured <= declared.passes * 1.05 + beside + 0.3
     assert measured >= declared.passes * 0.9
@@ -115,7 +115,7 @@ def test_stores_cost_the_replay_that_they_declare(setting, tmp_path, method, sto
         training.recipe, COUNT, span, validation=VALIDATION, store=store, verify=True
     )
     assert measured == pytest.approx(cost.passes, rel=0.1, abs=2)
-    # The parameters themselves; heads, signals and run.json come on top.
+    # Parameters; headers, signals and run.json come on top.
     if method == "sgd_influence":  # what a method needs is less than what the store keeps
         assert 0 <= stored_bytes(tmp_path) - cost.stored_bytes < 20_000
 
@@ -151,7 +151,7 @@ def test_choosing_a_damping_costs_at_most_what_it_declares(setting):
         training.recipe, COUNT, validation=VALIDATION, damping="auto"
     )
     single = METHODS["sgd_influence"].cost(training.recipe, COUNT, validation=VALIDATION).passes
-    tried, all_of_them = len(scores[0].report["damping_errors"]), len(deltas(5))
+    tried, all_of_them = len(scores[0].report["damping_errors"]), len(damping_candidates(5))
     assert measured <= cost.passes + 6
     assert measured == pytest.approx(cost.passes - (all_of_them - tried) * single, rel=0.1)
 
@@ -194,7 +194,7 @@ def test_seconds_follow_from_those_of_an_epoch_and_memory_from_the_budget():
 )
 @pytest.mark.usefixtures("forget_own_networks")
 def test_no_more_memory_is_taken_than_was_declared(tmp_path, optimizer, method):
-    """Of a network whose activations are next to nothing. The least budget leaves what is held beside it the most of the whole."""
+    """Activations are tiny and the budget is the least, so held memory weighs most."""
     torch.manual_seed(0)
     register_network(
         "wide", nn.Sequential(nn.Flatten(), nn.Linear(64, 1000), nn.Tanh(), nn.Linear(1000, 3))
@@ -215,7 +215,7 @@ def test_no_more_memory_is_taken_than_was_declared(tmp_path, optimizer, method):
 
 
 def most_bytes(work):
-    """The most bytes that torch held at once of what it allocated in `work`."""
+    """Return the peak bytes that torch allocated in `work`."""
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
@@ -231,7 +231,7 @@ def most_bytes(work):
 
 
 def test_outlier_declares_the_features_that_it_holds(setting):
-    """Those of every image, while they are joined into one table twice, but of no more images than it samples."""
+    """Those of the sample, twice while they are joined."""
     recipe, images = setting[0].recipe, setting[1]
     few, count = features(setting[0], images), 10_000
     held = (

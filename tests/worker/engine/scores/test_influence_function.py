@@ -1,4 +1,4 @@
-"""Influence at the optimum against the optimum itself, trained again without each image. All in float64, on a convex model."""
+"""Influence at the optimum against trained optima, convex and in float64."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from worker.engine.scores.influence_function import (
     gauss_newton_sum,
     influence_function,
 )
-from worker.engine.scores.method import Asked
+from worker.engine.scores.method import ScoringRequest
 from worker.engine.training.runner import Runner, Training
 from worker.engine.trajectory.files import RunRecord
 from worker.engine.trajectory.training_dynamics import Signals
@@ -55,7 +55,7 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    """Softmax regression: convex, and strictly so with weight decay."""
+    """Make softmax regression: strictly convex with weight decay."""
     return Network(nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, CLASSES)).double())
 
 
@@ -65,7 +65,7 @@ def losses(network, recipe, params, images):
 
 
 def optimum(network, recipe, images, weights) -> torch.Tensor:
-    """The minimum of (1/N) Σ w_i ℓ_i + (decay/2) ‖θ‖², by Newton's method with the explicit Hessian."""
+    """Minimise (1/N) Σ w_i ℓ_i + (decay/2) ‖θ‖² by Newton's method."""
 
     def objective(params):
         return (
@@ -85,13 +85,13 @@ def optimum(network, recipe, images, weights) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def scored(network, recipe, images, validation, tmp_path_factory):
-    """Influences at the optimum, with nothing left of the damping and the tolerance."""
+    """Score at the optimum with negligible damping and tolerance."""
     params = optimum(network, recipe, images, torch.ones(COUNT, dtype=torch.float64))
     record = RunRecord(recipe, "final_params", images.digest(), "", COUNT, {})
-    training = Training(tmp_path_factory.mktemp("none"), record, params, Signals.none(COUNT))
+    training = Training(tmp_path_factory.mktemp("none"), record, params, Signals.empty(COUNT))
     run = Runner(recipe, images, network, optimizer(recipe), None)
     options = {"ridge": 1e-12, "tolerance": 1e-12, "iterations": 200}
-    asked = Asked(
+    asked = ScoringRequest(
         Replay(training, run, 2**30),
         validation,
         "last_epoch",
@@ -128,7 +128,7 @@ def test_influence_is_the_derivative_of_the_optimum_in_the_images_weight(
                     ).mean()
                 )
             )
-        # Loss without minus loss with: minus the derivative in the weight.
+        # Loss without − loss with: minus the derivative by the weight.
         assert values[i] == pytest.approx(-(ends[1] - ends[0]) / (2 * epsilon), rel=1e-5, abs=1e-10)
 
 
@@ -153,7 +153,7 @@ def test_influence_has_the_sign_and_size_of_really_leaving_the_image_out(
     truth = np.array(truth)
     assert int(values.argmin()) == int(truth.argmin()) == 0  # the wrong label
     assert values[0] < 0
-    # The second order may turn the sign of an image that hardly matters.
+    # The second order may flip the sign of an unimportant image.
     large = np.abs(values) > 0.1 * np.abs(values).max()
     assert large.sum() >= 8
     assert (np.sign(values) == np.sign(truth))[large].all()

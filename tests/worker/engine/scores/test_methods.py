@@ -1,4 +1,4 @@
-"""Each method against its definition, computed slowly, image by image."""
+"""Each method against its definition, computed slowly per image."""
 
 import numpy as np
 import pytest
@@ -9,12 +9,12 @@ from sklearn.metrics import roc_auc_score
 from tests.worker.engine.conftest import a_recipe
 from worker.engine import EngineError, Images, features, predict, score, train
 from worker.engine.derivatives.passes import mean_gradient_of
-from worker.engine.images import batches, unaugmented_batch
-from worker.engine.scores.confident_learning import deal
+from worker.engine.images import draw_batches, unaugmented_batch
+from worker.engine.scores.confident_learning import assign_folds
 from worker.engine.scores.self_influence import squared_norms
 from worker.engine.scores.trust import validation_gradient
 from worker.engine.sweep import evaluate_params
-from worker.engine.training.runner import runner
+from worker.engine.training.runner import make_runner
 from worker.engine.trajectory import files
 from worker.engine.trajectory.step_store import StepsReader
 from worker.engine.trajectory.training_dynamics import NEVER, Signals
@@ -22,7 +22,7 @@ from worker.engine.trajectory.training_dynamics import NEVER, Signals
 
 @pytest.fixture
 def noisy(images) -> tuple[Images, np.ndarray]:
-    """Images of which every eighth has a wrong label, and where those are."""
+    """Return images with every eighth label wrong, and where."""
     wrong = np.arange(45) % 8 == 0
     return Images(
         images.pixels, np.where(wrong, (images.labels + 1) % 3, images.labels), images.ids
@@ -38,10 +38,12 @@ def hessian_product(run, params, x, y, v) -> torch.Tensor:
 
 
 def by_hand(training, run, validation, *, points, hessian_weight) -> np.ndarray:
-    """Algorithm 1 of the first paper over one epoch, with an explicit gradient for each image."""
+    """Run algorithm 1 of the first paper over an epoch with explicit gradients."""
     recipe, values = training.recipe, np.zeros(len(run.images))
     u = validation_gradient(run.network, recipe, training.params, validation)
-    for t, positions in reversed(list(enumerate(batches(recipe, run.images, recipe.epochs - 1)))):
+    for t, positions in reversed(
+        list(enumerate(draw_batches(recipe, run.images, recipe.epochs - 1)))
+    ):
         x, y = run.batch(recipe.epochs - 1, positions)
         for i, position in enumerate(positions):
             values[position] += (
@@ -70,7 +72,7 @@ def test_retraced_methods_equal_algorithm_one_by_hand(
         epochs=2, batch_size=14, augmentation="shift"
     )  # 45 images do not divide into batches of 14
     training = train(recipe, images, None, tmp_path, store="every_step")
-    run, _ = runner(recipe, images)
+    run, _ = make_runner(recipe, images)
     stored = StepsReader(files.steps_file(tmp_path, 1), training.record.run)
     points = [training.params if frozen else stored.point(t)[0] for t in range(run.steps)]
     expected = by_hand(training, run, validation, points=points, hessian_weight=weight)
@@ -89,7 +91,7 @@ def test_the_published_code_differs_from_the_equation(images, validation, tmp_pa
 
 
 def test_final_params_keeps_the_last_state_of_adam(images, validation, tmp_path):
-    """Adam's step hangs on its moments: with none, an image's influence would be that of a first step."""
+    """Without moments, influence would be that of a first step."""
     training = train(
         a_recipe(optimizer="adam", learning_rate=0.005, epochs=8), images, None, tmp_path
     )
@@ -105,7 +107,7 @@ def test_tracin_is_the_sum_of_gradient_products_at_the_ends_of_epochs(
 ):
     recipe = a_recipe(schedule="cosine")
     training = train(recipe, images, None, tmp_path)
-    run, _ = runner(recipe, images)
+    run, _ = make_runner(recipe, images)
     x, y = unaugmented_batch(recipe, images, np.arange(45), torch.float32)
     expected = np.zeros(45)
     for epoch in [2] if span == "last_epoch" else [0, 1, 2]:
@@ -122,10 +124,10 @@ def test_tracin_is_the_sum_of_gradient_products_at_the_ends_of_epochs(
 @pytest.mark.slow
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_tracin_adds_up_to_what_the_whole_training_gained(images, validation, tmp_path, momentum):
-    """To first order, with small steps, all images together are the fall of the validation loss (Pruthi et al. 2020, section 3)."""
+    """To first order, with small steps (Pruthi et al. 2020, section 3)."""
     recipe = a_recipe(learning_rate=2e-4 * (1 - momentum), momentum=momentum, epochs=60)
     training = train(recipe, images, None, tmp_path)
-    run, initial = runner(recipe, images)
+    run, initial = make_runner(recipe, images)
     before, after = (
         evaluate_params(run.network, recipe, params, validation)[1]
         for params in (initial, training.params)
@@ -138,7 +140,7 @@ def test_tracin_adds_up_to_what_the_whole_training_gained(images, validation, tm
 def test_self_influence_is_the_squared_length_of_each_images_gradient(images, validation, tmp_path):
     recipe = a_recipe(epochs=1)
     training = train(recipe, images, None, tmp_path)
-    run, _ = runner(recipe, images)
+    run, _ = make_runner(recipe, images)
     x, y = unaugmented_batch(recipe, images, np.arange(45), torch.float32)
     norms = torch.stack(
         [gradient_of(run, training.params, x, y, i).square().sum() for i in range(45)]
@@ -150,7 +152,7 @@ def test_self_influence_is_the_squared_length_of_each_images_gradient(images, va
     np.testing.assert_allclose(
         values, -recipe.learning_rate * 6 / 45 * norms.double().numpy(), rtol=1e-4
     )
-    # As many gradients at a time as the budget has room for change nothing.
+    # The number of gradients at a time changes nothing.
     small = score(
         training, images, validation, "self_influence", memory_budget=16 * training.params.numel()
     ).values
@@ -161,11 +163,11 @@ def test_forgetting_is_counted_over_the_logits_that_training_saw(noisy, validati
     images, _ = noisy
     recipe = a_recipe(epochs=6, learning_rate=0.02)
     training = train(recipe, images, None, tmp_path, store="every_step")
-    run, _ = runner(recipe, images)
+    run, _ = make_runner(recipe, images)
     right = np.zeros((6, 45), dtype=bool)
     for epoch in range(6):
         stored = StepsReader(files.steps_file(tmp_path, epoch), training.record.run)
-        for t, positions in enumerate(batches(recipe, images, epoch)):
+        for t, positions in enumerate(draw_batches(recipe, images, epoch)):
             x, y = run.batch(epoch, positions)
             right[epoch, positions] = (
                 run.network.logits(stored.point(t)[0], x).argmax(1) == y
@@ -195,7 +197,7 @@ def test_methods_that_look_at_labels_find_wrong_ones(noisy, validation, tmp_path
     ["marginal_influence", "tracin", "influence_function", "self_influence", "sgd_influence"],
 )
 def test_a_scoring_can_be_stopped_within_a_pass(images, validation, tmp_path, monkeypatch, method):
-    """However many images a pass has: a job that is cancelled must not go on for minutes."""
+    """A cancelled job must not run for minutes."""
     monkeypatch.setattr("worker.engine.networks.flat_network.LARGEST_PASS", 8)
     training = train(a_recipe(epochs=1), images, None, tmp_path)
     seen = []
@@ -261,19 +263,19 @@ def test_the_forest_learns_from_a_sample_of_many_images(images, validation, tmp_
 
 
 def test_folds_deal_out_each_class_evenly_and_hang_on_ids_alone(images):
-    dealt = deal(images, 7, 5)
+    dealt = assign_folds(images, 7, 5)
     for label in range(3):
         assert np.bincount(dealt[images.labels == label]).tolist() == [3] * 5
     order = np.random.default_rng(0).permutation(45)
-    np.testing.assert_array_equal(deal(images.subset(order), 7, 5), dealt[order])
-    assert (deal(images, 8, 5) != dealt).any()
+    np.testing.assert_array_equal(assign_folds(images.subset(order), 7, 5), dealt[order])
+    assert (assign_folds(images, 8, 5) != dealt).any()
 
 
 def test_confident_learning_asks_models_that_never_saw_the_image(noisy, validation, tmp_path):
     images, wrong = noisy
     training = train(a_recipe(epochs=8), images, None, tmp_path / "run")
     scores = score(training, images, validation, "confident_learning", folds=3)
-    dealt = deal(images, training.recipe.seed, 3)
+    dealt = assign_folds(images, training.recipe.seed, 3)
     others, held = (
         images.subset(np.flatnonzero(dealt != 1)),
         images.subset(np.flatnonzero(dealt == 1)),
@@ -332,7 +334,7 @@ def test_folds_that_make_no_sense_are_sentences(images, validation, tmp_path):
     labels[labels == 2] = 0
     labels[0] = 2
     with pytest.raises(EngineError, match="Class 2 has a single training image"):
-        deal(Images(images.pixels, labels, images.ids), 0, 5)
+        assign_folds(Images(images.pixels, labels, images.ids), 0, 5)
 
 
 def test_signals_of_another_number_of_images_are_refused(images, tmp_path):
@@ -340,6 +342,6 @@ def test_signals_of_another_number_of_images_are_refused(images, tmp_path):
     from worker.engine.trajectory.training_dynamics import signals_file, write_signals
 
     training = train(a_recipe(epochs=1), images, None, tmp_path)
-    write_signals(signals_file(tmp_path, 1), Signals.none(44), training.record.run)
+    write_signals(signals_file(tmp_path, 1), Signals.empty(44), training.record.run)
     with pytest.raises(EngineError, match="another number of images"):
         load_training(tmp_path)

@@ -1,4 +1,4 @@
-"""Whole scorings of real runs: stores agree bit for bit, drift is refused, and scores mean what they say."""
+"""Scorings of real runs: equal bits, refused drift, meaningful scores."""
 
 import json
 import re
@@ -15,9 +15,9 @@ import worker.engine
 from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import METHODS, EngineError, Images, explain, score, train
 from worker.engine.derivatives.passes import mean_gradient_of
-from worker.engine.images import batches
+from worker.engine.images import draw_batches
 from worker.engine.scores.trust import validation_gradient
-from worker.engine.training.runner import runner
+from worker.engine.training.runner import make_runner
 from worker.engine.trajectory.step_store import StepsReader
 
 ADAM = {"optimizer": "adam", "learning_rate": 0.002}
@@ -25,7 +25,7 @@ ADAM = {"optimizer": "adam", "learning_rate": 0.002}
 
 @pytest.fixture
 def noisy(images) -> tuple[Images, np.ndarray]:
-    """Images of which every eighth has a wrong label, and where those are."""
+    """Return images with every eighth label wrong, and where."""
     wrong = np.arange(45) % 8 == 0
     return Images(
         images.pixels, np.where(wrong, (images.labels + 1) % 3, images.labels), images.ids
@@ -70,15 +70,15 @@ def test_a_small_memory_budget_changes_no_bit(images, validation, tmp_path):
 
 
 def test_the_last_epoch_alone_equals_the_end_of_a_longer_span_by_hand(images, validation, tmp_path):
-    """Against a slow, independent recursion with an explicit gradient for each image and finite differences for H u."""
+    """Against a slow recursion with explicit gradients and finite differences."""
     recipe = a_recipe(epochs=1, batch_size=15)
     training = train(recipe, images, None, tmp_path, store="every_step")
-    run, _ = runner(recipe, images)
+    run, _ = make_runner(recipe, images)
     stored = StepsReader(tmp_path / "steps-0000.safetensors", training.record.run)
     points = [stored.point(t)[0] for t in range(recipe.steps_per_epoch(45))]
     u = validation_gradient(run.network, recipe, training.params, validation)
     expected = np.zeros(45)
-    for t, positions in reversed(list(enumerate(batches(recipe, images, 0)))):
+    for t, positions in reversed(list(enumerate(draw_batches(recipe, images, 0)))):
         x, y = run.batch(0, positions)
         for i, position in enumerate(positions):
             gradient = mean_gradient_of(run.network, points[t], x[i : i + 1], y[i : i + 1])
@@ -109,7 +109,7 @@ def test_marginal_influence_with_every_step_sampled_equals_the_average_image_by_
 ):
     recipe = a_recipe(epochs=1, batch_size=20, augmentation="shift")  # of 20, 20 and 5 images
     training = train(recipe, images, None, tmp_path)
-    run, _ = runner(recipe, images)
+    run, _ = make_runner(recipe, images)
     directions = []
     import worker.engine.scores.retracing as module
 
@@ -128,7 +128,7 @@ def test_marginal_influence_with_every_step_sampled_equals_the_average_image_by_
     expected = np.zeros(45)
     for step, v in directions:
         for i in range(45):
-            # In this step with the chance |S_t|/N, and then for 1/|S_t| of it.
+            # In this step with probability |S_t|/N, then for 1/|S_t| of it.
             expected[i] -= (
                 float(mean_gradient_of(run.network, step.params, x[i : i + 1], y[i : i + 1]) @ v)
                 / 45
@@ -138,9 +138,7 @@ def test_marginal_influence_with_every_step_sampled_equals_the_average_image_by_
 
 
 @pytest.mark.slow
-def test_for_adam_weights_that_nothing_moved_do_not_count_in_what_an_image_would_have_done_elsewhere(
-    validation, tmp_path
-):
+def test_for_adam_weights_that_nothing_moved_do_not_count_in_other_steps(validation, tmp_path):
     """Derivatives there are of the size 1/ε."""
     images = some_images(200)
     training = train(a_recipe(optimizer="adam", learning_rate=0.001), images, None, tmp_path)
@@ -170,7 +168,7 @@ def test_every_method_scores_every_image_and_says_what_it_means(noisy, validatio
 
 
 def test_the_readme_says_what_works(images, validation, tmp_path, monkeypatch):
-    """Its first example, on images of this test's own."""
+    """Run its first example on this test's images."""
     monkeypatch.chdir(tmp_path)
     text = (Path(worker.engine.__file__).parent / "README.md").read_text()
     example = (
@@ -206,11 +204,14 @@ def test_the_readme_says_what_works(images, validation, tmp_path, monkeypatch):
 ALONE = """
 import sys
 
+REFUSED = {"backend", "frontend", "sqlalchemy", "celery", "fastapi", "redis", "jinja2", "pydantic"}
+REFUSED |= {"typer"}
+
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name in {"backend", "backend.core", "backend.core.catalogue"}:
             return None
-        if name.partition(".")[0] in {"backend", "frontend", "sqlalchemy", "celery", "fastapi", "redis", "jinja2", "pydantic", "typer"}:
+        if name.partition(".")[0] in REFUSED:
             raise ImportError(f"{name} is not installed here")
 
 sys.meta_path.insert(0, Refuse())
@@ -219,12 +220,13 @@ import numpy as np
 import torch
 from worker.engine import Images, Recipe, explain, leave_out, score, train
 
-# Slow to import, and needed by one method each.
+# Slow to import, and needed by single methods.
 assert not {"cleanlab", "sklearn", "pandas"} & set(sys.modules)
 torch.set_num_threads(1)
 pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 1), dtype=np.uint8)
 images = Images(pixels, np.arange(12) % 2, np.arange(12))
-recipe = Recipe("mnist", classes=2, channels=1, height=16, width=16, mean=(0.5,), std=(0.3,), epochs=1, batch_size=6)
+shape = {"channels": 1, "height": 16, "width": 16, "mean": (0.5,), "std": (0.3,)}
+recipe = Recipe("mnist", classes=2, **shape, epochs=1, batch_size=6)
 folder = pathlib.Path(tempfile.mkdtemp())
 training = train(recipe, images, images, folder / "run")
 assert score(training, images, images).exact
@@ -235,7 +237,7 @@ assert leave_out(training, images, images, np.array([0]), folder / "without").me
 
 @pytest.mark.slow
 def test_the_engine_stands_by_itself():
-    """Imported and used with the catalogue alone: no web, no database, no queue."""
+    """Use it with the catalogue alone: no web, no database, no queue."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", ALONE], check=False, capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""What a scoring says about itself, in figures and in words."""
+"""Self-checks of a scoring, in figures and words."""
 
 import numpy as np
 import pytest
@@ -17,17 +17,17 @@ from worker.engine import (
     warns,
 )
 from worker.engine.scores import trust
-from worker.engine.scores.cost import deltas
-from worker.engine.scores.damping import error
+from worker.engine.scores.cost import damping_candidates
+from worker.engine.scores.damping import prediction_error
 from worker.engine.scores.scores import Scores
-from worker.engine.scores.trust import measured_change, top_group
-from worker.engine.training.runner import Runner, runner
+from worker.engine.scores.trust import measure_change, top_group
+from worker.engine.training.runner import Runner, make_runner
 from worker.engine.trajectory.files import stored_bytes
 
 
 @pytest.fixture
 def noisy(images) -> Images:
-    """Images of which every eighth has a wrong label."""
+    """Return images with every eighth label wrong."""
     return Images(
         images.pixels,
         np.where(np.arange(45) % 8 == 0, (images.labels + 1) % 3, images.labels),
@@ -54,7 +54,7 @@ def test_the_measured_change_is_that_of_really_leaving_the_group_out(
         truth = leave_out(stored, noisy, validation, group, tmp_path / "without").measured_change
         assert scores.report["measured_change"] == pytest.approx(truth, abs=1e-9)
     else:
-        # Leaving out from the last epoch is not leaving out from all.
+        # Leaving out of the last epoch differs from leaving out of all.
         assert scores.report["measured_change"] != 0
 
 
@@ -91,9 +91,11 @@ def test_a_high_rate_grows_the_adjoint_and_the_words_say_so(noisy, validation, t
     ],
 )
 def test_predicted_against_measured_in_words(measured, sentence, warning):
-    report = {"top_group": 20, "predicted_change": -0.02, "adjoint_growth": 1.0} | trust.measured(
-        measured
-    )
+    report = {
+        "top_group": 20,
+        "predicted_change": -0.02,
+        "adjoint_growth": 1.0,
+    } | trust.report_measurement(measured)
     assert sentence in trust_words(report)[0]
     assert "first 20 images" in trust_words(report)[0]
     assert "-0.0200" in trust_words(report)[0]
@@ -102,7 +104,8 @@ def test_predicted_against_measured_in_words(measured, sentence, warning):
 
 def test_what_was_not_measured_is_said():
     assert trust_words({"top_group": 1, "predicted_change": -0.02}) == [
-        "Without the first image the validation loss was predicted to change by -0.0200; whether it does was not measured."
+        "Without the first image the validation loss was predicted to change by -0.0200; whether "
+        "it does was not measured."
     ]
     assert trust_words({"seconds": 1.0}) == []
     assert not warns({"top_group": 1, "predicted_change": -0.02})
@@ -122,14 +125,14 @@ def test_a_training_that_diverges_without_a_group_says_nothing(images, validatio
     training = train(a_recipe(epochs=1), images, None, tmp_path)
     from worker.engine.influence.replay import Replay
 
-    run, _ = runner(training.recipe, images)
+    run, _ = make_runner(training.recipe, images)
     replay = Replay(training, run, 2**30)
     real = run.update
     run.update = lambda params, state, gradient, rate: real(
         params * float("nan"), state, gradient, rate
     )
     assert (
-        measured_change(replay, validation, np.array([0]), range(1), lambda _done, _total: None)
+        measure_change(replay, validation, np.array([0]), range(1), lambda _done, _total: None)
         is None
     )
 
@@ -156,7 +159,7 @@ def test_the_average_of_runs_is_less_of_one_runs_luck(noisy, validation, tmp_pat
 
 
 def an_average(*reports):
-    """Of runs whose own scorings had these to say besides."""
+    """Average runs whose scorings reported this."""
     base = {
         "predicted_change": -0.02,
         "top_group": 20,
@@ -178,7 +181,7 @@ def an_average(*reports):
     [
         ({"adjoint_growth": 50.0}, "the estimate grew 50-fold"),
         ({"finite_difference_error": 0.2}, "derivatives is off by 20%"),
-        ({"drifted": True}, "came out otherwise here"),
+        ({"drifted": True}, "came out differently here"),
         (
             {"converged": False, "residual": 0.3, "iterations": 40},
             "solved to 30.0% only, after 40 iterations",
@@ -220,7 +223,7 @@ def test_scores_that_do_not_belong_together_are_not_averaged(noisy, images, vali
     with pytest.raises(EngineError, match="different image lists"):
         ensemble([first, score(other, images, validation)])
     seeded = train(a_recipe(epochs=1, seed=9), noisy, None, tmp_path / "c")
-    with pytest.raises(EngineError, match="one method; these are margin, sgd_influence"):
+    with pytest.raises(EngineError, match="a single method; these are margin, sgd_influence"):
         ensemble([first, score(seeded, noisy, validation, "margin")])
 
 
@@ -246,15 +249,15 @@ def test_scores_of_different_spans_or_validation_images_are_not_averaged(
 
 
 def test_the_grid_of_dampings_halves_down_to_one_over_the_batch():
-    assert deltas(64) == [1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64]
-    assert deltas(1) == [1]
+    assert damping_candidates(64) == [1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64]
+    assert damping_candidates(1) == [1]
 
 
 def test_the_error_of_a_damping_is_relative_to_what_was_measured():
     told = [(np.array([0, 1]), 0.3), (np.array([2]), -0.1)]
-    assert error(np.array([0.1, 0.2, -0.1]), told) == pytest.approx(0)
-    assert error(np.zeros(3), told) == pytest.approx(1)
-    assert error(np.array([np.inf, 0, 0]), told) == 1e30
+    assert prediction_error(np.array([0.1, 0.2, -0.1]), told) == pytest.approx(0)
+    assert prediction_error(np.zeros(3), told) == pytest.approx(1)
+    assert prediction_error(np.array([np.inf, 0, 0]), told) == 1e30
 
 
 @pytest.mark.slow
@@ -286,7 +289,8 @@ def test_the_words_say_what_measuring_the_damping_found():
         "damping_groups": 12,
     }
     assert trust_words(report) == [
-        "12 groups of images were really left out; damping 0.5 predicted the changes best, with 60% of their square explained."
+        "12 groups of images were really left out; damping 0.5 predicted the changes best, with "
+        "60% of their square explained."
     ]
     assert not warns(report)
     useless = report | {"damping_errors": {"1": 2.6, "0.5": 1.2, "0.25": 1.3}}
@@ -298,10 +302,10 @@ def test_the_words_say_what_measuring_the_damping_found():
 
 def test_the_groups_are_disjoint_and_really_left_out(noisy, validation, tmp_path, monkeypatch):
     training = train(a_recipe(), noisy, None, tmp_path)
-    left, module = [], "worker.engine.scores.trust.measured_change"
+    left, module = [], "worker.engine.scores.trust.measure_change"
 
     def recording(replay, validation, positions, epochs, progress):
-        change = measured_change(replay, validation, positions, epochs, progress)
+        change = measure_change(replay, validation, positions, epochs, progress)
         left.append((positions, epochs, change))
         return change
 
@@ -337,7 +341,7 @@ def test_removals_are_measured_only_where_the_run_repeats(
     )
     with pytest.raises(ReplayDrift, match="did not reach the recorded parameters"):
         score(training, images, validation, method, **asked)
-    # Found out by the first step that is made, not after a training or twelve
+    # Detected by the first step, not after a training or twelve.
     assert len(steps) == 1
     drifted = score(training, images, validation, method, allow_drift=True, **asked)
     assert not drifted.exact

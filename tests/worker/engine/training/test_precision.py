@@ -1,4 +1,4 @@
-"""Training in lower precision: repeatable and replayed exactly, and never part of a derivative."""
+"""Lower precision: repeatable, replayed exactly, never in a derivative."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from tests.worker.engine.conftest import a_recipe
 from worker.engine import EngineError, score, train
 from worker.engine.networks.flat_network import Network
-from worker.engine.training.runner import runner
+from worker.engine.training.runner import make_runner
 
 
 def test_training_in_bfloat16_repeats_and_is_replayed_bit_for_bit(images, validation, tmp_path):
@@ -37,7 +37,7 @@ def test_scores_of_a_rounded_training_do_not_call_themselves_exact_and_agree_wit
 
 
 def test_only_the_step_of_a_training_is_rounded(images, monkeypatch):
-    run, params = runner(a_recipe(precision="bfloat16"), images)
+    run, params = make_runner(a_recipe(precision="bfloat16"), images)
     seen = []
     logits = Network.logits
     monkeypatch.setattr(

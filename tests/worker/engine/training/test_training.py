@@ -1,4 +1,4 @@
-"""Runs repeat bit for bit, resume after anything, and leave images out as the papers do."""
+"""Runs repeat bit for bit, resume, and leave images out like the papers."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ from worker.engine import (
     train,
 )
 from worker.engine.recipe import SCHEDULES
-from worker.engine.trajectory.training_dynamics import NEVER, Seen, Signals, margin
+from worker.engine.trajectory.training_dynamics import NEVER, EpochSignals, Signals, margin
 
 
 class Stop(Exception):
@@ -88,7 +88,7 @@ def test_a_run_whose_network_became_another_does_not_go_on(images, tmp_path, for
     register_network("mine", lambda _recipe: network(nn.Softplus()))
     with pytest.raises(
         CannotGoOn,
-        match=r"cannot go on here.*its network is not the one.*train again in another folder",
+        match=r"cannot continue here.*its network is not the one.*train again in another folder",
     ):
         train(recipe, images, None, tmp_path)
     register_network("mine", lambda _recipe: network(nn.Tanh()))
@@ -109,7 +109,8 @@ def test_a_killed_process_resumes_to_the_same_bits(images, tmp_path):
         "import pathlib, torch; torch.set_num_threads(1)\n"
         "from tests.worker.engine.conftest import a_recipe, some_images\n"
         "from worker.engine import train\n"
-        f"train(a_recipe(epochs=30, learning_rate=0.01), some_images(45), None, pathlib.Path({str(tmp_path / 'killed')!r}))\n"
+        "train(a_recipe(epochs=30, learning_rate=0.01), some_images(45), None, "
+        f"pathlib.Path({str(tmp_path / 'killed')!r}))\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program], env=os.environ | {"PYTHONWARNINGS": "ignore"}
@@ -139,7 +140,7 @@ def test_leaving_images_out_keeps_order_and_divisor(images, tmp_path):
     mask = np.zeros(45, bool)
     mask[[4, 9]] = True
     without = train(a_recipe(epochs=1), images, None, tmp_path / "without", leave_out=mask)
-    # Independent truth: the images stay in the list, but their pixels and labels cannot matter.
+    # Independent truth: the images stay, but pixels and labels cannot matter.
     other = some_images(45)
     other.pixels[4], other.labels[9] = 255, (other.labels[9] + 1) % 3
     same = train(a_recipe(epochs=1), other, None, tmp_path / "same", leave_out=mask)
@@ -155,9 +156,9 @@ def test_the_margin_is_the_given_logit_minus_the_best_other():
 
 
 def test_forgetting_counts_the_times_an_image_went_from_right_to_wrong():
-    signals = Signals.none(3)
+    signals = Signals.empty(3)
     right, wrong = [1.0, 0.0], [0.0, 1.0]
-    # Image 0 is learned, forgotten, learned and forgotten again; image 1 is learned late and kept; image 2 is never right.
+    # Image 0 is learned and forgotten twice; 1 is learned late and kept; 2 is never right.
     for logits in (
         [right, wrong, wrong],
         [wrong, wrong, wrong],
@@ -165,10 +166,10 @@ def test_forgetting_counts_the_times_an_image_went_from_right_to_wrong():
         [wrong, right, wrong],
     ):
         # Two steps an epoch, in another order than the list's.
-        seen, y = Seen(3, torch.device("cpu")), torch.tensor([0, 0, 0])
+        seen, y = EpochSignals(3, torch.device("cpu")), torch.tensor([0, 0, 0])
         for step in ([2, 0], [1]):
-            seen.step(torch.tensor(logits)[step], torch.zeros(len(step)), y[step])
-        seen.add_to(signals, np.array([2, 0, 1]))
+            seen.add_step(torch.tensor(logits)[step], torch.zeros(len(step)), y[step])
+        seen.finish(signals, np.array([2, 0, 1]))
     assert signals.forgotten.tolist() == [2, 0, NEVER]
     assert signals.right.tolist() == [False, True, False]
 

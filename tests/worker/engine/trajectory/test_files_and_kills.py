@@ -1,4 +1,4 @@
-"""A run's files: whole, its own, unchanged; and a run that was killed at any write of them."""
+"""Files of a run: complete and its own, also after a kill at any write."""
 
 import json
 import shutil
@@ -15,11 +15,11 @@ from worker.engine.trajectory import training_dynamics
 
 
 class Killed(BaseException):
-    """Ends a training as a kill would: nothing after it runs."""
+    """Ends a training like a kill."""
 
 
 def killed_at(count: int, monkeypatch, *, after: bool):
-    """Let the process die at its `count`-th write of a file: before it, or right after."""
+    """Kill the process at its `count`-th write of a file, before or after."""
     whole, written = whole_files.write_whole, []
 
     def write(path, content):
@@ -94,7 +94,7 @@ def test_steps_of_another_run_or_epoch_are_refused(images, validation, tmp_path)
 
 
 def flip_a_bit(path, tensor: str) -> None:
-    """Change one bit in the middle of a tensor of a safetensors file."""
+    """Flip a bit in the middle of a tensor of a safetensors file."""
     content = bytearray(path.read_bytes())
     head = struct.unpack("<Q", content[:8])[0]
     first, last = json.loads(content[8 : 8 + head])[tensor]["data_offsets"]
@@ -113,7 +113,7 @@ def test_a_flipped_bit_of_parameters_or_of_the_optimizers_state_is_noticed(
 
 
 def test_parameters_are_read_to_where_torch_would_put_them(tmp_path):
-    """Sums are split by where numbers begin in memory: a file whose head is some bytes longer must not make a replay drift."""
+    """Sums are split by memory alignment: a longer header must not cause drift."""
     path = tmp_path / "epoch-0000.safetensors"
     for length in range(8):
         run_files.write_point(

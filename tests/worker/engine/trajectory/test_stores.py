@@ -1,4 +1,4 @@
-"""What a run keeps, and that a replay stays within the memory that it was given."""
+"""Stores of a run, and replays within a memory budget."""
 
 import json
 import os
@@ -15,14 +15,14 @@ import torch
 from tests.worker.engine.conftest import a_recipe, some_images
 from tests.worker.engine.pretended_machine import other_arithmetic
 from worker.engine import EngineError, Images, ReplayDrift, leave_out, load_training, score, train
-from worker.engine.images import batches
-from worker.engine.training.runner import Runner, runner
+from worker.engine.images import draw_batches
+from worker.engine.training.runner import Runner, make_runner
 from worker.engine.trajectory import files, revolve
 from worker.engine.trajectory.step_store import StepsReader
 
 
 class Counter:
-    """How many tensors of those that `watch` was given are alive, at most."""
+    """The peak number of live tensors that `watch` was given."""
 
     def __init__(self) -> None:
         self.alive = self.peak = 0
@@ -38,14 +38,14 @@ class Counter:
 
 @pytest.fixture
 def places(monkeypatch):
-    """For how many points each replay took memory."""
-    taken, begin = [], revolve._Points.__init__
+    """Record the number of points that each replay allocates."""
+    taken, begin = [], revolve._PointStack.__init__
 
     def counted(self, like, most):
         taken.append(most)
         begin(self, like, most)
 
-    monkeypatch.setattr(revolve._Points, "__init__", counted)
+    monkeypatch.setattr(revolve._PointStack, "__init__", counted)
     return taken
 
 
@@ -57,7 +57,7 @@ def test_scoring_holds_no_more_sets_of_parameters_than_the_budget_allows(
 ):
     recipe = a_recipe(batch_size=4)  # 12 steps an epoch
     training = train(recipe, images, None, tmp_path, store=store)
-    counter, advance, pop = Counter(), Runner.advance, revolve._Points.pop
+    counter, advance, pop = Counter(), Runner.advance, revolve._PointStack.pop
 
     def advanced(self, *arguments):
         result = advance(self, *arguments)
@@ -70,7 +70,7 @@ def test_scoring_holds_no_more_sets_of_parameters_than_the_budget_allows(
         return point
 
     monkeypatch.setattr(Runner, "advance", advanced)
-    monkeypatch.setattr(revolve._Points, "pop", popped)
+    monkeypatch.setattr(revolve._PointStack, "pop", popped)
     score(
         training,
         images,
@@ -88,7 +88,7 @@ def test_scoring_holds_no_more_sets_of_parameters_than_the_budget_allows(
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 24, 60])
 @pytest.mark.parametrize("room", [3, 4, 5, 8, 25, 61])
 def test_an_epoch_is_walked_backwards_in_any_room_of_three(places, steps, room):
-    """Point t holds the number t; what is alive at any time is counted."""
+    """Point t holds the number t; live points are counted."""
     counter, made, ends = Counter(), [], []
 
     def advance(point, t):
@@ -116,7 +116,10 @@ def test_an_epoch_is_walked_backwards_in_any_room_of_three(places, steps, room):
 
 
 def test_batches_leave_no_holes_in_the_heap_while_points_are_kept():
-    """800 MB of batches pass by 1,000 points of 2 kB: kept between them, each made glibc before 2.38 pass over a hole that a batch had left."""
+    """800 MB of batches pass by 1,000 points of 2 kB.
+
+    glibc before 2.38 left holes between them.
+    """
     batch = torch.empty(0)
 
     def advance(point, _t):
@@ -142,10 +145,12 @@ from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import score, train
 
 def peak():
-    return int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
 
 images, validation = some_images(24, channels=3), some_images(4, channels=3, seed=1, first_id=1000)
-recipe = a_recipe(network="cifar", channels=3, mean=(0.4,) * 3, std=(0.2,) * 3, epochs=1, batch_size=1)
+colour = {"network": "cifar", "channels": 3, "mean": (0.4,) * 3, "std": (0.2,) * 3}
+recipe = a_recipe(**colour, epochs=1, batch_size=1)
 with tempfile.TemporaryDirectory() as folder:
     training = train(recipe, images, None, Path(folder))
     size = 4 * training.params.numel()
@@ -160,7 +165,7 @@ with tempfile.TemporaryDirectory() as folder:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
 def test_the_process_grows_by_what_the_budget_allows_and_no_more():
     program = [sys.executable, "-W", "ignore", "-c", MEASURED]
-    # Every set of parameters in a mapping of its own, given back when freed: the heap's own slack is not the replay's.
+    # Parameters in mappings of their own: the heap's slack is not the replay's.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
     lines = subprocess.run(
         program, check=True, capture_output=True, text=True, env=environment
@@ -182,8 +187,8 @@ def test_steps_are_read_back_as_they_were(images, tmp_path):
         name: tensor.shape for name, tensor in start_state.items()
     }
     assert all(torch.equal(state[name], start_state[name]) for name in state)
-    run, _ = runner(recipe, images)
-    order = batches(recipe, images, 1)
+    run, _ = make_runner(recipe, images)
+    order = draw_batches(recipe, images, 1)
     x, y = run.batch(1, order[-1])
     end = run.advance(stored.point(len(order) - 1), x, y, order[-1], run.rate(1, len(order) - 1))[0]
     assert torch.equal(end[0], training.params)
@@ -302,7 +307,7 @@ def test_a_replay_that_is_not_the_run_stops_at_its_first_step_unless_asked_to_go
     drifted = score(training, images, validation, allow_drift=True)
     assert not drifted.exact
     assert drifted.report["warns"]
-    assert "came out otherwise here than when it was trained" in drifted.report["trust"][0]
+    assert "came out differently here than when it was trained" in drifted.report["trust"][0]
 
 
 def test_a_drift_says_whether_the_machine_or_what_was_given_is_another(validation, tmp_path):
@@ -374,4 +379,4 @@ def test_starts_that_do_not_fit_are_replayed_again_to_the_same_bits(images, vali
 
 
 def training_size(training, images) -> int:
-    return runner(training.recipe, images)[1].numel()
+    return make_runner(training.recipe, images)[1].numel()

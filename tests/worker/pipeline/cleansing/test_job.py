@@ -18,7 +18,7 @@ from backend.core.models import Cleansing, Image, Job, Review, Run, RunEpoch, Ve
 from backend.core.reports import Judgement, MetricJudgement, Protocol
 from tests.cleansing_scenario import Scenario
 from worker import engine
-from worker.engine.images import batches
+from worker.engine.images import draw_batches
 from worker.jobs import JobContext, perform
 from worker.pipeline import load_images
 from worker.pipeline.cleansing import arms as cleanse_arms
@@ -198,12 +198,12 @@ def test_removing_planted_errors_is_judged_improved_and_every_number_can_be_reco
         differences = np.subtract(by_arm["cleaned"], by_arm["before"])
         assert told["difference"] == pytest.approx(differences.mean())
         half = stats.t.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3)
-        assert told.ci95_seeds == pytest.approx(
+        assert told["ci95_seeds"] == pytest.approx(
             [differences.mean() - half, differences.mean() + half]
         )
-        assert told.ci95 == [
-            min(told.ci95_seeds[0], told["ci95_images"][0]),
-            max(told.ci95_seeds[1], told["ci95_images"][1]),
+        assert told["ci95"] == [
+            min(told["ci95_seeds"][0], told["ci95_images"][0]),
+            max(told["ci95_seeds"][1], told["ci95_images"][1]),
         ]
         same = verdict["same_seed"][measure]
         assert [same[run.arm] for run in runs[:3]] == pytest.approx(
@@ -300,7 +300,7 @@ def test_the_arms_of_the_same_seed_see_the_images_in_the_same_order(noisy: Scena
     orders = []
     for task in plan.tasks[:3]:
         images, leave_out = cleanse_arms.image_list(plan, task)
-        orders.append([images.ids[batch].tolist() for batch in batches(recipe, images, 2)])
+        orders.append([images.ids[batch].tolist() for batch in draw_batches(recipe, images, 2)])
         assert leave_out.sum() == (0 if task.arm == "before" else 47)
     assert orders[0] == orders[1] == orders[2]
 
@@ -505,7 +505,7 @@ def test_a_diverged_or_missing_run_is_a_sentence_and_no_verdict(noisy: Scenario)
     after = work(noisy, cleansing)
     job = job_of(noisy, cleansing)
     assert (job.state, after.state, after.verdict) == ("failed", "queued", {})
-    assert job.error == "This run is not there: the folder 1 holds none; train it first."
+    assert job.error == "There is no run in the folder 1; train it first."
 
 
 def cancelled_at_once(context: JobContext) -> None:
