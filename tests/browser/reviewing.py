@@ -69,6 +69,17 @@ def until(page: Page, condition: str) -> None:
     page.evaluate(once(condition))
 
 
+def until_all_are_sent(page: Page) -> None:
+    """Wait until the page has sent every decision.
+
+    They go one after the other, so patience begins again with each: many decisions on a busy
+    machine take long, and that is no failure.
+    """
+    waiting = "Object.keys(localStorage).filter(name => name.startsWith('winnow:outbox:')).length"
+    while left := page.evaluate(waiting):
+        until(page, f"{waiting} < {left}")
+
+
 def status(page: Page) -> Locator:
     return page.locator("[data-part=status]")
 

@@ -11,7 +11,15 @@ from backend.core.db import Database
 from backend.core.models import Credential, Decision, Review, User
 from backend.core.storage import Storage
 from tests.browser.conftest import PageErrors
-from tests.browser.reviewing import Server, at_rank, open_focus, open_grid, press, status
+from tests.browser.reviewing import (
+    Server,
+    at_rank,
+    open_focus,
+    open_grid,
+    press,
+    status,
+    until_all_are_sent,
+)
 from tests.reviewing import a_ready_review
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -71,6 +79,7 @@ class Trouble:
         self._page.context.set_offline(True)
 
     def _sign_out(self) -> None:
+        until_all_are_sent(self._page)
         expect(status(self._page)).to_have_attribute("data-state", "saved")
         self._page.wait_for_load_state("networkidle")
         with self._database.transaction() as session:
@@ -111,6 +120,7 @@ def test_two_hundred_decisions_arrive_once_each(
         press(page, key)
         expected[number] = KEYS[key]
     page.context.set_offline(False)
+    until_all_are_sent(page)
     Server(database, review).wait_for(expected)
     expect(status(page)).to_have_attribute("data-state", "saved")
     assert trouble.lost > ENOUGH
