@@ -224,8 +224,7 @@ def test_old_selections_go_and_an_address_that_names_one_says_so(
     numbers = [pick(client, base, [queue[place].image_id]) for place in range(3)]
     assert client.get(f"{base}/suggestions", params={"selection": numbers[0]}).status_code == 422
     assert (
-        "That selection is gone"
-        in client.get(f"/reviews/{review.id}?selection={numbers[0]}").text
+        "That selection is gone" in client.get(f"/reviews/{review.id}?selection={numbers[0]}").text
     )
     assert len(cards(client, base, selection=numbers[2])) == 1
     with database.transaction(write=False) as session:
