@@ -1,4 +1,4 @@
-"""The worker process: `python -m worker.app`. It does one job at a time; start several for more."""
+"""The worker process: `python -m worker.app`, one job at a time."""
 
 import logging
 import os
@@ -13,11 +13,11 @@ from worker.tasks import environment
 
 logger = logging.getLogger(__name__)
 
-# Waiting threads sleep: on a busy machine, spinning made a training six times as slow (26 s against
-# 4.3 s); alone it gains nothing. torch reads this at import.
+# Spinning threads slow training sixfold on a busy machine (26 s against 4.3 s). torch reads this at
+# import.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# Solo: nothing is forked after torch has started threads. Workers do not talk to each other.
+# Solo: nothing is forked after torch has started threads.
 ARGUMENTS = [
     "--pool=solo",
     f"--queues={QUEUE}",
@@ -40,7 +40,7 @@ def main() -> None:
     except SQLAlchemyError:
         logger.exception("The jobs of dead workers could not be released now; the sweep will do it")
     celery_app.worker_main(["--quiet", "worker", *ARGUMENTS])
-    # Someone waits for Ctrl-C, and on a busy machine Python takes torch apart for seconds.
+    # Taking torch apart can take seconds, and Ctrl-C should not wait.
     database.close()
     logging.shutdown()
     os._exit(0)

@@ -1,6 +1,6 @@
 """Names of claims: machine, process and a random part.
 
-By them a restarted worker recognizes the jobs of its dead predecessor.
+A restarted worker recognizes the jobs of its dead predecessor by them.
 """
 
 import os
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from backend.core.models import Job
 
-# Start times come from the clock, which may be set in between.
+# The clock that start times come from may be set in between.
 START_TOLERANCE_SECONDS = 2.0
 
 
@@ -25,7 +25,6 @@ def new() -> str:
 
 
 def is_dead(claim: str) -> bool:
-    """True if the claim's process ran on this machine and is gone."""
     try:
         machine, pid, start, _ = claim.rsplit(":", 3)
         pid_number, started = int(pid), float(start)
@@ -51,9 +50,9 @@ def of_dead_processes(session: Session) -> list[str]:
 
 @cache
 def _machine() -> str:
-    # Containers may share a host name but not process numbers: the namespace separates them.
+    # Containers may share a host name; their namespaces of process numbers differ.
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino
-    except OSError:  # not Linux: no such namespaces
+    except OSError:  # not Linux
         namespace = 0
     return f"{socket.gethostname()[:40]}/{namespace}"

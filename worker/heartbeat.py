@@ -1,4 +1,4 @@
-"""The heartbeat: a thread that keeps a job's row alive and reads from it when to stop."""
+"""Thread that keeps a job's row alive and reads from it when to stop."""
 
 import logging
 import threading
@@ -44,7 +44,6 @@ class Heartbeat:
         self._stopped.set()
 
     def write(self, session: Session, **values: Any) -> None:
-        """Write values to the job's row while the claim holds."""
         cancel_requested = job_lifecycle.write_heartbeat(
             session, self._job_id, self._claim, **values
         )
@@ -56,5 +55,5 @@ class Heartbeat:
             try:
                 with self._database.transaction() as session:
                     self.write(session)
-            except Exception as error:  # a database that is away for a moment must not end the work
+            except Exception as error:  # the database may be away for a moment
                 logger.warning("No heartbeat of job %s: %s", self._job_id, error)

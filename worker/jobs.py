@@ -1,4 +1,4 @@
-"""Perform a job: claim it, run its pipeline function, and end it or return it to the queue."""
+"""Claim a job, run its pipeline function, and end or requeue it."""
 
 import errno
 import importlib
@@ -27,7 +27,7 @@ from worker.heartbeat import Heartbeat
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 0.25
-PACE_SECONDS = 1.0  # shorter measurements are no base for an estimate
+PACE_SECONDS = 1.0  # shorter measurements allow no estimate
 LOG_CHARACTERS = 8_000
 DISK_FULL = (
     "The disk is full. Nothing that was there before is harmed. Make room, then press “Try again”."
@@ -37,28 +37,28 @@ UNEXPECTED = (
     "if it does not, please report it with the log."
 )
 
-# Set when this process is asked to end: running jobs return to the queue at their next progress.
+# Set when this process must end: running jobs return to the queue at their next progress.
 stopping = Event()
 
 
 class JobFailed(Exception):
-    """The job cannot be done; the message tells the user why, and how to fix it."""
+    """A job that cannot be done; the message says why, and how to fix it."""
 
 
 class JobCancelled(Exception):
-    """A user asked this job to stop."""
+    """A user cancelled this job."""
 
 
 class JobInterrupted(Exception):
-    """This process is asked to end; the job returns to the queue."""
+    """This process must end; the job returns to the queue."""
 
 
 class ClaimLost(Exception):
-    """The job belongs to another attempt now; what this attempt did must not count."""
+    """The job belongs to another attempt now; this attempt must write nothing."""
 
 
 class JobContext:
-    """What a pipeline function gets: its job, and the ways to report, log and write results."""
+    """A pipeline function's job, with ways to report, log and write results."""
 
     def __init__(self, job: Job, database: Database, storage: Storage, settings: Settings) -> None:
         self.job_id = job.id
@@ -75,7 +75,7 @@ class JobContext:
         self._pace = Pace()
 
     def progress(self, done: int, total: int, message: str = "") -> None:
-        """Report `done` of `total`, in any unit; at most four calls a second are written.
+        """Report `done` of `total`, in any unit; writes at most four times a second.
 
         Call it often: a job stops here. Raises JobCancelled, JobInterrupted or ClaimLost.
         """
@@ -100,13 +100,13 @@ class JobContext:
 
     @contextmanager
     def finish(self) -> Iterator[Session]:
-        """Open the transaction that writes the results and ends the job: both or neither.
+        """Open the transaction that writes the results and ends the job.
 
         Raises ClaimLost with nothing written.
         """
         self.heartbeat.stop()  # it would only wait for this transaction
         with self.database.transaction() as session:
-            # First: this locks the row, and an attempt without its claim writes nothing at all.
+            # First, to lock the row: an attempt without its claim writes nothing.
             _end(
                 session,
                 self,
@@ -125,7 +125,7 @@ class JobContext:
         except OperationalError as error:
             if is_disk_full(error):
                 raise
-            # A database that is away for a moment must not end the work.
+            # The database may be away for a moment.
             logger.warning("Progress of job %s was not written: %s", self.job_id, error)
 
     def _stop_if_asked(self) -> None:
@@ -138,13 +138,13 @@ class JobContext:
 
 
 class Pace:
-    """Estimates the time left from the pace of this attempt alone."""
+    """Estimates the time left from this attempt's pace."""
 
     def __init__(self) -> None:
         self._start: tuple[int, int, float] | None = None  # done, total, clock
 
     def seconds_left(self, done: int, total: int, clock: float) -> float | None:
-        """Seconds until `done` reaches `total`, or None; a new total starts a new measurement."""
+        """Estimate the seconds until `done` reaches `total`, or None; a new total starts again."""
         if self._start is None or self._start[1] != total or done < self._start[0]:
             self._start = (done, total, clock)
         start_done, _, start_clock = self._start
@@ -154,7 +154,7 @@ class Pace:
 
 
 def perform(job_id: int, database: Database, storage: Storage, settings: Settings) -> None:
-    """Claim the job and do its work; a second delivery loses the claim and does nothing."""
+    """Claim the job and perform it; a second delivery does nothing."""
     job = claim(job_id, database, settings.max_attempts)
     if job is None:
         logger.info("Job %s is not waiting; nothing done", job_id)
@@ -166,7 +166,7 @@ def perform(job_id: int, database: Database, storage: Storage, settings: Setting
     except ClaimLost:
         logger.warning("Job %s belongs to another attempt by now; this one leaves it alone", job_id)
     except OperationalError:
-        # Without a heartbeat the sweep finds the row, and the work is done again.
+        # The sweep finds rows without a heartbeat and repeats the work.
         logger.exception("How job %s ended could not be written", job_id)
 
 
@@ -177,14 +177,13 @@ def claim(job_id: int, database: Database, max_attempts: int) -> Job | None:
 
 
 def release_dead(database: Database) -> list[int]:
-    """Queue again at once what a dead process of this machine holds; returns the ids."""
+    """Requeue the jobs of this machine's dead processes; returns the ids."""
     with database.transaction() as session:
         dead = claims.of_dead_processes(session)
         return job_lifecycle.requeue_jobs(session, Job.claim.in_(dead)) if dead else []
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """True if this error, or one of its causes, means that the disk is full."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -197,7 +196,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 def _work(context: JobContext) -> None:
     try:
-        # Imported when needed: a worker is up before torch is loaded.
+        # Imported late, so that a worker starts without waiting for torch.
         module, _, function = KINDS[context.kind].pipeline.partition(":")
         getattr(importlib.import_module(module), function)(context)
         if not context.finished:
@@ -226,7 +225,7 @@ def _fail(context: JobContext, error: Exception) -> None:
 
 
 def _sentence(error: Exception) -> str | None:
-    # Imported here: the engine loads torch, which whatever raised its error has loaded already.
+    # Imported late: it loads torch.
     from worker.engine.errors import EngineError
 
     if is_disk_full(error):

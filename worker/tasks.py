@@ -11,12 +11,10 @@ from worker import jobs
 
 @cache
 def environment() -> tuple[Database, Storage, Settings]:
-    """Database, storage and settings of this process."""
     settings = Settings()
     return Database(settings.database), Storage(settings.files), settings
 
 
 @celery_app.task(name=PERFORM)
 def perform(job_id: int) -> None:
-    """Claim the job and do its work."""
     jobs.perform(job_id, *environment())

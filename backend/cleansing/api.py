@@ -1,4 +1,4 @@
-"""Cleansing as JSON under /api/v1."""
+"""Cleansing as JSON."""
 
 from typing import Annotated
 
@@ -29,7 +29,7 @@ def dry_run(
     user: UserDep,
     floor: Annotated[int | None, Query(ge=0)] = None,
 ) -> schemas.DryRunOut:
-    """Count what the review's decisions would do to each class, and change nothing."""
+    """Count the decisions' effect on each class, and change nothing."""
     review = reviews.get(session, user, review_id)
     return schemas.DryRunOut.model_validate(service.dry_run(session, user, review, floor))
 
@@ -46,7 +46,7 @@ def start(
 
 @router.get("/cleansings/{cleansing_id}", summary="One cleansing and its verdict")
 def show(cleansing_id: int, session: SessionDep, user: UserDep) -> schemas.CleansingOut:
-    """Return a cleansing and, once it is measured, its verdict."""
+    """Return a cleansing and, once measured, its verdict."""
     return _out(session, service.get(session, user, cleansing_id))
 
 
@@ -75,13 +75,13 @@ def list_changed(
 
 @router.post("/cleansings/{cleansing_id}/accept", summary="Accept the cleaned version")
 def accept(cleansing_id: int, session: SessionDep, user: MayClean) -> schemas.CleansingOut:
-    """Make the cleaned version the data set's current one. Repeating it changes nothing."""
+    """Make the cleaned version the data set's current version. Repeating it changes nothing."""
     return _out(session, service.accept(session, user, service.get(session, user, cleansing_id)))
 
 
 @router.post("/cleansings/{cleansing_id}/roll-back", summary="Roll back")
 def roll_back(cleansing_id: int, session: SessionDep, user: MayClean) -> schemas.CleansingOut:
-    """Decline the cleaned version, also after it was accepted. Repeating it changes nothing."""
+    """Decline the cleaned version, even once accepted. Repeating it changes nothing."""
     return _out(session, service.roll_back(session, user, service.get(session, user, cleansing_id)))
 
 

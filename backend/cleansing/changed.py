@@ -11,7 +11,7 @@ from backend.core.models import SMALL_PIXELS, DataSet, Image
 from backend.core.reports import ChangedImage, Verdict
 from backend.web.pagination import cut
 
-# The model's answer is right now, is wrong now, or was wrong and is wrong in another way.
+# The new answer is right, is wrong, or was wrong already and is another wrong class.
 Became = Literal["right", "wrong", "other"]
 KINDS: tuple[Became, ...] = get_args(Became)
 
@@ -33,19 +33,19 @@ class Changed:
     cleaned: int
     cleaned_name: str
     became: Became
-    fresh_before: int | None  # fresh starts that were right; None in old verdicts
+    fresh_before: int | None  # right fresh starts; None in old verdicts
     fresh_cleaned: int | None
 
 
 def classify(row: ChangedImage) -> Became:
-    """Say how the answer on an image changed."""
+    """Classify how the answer on an image changed."""
     if row.cleaned == row.label:
         return "right"
     return "wrong" if row.before == row.label else "other"
 
 
 def count_kinds(verdict: Verdict) -> dict[str, int]:
-    """Count the changed images of each kind."""
+    """Count changed images by kind."""
     right, wrong = verdict.became_right, verdict.became_wrong
     return {"right": right, "wrong": wrong, "other": len(verdict.changed) - right - wrong}
 
@@ -59,7 +59,7 @@ def page(
     after: int = 0,
     limit: int = 60,
 ) -> tuple[list[Changed], int | None]:
-    """Return a page of images, those that became right first, and the place to continue after."""
+    """List images, newly right first, and the place to continue after."""
     rows = [
         (place, row)
         for place, row in enumerate(verdict.changes, start=1)

@@ -1,4 +1,4 @@
-"""Plan a cleansing class by class: what leaves, what the floor keeps, what would go wrong."""
+"""Plan of a cleansing, class by class."""
 
 import math
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from sqlalchemy.orm import Session
 from backend.core.models import DataSet, Image, Review, Suggestion, images_of
 from backend.review import service as reviews
 
-# A class keeps this share of its training images, and at least LEAST, unless asked otherwise.
+# Share of its training images that a class keeps by default, and the least number.
 FLOOR_SHARE = 0.10
 LEAST = 2
 
 
 @dataclass(frozen=True)
 class Change:
-    """One decided image: it leaves (new_label None) or gets another label."""
+    """One decided image: removed (new_label None) or relabelled."""
 
     image_id: int
     position: int
@@ -28,7 +28,7 @@ class Change:
 
 @dataclass(frozen=True)
 class ClassCount:
-    """Training images of one class, before and after; held_back: kept for the floor."""
+    """A class's training images before and after; held_back: kept for the floor."""
 
     label: int
     name: str
@@ -48,8 +48,8 @@ class ClassCount:
 class DryRun:
     """The whole plan.
 
-    refusal: a sentence that says why it cannot be started, or None.
-    unsettled: removals and new labels that do not count: two people must agree and do not.
+    refusal: sentence why it cannot start, or None. unsettled: removals and new labels that lack a
+    second person's agreement.
     """
 
     classes: list[ClassCount]
@@ -76,7 +76,7 @@ class DryRun:
 
 
 def default_floor(count: int) -> int:
-    """A tenth of the class, rounded up, and at least two: fewer cannot be learned from."""
+    """Return a tenth of the class, rounded up, at least two."""
     return max(LEAST, math.ceil(FLOOR_SHARE * count))
 
 
@@ -84,7 +84,7 @@ def plan(session: Session, review: Review, data_set: DataSet, floor: int | None)
     """Plan a cleansing by a review's decisions. floor: per class; None means `default_floor`.
 
     Where a class would fall below its floor, the first images of the queue leave and the others
-    stay. Images that get a class's label do not count towards its floor.
+    stay. Images relabelled into a class do not count towards its floor.
     """
     before = _counts(session, review.version_id, len(data_set.class_names))
     floors = [default_floor(count) if floor is None else floor for count in before]
@@ -108,7 +108,7 @@ def plan(session: Session, review: Review, data_set: DataSet, floor: int | None)
 
 
 def _counts(session: Session, version_id: int, classes: int) -> list[int]:
-    """Count the training images of each class in a version."""
+    """Count a version's training images by class."""
     images = images_of(version_id).order_by(None).subquery()
     rows = session.execute(
         select(images.c.label, func.count())
@@ -120,7 +120,7 @@ def _counts(session: Session, version_id: int, classes: int) -> list[int]:
 
 
 def _decided(session: Session, review: Review) -> list[Change]:
-    """List decided removals and new labels in order of the queue, old labels left out."""
+    """List decided removals and new labels in queue order, without their old labels."""
     rows = session.execute(
         select(
             Suggestion.image_id,

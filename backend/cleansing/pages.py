@@ -1,4 +1,4 @@
-"""Cleansing as pages: the dry run, the progress, the verdict."""
+"""Pages of cleansing: dry run, progress, verdict."""
 
 from typing import Annotated, Any
 
@@ -18,14 +18,14 @@ from backend.web.rendering import page
 
 router = APIRouter(include_in_schema=False)
 
-# Images named on the page; the API names them all.
+# Images named on the page; the API names all.
 MOST_NAMED = 60
 MOST_SHOWN = 24
 # Digits of a number in a form.
 MOST_DIGITS = 9
-# Fewer changed images than this share of all hardly move a model.
+# Changing less than this share hardly moves a model.
 FEW = 0.005
-# Images on the verdict's page; all of them are one click away.
+# Images on the verdict's page; a link leads to all.
 FIRST_CHANGED = 12
 
 
@@ -33,7 +33,7 @@ FIRST_CHANGED = 12
 def clean(
     review_id: int, request: Request, session: SessionDep, user: UserDep, floor: str = ""
 ) -> Response:
-    """Show the dry run, class by class, and the button that cleans."""
+    """Show the dry run, class by class."""
     review = reviews.get(session, user, review_id)
     if review.state != "ready":
         return RedirectResponse(f"/reviews/{review.id}", 303)
@@ -52,11 +52,11 @@ def start(
     floor: Annotated[str, Form()] = "",
     fresh_seeds: Annotated[str, Form()] = "",
 ) -> Response:
-    """Start a cleansing, or show the dry run again with what is wrong."""
+    """Start a cleansing, or show the dry run with the error."""
     review = reviews.get(session, user, review_id)
     running = service.get_running(session, review)
     if running is not None:
-        # The button was pressed twice: the first press counts.
+        # A double click: the first press counts.
         return RedirectResponse(f"/cleansings/{running.id}", 303)
     try:
         seeds = parse_number(fresh_seeds, "number of fresh starts") or service.USUAL_SEEDS
@@ -100,7 +100,7 @@ def show_changed(
     became: Kind = None,
     after: After = 0,
 ) -> Response:
-    """Show the test images that the repeated training predicts differently."""
+    """Show test images that the repeated training predicts differently."""
     cleansing = service.get(session, user, cleansing_id)
     verdict = cleansing.typed_verdict
     if verdict is None:
@@ -124,20 +124,20 @@ def show_changed(
 
 @router.post("/cleansings/{cleansing_id}/accept")
 def accept(cleansing_id: int, session: SessionDep, user: MayClean) -> RedirectResponse:
-    """Make the cleaned version the current one."""
+    """Make the cleaned version the current version."""
     cleansing = service.accept(session, user, service.get(session, user, cleansing_id))
     return RedirectResponse(f"/cleansings/{cleansing.id}", 303)
 
 
 @router.post("/cleansings/{cleansing_id}/roll-back")
 def roll_back(cleansing_id: int, session: SessionDep, user: MayClean) -> RedirectResponse:
-    """Go back to the version before."""
+    """Return to the version before."""
     cleansing = service.roll_back(session, user, service.get(session, user, cleansing_id))
     return RedirectResponse(f"/cleansings/{cleansing.id}", 303)
 
 
 def parse_number(text: str, what: str) -> int | None:
-    """Parse a whole number of a form; None for an empty field. Raises Invalid."""
+    """Parse a form's whole number; None if empty. Raises Invalid."""
     stripped = text.strip()
     if not stripped:
         return None

@@ -1,4 +1,4 @@
-"""Prepare a verdict for its page: words, rows of tables, points of charts."""
+"""Presentation of a verdict: words, table rows, chart points."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -50,7 +50,7 @@ BADGES = {
 
 
 def found_sentence(verdict: Verdict) -> str | None:
-    """The sentence "You found 83 of 86 planted errors.", or None where none was planted."""
+    """Write "You found 83 of 86 planted errors."; None if none was planted."""
     if verdict.planted is None:
         return None
     if verdict.planted == 0:
@@ -61,10 +61,10 @@ def found_sentence(verdict: Verdict) -> str | None:
 
 
 def kept_sentence(runs: int, reviews: int) -> str | None:
-    """Say what stays of a version's trainings and reviews after it is rolled back.
+    """Describe a version's trainings and reviews that survive its rollback, or None.
 
-    The words can follow "If you roll back, "; None where there are none. Trainings and scorings
-    continue; only a cleansing is refused (backend.cleansing.service.explain_outdated).
+    The words follow "If you roll back, ". Trainings and scorings continue; only cleansing is
+    refused (backend.cleansing.service.explain_outdated).
     """
     counted = [
         f"{count} {noun}{'s' if count > 1 else ''}"
@@ -81,7 +81,7 @@ def kept_sentence(runs: int, reviews: int) -> str | None:
 
 
 def chart(verdict: Verdict) -> dict[str, Any]:
-    """Data of verdict-chart.js: accuracies in percent, gains and intervals in points."""
+    """Prepare verdict-chart.js: accuracies in percent, gains and intervals in points."""
     return {
         "panels": [
             _panel(verdict.fresh_seeds, "fresh_seeds"),
@@ -119,13 +119,13 @@ def _gain(label: str, difference: float, ci95: Sequence[float]) -> dict[str, Any
 
 
 def per_class(verdict: Verdict, class_names: Sequence[str]) -> list[tuple[str, ClassResult]]:
-    """Names and results of the classes with test images, the largest changes first."""
+    """List classes with test images by name and result, largest changes first."""
     rows = [(class_names[row.label], row) for row in verdict.per_class]
     return sorted(rows, key=lambda named: -abs(named[1].difference))
 
 
 def curves(session: Session, cleansing: Cleansing) -> list[dict[str, Any]]:
-    """Validation accuracy by epoch of the repeated training, for each arm with a curve."""
+    """List the repeated training's validation accuracy by epoch, for each arm."""
     query = (
         select(Run.arm, RunEpoch.epoch, RunEpoch.validation_accuracy)
         .join(Run, Run.id == RunEpoch.run_id)

@@ -11,7 +11,7 @@ from backend.web.request_body import Body
 
 
 class ClassCountOut(BaseModel):
-    """Training images of one class, before and after."""
+    """A class's training images, before and after."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -27,7 +27,7 @@ class ClassCountOut(BaseModel):
 
 
 class ChangeOut(BaseModel):
-    """A decided image; `new_label` is null where it leaves."""
+    """A decided image; `new_label` is null if removed."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -38,7 +38,7 @@ class ChangeOut(BaseModel):
 
 
 class DryRunOut(BaseModel):
-    """What a cleansing would do. `refusal` says why it cannot be started, or is null."""
+    """The plan of a cleansing. `refusal` says why it cannot start, or is null."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -117,7 +117,7 @@ class ChangedOut(BaseModel):
 
 
 class CleansingOut(BaseModel):
-    """A cleansing, its trainings, and its verdict once it is measured."""
+    """A cleansing, its trainings, and its verdict once measured."""
 
     id: int
     data_set_id: int

@@ -1,4 +1,4 @@
-"""Rules of cleansing: decisions make a version, which is measured, then accepted or not."""
+"""Rules of cleansing: make a version, measure it, accept it or not."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -24,13 +24,13 @@ from backend.jobs import service as jobs
 from backend.review import service as reviews
 
 PROTOCOLS = ("same_seed", "fresh_seeds")
-# Every seed is below this.
+# Seeds are below this.
 SEEDS = 2**31
 FEWEST_SEEDS, USUAL_SEEDS, MOST_SEEDS = 3, 5, 10
 
 
 def get(session: Session, user: User, cleansing_id: int) -> Cleansing:
-    """Return the cleansing. Raises NotFound, also where the user may not see its data set."""
+    """Return the cleansing. Raises NotFound, also if its data set is hidden from the user."""
     cleansing = session.get(Cleansing, cleansing_id)
     if cleansing is None:
         raise NotFound("There is no such cleansing.")
@@ -39,7 +39,7 @@ def get(session: Session, user: User, cleansing_id: int) -> Cleansing:
 
 
 def list_of_review(session: Session, review: Review) -> list[Cleansing]:
-    """List the cleansings of a review, newest first."""
+    """List a review's cleansings, newest first."""
     return list(
         session.scalars(
             select(Cleansing).where(Cleansing.review_id == review.id).order_by(Cleansing.id.desc())
@@ -48,14 +48,14 @@ def list_of_review(session: Session, review: Review) -> list[Cleansing]:
 
 
 def get_accepted(session: Session, review: Review) -> Cleansing | None:
-    """Return the accepted cleansing of a review, or None."""
+    """Return a review's accepted cleansing, or None."""
     return next(
         (made for made in list_of_review(session, review) if made.state == "accepted"), None
     )
 
 
 def map_versions(session: Session, data_set: DataSet) -> dict[int, int]:
-    """Map version id → id of the cleansing that made it; the first version has none."""
+    """Map version id → id of its cleansing, the import's version left out."""
     rows = session.execute(
         select(Cleansing.version_id, Cleansing.id).where(Cleansing.data_set_id == data_set.id)
     )
@@ -63,7 +63,7 @@ def map_versions(session: Session, data_set: DataSet) -> dict[int, int]:
 
 
 def count_built_on(session: Session, cleansing: Cleansing) -> tuple[int, int]:
-    """Count the trainings and reviews of the cleaned version; a rollback keeps them."""
+    """Count the cleaned version's trainings and reviews; a rollback keeps them."""
     runs = (
         select(func.count())
         .select_from(Run)
@@ -76,14 +76,14 @@ def count_built_on(session: Session, cleansing: Cleansing) -> tuple[int, int]:
 
 
 def list_trainings(session: Session, cleansing: Cleansing) -> list[Run]:
-    """List the trainings of a cleansing in their order."""
+    """List a cleansing's trainings in order."""
     return list(
         session.scalars(select(Run).where(Run.cleansing_id == cleansing.id).order_by(Run.id))
     )
 
 
 def explain_outdated(session: Session, user: User, review: Review) -> str | None:
-    """Say why a review cannot be cleaned now, and the way out; None where it can."""
+    """Explain why a review cannot be cleaned now, with the way out; None if it can."""
     return _elsewhere(
         session,
         datasets.get(session, user, review.data_set_id),
@@ -93,7 +93,7 @@ def explain_outdated(session: Session, user: User, review: Review) -> str | None
 
 
 def _elsewhere(session: Session, data_set: DataSet, version_id: int, link: str) -> str | None:
-    """Say why a version is not the current one, and the way out; None where it is."""
+    """Explain why a version is not current, with the way out; None if it is."""
     if data_set.current_version_id in (None, version_id):
         return None
     base, current = (
@@ -117,7 +117,7 @@ def _elsewhere(session: Session, data_set: DataSet, version_id: int, link: str) 
 
 
 def dry_run(session: Session, user: User, review: Review, floor: int | None = None) -> DryRun:
-    """Plan a cleansing class by class and change nothing. floor: see dry_run.plan."""
+    """Plan a cleansing and change nothing. floor: see dry_run.plan."""
     if floor is not None and floor < 0:
         raise Invalid("The floor is a number of images: 0 or more.")
     reviews.check_ready(review)
@@ -127,9 +127,9 @@ def dry_run(session: Session, user: User, review: Review, floor: int | None = No
 def expect_seconds(
     session: Session, review: Review, found: DryRun, fresh_seeds: int = USUAL_SEEDS
 ) -> float | None:
-    """Estimate the seconds of all trainings from the run's own; None where they are not known.
+    """Estimate the seconds of all trainings from the run's own; None if unknown.
 
-    The run itself is not repeated, and where nothing leaves, nothing is removed at random.
+    The run itself is not repeated; if no image leaves, the random arm is omitted.
     """
     seconds = session.get_one(Run, review.run_id).typed_report.seconds
     arms = len(ARMS) if found.removed else len(ARMS) - 1
@@ -158,7 +158,7 @@ def start(
         run_id=run.id,
         parent_version_id=review.version_id,
         version_id=version.id,
-        # The seeds after the run's own: never its own, and always the same for a run.
+        # Seeds after the run's own: always different from it, always the same.
         fresh_seeds=[(run.seed + number) % SEEDS for number in range(1, fresh_seeds + 1)],
         created_by=user.id,
     )
@@ -180,7 +180,7 @@ def start(
 
 
 def accept(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
-    """Make the cleaned version the current one, also after a rollback. Idempotent."""
+    """Make the cleaned version current, even after a rollback. Idempotent."""
     data_set = _lock(session, user, cleansing.data_set_id)
     session.refresh(cleansing)
     if cleansing.state == "accepted":
@@ -195,7 +195,7 @@ def accept(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
 
 
 def roll_back(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
-    """Go back to the version before, also after it was accepted. Idempotent."""
+    """Return to the version before, even after acceptance. Idempotent."""
     data_set = _lock(session, user, cleansing.data_set_id)
     session.refresh(cleansing)
     if cleansing.state == "rolled_back":
@@ -210,14 +210,14 @@ def roll_back(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
 
 
 def get_state(cleansing: Cleansing, job: Job | None) -> str:
-    """Return the state; until it is measured or settled, that of its job."""
+    """Return the state; until measured or settled, the job's."""
     if cleansing.state != "queued":
         return cleansing.state
     return job.state if job is not None else "cancelled"
 
 
 def get_verdict(session: Session, cleansing: Cleansing) -> Verdict:
-    """Return the verdict. Raises Conflict while there is none."""
+    """Return the verdict. Raises Conflict if missing."""
     verdict = cleansing.typed_verdict
     if verdict is None:
         raise Conflict(_NOT_YET if is_active(session, cleansing) else _NEVER)
@@ -225,7 +225,7 @@ def get_verdict(session: Session, cleansing: Cleansing) -> Verdict:
 
 
 def is_active(session: Session, cleansing: Cleansing) -> bool:
-    """True while its measurement waits or runs."""
+    """Tell if the measurement waits or runs."""
     job = session.get(Job, cleansing.job_id) if cleansing.job_id else None
     return job is not None and job.state in ACTIVE
 
@@ -248,7 +248,7 @@ def _settle(session: Session, cleansing: Cleansing, state: str) -> Cleansing:
 
 
 def _lock(session: Session, user: User, data_set_id: int) -> DataSet:
-    """Lock the data set until the commit: two people may press two buttons at once."""
+    """Lock the data set until commit, against simultaneous requests."""
     data_set = datasets.get(session, user, data_set_id)
     session.refresh(data_set, with_for_update=True)
     return data_set
@@ -265,7 +265,7 @@ def _check_free(session: Session, user: User, review: Review) -> None:
 
 
 def get_running(session: Session, review: Review) -> Cleansing | None:
-    """Return the review's cleansing whose job waits or runs, or None."""
+    """Return the review's cleansing with a waiting or running job, or None."""
     query = select(Cleansing).join(Job, Job.id == Cleansing.job_id)
     return session.scalars(
         query.where(Cleansing.review_id == review.id, Job.state.in_(ACTIVE)).limit(1)
@@ -273,7 +273,7 @@ def get_running(session: Session, review: Review) -> Cleansing | None:
 
 
 def _new_version(session: Session, user: User, review: Review, found: DryRun) -> Version:
-    """Make the proposed version: its parent's changes and the decided ones."""
+    """Make the proposed version: its parent's changes plus the decisions."""
     number = (
         session.scalar(
             select(func.max(Version.number)).where(Version.data_set_id == review.data_set_id)
@@ -307,7 +307,7 @@ def _new_version(session: Session, user: User, review: Review, found: DryRun) ->
 
 
 def _all_changes(session: Session, parent: Version, decided: list[Change]) -> dict[int, int | None]:
-    """Map image id → label, None for removed: all changes since the import."""
+    """Map image id → label, None for removed, for all changes since the import."""
     rows = session.execute(
         select(VersionChange.image_id, VersionChange.label).where(
             VersionChange.version_id == parent.id
@@ -315,7 +315,7 @@ def _all_changes(session: Session, parent: Version, decided: list[Change]) -> di
     ).all()
     changes: dict[int, int | None] = {row.image_id: row.label for row in rows}
     changes.update({change.image_id: change.new_label for change in decided})
-    # An image that the parent relabelled may get its imported label back: that is no change.
+    # An image relabelled back to its imported label is no change.
     before = {row.image_id for row in rows}
     for change in decided:
         if change.image_id in before and change.new_label is not None:
@@ -326,7 +326,7 @@ def _all_changes(session: Session, parent: Version, decided: list[Change]) -> di
 
 
 def _add_trainings(session: Session, cleansing: Cleansing, run: Run, job: Job) -> None:
-    """Add a row for each protocol, seed and arm; the worker fills in their results."""
+    """Add a row per protocol, seed and arm; the worker fills in results."""
     seeds = {"same_seed": [run.seed], "fresh_seeds": cleansing.fresh_seeds}
     for protocol in PROTOCOLS:
         for seed in seeds[protocol]:

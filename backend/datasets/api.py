@@ -117,7 +117,7 @@ def show_data_set(data_set_id: int, session: SessionDep, user: UserDep) -> DataS
 def rename_data_set(
     data_set_id: int, session: SessionDep, user: MayEdit, wanted: Rename
 ) -> DataSetOut:
-    """Change the name only."""
+    """Rename a data set."""
     return _out(
         session, service.rename(session, service.get(session, user, data_set_id), wanted.name)
     )
@@ -125,7 +125,7 @@ def rename_data_set(
 
 @router.delete("/{data_set_id}", status_code=204, summary="Delete a data set")
 def delete_data_set(request: Request, data_set_id: int, session: SessionDep, user: MayEdit) -> None:
-    """Delete it with its images, versions, runs, reviews and verdicts."""
+    """Delete a data set with its images, versions, runs, reviews and verdicts."""
     service.remove(session, service.get(session, user, data_set_id), request.app.state.storage)
 
 
@@ -137,7 +137,7 @@ def list_refusals(
     after: After = None,
     limit: LongLimit = 100,
 ) -> Page[RefusalOut]:
-    """List refused files with their reasons."""
+    """List refused files with reasons."""
     found, following = service.refusals(
         session, service.get(session, user, data_set_id), after=after, limit=limit
     )
@@ -153,7 +153,7 @@ def list_refusals(
 def refusals_csv(
     request: Request, data_set_id: int, session: SessionDep, user: UserDep
 ) -> Response:
-    """Download all refused files."""
+    """Download all refused files with reasons."""
     data_set = service.get(session, user, data_set_id)
     found = in_chunks(
         request.app.state.database, partial(service.refusals, data_set=data_set, limit=CHUNK)
@@ -171,7 +171,7 @@ def list_versions(data_set_id: int, session: SessionDep, user: UserDep) -> list[
 
 @router.get("/{data_set_id}/versions/{number}", summary="One version")
 def show_version(data_set_id: int, number: int, session: SessionDep, user: UserDep) -> VersionOut:
-    """Return a version, with how much it changed of its parent."""
+    """Return a version, with counts of its changes."""
     return _version(versions.step(session, service.get(session, user, data_set_id), number))
 
 
@@ -185,7 +185,7 @@ def list_changes(
     after: After = None,
     limit: LongLimit = 100,
 ) -> Page[VersionChangeOut]:
-    """List the images that differ from the parent, with who decided it."""
+    """List images that differ from the parent, with who decided each."""
     data_set = service.get(session, user, data_set_id)
     step = versions.step(session, data_set, number)
     found, following = versions.changes(
@@ -196,7 +196,7 @@ def list_changes(
 
 @router.get("/{data_set_id}/planted", summary="Planted label errors")
 def list_planted(data_set_id: int, session: SessionDep, user: MayInspect) -> Planted:
-    """List the training images with planted label errors; empty for real data."""
+    """List training images with planted label errors; empty for real data."""
     return Planted(image_ids=service.planted(session, service.get(session, user, data_set_id)))
 
 

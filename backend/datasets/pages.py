@@ -32,7 +32,7 @@ FOR_EVER = {
 def list_data_sets(
     request: Request, session: SessionDep, user: UserDep, after: int | None = None
 ) -> HTMLResponse:
-    """Show all data sets, and the ways to import one."""
+    """Show all data sets, and the ways to import."""
     found, following = service.page(session, after=after)
     folders = bool(request.app.state.settings.import_roots)
     return page(
@@ -123,7 +123,6 @@ def rename_data_set(
     user: MayEdit,
     name: Annotated[str, Form(max_length=200)] = "",
 ) -> RedirectResponse:
-    """Rename it."""
     service.rename(session, service.get(session, user, data_set_id), name)
     return RedirectResponse(f"/datasets/{data_set_id}", 303)
 
@@ -132,7 +131,7 @@ def rename_data_set(
 def delete_data_set(
     request: Request, data_set_id: int, session: SessionDep, user: MayEdit
 ) -> RedirectResponse:
-    """Delete it with everything that depends on it."""
+    """Delete a data set with everything that depends on it."""
     service.remove(session, service.get(session, user, data_set_id), request.app.state.storage)
     return RedirectResponse("/datasets", 303)
 
@@ -144,7 +143,7 @@ router.add_api_route(
 
 @router.get("/images/{data_set_id}/{view}/{name}.webp")
 def show_image(request: Request, data_set_id: int, view: str, name: str) -> Response:
-    """Serve a thumbnail or full image, by files alone: no row is read."""
+    """Serve a thumbnail or full image from files, without the database."""
     require_sign_in(request)
     if view not in ("thumbnails", "full") or not HASH.fullmatch(name):
         raise NotFound("There is no such image.")
@@ -152,7 +151,7 @@ def show_image(request: Request, data_set_id: int, view: str, name: str) -> Resp
     if name in request.headers.get("If-None-Match", ""):
         return Response(status_code=304, headers=headers)
     storage: Storage = request.app.state.storage
-    # Read at once: a response that opens a file by itself takes three threads in turn.
+    # FileResponse would use three threads in turn.
     content = storage.read_image(data_set_id, name, full=view == "full")
     if content is None:
         raise NotFound("There is no such image, or its file is gone.")

@@ -66,14 +66,14 @@ class ImportForm(Body):
 
 
 class ImportPageForm(ImportForm):
-    """The same on the page, which sends one of three forms."""
+    """The page's import form, which sends one of three forms."""
 
     kind: Literal["upload", "folder", "sample"] = "upload"
     path: str = ""
 
 
 class Rename(Body):
-    """A new name."""
+    """A data set's new name."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Screws, second delivery"}]})
 
@@ -108,7 +108,7 @@ class DataSetOut(DataSetSummary):
 
 
 class RefusalOut(BaseModel):
-    """A file that was not imported, and the reason."""
+    """A file that was not imported, with the reason."""
 
     model_config = ConfigDict(from_attributes=True)
     id: int
@@ -136,7 +136,7 @@ class VersionOut(BaseModel):
 
 
 class VersionChangeOut(BaseModel):
-    """An image that differs from the parent version. A label is null where it is out."""
+    """An image that differs from the parent version. Its label is null where the image is out."""
 
     model_config = ConfigDict(from_attributes=True)
     image_id: int

@@ -27,7 +27,7 @@ COVER = 6
 
 def get(
     session: Session,
-    user: User,  # noqa: ARG001 - every signed-in user sees every data set
+    user: User,  # noqa: ARG001 - visible to every user
     data_set_id: int,
 ) -> DataSet:
     """Return the data set. Raises NotFound."""
@@ -79,7 +79,7 @@ def create_import(
     side: int | None = None,
     upload: bool = False,
 ) -> DataSet:
-    """Make the data set and queue its import. The path must have been checked.
+    """Make the data set and queue its import. Check the path first.
 
     upload: the file is ours, and deleted after the import.
     """
@@ -106,7 +106,7 @@ def create_import(
 
 
 def import_jobs(session: Session, data_sets: Sequence[DataSet]) -> dict[int, Job]:
-    """Data set id → its import job, where that is still there."""
+    """Map data set id → its import job, if kept."""
     wanted = (Job.data_set_id.in_([data_set.id for data_set in data_sets]), Job.kind == "import")
     return {
         job.subject_id: job for job in session.scalars(select(Job).where(*wanted).order_by(Job.id))
@@ -114,7 +114,7 @@ def import_jobs(session: Session, data_sets: Sequence[DataSet]) -> dict[int, Job
 
 
 def import_job(session: Session, data_set: DataSet) -> Job | None:
-    """Return the data set's import job, if it still exists."""
+    """Return the data set's import job, or None."""
     return import_jobs(session, [data_set]).get(data_set.id)
 
 
@@ -136,7 +136,7 @@ def counts(
 
 
 def examples(session: Session, data_set: DataSet) -> dict[int, list[Image]]:
-    """Choose a few training images of each class, by label."""
+    """Choose a few training images per class, by label."""
     ranked = (
         select(
             Image.id,
@@ -158,7 +158,7 @@ def examples(session: Session, data_set: DataSet) -> dict[int, list[Image]]:
 
 
 def covers(session: Session, data_sets: Sequence[DataSet]) -> dict[int, list[Image]]:
-    """Choose a few images of each data set, spread over its paths and so its classes."""
+    """Choose a few images per data set, spread over its paths and so its classes."""
     wanted = [
         (data_set.id, data_set.image_count * place // COVER)
         for data_set in data_sets
@@ -183,9 +183,9 @@ def refusals(
 
 
 def version(session: Session, data_set: DataSet, number: int | None = None) -> Version:
-    """Return the version of that number, or the current one.
+    """Return the version with this number, or the current version.
 
-    Raises NotFound, or Conflict while there is none.
+    Raises NotFound, or Conflict before the import is done.
     """
     if number is None and data_set.current_version_id is None:
         raise Conflict("This data set has no version yet: its import is not done.")
@@ -197,7 +197,7 @@ def version(session: Session, data_set: DataSet, number: int | None = None) -> V
 
 
 def manifest(session: Session, data_set: DataSet, of: Version) -> Iterator[tuple[str, str, str]]:
-    """Yield (path, class name, split) of a version's images, as a CSV manifest has them."""
+    """Yield (path, class name, split) of a version's images, as in a CSV manifest."""
     rows = images_of(of.id).order_by(None).subquery()
     statement = (
         select(Image.path, rows.c.label, rows.c.split)
@@ -219,7 +219,7 @@ def planted(session: Session, data_set: DataSet) -> list[int]:
 
 
 def rename(session: Session, data_set: DataSet, name: str) -> DataSet:
-    """Rename it. Raises Invalid for an empty name."""
+    """Rename the data set. Raises Invalid for an empty name."""
     if not tidy(name):
         raise Invalid("A data set needs a name.")
     data_set.name = tidy(name)[:200]
@@ -253,7 +253,7 @@ def uploads_of(data_sets: Sequence[DataSet]) -> list[Path]:
 def forget_uploads(
     session: Session, storage: Storage, older_than: timedelta = timedelta(hours=1)
 ) -> None:
-    """Delete uploads of killed processes: neither being written nor needed by an import."""
+    """Delete killed processes' uploads: neither being written nor needed by an import."""
     waiting = {
         path.name
         for path in uploads_of(

@@ -28,7 +28,7 @@ MOST_PARTS = 50
 
 @dataclass
 class UploadedForm:
-    """A form's fields as text, and its file if one came."""
+    """A form's fields as text, and its file, if any."""
 
     fields: dict[str, str] = field(default_factory=dict)
     file: Path | None = None
@@ -42,11 +42,10 @@ class UploadedForm:
 
 
 def check_zip(upload: Path) -> None:
-    """Raise Invalid for an upload that is empty or no zip archive."""
+    """Raise Invalid for an upload that is empty or not a zip archive."""
     with upload.open("rb") as file:
         start = file.read(len(ZIP_START))
-    # Anything else that may be wrong is for the import to say; this would only leave a data set
-    # that nobody wants.
+    # The import reports any other fault; here it would leave an unwanted data set.
     if not start:
         raise Invalid(
             "This file is empty (zero bytes). Choose the zip again; "
@@ -60,7 +59,7 @@ def check_zip(upload: Path) -> None:
 
 
 async def receive(request: Request) -> AsyncIterator[UploadedForm]:
-    """Read the form once the user may import; delete its file if the request fails."""
+    """Read the form if the user may import; delete its file if the request fails."""
     await run_in_threadpool(_check, request)
     form = UploadedForm()
     try:
@@ -102,7 +101,7 @@ async def _stream(request: Request, form: UploadedForm) -> None:
             "Send the archive in the field “file”."
         ) from error
     except ClientDisconnect:
-        pass  # said below
+        pass  # reported below
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull from error
@@ -124,7 +123,7 @@ class _Reader:
         self._parts = 0
 
     def callbacks(self) -> "MultipartCallbacks":
-        """Return the callbacks by the parser's names."""
+        """Return callbacks by the parser's names."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._header_name,
@@ -137,7 +136,6 @@ class _Reader:
         }
 
     def close(self) -> None:
-        """Close the file; nothing more will come."""
         if self._target is not None:
             self._target.close()
 

@@ -1,4 +1,4 @@
-"""History of a data set: versions, their changed images, and who decided them."""
+"""History of a data set: versions, changed images, and who decided."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,18 +21,18 @@ from backend.core.models import (
 )
 from backend.web.pagination import paginate
 
-# It left, got another label, or is back after the parent left it out.
+# Returned: in this version again after the parent left it out.
 Kind = Literal["removed", "relabelled", "returned"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # Label of an image that is out.
 OUT = -1
-# Extracted by the database: a verdict may be long.
+# Extracted in SQL: verdicts may be long.
 _JUDGEMENT = Cleansing.verdict["judgement"].as_string()
 
 
 @dataclass(frozen=True)
 class Step:
-    """A version in the history. `changes` counts by kind what differs from its parent."""
+    """A version in the history. `changes` counts changes since its parent by kind."""
 
     version: Version
     parent_number: int | None
@@ -63,7 +63,7 @@ class Change:
 
 
 def history(session: Session, data_set: DataSet, number: int | None = None) -> list[Step]:
-    """List all versions, newest first, or only that number."""
+    """List all versions, newest first, or only the numbered version."""
     parent = aliased(Version)
     chosen = (
         select(Version, parent.number, User.name, Cleansing.review_id, Cleansing.id, _JUDGEMENT)
@@ -92,7 +92,7 @@ def history(session: Session, data_set: DataSet, number: int | None = None) -> l
 
 
 def step(session: Session, data_set: DataSet, number: int) -> Step:
-    """Return the version of that number in the history. Raises NotFound."""
+    """Return the numbered version in the history. Raises NotFound."""
     found = history(session, data_set, number)
     if not found:
         raise NotFound(f"{data_set.name} has no version {number}.")
@@ -108,7 +108,7 @@ def changes(
     after: int | None = None,
     limit: int = 60,
 ) -> tuple[list[Change], int | None]:
-    """List the images that differ from the parent, by id, and the id to continue after."""
+    """List images that differ from the parent, by id, and the id to continue after."""
     query = _differences(data_set, of.version.number)
     if kind is not None:
         query = query.where(_kind_of == kind)
@@ -118,14 +118,14 @@ def changes(
 
 
 _child, _before = aliased(VersionChange), aliased(VersionChange)
-# Labels in the parent and in the version: the change's, or the imported one.
+# Labels in parent and version: changed, else imported.
 _label = case((_before.image_id.is_(None), Image.label), else_=func.coalesce(_before.label, OUT))
 _new_label = case((_child.image_id.is_(None), Image.label), else_=func.coalesce(_child.label, OUT))
 _kind_of = case((_new_label == OUT, "removed"), (_label == OUT, "returned"), else_="relabelled")
 
 
 def _touched(data_set: DataSet, number: int | None) -> Subquery:
-    """Select (version, parent, image) for images that a version or its parent changed."""
+    """Select (version, parent, image) for images that either of them changed."""
     here = [Version.data_set_id == data_set.id, Version.parent_id.is_not(None)] + (
         [] if number is None else [Version.number == number]
     )
@@ -140,7 +140,7 @@ def _touched(data_set: DataSet, number: int | None) -> Subquery:
 
 
 def _differences(data_set: DataSet, number: int | None) -> Select[Any]:
-    """Select a row for each version and image that differs from the parent."""
+    """Select a row per version and image that differs from the parent."""
     touched = _touched(data_set, number)
     return (
         select(

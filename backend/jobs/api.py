@@ -1,4 +1,4 @@
-"""Jobs in JSON: list, read the log, stop and repeat."""
+"""Jobs as JSON."""
 
 from fastapi import APIRouter
 
@@ -20,14 +20,14 @@ def list_jobs(
     after: After = None,
     limit: Limit = 50,
 ) -> Page[JobOut]:
-    """List all jobs, newest first."""
+    """List jobs, newest first."""
     jobs, following = service.page(session, state=state, after=after, limit=limit)
     return Page[JobOut].of(jobs, following)
 
 
 @router.get("/{job_id}", summary="One job")
 def show_job(session: SessionDep, user: UserDep, job_id: int) -> JobOut:
-    """Return one job; ask again to follow its progress."""
+    """Return a job; poll it for progress."""
     return JobOut.model_validate(service.get(session, user, job_id))
 
 
@@ -35,7 +35,7 @@ def show_job(session: SessionDep, user: UserDep, job_id: int) -> JobOut:
 def read_log(
     session: SessionDep, user: UserDep, job_id: int, after: After = None, limit: Limit = 200
 ) -> Page[LogLineOut]:
-    """List the job's log, oldest line first."""
+    """List log lines, oldest first."""
     lines, following = service.log_page(
         session, service.get(session, user, job_id), after=after, limit=limit
     )
@@ -44,7 +44,7 @@ def read_log(
 
 @router.post("/{job_id}/cancel", summary="Stop a job")
 def cancel_job(session: SessionDep, user: MaySteer, job_id: int) -> JobOut:
-    """Stop a job: a queued one at once, a running one at its next step."""
+    """Stop a queued job at once, a running job at its next step."""
     return JobOut.model_validate(service.cancel(session, user, job_id))
 
 

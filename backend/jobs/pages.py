@@ -1,4 +1,4 @@
-"""Pages of jobs: the list, one job with its log, and the progress fragment."""
+"""Pages of jobs, and the fragments that they poll."""
 
 from typing import Annotated
 
@@ -24,7 +24,6 @@ def list_jobs(
     state: JobState | None = None,
     after: int | None = None,
 ) -> HTMLResponse:
-    """Show all jobs, newest first, fifty a page."""
     jobs, following = service.page(session, state=state, after=after)
     return page(
         request,
@@ -39,7 +38,7 @@ def list_jobs(
 
 @router.get("/{job_id}")
 def show_job(request: Request, session: SessionDep, user: UserDep, job_id: int) -> HTMLResponse:
-    """Show one job: progress, subject, and the end of its log."""
+    """Show progress, subject, and the log's end."""
     job = service.get(session, user, job_id)
     return page(request, "jobs/show.html", job=job, lines=service.log_tail(session, job))
 
@@ -48,7 +47,7 @@ def show_job(request: Request, session: SessionDep, user: UserDep, job_id: int) 
 def show_progress(
     request: Request, session: SessionDep, user: UserDep, job_id: int
 ) -> HTMLResponse:
-    """Serve the fragment that pages poll every second; at the end the page reloads."""
+    """Serve the progress, polled every second; when the job ends, the page reloads."""
     job = service.get(session, user, job_id)
     origin = path_of(request.headers.get("HX-Current-URL", "")) or f"/jobs/{job.id}"
     response = page(request, "jobs/_progress.html", job=job, origin=origin)
@@ -59,7 +58,7 @@ def show_progress(
 
 @router.get("/{job_id}/log")
 def show_log(request: Request, session: SessionDep, user: UserDep, job_id: int) -> HTMLResponse:
-    """Serve the log's end as a fragment, polled while the job is active."""
+    """Serve the log's end, polled while the job is active."""
     job = service.get(session, user, job_id)
     return page(request, "jobs/_log.html", job=job, lines=service.log_tail(session, job))
 
@@ -68,7 +67,7 @@ def show_log(request: Request, session: SessionDep, user: UserDep, job_id: int) 
 def cancel_job(
     session: SessionDep, user: MaySteer, job_id: int, origin: Annotated[str, Form()] = ""
 ) -> RedirectResponse:
-    """Stop the job and return to the page where the button was."""
+    """Stop the job and return to the button's page."""
     service.cancel(session, user, job_id)
     return _back(origin, job_id)
 
@@ -77,7 +76,7 @@ def cancel_job(
 def retry_job(
     session: SessionDep, user: MaySteer, job_id: int, origin: Annotated[str, Form()] = ""
 ) -> RedirectResponse:
-    """Queue the job again and return to the button's page, even if another tab did it before."""
+    """Queue the job again, even if another tab already did."""
     try:
         service.retry(session, user, job_id)
     except Conflict:

@@ -1,4 +1,4 @@
-"""Jobs as users see them: queue, list, cancel and retry."""
+"""Rules of jobs: queue, list, cancel, retry."""
 
 from typing import Any
 
@@ -33,8 +33,8 @@ def create(
     return job_lifecycle.add_job(session, job)
 
 
-def get(session: Session, user: User, job_id: int) -> Job:  # noqa: ARG001 - every user sees every job
-    """Get a job. Raises NotFound."""
+def get(session: Session, user: User, job_id: int) -> Job:  # noqa: ARG001 - visible to every user
+    """Return the job. Raises NotFound."""
     job = session.get(Job, job_id)
     if job is None:
         raise NotFound("There is no such job.")
@@ -44,14 +44,14 @@ def get(session: Session, user: User, job_id: int) -> Job:  # noqa: ARG001 - eve
 def page(
     session: Session, *, state: str | None = None, after: int | None = None, limit: int = 50
 ) -> tuple[list[Job], int | None]:
-    """Jobs, newest first, and the cursor of the next page or None."""
+    """List jobs, newest first, and the next page's cursor."""
     query = select(Job) if state is None else select(Job).where(Job.state == state)
     rows, following = paginate(session, query, Job.id, after=after, limit=limit, newest_first=True)
     return [job for (job,) in rows], following
 
 
 def log_tail(session: Session, job: Job, limit: int = 200) -> list[JobLogLine]:
-    """Last lines of the job's log, oldest first."""
+    """List the log's last lines, oldest first."""
     lines = session.scalars(
         select(JobLogLine)
         .where(JobLogLine.job_id == job.id)
@@ -64,7 +64,7 @@ def log_tail(session: Session, job: Job, limit: int = 200) -> list[JobLogLine]:
 def log_page(
     session: Session, job: Job, *, after: int | None = None, limit: int = 200
 ) -> tuple[list[JobLogLine], int | None]:
-    """Log lines in order, and the cursor of the next page or None."""
+    """List log lines in order, and the next page's cursor."""
     query = select(JobLogLine).where(JobLogLine.job_id == job.id)
     rows, following = paginate(session, query, JobLogLine.id, after=after, limit=limit)
     return [line for (line,) in rows], following
@@ -73,7 +73,7 @@ def log_page(
 def cancel(session: Session, user: User, job_id: int) -> Job:
     """Stop a queued job at once, a running job at its next step.
 
-    Raises NotFound, or Conflict for a job that is done or has failed.
+    Raises NotFound, or Conflict if the job is done or failed.
     """
     job = get(session, user, job_id)
     job_lifecycle.cancel_job(session, job_id, user.name)
@@ -84,7 +84,7 @@ def cancel(session: Session, user: User, job_id: int) -> Job:
 
 
 def retry(session: Session, user: User, job_id: int) -> Job:
-    """Queue a failed or cancelled job again, in the same row. Raises NotFound or Conflict."""
+    """Queue a failed or cancelled job again. Raises NotFound or Conflict."""
     job = get(session, user, job_id)
     if not job_lifecycle.retry_job(session, job_id, user.name):
         raise Conflict("Only a job that failed or was cancelled can be tried again.")

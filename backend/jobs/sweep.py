@@ -1,4 +1,4 @@
-"""The sweep: sends queued jobs again, and queues jobs whose worker died."""
+"""Sweep: resend queued jobs, and requeue jobs whose worker died."""
 
 import logging
 import threading
@@ -14,15 +14,15 @@ logger = logging.getLogger(__name__)
 
 
 def sweep(database: Database, heartbeat_timeout_seconds: float) -> None:
-    """Do one round: two small reads if there is nothing to do."""
+    """Sweep once: two small reads if nothing is due."""
     expire(database, heartbeat_timeout_seconds)
     send_again(database)
 
 
 def expire(database: Database, heartbeat_timeout_seconds: float) -> list[int]:
-    """Queue running jobs again whose worker has been silent for too long; returns their ids."""
+    """Requeue running jobs with a silent worker; returns their ids."""
     silent = job_lifecycle.is_silent(now() - timedelta(seconds=heartbeat_timeout_seconds))
-    # Read without the write lock first: on SQLite every writer would have to wait for it.
+    # Read first: SQLite's write lock would block every writer.
     with database.transaction(write=False) as session:
         if not job_lifecycle.count_jobs(session, *silent):
             return []
@@ -31,15 +31,15 @@ def expire(database: Database, heartbeat_timeout_seconds: float) -> list[int]:
 
 
 def send_again(database: Database) -> int:
-    """Send queued jobs again if the broker holds fewer messages; returns the number sent.
+    """Resend queued jobs if the broker holds fewer messages; returns their number.
 
-    A spare message is harmless, and there are never more than twice as many as queued jobs.
+    Spare messages are harmless, and never outnumber the queued jobs.
     """
     with database.transaction(write=False) as session:
         if not job_lifecycle.count_queued(session):
             return 0
     messages = queue.count_messages()
-    # Counted after the broker was asked: a job queued in between is at worst sent twice.
+    # After the broker's count: a job queued in between is at worst sent twice.
     with database.transaction(write=False) as session:
         if messages >= job_lifecycle.count_queued(session):
             return 0
@@ -47,7 +47,7 @@ def send_again(database: Database) -> int:
 
 
 class Sweep:
-    """Thread that sweeps every `sweep_seconds`, whatever outage of database or broker."""
+    """Thread that sweeps every `sweep_seconds` and survives outages."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
@@ -58,11 +58,10 @@ class Sweep:
         self._last = time.time()
 
     def start(self) -> None:
-        """Begin; the first round is at once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End; waits a moment for a round under way."""
+        """Stop, waiting up to two seconds for the current sweep."""
         self._stopped.set()
         self._thread.join(timeout=2)
 
@@ -73,7 +72,7 @@ class Sweep:
 
     def _round(self) -> None:
         timeout = self._settings.heartbeat_timeout_seconds
-        # After the machine slept every heartbeat looks dead; workers get a round to beat again.
+        # After sleep every heartbeat looks dead; give workers a round to beat.
         slept = time.time() - self._last > timeout + self._settings.sweep_seconds
         self._last = time.time()
         try:
@@ -83,6 +82,6 @@ class Sweep:
                 sweep(self._database, timeout)
             self._is_failing = False
         except Exception as error:
-            if not self._is_failing:  # once an outage, not every few seconds
+            if not self._is_failing:  # once per outage
                 logger.warning("The sweep could not do its round and will try again: %s", error)
             self._is_failing = True

@@ -59,7 +59,7 @@ def show_run(run_id: int, session: SessionDep, user: UserDep) -> RunOut:
 
 @router.get("/runs/{run_id}/methods", summary="List methods and their costs")
 def list_methods(run_id: int, session: SessionDep, user: UserDep) -> list[MethodOut]:
-    """List every method with its meaning and its cost for this run."""
+    """List methods with their meaning and their cost for this run."""
     return service.list_methods(service.get(session, user, run_id))
 
 
@@ -86,7 +86,7 @@ def list_reviews(
 
 
 def add_score_downloads(router: APIRouter) -> None:
-    """Add a route for each format of the scores' table."""
+    """Add a route per format of the score table."""
     for kind in FORMATS.values():
         router.add_api_route(
             f"/runs/{{run_id}}/scores.{kind.suffix}",

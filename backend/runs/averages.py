@@ -1,4 +1,4 @@
-"""Averages over runs with different seeds: their members and jobs (docs/decisions/0024)."""
+"""Averages over runs with different seeds (docs/decisions/0024)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from backend.jobs import service as jobs
 from backend.jobs.schemas import JobOut
 from backend.runs.schemas import MemberOut
 
-# Every seed is below this.
+# Seeds are below this.
 SEEDS = 2**31
 
 
 @dataclass(frozen=True)
 class Member:
-    """A run of an average, its scoring, and its current job: the scoring's, else the training's."""
+    """A run of an average, its scoring, and its current job: scoring, else training."""
 
     run: Run
     scoring: Scoring
@@ -29,12 +29,12 @@ def begin(
 ) -> None:
     """Queue an average of `count` runs: missing trainings, and a scoring of each run.
 
-    A finished run is scored at once, the others when their training ends. The last scoring queues
-    the review's own job.
+    A finished run is scored at once, the others after training. The last scoring queues the
+    review's own job.
     """
     options = {name: value for name, value in scoring.options.items() if name != "runs"}
     for member in [run, *_repeats(session, user, run, count - 1)]:
-        # Locked until the commit: a training that ends now must see the scoring, or be seen.
+        # Locked until commit: a training that ends now must see the scoring, or be seen.
         session.refresh(member, with_for_update=True)
         part = Scoring(
             run_id=member.id, review_id=review.id, method=scoring.method, options=options
@@ -46,7 +46,7 @@ def begin(
 
 
 def map_members(session: Session, reviews: Sequence[Review]) -> dict[int, list[Member]]:
-    """Map review id → members, for reviews of averages; two statements for any number."""
+    """Map review id → members, for reviews of averages, in two statements."""
     wanted = [review.id for review in reviews]
     rows = session.execute(
         select(Scoring, Run)
@@ -70,7 +70,7 @@ def map_members(session: Session, reviews: Sequence[Review]) -> dict[int, list[M
 
 
 def to_json(members: Sequence[Member]) -> list[MemberOut]:
-    """Convert members to the shape of the API."""
+    """Convert members to the API's shape."""
     return [
         MemberOut(
             run_id=member.run.id,
@@ -83,7 +83,7 @@ def to_json(members: Sequence[Member]) -> list[MemberOut]:
 
 
 def _repeats(session: Session, user: User, run: Run, count: int) -> list[Run]:
-    """Return `count` runs that repeat a run with other seeds; queue those that are missing."""
+    """Return `count` runs that differ in seed only; queue those missing or failed."""
     there = list(
         session.scalars(
             select(Run).where(Run.repeats_run_id == run.id).order_by(Run.id).limit(count)

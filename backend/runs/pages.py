@@ -1,4 +1,4 @@
-"""Runs as pages: the form, the live chart, and the way to the review."""
+"""Pages of runs: form, live chart, way to the review."""
 
 from typing import Annotated, Any
 
@@ -26,7 +26,7 @@ router = APIRouter(include_in_schema=False)
 
 
 async def _form_values(request: Request) -> dict[str, Any]:
-    """Return a form's fields as text; they are validated as a whole."""
+    """Return a form's fields as text, for joint validation."""
     return dict(await request.form())
 
 
@@ -37,7 +37,7 @@ FormValues = Annotated[dict[str, Any], Depends(_form_values)]
 def new_run(
     request: Request, data_set_id: int, session: SessionDep, user: MayTrain
 ) -> HTMLResponse:
-    """Show the form: one button, and the rest folded away."""
+    """Show the form: one button, options folded away."""
     data_set = datasets.get(session, user, data_set_id)
     service.check_imported(session, data_set)
     return _form(request, data_set, {}, {})
@@ -47,7 +47,7 @@ def new_run(
 def create_run(
     request: Request, data_set_id: int, session: SessionDep, user: MayTrain, values: FormValues
 ) -> Response:
-    """Start a training, or show the form again with what to fix."""
+    """Start a training, or show the form with errors."""
     data_set = datasets.get(session, user, data_set_id)
     try:
         options = read_form(RunOptions, values)
@@ -90,7 +90,7 @@ def _form(
 
 
 def _weights(storage: Storage) -> list[tuple[str, str]]:
-    """List (SHA-256, words) of the weights that a training may start from."""
+    """List (SHA-256, description) of weights to start from."""
     return [
         (digest, f"{digest[:12]}… ({humanize.naturalsize(size, format='%.1f')})")
         for digest, size in storage.list_weights()
@@ -99,7 +99,7 @@ def _weights(storage: Storage) -> list[tuple[str, str]]:
 
 @router.get("/runs/{run_id}")
 def show_run(request: Request, run_id: int, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """Show the run: chart and progress, then the next step."""
+    """Show the run's chart and progress, then the next step."""
     return page(
         request, "runs/show.html", **_run_context(session, user, service.get(session, user, run_id))
     )
@@ -131,7 +131,7 @@ def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
 
 @router.get("/runs/{run_id}/epochs")
 def epochs(run_id: int, session: SessionDep, user: UserDep) -> dict[str, Any]:
-    """Return the epochs so far, and whether more will follow, for the live chart."""
+    """Return the epochs so far, and if more will follow."""
     run = service.get(session, user, run_id)
     job = service.get_job(session, run.job_id)
     active = job is not None and job.state in ACTIVE
@@ -145,11 +145,11 @@ def epochs(run_id: int, session: SessionDep, user: UserDep) -> dict[str, Any]:
 def create_review(
     run_id: int, session: SessionDep, user: MayScore, values: FormValues
 ) -> RedirectResponse:
-    """Start a scoring and go to the review that it fills."""
+    """Start a scoring and go to its review."""
     run = service.get(session, user, run_id)
     review = service.start_scoring(session, user, run, read_form(ScoringOptions, values))
     return RedirectResponse(f"/reviews/{review.id}", 303)
 
 
-# The downloads are the API's, under an address that a page can link.
+# The same downloads, at addresses that a page can link.
 api.add_score_downloads(router)

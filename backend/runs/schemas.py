@@ -1,4 +1,4 @@
-"""Shapes of runs and scorings; the choices are the catalogue's."""
+"""JSON shapes of runs and scorings."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -84,7 +84,7 @@ class RunOptions(Body):
     @model_validator(mode="before")
     @classmethod
     def _empty_means_default(cls, values: Any) -> Any:
-        """Drop empty text, which a form sends for an empty field."""
+        """Drop empty text, a form's empty field."""
         return (
             {key: value for key, value in values.items() if value != ""}
             if isinstance(values, dict)
@@ -97,7 +97,7 @@ class RunOptions(Body):
         return 0 if value is None else value
 
     def recipe(self) -> dict[str, Any]:
-        """Return the settings that were asked for, as a recipe."""
+        """Return the requested settings as a recipe."""
         asked = self.model_dump(exclude={"version_id", "seed", "own_network"}, exclude_none=True)
         return asked | ({"network": self.own_network} if self.own_network else {})
 
@@ -133,7 +133,7 @@ class ScoringOptions(Body):
     )
 
     def recorded(self) -> dict[str, Any]:
-        """Return what a scoring by these options depends on, for its row."""
+        """Return the options that a scoring depends on, for its row."""
         method = METHODS[self.method]
         span = {"span": self.span} if method.spans else {}
         damping = {"damping": self.damping} if self.damping != "none" else {}

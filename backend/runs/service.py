@@ -1,4 +1,4 @@
-"""Runs and their scorings."""
+"""Rules of runs and scorings."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -43,7 +43,7 @@ DOWNLOAD_COLUMNS = {
 }
 
 
-def get(session: Session, user: User, run_id: int) -> Run:  # noqa: ARG001 - every user sees every run
+def get(session: Session, user: User, run_id: int) -> Run:  # noqa: ARG001 - visible to every user
     """Return the run. Raises NotFound."""
     run = session.get(Run, run_id)
     if run is None:
@@ -52,7 +52,7 @@ def get(session: Session, user: User, run_id: int) -> Run:  # noqa: ARG001 - eve
 
 
 def check_imported(session: Session, data_set: DataSet) -> None:
-    """Raise Conflict for a data set that cannot be trained on: not yet, or never."""
+    """Raise Conflict for a data set whose import has not finished, or failed."""
     if data_set.state == "ready" and data_set.current_version_id is not None:
         return
     job = datasets.import_job(session, data_set)
@@ -92,7 +92,7 @@ def create(session: Session, user: User, data_set: DataSet, options: RunOptions)
 
 
 def get_job(session: Session, job_id: int | None) -> Job | None:
-    """Return the job, or None where it is deleted."""
+    """Return the job, or None if deleted."""
     return session.get(Job, job_id) if job_id else None
 
 
@@ -116,7 +116,7 @@ def page(
 
 
 def get_latest(session: Session, data_set: DataSet) -> Run | None:
-    """Return the newest training of the current version: reviewed, else finished, else any."""
+    """Return the current version's newest training: reviewed, else finished, else any."""
     mine = (Run.version_id == data_set.current_version_id, Run.cleansing_id.is_(None))
     reviewed = exists().where(Review.run_id == Run.id)
     return session.scalar(
@@ -128,7 +128,7 @@ def get_latest(session: Session, data_set: DataSet) -> Run | None:
 
 
 def start_scoring(session: Session, user: User, run: Run, options: ScoringOptions) -> Review:
-    """Queue the scoring of a finished run, and make its review. Raises Conflict or Invalid."""
+    """Queue a finished run's scoring, and make its review. Raises Conflict or Invalid."""
     if run.state != "done":
         raise Conflict(
             "This training is not finished. Wait until it is, then find the harmful images."
@@ -140,7 +140,7 @@ def start_scoring(session: Session, user: User, run: Run, options: ScoringOption
         )
     _check_damping(options)
     accuracy = Scoring(run_id=run.id, method=options.method, options=options.recorded())
-    # By margin alone both rankings are the same, so the review has one.
+    # With the margin as method both rankings agree: a single scoring serves both.
     label = accuracy if options.method == SECOND else Scoring(run_id=run.id, method=SECOND)
     session.add_all({accuracy, label})
     session.flush()
@@ -177,7 +177,7 @@ def _check_damping(options: ScoringOptions) -> None:
 
 
 def list_methods(run: Run) -> list[MethodOut]:
-    """List every method with its cost for this run, as the worker computed it."""
+    """List methods with their cost for this run, computed by the worker."""
     costs = run.typed_report.costs
     return [
         MethodOut(
@@ -229,7 +229,7 @@ def latest_review(session: Session, run: Run) -> Review:
 def score_page(
     session: Session, review: Review, *, after: int = 0, limit: int = 2_000
 ) -> tuple[list[tuple[Any, ...]], int | None]:
-    """List rows of DOWNLOAD_COLUMNS in the default queue's order, and where to continue."""
+    """List rows of DOWNLOAD_COLUMNS in the default order, and where to continue."""
     names = session.get_one(DataSet, review.data_set_id).class_names
     harm, wrong = aliased(Score), aliased(Score)
     statement = (
@@ -250,7 +250,7 @@ def score_page(
 
 
 def score_rows(session: Session, review: Review) -> Iterator[tuple[Any, ...]]:
-    """Yield all rows, read in chunks within one transaction."""
+    """Yield all rows, in chunks within one transaction."""
     after: int | None = 0
     while after is not None:
         rows, after = score_page(session, review, after=after)

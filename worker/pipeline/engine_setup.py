@@ -1,4 +1,4 @@
-"""What this machine lets the engine use, and the folders in which the engine keeps its runs."""
+"""The engine's device on this machine, and the folders of its runs."""
 
 import os
 import shutil
@@ -14,11 +14,11 @@ from worker.engine import CannotGoOn, Images, Recipe, Training
 def ready(settings: Settings, storage: Storage) -> str:
     """Prepare the engine; returns the device to compute on: "auto", "cpu" or "cuda".
 
-    Networks come from the settings alone, never from a run: importing a network runs its code.
+    Networks come from the settings alone: importing a network runs its code.
     Raises EngineError for a network that cannot be imported, and for a missing GPU.
     """
     if settings.device == "cpu":
-        # Also for code that names no device; torch reads this when it first looks for a GPU.
+        # Also hides the GPU from code that names no device; torch reads this at its first look.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     engine.choose_device(settings.device)
     engine.use_weights_folder(storage.weights)
@@ -28,12 +28,10 @@ def ready(settings: Settings, storage: Storage) -> str:
 
 
 def load_training(storage: Storage, run_id: int) -> Training:
-    """Load the finished training of a run."""
     return engine.load_training(storage.run(run_id))
 
 
 def stored_bytes(storage: Storage, run_id: int) -> int:
-    """Bytes of the run's trajectory."""
     return engine.stored_bytes(storage.run(run_id))
 
 
@@ -47,12 +45,11 @@ def train(
     log: Callable[[str], None],
     **options: Any,
 ) -> Training:
-    """Train or resume a run in its folder; start again if it cannot continue on this machine."""
+    """Train or resume a run; start again if it cannot continue on this machine."""
     folder = storage.run(run_id)
     try:
         return engine.train(recipe, images, validation, folder, **options)
     except CannotGoOn:
-        # Its worker may have died, and this be another machine.
         log(
             "This training was begun where its steps come out otherwise (another machine, "
             "or another version of its network), so it starts again."

@@ -1,4 +1,4 @@
-"""Load the images of a version for the engine, over the memory map."""
+"""Load a version's images for the engine, over the memory map."""
 
 import numpy as np
 from sqlalchemy import select
@@ -48,5 +48,4 @@ def pixels(storage: Storage, data_set_id: int) -> np.ndarray:
 
 
 def class_names(session: Session, data_set_id: int) -> list[str]:
-    """Class names, in order of their labels."""
     return session.get_one(DataSet, data_set_id).class_names

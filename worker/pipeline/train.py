@@ -1,4 +1,4 @@
-"""The job of a run: train its recipe in its folder, or resume what is there."""
+"""Job of a run: train its recipe in its folder, or resume."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ def train_run(context: JobContext) -> None:
         training, len(images), len(validation), context.settings.scoring_memory_bytes
     )
     with context.finish() as session:
-        # Locked: a request for an average either sees this end, or is seen here.
+        # Locked: a request for an average sees this end, or is seen here.
         run = session.get_one(Run, context.subject_id, with_for_update=True)
         run.recipe = reports.Recipe(**vars(training.recipe)).to_json()
         run.params_hash = training.params_hash
@@ -63,7 +63,7 @@ def train_run(context: JobContext) -> None:
 
 @dataclass
 class _Reporter:
-    """Report a training to its job.
+    """Reports a training to its job.
 
     Epochs of an earlier attempt are reported again before the first step; one line logs them.
     """
@@ -74,7 +74,7 @@ class _Reporter:
     begun: bool = False
 
     def on_epoch(self, report: EpochReport) -> None:
-        """Record an epoch of this attempt or of an earlier one."""
+        """Record an epoch of this attempt or of an earlier attempt."""
         _record(self.context, report)
         if not self.begun:
             self.kept = report.epoch
@@ -90,7 +90,6 @@ class _Reporter:
         )
 
     def progress(self, done: int, total: int) -> None:
-        """Record the end of a step."""
         if not self.begun and self.kept:
             self.context.log(f"Continuing after epoch {self.kept}.")
         self.begun = True
@@ -111,7 +110,7 @@ def warn_of_guessing(accuracy: float | None, labels: np.ndarray) -> str | None:
 
 
 def _recipe(run: Run, images: Images, names: list[str]) -> Recipe:
-    """Complete the recipe: the settings asked for, and defaults that fit the data."""
+    """Complete the recipe with defaults that fit the data."""
     absent = sorted(set(range(len(names))) - set(images.labels.tolist()))
     if absent:
         raise JobFailed(
@@ -136,7 +135,7 @@ def _describe(recipe: Recipe, images: Images, validation: Images) -> str:
 
 
 def _record(context: JobContext, report: EpochReport) -> None:
-    """Write an epoch's row, in place of the row of an earlier attempt."""
+    """Write an epoch's row, replacing an earlier attempt's."""
     values = {name: value for name, value in vars(report).items() if name != "epochs"}
     with context.database.transaction() as session:
         session.execute(

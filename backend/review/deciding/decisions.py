@@ -1,6 +1,6 @@
-"""Decisions on one image, on a selection or on a whole view.
+"""Decisions on an image, a selection or a whole view.
 
-One act is one transaction; the same client key twice is the same act.
+An act is one transaction; repeating its client key repeats nothing.
 """
 
 from collections.abc import Sequence
@@ -38,10 +38,13 @@ def decide(
     client_key: str,
     seen: int | None = None,
 ) -> Act:
-    """Record one decision on one image; a repeated client key changes nothing.
+    """Record a decision on one image; a repeated client key changes nothing.
 
-    seen: the last change that this person had seen. Raises Overtaken where another person has
-    decided otherwise since.
+    Args:
+        seen: the last change number that this person saw.
+
+    Raises:
+        Overtaken: another person has decided otherwise since.
     """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
@@ -50,7 +53,7 @@ def decide(
     if choice.action == "relabel" and choice.label == suggestion.label:
         raise Invalid("The image already has this label. Keep it, or choose another class.")
     this = [Suggestion.review_id == review.id, Suggestion.image_id == image_id]
-    # Where two must agree, another decision is an opinion and overwrites nothing.
+    # Where two must agree, another decision overwrites nothing.
     if (
         seen is not None
         and not review.second_opinion
@@ -64,7 +67,7 @@ def decide(
 
 
 def _unseen(user: User, choice: Choice, seen: int) -> ColumnElement[bool]:
-    """Match what other people decided otherwise after a change."""
+    """Match other people's different decisions after a change."""
     return and_(
         Suggestion.change > seen,
         Suggestion.decision.is_not(None),
@@ -96,7 +99,7 @@ def decide_many(
 ) -> Act:
     """Record one decision on a selection, as one act.
 
-    Skips images that already have the new label, and counts in `left` those on which another person
+    Skips images that already have the new label. `left` counts those on which another person
     decided after change number `seen`.
     """
     review = locked(session, user, review, choice)
@@ -122,8 +125,8 @@ def decide_all(
     """Record one decision on every image of a view, as one act.
 
     Skips decided images unless the filters choose by decision. Raises Conflict if the view does not
-    hold `expected` images; with `seen`, the last change that the person had seen, fewer are fine:
-    what others decided since is left alone and counted in `left`.
+    hold `expected` images; with `seen`, the last change number that the person saw, fewer are fine:
+    later decisions of others stay, counted in `left`.
     """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
@@ -141,7 +144,7 @@ def decide_all(
 
 
 def bulk_filters(filters: Filters) -> Filters:
-    """Return the view that "all" means: decided images only if asked for."""
+    """Return the view that "all" means: without decided images unless filtered by decision."""
     return filters if filters.decided else filters.model_copy(update={"decision": "undecided"})
 
 

@@ -1,1 +1,1 @@
-"""Cleansings: retraining in arms, and the verdict."""
+"""Retraining in arms, and the verdict."""

@@ -1,6 +1,6 @@
-"""The trainings that a cleansing compares.
+"""Trainings that a cleansing compares.
 
-Three image lists (arms) are each trained with the run's own seed and with fresh seeds (protocols).
+Each of three image lists (arms) is trained with the run's seed and with fresh seeds (protocols).
 """
 
 from collections.abc import Mapping
@@ -31,12 +31,10 @@ class Task:
 
     @property
     def key(self) -> tuple[str, int, str]:
-        """The training's key in the verdict's arithmetic."""
         return self.protocol, self.seed, self.arm
 
     @property
     def title(self) -> str:
-        """The training in words, for progress and log."""
         start = (
             "same training repeated"
             if self.protocol == "same_seed"
@@ -50,7 +48,7 @@ ARM_WORDS = {"before": "nothing removed", "cleaned": "cleaned", "random": "rando
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything the trainings of a cleansing share. N: training images of the parent version."""
+    """Data that a cleansing's trainings share. N: training images of the parent version."""
 
     cleansing_id: int
     run_id: int
@@ -58,22 +56,22 @@ class Plan:
     fresh_seeds: list[int]
     tasks: list[Task]
     class_count: int
-    parent: Images  # N training images with the parent version's labels
+    parent: Images  # with the parent version's labels
     removed: Mask  # (N,) images that the new version leaves out
     labels: npt.NDArray[np.int64]  # (N,) labels in the new version; old labels where removed
-    planted: Mask | None  # (N,) planted errors that are still wrong; None where none was planted
+    planted: Mask | None  # (N,) planted errors that are still wrong, if any were planted
     left_wrong: Mask | None  # (N,) where the new label is no better; None as above
     validation: Images
     test: Images
 
     @property
     def relabelled(self) -> Mask:
-        """Images with another label in the new version, (N,)."""
+        """Select the images with another label in the new version, (N,)."""
         return np.not_equal(self.labels, self.parent.labels)
 
     @property
     def found(self) -> int | None:
-        """Number of planted errors among the removed and relabelled images."""
+        """Count planted errors among the removed and relabelled images."""
         return (
             None
             if self.planted is None
@@ -82,12 +80,11 @@ class Plan:
 
     @property
     def mislabelled(self) -> int | None:
-        """Number of found errors that got another wrong label."""
+        """Count found errors that got another wrong label."""
         return None if self.left_wrong is None else int((self.left_wrong & self.relabelled).sum())
 
 
 def read(database: Database, storage: Storage, cleansing_id: int) -> Plan:
-    """Read the plan from the database."""
     with database.transaction(write=False) as session:
         cleansing = session.get_one(Cleansing, cleansing_id)
         data_set = session.get_one(DataSet, cleansing.data_set_id)
@@ -128,7 +125,7 @@ def read(database: Database, storage: Storage, cleansing_id: int) -> Plan:
 
 
 def compare(parent: Images, cleaned: Images) -> tuple[Mask, npt.NDArray[np.int64]]:
-    """The parent's images that the cleaned list lacks, (N,), and the new labels, (N,)."""
+    """Return the images that the cleaned list lacks, (N,), and the new labels, (N,)."""
     order = np.argsort(cleaned.ids)
     removed = ~np.isin(parent.ids, cleaned.ids)
     labels = parent.labels.copy()
@@ -141,7 +138,7 @@ def compare(parent: Images, cleaned: Images) -> tuple[Mask, npt.NDArray[np.int64
 def planted_errors(
     images: Images, labels: npt.NDArray[np.int64], true_labels: Mapping[int, int | None]
 ) -> Mask:
-    """Images whose planted error is still wrong under these labels (N,), (N,)."""
+    """Select images whose planted error is still wrong under these labels (N,), (N,)."""
     true = [true_labels.get(int(image_id)) for image_id in images.ids]
     return np.array(
         [
@@ -153,7 +150,7 @@ def planted_errors(
 
 
 def random_removal(labels: npt.NDArray[np.int64], removed: Mask, seed: int) -> Mask:
-    """Draw as many images of each class as `removed` takes, (N,); the seed decides alone."""
+    """Draw as many images of each class as `removed` takes, (N,), by the seed alone."""
     generator = np.random.default_rng(seed)
     drawn = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels[removed]):
@@ -164,10 +161,10 @@ def random_removal(labels: npt.NDArray[np.int64], removed: Mask, seed: int) -> M
 
 
 def image_list(plan: Plan, task: Task) -> tuple[Images, Mask]:
-    """The images of a training, and those left out of its sums while divisor and order stay.
+    """List a training's images, and those left out of its sums at the same divisor and order.
 
     The same seed repeats the run on the parent's list and drops terms (the papers' counterfactual
-    run). A fresh seed trains on a shorter list, as everyone would who trains on the new version.
+    run). A fresh seed trains on a shorter list, as any training on the new version would.
     """
     gone = removal(plan, task)
     labels = plan.labels if task.arm == "cleaned" else plan.parent.labels
@@ -179,7 +176,7 @@ def image_list(plan: Plan, task: Task) -> tuple[Images, Mask]:
 
 
 def removal(plan: Plan, task: Task) -> Mask:
-    """Images that this arm leaves out, (N,)."""
+    """Select the images that this arm leaves out, (N,)."""
     if task.arm == "cleaned":
         return plan.removed
     if task.arm == "random":
@@ -188,5 +185,5 @@ def removal(plan: Plan, task: Task) -> Mask:
 
 
 def same_as_before(plan: Plan, task: Task) -> bool:
-    """True for a random arm where nothing is removed, so that nothing is drawn."""
+    """Return True for a random arm that removes nothing."""
     return task.arm == "random" and not plan.removed.any()

@@ -1,7 +1,6 @@
-"""The job of a cleansing: train every arm, look at the test split once, give a verdict.
+"""Job of a cleansing: train every arm, test once, give a verdict.
 
-Each training has its own folder and row, so a killed job continues with the training and the epoch
-where it was.
+Each training has a folder and a row, so a killed job continues at its epoch.
 """
 
 import dataclasses
@@ -24,9 +23,9 @@ from worker.pipeline.cleansing.arms import Plan, Task
 from worker.pipeline.cleansing.verdict import Outcome, verdict
 
 OUTCOME = "outcome.npz"
-# Kept of a finished training: its record with the learning curve, and its test answers.
+# Files kept of a finished training: its record and its test answers.
 KEPT = ("run.json", OUTCOME)
-# The smallest float32 probability above 0, so that logarithms stay finite.
+# Smallest float32 probability above 0: logarithms stay finite.
 SMALLEST = float(np.finfo(np.float32).tiny)
 
 
@@ -62,7 +61,7 @@ def cleanse(context: JobContext) -> None:
     with context.finish() as session:
         cleansing = session.get_one(Cleansing, plan.cleansing_id)
         cleansing.verdict = result.to_json()
-        # A version may have been rolled back, and its job tried again since.
+        # A version may have been rolled back before this job was retried.
         cleansing.state, session.get_one(Version, cleansing.version_id).state = (
             "measured",
             "proposed",
@@ -71,7 +70,7 @@ def cleanse(context: JobContext) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Bar:
-    """Turn the progress of one training into the job's."""
+    """Turns one training's progress into the job's."""
 
     context: JobContext
     offset: int
@@ -83,7 +82,7 @@ class _Bar:
 
 
 def _repeats(task: Task) -> bool:
-    """True for the "before" of the same seed: that is the run itself, read and not trained."""
+    """True for the "before" of the same seed, which is the run itself."""
     return task.protocol == "same_seed" and task.arm == "before"
 
 
@@ -102,7 +101,7 @@ def _measure(context: JobContext, plan: Plan, task: Task, original: Training, ba
     outcome = examine(training, plan.test)
     write_outcome(context.storage, task.run_id, outcome)
     _record(context, plan, task, training, outcome)
-    # The parameters of every epoch leave: a control is never retraced.
+    # A control is never retraced, so it needs no parameters of epochs.
     context.storage.keep_run_files(task.run_id, KEPT)
     accuracy, loss = float(outcome.correct(plan.test.labels).mean()), float(outcome.losses.mean())
     context.log(
@@ -116,7 +115,7 @@ def _train(plan: Plan, task: Task, original: Training, bar: _Bar) -> Training:
     # Only the repeated run's learning curve is shown, next to the original's.
     validation = plan.validation if task.protocol == "same_seed" else None
     seeded = dataclasses.replace(original.recipe, seed=task.seed)
-    # On the run's own device: the arms must differ in images alone, not in rounding.
+    # On the run's own device: the arms must differ in images, not in rounding.
     device = engine.choose_device("auto", original.record.environment).type
     return engine_setup.train(
         seeded,
@@ -141,14 +140,13 @@ def examine(training: Training, images: engine.Images) -> Outcome:
 
 
 def write_outcome(storage: Storage, run_id: int, outcome: Outcome) -> None:
-    """Keep an outcome next to its training, whole or not at all."""
+    """Write an outcome next to its training, whole or not at all."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, predicted=outcome.predicted, losses=outcome.losses)
     storage.write_run_file(run_id, OUTCOME, buffer.getvalue())
 
 
 def read_outcome(storage: Storage, run_id: int) -> Outcome | None:
-    """Read what `write_outcome` wrote, or None; nothing is unpickled."""
     content = storage.read_run_file(run_id, OUTCOME)
     if content is None:
         return None
@@ -159,7 +157,7 @@ def read_outcome(storage: Storage, run_id: int) -> Outcome | None:
 def _record(
     context: JobContext, plan: Plan, task: Task, training: Training, outcome: Outcome
 ) -> None:
-    """Write the training's row; a repetition writes the same values."""
+    """Write the training's row; repeatable."""
     with context.database.transaction() as session:
         run = session.get_one(Run, task.run_id)
         run.state = "done"
@@ -182,7 +180,7 @@ def _record(
 
 
 def _record_twin(context: JobContext, plan: Plan, task: Task) -> None:
-    """Copy the row of the before arm: with nothing removed, nothing is drawn."""
+    """Copy the row of the before arm, for an arm that removes nothing."""
     before = next(
         other for other in plan.tasks if other.key == (task.protocol, task.seed, "before")
     )

@@ -1,4 +1,4 @@
-"""Judge a cleansing by the test results of its trainings (docs/decisions/0010-verdict-rule.md)."""
+"""Judge a cleansing by its trainings' test results (docs/decisions/0010-verdict-rule.md)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,19 +26,19 @@ from worker.engine import paired_difference
 from worker.pipeline.cleansing.arms import Plan
 
 Floats = npt.NDArray[np.float64]
-# Images whose changed prediction is kept in detail: all but of the largest test splits.
+# Changed predictions kept in detail; enough for all but the largest test splits.
 MOST_CHANGES = 2_000
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trained model's answers to M test images: class (M,) int64 and loss (M,) float64."""
+    """Answers of a model to M test images: class (M,) int64, loss (M,) float64."""
 
     predicted: npt.NDArray[np.int64]
     losses: Floats
 
     def correct(self, labels: npt.NDArray[np.int64]) -> Floats:
-        """1 where right, 0 where wrong, (M,)."""
+        """Return 1 where right, 0 where wrong, (M,)."""
         return np.equal(self.predicted, labels).astype(np.float64)
 
 
@@ -47,7 +47,7 @@ Arms = Mapping[Arm, Floats]  # arm → values (S, M): a row per seed, a column p
 
 
 def verdict(plan: Plan, outcomes: Outcomes, seconds: VerdictSeconds) -> Verdict:
-    """The whole verdict. Fresh starts decide: did the data improve, not did one run get lucky."""
+    """Give the verdict by fresh starts: did the data improve, or one run get lucky?"""
     same = _protocol(plan, outcomes, "same_seed", [plan.seed])
     fresh = _protocol(plan, outcomes, "fresh_seeds", plan.fresh_seeds)
     fresh.seeds = plan.fresh_seeds
@@ -103,11 +103,10 @@ def metric(arms: Arms, *, better: int) -> Measure:
 
 
 def interval(before: Floats, after: Floats) -> Difference:
-    """The mean of after − before, each (S, M), and its 95 % interval.
+    """Compute the mean of after − before, each (S, M), and its 95 % interval.
 
-    Seeds and test images are both left to chance: pairs are the means per seed, and the means per
-    image. `ci95` spans both intervals, so it leaves 0 out only where both do: three seeds that
-    agree on a single image prove nothing.
+    Seeds and test images both vary: one interval is over the means per seed, the other over the
+    means per image. `ci95` spans both, so it excludes 0 only where both do.
     """
     images = paired_difference(before.mean(axis=0), after.mean(axis=0))
     over_images: list[Number] = [images.low, images.high]
@@ -127,8 +126,8 @@ def judge_metric(
 ) -> MetricJudgement:
     """Judge a measure by its two intervals.
 
-    "better" if cleaned is better than before and than random removal, "as_random" if it is better
-    than before alone, "worse" if it is worse than before, else "no_measurable_change".
+    "better" if cleaned beats before and random removal, "as_random" if it beats before alone,
+    "worse" if it is worse than before, else "no_measurable_change".
     """
     if _lies_above(gain, better):
         return "better" if _lies_above(beyond_random, better) else "as_random"
@@ -138,12 +137,11 @@ def judge_metric(
 
 
 def _lies_above(ci95: Sequence[float], sign: int) -> bool:
-    """True where the whole interval lies on the side of `sign`."""
     return min(sign * ci95[0], sign * ci95[1]) > 0
 
 
 def judge(accuracy: MetricJudgement, loss: MetricJudgement) -> Judgement:
-    """Judge by both measures: one must say so clearly, and the other must not say the opposite."""
+    """Judge by both measures: one must be clear, the other must not contradict it."""
     clear = {accuracy, loss} & {"better", "worse"}
     if len(clear) != 1:
         return "no_measurable_change"
@@ -162,7 +160,7 @@ def _runs(plan: Plan, outcomes: Outcomes) -> list[StartResult]:
 
 
 def _per_class(plan: Plan, outcomes: Outcomes) -> list[ClassResult]:
-    """Accuracy of each class with test images, in the mean of the fresh seeds."""
+    """Compute each class's accuracy, averaged over the fresh seeds."""
     labels = plan.test.labels
     means = {
         arm: np.mean(
@@ -183,7 +181,7 @@ def _per_class(plan: Plan, outcomes: Outcomes) -> list[ClassResult]:
 
 
 def _changed(plan: Plan, outcomes: Outcomes) -> dict[str, Any]:
-    """Fields of the verdict on test images that the repeated run predicts differently."""
+    """Describe test images that the repeated run predicts differently."""
     before, cleaned = (
         outcomes["same_seed", plan.seed, arm].predicted for arm in ("before", "cleaned")
     )
@@ -191,9 +189,9 @@ def _changed(plan: Plan, outcomes: Outcomes) -> dict[str, Any]:
     labels = plan.test.labels
     became_right = cleaned[positions] == labels[positions]
     became_wrong = before[positions] == labels[positions]
-    # The telling images first: those that became right, then those that became wrong.
+    # Images that became right come first, then those that became wrong.
     order = positions[np.argsort(2 - 2 * became_right - became_wrong, kind="stable")][:MOST_CHANGES]
-    # The answer of a single training may be luck, so the fresh starts' answers stand next to it.
+    # A single training may be lucky, so the fresh starts' answers are shown too.
     fresh_before, fresh_cleaned = (
         _fresh_right(plan, outcomes, arm) for arm in ("before", "cleaned")
     )
@@ -217,7 +215,7 @@ def _changed(plan: Plan, outcomes: Outcomes) -> dict[str, Any]:
 
 
 def _fresh_right(plan: Plan, outcomes: Outcomes, arm: str) -> Floats:
-    """Number of fresh starts that recognise each test image, (M,)."""
+    """Count the fresh starts that recognise each test image, (M,)."""
     right = (
         outcomes["fresh_seeds", seed, arm].correct(plan.test.labels) for seed in plan.fresh_seeds
     )
@@ -227,7 +225,7 @@ def _fresh_right(plan: Plan, outcomes: Outcomes, arm: str) -> Floats:
 def doubt(accuracies: Sequence[float], labels: npt.NDArray[np.int64]) -> str | None:
     """Warn where fresh starts with nothing removed learned nothing, else None.
 
-    A start has learned nothing if it is right no more often than always naming the largest class.
+    Such a start is right no more often than always naming the largest class.
 
     Args:
         accuracies: Of each fresh start on the test images, fractions.
@@ -255,7 +253,7 @@ LEADS = {
     "no_measurable_change": "No measurable improvement",
     "worse": "Cleaning made the model worse",
 }
-# Only the loss moved: as many answers are right, but with better or worse confidence.
+# Words for when only the loss moved: the confidence changed, not the answers.
 LOSS_LEADS = {
     "improved": (
         "Cleaning made the model's answers more reliable (lower loss), without a measurable change "
@@ -269,7 +267,7 @@ LOSS_LEADS = {
 
 
 def sentence(fresh: Protocol, *, drawn: bool = True) -> str:
-    """The verdict in words. drawn: there was a random removal to compare with."""
+    """Put the verdict into words. drawn: a random removal was measured too."""
     accuracy, loss = fresh.accuracy, fresh.loss
     by_accuracy = f", random removal {points(accuracy.random_difference)}" if drawn else ""
     by_loss = f", random removal {signed(loss.random_difference)}" if drawn else ""
@@ -304,12 +302,11 @@ def percent(fraction: float) -> str:
 
 
 def points(fraction: float) -> str:
-    """0.014 → "+1.4"; a real minus sign, and no signed zero."""
+    """0.014 → "+1.4"; with a real minus sign and no signed zero."""
     return signed(100 * fraction, 1)
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A number with its sign; zero has none."""
     text = f"{abs(value):.{digits}f}"
     if float(text) == 0.0:
         return text

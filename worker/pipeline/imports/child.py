@@ -1,7 +1,6 @@
-"""Child process of an import: takes images over a socket, decodes them, writes thumbnails.
+"""Child process of an import: decodes images from a socket, writes thumbnails.
 
-It loads neither torch nor a database, so it starts in a fifth of a second. It ends when its parent
-dies: the socket closes.
+It loads neither torch nor a database, to start fast. It ends when its parent closes the socket.
 """
 
 import errno
@@ -66,7 +65,7 @@ def read(path: str) -> bytes:
 
 
 def write_views(folder: str, digest: str, thumbnail: bytes, full: bytes | None) -> int:
-    """Write the WebP files under their hash; returns their bytes. The parent syncs them all."""
+    """Write the WebP files under their hash; returns their bytes. The parent syncs them."""
     _write(f"{folder}/thumbnails/{digest[:2]}", f"{digest}.webp", thumbnail)
     if full is not None:
         _write(f"{folder}/full/{digest[:2]}", f"{digest}.webp", full)
@@ -74,7 +73,7 @@ def write_views(folder: str, digest: str, thumbnail: bytes, full: bytes | None) 
 
 
 def _write(folder: str, name: str, data: bytes) -> None:
-    # Plain calls: writing small files is most of an import, and pathlib and buffers double it.
+    # Writing small files is most of an import; pathlib and buffers would double it.
     try:
         file = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     except FileNotFoundError:
@@ -95,7 +94,7 @@ def _image(payload: Payload, max_pixels: int) -> tuple[Image, tuple[int, int]]:
 
 def main() -> None:
     """Work until the parent closes the socket; an OSError is sent back to it."""
-    warnings.simplefilter("ignore")  # Pillow warns about odd metadata; what matters is refused
+    warnings.simplefilter("ignore")  # Pillow warns about odd metadata
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     while True:
         try:

@@ -55,7 +55,7 @@ def from_class_folders(files: Files) -> Found:
 
 
 def only_one_class(name: str, refused: Sequence[tuple[str, str]]) -> str:
-    """Say that one class is too few, and what was refused: it may hold the others."""
+    """Report too few classes, with what was refused: it may hold the others."""
     return (
         f"There is only one class, “{name[:200]}”; telling classes apart takes two or "
         f"more.{_refused(refused)} {HOW}"
@@ -63,7 +63,6 @@ def only_one_class(name: str, refused: Sequence[tuple[str, str]]) -> str:
 
 
 def _place(file: File, top: tuple[str, ...], has_splits: bool, found: Found) -> str | None:
-    """Add the file as an image, or return the reason against it."""
     reason = why_no_image(file)
     if reason is not None:
         return reason
@@ -85,7 +84,7 @@ def _place(file: File, top: tuple[str, ...], has_splits: bool, found: Found) -> 
 
 
 def _common_top(images: list[File]) -> tuple[str, ...]:
-    """Path of the single folder above all class folders."""
+    """Return the path of the single folder above all class folders."""
     inside: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for file in images:
         for depth in range(len(file.parts) - 1):
@@ -94,7 +93,7 @@ def _common_top(images: list[File]) -> tuple[str, ...]:
     while len(inside[top]) == 1:
         (child,) = inside[top]
         if not inside[(*top, child)]:
-            break  # images lie right in it: this is a class
+            break  # a class, as it has images
         top = (*top, child)
     return top
 
@@ -107,7 +106,7 @@ def _are_splits(names: Iterable[str]) -> bool:
 def _named(
     files: Files, found: Found, top: tuple[str, ...], has_splits: bool
 ) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Class names and splits of folders, empty folders included."""
+    """Collect the classes and splits of folders, including empty folders."""
     depth = len(top) + has_splits
     below = [parts for parts in files.folders if parts[: len(top)] == top]
     classes = {parts[depth].strip() for parts in below if len(parts) == depth + 1} | {
@@ -137,7 +136,6 @@ def _nothing_there(files: Files) -> str:
 
 
 def _refused(rows: Sequence[tuple[str, str]]) -> str:
-    """Say how many files were refused, and name the first."""
     if not rows:
         return ""
     path, why = rows[0]

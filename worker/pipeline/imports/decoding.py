@@ -12,14 +12,14 @@ from PIL import Image, ImageCms, ImageFile, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 FORMATS_FOR_PEOPLE = "JPEG, PNG, WebP, BMP, GIF or TIFF"
-# First bytes of JPEG, PNG, GIF and TIFF: such a file was an image, even if it cannot be opened.
+# First bytes of JPEG, PNG, GIF and TIFF: such a file is an image, even if damaged.
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*")
 DAMAGED = "the image is damaged or cut off"
-# A JPEG larger than twice this is decoded at a half, a quarter or an eighth of its size.
+# A JPEG of twice this side or more is decoded at a half, a quarter or an eighth.
 FULL_SIDE = 1600
 THUMBNAIL_SIDE = 160
 
-# Pillow's limit only warns; ours is checked before a pixel is decoded.
+# Pillow only warns at its limit; ours is checked before decoding.
 Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
@@ -39,7 +39,7 @@ def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
     try:
         image.load()
         turned = _orientation(image)
-        if turned >= 5:  # the four orientations that lie on their side
+        if turned >= 5:  # orientations that lie on their side
             size = (size[1], size[0])
         return as_grey_or_rgb(ImageOps.exif_transpose(image) if turned > 1 else image), size
     except MemoryError as error:
@@ -50,7 +50,7 @@ def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
 
 
 def from_array(pixels: Pixels) -> tuple[Image.Image, tuple[int, int]]:
-    """Image of an array (H, W) or (H, W, 3), with its (width, height)."""
+    """Make an image of an array (H, W) or (H, W, 3), with its (width, height)."""
     image = Image.fromarray(pixels)
     return image, image.size
 
@@ -85,7 +85,7 @@ def fit(image: Image.Image, height: int, width: int, channels: int) -> Pixels:
     if image.size != (width, height):
         scale = min(width / image.width, height / image.height)
         inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        # Bilinear enlarges without ringing; to shrink, Pillow widens it, which is antialiasing.
+        # Bilinear enlarges without ringing; Pillow antialiases it when shrinking.
         resized = image.resize(
             inner, Image.Resampling.BILINEAR, reducing_gap=3.0 if scale < 1 else None
         )
@@ -95,9 +95,9 @@ def fit(image: Image.Image, height: int, width: int, channels: int) -> Pixels:
 
 
 def thumbnail_and_full(image: Image.Image) -> tuple[bytes, bytes | None]:
-    """WebP of at most 160 pixels a side, and one of 1,600 or None if the first shows all."""
+    """Encode a WebP of at most 160 pixels a side, and of 1,600 if that shows more."""
     if max(image.size) <= THUMBNAIL_SIDE:
-        # Method 0 is six times as fast as 4 and one part in fourteen larger (measured on CIFAR-10).
+        # Method 0 is six times as fast as 4 and 7 % larger (on CIFAR-10).
         return _webp(image, lossless=True, quality=50, method=0), None
     full = image if max(image.size) <= FULL_SIDE else _shrunk(image, FULL_SIDE)
     return _webp(_shrunk(full, THUMBNAIL_SIDE), quality=80, method=2), _webp(
@@ -138,7 +138,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(0x0112, 1))
     except Exception:
-        # Damaged EXIF data is no reason to refuse good pixels.
+        # Good pixels may have damaged EXIF data.
         return 1
 
 
@@ -177,7 +177,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 def _is_colourless(image: Image.Image) -> bool:
     pixels = np.asarray(image)
-    # A corner first: it settles nearly every colour photograph.
+    # A corner settles nearly every colour photograph.
     return all((part == part[..., :1]).all() for part in (pixels[:8, :8], pixels))
 
 

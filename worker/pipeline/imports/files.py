@@ -20,13 +20,13 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-# A larger file would fill the memory before its header could be judged.
+# A larger file would fill the memory before its header is read.
 MOST_BYTES_A_FILE = 256 * 2**20
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
 )
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
-# Left behind by operating systems.
+# Names that operating systems leave behind.
 JUNK = frozenset(("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin"))
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 ABSOLUTE = re.compile(r"/|[A-Za-z]:")
@@ -42,7 +42,6 @@ class File:
 
     @property
     def path(self) -> str:
-        """Path with slashes."""
         return "/".join(self.parts)
 
     @property
@@ -54,18 +53,15 @@ class File:
 
 @dataclass
 class Refusals:
-    """Refused files, each with its reason."""
-
     rows: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, path: str, reason: str) -> None:
-        """Refuse a file."""
         self.rows.append((path, reason))
 
 
 @dataclass
 class Files:
-    """Files of a source in order of their paths, all its folders, and how to read a file.
+    """Files of a source in order of path, its folders, and how to read a file.
 
     what: the source's noun in sentences.
     """
@@ -73,7 +69,7 @@ class Files:
     what: str
     files: list[File]
     folders: set[tuple[str, ...]]
-    read: Callable[[File], Payload]  # what a child needs: a path, or the bytes; raises Refused
+    read: Callable[[File], Payload]  # a child's input: a path, or the bytes; raises Refused
     open: Callable[[File], BinaryIO]  # raises Refused
     refusals: Refusals
 
@@ -97,9 +93,9 @@ class Entry:
 class Found:
     """Images of a source, in the order of their future rows, and how to read them.
 
-    given: splits that the source names. class_names: those that it names, with or without images.
-    split_words: origin of the splits. sizes: (height, width) of all images, if they are known to be
-    grey. bad_rows: refused rows of a manifest with reasons, or None without a manifest.
+    given: splits that the source names. class_names: classes that it names, even without images.
+    split_words: origin of the splits. sizes: (height, width) of all images, if known to be grey.
+    bad_rows: refused rows of a manifest with reasons, or None without a manifest.
     """
 
     entries: list[Entry]
@@ -118,12 +114,11 @@ def cleaned(name: str) -> str:
 
 
 def is_junk(parts: tuple[str, ...]) -> bool:
-    """True for hidden files and what operating systems leave behind."""
     return any((part.startswith(".") and part != "..") or part.lower() in JUNK for part in parts)
 
 
 def why_unsafe(name: str) -> str | None:
-    """Reason why a name could leave its archive, or None."""
+    """Return the reason why a name could leave its archive, or None."""
     if "\\" in name:
         return "its name has a backslash; folders are separated by / in a zip"
     if ABSOLUTE.match(name):
@@ -134,7 +129,7 @@ def why_unsafe(name: str) -> str | None:
 
 
 def why_no_image(file: File) -> str | None:
-    """Reason not to open a file, or None if its bytes must decide."""
+    """Return the reason not to open a file, or None if its bytes must decide."""
     name = file.parts[-1].lower()
     if name.endswith(ARCHIVE_SUFFIXES):
         return "an archive inside the import is not opened; unpack it first"
@@ -144,7 +139,7 @@ def why_no_image(file: File) -> str | None:
 
 
 def natural(name: str) -> tuple[list[tuple[bool, int, str]], str]:
-    """Sort key: 2 before 10, upper and lower case together."""
+    """Sort key: 2 before 10, ignoring case."""
     pieces = [
         (not piece.isdecimal(), int(piece) if piece.isdecimal() else 0, piece)
         for piece in re.split(r"([0-9]+)", name.casefold())

@@ -77,4 +77,4 @@ def _size(item: os.DirEntry[str]) -> int:
     try:
         return item.stat().st_size
     except OSError:
-        return 0  # gone by now: reading it will say so
+        return 0  # reading it will report that it is gone

@@ -29,8 +29,6 @@ DAMAGED = (OSError, EOFError, zlib.error, struct.error, Refused)
 
 @dataclass(frozen=True)
 class Pair:
-    """Images and labels of a split."""
-
     split: str
     images: File
     labels: File
@@ -42,7 +40,7 @@ def find_pairs(files: Files) -> list[Pair]:
     for file in files.files:
         match = NAME.fullmatch(file.parts[-1])
         if match is not None:
-            # Sorted by name, the plain file comes before its .gz, and is quicker to read.
+            # A plain file sorts before its .gz, and is quicker to read.
             found.setdefault((PARTS[match["part"].lower()], match["what"].lower()), file)
     pairs = []
     for split in ("train", "validation", "test"):
@@ -159,7 +157,7 @@ def _stream(files: Files, file: File, stack: ExitStack) -> BinaryIO:
 
 
 def _header(stream: BinaryIO, file: File, dimensions: int) -> tuple[int, ...]:
-    """Read the sizes: number, and height and width for images.
+    """Read the sizes: number, and for images height and width.
 
     IDX: two zero bytes, the type, the number of dimensions, then each as 32 bits.
     """

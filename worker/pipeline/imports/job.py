@@ -1,4 +1,4 @@
-"""Import a data set: files to one pixel array, with thumbnails, labels and splits."""
+"""Import a data set: a pixel array, thumbnails, labels and splits."""
 
 import logging
 import time
@@ -83,7 +83,7 @@ def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
 def find(source: dict[str, Any], seed: int, context: JobContext, stack: ExitStack) -> Found:
     """Collect the images of the source; `stack` closes its files. Raises JobFailed."""
     if source["kind"] == "sample":
-        # Imported here: scikit-learn takes a second to load.
+        # Imported late: scikit-learn takes a second.
         from worker.pipeline.imports.sample import sample
 
         return sample(seed)
@@ -100,7 +100,6 @@ def find(source: dict[str, Any], seed: int, context: JobContext, stack: ExitStac
 
 
 def arranged(files: Files, settings: Settings, stack: ExitStack, manifest: str | None) -> Found:
-    """Collect the images from IDX files, a manifest or class folders. Raises JobFailed."""
     pairs = find_pairs(files)
     if pairs:
         return from_idx(files, pairs, settings, stack)

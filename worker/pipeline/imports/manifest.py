@@ -31,21 +31,17 @@ DELIMITERS = (",", ";", "\t")
 
 @dataclass(frozen=True)
 class Header:
-    """Columns of the manifest."""
-
     delimiter: str
     columns: tuple[str, ...]
 
     @property
     def fits(self) -> bool:
-        """True if path and label are there, and no column is there twice."""
+        """True if path and label are there, and no column repeats."""
         return {"path", "label"} <= set(self.columns) and max(Counter(self.columns).values()) == 1
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the manifest."""
-
     line: int
     path: str
     label: str
@@ -80,7 +76,6 @@ def unfit_table(files: Files) -> File | None:
 
 
 def why_no_manifest(files: Files, table: File) -> str:
-    """Explain what is wrong with its header."""
     if _is_utf16(files, table):
         return _not_utf8(table, 0)
     found = ",".join(_header(files, table).columns)[:100]
@@ -103,7 +98,7 @@ def from_manifest(files: Files, manifest: File) -> Found:
 
 
 def only_one_class_in_table(name: str, bad_rows: Sequence[tuple[str, str]]) -> str:
-    """Say that one class is too few, and why rows were refused: they may hold the others."""
+    """Report too few classes, with refused rows: they may hold the others."""
     count = len(bad_rows)
     first = "; ".join(f"“{path[:200]}”: {why}" for path, why in bad_rows[:NAMED_ROWS])
     rows = (
@@ -118,8 +113,6 @@ def only_one_class_in_table(name: str, bad_rows: Sequence[tuple[str, str]]) -> s
 
 
 class _Reader:
-    """Takes rows one by one."""
-
     def __init__(self, files: Files, manifest: File, found: Found) -> None:
         self.files = files
         self.manifest = manifest
@@ -173,13 +166,12 @@ class _Reader:
         return reason
 
     def refuse(self, path: str, reason: str) -> None:
-        """Refuse a row."""
         self.found.refusals.add(path, reason)
         if self.found.bad_rows is not None:
             self.found.bad_rows.append((path, reason))
 
     def settle(self) -> None:
-        """Sort the images after the last row, and refuse those that no row names."""
+        """Sort the images, and refuse those that no row names."""
         found = self.found
         if self.given:
             for entry in (entry for entry in found.entries if entry.split is None):
@@ -198,7 +190,7 @@ class _Reader:
 
 
 def _tables(files: Files) -> list[File]:
-    """List the CSV files of the uppermost folder that has any, if it holds all images."""
+    """List the CSV files of the uppermost folder with any, if it holds all images."""
     tables = [file for file in files.files if file.suffix == ".csv"]
     if not tables:
         return []
@@ -230,7 +222,7 @@ def _header(files: Files, table: File) -> Header:
 
 
 def _is_utf16(files: Files, table: File) -> bool:
-    """True for what spreadsheets call Unicode text."""
+    """Detect UTF-16, which spreadsheets call Unicode text."""
     try:
         with files.open(table) as file:
             return file.read(2) in (b"\xff\xfe", b"\xfe\xff")

@@ -1,6 +1,6 @@
-"""Messages between an import and its child processes: JSON and raw bytes.
+"""Messages between an import and its children: JSON and raw bytes.
 
-Children read hostile files, so nothing of theirs is unpickled.
+Children read hostile files, so their answers are never unpickled.
 """
 
 import json
@@ -14,15 +14,15 @@ import numpy as np
 
 from worker.pipeline.imports.decoding import Pixels
 
-# An image for a child: bytes (from a zip), a path (from a folder), or pixels (IDX, the sample).
+# An image for a child: bytes (zip), a path (folder), or pixels (IDX, the sample).
 Payload = bytes | str | Pixels
 Shape = tuple[int, int, int]  # height, width, channels
-Wire: TypeAlias = "Connection[Any, Any]"  # a string: at run time Connection takes no parameters
+Wire: TypeAlias = "Connection[Any, Any]"  # quoted: Connection takes no parameters at run time
 
 
 @dataclass(frozen=True)
 class Work:
-    """Images to decode into `shape`, WebP files below `folder`; no shape: to survey only."""
+    """Images to decode into `shape` (None: survey only), and the WebP files' folder."""
 
     payloads: list[Payload]
     max_pixels: int
@@ -50,7 +50,6 @@ class Answer:
 
 
 def send_work(connection: Wire, work: Work) -> None:
-    """Send work from the import to a child."""
     blobs: list[bytes | memoryview] = []
     kinds: list[Any] = []
     for payload in work.payloads:
@@ -84,7 +83,6 @@ def receive_work(connection: Wire) -> Work:
 
 
 def send_answer(connection: Wire, answer: Answer) -> None:
-    """Send an answer from a child to the import."""
     images = [image if isinstance(image, str) else astuple(image) for image in answer.images]
     _send(
         connection,
@@ -94,7 +92,7 @@ def send_answer(connection: Wire, answer: Answer) -> None:
 
 
 def send_error(connection: Wire, error: OSError) -> None:
-    """Tell the import that no work is possible, as on a full disk."""
+    """Report that no work is possible, as on a full disk."""
     _send(connection, {"errno": error.errno or 0}, b"")
 
 

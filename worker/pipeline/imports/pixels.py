@@ -25,13 +25,12 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass
 class Look:
-    """Sizes and colour of the images so far; changes only to several sizes, and to colour."""
+    """Sizes and colour of the images so far."""
 
     sizes: set[tuple[int, int]] = field(default_factory=set)  # two at most
     colour: bool = False
 
     def add(self, seen: Decoded) -> None:
-        """Take an image into account."""
         self.colour = self.colour or seen.colour
         if len(self.sizes) < 2:
             self.sizes.add((seen.height, seen.width))
@@ -65,13 +64,12 @@ class PixelFile:
         return self
 
     def append(self, pixels: Pixels) -> None:
-        """Append rows."""
         if len(pixels):
             self._write(np.ascontiguousarray(pixels).data)
             self.rows += len(pixels)
 
     def finish(self) -> None:
-        """Write the number of rows, and flush all to the disk."""
+        """Write the number of rows, and flush to the disk."""
         header = self._made_header()
         if len(header) != len(self._header):
             raise RuntimeError(
@@ -106,7 +104,7 @@ class PixelFile:
 
 
 class Decoding:
-    """Decodes every image of an import into `folder`, in a shape that fits them all."""
+    """Decodes an import's images into `folder`, in a shape that fits them all."""
 
     def __init__(
         self, found: Found, folder: Path, side: int | None, max_pixels: int, progress: Progress
@@ -122,8 +120,7 @@ class Decoding:
     def run(self, pool: Pool) -> list[Decoded | str]:
         """Decode every entry; pixels.npy has the decoded images in the same order.
 
-        A few images settle most shapes. A later image of another size, or the first with colour,
-        starts the decoding again: twice at most.
+        A later image of another size, or the first with colour, starts again: twice at most.
         """
         if not self.look.sizes and self.found.entries:
             self._survey(pool)
@@ -154,7 +151,7 @@ class Decoding:
                     self.look.add(image)
 
     def _decode(self, pool: Pool) -> list[Decoded | str] | None:
-        """Decode all, or return None at an image that the shape does not suit."""
+        """Decode all, or return None at an image that the shape does not fit."""
         entries = self.found.entries
         self.shape = self.look.shape(self.side)
         answers: list[Decoded | str | None] = [None] * len(entries)
@@ -185,7 +182,7 @@ class Decoding:
     def _chunks(
         self, entries: list[Entry]
     ) -> Iterator[tuple[list[int], list[Payload], list[tuple[int, str]]]]:
-        """Group images to decode together; the third part holds those that cannot be read."""
+        """Group images to decode together; the third part holds unreadable entries."""
         places: list[int] = []
         payloads: list[Payload] = []
         unreadable: list[tuple[int, str]] = []

@@ -1,6 +1,6 @@
 """Child processes that decode, one a core.
 
-Plain subprocesses: multiprocessing would import the worker's main module, torch and all.
+Plain subprocesses: multiprocessing would import the worker's main module, torch included.
 """
 
 import os
@@ -27,8 +27,6 @@ CRASHED = "reading this image made the decoder crash"
 
 
 class _Child:
-    """A child process and our end of its socket."""
-
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         # A dying parent closes its end, which ends the child, even after kill -9.
@@ -44,7 +42,7 @@ class _Child:
     def decode(self, work: Work) -> Answer:
         """Send work and wait for the answer.
 
-        Raises EOFError or ConnectionError if the child died of it, OSError on a full disk.
+        Raises EOFError or ConnectionError if the child died, OSError on a full disk.
         """
         send_work(self._connection, work)
         return receive_answer(self._connection)
@@ -56,7 +54,7 @@ class _Child:
 
 
 class Pool:
-    """Answers work in order, with a bounded number under way; its exit ends the children."""
+    """Answers work in order, with bounded work under way; its exit ends the children."""
 
     def __init__(self, size: int | None = None) -> None:
         self.size = size or min(len(os.sched_getaffinity(0)), MOST_CHILDREN)
@@ -78,7 +76,7 @@ class Pool:
         trace: TracebackType | None,
     ) -> None:
         self._closed = True
-        # Killed first, to wake the threads that wait for an answer; then no thread reads a socket.
+        # Killing ends the threads that wait; then no thread reads a socket.
         for child in list(self._children):
             child.process.kill()
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -101,7 +99,7 @@ class Pool:
         except (EOFError, ConnectionError):
             if self._closed:
                 raise
-            # An image killed the child: one by one, only that image is refused.
+            # An image killed the child: retried singly, only that image is refused.
             if len(work.payloads) == 1:
                 return Answer([CRASHED], np.empty((0, *(work.shape or (0, 0, 0))), np.uint8))
             parts = [self._answer(replace(work, payloads=[one])) for one in work.payloads]

@@ -47,7 +47,7 @@ class Results:
         self.notes = [*_empty_classes(found, self.names), *_alike(self.names), *self._absent()]
 
     def _absent(self) -> list[str]:
-        """Note each class that a split lacks: nothing can be said about it there."""
+        """Note each class that a split lacks."""
         there = set(zip(self.labels, self.splits, strict=True))
         pairs = (
             (name, split)
@@ -58,7 +58,6 @@ class Results:
         return [f"The class “{name}” has no {split} image." for name, split in pairs]
 
     def lines(self) -> list[str]:
-        """Lines for the job's log."""
         return [
             f"{len(self.good):,} images, {len(self.names):,} classes. {self.split_words}",
             *self.notes,
@@ -111,7 +110,6 @@ class Results:
             }
 
     def _report(self, shape: Shape) -> tuple[int, dict[str, Any]]:
-        """Count exact copies of earlier images, and make the report."""
         labels: dict[str, set[int]] = defaultdict(set)
         splits: dict[str, set[str]] = defaultdict(set)
         stored: dict[str, int] = {}
@@ -131,7 +129,6 @@ class Results:
 
 
 def refusal_lines(refusals: list[tuple[str, str]]) -> list[str]:
-    """List the first refusals, for the job's log."""
     lines = [f"Refused: {path}: {reason}." for path, reason in refusals[:LOGGED_REFUSALS]]
     more = len(refusals) - LOGGED_REFUSALS
     return (
@@ -168,7 +165,7 @@ def _empty_classes(found: Found, names: list[str]) -> list[str]:
 
 
 def _alike(names: list[str]) -> list[str]:
-    """Note classes whose names differ in case only: they stay apart, perhaps by mistake."""
+    """Note classes whose names differ in case only, perhaps by mistake."""
     first: dict[str, str] = {}
     notes = []
     for name in names:

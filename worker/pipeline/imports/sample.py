@@ -1,4 +1,4 @@
-"""The sample: 1,797 handwritten digits of scikit-learn, some with planted wrong labels."""
+"""The sample: 1,797 digits of scikit-learn, some with planted wrong labels."""
 
 import numpy as np
 from PIL import Image
@@ -10,7 +10,7 @@ from worker.pipeline.imports.splits import SPLITS, assign
 
 SIDE = 28
 FLIPPED = 0.08  # of the training labels
-BRIGHTEST = 16  # the digits count from 0 to 16
+BRIGHTEST = 16  # the digits' range is 0 to 16
 
 
 def sample(seed: int) -> Found:
@@ -44,7 +44,7 @@ def sample(seed: int) -> Found:
 
 def plant(truth: list[int], splits: list[str], classes: int, seed: int) -> list[int]:
     """Move 8 % of the training labels to another class, each equally likely."""
-    # A stream of its own, independent of the draw of the splits.
+    # Independent of the draw of the splits.
     generator = np.random.default_rng([seed, 1])
     train = [row for row, split in enumerate(splits) if split == "train"]
     labels = list(truth)

@@ -1,4 +1,4 @@
-"""Train, validation and test: given by the source, or drawn evenly from every class."""
+"""Train, validation and test: given by the source, or drawn from every class."""
 
 from collections import Counter
 
@@ -13,7 +13,7 @@ DRAWN = 0.15  # of a class into validation, and the same into test
 def assign(
     labels: list[int], given: list[str | None], named: frozenset[str], names: list[str], seed: int
 ) -> tuple[list[str], str]:
-    """Split of each image, and a sentence on their origin. Raises JobFailed for an empty split."""
+    """Choose each image's split, and explain its origin. Raises JobFailed for an empty split."""
     missing = [split for split in SPLITS if split not in named]
     if not named:
         splits, words = (

@@ -1,4 +1,4 @@
-"""List the files of a zip; entries are read into memory, none is unpacked to the disk."""
+"""List the files of a zip; entries are read into memory, never unpacked to the disk."""
 
 import lzma
 import stat
@@ -95,7 +95,7 @@ def _open(path: Path) -> zipfile.ZipFile:
 
 
 def _check(infos: list[zipfile.ZipInfo], settings: Settings) -> None:
-    """Check the limits in the table of contents, before anything is unpacked."""
+    """Check the limits in the table of contents, before unpacking."""
     if len(infos) > settings.max_files:
         raise JobFailed(
             f"The zip holds {len(infos):,} files, more than the limit of {settings.max_files:,}. "
@@ -155,7 +155,7 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 def _name(info: zipfile.ZipInfo) -> str:
-    """Name of the entry; macOS writes UTF-8 without its flag."""
+    """Decode the entry's name; macOS writes UTF-8 without its flag."""
     if info.flag_bits & UTF_8 or info.filename.isascii():
         return info.filename
     try:

@@ -1,7 +1,7 @@
-"""Averages over runs with different seeds (docs/decisions/0024).
+"""Average scores over runs with different seeds (docs/decisions/0024).
 
-No job waits for another: a training's end queues the scoring of its run, and the last scoring's
-end queues the review's own job. So one worker is enough, and several share the work.
+A training's end queues its run's scoring, and the last scoring's end queues the review's job.
+No job waits for another: one worker is enough, and several share the work.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from worker.pipeline.scoring import write_scores
 
 
 def score_member(context: JobContext) -> None:
-    """Score a member's run, and queue the average when no other member is missing."""
+    """Score a member's run, and queue the average after the last."""
     with context.database.transaction(write=False) as session:
         scoring = session.get_one(Scoring, context.payload["scoring_id"])
         run = session.get_one(Run, scoring.run_id)
@@ -38,8 +38,7 @@ def score_member(context: JobContext) -> None:
 
 
 def queue_average(session: Session, review_id: int) -> None:
-    """Queue the review's own job once all of its members are scored."""
-    # The review's row is the lock: of two members that end at once, the later sees both.
+    # The row is the lock: of two members that end at once, the later sees both.
     review = session.get_one(Review, review_id, with_for_update=True, populate_existing=True)
     missing = (
         select(func.count())
@@ -82,7 +81,7 @@ def _queue(
 
 
 def list_members(session: Session, review_id: int) -> list[Scoring]:
-    """List the scorings of an average; none for a review of a single run."""
+    """List an average's scorings; none for a review of a single run."""
     return list(
         session.scalars(select(Scoring).where(Scoring.review_id == review_id).order_by(Scoring.id))
     )
@@ -109,7 +108,6 @@ def average(
 
 
 def load_trainings(storage: Storage, parts: list[Scoring]) -> list[Training]:
-    """Load the members' finished runs."""
     return [engine_setup.load_training(storage, part.run_id) for part in parts]
 
 

@@ -8,14 +8,14 @@ from worker import engine
 from worker.engine import GRADIENT, LEAST_ROOM, Method, Recipe, Sizes, Training
 from worker.jobs import JobFailed
 
-# Passes of a run's first scoring besides the method's own: predictions, and similarity.
+# Passes of a first scoring besides the method's: predictions and similarity.
 LOOKING = 2
 
 Costs = dict[str, dict[str, MethodCost]]
 
 
 def check_room(recipe: Recipe, images: int, budget: int) -> None:
-    """Raise JobFailed where this network's steps cannot be replayed within `budget` bytes."""
+    """Raise JobFailed if the network's steps cannot be replayed within `budget` bytes."""
     least = LEAST_ROOM * Sizes(recipe, images, "last_epoch").point_bytes
     if budget < least:
         raise JobFailed(
@@ -28,7 +28,7 @@ def check_room(recipe: Recipe, images: int, budget: int) -> None:
 def of_run(training: Training, images: int, validation: int, budget: int) -> Costs:
     """Compute method → span → cost. budget: bytes for replayed parameters.
 
-    Seconds follow the median epoch of the training: the first also warms the machine up.
+    Seconds follow the median epoch: the first also warms the machine up.
     """
     epoch_seconds = statistics.median(report.seconds for report in training.history)
     further = {

@@ -1,8 +1,7 @@
 """Explanations: validation images that an image makes worse and better (docs/decisions/0025).
 
-The first suggestions are explained when the review is scored, in a share of that time. The others
-are explained on demand; the job continues with the next images of the queue until its time is up
-or other work waits.
+A review's scoring explains the first suggestions in a share of its time; the others follow on
+demand. A job continues with the queue until its time is up or other work waits.
 """
 
 import statistics
@@ -27,15 +26,14 @@ SHOWN = 4
 # Share of the scoring's time, its bounds in seconds, and images at most.
 SHARE, LEAST_SECONDS, MOST_SECONDS, MOST_IMAGES = 0.25, 1.0, 60.0, 200
 
-# Validation images that an explanation looks at in full, chosen by the last layer, and images
-# that are read out for that choice: below some 200 MB.
+# Validation images examined in full, chosen by the last layer; and read for that choice (200 MB).
 LOOKED_AT, READ_OUT = 96, 50_000
-# Where the last layer cannot choose: seconds of an explanation, and images at least.
+# Without a last layer: seconds of an explanation, and images at least.
 SECONDS, LEAST_LOOKED = 1.5, 64
 
 
 def count_affordable(training: Training, count: int) -> int:
-    """Count the validation images that an explanation can afford, by the pace of the training.
+    """Count the validation images that an explanation can afford, by the training's pace.
 
     Each costs three passes, as in a training step (docs/decisions/0016). count: training images.
     """
@@ -54,8 +52,8 @@ def spread(validation: Images, count: int) -> Images:
 class Explainer:
     """Explains training images of a run.
 
-    validation: images to look at. span: the scoring's, so both speak of the same epochs.
-    readout: last-layer features of the validation images; None where there are none.
+    validation: images to examine. span: the scoring's, so both cover the same epochs.
+    readout: last-layer features of the validation images, if any.
     """
 
     training: Training
@@ -84,7 +82,7 @@ class Explainer:
             np.searchsorted(self.images.ids, image_id)
         )  # a version's images follow their ids
         places, changes = self._changes(position)
-        # A loss that falls without the image is one that the image makes worse.
+        # A loss that falls without the image is of an image made worse.
         worse = self.validation.ids[places[:SHOWN][changes[:SHOWN] < 0]].tolist()
         better = self.validation.ids[places[::-1][:SHOWN][changes[::-1][:SHOWN] > 0]].tolist()
         return {
@@ -96,7 +94,7 @@ class Explainer:
         }
 
     def _changes(self, position: int) -> tuple[np.ndarray, np.ndarray]:
-        """Places of validation images and the changes of their losses, lowest first, (K,) each."""
+        """Return places of validation images and changes of their losses, lowest first, (K,) each."""
         if self.readout is not None:
             return engine.explain_most(
                 self.training,
@@ -115,8 +113,8 @@ class Explainer:
 
 
 def _readout(training: Training, images: Images, validation: Images) -> Readout:
-    """Load the readout from the run's folder, or make and keep it. Raises EngineError."""
-    # Its own folder: it is no part of the trajectory.
+    """Load the readout from the run's folder, or make it. Raises EngineError."""
+    # A separate folder: it is no part of the trajectory.
     path = training.folder / "why" / "readout.safetensors"
     if (found := engine.load_readout(path, training, validation)) is None:
         found = engine.read_out(training, images, validation)
@@ -138,7 +136,7 @@ def explain_first(
         try:
             rows.append(explainer.explain(int(image_id)))
         except EngineError as error:
-            # The scores were asked for; a request for the explanation reports the error.
+            # The scores still count; a request for the explanation reports the error.
             context.log(f"Why an image is suggested cannot be computed: {error}")
             break
     return rows
@@ -158,7 +156,7 @@ def explain(context: JobContext) -> None:
             session.merge(Explanation(review_id=context.subject_id, **found))
     context.log(f"Explained {done} images.")
     with context.finish() as session:
-        # The review's row is the lock: a new request is seen here, or sees this job's end.
+        # The row is the lock: a new request is seen here, or sees this job's end.
         session.get_one(Review, context.subject_id, with_for_update=True)
         if _find_requested(session, context.subject_id) is not None:
             _queue_again(session, context.job_id)
@@ -176,7 +174,7 @@ def _explainer(context: JobContext) -> Explainer:
 
 
 def _next(context: JobContext, *, ahead: bool) -> int | None:
-    """Choose the next image: a requested one, else the next of the queue if no work waits."""
+    """Choose a requested image, else the next of the queue if no work waits."""
     with context.database.transaction(write=False) as session:
         requested = _find_requested(session, context.subject_id)
         if requested is not None or not ahead:
@@ -200,7 +198,7 @@ def _next(context: JobContext, *, ahead: bool) -> int | None:
 
 
 def _find_requested(session: Session, review_id: int) -> int | None:
-    """Find the latest requested image: earlier requests are probably decided by now."""
+    """Find the latest request: earlier images are probably decided by now."""
     waiting = select(Explanation.image_id).where(
         Explanation.review_id == review_id, Explanation.state == "asked"
     )

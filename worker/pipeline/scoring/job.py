@@ -1,4 +1,4 @@
-"""The job of a review: score a run by the chosen method and by margin, and make the queue."""
+"""Job of a review: score a run by a method and by margin, and make the queue."""
 
 import time
 from dataclasses import dataclass
@@ -102,7 +102,6 @@ def _asked(context: JobContext) -> Assignment:
 
 
 def _scores(context: JobContext, asked: Assignment, training: Training) -> tuple[Scores, Scores]:
-    """Score by the chosen method and by margin."""
     review, images, validation = asked.review, asked.images, asked.validation
     runs = averages.load_trainings(context.storage, asked.members) or [training]
     if asked.members:
@@ -113,7 +112,7 @@ def _scores(context: JobContext, asked: Assignment, training: Training) -> tuple
 
 
 def _replace(session: Session, table: Any, review_id: int, rows: list[dict[str, Any]]) -> None:
-    """Write a review's rows in place of those of an earlier attempt."""
+    """Replace a review's rows of an earlier attempt."""
     session.execute(delete(table).where(table.review_id == review_id))
     insert(session, table, [{"review_id": review_id, **row} for row in rows])
 
@@ -131,7 +130,7 @@ def in_turn(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def brought_by(first: np.ndarray, second: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Name the ranking of each image, (N,): "both" where both rank it as early as the queue."""
+    """Name each image's ranking, (N,): "both" where both rank it as early as the queue."""
     both = (first <= positions) & (second <= positions)
     return np.where(both, "both", np.where(2 * first - 1 < 2 * second, "accuracy", "label"))
 
@@ -194,6 +193,5 @@ def _average(
 
 
 def _margins(runs: list[Training], images: Images, validation: Images) -> Scores:
-    """Score by margin, averaged where the first ranking is."""
     margins = [engine.score(training, images, validation, SECOND) for training in runs]
     return engine.ensemble(margins) if len(margins) > 1 else margins[0]

@@ -1,6 +1,6 @@
-"""Similar images by the model's last layer: neighbours, groups, a first map (docs/decisions/0028).
+"""Similar images by the last layer: neighbours, groups, a map (docs/decisions/0028).
 
-Features are read in parts and kept in the few directions along which images differ most.
+Features are read in parts and projected onto the directions in which images differ most.
 """
 
 import warnings
@@ -18,7 +18,7 @@ from worker.jobs import JobContext
 
 # Directions to keep, images to choose them from, images to read at a time.
 KEPT, SAMPLE, PART = 64, 10_000, 4_096
-# Neighbours of an image in either class.
+# In either class.
 NEAREST = 6
 # Images per group, and groups at most.
 GROUP_SIZE, MOST_GROUPS = 40, 24
@@ -39,7 +39,7 @@ def make_rows(
             lambda done: context.progress(done, len(images), "Looking at which images are alike"),
         )
     except EngineError as error:
-        # The scores were asked for; the map is an extra.
+        # The scores count; the map is an extra.
         context.log(f"No map of the images, and no neighbours: {error}")
         return []
     given, other = (
@@ -85,7 +85,7 @@ def find_review_with_map(session: Session, review: Review) -> int | None:
 
 
 def copy_rows(session: Session, source: int, review_id: int) -> None:
-    """Copy the map of another review, the second layout included."""
+    """Copy the map of another review, with its second layout."""
     columns = [column.name for column in MapPoint.__table__.columns if column.name != "review_id"]
     rows = select(literal(review_id), *(MapPoint.__table__.c[name] for name in columns)).where(
         MapPoint.review_id == source
@@ -94,16 +94,16 @@ def copy_rows(session: Session, source: int, review_id: int) -> None:
 
 
 def ids(images: Images, places: np.ndarray) -> list[int]:
-    """Ids of the images at these places; places below 0 are empty."""
+    """Return the ids of the images at these places; places below 0 are empty."""
     return [int(number) for number in images.ids[places[places >= 0]]]
 
 
 def compact(training: Training, images: Images, progress: Callable[[int], None]) -> np.ndarray:
-    """Last-layer features of unit length in KEPT principal directions, (N, ≤ KEPT) float32.
+    """Project last-layer features of unit length to (N, ≤ KEPT) float32.
 
     Raises EngineError where the network has no such layer.
     """
-    # Imported here: it takes a second.
+    # Imported late: it takes a second.
     from sklearn.decomposition import PCA
 
     sample = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int64))
@@ -113,7 +113,7 @@ def compact(training: Training, images: Images, progress: Callable[[int], None])
             _parts(training, images, sample, progress if all_of_them else lambda _done: progress(0))
         )
     )
-    # "auto" uses random projections for many features: exactly, 8,192 take minutes and gigabytes.
+    # "auto" uses random projections for many features: exact, 8,192 take minutes and gigabytes.
     directions = PCA(min(KEPT, *seen.shape), svd_solver="auto", random_state=0).fit(seen)
     kept = np.empty((len(images), directions.n_components_), dtype=np.float32)
     if all_of_them:
@@ -136,7 +136,7 @@ def _parts(
 
 
 def neighbours(points: np.ndarray, labels: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Places of the nearest other images labelled with the wanted class, (N, NEAREST), or -1."""
+    """Find the nearest other images labelled with the wanted class, (N, NEAREST), or -1."""
     from sklearn.neighbors import NearestNeighbors
 
     found = np.full((len(points), NEAREST), -1, dtype=np.int64)
@@ -158,7 +158,7 @@ def neighbours(points: np.ndarray, labels: np.ndarray, wanted: np.ndarray) -> np
 
 
 def _without(near: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """The first NEAREST of each row (B, K) without its own image (B,), filled up with -1."""
+    """Return the first NEAREST of each row (B, K) without its own image (B,), padded with -1."""
     padded = np.concatenate([near, np.full((len(near), NEAREST + 1 - near.shape[1]), -1)], axis=1)
     # A stable sort moves the image itself, and empty places, to the end.
     order = np.argsort((padded == own[:, None]) | (padded < 0), axis=1, kind="stable")

@@ -1,4 +1,4 @@
-"""A second map that keeps neighbours together (UMAP, McInnes et al. 2018; docs/decisions/0029)."""
+"""Second map that keeps neighbours together (UMAP, McInnes et al. 2018; docs/decisions/0029)."""
 
 import os
 import warnings
@@ -13,14 +13,13 @@ from worker.jobs import JobContext, JobFailed
 from worker.pipeline import engine_setup, load_images
 from worker.pipeline.scoring import similarity
 
-# Neighbours to keep together. Below three times as many images the overview is as good.
+# Below three times as many images the overview is as good.
 NEIGHBOURS = 15
-# More images take hours, and much memory.
+# More images take hours and much memory.
 MOST = 200_000
 
 
 def arrange(context: JobContext) -> None:
-    """Compute the second layout of a review's map."""
     with context.database.transaction(write=False) as session:
         review = session.get_one(Review, context.subject_id)
         images = load_images.load(session, context.storage, review.version_id, "train")
@@ -54,7 +53,7 @@ def arrange(context: JobContext) -> None:
 
 
 def _cache_at(folder: Path) -> None:
-    """Let numba cache in this folder where it cannot write to the package, as in a container."""
+    """Set numba's cache to this folder where the package is read-only, as in a container."""
     package = find_spec("umap")
     if (
         package is None
@@ -65,17 +64,17 @@ def _cache_at(folder: Path) -> None:
 
 
 def layout(points: np.ndarray) -> np.ndarray:
-    """Lay out points (N, D) in the plane, (N, 2) float64, always the same way."""
+    """Lay out points (N, D) in the plane, (N, 2) float64, deterministically."""
     if len(points) < 3 * NEIGHBOURS or points.shape[1] < 2:
         return np.column_stack(
             [points[:, 0], points[:, 1] if points.shape[1] > 1 else np.zeros(len(points))]
         ).astype(np.float64)
     with warnings.catch_warnings():
-        # UMAP warns that TensorFlow is missing, which only another class needs.
+        # UMAP warns that TensorFlow is missing, which it does not need here.
         warnings.simplefilter("ignore", ImportWarning)
-        # Imported here: it takes seconds.
+        # Imported late: it takes seconds.
         from umap import UMAP
 
-    # From the overview, so that the maps resemble each other; one thread, to be repeatable.
+    # Starts from the overview, so that the maps resemble each other; one thread is repeatable.
     found = UMAP(n_neighbors=NEIGHBOURS, init="pca", random_state=0, n_jobs=1).fit_transform(points)
     return np.asarray(found, dtype=np.float64)

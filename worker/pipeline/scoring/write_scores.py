@@ -1,4 +1,4 @@
-"""Steps of every scoring: compute the scores, rank them, write them."""
+"""Compute a scoring's scores, rank them, write them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from worker import engine
 from worker.engine import Images, ReplayDrift, Scores, Training
 from worker.jobs import JobContext, JobFailed
 
-# Rows per INSERT.
+# Per INSERT.
 ROWS = 5_000
 
 
@@ -81,7 +81,7 @@ def rank(values: np.ndarray) -> Ranking:
 def write(
     session: Session, scoring_id: int | None, images: Images, scores: Scores, ranked: Ranking
 ) -> None:
-    """Finish a scoring, in place of the rows of an earlier attempt."""
+    """Finish a scoring, replacing an earlier attempt's rows."""
     scoring = session.get_one(Scoring, scoring_id)
     scoring.state, scoring.exact = "done", scores.exact
     scoring.report = ScoringReport.model_validate(scores.report).to_json()
@@ -95,6 +95,5 @@ def write(
 
 
 def insert(session: Session, table: Any, rows: list[dict[str, Any]]) -> None:
-    """Write many rows of a table."""
     for start in range(0, len(rows), ROWS):
         session.execute(insert_into(table), rows[start : start + ROWS])

@@ -15,8 +15,9 @@ from backend.cleansing import service
 from backend.core import queue
 from backend.core.job_kinds import KINDS
 from backend.core.models import Cleansing, Image, Job, Review, Run, RunEpoch, Version
-from backend.core.reports import Judgement, MetricJudgement, Protocol
+from backend.core.reports import Judgement, MetricJudgement, Protocol, Verdict
 from tests.cleansing_scenario import Scenario
+from tests.world import a_verdict
 from worker import engine
 from worker.engine.images import draw_batches
 from worker.jobs import JobContext, perform
@@ -413,7 +414,8 @@ def test_a_killed_job_does_not_repeat_finished_trainings_and_ends_with_the_same_
 def without_measuring(patch: pytest.MonkeyPatch) -> None:
     """Let a cleansing end without training anything."""
     patch.setattr(cleanse, "_measure", lambda *_: None)
-    patch.setattr(cleanse, "verdict", lambda *_: {"sentence": "No measurable change."})
+    result = Verdict.model_validate(a_verdict("no_measurable_change", Image(id=1)))
+    patch.setattr(cleanse, "verdict", lambda *_: result)
 
 
 def test_a_version_that_was_discarded_is_proposed_again_once_its_job_went_on_after_all(
