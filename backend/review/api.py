@@ -1,4 +1,4 @@
-"""The review as JSON under /api/v1/reviews."""
+"""Reviews as JSON."""
 
 from typing import Annotated
 
@@ -35,7 +35,7 @@ router = APIRouter(prefix="/reviews", tags=["review"])
 
 @router.get("/{review_id}", summary="One review")
 def show(review_id: int, session: SessionDep, user: UserDep) -> schemas.ReviewOut:
-    """Return a review, its progress, and whether continuing pays."""
+    """Return a review, its progress, and stop advice."""
     return _review(session, user, service.get(session, user, review_id))
 
 
@@ -45,7 +45,7 @@ def ask_for_second_opinions(
 ) -> schemas.ReviewOut:
     """Require that two people agree before an image is removed or relabelled.
 
-    `decision=waiting` and `decision=disagreement` list the images without an agreement.
+    `decision=waiting` and `decision=disagreement` list images without an agreement.
     """
     review = service.get(session, user, review_id)
     service.ask_for_second_opinions(session, review, True)
@@ -56,7 +56,7 @@ def ask_for_second_opinions(
 def ask_for_no_second_opinions(
     review_id: int, session: SessionDep, user: MayArrange
 ) -> schemas.ReviewOut:
-    """Let one person's decision be enough again."""
+    """Let one person's decision suffice."""
     review = service.get(session, user, review_id)
     service.ask_for_second_opinions(session, review, False)
     return _review(session, user, review)
@@ -91,7 +91,7 @@ def suggestions(
 ) -> schemas.SuggestionsOut:
     """List suggestions behind rank `after`, or ahead of rank `before`, in an order.
 
-    `order` may also be a method that the review's training was scored by.
+    `order` may also be a method that scored the review's training.
     """
     review = service.get(session, user, review_id)
     check(query, read_vocabulary(session, user, review))
@@ -130,7 +130,7 @@ def images(
 
 @router.get("/{review_id}/images/{image_id}/why", summary="Why an image is suggested")
 def show_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) -> schemas.WhyOut:
-    """Return the validation images that it makes worse and better, and similar images."""
+    """Return validation images that it makes worse and better, and similar images."""
     review = service.get(session, user, review_id)
     queue_pages.read_images(session, review, [image_id])
     return why_out(
@@ -142,7 +142,7 @@ def show_why(review_id: int, image_id: int, session: SessionDep, user: UserDep) 
     "/{review_id}/images/{image_id}/why", status_code=202, summary="Ask why an image is suggested"
 )
 def ask_why(review_id: int, image_id: int, session: SessionDep, user: MayReview) -> schemas.WhyOut:
-    """Have a worker compute it, and the next images of the queue; ask again until it is ready.
+    """Request the explanation of an image and of the next in the queue; poll until ready.
 
     Repeating it changes nothing.
     """
@@ -160,7 +160,7 @@ def ask_why(review_id: int, image_id: int, session: SessionDep, user: MayReview)
 def show_history(
     review_id: int, image_id: int, session: SessionDep, user: UserDep
 ) -> schemas.HistoryOut:
-    """List who decided what and when, the latest first, with what was replaced or undone."""
+    """List decisions on an image, latest first, with what was replaced or undone."""
     review = service.get(session, user, review_id)
     queue_pages.read_images(session, review, [image_id])
     return history_out(session, user, review, image_id)
@@ -170,7 +170,7 @@ def show_history(
 def count_view(
     review_id: int, session: SessionDep, user: UserDep, filters: Annotated[Filters, Query()]
 ) -> schemas.CountsOut:
-    """Count a view's images: what to expect before deciding on all of them."""
+    """Count a view's images before deciding on all of them."""
     review = service.get(session, user, review_id)
     check(filters, read_vocabulary(session, user, review))
     found = counts.by_decision(session, review, filters)
@@ -191,7 +191,7 @@ def decide(
 ) -> schemas.ActOut:
     """Decide on one image. Another person's unseen decision stays.
 
-    The same client key again changes nothing.
+    Repeating a client key changes nothing.
     """
     review = service.get(session, user, review_id)
     choice = Choice(body.action, body.label)
@@ -215,7 +215,7 @@ def decide_many(
     user: MayReview,
     order: Order = "queue",
 ) -> schemas.ActOut:
-    """Decide on a selection or on a whole view, as one act that one undo takes back."""
+    """Decide on a selection or a whole view, as one act that one undo takes back."""
     review = service.get(session, user, review_id)
     choice = Choice(body.action, body.label)
     if (body.image_ids is None) == (body.filter is None):
@@ -254,7 +254,7 @@ def redo_latest(
     user: MayReview,
     order: Order = "queue",
 ) -> schemas.ActOut:
-    """Redo what you undid last, until you decide something new."""
+    """Redo your latest undo, until you decide something new."""
     review = service.get(session, user, review_id)
     return outcome(session, user, review, undo.redo(session, user, review, body.client_key), order)
 
@@ -267,20 +267,20 @@ def show_stopping(review_id: int, session: SessionDep, user: UserDep) -> schemas
 
 @router.get("/{review_id}/people", summary="Who did what")
 def show_people(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.PersonOut]:
-    """List everybody with decisions in force, the most first."""
+    """List people with decisions in force, the most first."""
     rows = contributors.list_contributors(session, service.get(session, user, review_id))
     return [schemas.PersonOut.model_validate(row) for row in rows]
 
 
 @router.get("/{review_id}/parts", summary="Who takes a part of the queue")
 def show_parts(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.PartOut]:
-    """List the parts of the queue: each image is in one. Empty while nobody has taken a part."""
+    """List parts of the queue: each image is in one. Empty if nobody has taken a part."""
     return parts_out(session, service.get(session, user, review_id))
 
 
 @router.post("/{review_id}/parts", summary="Take a part of the queue")
 def take_part(review_id: int, session: SessionDep, user: MayReview) -> list[schemas.PartOut]:
-    """Share the queue with the others who take a part; then list `part=<your id>`.
+    """Share the queue with others who take a part; then list `part=<your id>`.
 
     Repeating it changes nothing.
     """
@@ -293,7 +293,7 @@ def take_part(review_id: int, session: SessionDep, user: MayReview) -> list[sche
 def leave_part(
     review_id: int, user_id: int, session: SessionDep, user: MayReview
 ) -> list[schemas.PartOut]:
-    """Give a part back to the others; decisions stay. Another person's part: owners only."""
+    """Give a part back; decisions stay. Another person's part: owners only."""
     review = service.get(session, user, review_id)
     shares.leave(session, user, review, user_id)
     return parts_out(session, review)
@@ -307,7 +307,7 @@ def changes(
     since: Annotated[int, Query(ge=0)] = 0,
     order: Order = "queue",
 ) -> schemas.ChangesOut:
-    """List what anybody decided after change number `since`."""
+    """List everyone's decisions after change number `since`."""
     review = service.get(session, user, review_id)
     rows = queue_pages.changes_since(session, review, since)
     return schemas.ChangesOut(
@@ -320,7 +320,7 @@ def changes(
 
 @router.get("/{review_id}/confusion", summary="Given against predicted class")
 def confusion(review_id: int, session: SessionDep, user: UserDep) -> list[dict[str, int]]:
-    """Count images by given and predicted class, the most frequent pairs first."""
+    """Count images by given and predicted class, most frequent pairs first."""
     rows = counts.confusion(session, service.get(session, user, review_id))
     return [dict(zip(("label", "predicted", "count", "decided"), row, strict=True)) for row in rows]
 
@@ -329,7 +329,7 @@ def confusion(review_id: int, session: SessionDep, user: UserDep) -> list[dict[s
 def show_map(
     review_id: int, session: SessionDep, user: UserDep, layout: Layout = "overview"
 ) -> schemas.MapOut:
-    """Return each image's place; similar images stand together. Empty without that layout."""
+    """Return each image's place, similar images together. Empty without that layout."""
     review = service.get(session, user, review_id)
     found = maps.read_state(session, review)
     return schemas.MapOut.model_construct(
@@ -347,7 +347,7 @@ def show_map(
     "/{review_id}/map", status_code=202, summary="Ask for the map that keeps neighbours together"
 )
 def ask_map(review_id: int, session: SessionDep, user: MayReview) -> schemas.MapState:
-    """Have a worker arrange the map as "neighbours"; ask again until it is ready.
+    """Request the map's layout "neighbours"; poll until ready.
 
     Repeating it changes nothing.
     """
@@ -358,7 +358,7 @@ def ask_map(review_id: int, session: SessionDep, user: MayReview) -> schemas.Map
 
 @router.get("/{review_id}/groups", summary="Groups of like images")
 def groups(review_id: int, session: SessionDep, user: UserDep) -> list[schemas.GroupOut]:
-    """List the groups of similar images, the largest first: the map without a picture."""
+    """List groups of similar images, largest first."""
     review = service.get(session, user, review_id)
     return groups_out(session, user, review)
 

@@ -1,4 +1,4 @@
-"""Pages of the review: grid, single image, and forms that work without JavaScript."""
+"""Pages of the review, and its forms that work without JavaScript."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -29,13 +29,12 @@ from backend.web.rendering import page
 
 router = APIRouter(prefix="/reviews", include_in_schema=False)
 
-# Pairs on the page; further ones are rare.
+# Pairs on the page; others are rare.
 MOST_PAIRS = 200
 
 
 @router.get("/{review_id}")
 def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -> Response:
-    """Show a page of the ranked suggestions."""
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
@@ -55,7 +54,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         matching=in_view,
     )
     if not found.items and (view.after or view.before):
-        # Past the end, or emptied by decisions: show the last page there is.
+        # Past the end, or emptied by decisions: show the last page.
         return RedirectResponse(
             _grid_address(review, view.last() if view.after else view.first()), 303
         )
@@ -81,7 +80,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
 
 @router.get("/{review_id}/focus")
 def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) -> Response:
-    """Show one image large: the one at rank `at`, else the next to decide."""
+    """Show one image large: at rank `at`, else the next undecided."""
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
@@ -126,7 +125,7 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
 
 @router.get("/{review_id}/confusion")
 def confusion(review_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """Show which classes are mistaken for which, each pair a link to its images."""
+    """Show which classes are confused, each pair a link to its images."""
     review = service.get(session, user, review_id)
     data_set = service.data_set_of(session, user, review)
     mixed = [row for row in counts.confusion(session, review) if row[0] != row[1]]
@@ -142,7 +141,7 @@ def confusion(review_id: int, request: Request, session: SessionDep, user: UserD
 
 @router.get("/{review_id}/standing")
 def standing(review_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """Show when to stop and who did what, as a page or a fragment for scripts."""
+    """Show stop advice and who did what, as page or fragment."""
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
@@ -163,7 +162,7 @@ def standing(review_id: int, request: Request, session: SessionDep, user: UserDe
 
 @router.get("/{review_id}/map")
 def show_map(review_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """Show the images as a map, and its groups as a table."""
+    """Show the map, and its groups as a table."""
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)
@@ -189,7 +188,7 @@ def share(
     user: MayReview,
     leaves: Annotated[int | None, Form()] = None,
 ) -> RedirectResponse:
-    """Take a part of the queue and go to it, or give a person's part back (`leaves`)."""
+    """Take a part of the queue and go to it, or give a part back (`leaves`)."""
     review = service.get(session, user, review_id)
     if leaves is None:
         shares.take(session, user, review)
@@ -212,7 +211,7 @@ def decide(
     seen: Annotated[int | None, Form(ge=0)] = None,
     back: Annotated[str, Form()] = "",
 ) -> RedirectResponse:
-    """Decide without JavaScript on one image, a selection or a view, then go back."""
+    """Decide on one image, a selection or a view without JavaScript, then go back."""
     review = service.get(session, user, review_id)
     vocabulary = filters.read_vocabulary(session, user, review)
     if action == "suggested" and image_id:
@@ -223,7 +222,7 @@ def decide(
         )
     view, key = View.parse(urlsplit(back).query, vocabulary), client_key or str(uuid4())
     if scope == "view":
-        # Without `seen`: this form cannot say how many were skipped.
+        # Without `seen`: this form cannot show how many were skipped.
         decisions.decide_all(session, user, review, view.filters, choice, key, expected)
     elif scope == "one" and image_id:
         decisions.decide(session, user, review, image_id[0], choice, key, seen)
@@ -241,7 +240,7 @@ def undo_latest(
     client_key: Annotated[str, Form()] = "",
     back: Annotated[str, Form()] = "",
 ) -> RedirectResponse:
-    """Undo one's own latest act; in the focus view, show the image again."""
+    """Undo your latest act; the focus view shows its image again."""
     review = service.get(session, user, review_id)
     return _to_images(
         session, user, review, back, undo.undo(session, user, review, client_key or str(uuid4()))
@@ -256,7 +255,7 @@ def redo_latest(
     client_key: Annotated[str, Form()] = "",
     back: Annotated[str, Form()] = "",
 ) -> RedirectResponse:
-    """Redo what one undid last; in the focus view, show the image again."""
+    """Redo your latest undo; the focus view shows its image again."""
     review = service.get(session, user, review_id)
     return _to_images(
         session, user, review, back, undo.redo(session, user, review, client_key or str(uuid4()))
@@ -307,13 +306,13 @@ def _context(
 
 
 def _say_if_outdated(session: Session, user: User, review: Review, view: View) -> None:
-    """Warn early that no version can come of this review any more."""
+    """Warn early that no version can be made from this review."""
     if reason := cleansing.explain_outdated(session, user, review):
         view.note(f"{reason} What you decide here is saved all the same.")
 
 
 def _counts(session: Session, review: Review, view: View, progress: ProgressOut) -> tuple[int, int]:
-    """Count a view's images, and those that an act on all of it would touch."""
+    """Count a view's images, and those that an act on all would touch."""
     if not view.filters:
         return progress.total, progress.undecided
     found = counts.by_decision(session, review, view.filters)
@@ -359,13 +358,13 @@ def _small(session: Session, row: Row[Any]) -> bool:
 
 
 def _suggested(session: Session, review: Review, image_id: int) -> Choice:
-    """Choose the predicted label; where the image has it already, keep."""
+    """Choose the predicted label, or keep if the image has it."""
     row = queue_pages.read_images(session, review, [image_id])[0]
     return Choice("keep") if row.predicted == row.label else Choice("relabel", row.predicted)
 
 
 def _class_number(text: str, class_names: Sequence[str]) -> int:
-    """Read a class from its number or name. Raises Invalid for anything else."""
+    """Read a class from its number or name. Raises Invalid."""
     if text in class_names:
         return class_names.index(text)
     if text.isascii() and text.isdigit() and int(text) < len(class_names):

@@ -1,4 +1,4 @@
-"""JSON shapes of the review, rendered by its pages too."""
+"""JSON shapes of the review, also used by its pages."""
 
 from datetime import datetime
 from typing import Literal
@@ -41,7 +41,7 @@ class DecisionOut(BaseModel):
 
 
 class QueuePlace(Body):
-    """Where a page of the queue begins, in which order."""
+    """Start and order of a queue page."""
 
     order: Order = "queue"
     after: int = Field(0, ge=0)
@@ -54,7 +54,7 @@ class QueueQuery(Filters, QueuePlace):
 
 
 class SuggestionOut(BaseModel):
-    """An image of a review with all that its card says. `rank` is in the requested order."""
+    """An image of a review with its card's contents. `rank` is in the requested order."""
 
     image_id: int
     rank: int
@@ -84,7 +84,7 @@ class SuggestionOut(BaseModel):
 
 
 class ProgressOut(BaseModel):
-    """Progress of a review, and whether continuing pays."""
+    """Progress of a review, and stop advice."""
 
     total: int
     decided: int
@@ -139,7 +139,7 @@ class StoppingOut(BaseModel):
 
 
 class PersonOut(BaseModel):
-    """A person's decisions in force. Without a `user_id`: those of people who left."""
+    """A person's decisions in force; `user_id` is null for people who left."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -154,7 +154,7 @@ class PersonOut(BaseModel):
 
 
 class PartOut(BaseModel):
-    """A person's part of a shared queue, which `part=<user_id>` lists."""
+    """A person's part of a shared queue, listed by `part=<user_id>`."""
 
     user_id: int
     name: str
@@ -187,7 +187,7 @@ class ReviewOut(BaseModel):
 
 
 class WhyImage(BaseModel):
-    """An image related to the one in question, with a caption."""
+    """A related image, with a caption."""
 
     image_id: int
     label_name: str
@@ -196,9 +196,9 @@ class WhyImage(BaseModel):
 
 
 class WhyOut(BaseModel):
-    """Affected validation images, the most affected first, and similar training images.
+    """Affected validation images, most affected first, and similar training images.
 
-    like_given: with its label. like_predicted: labelled as the prediction, if that differs.
+    like_given: with its label. like_predicted: with the predicted label, if different.
     """
 
     state: Literal["ready", "waiting", "none"] = Field(
@@ -212,7 +212,7 @@ class WhyOut(BaseModel):
 
 
 class GroupOut(BaseModel):
-    """A group of similar images: `group` goes into the filter of that name."""
+    """A group of similar images; filter by its `group`."""
 
     group: int
     count: int
@@ -233,7 +233,7 @@ class MapState(BaseModel):
 class MapOut(MapState):
     """The map as columns, one entry an image; coordinates from 0 to `side`.
 
-    layout: overview (principal components, always there) or neighbours (UMAP). decisions: indexes
+    layout: overview (principal components, always present) or neighbours (UMAP). decisions: indexes
     into `decision_names`.
     """
 
@@ -258,14 +258,14 @@ class SelectionIn(Body):
 
 
 class SelectionOut(BaseModel):
-    """A selection; `id` goes into the filter `selection`."""
+    """A selection; filter by its `id` as `selection`."""
 
     id: int
     count: int
 
 
 class SuggestionsByImage(BaseModel):
-    """The suggestions of the requested images."""
+    """Suggestions of the requested images."""
 
     items: list[SuggestionOut]
 
@@ -339,7 +339,7 @@ class BulkDecisionIn(Body):
 
 
 class UndoIn(Body):
-    """A request to undo the latest act, or to redo what was undone last."""
+    """An undo of the latest act, or a redo of the latest undo."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"client_key": "7c1e9f0a-3b52-4a5d-9d0e-1f6f2f0c8b11"}]}
@@ -349,7 +349,7 @@ class UndoIn(Body):
 
 
 class HistoryItem(BaseModel):
-    """An act on an image. `undone`: it was undone since."""
+    """An act on an image. `undone`: later undone."""
 
     action: str = Field(
         description="remove, keep, relabel or unsure; undo where it takes an earlier act back"
@@ -365,7 +365,7 @@ class HistoryItem(BaseModel):
 
 
 class HistoryOut(BaseModel):
-    """An image's decisions, the latest first, and its scorings; `count` is of all of them."""
+    """An image's decisions, latest first, and scorings; `count` is of all decisions."""
 
     items: list[HistoryItem]
     count: int
@@ -373,7 +373,7 @@ class HistoryOut(BaseModel):
 
 
 class ActOut(BaseModel):
-    """An act's result: `items` as they stand now (left out if many), and `left` untouched."""
+    """An act's result: `items` as they are now (omitted if many), and `left` untouched."""
 
     count: int
     left: int
@@ -383,7 +383,7 @@ class ActOut(BaseModel):
 
 
 class ChangesOut(BaseModel):
-    """Changes since; `reload` if there are too many to repaint."""
+    """Changes since; `reload` if too many to repaint."""
 
     items: list[SuggestionOut]
     reload: bool

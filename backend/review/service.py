@@ -1,4 +1,4 @@
-"""Rules of a review as a whole: access, readiness, and decisions that count."""
+"""Rules of a whole review."""
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
@@ -12,7 +12,7 @@ DECISIONS = ("remove", "keep", "relabel", "unsure")
 
 
 def get(session: Session, user: User, review_id: int) -> Review:
-    """Return the review. Raises NotFound, also where its data set is not for this user."""
+    """Return the review. Raises NotFound, also if its data set is hidden from the user."""
     review = session.get(Review, review_id)
     if review is None:
         raise NotFound("There is no such review.")
@@ -21,7 +21,6 @@ def get(session: Session, user: User, review_id: int) -> Review:
 
 
 def data_set_of(session: Session, user: User, review: Review) -> DataSet:
-    """Return the review's data set, with the class names."""
     return datasets.get(session, user, review.data_set_id)
 
 
@@ -44,7 +43,7 @@ def doubt(session: Session, review: Review) -> str | None:
 
 
 def in_effect(review: Review) -> list[ColumnElement[bool]]:
-    """Match suggestions that a cleansing carries out, agreed on where two must agree."""
+    """Match suggestions that a cleansing applies, with the required agreement."""
     found: list[ColumnElement[bool]] = [
         Suggestion.review_id == review.id,
         Suggestion.decision.in_(second_opinions.CHANGES),
@@ -53,13 +52,12 @@ def in_effect(review: Review) -> list[ColumnElement[bool]]:
 
 
 def ask_for_second_opinions(session: Session, review: Review, asked: bool) -> None:
-    """Set if two people must agree on removals and new labels."""
     review.second_opinion = asked
     session.flush()
 
 
 def unsettled(session: Session, review: Review) -> int:
-    """Count removals and new labels that still lack an agreement."""
+    """Count removals and new labels without the required agreement."""
     if not review.second_opinion:
         return 0
     return (

@@ -1,4 +1,4 @@
-"""People's decisions in a review."""
+"""Contributors to a review."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,10 +13,9 @@ MOST = 500
 
 
 def list_contributors(session: Session, review: Review) -> Sequence[Row[Any]]:
-    """List people by their decisions in force, the most first.
+    """List people by decisions in force, the most first.
 
-    Rows are (user_id, name, decided, last_at, and a count for each decision). People who left share
-    one row without a user.
+    Rows: (user_id, name, decided, last_at, a count per decision). People who left share a row.
     """
     kinds = [
         func.count().filter(Suggestion.decision == kind).label(kind) for kind in service.DECISIONS

@@ -1,4 +1,4 @@
-"""Parts of every act on a review: lock, client key, appended rows, and result."""
+"""Shared steps of acts on a review."""
 
 import secrets
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from backend.review.queue import queue_pages
 class Act:
     """Result of a request.
 
-    items: the images it touched, at most queue_pages.MOST_CHANGES. left: images it left alone.
+    items: touched images, at most queue_pages.MOST_CHANGES. left: images left alone.
     """
 
     items: list[Row[Any]]
@@ -41,7 +41,7 @@ class Act:
 
 @dataclass(frozen=True)
 class Choice:
-    """A person's choice: remove | keep | relabel | unsure, with the new class for relabel."""
+    """A person's choice: remove | keep | relabel | unsure; relabel has a class."""
 
     action: str
     label: int | None = None
@@ -61,7 +61,7 @@ class Choice:
 
 
 def locked(session: Session, user: User, review: Review, choice: Choice | None = None) -> Review:
-    """Lock the review, so that its acts run in turn and change numbers have no gaps."""
+    """Lock the review: acts run in turn and change numbers have no gaps."""
     service.check_ready(review)
     if choice is not None:
         choice.check(service.data_set_of(session, user, review))
@@ -69,13 +69,12 @@ def locked(session: Session, user: User, review: Review, choice: Choice | None =
 
 
 def next_change(review: Review) -> int:
-    """Increment the review's change number."""
     review.last_change += 1
     return review.last_change
 
 
 def repeated(session: Session, review: Review, user: User, client_key: str) -> Act | None:
-    """Read back the act that this key stands for; Conflict if another person made it."""
+    """Return the act with this key, if any; Conflict if another person made it."""
     if not 0 < len(client_key) <= 36 or "\0" in client_key:
         raise Invalid("The client key must have 1 to 36 characters; a random UUID is best.")
     mine = of_act(review, client_key)
@@ -94,13 +93,12 @@ def repeated(session: Session, review: Review, user: User, client_key: str) -> A
 
 
 def row_key(image_id: Any) -> ColumnElement[str]:
-    """Make the key of one row of a batch."""
-    # 16 random hexadecimal digits and the image's number: fits the column, and is unique.
+    # 16 random hexadecimal digits and the image's number: unique, and short enough.
     return literal(secrets.token_hex(8) + ":") + cast(image_id, String)
 
 
 def of_act(review: Review, client_key: str) -> ColumnElement[bool]:
-    """Match the rows of `decisions` that an act under this key appended."""
+    """Match decisions that an act with this key appended."""
     return and_(
         Decision.review_id == review.id,
         or_(Decision.client_key == client_key, Decision.batch == client_key),
@@ -118,10 +116,14 @@ def record(
     batch: bool,
     redoes: Any = None,
 ) -> tuple[int, int]:
-    """Append a decision for each matching suggestion and put it in force, in two statements.
+    """Append a decision per matching suggestion and put it in force.
 
-    redoes: a column with the undo that each decision repeats. Returns the change's number and the
-    count.
+    Args:
+        where: conditions on suggestions.
+        redoes: column with the undo that each decision repeats.
+
+    Returns:
+        The change's number and the count.
     """
     moment = now()
     values = {
@@ -150,7 +152,7 @@ def _put_in_force(
     choice: Choice,
     moment: datetime,
 ) -> tuple[int, int]:
-    # The new rows say which: the decision may have changed what matched before.
+    # By rows, not conditions: the decision may have changed what matched.
     change = next_change(review)
     this = (
         select(Decision.id)
@@ -178,7 +180,7 @@ def _put_in_force(
 
 
 def changed(session: Session, review: Review, change: int) -> list[Row[Any]]:
-    """List the suggestions that this change touched, or none if they are many."""
+    """List suggestions that this change touched, none if too many."""
     session.flush()
     return (queue_pages.changes_since(session, review, change - 1) or [])[
         : queue_pages.MOST_CHANGES

@@ -1,7 +1,4 @@
-"""Decisions on one image, on a selection or on a whole view.
-
-One act is one transaction; the same client key twice is the same act.
-"""
+"""Decisions on an image, a selection or a whole view, each in one transaction."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,10 +35,9 @@ def decide(
     client_key: str,
     seen: int | None = None,
 ) -> Act:
-    """Record one decision on one image; a repeated client key changes nothing.
+    """Record a decision on one image; a repeated client key changes nothing.
 
-    seen: the last change that this person had seen. Raises Overtaken where another person has
-    decided otherwise since.
+    Raises Overtaken if another person decided otherwise after change number `seen`.
     """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
@@ -50,7 +46,7 @@ def decide(
     if choice.action == "relabel" and choice.label == suggestion.label:
         raise Invalid("The image already has this label. Keep it, or choose another class.")
     this = [Suggestion.review_id == review.id, Suggestion.image_id == image_id]
-    # Where two must agree, another decision is an opinion and overwrites nothing.
+    # Where two must agree, another decision overwrites nothing.
     if (
         seen is not None
         and not review.second_opinion
@@ -64,7 +60,7 @@ def decide(
 
 
 def _unseen(user: User, choice: Choice, seen: int) -> ColumnElement[bool]:
-    """Match what other people decided otherwise after a change."""
+    """Match other people's different decisions after a change."""
     return and_(
         Suggestion.change > seen,
         Suggestion.decision.is_not(None),
@@ -96,8 +92,8 @@ def decide_many(
 ) -> Act:
     """Record one decision on a selection, as one act.
 
-    Skips images that already have the new label, and counts in `left` those on which another person
-    decided after change number `seen`.
+    Skips images that have the new label. `left` counts those on which another person decided after
+    change number `seen`.
     """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
@@ -122,8 +118,8 @@ def decide_all(
     """Record one decision on every image of a view, as one act.
 
     Skips decided images unless the filters choose by decision. Raises Conflict if the view does not
-    hold `expected` images; with `seen`, the last change that the person had seen, fewer are fine:
-    what others decided since is left alone and counted in `left`.
+    hold `expected` images; with the change number `seen`, fewer are fine: others' later decisions
+    stay, counted in `left`.
     """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
@@ -141,7 +137,7 @@ def decide_all(
 
 
 def bulk_filters(filters: Filters) -> Filters:
-    """Return the view that "all" means: decided images only if asked for."""
+    """Return the view that "all" means: without decided images unless filtered by decision."""
     return filters if filters.decided else filters.model_copy(update={"decision": "undecided"})
 
 

@@ -1,4 +1,4 @@
-"""History of an image's decisions; nothing is ever forgotten."""
+"""History of an image's decisions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,15 +8,15 @@ from sqlalchemy.orm import Session, aliased
 
 from backend.core.models import Decision, Review, User
 
-# A disputed image may have many more than a page can show.
+# A disputed image may have more than a page can show.
 MOST = 50
 
 
 def list_acts(session: Session, review: Review, image_id: int) -> tuple[Sequence[Row[Any]], int]:
-    """List the latest acts on an image, and count all of them.
+    """List the latest acts on an image, and count all.
 
-    Rows have action, label, by, by_id and at; `undoes` and `redoes` refer to an earlier act,
-    `undone` and `together` tell if it was undone or made on several images.
+    Rows: action, label, by, by_id, at; undoes, redoes: an earlier act; undone: taken back;
+    together: on several images.
     """
     undoing = aliased(Decision)
     mine = (Decision.review_id == review.id, Decision.image_id == image_id)

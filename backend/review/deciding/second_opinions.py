@@ -11,26 +11,26 @@ CHANGES = ("remove", "relabel")
 
 
 def agreed() -> ColumnElement[bool]:
-    """Match decisions that change the data set and have another person's agreement."""
+    """Match changes of the data set with another person's agreement."""
     return and_(Suggestion.decision.in_(CHANGES), _others(_same))
 
 
 def waiting() -> ColumnElement[bool]:
-    """Match decisions that would change the data set and have no other opinion."""
+    """Match changes of the data set without another opinion."""
     return and_(Suggestion.decision.in_(CHANGES), ~_others(_same), ~_others(_differs))
 
 
 def disagreement() -> ColumnElement[bool]:
-    """Match images on which people disagree about a change of the data set."""
+    """Match images with disagreement about such a change."""
     return and_(Suggestion.decision.is_not(None), ~_others(_same), _others(_differs))
 
 
 def of_another(user_id: int) -> ColumnElement[bool]:
-    """Match decisions in force by anybody else, people who left included."""
+    """Match decisions in force by others, people who left included."""
     return and_(Suggestion.decision.is_not(None), Suggestion.decided_by.is_distinct_from(user_id))
 
 
-# Values of the filter `decision` that concern several people.
+# Values of the filter `decision`.
 FILTERS = {"waiting": waiting, "disagreement": disagreement}
 
 
@@ -55,20 +55,20 @@ def _same(other: Any) -> ColumnElement[bool]:
 
 
 def _differs(other: Any) -> ColumnElement[bool]:
-    # Both unsure and keep leave the data set unchanged.
+    # Unsure and keep both leave the data set unchanged.
     matters = or_(Suggestion.decision.in_(CHANGES), other.action.in_(CHANGES))
     return and_(matters, other.action != "unsure", ~_same(other))
 
 
 def _others(says: Any) -> ColumnElement[bool]:
-    """Match images where another person's latest decision fulfils a condition."""
+    """Match images where another person's latest decision meets a condition."""
     other, later = aliased(Decision), aliased(Decision)
     newer = (
         select(later.id)
         .where(
             later.review_id == other.review_id,
             later.image_id == other.image_id,
-            # Hidden from its index: SQLite would walk all later decisions of that person.
+            # coalesce: an index would make SQLite walk all of that person's later decisions.
             func.coalesce(later.user_id, 0) == func.coalesce(other.user_id, 0),
             later.id > other.id,
             _stands(later),
@@ -92,7 +92,6 @@ def _others(says: Any) -> ColumnElement[bool]:
 
 
 def _stands(decision: Any) -> ColumnElement[bool]:
-    """Match decisions that nobody has undone."""
     undoing = aliased(Decision)
     return and_(
         decision.undoes_id.is_(None),

@@ -1,4 +1,4 @@
-"""Undo and redo of one's own acts, never of another person's."""
+"""Undo and redo of a person's own acts."""
 
 from typing import Any
 
@@ -34,10 +34,9 @@ from backend.review.deciding.decision_log import (
 
 
 def undo(session: Session, user: User, review: Review, client_key: str) -> Act:
-    """Undo this person's latest act that still stands, and restore what was before.
+    """Undo this person's latest act not undone yet, and restore the state before.
 
-    An image that another person decided since keeps that decision (counted in `left`). Raises
-    NotFound if there is nothing to undo.
+    Others' later decisions stay (counted in `left`). Raises NotFound if there is nothing to undo.
     """
     review = locked(session, user, review)
     if (again := repeated(session, review, user, client_key)) is not None:
@@ -48,19 +47,17 @@ def undo(session: Session, user: User, review: Review, client_key: str) -> Act:
     rows = of_act(review, latest.batch or latest.client_key)
     _record_undo(session, user, rows, client_key, latest.batch is not None)
     change = next_change(review)
-    # execute() is typed as any result, which has no rowcount.
     restoring = session.execute(_restore(review, rows, change))
-    restored: int = restoring.rowcount  # type: ignore[attr-defined]
+    restored: int = restoring.rowcount  # type: ignore[attr-defined]  # typed as any result
     session.execute(_splice(review, rows))
     total = session.scalar(select(func.count()).select_from(Decision).where(rows)) or 0
     return Act(changed(session, review, change), restored, total - restored)
 
 
 def redo(session: Session, user: User, review: Review, client_key: str) -> Act:
-    """Redo what this person undid last, unless they decided something new since.
+    """Redo this person's latest undo, unless they decided something new since.
 
-    An image that another person decided since keeps that decision (counted in `left`). Raises
-    NotFound if there is nothing to redo.
+    Others' later decisions stay (counted in `left`). Raises NotFound if there is nothing to redo.
     """
     review = locked(session, user, review)
     if (again := repeated(session, review, user, client_key)) is not None:
@@ -119,9 +116,9 @@ def _not_redone() -> ColumnElement[bool]:
 
 
 def _overtaken(user: User, review: Review) -> ColumnElement[bool]:
-    """Match undos whose image another person has decided otherwise since, and still does.
+    """Match undos whose image has another person's later, different decision.
 
-    Never where two must agree: there each decision is an opinion beside the others.
+    None where two must agree: there a decision is an opinion beside others.
     """
     if review.second_opinion:
         return false()
@@ -144,7 +141,7 @@ def _overtaken(user: User, review: Review) -> ColumnElement[bool]:
 
 
 def _latest_act(session: Session, user: User, review: Review) -> Decision | None:
-    """Find this person's latest decision that is no undo and was not undone."""
+    """Find this person's latest decision not undone yet."""
     undoing = aliased(Decision)
     undone = select(undoing.id).where(undoing.undoes_id == Decision.id).exists()
     return session.scalars(
@@ -163,7 +160,7 @@ def _latest_act(session: Session, user: User, review: Review) -> Decision | None
 def _record_undo(
     session: Session, user: User, rows: ColumnElement[bool], client_key: str, batch: bool
 ) -> None:
-    """Append one undo for each row of the act, with the state it restores."""
+    """Append an undo per row of the act, with the state it restores."""
     before = aliased(Decision)
     in_force = Suggestion.decision_id == Decision.id
     columns = [
@@ -202,7 +199,7 @@ def _record_undo(
 
 
 def _restore(review: Review, rows: ColumnElement[bool], change: int) -> Update:
-    """Restore the earlier decision where the act is still in force."""
+    """Restore the earlier decision where the act is in force."""
     before = aliased(Decision)
 
     def earlier(column: Any) -> Any:
@@ -232,9 +229,9 @@ def _restore(review: Review, rows: ColumnElement[bool], change: int) -> Update:
 
 
 def _splice(review: Review, rows: ColumnElement[bool]) -> Update:
-    """Relink later decisions past the undone act, so that their undo cannot restore it."""
+    """Relink later decisions past the undone act, so that no undo restores it."""
     taken = aliased(Decision)
-    # correlate(None): the act's rows are in the updated table itself.
+    # correlate(None): the act's rows are in the updated table.
     images, ids = (
         select(column).where(rows).correlate(None) for column in (Decision.image_id, Decision.id)
     )

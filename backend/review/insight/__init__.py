@@ -1,1 +1,1 @@
-"""Explanations, maps, wording and stop advice for a review."""
+"""Explanations, maps, wording and stop advice of a review."""

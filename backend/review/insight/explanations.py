@@ -1,4 +1,4 @@
-"""Explanations: validation images that an image makes worse or better, and similar images.
+"""Explanations: validation images made worse or better, and similar images.
 
 A worker computes them; here they are requested and read.
 """
@@ -21,9 +21,9 @@ State = Literal["ready", "waiting", "none"]
 
 @dataclass(frozen=True)
 class Why:
-    """An explanation's state, sentence, and rows of affected images.
+    """An explanation's state, sentence, and affected images.
 
-    state: ready, waiting for a worker, or none (not requested yet).
+    state: ready, waiting for a worker, or none (not requested).
     """
 
     state: State
@@ -45,7 +45,6 @@ COMING = "Being computed; it takes a moment."
 
 
 def read_explanation(session: Session, review: Review, image_id: int) -> Why:
-    """Read the explanation of an image of this review."""
     found = session.get(Explanation, (review.id, image_id))
     if found is None:
         return Why("none", NOT_YET)
@@ -64,7 +63,7 @@ def read_explanation(session: Session, review: Review, image_id: int) -> Why:
 def list_similar(
     session: Session, review: Review, image_id: int
 ) -> tuple[list[Row[Any]], list[Row[Any]]]:
-    """List the most similar suggestions: with its label, and with the predicted label."""
+    """List similar suggestions: with its label, and with the predicted label."""
     point = session.get(MapPoint, (review.id, image_id))
     if point is None:
         return [], []
@@ -78,13 +77,13 @@ def list_similar(
 
 
 def request_explanation(session: Session, user: User, review: Review, image_id: int) -> Why:
-    """Request an image's explanation unless it exists; one job a review serves all requests.
+    """Request an explanation unless it exists; one job serves all requests.
 
     Raises NotFound, or Conflict before the review is ready.
     """
     service.check_ready(review)
     queue_pages.read_images(session, review, [image_id])
-    # The job ends under this lock: it sees this request, or we see that it has ended.
+    # The job ends under this lock: it sees the request, or we see its end.
     session.get_one(Review, review.id, with_for_update=True, populate_existing=True)
     found = session.get(Explanation, (review.id, image_id))
     if found is None:
@@ -114,7 +113,6 @@ def request_explanation(session: Session, user: User, review: Review, image_id: 
 
 
 def _job(session: Session, review: Review) -> Job | None:
-    """Find the latest job that explains images of this review."""
     return session.scalar(
         select(Job)
         .where(Job.kind == "explain", Job.subject_id == review.id)
@@ -139,7 +137,7 @@ def _stopped(job: Job | None) -> str:
 
 
 def _images(session: Session, review: Review, ids: Sequence[int]) -> Sequence[Row[Any]]:
-    """Read rows (id, content_hash, label in the review's version) in the order of `ids`."""
+    """Read rows (id, content_hash, label in the review's version), ordered as `ids`."""
     changed = (VersionChange.image_id == Image.id) & (VersionChange.version_id == review.version_id)
     columns: list[Any] = [
         Image.id,

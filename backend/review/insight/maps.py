@@ -1,4 +1,4 @@
-"""Map of a review's images: places, groups, and selections made on it."""
+"""Map of a review's images: places, groups, selections."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,22 +15,22 @@ from backend.review import service
 
 Layout = Literal["overview", "neighbours"]
 
-# Coordinates are sent as whole numbers up to this.
+# Largest coordinate sent.
 SIDE = 10_000
 # Limits: selections in a review, images in a selection, images in a statement.
 MOST_SELECTIONS, MOST_SELECTED, AT_A_TIME = 50, 200_000, 5_000
-# Pictures shown for a group.
+# Pictures per group.
 EXAMPLES = 6
-# A decision is sent as its place in this list.
+# Decisions are sent as indexes into this list.
 DECISION_CODES = (None, *service.DECISIONS)
 
 
 @dataclass(frozen=True)
 class Group:
-    """A group of similar images, with counts and its most frequent label.
+    """A group of similar images, with its most frequent label.
 
-    doubted: images that the model sees as another class. examples: rows (image_id, content_hash,
-    label, predicted), in queue order.
+    doubted: images predicted as another class. examples: rows (image_id, content_hash, label,
+    predicted), in queue order.
     """
 
     number: int
@@ -43,7 +43,7 @@ class Group:
 
 
 def read_places(session: Session, review: Review, layout: Layout) -> dict[str, Any]:
-    """Read the map as columns, one entry an image; empty if there is no such layout."""
+    """Read the map as columns, one entry an image; empty without that layout."""
     across, down = (
         (MapPoint.x, MapPoint.y) if layout == "overview" else (MapPoint.near_x, MapPoint.near_y)
     )
@@ -80,14 +80,13 @@ def read_places(session: Session, review: Review, layout: Layout) -> dict[str, A
 
 @dataclass(frozen=True)
 class LayoutState:
-    """State of the layout that keeps neighbours together, and a sentence about it."""
+    """State of the layout "neighbours", with a sentence."""
 
     state: Literal["ready", "waiting", "none"]
     sentence: str = ""
 
 
 def read_state(session: Session, review: Review) -> LayoutState:
-    """Read the state of the second layout."""
     there = (
         select(MapPoint.image_id)
         .where(MapPoint.review_id == review.id, MapPoint.near_x.is_not(None))
@@ -109,9 +108,12 @@ def read_state(session: Session, review: Review) -> LayoutState:
 
 
 def request_layout(session: Session, user: User, review: Review) -> LayoutState:
-    """Request the second layout unless it exists or is coming. Raises Conflict without a map."""
+    """Request the layout "neighbours" unless it exists or is queued.
+
+    Raises Conflict without a map.
+    """
     service.check_ready(review)
-    # Of two requests at once, one makes the job.
+    # Of simultaneous requests, one makes the job.
     session.get_one(Review, review.id, with_for_update=True, populate_existing=True)
     if (
         session.execute(
@@ -147,7 +149,7 @@ def _job(session: Session, review: Review) -> Job | None:
 
 
 def list_groups(session: Session, review: Review) -> list[Group]:
-    """List the groups of similar images, the largest first."""
+    """List groups of similar images, largest first."""
     mine = (Suggestion.review_id == MapPoint.review_id) & (Suggestion.image_id == MapPoint.image_id)
     doubted = func.count().filter(Suggestion.label != Suggestion.predicted)
     counts = session.execute(
@@ -211,9 +213,9 @@ def _examples(session: Session, review: Review) -> dict[int, list[Row[Any]]]:
 def save_selection(
     session: Session, user: User, review: Review, image_ids: Sequence[int]
 ) -> Selection:
-    """Save a selection for addresses to name, and drop the oldest beyond MOST_SELECTIONS.
+    """Save a selection; drop the oldest beyond MOST_SELECTIONS.
 
-    Raises NotFound for an image of another review.
+    Raises NotFound for another review's image.
     """
     service.check_ready(review)
     wanted = sorted(set(image_ids))

@@ -1,4 +1,4 @@
-"""Conversion of rows into the API's and pages' shapes."""
+"""Conversion of rows into shapes of the API and pages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ from backend.review.schemas import (
 class Tile(NamedTuple):
     """A suggestion in the grid.
 
-    decision, words: empty where undecided. by: the decider, empty if it is the viewer.
+    decision, words: empty if undecided. by: the decider, empty if the viewer.
     """
 
     image_id: int
@@ -54,7 +54,7 @@ class Tile(NamedTuple):
 def cards(
     session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order
 ) -> list[SuggestionOut]:
-    """Make cards of these rows, with the deciders' names."""
+    """Make cards with the deciders' names."""
     data_set = service.data_set_of(session, user, review)
     return Card(
         review,
@@ -67,7 +67,7 @@ def cards(
 def tiles(
     session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order
 ) -> list[Tile]:
-    """Make tiles for the grid: no sentences, so a third of the time."""
+    """Make tiles: no sentences, a third of a card's time."""
     data_set = service.data_set_of(session, user, review)
     names, folder = data_set.class_names, f"/images/{data_set.id}/thumbnails"
     ranks, people = (
@@ -105,7 +105,6 @@ def _decided(row: Row[Any], class_names: Sequence[str]) -> str:
 
 
 def progress(session: Session, user: User, review: Review) -> ProgressOut:
-    """Count decisions, and advise whether to stop."""
     done, advice = counts.progress(session, review, user), counts.advice(session, review)
     waiting, disagreement, for_you = (
         second_opinions.counts(session, review, user)
@@ -130,7 +129,6 @@ def progress(session: Session, user: User, review: Review) -> ProgressOut:
 
 
 def outcome(session: Session, user: User, review: Review, act: Act, order: Order) -> ActOut:
-    """Report an act to the browser that sent it."""
     return ActOut(
         count=act.count,
         left=act.left,
@@ -174,7 +172,6 @@ def why_out(session: Session, user: User, review: Review, image_id: int, found: 
 
 
 def stopping_out(session: Session, review: Review) -> StoppingOut:
-    """Serialize the stop advice and its grounds."""
     advice, stretches = counts.advice(session, review), stopping.confirm_rate(session, review)
     ahead = stopping.outlook(review, stretches)
     return StoppingOut(
@@ -205,7 +202,6 @@ def _stretch(one: Stretch) -> StretchOut:
 
 
 def parts_out(session: Session, review: Review) -> list[PartOut]:
-    """List the parts of the queue and their progress."""
     rows = shares.list_sharers(session, review)
     sizes = shares.sizes(session, review, len(rows))
     return [
@@ -221,7 +217,6 @@ def parts_out(session: Session, review: Review) -> list[PartOut]:
 
 
 def history_out(session: Session, user: User, review: Review, image_id: int) -> HistoryOut:
-    """Describe an image's history in words."""
     names = service.data_set_of(session, user, review).class_names
     rows, count = history.list_acts(session, review, image_id)
     scorings = [
@@ -255,7 +250,6 @@ def _act(row: Row[Any], names: Sequence[str]) -> HistoryItem:
 
 
 def groups_out(session: Session, user: User, review: Review) -> list[GroupOut]:
-    """List the groups of similar images with thumbnails."""
     data_set = service.data_set_of(session, user, review)
     names, folder = data_set.class_names, f"/images/{data_set.id}/thumbnails"
 
@@ -287,7 +281,7 @@ def groups_out(session: Session, user: User, review: Review) -> list[GroupOut]:
 
 
 class Card:
-    """Maker of cards for one review and order."""
+    """Maker of cards for a review and an order."""
 
     def __init__(
         self, review: Review, data_set: DataSet, ranks: Mapping[int, int], names: Mapping[int, str]
@@ -300,11 +294,10 @@ class Card:
         self._names = names
 
     def all(self, rows: Sequence[Row[Any]]) -> list[SuggestionOut]:
-        """Make cards of these rows."""
         return [self.one(row) for row in rows]
 
     def one(self, row: Row[Any]) -> SuggestionOut:
-        """Make a card of a row, unvalidated: our own tables, a hundred rows at a time."""
+        """Make a card without validation: the rows are ours, a hundred at a time."""
         given, predicted = self._classes[row.label], self._classes[row.predicted]
         count, ranks = self._count, (row.accuracy_rank, row.label_rank)
         return SuggestionOut.model_construct(

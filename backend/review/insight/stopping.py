@@ -1,4 +1,4 @@
-"""Stop advice: precision along the queue, and the harmful images likely left."""
+"""Stop advice: precision along the queue, and harmful images likely left."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from backend.review.queue import counts
 CONFIRMED = ("remove", "relabel")
 MOST_STRETCHES = 12
 NARROWEST = 10
-# Standard deviations that hold 95 % of a normal distribution.
+# Half width of a 95 % interval, in standard deviations.
 Z = NormalDist().inv_cdf(0.975)
 
 
@@ -35,7 +35,7 @@ class Stretch:
     def interval(self) -> tuple[float, float]:
         """95 % limits of the rate: Wilson's score interval.
 
-        It also holds for few decisions (Brown, Cai and DasGupta, 2001).
+        Also valid for few decisions (Brown, Cai and DasGupta, 2001).
         """
         n, square = self.decided, Z * Z
         middle = (self.confirmed + square / 2) / (n + square)
@@ -55,7 +55,7 @@ class Outlook:
 
 
 def confirm_rate(session: Session, review: Review) -> list[Stretch]:
-    """Read the stretches of the queue with decisions, as many as fit a chart."""
+    """List stretches with decisions, as many as fit a chart."""
     where = (Suggestion.review_id == review.id, Suggestion.decision.is_not(None))
     deepest = session.scalar(select(func.max(Suggestion.position)).where(*where)) or 0
     width = _width(deepest)
@@ -72,7 +72,7 @@ def confirm_rate(session: Session, review: Review) -> list[Stretch]:
 
 
 def _width(deepest: int) -> int:
-    """Return the narrowest round width (10, 20, 50, …) that gives few enough stretches."""
+    """Return the narrowest round width (10, 20, 50, …) with few enough stretches."""
     for power in range(1, 12):
         for step in (1, 2, 5):
             width: int = step * 10**power
@@ -96,7 +96,7 @@ def outlook(review: Review, stretches: Sequence[Stretch]) -> Outlook:
             "Too early to say how many harmful images are left: their share has not begun to fall.",
         )
     left, low, high = found
-    # A kind not seen so far can still be as frequent as one among the decided images.
+    # An unseen kind may be as frequent as one in all decided images.
     high = min(high + undecided / decided, undecided)
     about = "Fewer than one" if left < 1 else f"About {left:,.0f}"
     limits = f"between {math.floor(low):,} and {math.ceil(high):,}"
@@ -108,7 +108,7 @@ def outlook(review: Review, stretches: Sequence[Stretch]) -> Outlook:
 
 
 def _ahead(stretches: Sequence[Stretch], count: int) -> list[tuple[float, int]]:
-    """List the undecided images as (position, count), in steps that grow with the position."""
+    """List undecided images as (position, count), in growing steps."""
     found = [
         ((one.first + one.last) / 2, one.last - one.first + 1 - one.decided) for one in stretches
     ]
@@ -126,12 +126,12 @@ def _ahead(stretches: Sequence[Stretch], count: int) -> list[tuple[float, int]]:
 def _extrapolate(
     stretches: Sequence[Stretch], ahead: list[tuple[float, int]]
 ) -> tuple[float, float, float] | None:
-    """Extrapolate the expected number ahead, with limits; None where the share does not fall.
+    """Extrapolate the number ahead, with limits; None unless the share falls.
 
-    The log odds of being right fall along the queue: with the rank, its root or its logarithm. All
-    three are fitted and averaged by Akaike weights (Burnham and Anderson, 2002), so that their
-    disagreement widens the limits. The limits are those of 95 % if a curve is right; in simulated
-    queues that followed none of the curves, they held the truth in about four of five.
+    The log odds of being right fall with the rank, its root or its logarithm. The three fits are
+    averaged by Akaike weights (Burnham and Anderson, 2002); disagreement widens the limits. If a
+    curve is right these are 95 % limits; in simulated queues that followed none, they held the
+    truth in about four of five.
     """
     fits = [_fit(stretches, ahead, scale) for scale in (math.log, math.sqrt, float)]
     best = max(fit.likelihood for fit in fits)
@@ -141,7 +141,7 @@ def _extrapolate(
     if falls > -NormalDist().inv_cdf(0.95):
         return None
     odds = sum(weight * fit.odds for weight, fit in zip(weights, fits, strict=True))
-    # Beyond three standard deviations of log odds nothing is known.
+    # Errors above 3 in log odds mean that nothing is known.
     variance = sum(
         weight * (min(fit.error, 3) ** 2 + (fit.odds - odds) ** 2)
         for weight, fit in zip(weights, fits, strict=True)
@@ -152,9 +152,9 @@ def _extrapolate(
 
 @dataclass(frozen=True)
 class _Fit:
-    """One fitted curve.
+    """A fitted curve.
 
-    slope: in standard errors. odds, error: log odds of the share ahead, with their standard error.
+    slope: in standard errors. odds, error: log odds of the share ahead, with standard error.
     """
 
     likelihood: float
@@ -191,7 +191,7 @@ def _fit(
         )
     images = sum(count for _, count in ahead)
     share = _bounded(expected / images)
-    # The delta method, plus the chance in the images ahead themselves.
+    # Delta method, plus chance in the images ahead.
     error = math.sqrt(da * da * aa + 2 * da * db * ab + db * db * bb + noise) / (
         images * share * (1 - share)
     )
@@ -203,7 +203,7 @@ def _logistic(
 ) -> tuple[float, float, tuple[float, float, float]]:
     """Fit log odds a + b x of k among n, and the covariance of (a, b).
 
-    Newton's steps, with weak priors that keep them finite.
+    Newton's method; weak priors keep it finite.
     """
     a = b = 0.0
     for _ in range(50):
@@ -228,7 +228,6 @@ def _logistic(
 
 
 def _share(odds: float) -> float:
-    """Convert log odds into a fraction."""
     return 1 / (1 + math.exp(-max(-700.0, min(odds, 700.0))))
 
 

@@ -1,4 +1,4 @@
-"""Sentences about a suggestion, for people who know the pictures, not machine learning."""
+"""Sentences about a suggestion, for readers without machine learning."""
 
 import math
 from collections.abc import Sequence
@@ -10,34 +10,33 @@ from backend.core.catalogue import METHODS, SECOND, speaks_against
 
 
 def share(rank: int, count: int) -> float:
-    """Return the fraction of other images behind this rank: 1 for the first, 0 for the last."""
+    """Return the fraction of other images behind this rank: 1 for the first."""
     return (count - rank) / (count - 1) if count > 1 else 1.0
 
 
 def percent(fraction: float) -> str:
-    """Format with one decimal, rounded down: "more than 99.9 %" is never called 100."""
+    """Format with one decimal, rounded down: "more than 99.9 %" never becomes 100."""
     return f"{math.floor(round(fraction * 1000, 6)) / 10:.1f} %"
 
 
 def _others(rank: int, count: int) -> str:
-    """Name the images behind this rank."""
     return "any other image" if rank == 1 else f"{percent(share(rank, count))} of the images"
 
 
 def bar(method: str, value: float, rank: int, count: int) -> float:
-    """Return the length of a signal's bar; 0 where its value does not speak against the image."""
+    """Return a signal's bar length; 0 unless its value speaks against the image."""
     return share(rank, count) if speaks_against(method, value) else 0.0
 
 
 def hurts_accuracy(value: float, rank: int, count: int) -> str:
-    """Describe the influence; negative means that the model would do better without the image."""
+    """Describe the influence; negative: the model is better without the image."""
     if value >= 0:
         return "The model does no better without it."
     return f"Hurts more than {_others(rank, count)}."
 
 
 def label_looks_wrong(value: float, rank: int, count: int) -> str:
-    """Describe the margin; negative means that the model believed another class."""
+    """Describe the margin; negative: the model believed another class."""
     others = _others(rank, count)
     if value >= 0:
         return (
@@ -48,7 +47,6 @@ def label_looks_wrong(value: float, rank: int, count: int) -> str:
 
 
 def prediction(name: str, confidence: float, given: str, label_confidence: float) -> str:
-    """Describe the prediction, its confidence, and the chance of the given label."""
     sure = f"{_sureness(confidence)} ({round(confidence * 100)} %)"
     if name == given:
         return f"The model agrees: {name}, {sure}."
@@ -82,7 +80,9 @@ def by_method(method: str, value: float, rank: int, count: int) -> str:
 def explain_place(method: str, by: str, accuracy: float, label: float) -> str:
     """Explain a card's place in the queue.
 
-    by: the ranking that brought it, accuracy | label | both. accuracy, label: its values.
+    Args:
+        by: ranking that placed it, accuracy | label | both.
+        accuracy, label: its values.
     """
     reasons = _reasons(method, by, accuracy, label)
     if reasons:
@@ -93,7 +93,7 @@ def explain_place(method: str, by: str, accuracy: float, label: float) -> str:
 
 
 def explain_place_short(method: str, by: str, accuracy: float, label: float) -> str:
-    """Explain the same in two or three words, for a tile."""
+    """Explain the place in two or three words."""
     reasons = _reasons(method, by, accuracy, label)
     if not reasons:
         return "Next in order"
@@ -103,7 +103,6 @@ def explain_place_short(method: str, by: str, accuracy: float, label: float) -> 
 
 
 def _reasons(method: str, by: str, accuracy: float, label: float) -> list[str]:
-    """List the methods that brought a card and speak against it."""
     values = {"accuracy": (method, accuracy), "label": (SECOND, label)}
     return [
         name
@@ -113,13 +112,13 @@ def _reasons(method: str, by: str, accuracy: float, label: float) -> list[str]:
 
 
 def orders(method: str, others: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """List the orders with their names; margin alone has one.
+    """List orders with names; margin alone has one.
 
-    others: methods with a ranking of their own.
+    others: methods with their own ranking.
     """
     label = METHODS[SECOND].title
     own = [("queue", "Both, in turn"), ("accuracy", METHODS[method].title), ("label", label)]
-    # Titles may coincide, so the method's usual name stands behind.
+    # Titles may coincide, so the method's name follows.
     more = [(other, f"{METHODS[other].title} ({METHODS[other].called})") for other in others]
     return ([("queue", label)] if method == SECOND else own) + more
 
@@ -127,7 +126,7 @@ def orders(method: str, others: Sequence[str] = ()) -> list[tuple[str, str]]:
 def describe_act(
     action: str, class_name: str | None, *, undoes: bool, redoes: bool, together: bool
 ) -> str:
-    """Describe an act on an image, as a verb for its history."""
+    """Describe an act as a verb for the image's history."""
     if undoes:
         verb = "took it back"
     else:
@@ -137,7 +136,6 @@ def describe_act(
 
 
 def overtaken(name: str | None, action: str, class_name: str | None) -> str:
-    """Describe what another person decided meanwhile."""
     acts = {
         "remove": "removed this image",
         "keep": "kept this image",
@@ -151,7 +149,7 @@ DECIDED = {"remove": "Remove", "keep": "Keep", "relabel": "New label", "unsure":
 
 
 def caption_similar(row: Row[Any], names: Sequence[str]) -> str:
-    """Caption a similar image: its decision, else the prediction."""
+    """Caption a similar image with its decision, else the prediction."""
     if row.decision is not None:
         return (
             DECIDED[row.decision]

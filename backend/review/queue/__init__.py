@@ -1,1 +1,1 @@
-"""The ranked queue: filters, orderings, pages, shares and counts."""
+"""The ranked queue: filters, orders, pages, shares and counts."""

@@ -1,4 +1,4 @@
-"""Counts of a review: decisions, progress, confusion, and stop advice."""
+"""Counts of a review."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from backend.review.service import DECISIONS
 
 Counts = dict[str | None, int]
 
-# Decisions that the stop advice considers, and the fewest it needs.
+# Decisions that stop advice considers, and the fewest it needs.
 ADVICE_WINDOW = 50
 ADVICE_LEAST = 20
 
@@ -38,7 +38,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Advice:
-    """Stop advice: of the latest `window` decisions, `confirmed` were removals or new labels."""
+    """Stop advice: `confirmed` of the latest `window` decisions were removals or new labels."""
 
     window: int
     confirmed: int
@@ -48,7 +48,7 @@ class Advice:
 
 def by_decision(session: Session, review: Review, filters: Filters) -> Counts:
     """Count a view's suggestions by decision (None: undecided)."""
-    # Not grouped: SQLite would walk the whole queue by decision, whatever the filters say.
+    # Grouped, SQLite would walk the whole queue whatever the filters.
     kinds = (None, *DECISIONS)
     columns = [
         func.count().filter(
@@ -61,8 +61,7 @@ def by_decision(session: Session, review: Review, filters: Filters) -> Counts:
 
 
 def progress(session: Session, review: Review, user: User) -> Progress:
-    """Count everybody's decisions in force, and this user's."""
-    # Grouped, as no filter narrows it: an index holds the decided rows by decision.
+    # Without filters, an index holds decided rows by decision.
     decided = dict(
         session.execute(
             select(Suggestion.decision, func.count())
@@ -83,7 +82,7 @@ def progress(session: Session, review: Review, user: User) -> Progress:
 
 
 def confusion(session: Session, review: Review) -> list[tuple[int, int, int, int]]:
-    """List (given class, predicted class, images, decided), the most frequent pairs first."""
+    """List (given class, predicted class, images, decided), most frequent pairs first."""
     rows = session.execute(
         select(
             Suggestion.label, Suggestion.predicted, func.count(), func.count(Suggestion.decision)
@@ -96,7 +95,7 @@ def confusion(session: Session, review: Review) -> list[tuple[int, int, int, int
 
 
 def advice(session: Session, review: Review) -> Advice:
-    """Advise whether to continue, from the latest decisions in force."""
+    """Advise when to stop, from the latest decisions in force."""
     latest = session.scalars(
         select(Suggestion.decision)
         .where(

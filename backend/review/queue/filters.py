@@ -1,4 +1,4 @@
-"""Filters of a review's queue: one model for query, body and address, and its SQL."""
+"""Filters of a review's queue: one model for query, body and address."""
 
 import math
 import re
@@ -32,7 +32,7 @@ GRAIN = 1e-6
 
 @dataclass(frozen=True)
 class AddressText:
-    """Text that a field takes in a page's address; a note calls the value `noun`."""
+    """Text form of a field in an address; notes call the value `noun`."""
 
     noun: str
     pattern: str = r"\d{1,9}"
@@ -49,7 +49,7 @@ Percentage = Annotated[
 
 
 class Filters(Body):
-    """A view, in the words of the address."""
+    """A view, in the words of its address."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -81,7 +81,7 @@ class Filters(Body):
 
     @property
     def ranged(self) -> bool:
-        """Tell if a bound or a set of images is given, which no index of one column answers."""
+        """Tell if bounds or a set of images are given, which no single-column index answers."""
         bounds = (self.accuracy_min, self.accuracy_max, self.label_min, self.label_max)
         return any(bound is not None for bound in (*bounds, self.group, self.selection))
 
@@ -91,12 +91,12 @@ class Filters(Body):
         return any(value is not None for value in (self.decision, self.by, self.not_by))
 
     def address(self) -> dict[str, int | float | str]:
-        """Return the filters in use, as they stand in the address."""
+        """Return the filters in use, as in the address."""
         values = {name: getattr(self, name) for name in Filters.model_fields}
         return {name: _plain(value) for name, value in values.items() if value is not None}
 
     def with_text(self, name: str, text: str) -> "Filters":
-        """Add one filter from an address. Raises Invalid where the text makes no sense."""
+        """Add a filter from an address. Raises Invalid for nonsense."""
         metadata = Filters.model_fields[name].metadata
         rule = next((rule for rule in metadata if isinstance(rule, AddressText)), None)
         if rule and not re.fullmatch(rule.pattern, text, re.ASCII):
@@ -114,10 +114,10 @@ def _plain(value: int | float | str) -> int | float | str:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Names and numbers that filters and orders may use in a review.
+    """Names and numbers valid in filters and orders.
 
-    people: id → name of every user. deciders: those who decided something here. methods: see
-    `orderings.latest_scorings`. selections: those still kept. sharers: those with a part.
+    people: id → name of all users. deciders: those with decisions here. methods: see
+    `orderings.latest_scorings`. sharers: those with a part.
     """
 
     class_names: Sequence[str]
@@ -129,7 +129,6 @@ class Vocabulary:
 
 
 def read_vocabulary(session: Session, user: User, review: Review) -> Vocabulary:
-    """Read what filters and orders of this review may name."""
     decided = (
         select(Decision.id)
         .where(Decision.review_id == review.id, Decision.user_id == User.id)
@@ -151,7 +150,7 @@ def read_vocabulary(session: Session, user: User, review: Review) -> Vocabulary:
 
 
 def check(filters: Filters, vocabulary: Vocabulary) -> None:
-    """Raise Invalid for an unknown class, decision or person, or for impossible bounds."""
+    """Raise Invalid for unknown classes, decisions or people, or impossible bounds."""
     for label in (filters.label, filters.predicted):
         if label is not None and not 0 <= label < len(vocabulary.class_names):
             raise Invalid(f"This data set has no class number {label}.")
@@ -179,10 +178,9 @@ def check(filters: Filters, vocabulary: Vocabulary) -> None:
 def conditions(
     review: Review, filters: Filters, *, alone: bool = False
 ) -> list[ColumnElement[bool]]:
-    """Return the SQL conditions of a view.
+    """Return a view's SQL conditions.
 
-    alone: write them so that SQLite reads all columns from the index of views, not one column
-    from an index of its own and the rest from each row.
+    alone: keep SQLite on the index of views, off single-column indexes that need each row.
     """
     found: list[ColumnElement[bool]] = [Suggestion.review_id == review.id]
 
@@ -233,14 +231,14 @@ def conditions(
 def _within(
     rank: ColumnElement[int], least: float | None, most: float | None, count: int
 ) -> list[ColumnElement[bool]]:
-    """Turn bounds of a bar's length into bounds of a rank.
+    """Convert bounds of a bar's length into bounds of a rank.
 
-    The bar of rank r is (count − r) / (count − 1) long. Bars that a card leaves empty count by
-    rank too: reading their values would double a page's time, as no index has them.
+    The bar of rank r is (count − r) / (count − 1) long. Bars left empty on cards count by rank too:
+    no index has their values.
     """
     found: list[ColumnElement[bool]] = []
     if least is not None:
-        # The grain keeps a bar of exactly this length, despite rounding.
+        # The grain includes a bar of exactly this length, despite rounding.
         found.append(rank <= math.floor(count - least / 100 * (count - 1) + GRAIN))
     if most is not None:
         found.append(rank >= math.ceil(count - most / 100 * (count - 1) - GRAIN))

@@ -1,4 +1,4 @@
-"""Orders of a review: its queue, its two rankings, or any method's ranking."""
+"""Orders of a review."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Own = Literal["queue", "accuracy", "label"]
 if TYPE_CHECKING:
     Order = str
 else:
-    # One list, not a union of two: a wrong value then gets one sentence.
+    # Not a union of two: a wrong value gets one sentence.
     Order = Literal[Own, MethodName]
 RANKS: dict[Order, InstrumentedAttribute[int]] = {
     "queue": Suggestion.position,
@@ -28,14 +28,14 @@ RANKS: dict[Order, InstrumentedAttribute[int]] = {
 class Ordering:
     """An order to sort a query by.
 
-    scoring_id: of a ranking in `scores`; None where the suggestion has the rank itself.
+    scoring_id: for a ranking in `scores`, else None.
     """
 
     rank: InstrumentedAttribute[int]
     scoring_id: int | None = None
 
     def walk(self, statement: Select[Any]) -> tuple[Select[Any], SQLColumnExpression[int]]:
-        """Prepare a statement and its rank, read sorted from the index of ranks."""
+        """Prepare a statement and its rank, sorted by the index of ranks."""
         if self.scoring_id is None:
             return statement, self.rank
         return statement.join(
@@ -43,7 +43,7 @@ class Ordering:
         ), self.rank
 
     def gather(self, statement: Select[Any]) -> tuple[Select[Any], SQLColumnExpression[int]]:
-        """Prepare the same for few matches: find them, then their ranks, then sort."""
+        """Prepare the same for few matches: read their ranks, then sort."""
         if self.scoring_id is None:
             return statement, self.rank
         own = select(Score.rank).where(
@@ -53,7 +53,7 @@ class Ordering:
 
 
 def get_ordering(session: Session, review: Review, order: Order) -> Ordering:
-    """Find an order by name. Raises Invalid for a method without a scoring here."""
+    """Return an order by name. Raises Invalid for a method not scored here."""
     if order in RANKS:
         return Ordering(RANKS[order])
     scoring_id = latest_scorings(session, review).get(order)
@@ -69,10 +69,10 @@ def get_ordering(session: Session, review: Review, order: Order) -> Ordering:
 def latest_scorings(session: Session, review: Review) -> Mapping[str, int]:
     """Map methods to the run's latest finished scoring, in the registry's order.
 
-    A member of an average counts only if its method has nothing else.
+    An average's members count only if the method has no other scoring.
     """
     done = (Scoring.run_id == review.run_id, Scoring.state == "done")
-    # Members come first, so that an own scoring, the latest of them, overrides.
+    # Members come first, so that own and later scorings override them.
     rows = session.execute(
         select(Scoring.method, Scoring.id)
         .where(*done)
@@ -85,7 +85,7 @@ def latest_scorings(session: Session, review: Review) -> Mapping[str, int]:
 def read_ranks(
     session: Session, review: Review, order: Order, rows: Sequence[Row[Any]]
 ) -> dict[int, int]:
-    """Map image ids to their ranks in this order."""
+    """Map image ids to ranks in this order."""
     ordering = get_ordering(session, review, order)
     if ordering.scoring_id is None:
         return {row.image_id: getattr(row, ordering.rank.key) for row in rows}

@@ -1,4 +1,4 @@
-"""Suggestions of a review, in pages or single: one index range each, no join."""
+"""Suggestions of a review: one index range, no join."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from backend.review.queue.orderings import Order
 from backend.web.pagination import cut
 
 LARGEST_PAGE = 500
-# A browser repaints this many at once; after a bigger act it reloads.
+# A browser repaints this many at once, and reloads after more.
 MOST_CHANGES = 500
-# Up to here, sorting the matches beats walking all images in order.
+# Below this, sorting the matches beats walking all images in order.
 FEW = 4_000
 
 
 @dataclass(frozen=True)
 class Page:
-    """Suggestions in order of rank, with flags for more on either side."""
+    """Suggestions by rank, with flags for more on either side."""
 
     items: Sequence[Row[Any]]
     has_before: bool
@@ -43,7 +43,7 @@ def page(
 ) -> Page:
     """Read one index range: behind rank `after`, or ahead of rank `before` if given.
 
-    matching: how many fit the filters, if the caller has counted them.
+    matching: count of matches, if known.
     """
     view = _view(session, review, order, filters or Filters(), matching)
     rank, matches = view.rank, view.matches
@@ -58,14 +58,14 @@ def page(
 
 @dataclass(frozen=True)
 class _Matches:
-    """The unsorted suggestions of a view: as rows, or as `ids` where an index has it all."""
+    """Unsorted suggestions of a view, or only `ids` where an index has them."""
 
     matches: Select[Any]
     rank: SQLColumnExpression[int]
     ids: bool
 
     def read(self, session: Session, review: Review, statement: Select[Any]) -> list[Row[Any]]:
-        """Read the rows of a statement made from `matches`, in its order."""
+        """Read the rows of a statement made from `matches`."""
         if not self.ids:
             return list(session.execute(statement).all())
         image_ids = session.scalars(statement).all()
@@ -102,12 +102,12 @@ def _any(session: Session, matches: Select[Any]) -> bool:
 
 
 def _rows() -> Select[Any]:
-    # Columns, not objects: no identity map for a page of 100.
+    # Columns bypass the identity map.
     return select(*Suggestion.__table__.columns)
 
 
 def at_rank(session: Session, review: Review, order: Order, rank: int) -> Row[Any] | None:
-    """Read the suggestion at a rank, whatever the filters: an address keeps its image."""
+    """Read the suggestion at a rank, ignoring filters."""
     rows, own = orderings.get_ordering(session, review, order).walk(_rows())
     return session.execute(rows.where(Suggestion.review_id == review.id, own == rank)).first()
 
@@ -115,7 +115,7 @@ def at_rank(session: Session, review: Review, order: Order, rank: int) -> Row[An
 def next_undecided(
     session: Session, review: Review, order: Order, filters: Filters, after: int
 ) -> Row[Any] | None:
-    """Find the next image to decide behind a rank, or from the start; None if all are decided."""
+    """Find the next undecided image behind a rank, or from the start."""
     wanted = filters if filters.decided else filters.model_copy(update={"decision": "undecided"})
     for start in dict.fromkeys((after, 0)):
         found = page(session, review, order=order, filters=wanted, after=start, limit=1)
@@ -125,7 +125,7 @@ def next_undecided(
 
 
 def read_images(session: Session, review: Review, image_ids: Sequence[int]) -> list[Row[Any]]:
-    """Read the suggestions of these images in queue order. Raises NotFound for others."""
+    """Read suggestions in queue order. Raises NotFound if one is missing."""
     wanted = set(image_ids)
     rows = session.execute(
         _rows()
@@ -138,7 +138,7 @@ def read_images(session: Session, review: Review, image_ids: Sequence[int]) -> l
 
 
 def changes_since(session: Session, review: Review, since: int) -> list[Row[Any]] | None:
-    """Read suggestions changed after change number `since`; None if too many to repaint."""
+    """Read suggestions changed after `since`; None if too many to repaint."""
     if since >= review.last_change:
         return []
     rows = session.execute(
@@ -151,7 +151,7 @@ def changes_since(session: Session, review: Review, since: int) -> list[Row[Any]
 
 
 def read_names(session: Session, rows: Sequence[Row[Any]]) -> dict[int, str]:
-    """Map user ids to names for those who decided these rows."""
+    """Map user ids to names of deciders."""
     ids = {row.decided_by for row in rows if row.decided_by is not None}
     if not ids:
         return {}
@@ -162,6 +162,6 @@ def read_names(session: Session, rows: Sequence[Row[Any]]) -> dict[int, str]:
 
 
 def original_size(session: Session, image_id: int) -> tuple[int, int]:
-    """Read the original's width and height; small ones are enlarged without blur."""
+    """Read the original's width and height; small images enlarge without blur."""
     row = session.execute(select(Image.width, Image.height).where(Image.id == image_id)).one()
     return row.width, row.height

@@ -1,8 +1,7 @@
-"""Shares of a review's queue: no image is in two people's parts.
+"""Shares of a review's queue: nobody's parts overlap.
 
-A part is a rule, not a list, so that people come and go without handing anything over: of the
-people who take part, by number, each has every n-th pair of places. A pair, because the two
-rankings alternate and everybody should get some of both.
+A part is a rule, so that people may come and go: of n sharers, by number, each has every n-th pair
+of places. Pairs give everybody both of the alternating rankings.
 """
 
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ PAIR = (Suggestion.position - 1) // 2
 
 
 def holds(review: Review, user_id: int) -> ColumnElement[bool]:
-    """Match suggestions in this person's part; none for people without a part."""
+    """Match suggestions in this person's part, if any."""
     those = ReviewPart.review_id == review.id
     count = select(func.count()).select_from(ReviewPart).where(those).scalar_subquery()
     place = (
@@ -33,7 +32,7 @@ def holds(review: Review, user_id: int) -> ColumnElement[bool]:
 
 
 def list_sharers(session: Session, review: Review) -> Sequence[Row[Any]]:
-    """List people with a part, by number: rows (user_id, name, taken_at)."""
+    """List sharers by number: rows (user_id, name, taken_at)."""
     columns: list[Any] = [ReviewPart.user_id, User.name, ReviewPart.taken_at]
     query = (
         select(*columns)
@@ -44,7 +43,7 @@ def list_sharers(session: Session, review: Review) -> Sequence[Row[Any]]:
 
 
 def sizes(session: Session, review: Review, count: int) -> list[tuple[int, int]]:
-    """Count (suggestions, undecided) of each of `count` parts, in the order of `of_review`."""
+    """Count (suggestions, undecided) in each part, ordered as `list_sharers`."""
     if not count:
         return []
     place = (PAIR % count).label("place")
@@ -59,7 +58,7 @@ def sizes(session: Session, review: Review, count: int) -> list[tuple[int, int]]
 
 
 def take(session: Session, user: User, review: Review) -> None:
-    """Take a part of the queue, making the others' smaller; twice is once."""
+    """Take a part of the queue, shrinking the others'. Idempotent."""
     session.get_one(Review, review.id, with_for_update=True)
     if session.get(ReviewPart, (review.id, user.id)) is None:
         session.add(ReviewPart(review_id=review.id, user_id=user.id))
@@ -67,7 +66,7 @@ def take(session: Session, user: User, review: Review) -> None:
 
 
 def leave(session: Session, user: User, review: Review, user_id: int) -> None:
-    """Give a part back; decisions stay. Raises Forbidden for another person's, except to owners."""
+    """Give a part back; decisions stay. Raises Forbidden for another's, except to owners."""
     if user_id != user.id and not may(user, "arrange"):
         raise Forbidden("Only an owner may take another person's part away.")
     session.execute(

@@ -1,4 +1,4 @@
-"""A page's view of a review, kept in its address; every address leads to a sane page."""
+"""A page's view of a review, kept in its address; every address works."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ BEHIND_ALL = 2**31 - 1
 
 @dataclass
 class View:
-    """Order, filters, page size and place; `notes` name what the address got wrong."""
+    """Order, filters, page size and place; `notes` name the address's errors."""
 
     order: Order = "queue"
     filters: Filters = field(default_factory=Filters)
@@ -31,12 +31,11 @@ class View:
 
     @classmethod
     def parse(cls, query: str, vocabulary: Vocabulary) -> "View":
-        """Read the view of a query string."""
         return cls.read(dict(parse_qsl(query)), vocabulary)
 
     @classmethod
     def read(cls, query: Mapping[str, str], vocabulary: Vocabulary) -> "View":
-        """Read the view of an address; nonsense is left out with a note."""
+        """Read a view from an address; nonsense becomes a note."""
         view = cls()
         view._order(query.get("order", "queue"), vocabulary)
         if query.get("size") == SCROLLING:
@@ -77,24 +76,20 @@ class View:
             self.filters = filters
 
     def note(self, sentence: str) -> None:
-        """Add a sentence about this address to the page."""
         self.notes.append(sentence)
 
     @property
     def size_name(self) -> str:
-        """The page size, as the address says it."""
         return SCROLLING if self.scroll else str(self.size)
 
     def last(self) -> "View":
-        """Return the last page of this view."""
         return replace(self, after=0, before=BEHIND_ALL)
 
     def first(self) -> "View":
-        """Return the first page of this view."""
         return replace(self, after=0, before=None)
 
     def address(self, **place: int | str | None) -> dict[str, int | float | str]:
-        """Return the query of this view, with parts replaced, or left out where None."""
+        """Return this view's query with parts replaced, or omitted if None."""
         query: dict[str, int | float | str | None] = {**self.filters.address()}
         if self.order != "queue":
             query["order"] = self.order
@@ -104,12 +99,11 @@ class View:
         return {name: value for name, value in query.items() if value is not None}
 
     def query(self, **place: int | str | None) -> str:
-        """Encode `address` as a query string."""
         return urlencode(self.address(**place))
 
 
 def _number(text: str | None) -> int | None:
-    """Read a whole number up to the largest rank; None for anything else."""
+    """Read a whole number up to the largest rank, else None."""
     if text is None or not (text.isascii() and text.isdigit()) or len(text) > 10:
         return None
     return min(int(text), BEHIND_ALL)

@@ -1,1 +1,1 @@
-"""Influence beyond a score: replay, explanations and leaving images out."""
+"""Replay, explanations and leaving images out."""

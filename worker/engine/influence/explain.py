@@ -1,13 +1,11 @@
-"""The effect of one image on each validation image (docs/method.md, section 7).
+"""Effect of an image on each validation image (docs/method.md, section 7).
 
-Leaving image i out changes the final parameters by δθ; a JVP of the validation losses along δθ
-gives each change. Exactly, to first order, it is carried through every later step of the span:
+Leaving image i out changes the final parameters by δθ. Exactly, to first order:
 
     δg_t = H_t δθ_t − [i ∈ S_t] (1/|S_t|) ∇ℓ(z_i; θ_t)
     (δθ_{t+1}, δs_{t+1}) = the update's derivative along (δθ_t, δs_t, δg_t)
 
-This is the retracing reversed. Quickly, H δθ = 0 and ∇ℓ_i is taken at each epoch's end, where θ is
-on disk. docs/decisions/0016 compares both with leaving the image out.
+Quickly, H δθ = 0 and ∇ℓ_i is taken at each epoch's end (docs/decisions/0016).
 """
 
 from collections.abc import Iterator
@@ -37,7 +35,7 @@ from worker.engine.training import checks
 from worker.engine.training.runner import TRAINING_SOURCES, Training, restore_runner
 from worker.engine.trajectory.files import Point, epoch_file
 
-# Steps over which optimizer state carries an effect: momentum 0.9 has spent 97 % of it by then.
+# Steps in which momentum 0.9 spends 97 % of an effect.
 CARRY_STEPS = 32
 
 
@@ -54,23 +52,22 @@ def explain(
 ) -> np.ndarray:
     """Compute the change of each validation loss if an image were left out.
 
-    A first-order view for "why", not the influence that ranks.
+    A first-order view, not the influence that ranks.
 
     Args:
-        training: the finished run.
+        training: finished run.
         images: its N training images.
-        validation: the V images whose losses change.
+        validation: V images whose losses change.
         position: of the image in `images`.
         span: "last_epoch" or "all_epochs".
-        exact: carry the effect through every later step, which takes minutes, not a second, and
-            steps in the store.
-        device: "cpu", "cuda", or "auto" for the device of the run.
+        exact: carry the effect through every later step; slow, and needs stored steps.
+        device: "cpu", "cuda", or "auto" for the run's device.
 
     Returns:
-        (V,) float64; the lowest are hurt most by the image.
+        (V,) float64; the image hurts the lowest most.
 
     Raises:
-        EngineError: the input does not fit.
+        EngineError: invalid input.
         ReplayDrift: an exact explanation is not possible here.
     """
     _check(training, images, validation, position, span)
@@ -93,15 +90,15 @@ def explain_most(
     """Explain quickly, for the validation images probably affected most.
 
     Args:
-        readout: of this run and these validation images, by `read_out`.
-        count: images to examine in full at most.
         training, images, validation, position, span, device: as for `explain`.
+        readout: by `read_out`, of the same run and validation images.
+        count: images to examine at most.
 
     Returns:
         Positions (K,) and changes (K,), lowest change first.
 
     Raises:
-        EngineError: the input does not fit.
+        EngineError: invalid input.
     """
     _check(training, images, validation, position, span)
     checks.check_type(readout, Readout, "readout", "read_out makes one")
@@ -117,7 +114,7 @@ def explain_most(
 def _effect(
     training: Training, images: Images, position: int, span: str, exact: bool, device: str
 ) -> Iterator[tuple[Network, torch.Tensor, torch.Tensor]]:
-    """Open a run: yields the network, θ_T and δθ, (P,) each, in a deterministic context."""
+    """Yield the network, θ_T and δθ, (P,) each, in a deterministic context."""
     where = devices.choose_device(device, training.record.environment)
     run = restore_runner(training, images, where)
     replay = Replay(training, run, BUDGET)
@@ -142,14 +139,11 @@ def loss_changes(
     effect: torch.Tensor,
     validation: Images,
 ) -> np.ndarray:
-    """Compute ⟨δθ, ∇ℓ(z_j; θ_T)⟩ of every validation image.
+    """Compute ⟨δθ, ∇ℓ(z_j; θ_T)⟩ of every validation image, (V,) float64.
 
     Args:
         params: θ_T, (P,).
         effect: δθ, (P,).
-
-    Returns:
-        (V,) float64.
     """
     result = np.empty(len(validation))
     for chunk, x, y in iterate_parts(network, training.recipe, params, validation, "products"):
@@ -158,11 +152,7 @@ def loss_changes(
 
 
 def compute_exact_effect(replay: Replay, position: int, epochs: range) -> torch.Tensor:
-    """Compute δθ_T to first order through every step.
-
-    Returns:
-        (P,).
-    """
+    """Compute δθ_T to first order through every step, (P,)."""
     run = replay.run
     tangent: Point | None = None
     for epoch in epochs:
@@ -178,14 +168,11 @@ def compute_exact_effect(replay: Replay, position: int, epochs: range) -> torch.
 def carry_forward(
     network: Network, update: Step, step: TrainingStep, tangent: Point | None, removed: torch.Tensor
 ) -> Point:
-    """Carry (δθ_t, δs_t) through a step.
+    """Carry (δθ_t, δs_t) through a step to (δθ_{t+1}, δs_{t+1}).
 
     Args:
         tangent: (δθ_t, δs_t); None before the first change.
         removed: places in the batch of the images left out, (K,).
-
-    Returns:
-        (δθ_{t+1}, δs_{t+1}).
     """
     zero = torch.zeros_like(step.params)
     d_params, d_state = tangent or (
@@ -212,11 +199,7 @@ def carry_forward(
 
 
 def compute_quick_effect(replay: Replay, position: int, epochs: range) -> torch.Tensor:
-    """Compute δθ_T as if later steps did not bend it (H δθ = 0).
-
-    Returns:
-        (P,).
-    """
+    """Compute δθ_T with H δθ = 0, (P,)."""
     run = replay.run
     total = torch.zeros_like(replay.final_params())
     for epoch in epochs:
@@ -238,7 +221,7 @@ def compute_quick_effect(replay: Replay, position: int, epochs: range) -> torch.
 def _carry_change(
     update: Step, point: Point, rate: float, gradient_tangent: torch.Tensor, steps: int
 ) -> torch.Tensor:
-    """Total effect of δg (P,) in one step, optimizer state included."""
+    """Sum the effect of a step's δg, (P,), optimizer state included."""
     params, state = point
     zero = torch.zeros_like(params)
     gradient_tangent = mask_unmoved_weights(state, gradient_tangent)

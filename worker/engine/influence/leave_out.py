@@ -24,9 +24,8 @@ class Removal:
     """A counterfactual run.
 
     Args:
-        training: the run without the images.
-        measured_change: validation loss without the images − with them; negative if they were
-            harmful.
+        training: run without the images.
+        measured_change: validation loss without the images − with them.
     """
 
     training: Training
@@ -45,25 +44,20 @@ def leave_out(
 ) -> Removal:
     """Repeat a finished run without some images and measure the change.
 
-    Their terms are dropped; divisor, order, augmentation and seeds stay. `sgd_influence` over
-    all_epochs is the first-order estimate of this. A run that keeps no parameters is trained again
-    first, for comparison.
+    Divisor, order, augmentation and seeds stay; `sgd_influence` over all_epochs estimates this.
+    A run without stored parameters is trained again first.
 
     Args:
-        training: the finished run.
+        training: finished run.
         images: its N training images.
-        validation: the images whose mean loss is measured.
+        validation: images whose mean loss is measured.
         positions: (K,) int64 within 0…N−1.
-        folder: for the new run; resumed if it is there.
+        folder: for the new run, or of a run to resume.
         progress: called as progress(done, total); may raise to stop.
 
-    Returns:
-        The new run and the measured change.
-
     Raises:
-        EngineError: images or positions do not fit; raised before any training.
-        ReplayDrift: the run's first step comes out differently here, and that would be measured
-            too.
+        EngineError: invalid images or positions; raised before any training.
+        ReplayDrift: the run's first step comes out differently here.
     """
     checks.check_type(training, Training, "run", TRAINING_SOURCES)
     checks.check_before_scoring(training.record, images, validation)
@@ -85,7 +79,7 @@ def leave_out(
         )
     mask = np.zeros(len(images), dtype=bool)
     mask[positions] = True
-    # On the run's own device: another rounds differently, and that would be measured too.
+    # Another device rounds differently, which would be measured too.
     device = devices.choose_device("auto", training.record.environment)
     with devices.deterministic(device, int(training.record.environment["threads"])):
         _check_repeats(training, images, device)

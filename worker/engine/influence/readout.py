@@ -1,10 +1,8 @@
-"""Last-layer readouts, which preselect images for an explanation.
+"""Last-layer readouts, which preselect images for an explanation (docs/decisions/0025).
 
 The last layer's share of ⟨δθ, ∇ℓ(z_j; θ_T)⟩, with logits f = W a + b, is
 
     (p_j − 1_{y_j}) · (δW a_j + δb)
-
-Two matrix products give it for every image (docs/decisions/0025).
 """
 
 from dataclasses import dataclass
@@ -26,7 +24,7 @@ from worker.engine.sweep import iterate_parts
 from worker.engine.training import checks
 from worker.engine.training.runner import TRAINING_SOURCES, Training, restore_runner
 
-# Relative distance of f and W a + b, for float32 sums in another order.
+# Relative distance of f and W a + b in float32.
 TOLERANCE = 1e-3
 PRODUCT_ROWS = 8192
 Halves = npt.NDArray[np.float16]
@@ -34,7 +32,7 @@ Halves = npt.NDArray[np.float16]
 
 @dataclass(frozen=True)
 class Readout:
-    """Features and residuals of V validation images, in half precision.
+    """Features and residuals of V validation images.
 
     Args:
         features: a_j, (V, D).
@@ -52,11 +50,10 @@ class Readout:
         Args:
             weight: δW, (classes, D).
             bias: δb, (classes,), or None.
-            count: of images at most.
+            count: at most.
 
         Returns:
-            Sorted positions: a third each whose loss probably falls most, rises most, and spread
-                evenly, in case other layers decide.
+            Sorted positions: a third each of predicted falls, rises and an even spread.
         """
         if count >= len(self.features):
             return np.arange(len(self.features))
@@ -88,7 +85,7 @@ class Readout:
     def _predict_changes(
         self, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32] | float
     ) -> npt.NDArray[np.float32]:
-        """Last layer's share of each image's change, (V,)."""
+        """Compute the last layer's share of each change, (V,)."""
         result = np.empty(len(self.features), dtype=np.float32)
         for part in chunks(len(result), PRODUCT_ROWS):
             # (p − 1_y) · (δW a + δb)
@@ -105,13 +102,13 @@ def read_out(
     """Read the last layer of the finished model on the validation images.
 
     Args:
-        training: the finished run.
+        training: finished run.
         images: its N training images.
-        validation: V images, looked at in one forward pass.
-        device: "cpu", "cuda", or "auto" for the device of the run.
+        validation: V images.
+        device: "cpu", "cuda", or "auto" for the run's device.
 
     Raises:
-        EngineError: the images do not fit, or the logits do not come from a linear layer.
+        EngineError: invalid images, or logits that do not come from a linear layer.
     """
     checks.check_type(training, Training, "run", TRAINING_SOURCES)
     check_images(validation, training.recipe, "validation")
@@ -138,15 +135,12 @@ def read_out(
 
 
 def load_readout(path: Path, training: Training, validation: Images) -> Readout | None:
-    """Load a readout if it is complete and of this run and these images.
+    """Load a readout, or None unless it is complete and matches.
 
     Args:
         path: of the file.
-        training: the finished run.
+        training: finished run.
         validation: V images.
-
-    Returns:
-        The readout, or None.
     """
     try:
         with safe_open(path, "numpy") as file:

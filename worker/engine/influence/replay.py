@@ -23,18 +23,18 @@ from worker.engine.trajectory import files, revolve
 from worker.engine.trajectory.files import Point
 from worker.engine.trajectory.step_store import StepsReader
 
-# Default bytes for replayed parameters: enough for every network but the largest.
+# Bytes for replayed parameters: enough for every network but the largest.
 BUDGET = 2**30
 
 
 @devices.default_torch_modes()
 def with_params(training: Training, images: Images, *, device: str = "auto") -> Training:
-    """Finished run with θ_T, trained again if its store kept none.
+    """Complete a run with θ_T, training again if its store kept none.
 
     Args:
-        training: the finished run.
+        training: finished run.
         images: its N training images.
-        device: "cpu", "cuda", or "auto" for the device of the run.
+        device: "cpu", "cuda", or "auto" for the run's device.
 
     Raises:
         EngineError: the images are not the run's.
@@ -52,7 +52,7 @@ def with_params(training: Training, images: Images, *, device: str = "auto") -> 
 
 @dataclass
 class Replay:
-    """A finished run, ready to be walked in either direction.
+    """A finished run whose steps are replayed in either direction.
 
     Args:
         budget: bytes for θ's and optimizer states in memory.
@@ -66,13 +66,13 @@ class Replay:
     starts: dict[int, Point] = field(default_factory=dict)
 
     def check(self, needs: str, span: str, heartbeat: Callable[[], None] = lambda: None) -> None:
-        """Check that a method gets what it needs of this run.
+        """Check that the run has what a method needs.
 
         Args:
-            heartbeat: called before each set of parameters is read; may raise to stop.
+            heartbeat: called before each read; may raise to stop.
 
         Raises:
-            EngineError: it is lost, damaged, or does not fit into the budget.
+            EngineError: data is missing, damaged, or larger than the budget.
         """
         store = self.training.record.store
         steps, epochs = needs == "steps", needs == "epochs" and span == "all_epochs"
@@ -123,7 +123,7 @@ class Replay:
                     self.run.rate(epoch, t),
                     self.run.weights(order[t]),
                 )
-                # Frees them before the next points are made.
+                # Freed before the next points are made.
                 del params, state, x, y
 
     def steps_forwards(self, epoch: int) -> Iterator[TrainingStep]:
@@ -151,7 +151,7 @@ class Replay:
 
         Raises:
             EngineError: the file is missing, damaged or another run's.
-            ReplayDrift: the replay is not the run.
+            ReplayDrift: the replay differs from the run.
         """
         path = files.epoch_file(self.training.folder, epoch)
         if not path.exists() and not self._keeps_starts():
@@ -198,15 +198,15 @@ class Replay:
         stored = StepsReader(path, self.training.record.run)
         for t in steps:
             point = stored.point(t)
-            # Detects the file of another epoch, once its first step is made.
+            # Detects the file of another epoch.
             if t == 1 and files.params_hash(point[0]) != self.training.record.first_steps[epoch]:
                 raise files.damaged_error(path)
             yield t, point
-            # Frees it before the next is read.
+            # Freed before the next is read.
             del point
 
     def _check_files(self, needs: str, epochs: range, heartbeat: Callable[[], None]) -> None:
-        """Read the epochs' files once, which verifies checksums and hashes."""
+        """Read each file, which verifies checksums and hashes."""
         for epoch in epochs:
             heartbeat()
             if needs == "epochs":
@@ -232,7 +232,7 @@ class Replay:
         return point
 
     def _from_seed(self, epoch: int) -> Point:
-        """Replay up to `epoch`, keeping as many starts as half the budget holds."""
+        """Replay up to `epoch`, keeping starts within half the budget."""
         if 0 not in self.starts:
             initial = make_runner(self.run.recipe, self.run.images, None, self.run.device)[1]
             self.starts[0] = (initial, initial_state(self.run.recipe, initial))
@@ -256,7 +256,7 @@ class Replay:
         return files.point_bytes((params, initial_state(self.run.recipe, params)))
 
     def _stride(self) -> int:
-        """Return every how many epochs a replayed start is kept."""
+        """Return the number of epochs between kept starts."""
         # At most half the budget, and never what the steps need.
         points = self.budget // self._point_bytes()
         room = max(1, min(points // 2, points - revolve.LEAST_ROOM))

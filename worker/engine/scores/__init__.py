@@ -1,7 +1,4 @@
-"""Score methods and their registry (docs/method.md, section 6).
-
-Scores are sorted low first: a low value means "look at this image first".
-"""
+"""Score methods and their registry; low scores come first (docs/method.md, section 6)."""
 
 import dataclasses
 import importlib
@@ -43,7 +40,7 @@ __all__ = [
     "warns",
 ]
 
-# A method of the catalogue is the `METHOD` of the file with its name.
+# Each method is the `METHOD` of the file with its name.
 METHODS: dict[str, Method] = {
     name: importlib.import_module(f"{__name__}.{name}").METHOD for name in catalogue.METHODS
 }
@@ -68,24 +65,21 @@ def score(
     """Score every training image of a finished run.
 
     Args:
-        training: the finished run.
+        training: finished run.
         images: its N training images.
-        validation: the images whose mean loss defines harm.
-        method: a name in `METHODS`.
+        validation: images whose mean loss defines harm.
+        method: name in `METHODS`.
         span: "last_epoch" or "all_epochs".
         memory_budget: bytes for replayed parameters.
-        damping: δ of docs/method.md, section 7: 1 is exact, "auto" measures which is best.
-        verify: also train without the top group and measure the effect; `Method.cost` counts it.
+        damping: δ of docs/method.md, section 7; 1 is exact, "auto" measures which is best.
+        verify: also measure the effect of removing the top group.
         allow_drift: continue where a replay is not exact.
-        progress: called as progress(done, total) for each part of the work; may raise to stop.
-        device: "cpu", "cuda", or "auto" for the device of the run.
-        options: the method's own.
-
-    Returns:
-        Scores of the N images, and a report.
+        progress: called as progress(done, total) for each part; may raise to stop.
+        device: "cpu", "cuda", or "auto" for the run's device.
+        options: of the method.
 
     Raises:
-        EngineError: the input does not fit; raised before any long work.
+        EngineError: invalid input, before any long work, or scores that are not numbers.
         ReplayDrift: the run cannot be replayed here.
     """
     checks.check_type(training, Training, "run", TRAINING_SOURCES)
@@ -105,7 +99,7 @@ def score(
     with devices.deterministic(where, int(training.record.environment["threads"])):
         values, report = _compute(request, chosen, damping, verify)
     if chosen.predicts:
-        # Scores of other spans or validation images do not average.
+        # `ensemble` refuses to mix validation images.
         report |= {"validation": validation.digest()}
     if replay.drifted:
         report |= {"drifted": True}
@@ -120,7 +114,7 @@ def score(
         and report.get("converged", True)
         and not replay.drifted
     )
-    # Rounded steps are replayed exactly, but the derivative is of the unrounded function.
+    # Derivatives ignore the rounding of bfloat16.
     exact = exact and training.recipe.precision == "float32"
     return Scores(values, method, exact, report, images.digest(), training.record.run)
 
@@ -146,12 +140,7 @@ def _choose_method(method: str, span: str, damping: float | str) -> Method:
 def _compute(
     request: ScoringRequest, method: Method, damping: float | Literal["auto"], verify: bool
 ) -> ScoresAndReport:
-    """Compute scores, (N,), and a report.
-
-    Raises:
-        EngineError: the scores are not numbers.
-        ReplayDrift: removals are to be measured, but the run's steps differ here; raised first.
-    """
+    """Compute the scores, (N,), and their report."""
     if damping == "auto" or (verify and method.predicts):
         request.replay.check_repeats(_epochs_to_repeat(request, method)[0])
     if damping == "auto":
@@ -178,7 +167,6 @@ def _measure_removal(request: ScoringRequest, method: Method, values: np.ndarray
 
 
 def _epochs_to_repeat(request: ScoringRequest, method: Method) -> range:
-    """Epochs to train again for a measurement."""
     last = request.replay.run.recipe.epochs
     return range(
         last - 1 if method.predicts == "span" and request.span == "last_epoch" else 0, last

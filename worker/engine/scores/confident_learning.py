@@ -16,11 +16,9 @@ _FOLDS = 7
 
 
 def confident_learning(request: ScoringRequest) -> ScoresAndReport:
-    """Compute the out-of-sample probability of each label, (N,).
+    """Compute the out-of-sample probability of each label, (N,), by k-fold training.
 
-    From `folds` trainings of the run's recipe, each without one fold. They stay in the run's
-    folder: a stopped scoring resumes. The report has the number of labels that cleanlab's confident
-    joint takes for wrong.
+    Trainings stay in the run's folder, so a stopped scoring resumes.
     """
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
@@ -45,13 +43,10 @@ def confident_learning(request: ScoringRequest) -> ScoresAndReport:
 
 
 def assign_folds(images: Images, seed: int, folds: int) -> np.ndarray:
-    """Assign each image to a fold, each class evenly, by the images' own draws.
-
-    Returns:
-        (N,) from 0.
+    """Assign each image to a fold, (N,) from 0, spreading classes evenly.
 
     Raises:
-        EngineError: there are fewer images than folds, or a class has a single image.
+        EngineError: fewer images than folds, or a class of a single image.
     """
     if not 2 <= folds <= len(images):
         raise EngineError(
@@ -96,7 +91,7 @@ def _part_progress(progress: Progress, fold: int, folds: int) -> Progress:
 def _count_passes(sizes: Sizes) -> ImagePasses:
     folds = int(sizes.options["folds"])
     trained = sizes.recipe.epochs * sizes.count * (folds - 1)
-    # a training's parameters and gradients; probabilities in float64 and cleanlab's copies
+    # parameters and gradients; float64 probabilities and cleanlab's copies
     held = 4 * sizes.params_bytes + 4 * 8 * sizes.count * sizes.recipe.classes
     return ImagePasses(
         forward=sizes.count, gradient=trained, held=held, stored=folds * sizes.params_bytes

@@ -1,7 +1,4 @@
-"""Costs of a method before it starts: passes, seconds and bytes.
-
-Passes are weighted by convolution-sized products (docs/method.md, section 3).
-"""
+"""Cost estimates in passes, seconds and bytes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,15 +12,15 @@ from worker.engine.optimizers import initial_state
 from worker.engine.recipe import Recipe
 from worker.engine.trajectory import files, revolve
 
-# Weights of the passes, in forward passes.
+# Weights in forward passes (docs/method.md, section 3).
 FORWARD = 1
-GRADIENT = 3  # forward and backward: a training step
-DIRECTIONAL = 3  # forward, and the tangents of input and weights
-CURVATURE = 5  # a Gauss–Newton product: forward, tangent, backward from the logits
-FUSED = 8  # the fused pass: inner products and a Hessian product
+GRADIENT = 3  # forward and backward
+DIRECTIONAL = 3  # forward, tangents of input and weights
+CURVATURE = 5  # forward, tangent, backward from the logits
+FUSED = 8  # inner products and a Hessian product
 GROUPS = 12
-# Sets of parameters held besides the replayed: θ_T, u, v, the gradient, H v, torch's own, and
-# mostly the finite differences in float64. Then the same for optimizer states.
+# Parameter vectors in memory besides those replayed, mostly for float64 finite differences; then
+# optimizer states.
 HELD, STATES_HELD = 17, 5
 
 
@@ -32,15 +29,12 @@ class Sizes:
     """Sizes that a cost depends on.
 
     Args:
-        recipe: of the run.
         count: N.
         span: "last_epoch" or "all_epochs".
-        validation: images that define harm; 0 leaves their part out.
-        store: of the run.
+        validation: number of validation images; 0 ignores their cost.
         budget: bytes for replayed parameters.
         verify: also train without the top group.
-        damping: δ, or "auto" to choose it by measuring.
-        options: the method's own.
+        damping: δ, or "auto".
     """
 
     recipe: Recipe
@@ -63,7 +57,7 @@ class Sizes:
 
     @property
     def point_bytes(self) -> int:
-        """Bytes of θ and the optimizer's state together."""
+        """Bytes of θ and optimizer state."""
         params = torch.empty(self.params_bytes // 4, device="meta")
         return files.point_bytes((params, initial_state(self.recipe, params)))
 
@@ -73,7 +67,7 @@ class Sizes:
 
     @property
     def features_bytes(self) -> int:
-        """Bytes of one image's features."""
+        """Bytes of an image's features."""
         return 4 * _sizes(self.recipe)[1]
 
 
@@ -85,7 +79,7 @@ def _sizes(recipe: Recipe) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class ImagePasses:
-    """Images per kind of pass, and the bytes that a method holds and stores."""
+    """Images per kind of pass, and bytes held and stored."""
 
     forward: float = 0
     gradient: float = 0
@@ -97,7 +91,7 @@ class ImagePasses:
 
     @property
     def forward_passes(self) -> float:
-        """All passes, as images in a forward pass."""
+        """Total, as images in a forward pass."""
         return (
             FORWARD * self.forward
             + GRADIENT * self.gradient
@@ -112,10 +106,9 @@ class Cost:
     """The cost of a scoring.
 
     Args:
-        passes: forward passes over the training images; an epoch of training takes three.
+        passes: forward passes over the training images.
         stored_bytes: in the run's folder.
-        memory_bytes: of parameters, scores and features at most, without the images of a pass and
-            their activations.
+        memory_bytes: at most, without images and activations.
     """
 
     passes: float
@@ -124,18 +117,17 @@ class Cost:
 
     @property
     def epochs(self) -> float:
-        """The work in epochs of training."""
+        """Work in training epochs."""
         return self.passes / GRADIENT
 
     def seconds(self, epoch_seconds: float) -> float:
-        """Time, given that of a training epoch."""
         return self.epochs * epoch_seconds
 
 
 def cost_of(
     image_passes: Callable[[Sizes], ImagePasses], needs: str, predicts: str, sizes: Sizes
 ) -> Cost:
-    """Compute the cost of a method, an upper bound for damping "auto"."""
+    """Compute a method's cost, an upper bound for damping "auto"."""
     method_passes = image_passes(sizes)
     images = method_passes.forward_passes
     if sizes.damping == "auto":
@@ -166,27 +158,27 @@ def cost_of(
 
 
 def damping_candidates(batch_size: int) -> list[float]:
-    """Dampings to choose from: 1, 1/2, 1/4 … down to 1/|S|."""
+    """Return 1, 1/2, 1/4 … down to 1/|S|."""
     return [0.5**halvings for halvings in range(batch_size.bit_length())]
 
 
 def count_replayed(sizes: Sizes) -> float:
-    """Images of the training steps that a replay of the span repeats."""
+    """Count the images in the steps that a replay repeats."""
     if sizes.store == "every_step":
         return 0
-    # A budget without any room is refused later.
+    # Too small a budget is refused later.
     room = max(revolve.LEAST_ROOM, sizes.budget // sizes.point_bytes)
     again = revolve.replayed_steps(sizes.steps, room) / sizes.steps
     return sizes.count * again * sizes.epochs + count_from_seed(sizes)
 
 
 def count_from_seed(sizes: Sizes) -> int:
-    """Images trained from the seed to θ_T, if the store has no parameters."""
+    """Count the images trained again if the store keeps no parameters."""
     return sizes.count * sizes.recipe.epochs if sizes.store == "recipe" else 0
 
 
 def _without_a_group(sizes: Sizes, epochs: int) -> float:
-    """Work of training without some images, and two evaluations."""
+    """Count forward passes of a training and two evaluations."""
     return GRADIENT * sizes.count * epochs + 2 * FORWARD * sizes.validation
 
 

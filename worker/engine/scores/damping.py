@@ -10,11 +10,11 @@ from worker.engine.scores import trust
 from worker.engine.scores.cost import GROUPS, damping_candidates
 from worker.engine.scores.method import ScoresAndReport, ScoringRequest
 
-# The share of the images in each group.
+# Share of the images in each group.
 GROUP_SHARE = 0.05
-# Relative squared error at which the exact recursion is good enough.
+# Relative squared error that is good enough at δ = 1.
 ENOUGH = 0.25
-# Another δ must reach this share of its error: twelve groups cannot resolve less.
+# Share of that error required of another δ: twelve groups cannot resolve less.
 BETTER = 0.5
 OVERFLOW = 1e30
 _GROUPS = 8
@@ -23,15 +23,12 @@ _GROUPS = 8
 def choose_damping(
     request: ScoringRequest, run: Callable[[ScoringRequest], ScoresAndReport]
 ) -> ScoresAndReport:
-    """Score with the δ that predicts best what leaving out random groups changes.
+    """Score with the δ that best predicts the effect of leaving out random groups.
 
-    The groups are left out of the span's training once, and each δ among 1, 1/2, 1/4 … 1/|S| is
-    scored until the error grows. δ stays 1 where the exact recursion predicts well enough, or no
-    other much better.
+    Smaller δ are tried until the error grows. δ stays 1 unless another is much better.
 
     Returns:
-        Scores and report, with `damping` and `damping_errors`: the relative squared error of each δ
-            tried. Near 1 or above, no prediction beats "nothing changes".
+        Scores, (N,), and a report with `damping_errors`: the relative squared error of each δ.
     """
     groups = list(_groups(request))
     last = request.replay.run.recipe.epochs
@@ -40,7 +37,7 @@ def choose_damping(
         trust.measure_change(request.replay, request.validation, group, epochs, request.progress)
         for group in groups
     ]
-    # A group whose training diverged tells nothing.
+    # None where training diverged.
     measured_groups = [
         (group, change)
         for group, change in zip(groups, measured, strict=True)
@@ -62,23 +59,19 @@ def choose_damping(
 
 
 def prediction_error(values: np.ndarray, measured_groups: list[tuple[np.ndarray, float]]) -> float:
-    """Mean squared error of predicted changes over the mean square measured.
-
-    Args:
-        values: scores, (N,).
-    """
+    """Compute the squared error of predictions relative to the measured changes."""
     predicted = np.array([values[group].sum() for group, _ in measured_groups])
     measured = np.array([change for _, change in measured_groups])
     with np.errstate(over="ignore", invalid="ignore"):
         result = float(
             np.square(predicted - measured).mean() / np.square(measured).mean().clip(1e-30)
         )
-    # A finite number, so that reports stay JSON.
+    # JSON has no infinity.
     return min(result, OVERFLOW) if np.isfinite(result) else OVERFLOW
 
 
 def _groups(request: ScoringRequest) -> Iterator[np.ndarray]:
-    """Yield disjoint groups of images, (K,) positions each."""
+    """Yield disjoint groups of positions, (K,) each."""
     images, seed = request.replay.run.images, request.replay.run.recipe.seed
     order = np.argsort(draw_hashes(seed, 0, images.ids, _GROUPS), kind="stable")
     size = max(1, min(int(GROUP_SHARE * len(images)), len(images) // GROUPS))

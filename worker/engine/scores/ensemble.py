@@ -15,14 +15,8 @@ from worker.engine.training import checks
 def ensemble(scores: Sequence[Scores]) -> Scores:
     """Average one method's scores over several runs on the same images.
 
-    The report has `runs`, `agreement` (mean rank correlation of two runs), the change predicted for
-    the average's top group, sums of seconds and bytes, the worst of the runs' checks
-    (`adjoint_growth`, `finite_difference_error`, `drifted`, `converged`), the number of runs whose
-    prediction was measured (`runs_measured`) and held (`runs_held`), and of those that no damping
-    helped (`undamped_runs`).
-
-    Returns:
-        Scores, (N,).
+    The report has sums of costs, the worst of the runs' checks, `agreement`, and counts of runs:
+    `runs`, `runs_measured`, `runs_held` (prediction confirmed) and `undamped_runs`.
 
     Raises:
         EngineError: no scores, the same run twice, or runs that differ in method, images, span or
@@ -78,7 +72,7 @@ def _report(scores: Sequence[Scores], values: np.ndarray) -> dict[str, Any]:
 
 
 def _checks(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Combine the runs' checks: an average is no better than its runs."""
+    """Take the worst of the runs' checks."""
     combined: dict[str, Any] = {}
     for key in ("adjoint_growth", "finite_difference_error"):
         if values := [item[key] for item in reports if key in item]:
@@ -96,13 +90,10 @@ def _checks(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def agreement(scores: Sequence[Scores]) -> float | None:
-    """Mean rank correlation of two runs' scores.
-
-    None for a single run, or if all scores of a run are equal.
-    """
+    """Compute the mean rank correlation of two runs, or None if undefined."""
     if len(scores) < 2 or any(np.ptp(item.values) == 0 for item in scores):
         return None
-    from scipy.stats import spearmanr  # a second to import, and most runs are not averaged
+    from scipy.stats import spearmanr  # slow import
 
     correlations = [
         spearmanr(item.values, other.values).statistic

@@ -8,14 +8,11 @@ from worker.engine.trajectory.training_dynamics import NEVER
 
 
 def forgetting(request: ScoringRequest) -> ScoresAndReport:
-    """Return −(times the image went from right to wrong between epochs), (N,).
-
-    Images that were never right come first.
-    """
+    """Negate the number of forgetting events, (N,); never-learned images come first."""
     training = request.replay.training
     counts = training.signals.forgotten.astype(np.float64)
     never = counts == NEVER
-    # Below every count: an image is forgotten at most every other epoch.
+    # Below every count: forgetting takes two epochs.
     values = np.where(never, -float(training.recipe.epochs + 1), -np.maximum(counts, 0))
     return values, {"never_learned": int(never.sum()), "forgotten": int((counts > 0).sum())}
 

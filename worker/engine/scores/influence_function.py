@@ -30,9 +30,8 @@ class Solution:
 def influence_function(request: ScoringRequest) -> ScoresAndReport:
     """Compute I_i = +⟨∇ℓ(z_i; θ_T), (G + λ)^-1 u⟩ / N on unaugmented images, (N,).
 
-    G is the Gauss–Newton matrix of the mean training loss with weight decay on its diagonal, λ is
-    `ridge`, u the gradient of the validation loss. An image that leaves moves the optimum by +(G +
-    λ)^-1 ∇ℓ_i / N, hence the sign.
+    G is the Gauss–Newton matrix of the mean training loss plus weight decay, λ is `ridge`, u the
+    gradient of the validation loss. Removal moves the optimum by +(G + λ)^-1 ∇ℓ_i / N.
     """
     run, options = request.replay.run, request.options
     params = request.replay.final_params()
@@ -66,12 +65,13 @@ def influence_function(request: ScoringRequest) -> ScoresAndReport:
 def conjugate_gradients(
     product: Product, b: torch.Tensor, tolerance: float, limit: int
 ) -> Solution:
-    """Solve A x = b for a positive definite A, from x = 0.
+    """Solve A x = b for positive definite A (Hestenes and Stiefel 1952).
 
     Args:
+        product: v ↦ A v.
         b: (P,).
-
-    Source: Hestenes and Stiefel 1952; inner products are summed in float64.
+        tolerance: of the relative residual.
+        limit: of iterations.
     """
     x, residual = torch.zeros_like(b), b.clone()
     direction = residual.clone()
@@ -81,7 +81,7 @@ def conjugate_gradients(
         product_p = product(direction)
         curvature = _dot(direction, product_p)
         if curvature <= 0:
-            break  # rounding dominates: x is as good as it gets
+            break  # rounding dominates
         # α = ‖r‖² / ⟨p, A p⟩ ;  x ← x + α p ;  r ← r − α A p ;  p ← r + (‖r‖²_new / ‖r‖²) p
         x = x + (squared / curvature) * direction
         residual = residual - (squared / curvature) * product_p
@@ -98,15 +98,12 @@ def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
 def gauss_newton(
     run: Runner, params: torch.Tensor, v: torch.Tensor, heartbeat: Callable[[], None] | None = None
 ) -> torch.Tensor:
-    """Compute G v of the mean training loss over all N images.
+    """Compute G v of the mean training loss, (P,).
 
     Args:
         params: θ, (P,).
         v: (P,).
         heartbeat: called before each part; may raise to stop.
-
-    Returns:
-        (P,).
     """
     total = torch.zeros_like(v)
     for _, x, _ in iterate_parts(run.network, run.recipe, params, run.images, "fused"):
@@ -119,21 +116,22 @@ def gauss_newton(
 def gauss_newton_sum(
     network: Network, params: torch.Tensor, v: torch.Tensor, x: torch.Tensor
 ) -> torch.Tensor:
-    """Compute Σ_i J_iᵀ (diag p_i − p_i p_iᵀ) J_i v over a batch.
+    """Compute Σ_i J_iᵀ (diag p_i − p_i p_iᵀ) J_i v over a batch, (P,).
+
+    J_i is the Jacobian of image i's logits, p_i its probabilities.
 
     Args:
         params: θ, (P,).
         v: (P,).
         x: (B, C, H, W).
-
-    Returns:
-        (P,). J_i is the Jacobian of image i's logits, p_i its probabilities.
     """
 
     def pulled(theta: torch.Tensor) -> torch.Tensor:
-        logits, tangent = torch.func.jvp(lambda p: network.logits(p, x), (theta,), (v,))  # type: ignore[misc]  # see step_vjp
+        logits, tangent = torch.func.jvp(  # type: ignore[misc]  # see step_vjp
+            lambda p: network.logits(p, x), (theta,), (v,)
+        )
         probabilities = logits.softmax(1)
-        # the Hessian of cross entropy in the logits, times J v: (B, classes)
+        # Hessian of cross entropy in the logits, times J v: (B, classes)
         curved = probabilities * (tangent - (probabilities * tangent).sum(1, keepdim=True))
         return (curved.detach() * logits).sum()
 
@@ -142,7 +140,6 @@ def gauss_newton_sum(
 
 
 def _count_passes(sizes: Sizes) -> ImagePasses:
-    """Count the passes at most: a small residual ends the iterations sooner."""
     return ImagePasses(
         gradient=sizes.validation + count_from_seed(sizes),
         curvature=sizes.options["iterations"] * sizes.count,

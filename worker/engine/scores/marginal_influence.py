@@ -16,15 +16,12 @@ from worker.engine.scores.retracing import (
     retrace_span,
 )
 
-# M of section 5: steps per epoch at which every image is looked at.
+# M of docs/method.md, section 5.
 SAMPLED_STEPS = 8
 
 
 def marginal_influence(request: ScoringRequest) -> ScoresAndReport:
-    """Sum (η_t/N) ⟨u_{t+1}, ∇ℓ(z_i; θ_t)⟩ over sampled steps of the span, (N,).
-
-    The trajectory is held fixed.
-    """
+    """Sum (η_t/N) ⟨u_{t+1}, ∇ℓ(z_i; θ_t)⟩ over sampled steps of the span, (N,)."""
     run = request.replay.run
     steps = run.steps
     sampled = _sampled_steps(steps, int(request.options["sampled_steps"]))
@@ -44,8 +41,7 @@ def marginal_influence(request: ScoringRequest) -> ScoresAndReport:
                 epoch,
                 lambda: request.progress(steps_done - 1, steps * len(request.epochs)),
             )
-            # An image is in S_t in |S_t| of N orders and counts 1/|S_t| there, in a short last
-            # batch too.
+            # Drawn with probability |S_t|/N and weighted 1/|S_t|: 1/N, in a short batch too.
             values[:] -= products * steps / (len(values) * len(sampled))
 
     _, report = retrace_span(request, replay_span(request), after_step=add_products)
@@ -53,7 +49,7 @@ def marginal_influence(request: ScoringRequest) -> ScoresAndReport:
 
 
 def _sampled_steps(steps: int, parts: int) -> set[int]:
-    """Middles of `count` equal parts of an epoch."""
+    """Return the middles of equal parts of an epoch."""
     count = min(parts, steps)
     return {int((part + 0.5) * steps / count) for part in range(count)}
 

@@ -35,7 +35,7 @@ class ScoringRequest:
 
     @property
     def epochs(self) -> list[int]:
-        """The epochs of the span (from 0), last first."""
+        """Epochs of the span from 0, last first."""
         last = self.replay.run.recipe.epochs - 1
         return [last] if self.span == "last_epoch" else list(range(last, -1, -1))
 
@@ -46,7 +46,7 @@ ScoresAndReport = tuple[np.ndarray, dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Method(catalogue.Method):
-    """A method of the catalogue with its functions attached (see `attach`)."""
+    """A catalogue method with its functions."""
 
     run: Callable[[ScoringRequest], ScoresAndReport]
     image_passes: Callable[[Sizes], ImagePasses]
@@ -58,16 +58,16 @@ class Method(catalogue.Method):
         return self.needs == "steps"
 
     def cost(self, recipe: Recipe, count: int, span: str = "last_epoch", **further: Any) -> Cost:
-        """Compute the cost of scoring a run.
+        """Estimate the cost of scoring a run.
 
         Args:
             recipe: of the run.
             count: N.
             span: "last_epoch" or "all_epochs".
-            further: other fields of `Sizes`, options among them.
+            further: other fields of `Sizes`.
 
         Raises:
-            EngineError: the span or an option is unknown.
+            EngineError: unknown span or option.
         """
         check_span(span)
         options = self.with_defaults(further.pop("options", {}))
@@ -108,11 +108,11 @@ def attach(
     options: Mapping[str, float] | None = None,
     below: Mapping[str, float] | None = None,
 ) -> Method:
-    """Attach functions to the facts of a method in the catalogue.
+    """Attach functions to a catalogue method.
 
     Args:
-        options: the method's settings with their defaults; an integer default counts something.
-        below: upper limits of options.
+        options: defaults; an integer allows only whole numbers.
+        below: exclusive upper limits.
     """
     facts = vars(catalogue.METHODS[name])
     return Method(

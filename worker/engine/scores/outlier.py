@@ -10,14 +10,14 @@ from worker.engine.scores.cost import ImagePasses, Sizes, count_from_seed
 from worker.engine.scores.method import ScoresAndReport, ScoringRequest, attach
 from worker.engine.sweep import iterate_parts
 
-# Images that the trees draw from, 256 each.
+# Images from which each tree draws 256.
 SAMPLE = 10_000
 _SAMPLE = 6
 
 
 def outlier(request: ScoringRequest) -> ScoresAndReport:
     """Compute score_samples of the features at θ_T, (N,): low for outliers."""
-    # Imported here: it takes a second.
+    # Imported here because it is slow.
     from sklearn.ensemble import IsolationForest
 
     images = request.replay.run.images
@@ -46,7 +46,7 @@ def _sample(request: ScoringRequest, count: int) -> np.ndarray:
 
 
 def _features(request: ScoringRequest, positions: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield features of the images at `positions`, in parts (B, D)."""
+    """Yield features in parts, (B, D)."""
     run, params = request.replay.run, request.replay.final_params()
     with torch.no_grad():
         for _, x, _ in iterate_parts(run.network, run.recipe, params, run.images.subset(positions)):
@@ -55,7 +55,7 @@ def _features(request: ScoringRequest, positions: np.ndarray) -> Iterator[np.nda
 
 def _count_passes(sizes: Sizes) -> ImagePasses:
     sample = min(SAMPLE, sizes.count)
-    # The sample's features are in memory in parts, and then as one table.
+    # twice: in parts, then as a table
     return ImagePasses(
         forward=sizes.count + sample,
         gradient=count_from_seed(sizes),

@@ -5,11 +5,10 @@ from worker.engine.scores.retracing import count_retracing_passes, replay_span, 
 
 
 def published_code(request: ScoringRequest) -> ScoresAndReport:
-    """Retrace with u ← u − (η_t/|S_t|) H_t u, (N,).
+    """Retrace with u ← u − (η_t/|S_t|) H_t u, (N,), to reproduce published figures.
 
-    H_t is a mean already, so it is divided by |S_t| twice. For reproducing published figures only.
+    H_t is a mean already.
     """
-    # 1/|S_t| more than the derivative of the step has
     return retrace_span(request, replay_span(request), damping=lambda step: 1.0 / len(step.y))
 
 

@@ -1,15 +1,15 @@
-"""A control: chance."""
+"""Random scores, a control."""
 
 from worker.engine import images
 from worker.engine.scores.cost import ImagePasses
 from worker.engine.scores.method import ScoresAndReport, ScoringRequest, attach
 
-# The stream of draws of this method.
+# Stream of draws.
 _RANDOM = 5
 
 
 def draw_scores(request: ScoringRequest) -> ScoresAndReport:
-    """Draw a number in 0…1 for each image from the recipe's seed, (N,)."""
+    """Draw numbers in 0…1 from the recipe's seed, (N,)."""
     run = request.replay.run
     return images.draw_hashes(run.recipe.seed, 0, run.images.ids, _RANDOM) / 2.0**64, {}
 

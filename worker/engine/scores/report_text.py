@@ -2,23 +2,20 @@
 
 from typing import Any
 
-# Growth of the adjoint above which the estimate lost the truth (docs/decisions/0023).
+# Adjoint growth above which the estimate fails (docs/decisions/0023).
 GROWTH = 4.0
-# A prediction holds if it is within this factor of the measurement.
+# Factor within which a prediction holds.
 FACTOR = 2.0
-# Error of a finite difference above which the derivative is in doubt.
+# Finite-difference error above which a derivative is in doubt.
 DIFFERENCE = 0.05
-# Relative squared error above which a damping predicts no better than "nothing changes".
+# Relative squared error above which a damping predicts nothing.
 NOTHING = 0.95
-# Mean rank correlation of runs below which a run's ranking is mostly luck.
+# Rank correlation of runs below which a ranking is mostly luck.
 AGREEMENT = 0.3
 
 
 def trust_words(report: dict[str, Any]) -> list[str]:
-    """Say how far to trust a scoring, the weightiest sentence first.
-
-    Never empty if the report predicts something.
-    """
+    """Say how far to trust a scoring, most important sentence first."""
     sentences = [
         *_drift(report),
         *_measured(report),
@@ -58,7 +55,7 @@ def prediction_off(report: dict[str, Any]) -> str | None:
     """Compare the measured change with the prediction.
 
     Returns:
-        "" if it holds, a word for the kind of miss, or None if it was not measured.
+        "" if it holds, else "sign", "size" or "diverged"; None if not measured.
     """
     predicted, measured = report.get("predicted_change"), report.get("measured_change")
     if predicted is not None and report.get("diverged_without"):

@@ -19,7 +19,7 @@ AfterStep = Callable[[TrainingStep, torch.Tensor], None]
 
 
 def replay_span(request: ScoringRequest) -> Iterator[TrainingStep]:
-    """Yield the steps of the span as they happened, last first."""
+    """Yield the span's steps, last first."""
     for epoch in request.epochs:
         yield from request.replay.steps_backwards(epoch)
 
@@ -31,13 +31,15 @@ def retrace_span(
     damping: Damping | None = None,
     after_step: AfterStep | None = None,
 ) -> ScoresAndReport:
-    """Retrace the span.
+    """Retrace the span from the validation gradient.
 
     Args:
-        damping: of the request if None.
+        steps: last first.
+        damping: the request's if None.
+        after_step: called with each step and its v, (P,).
 
     Returns:
-        Influence, (N,), and a report on the retracing.
+        Influence, (N,), and a report.
     """
     run = request.replay.run
     total = run.steps * len(request.epochs)
@@ -59,7 +61,7 @@ def retrace_span(
         for step in steps:
             request.progress(next(done), total)
             yield step
-            # Frees the step before the next is made; enumerate would not.
+            # Freed before the next is made; enumerate would keep it.
             del step
 
     adjoint, _ = retrace(
@@ -87,16 +89,13 @@ def compute_all_products(
     epoch: int | None = None,
     heartbeat: Callable[[], None] | None = None,
 ) -> np.ndarray:
-    """Compute ⟨v, ∇ℓ(z_i; θ)⟩ of every training image in one forward pass.
+    """Compute ⟨v, ∇ℓ(z_i; θ)⟩ of every training image, (N,) float64.
 
     Args:
         params: θ, (P,).
         direction: v, (P,).
-        epoch: whose augmentation to apply; None for the images as they are.
-        heartbeat: called before each part of the pass; may raise to stop.
-
-    Returns:
-        (N,) float64.
+        epoch: of the augmentation; None for none.
+        heartbeat: called before each part; may raise to stop.
     """
     values = np.empty(len(run.images))
     for positions, x, y in iterate_parts(
@@ -109,10 +108,7 @@ def compute_all_products(
 
 
 def count_retracing_passes(sizes: Sizes, *, replays: bool = True) -> ImagePasses:
-    """Count the passes of a retracing.
-
-    Validation gradient, replay (or θ_T alone), fused pass, and Adam's gradients.
-    """
+    """Count the passes of a retracing."""
     images = sizes.count * sizes.epochs
     adaptive = 0 if sizes.recipe.optimizer == "sgd" else images
     return ImagePasses(

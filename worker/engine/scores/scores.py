@@ -12,9 +12,8 @@ class Scores:
 
     Args:
         values: (N,) float64, low first.
-        method: its name.
-        exact: True if they are what the method says, not an approximation of it.
-        report: see the README.
+        exact: False for an approximation of the method.
+        report: see worker/engine/README.md.
         images: digest of the image list.
         run: digest of recipe and image list; empty for an average.
     """

@@ -15,7 +15,7 @@ LARGEST_BATCH = 64
 def self_influence(request: ScoringRequest) -> ScoresAndReport:
     """Compute −Σ over the span's epochs e of η_e/((1 − μ)|S|) ‖∇ℓ(z_i; θ_e)‖², (N,).
 
-    θ_e is at the epoch's end. Unusual and mislabelled images come first.
+    θ_e is at the epoch's end.
     """
     run = request.replay.run
     values = np.zeros(len(run.images))
@@ -43,15 +43,12 @@ def self_influence(request: ScoringRequest) -> ScoresAndReport:
 def squared_norms(
     network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor
 ) -> torch.Tensor:
-    """Compute ‖∇ℓ(z_i; θ)‖² of each image.
+    """Compute ‖∇ℓ(z_i; θ)‖² of each image, (B,).
 
-    The norm is not linear in the gradient, so all B gradients, (B, P), are in memory.
+    Holds all B gradients, (B, P), in memory.
 
     Args:
         params: θ, (P,).
-
-    Returns:
-        (B,).
     """
 
     def loss(theta: torch.Tensor, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:

@@ -13,8 +13,7 @@ from worker.engine.scores.retracing import compute_all_products
 def tracin(request: ScoringRequest) -> ScoresAndReport:
     """Sum η_e/((1 − μ)|S|) ⟨∇ℓ_val(θ_e), ∇ℓ(z_i; θ_e)⟩ over the span's epochs e, (N,).
 
-    θ_e is at the epoch's end, η_e its mean rate. SGD gains this on the validation loss by image i,
-    and loses it without, so low is harmful.
+    θ_e is at the epoch's end, η_e its mean rate.
     """
     run = request.replay.run
     values = np.zeros(len(run.images))
@@ -30,10 +29,7 @@ def tracin(request: ScoringRequest) -> ScoresAndReport:
 
 
 def checkpoint_weight(request: ScoringRequest, epoch: int) -> float:
-    """Return η_e/((1 − μ)|S|): mean learning rate over mean batch size.
-
-    With momentum μ a gradient is taken 1/(1 − μ) times in all.
-    """
+    """Return η_e/((1 − μ)|S|): momentum μ applies each gradient 1/(1 − μ) times."""
     run = request.replay.run
     rate = float(np.mean([run.rate(epoch, t) for t in range(run.steps)]))
     return rate / (1 - run.recipe.momentum) * run.steps / len(run.images)

@@ -1,4 +1,4 @@
-"""Predictions of a scoring against measurements (docs/method.md, section 7)."""
+"""Predictions compared with measurements (docs/method.md, section 7)."""
 
 import dataclasses
 import math
@@ -22,13 +22,10 @@ TOP = 0.02
 def validation_gradient(
     network: Network, recipe: Recipe, params: torch.Tensor, validation: Images
 ) -> torch.Tensor:
-    """Compute u_T, the gradient of the mean validation loss at θ_T.
+    """Compute u_T, the gradient of the mean validation loss, (P,).
 
     Args:
         params: θ_T, (P,).
-
-    Returns:
-        (P,).
     """
     gradient = torch.zeros_like(params)
     theta = params.detach().clone().requires_grad_()
@@ -50,7 +47,7 @@ def finite_difference_error(network: Network, step: TrainingStep, direction: tor
         The largest error, relative to the largest product.
     """
     wide = network.to_float64()
-    # As many images as one pass takes in twice the width.
+    # Float64 takes twice the memory.
     some = slice(0, max(1, network.images_per_pass(tuple(step.x.shape[1:]), "products") // 2))
     params, v, x, y = step.params.double(), direction.double(), step.x[some].double(), step.y[some]
     epsilon = 1e-5 * float(params.norm()) / max(float(v.norm()), 1e-30)
@@ -63,12 +60,12 @@ def finite_difference_error(network: Network, step: TrainingStep, direction: tor
 
 
 def top_group(values: np.ndarray) -> np.ndarray:
-    """Positions of the lowest 2 % of the scores, at least one."""
+    """Return positions of the lowest 2 %, never none."""
     return np.argsort(values, kind="stable")[: max(1, int(TOP * len(values)))]
 
 
 def report_prediction(values: np.ndarray) -> dict[str, Any]:
-    """Report the predicted change for the top group: the sum of its influences."""
+    """Predict the top group's change: the sum of its influences."""
     top = top_group(values)
     return {"top_group": len(top), "predicted_change": float(values[top].sum())}
 
@@ -83,15 +80,15 @@ def measure_change(
 ) -> float | None:
     """Measure the change of the mean validation loss without some images.
 
-    Order, divisor, augmentation and seeds stay: "Retrain Last" for the last epoch, "Retrain All"
-    for all. The run's own steps must repeat here (`Replay.check_repeats`), or a drift would be
-    measured too.
+    Call `Replay.check_repeats` first, or a drift is measured too.
 
     Args:
+        positions: of the images left out, (K,).
+        epochs: to train again.
         progress: called as progress(done, total); may raise to stop.
 
     Returns:
-        The change, or None if that training diverges.
+        The change, or None if training diverges.
     """
     run = replay.run
     keep = torch.ones(len(run.images))

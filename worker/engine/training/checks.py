@@ -23,7 +23,7 @@ def check_before_training(
         params: θ_0, (P,).
 
     Raises:
-        EngineError: the network gives no loss for each image, or the loss is not a number.
+        EngineError: no loss for each image, or a loss that is not a number.
     """
     if len(images) < 2:
         raise EngineError(
@@ -52,7 +52,7 @@ def check_before_scoring(record: RunRecord, images: Images, validation: Images) 
 
 
 def check_before_replaying(record: RunRecord, images: Images) -> None:
-    """Raise EngineError unless these are the run's images, with all of them in it."""
+    """Raise EngineError unless a run used exactly these images."""
     check_images(images, record.recipe, "training")
     if record.images != images.digest():
         raise EngineError(
@@ -107,7 +107,7 @@ def check_memory_budget(value: object) -> None:
 
 
 def describe_error(error: Exception) -> str:
-    """Describe an exception in a line, with its class: some say little without."""
+    """Describe an exception on a line, with its class."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

@@ -8,21 +8,21 @@ from worker.engine.recipe import Recipe
 from worker.engine.training import checks
 
 FEW_IMAGES = 5_000
-# Of the pixels that torchvision's weights were trained on.
+# Pixel statistics for torchvision's weights.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def default_recipe(images: Images, classes: int, *, seed: int = 0, **settings: object) -> Recipe:
-    """Choose a recipe from the images' size, channels and number.
+    """Choose a recipe for training images.
 
     Args:
-        images: the training images.
+        images: training images.
         classes: number of classes.
         seed: of the run.
         settings: fields of `Recipe` that take precedence unless None.
 
     Raises:
-        EngineError: no images, or a setting that is unknown or makes no sense.
+        EngineError: no images, or an invalid setting.
     """
     fields = [field.name for field in dataclasses.fields(Recipe)]
     if unknown := sorted(settings.keys() - fields):
@@ -50,10 +50,9 @@ def default_recipe(images: Images, classes: int, *, seed: int = 0, **settings: o
         "mean": mean,
         "std": std,
         "epochs": 20,
-        # Few images make few steps: smaller batches let twenty epochs converge.
+        # Few images need more steps to converge.
         "batch_size": 64 if len(images) >= FEW_IMAGES else 32,
-        # Momentum makes steps ten times as long: at 0.05 the colour network learned nothing on
-        # photographs.
+        # Momentum makes steps ten times as long.
         "learning_rate": 0.05 if simple else 0.01,
         "momentum": 0.0 if simple or adam else 0.9,
         "schedule": "constant" if simple else "cosine",
@@ -61,12 +60,12 @@ def default_recipe(images: Images, classes: int, *, seed: int = 0, **settings: o
         "seed": seed,
     }
     if settings.get("weights"):
-        # The pixels that published weights expect, and a rate that changes them gently.
+        # Published weights need their pixel statistics and a gentle rate.
         chosen |= {"learning_rate": 0.01} | (
             {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if channels == 3 else {}
         )
     if adam:
-        # Adam's steps are as long as the rate; this is its authors' choice (Kingma and Ba 2015).
+        # Adam's authors' choice (Kingma and Ba 2015).
         chosen["learning_rate"] = 0.0001 if settings.get("weights") else 0.001
     chosen |= {name: value for name, value in settings.items() if value is not None}
     return Recipe(**chosen)  # type: ignore[arg-type]  # Recipe checks its fields

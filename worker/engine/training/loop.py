@@ -30,12 +30,12 @@ from worker.engine.trajectory.files import EpochReport, Point, RunRecord
 from worker.engine.trajectory.step_store import StepsWriter
 from worker.engine.trajectory.training_dynamics import EpochSignals, Signals
 
-# Steps between checks of the loss: each makes a GPU wait.
+# Each check makes a GPU wait.
 CHECK_LOSS_EVERY = 50
 
 
 def _check_mask(leave_out: object, count: int) -> np.ndarray | None:
-    """Check leave_out: (N,) bool that keeps some images. Indices would be ambiguous."""
+    """Require an (N,) bool mask: indices would be ambiguous."""
     if leave_out is None:
         return None
     mask = np.asarray(leave_out)
@@ -69,23 +69,18 @@ def train(
 
     Args:
         recipe: of the run.
-        images: the N training images.
-        validation: evaluated after each epoch; None for none.
+        images: N training images.
+        validation: images to evaluate after each epoch, or None.
         folder: for the run's files.
-        leave_out: (N,) bool, images whose terms are dropped while divisor, order, augmentation and
-            seeds stay (docs/method.md, section 2).
-        store: see worker.engine.trajectory.files.
+        leave_out: (N,) bool; drops terms, keeps divisors (docs/method.md, section 2).
+        store: name in `files.STORES`.
         on_epoch: called after each epoch, also for those before a resume.
-        progress: called as progress(done, total) in steps; may raise to stop, and the folder
-            resumes.
-        device: "cpu", "cuda", or "auto" for a GPU where there is one.
-
-    Returns:
-        The finished run.
+        progress: called as progress(done, total) in steps; may raise to stop.
+        device: "cpu", "cuda", or "auto" for an available GPU.
 
     Raises:
-        EngineError: the input does not fit.
-        CannotGoOn: steps come out differently here than in the run to resume.
+        EngineError: invalid input.
+        CannotGoOn: the run to resume comes out differently here.
         Diverged: the loss is no longer a number.
     """
     folder = checks.check_folder(folder)
@@ -166,8 +161,6 @@ def _run(
 
 
 def _point_recorder(record: RunRecord, writer: StepsWriter) -> Callable[[int, Point], None]:
-    """Function that records what the store keeps of θ_t and s_t."""
-
     def record_point(t: int, point: Point) -> None:
         if record.store == "every_step":
             writer.append(point)
@@ -185,13 +178,9 @@ def _epoch(
     record_point: Callable[[int, Point], None],
     progress: Progress | None,
 ) -> tuple[Point, float, float]:
-    """Train one epoch from `point`.
-
-    Adds to `signals` and passes each t and (θ_t, s_t) to `record_point`. Returns the epoch's end,
-    mean training loss and accuracy.
-    """
+    """Train an epoch, adding to `signals`; return its end, mean loss and accuracy."""
     order = draw_batches(run.recipe, run.images, epoch)
-    # Stays on the device until the epoch's end: a copy at each step would make a GPU wait.
+    # On the device: copies at each step would make a GPU wait.
     epoch_signals = EpochSignals(len(run.images), run.device)
     with run.prefetch(epoch, order) as batch:
         for t, positions in enumerate(order):

@@ -24,7 +24,7 @@ from worker.engine.trajectory.training_dynamics import (
 def is_complete(folder: Path, record: RunRecord) -> bool:
     if len(record.history) < record.recipe.epochs:
         return False
-    # The last epoch's file is written after run.json; `recipe` deletes even that.
+    # The last epoch's file follows run.json; `recipe` deletes even that.
     pruned = record.store == "recipe" and not files.epoch_file(folder, 0).exists()
     return pruned or files.epoch_file(folder, record.recipe.epochs).exists()
 
@@ -32,14 +32,14 @@ def is_complete(folder: Path, record: RunRecord) -> bool:
 def open_record(
     folder: Path, run: Runner, store: str, leave_out: np.ndarray | None, initial: torch.Tensor
 ) -> RunRecord:
-    """Record of a new run, or of the run to resume.
+    """Open the record of a new run, or of the run to resume.
 
     Args:
         leave_out: (N,) bool or None.
         initial: θ_0, (P,).
 
     Raises:
-        EngineError: the folder holds another run, or one of another device.
+        EngineError: the folder holds another run, or a run of another device.
     """
     recipe, images = run.recipe, run.images
     left_out = (
@@ -86,13 +86,13 @@ def open_record(
 def resume(
     run: Runner, record: RunRecord, folder: Path, initial: torch.Tensor
 ) -> tuple[int, Point, Signals]:
-    """Restore where a run stands.
+    """Restore a run's progress.
 
     Args:
         initial: θ_0, (P,).
 
     Returns:
-        The first epoch to run, its starting point and the signals so far.
+        First epoch to run, its starting point and the signals so far.
     """
     signals = Signals.empty(len(run.images))
     start: Point = (initial, initial_state(run.recipe, initial))
@@ -101,7 +101,7 @@ def resume(
         record.first_steps.clear()
         files.write_point(files.epoch_file(folder, 0), start, record.run)
         return 0, start, signals
-    # run.json is written before the epoch's file, so the file decides.
+    # The epoch's file follows run.json, so it decides.
     while record.history and not files.epoch_file(folder, len(record.history)).exists():
         record.history.pop()
     first_epoch = len(record.history)
@@ -133,7 +133,7 @@ def _check_repeatable(run: Runner, record: RunRecord, folder: Path) -> None:
 
 
 def first_step_repeats(run: Runner, record: RunRecord, epoch: int, start: Point) -> bool:
-    """Return True if an epoch's first step comes out here as recorded.
+    """Return True if an epoch's first step matches its record.
 
     Args:
         epoch: from 0.
@@ -149,13 +149,13 @@ def first_step_repeats(run: Runner, record: RunRecord, epoch: int, start: Point)
 def save_epoch(folder: Path, record: RunRecord, epoch: int, point: Point, signals: Signals) -> None:
     write_signals(signals_file(folder, epoch + 1), signals, record.run)
     whole_files.write_whole(folder / "run.json", record.to_json().encode())
-    # Last: this file marks the epoch as complete.
+    # Last, to mark the epoch as complete.
     files.write_point(files.epoch_file(folder, epoch + 1), point, record.run)
     delete_signals(folder, epoch + 1)
 
 
 def delete_signals(folder: Path, epoch: int) -> None:
-    """Delete the signals of earlier epochs; later files include them."""
+    """Delete earlier epochs' signals, which later files include."""
     for before in range(epoch):
         signals_file(folder, before).unlink(missing_ok=True)
 

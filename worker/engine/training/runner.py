@@ -1,4 +1,4 @@
-"""The state that all steps of a training share."""
+"""Finished runs, and the shared state of a run's steps."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -26,7 +26,6 @@ class Training:
     """A finished run.
 
     Args:
-        folder: of its files.
         record: run.json.
         params: θ_T, (P,); empty if the store keeps none.
         signals: training dynamics of each image.
@@ -47,7 +46,7 @@ class Training:
 
     @property
     def margins(self) -> np.ndarray:
-        """Area under the margin of each image, (N,) float64 (Pleiss et al. 2020)."""
+        """Area under the margin, (N,) float64 (Pleiss et al. 2020)."""
         return self.signals.margins / self.recipe.epochs
 
     @property
@@ -61,17 +60,17 @@ class Training:
 
 @dataclass
 class Runner:
-    """The state that all steps of one run share.
+    """Shared state of a run's steps.
 
     Args:
-        keep: (N,), 0 for images left out, else 1; None where all are in.
+        keep: (N,), 0 for images left out, else 1; None for all images.
     """
 
     recipe: Recipe
     images: Images
     network: Network
     update: Step
-    keep: torch.Tensor | None  # (N,)
+    keep: torch.Tensor | None
 
     @property
     def device(self) -> torch.device:
@@ -82,17 +81,17 @@ class Runner:
         return self.recipe.steps_per_epoch(len(self.images))
 
     def rate(self, epoch: int, t: int) -> float:
-        """Return η of step t of an epoch."""
+        """Return η of step t in an epoch."""
         return self.recipe.rate(epoch * self.steps + t, self.recipe.epochs * self.steps)
 
     def advance(
         self, point: Point, x: torch.Tensor, y: torch.Tensor, positions: Integers, rate: float
     ) -> tuple[Point, torch.Tensor, torch.Tensor]:
-        """Make one step: θ_{t+1}, s_{t+1} = step(θ_t, s_t, g_t).
+        """Make a step: θ_{t+1}, s_{t+1} = step(θ_t, s_t, g_t).
 
         Args:
             point: θ_t and s_t.
-            x, y: the batch, (B, C, H, W) and (B,).
+            x, y: batch, (B, C, H, W) and (B,).
             positions: S_t, (B,).
             rate: η_t.
 
@@ -104,7 +103,7 @@ class Runner:
         with self._precision():
             logits = self.network.logits(theta, x)
         losses = functional.cross_entropy(logits.float(), y, reduction="none")
-        # Leaving out drops the term and keeps the divisor |S_t| (docs/method.md, section 2).
+        # Drops terms, keeps the divisor |S_t| (docs/method.md, section 2).
         weights = self.weights(positions)
         (gradient,) = torch.autograd.grad(
             (losses if weights is None else losses * weights).mean(), theta
@@ -117,7 +116,7 @@ class Runner:
             )
 
     def batch(self, epoch: int, positions: Integers) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return x and y of one step, on the device."""
+        """Return x and y of a step, on the device."""
         return augmented_batch(
             self.recipe, self.images, positions, epoch, torch.float32, self.device
         )
@@ -125,20 +124,20 @@ class Runner:
     def prefetch(
         self, epoch: int, order: list[Integers], stride: int = 1
     ) -> Prefetcher[tuple[torch.Tensor, torch.Tensor]]:
-        """Prefetch x and y of the steps of an epoch.
+        """Prefetch x and y of an epoch's steps.
 
         Args:
             epoch: from 0.
-            stride: 1 if steps are walked in order, −1 in reverse.
+            stride: 1 in order, −1 in reverse.
         """
         return Prefetcher(lambda t: self.batch(epoch, order[t]), len(order), stride)
 
     def weights(self, positions: Integers) -> torch.Tensor | None:
-        """Images' weights, (B,) 1 or 0; None where all are in."""
+        """Return weights, (B,) of 1 or 0; None for all images."""
         return None if self.keep is None else self.keep[torch.from_numpy(positions)].to(self.device)
 
     def _precision(self) -> AbstractContextManager[object]:
-        """Lower the precision of the network's operations only, as replays do."""
+        """Lower the precision of the network's operations only."""
         if self.recipe.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)
@@ -150,16 +149,13 @@ def make_runner(
     leave_out: np.ndarray | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[Runner, torch.Tensor]:
-    """Make a run's shared state from its recipe.
+    """Make a runner and θ_0, (P,), from a recipe.
 
     Args:
         leave_out: (N,) bool or None.
 
-    Returns:
-        The runner and θ_0, (P,).
-
     Raises:
-        EngineError: the images do not fit, or the network cannot be built here.
+        EngineError: invalid images, or a network that cannot be built here.
     """
     check_images(images, recipe, "training")
     device = torch.device(device)
@@ -179,7 +175,7 @@ def make_runner(
 
 
 def restore_runner(training: Training, images: Images, device: torch.device) -> Runner:
-    """Make the shared state of a finished run.
+    """Make the runner of a finished run.
 
     Raises:
         EngineError: the network has changed since.
@@ -192,7 +188,7 @@ def restore_runner(training: Training, images: Images, device: torch.device) -> 
 def check_network(run: Runner, training: Training) -> None:
     """Raise EngineError if the network has changed since the run.
 
-    A run without parameters shows it when it is replayed.
+    Runs without parameters fail in their replay instead.
     """
     if training.params.numel():
         check_same(

@@ -11,10 +11,10 @@ from worker.engine.networks.flat_network import Network
 from worker.engine.recipe import Recipe
 from worker.engine.training.checks import describe_error
 
-# Trial images, and how much an image's logits may differ between batches, relative to the largest.
 TRIAL_COUNT = 4
+# Relative, between an image's logits in different batches.
 TOLERANCE = 1e-3
-# The same for derivatives, which are sums over all parameters.
+# Derivatives are sums over all parameters.
 DERIVATIVE_TOLERANCE = 1e-2
 RECORDED_LOGITS = 8
 
@@ -26,8 +26,7 @@ def validate_network(network: Network, recipe: Recipe, params: torch.Tensor) -> 
         params: θ_0, (P,).
 
     Raises:
-        EngineError: the network is not a function of one image and θ alone, or has no second
-            derivative.
+        EngineError: it is not a function of an image and θ alone, or has no second derivative.
     """
     x = _trial_images(recipe, params)
     y = (torch.arange(TRIAL_COUNT) % recipe.classes).to(params.device)
@@ -70,7 +69,7 @@ def validate_network(network: Network, recipe: Recipe, params: torch.Tensor) -> 
 
 
 def trial_logits(network: Network, recipe: Recipe, params: torch.Tensor) -> list[list[float]]:
-    """First logits of each trial image.
+    """Compute the first logits of each trial image.
 
     Args:
         params: θ, (P,).
@@ -86,10 +85,10 @@ def trial_logits(network: Network, recipe: Recipe, params: torch.Tensor) -> list
 def check_same(
     network: Network, recipe: Recipe, params: torch.Tensor, recorded: list[list[float]]
 ) -> None:
-    """Check that a network is the same as the run's.
+    """Check that a network is the run's.
 
     Args:
-        params: the run's θ_T, (P,).
+        params: θ_T, (P,).
 
     Raises:
         EngineError: the network differs.
@@ -168,7 +167,7 @@ def _check_connected(network: Network, name: str, params: torch.Tensor, x: torch
 
 @contextmanager
 def _explain_errors(problem: str, fix: str) -> Iterator[None]:
-    """Turn any exception into an EngineError: what failed, why, and a fix."""
+    """Turn any exception into an EngineError with its problem and fix."""
     try:
         yield
     except EngineError:
@@ -180,16 +179,16 @@ def _explain_errors(problem: str, fix: str) -> Iterator[None]:
 def _curvature_error(
     network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor
 ) -> float:
-    """Relative error of H v against a difference of gradients.
+    """Compute the relative error of H v against a difference of gradients.
 
-    Computed in float64, the least of several step sizes, since a kink may lie within one.
+    The least of several step sizes, since a kink may lie within a step.
     """
     wide, theta, images = network.to_float64(), params.double(), x.double()
     v = (
         torch.randn(theta.shape, generator=torch.Generator().manual_seed(1)).to(theta)
         / theta.numel() ** 0.5
     )
-    # Slightly off the start: behind a last layer of zeros every derivative is 0.
+    # Off the start: behind a last layer of zeros every derivative is 0.
     theta = theta + 0.01 * v.flip(0) * theta.numel() ** 0.5
     _, exact = fused_pass(wide, theta, v, images, y)
     errors = []
