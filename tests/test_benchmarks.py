@@ -34,7 +34,7 @@ def training(images: Images, tmp_path: Path) -> Training:
     return train(a_recipe(epochs=2), images, None, tmp_path / "run", device="cpu")
 
 
-# ── table1 ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── table1 ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_agreement_is_of_ranks_and_of_both_ends() -> None:
     assert table1.agreement(truth, moved)[1] == pytest.approx(10 / 30)
 
 
-# ── flips ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── flips ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("kind", flips.KINDS)
@@ -122,7 +122,7 @@ def test_low_values_find() -> None:
     )
 
 
-# ── curves ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── curves ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_last_epoch_again_with_all_images_is_the_run_itself(
@@ -193,7 +193,7 @@ def test_a_picture_of_equal_figures_has_an_axis_all_the_same(tmp_path: Path) -> 
     _picture.curves(tmp_path / "flat.svg", {"last": {"a": [(0, 5.0, 0.0)]}}, "removed", "error")
 
 
-# ── storage, and the published procedure ────────────────────────────────────────────────────────────────────────────
+# ── storage, and the published procedure ──────────────────────────────────────────────────────────
 
 
 def test_stores_keep_as_many_parameters_as_they_say_and_exact_ones_score_alike(
@@ -229,7 +229,7 @@ def test_the_loop_over_single_images_gives_the_same_influence(
     assert looped == pytest.approx(fused, rel=1e-3, abs=1e-3 * float(np.abs(fused).max()))
 
 
-# ── reading, and writing down ───────────────────────────────────────────────────────────────────────────────────────
+# ── reading, and writing down ─────────────────────────────────────────────────────────────────────
 
 
 def test_adult_becomes_numbers_and_a_column_for_each_word(

@@ -78,7 +78,7 @@ def is_a_command(words: list[str]) -> bool:
     return words[0] == "winnow"
 
 
-# ── Dockerfile ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Dockerfile ────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_there_is_an_image_for_the_web_and_for_workers_with_and_without_a_gpu(
@@ -203,7 +203,7 @@ def test_the_web_needs_no_package_that_its_image_lacks(tmp_path: Path) -> None:
     assert done.stdout == "all there\n", done.stderr
 
 
-# ── docker-compose.yml ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── docker-compose.yml ────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_services_are_those_that_the_readme_promises(compose: dict[str, Any]) -> None:

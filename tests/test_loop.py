@@ -23,7 +23,7 @@ def client(api_client: TestClient) -> Client:
     return made
 
 
-# ── the reviewer ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the reviewer ──────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_looking_at_nothing_decides_nothing(
     assert decisions(database) == {}
 
 
-# ── planted errors ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── planted errors ────────────────────────────────────────────────────────────────────────────────
 
 
 def labels(database: Database) -> dict[int, tuple[str, int, int | None]]:
@@ -131,7 +131,7 @@ def test_planting_is_repeatable_by_its_seed_and_nothing_where_no_share_is_asked_
     assert flips[2] == []
 
 
-# ── the last line ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the last line ─────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_summary_has_the_promised_figures_and_no_others() -> None:

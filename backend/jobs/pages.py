@@ -1,4 +1,4 @@
-"""Pages of jobs, and the fragments that they poll."""
+"""Pages of jobs."""
 
 from typing import Annotated
 
@@ -38,7 +38,6 @@ def list_jobs(
 
 @router.get("/{job_id}")
 def show_job(request: Request, session: SessionDep, user: UserDep, job_id: int) -> HTMLResponse:
-    """Show progress, subject, and the log's end."""
     job = service.get(session, user, job_id)
     return page(request, "jobs/show.html", job=job, lines=service.log_tail(session, job))
 

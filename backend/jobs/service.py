@@ -1,4 +1,4 @@
-"""Rules of jobs: queue, list, cancel, retry."""
+"""Rules of jobs."""
 
 from typing import Any
 
@@ -44,14 +44,14 @@ def get(session: Session, user: User, job_id: int) -> Job:  # noqa: ARG001 - vis
 def page(
     session: Session, *, state: str | None = None, after: int | None = None, limit: int = 50
 ) -> tuple[list[Job], int | None]:
-    """List jobs, newest first, and the next page's cursor."""
+    """List jobs, newest first, and the next cursor."""
     query = select(Job) if state is None else select(Job).where(Job.state == state)
     rows, following = paginate(session, query, Job.id, after=after, limit=limit, newest_first=True)
     return [job for (job,) in rows], following
 
 
 def log_tail(session: Session, job: Job, limit: int = 200) -> list[JobLogLine]:
-    """List the log's last lines, oldest first."""
+    """List the log's end, oldest line first."""
     lines = session.scalars(
         select(JobLogLine)
         .where(JobLogLine.job_id == job.id)
@@ -64,7 +64,7 @@ def log_tail(session: Session, job: Job, limit: int = 200) -> list[JobLogLine]:
 def log_page(
     session: Session, job: Job, *, after: int | None = None, limit: int = 200
 ) -> tuple[list[JobLogLine], int | None]:
-    """List log lines in order, and the next page's cursor."""
+    """List log lines and the next cursor."""
     query = select(JobLogLine).where(JobLogLine.job_id == job.id)
     rows, following = paginate(session, query, JobLogLine.id, after=after, limit=limit)
     return [line for (line,) in rows], following
@@ -73,7 +73,7 @@ def log_page(
 def cancel(session: Session, user: User, job_id: int) -> Job:
     """Stop a queued job at once, a running job at its next step.
 
-    Raises NotFound, or Conflict if the job is done or failed.
+    Raises NotFound, or Conflict if done or failed.
     """
     job = get(session, user, job_id)
     job_lifecycle.cancel_job(session, job_id, user.name)

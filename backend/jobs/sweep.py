@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def sweep(database: Database, heartbeat_timeout_seconds: float) -> None:
-    """Sweep once: two small reads if nothing is due."""
+    """Sweep once."""
     expire(database, heartbeat_timeout_seconds)
     send_again(database)
 
@@ -22,7 +22,7 @@ def sweep(database: Database, heartbeat_timeout_seconds: float) -> None:
 def expire(database: Database, heartbeat_timeout_seconds: float) -> list[int]:
     """Requeue running jobs with a silent worker; returns their ids."""
     silent = job_lifecycle.is_silent(now() - timedelta(seconds=heartbeat_timeout_seconds))
-    # Read first: SQLite's write lock would block every writer.
+    # Read first: SQLite's write lock blocks every writer.
     with database.transaction(write=False) as session:
         if not job_lifecycle.count_jobs(session, *silent):
             return []
@@ -33,7 +33,7 @@ def expire(database: Database, heartbeat_timeout_seconds: float) -> list[int]:
 def send_again(database: Database) -> int:
     """Resend queued jobs if the broker holds fewer messages; returns their number.
 
-    Spare messages are harmless, and never outnumber the queued jobs.
+    Spare messages are harmless.
     """
     with database.transaction(write=False) as session:
         if not job_lifecycle.count_queued(session):
@@ -61,7 +61,7 @@ class Sweep:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, waiting up to two seconds for the current sweep."""
+        """Stop, waiting up to two seconds."""
         self._stopped.set()
         self._thread.join(timeout=2)
 
@@ -72,7 +72,7 @@ class Sweep:
 
     def _round(self) -> None:
         timeout = self._settings.heartbeat_timeout_seconds
-        # After sleep every heartbeat looks dead; give workers a round to beat.
+        # After sleep every heartbeat looks dead; let workers beat first.
         slept = time.time() - self._last > timeout + self._settings.sweep_seconds
         self._last = time.time()
         try:

@@ -1,4 +1,4 @@
-"""Pages of the review: grid, single image, and forms that work without JavaScript."""
+"""Pages of the review, and its forms that work without JavaScript."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -141,7 +141,7 @@ def confusion(review_id: int, request: Request, session: SessionDep, user: UserD
 
 @router.get("/{review_id}/standing")
 def standing(review_id: int, request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """Show stop advice and who did what, as a page or a fragment."""
+    """Show stop advice and who did what, as page or fragment."""
     review = service.get(session, user, review_id)
     if review.state != "ready":
         return _waiting(request, session, user, review)

@@ -1,4 +1,4 @@
-"""Rules of a whole review: access, readiness, and decisions that count."""
+"""Rules of a whole review."""
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
@@ -52,7 +52,6 @@ def in_effect(review: Review) -> list[ColumnElement[bool]]:
 
 
 def ask_for_second_opinions(session: Session, review: Review, asked: bool) -> None:
-    """Set if two people must agree on removals and new labels."""
     review.second_opinion = asked
     session.flush()
 

@@ -43,7 +43,7 @@ def sign_out_everywhere(database: Database) -> None:
         session.execute(delete(Credential).where(Credential.kind == "session"))
 
 
-# ── two people ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── two people ────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_two_people_see_each_others_decisions(
@@ -120,7 +120,7 @@ def test_nobody_takes_back_what_another_decided(
     assert server.decisions() == {1: "remove"}
 
 
-# ── no network ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── no network ────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_without_a_network_decisions_stay_in_the_browser_and_are_sent_later(
@@ -262,7 +262,7 @@ def test_a_server_with_a_problem_is_not_called_offline(
     server.wait_for({1: "remove", 2: "keep"})
 
 
-# ── no session ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── no session ────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("view", ["grid", "focus"])

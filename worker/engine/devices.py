@@ -1,4 +1,4 @@
-"""Devices, and computation that repeats bit for bit (docs/method.md, section 4)."""
+"""Devices and bit-for-bit repetition (docs/method.md, section 4)."""
 
 import os
 import platform
@@ -17,18 +17,17 @@ def choose_device(name: str = "auto", recorded: dict[str, str] | None = None) ->
     """Choose the device to compute on.
 
     Args:
-        name: "cpu", "cuda", or "auto" for the device of the recorded run; for a new run a GPU where
-            there is one.
-        recorded: the environment of the run in question.
+        name: "cpu", "cuda" or "auto": the recorded run's, else a GPU if there is one.
+        recorded: environment of a past run.
 
     Raises:
-        EngineError: the device is unknown or not available here.
+        EngineError: unknown or unavailable device.
     """
     if name not in DEVICES:
         raise EngineError(f"There is no device called {name!r}; choose from {', '.join(DEVICES)}.")
     if name == "auto":
         wanted = recorded["device"] if recorded else "cuda"
-        # A GPU run on a machine without a GPU: whatever needs exact steps reports it later.
+        # No error if the GPU is missing: code that needs exact steps reports it later.
         name = "cuda" if wanted == "cuda" and torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise EngineError(
@@ -66,7 +65,7 @@ def _processor() -> str:
 
 @contextmanager
 def default_torch_modes() -> Iterator[None]:
-    """Undo the caller's no_grad, inference_mode and autocast within this context."""
+    """Undo the caller's no_grad, inference_mode and autocast."""
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -78,7 +77,7 @@ def default_torch_modes() -> Iterator[None]:
 
 @contextmanager
 def deterministic(device: torch.device, threads: int) -> Iterator[None]:
-    """Make computations repeat bit for bit within this context."""
+    """Make computations repeat bit for bit."""
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)  # sums are split by thread
     try:
@@ -93,11 +92,11 @@ def deterministic(device: torch.device, threads: int) -> Iterator[None]:
 
 @contextmanager
 def _deterministic_gpu() -> Iterator[None]:
-    # cuBLAS reads this when it allocates its workspace, at the first product.
+    # cuBLAS reads this at the first product.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     cudnn = torch.backends.cudnn
-    # TF32 is precise enough for training, but differs from the derivative in the retracing.
-    backends = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]  # type: ignore[attr-defined]  # torch declares these at run time
+    # TF32 products would differ from their derivative; torch's types lack these names.
+    backends = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]  # type: ignore[attr-defined]
     deterministic = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),

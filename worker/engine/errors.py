@@ -1,4 +1,4 @@
-"""Errors of the engine: each says what happened and what to do."""
+"""Errors of the engine; each message says what to do."""
 
 
 class EngineError(ValueError):

@@ -1,7 +1,7 @@
 """Images, their order and augmentation (docs/method.md, section 4).
 
-Every draw is a hash of (seed, epoch, id, purpose). So leaving images out changes no draw of the
-others, and a replay needs no stored state.
+Every draw is a hash of (seed, epoch, id, purpose), so images can be left out without changing
+the others' draws.
 """
 
 import hashlib
@@ -22,23 +22,23 @@ Integers = npt.NDArray[np.int64]
 Device = torch.device | str
 
 SUMMED_BYTES = 2**24
-# Images whose pixels enter the digest; reading all may take minutes.
+# Pixels in the digest; reading all may take minutes.
 SAMPLED_IMAGES = 64
 _ORDER, _ROW_SHIFT, _COLUMN_SHIFT, _FLIP = 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
 class Images:
-    """N labelled images over an array or memory map that is never copied.
+    """N labelled images; pixels are never copied.
 
     Args:
-        pixels: (M, H, W, C) uint8, C 1 or 3.
+        pixels: (M, H, W, C) uint8 array or memory map, C 1 or 3.
         labels: (N,) integers from 0.
-        ids: (N,) integers, unique and stable: each image's draws depend on its id.
-        rows: (N,) integers, the row of each image in `pixels`; None where image n is row n.
+        ids: (N,) integers, unique and stable, for each image's draws.
+        rows: (N,) rows in `pixels`; None if image n is row n.
 
     Raises:
-        EngineError: types, shapes or rows do not fit together.
+        EngineError: types, shapes or rows do not fit.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -85,11 +85,11 @@ class Images:
         return len(self.labels)
 
     def take(self, positions: Integers) -> npt.NDArray[np.uint8]:
-        """Pixels (B, H, W, C) of the images at `positions` (B,)."""
+        """Read pixels (B, H, W, C) at positions (B,)."""
         rows = positions if self.rows is None else self.rows[positions]
         if not isinstance(self.pixels, np.memmap):
             return self.pixels[rows]
-        # A disk reads in file order many times faster than at random.
+        # Disks read fastest in file order.
         order = np.argsort(rows)
         taken = np.empty((len(rows), *self.pixels.shape[1:]), dtype=np.uint8)
         taken[order] = self.pixels[rows[order]]
@@ -100,7 +100,7 @@ class Images:
         return Images(self.pixels, self.labels[positions], self.ids[positions], rows)
 
     def digest(self) -> str:
-        """SHA-256 of ids, labels and a sample of the pixels."""
+        """SHA-256 of ids, labels and some pixels."""
         result = hashlib.sha256(
             self.ids.astype("<i8").tobytes() + self.labels.astype("<i8").tobytes()
         )
@@ -109,7 +109,6 @@ class Images:
 
 
 def _as_int64(values: object, name: str) -> Integers:
-    """Convert integers to (N,) int64. Raises EngineError rather than round."""
     try:
         array = np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -152,7 +151,7 @@ def check_images(images: Images, recipe: Recipe, split: str) -> None:
 
 
 def pixel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel, over at most 10,000 images."""
+    """Return each channel's mean and standard deviation over ≤ 10,000 images."""
     positions = evenly_spaced(len(images), 10_000)
     channels = images.pixels.shape[3]
     total, squares = np.zeros(channels, dtype=np.uint64), np.zeros(channels, dtype=np.uint64)
@@ -170,32 +169,25 @@ def pixel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ..
 
 
 def evenly_spaced(count: int, limit: int) -> Integers:
-    """Return at most `limit` positions from 0 to count − 1, (K,)."""
+    """Return at most `limit` positions in 0…count−1."""
     return np.linspace(0, count - 1, min(count, limit)).astype(np.int64)
 
 
 def chunks(count: int, size: int) -> Iterator[Integers]:
-    """Yield positions 0…count−1 in consecutive parts of at most `size`."""
+    """Yield 0…count−1 in parts of at most `size`."""
     for start in range(0, count, size):
         yield np.arange(start, min(start + size, count))
 
 
 def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Apply SplitMix64's finaliser (Steele, Lea and Flood 2014), a bijection."""
+    """SplitMix64's finaliser (Steele, Lea and Flood 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def draw_hashes(seed: int, epoch: int, ids: Integers, purpose: int) -> npt.NDArray[np.uint64]:
-    """Draw 64 random bits for each id.
-
-    Args:
-        ids: (N,) int64.
-
-    Returns:
-        (N,) uint64.
-    """
+    """Draw 64 random bits, (N,) uint64, for each id (N,)."""
     key = hashlib.sha256(f"{seed}/{epoch}/{purpose}".encode()).digest()
     offset = np.frombuffer(key[:8], dtype="<u8")[0]
     golden_ratio = np.uint64(0x9E3779B97F4A7C15)
@@ -203,11 +195,7 @@ def draw_hashes(seed: int, epoch: int, ids: Integers, purpose: int) -> npt.NDArr
 
 
 def draw_batches(recipe: Recipe, images: Images, epoch: int) -> list[Integers]:
-    """Return S_t for each step of an epoch.
-
-    Returns:
-        Positions in `images`, ordered by each image's own draw (ties by id).
-    """
+    """Draw S_t, positions (B,), for each step of an epoch (from 0)."""
     order = np.lexsort((images.ids, draw_hashes(recipe.seed, epoch, images.ids, _ORDER)))
     return np.array_split(order, recipe.steps_per_epoch(len(images)))
 
@@ -216,7 +204,7 @@ def draw_batches(recipe: Recipe, images: Images, epoch: int) -> list[Integers]:
 def _statistics(
     recipe: Recipe, dtype: torch.dtype, device: Device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and std, (C, 1, 1) each, cached on the device."""
+    """Mean and std, (C, 1, 1) each."""
     mean, std = torch.tensor([recipe.mean, recipe.std], dtype=dtype).view(2, -1, 1, 1).to(device)
     return mean, std
 
@@ -224,17 +212,9 @@ def _statistics(
 def normalise(
     recipe: Recipe, pixels: torch.Tensor, dtype: torch.dtype = torch.float32
 ) -> torch.Tensor:
-    """Scale pixels to 0…1 and normalise them.
-
-    Args:
-        pixels: (B, H, W, C) uint8.
-
-    Returns:
-        (B, C, H, W).
-    """
+    """Normalise pixels from (B, H, W, C) uint8 to (B, C, H, W)."""
     mean, std = _statistics(recipe, dtype, pixels.device)
-    # With one channel both layouts are the same memory, but a CPU convolves nearly twice as fast
-    # when it is declared channels last.
+    # Declared channels last, grey convolves nearly twice as fast on a CPU.
     grey = pixels.shape[3] == 1
     x = pixels.permute(0, 3, 1, 2).to(
         dtype, memory_format=torch.preserve_format if grey else torch.contiguous_format
@@ -243,7 +223,7 @@ def normalise(
 
 
 def augment(recipe: Recipe, pixels: torch.Tensor, ids: Integers, epoch: int) -> torch.Tensor:
-    """Shift images at random, and flip half of them if the recipe says so.
+    """Shift images by up to H/8 (grey: H/16); flip half if the recipe says so.
 
     Args:
         pixels: (B, H, W, C) uint8.
@@ -251,8 +231,7 @@ def augment(recipe: Recipe, pixels: torch.Tensor, ids: Integers, epoch: int) -> 
         epoch: from 0.
 
     Returns:
-        (B, H, W, C) uint8. A shift is at most an eighth of the height, a sixteenth in grey; edges
-        are filled with black.
+        (B, H, W, C) uint8, with black edges.
     """
     if recipe.augmentation == "none":
         return pixels
@@ -269,7 +248,7 @@ def augment(recipe: Recipe, pixels: torch.Tensor, ids: Integers, epoch: int) -> 
         flipped = draw_hashes(recipe.seed, epoch, ids, _FLIP) % np.uint64(2) == 1
         x = np.where(flipped[:, None], x[:, ::-1], x)
     padded = functional.pad(pixels, (0, 0, reach, reach, reach, reach))
-    # One gather over flat indices is several times faster than indexing by three axes.
+    # One flat gather is several times faster than indexing three axes.
     row_starts = _to_device(
         (np.arange(count)[:, None] * (height + 2 * reach) + y) * (width + 2 * reach), pixels.device
     )
@@ -281,7 +260,7 @@ def _to_device(values: npt.NDArray[np.generic], device: Device) -> torch.Tensor:
     tensor = torch.from_numpy(values)
     if torch.device(device).type != "cuda":
         return tensor.to(device)
-    # A copy from pinned memory overlaps with computation.
+    # Pinned, so that the copy overlaps with computation.
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
@@ -293,13 +272,11 @@ def augmented_batch(
     dtype: torch.dtype,
     device: Device = "cpu",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Batch of a training step.
+    """Make the batch of a training step, x (B, C, H, W) and y (B,).
 
     Args:
         positions: S_t, (B,).
-
-    Returns:
-        x (B, C, H, W) and y (B,).
+        epoch: from 0.
     """
     pixels = augment(
         recipe, _to_device(images.take(positions), device), images.ids[positions], epoch
@@ -310,14 +287,7 @@ def augmented_batch(
 def unaugmented_batch(
     recipe: Recipe, images: Images, positions: Integers, dtype: torch.dtype, device: Device = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images as they are, for evaluation.
-
-    Args:
-        positions: (B,).
-
-    Returns:
-        x (B, C, H, W) and y (B,).
-    """
+    """Make a batch for evaluation, x (B, C, H, W) and y (B,)."""
     return normalise(recipe, _to_device(images.take(positions), device), dtype), _to_device(
         images.labels[positions], device
     )

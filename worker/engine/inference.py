@@ -1,4 +1,4 @@
-"""Predictions and features of a finished run, computed in parts."""
+"""Predictions and features of a finished run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +37,7 @@ def _check_training(training: object) -> None:
 def _open_model(
     training: "Training", images: Images, device: str
 ) -> Iterator[tuple[Network, torch.Tensor]]:
-    """Open a finished run: yields its network and θ_T, in a deterministic context."""
+    """Yield a finished run's network and θ_T, made deterministic."""
     _check_training(training)
     check_images(images, training.recipe, "given")
     if not training.params.numel():
@@ -56,19 +56,15 @@ def _open_model(
 def predict(
     training: "Training", images: Images, *, progress: Progress | None = None, device: str = "auto"
 ) -> np.ndarray:
-    """Class probabilities of the finished model.
+    """Predict class probabilities, (N, classes) float32.
 
     Args:
-        training: the finished run.
-        images: N images that fit its recipe.
-        progress: called as progress(done, total); may raise to stop.
-        device: "cpu", "cuda", or "auto" for the device of the run.
-
-    Returns:
-        (N, classes) float32.
+        images: N, fitting the recipe.
+        progress: progress(done, total); may raise to stop.
+        device: "cpu", "cuda" or "auto" (the run's).
 
     Raises:
-        EngineError: the images do not fit, the run keeps no parameters, or its network has changed.
+        EngineError: unsuitable images, no parameters kept, or a changed network.
     """
     with _open_model(training, images, device) as (network, params):
         return map_logits(
@@ -78,9 +74,9 @@ def predict(
 
 @devices.default_torch_modes()
 def evaluate(training: "Training", images: Images, *, device: str = "auto") -> tuple[float, float]:
-    """Accuracy (a fraction) and mean loss of the finished model.
+    """Compute accuracy (a fraction) and mean loss.
 
-    Takes the arguments of `predict` and raises the same errors.
+    Arguments and errors: see `predict`.
     """
     with _open_model(training, images, device) as (network, params):
         return evaluate_params(network, training.recipe, params, images)
@@ -88,9 +84,9 @@ def evaluate(training: "Training", images: Images, *, device: str = "auto") -> t
 
 @devices.default_torch_modes()
 def features(training: "Training", images: Images, *, device: str = "auto") -> np.ndarray:
-    """Inputs of the last linear layer, (N, D) float32.
+    """Compute inputs of the last linear layer, (N, D) float32.
 
-    Takes the arguments of `predict` and raises the same errors.
+    Arguments and errors: see `predict`.
     """
     with _open_model(training, images, device) as (network, params), torch.no_grad():
         parts = (
@@ -102,13 +98,10 @@ def features(training: "Training", images: Images, *, device: str = "auto") -> n
 
 @devices.default_torch_modes()
 def export_weights(training: "Training", folder: Path | str) -> str:
-    """Write the finished model into a folder of weights, as safetensors.
-
-    Returns:
-        The SHA-256 of the file, for `Recipe.weights`.
+    """Write the model into a folder of weights; return its SHA-256.
 
     Raises:
-        EngineError: the run keeps no parameters, or its network has changed.
+        EngineError: no parameters kept, or a changed network.
     """
     _check_training(training)
     if not training.params.numel():

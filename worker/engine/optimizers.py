@@ -1,6 +1,6 @@
 """Optimizers as pure update functions (docs/method.md, section 2).
 
-θ', s' = step(θ, s, g): parameters (P,), state (a dict of (P,) tensors), gradient (P,).
+θ', s' = step(θ, s, g, η), with θ, g and each tensor of s (P,).
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def _adam(recipe: Recipe, *, decoupled: bool) -> Step:
         second = _BETA2 * state["second"] + (1 - _BETA2) * g * g
         unbiased_first = first / (1 - _BETA1**count)
         unbiased_second = second / (1 - _BETA2**count)
-        # ε is inside the root: the derivative stays finite at a second moment of 0.
+        # ε inside the root keeps the derivative finite at 0.
         updated = params - rate * unbiased_first / (unbiased_second + _EPSILON**2).sqrt()
         if decoupled and recipe.weight_decay:
             updated = updated - rate * recipe.weight_decay * params
@@ -61,7 +61,6 @@ def optimizer(recipe: Recipe) -> Step:
 
 
 def initial_state(recipe: Recipe, params: torch.Tensor) -> State:
-    """Return s_0: zeros shaped like the parameters."""
     if recipe.optimizer == "sgd":
         return {"momentum": torch.zeros_like(params)} if recipe.momentum else {}
     return {
@@ -72,10 +71,10 @@ def initial_state(recipe: Recipe, params: torch.Tensor) -> State:
 
 
 def mask_unmoved_weights(state: State, change: torch.Tensor) -> torch.Tensor:
-    """Zero a gradient's change (P,) at weights that no image has moved yet.
+    """Zero a gradient's change (P,) at weights that no image has moved.
 
-    There Adam's derivative is −η/ε, although a gradient of any size would move the weight by η. For
-    changes that no step of the run contained.
+    There Adam's derivative is −η/ε, but any gradient moves the weight by η. Only for changes
+    that no step of the run contained.
     """
     return change if "second" not in state else change.masked_fill(state["second"] == 0, 0)
 
@@ -92,15 +91,16 @@ def step_vjp(
     """Carry adjoints back through one update.
 
     Args:
-        params, state, gradient, rate: its arguments θ, s, g and η. g is held fixed; the fused pass
-            adds its dependence on θ, the Hessian term.
-        adjoint, state_adjoint: (a, b), with respect to θ' and s'.
+        params, state, gradient, rate: θ, s, g and η; g is fixed (the fused pass adds H v).
+        adjoint, state_adjoint: (a, b), by θ' and s'.
 
     Returns:
-        (ā, b̄, v), with respect to θ, s and g.
+        (ā, b̄, v), by θ, s and g.
     """
-    # torch types vjp and jvp as if they always returned auxiliary output.
-    _, pull_back = torch.func.vjp(lambda p, s, g: step(p, s, g, rate), params, state, gradient)  # type: ignore[misc]  # as said above
+    # torch types it as if it returned auxiliary output.
+    _, pull_back = torch.func.vjp(  # type: ignore[misc]  # see above
+        lambda p, s, g: step(p, s, g, rate), params, state, gradient
+    )
     carried: tuple[torch.Tensor, State, torch.Tensor] = pull_back((adjoint, state_adjoint))
     return carried
 
@@ -115,15 +115,17 @@ def step_jvp(
     state_tangent: State,
     gradient_tangent: torch.Tensor,
 ) -> tuple[torch.Tensor, State]:
-    """Carry small changes forward through one update.
+    """Carry tangents forward through one update.
 
     Args:
-        params, state, gradient, rate: its arguments θ, s, g and η.
-        params_tangent, state_tangent, gradient_tangent: δθ, δs and δg, (P,) each.
+        params, state, gradient, rate: θ, s, g and η.
+        params_tangent, state_tangent, gradient_tangent: δθ, δs and δg.
 
     Returns:
         (δθ', δs').
     """
     primals, tangents = (params, state, gradient), (params_tangent, state_tangent, gradient_tangent)
-    _, carried = torch.func.jvp(lambda p, s, g: step(p, s, g, rate), primals, tangents)  # type: ignore[misc]  # see step_vjp
+    _, carried = torch.func.jvp(  # type: ignore[misc]  # see step_vjp
+        lambda p, s, g: step(p, s, g, rate), primals, tangents
+    )
     return carried

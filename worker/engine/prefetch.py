@@ -1,4 +1,4 @@
-"""Prepare the next batch while this one is used."""
+"""Prepare the next batch during the current step."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 class Prefetcher(Generic[T]):
-    """Compute make(t) for the steps of an epoch, the next in a thread.
+    """Compute make(t) one step ahead, in a thread.
 
     Args:
-        stride: 1 if steps are requested in order, −1 in reverse. A jump wastes one batch.
+        stride: 1 for steps in order, −1 in reverse.
     """
 
     def __init__(self, make: Callable[[int], T], steps: int, stride: int = 1) -> None:
@@ -23,7 +23,7 @@ class Prefetcher(Generic[T]):
         self._next: tuple[int, Future[T]] | None = None
 
     def __call__(self, t: int) -> T:
-        """Return make(t) and start on the next step. Raises what make raises."""
+        """Return make(t) and start on the next step."""
         pending, self._next = self._next, None
         if pending is not None and pending[0] != t:
             pending[1].cancel()

@@ -20,18 +20,17 @@ SEEDS = range(-(2**63), 2**64)
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings that determine a run, bit for bit, on a given image list.
+    """Settings that determine a run on given images, bit for bit.
 
     Args:
-        mean, std: normalise pixels scaled to 0…1, one value per channel.
+        mean, std: of pixels scaled to 0…1, per channel.
         learning_rate: η before the schedule.
-        weights: SHA-256 of the file that training starts from; empty to start from the seed.
-        trained: "all", or "head" for the last linear layer alone.
-        precision: of the network's operations in a training step. Parameters, optimizer and scoring
-            are float32 in any case.
+        weights: SHA-256 of the initial weights; empty to start from the seed.
+        trained: "all" or "head" (the last linear layer).
+        precision: of the network's operations in training; all else is float32.
 
     Raises:
-        EngineError: a setting makes no sense.
+        EngineError: unusable setting.
     """
 
     network: str
@@ -136,15 +135,15 @@ class Recipe:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def steps_per_epoch(self, count: int) -> int:
-        """Number of batches; their sizes differ by at most one image."""
+        """Number of batches; sizes differ by at most one."""
         return math.ceil(count / self.batch_size)
 
     def rate(self, step: int, steps: int) -> float:
-        """Return η_t of step t (from 0) in a run of `steps` steps."""
+        """Return η_t of step t (from 0)."""
         if self.schedule == "cosine":
             return self.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         if self.schedule == "step":
-            # A tenth from half of the run, a hundredth from three quarters.
+            # η/10 from half of the run, η/100 from three quarters
             return self.learning_rate * (0.1 ** ((2 * step >= steps) + (4 * step >= 3 * steps)))
         if self.schedule == "inverse_root":
             # η/√t with t from 1, as in the first paper's logistic regression
@@ -153,7 +152,7 @@ class Recipe:
 
 
 def _number(value: Any, name: str) -> float:
-    """Convert to a plain Python number; integers stay integers, for the digest."""
+    """Convert to a plain number; integers stay, for the digest."""
     if not isinstance(value, Real):
         raise EngineError(f"{name} must be a number, not {value!r}.")
     return value if isinstance(value, int) else float(value)

@@ -13,7 +13,7 @@ from worker.engine.prefetch import Prefetcher
 from worker.engine.recipe import Recipe
 
 Floats = npt.NDArray[np.float64]
-# progress(done, total) of a long computation; may raise to stop it.
+# progress(done, total); may raise to stop.
 Progress = Callable[[int, int], None]
 
 
@@ -27,12 +27,13 @@ def iterate_parts(
     epoch: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[Integers, torch.Tensor, torch.Tensor]]:
-    """Iterate over all images in parts that one pass holds.
+    """Iterate over all images in parts that fit a pass.
 
     Args:
-        params: θ; the parts get its type and device.
-        epoch: whose augmentation to apply; None for the images as they are.
-        progress: called as progress(done, total) after each part.
+        params: θ, (P,); parts get its type and device.
+        kind: of pass, see `Network.images_per_pass`.
+        epoch: of the augmentation, if any.
+        progress: called after each part.
 
     Yields:
         Positions (B,), x (B, C, H, W) and y (B,).
@@ -59,14 +60,14 @@ def map_logits(
     compute: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     progress: Progress | None = None,
 ) -> torch.Tensor:
-    """Compute something from the logits of all images.
+    """Apply a function to the logits of all images.
 
     Args:
-        compute: from logits (B, classes) and y (B,) to one row per image.
-        progress: called as progress(done, total) after each part.
+        params: θ, (P,).
+        compute: from logits (B, classes) and y (B,) to rows (B, …).
 
     Returns:
-        The rows of all images on the CPU, (N, …).
+        (N, …) on the CPU.
     """
 
     def parts() -> Iterator[torch.Tensor]:
@@ -78,11 +79,8 @@ def map_logits(
 
 
 def concatenate_parts(parts: Iterator[torch.Tensor], count: int) -> torch.Tensor:
-    """Concatenate parts into one tensor of `count` rows on the CPU.
-
-    It is allocated at once: small tensors kept between large temporary ones fragment the heap, at
-    the cost of all images' memory.
-    """
+    """Concatenate parts into (count, …) on the CPU."""
+    # Allocated at once, or the heap fragments.
     result = torch.empty(0)
     done = 0
     for part in parts:
@@ -100,11 +98,7 @@ def compute_losses(
     images: Images,
     progress: Progress | None = None,
 ) -> Floats:
-    """Compute ℓ(z_i; θ) of all images.
-
-    Returns:
-        (N,) float64.
-    """
+    """Compute ℓ(z_i; θ) of all images, (N,) float64."""
 
     def losses(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(logits.double(), y, reduction="none")
@@ -115,11 +109,7 @@ def compute_losses(
 def evaluate_params(
     network: Network, recipe: Recipe, params: torch.Tensor, images: Images
 ) -> tuple[float, float]:
-    """Evaluate a network at given parameters.
-
-    Returns:
-        The accuracy (a fraction) and the mean loss.
-    """
+    """Compute accuracy (a fraction) and mean loss at θ (P,)."""
 
     def correct_and_loss(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return torch.stack(

@@ -12,7 +12,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean paired difference and its 95 % interval, infinite for a single pair."""
+    """Mean paired difference with 95 % interval (infinite for one pair)."""
 
     mean: float
     low: float
@@ -23,14 +23,12 @@ class Difference:
 def paired_difference(
     before: Sequence[float] | np.ndarray, after: Sequence[float] | np.ndarray
 ) -> Difference:
-    """Return after − before over pairs, with Student's t interval of the mean.
+    """Compare paired values: mean of after − before, with Student's t interval.
 
-    For fresh seeds a pair is a seed; for a repeated run a pair is a test image, and there are
-    enough of them for the mean to be nearly normal.
+    A pair is a seed, or a test image if the same run is repeated.
 
     Raises:
-        EngineError: the lists differ in length, are empty, or hold something else than finite
-            numbers.
+        EngineError: lists empty, of unequal length or not of finite numbers.
     """
     differences = _numbers(after, "after") - _numbers(before, "before", len(after))
     if differences.size == 0:
@@ -38,7 +36,7 @@ def paired_difference(
     mean = float(differences.mean())
     if differences.size == 1:
         return Difference(mean, -np.inf, np.inf, 1)
-    from scipy import stats  # a second to import, and most jobs judge nothing
+    from scipy import stats  # takes a second to import
 
     error = float(stats.sem(differences))
     if error == 0.0:

@@ -15,8 +15,7 @@ MOST = 500
 def list_contributors(session: Session, review: Review) -> Sequence[Row[Any]]:
     """List people by decisions in force, the most first.
 
-    Rows: (user_id, name, decided, last_at, a count per decision). People who left share a row
-    without a user.
+    Rows: (user_id, name, decided, last_at, a count per decision). People who left share a row.
     """
     kinds = [
         func.count().filter(Suggestion.decision == kind).label(kind) for kind in service.DECISIONS

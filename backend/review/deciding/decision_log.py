@@ -1,4 +1,4 @@
-"""Shared steps of acts on a review: lock, client key, rows, result."""
+"""Shared steps of acts on a review."""
 
 import secrets
 from dataclasses import dataclass
@@ -93,7 +93,6 @@ def repeated(session: Session, review: Review, user: User, client_key: str) -> A
 
 
 def row_key(image_id: Any) -> ColumnElement[str]:
-    """Make the key of a batch's row."""
     # 16 random hexadecimal digits and the image's number: unique, and short enough.
     return literal(secrets.token_hex(8) + ":") + cast(image_id, String)
 
@@ -117,7 +116,7 @@ def record(
     batch: bool,
     redoes: Any = None,
 ) -> tuple[int, int]:
-    """Append a decision per matching suggestion and put it in force, in two statements.
+    """Append a decision per matching suggestion and put it in force.
 
     Args:
         where: conditions on suggestions.

@@ -1,7 +1,4 @@
-"""Decisions on an image, a selection or a whole view.
-
-An act is one transaction; repeating its client key repeats nothing.
-"""
+"""Decisions on an image, a selection or a whole view, each in one transaction."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -40,11 +37,7 @@ def decide(
 ) -> Act:
     """Record a decision on one image; a repeated client key changes nothing.
 
-    Args:
-        seen: the last change number that this person saw.
-
-    Raises:
-        Overtaken: another person has decided otherwise since.
+    Raises Overtaken if another person decided otherwise after change number `seen`.
     """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
@@ -99,8 +92,8 @@ def decide_many(
 ) -> Act:
     """Record one decision on a selection, as one act.
 
-    Skips images that already have the new label. `left` counts those on which another person
-    decided after change number `seen`.
+    Skips images that have the new label. `left` counts those on which another person decided after
+    change number `seen`.
     """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:
@@ -125,8 +118,8 @@ def decide_all(
     """Record one decision on every image of a view, as one act.
 
     Skips decided images unless the filters choose by decision. Raises Conflict if the view does not
-    hold `expected` images; with `seen`, the last change number that the person saw, fewer are fine:
-    later decisions of others stay, counted in `left`.
+    hold `expected` images; with the change number `seen`, fewer are fine: others' later decisions
+    stay, counted in `left`.
     """
     review = locked(session, user, review, choice)
     if (again := repeated(session, review, user, client_key)) is not None:

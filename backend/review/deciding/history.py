@@ -15,8 +15,8 @@ MOST = 50
 def list_acts(session: Session, review: Review, image_id: int) -> tuple[Sequence[Row[Any]], int]:
     """List the latest acts on an image, and count all.
 
-    Rows: action, label, by, by_id, at; `undoes` and `redoes` refer to an earlier act; `undone`
-    tells if it was undone, `together` if it was on several images.
+    Rows: action, label, by, by_id, at; undoes, redoes: an earlier act; undone: taken back;
+    together: on several images.
     """
     undoing = aliased(Decision)
     mine = (Decision.review_id == review.id, Decision.image_id == image_id)

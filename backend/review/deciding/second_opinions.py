@@ -11,17 +11,17 @@ CHANGES = ("remove", "relabel")
 
 
 def agreed() -> ColumnElement[bool]:
-    """Match decisions to change the data set with another person's agreement."""
+    """Match changes of the data set with another person's agreement."""
     return and_(Suggestion.decision.in_(CHANGES), _others(_same))
 
 
 def waiting() -> ColumnElement[bool]:
-    """Match decisions to change the data set without another opinion."""
+    """Match changes of the data set without another opinion."""
     return and_(Suggestion.decision.in_(CHANGES), ~_others(_same), ~_others(_differs))
 
 
 def disagreement() -> ColumnElement[bool]:
-    """Match images with disagreement about changing the data set."""
+    """Match images with disagreement about such a change."""
     return and_(Suggestion.decision.is_not(None), ~_others(_same), _others(_differs))
 
 
@@ -30,7 +30,7 @@ def of_another(user_id: int) -> ColumnElement[bool]:
     return and_(Suggestion.decision.is_not(None), Suggestion.decided_by.is_distinct_from(user_id))
 
 
-# Values of the filter `decision` that concern several people.
+# Values of the filter `decision`.
 FILTERS = {"waiting": waiting, "disagreement": disagreement}
 
 
@@ -68,8 +68,7 @@ def _others(says: Any) -> ColumnElement[bool]:
         .where(
             later.review_id == other.review_id,
             later.image_id == other.image_id,
-            # coalesce avoids an index by which SQLite would walk all of that person's later
-            # decisions.
+            # coalesce: an index would make SQLite walk all of that person's later decisions.
             func.coalesce(later.user_id, 0) == func.coalesce(other.user_id, 0),
             later.id > other.id,
             _stands(later),

@@ -34,10 +34,9 @@ from backend.review.deciding.decision_log import (
 
 
 def undo(session: Session, user: User, review: Review, client_key: str) -> Act:
-    """Undo this person's latest act in force, and restore the state before.
+    """Undo this person's latest act not undone yet, and restore the state before.
 
-    Later decisions of other people stay (counted in `left`). Raises NotFound if there is nothing to
-    undo.
+    Others' later decisions stay (counted in `left`). Raises NotFound if there is nothing to undo.
     """
     review = locked(session, user, review)
     if (again := repeated(session, review, user, client_key)) is not None:
@@ -58,8 +57,7 @@ def undo(session: Session, user: User, review: Review, client_key: str) -> Act:
 def redo(session: Session, user: User, review: Review, client_key: str) -> Act:
     """Redo this person's latest undo, unless they decided something new since.
 
-    Later decisions of other people stay (counted in `left`). Raises NotFound if there is nothing to
-    redo.
+    Others' later decisions stay (counted in `left`). Raises NotFound if there is nothing to redo.
     """
     review = locked(session, user, review)
     if (again := repeated(session, review, user, client_key)) is not None:
@@ -118,9 +116,9 @@ def _not_redone() -> ColumnElement[bool]:
 
 
 def _overtaken(user: User, review: Review) -> ColumnElement[bool]:
-    """Match undos whose image has another person's different decision since.
+    """Match undos whose image has another person's later, different decision.
 
-    Never where two must agree: there a decision is an opinion beside others.
+    None where two must agree: there a decision is an opinion beside others.
     """
     if review.second_opinion:
         return false()
@@ -143,7 +141,7 @@ def _overtaken(user: User, review: Review) -> ColumnElement[bool]:
 
 
 def _latest_act(session: Session, user: User, review: Review) -> Decision | None:
-    """Find this person's latest decision that is not an undo and not undone."""
+    """Find this person's latest decision not undone yet."""
     undoing = aliased(Decision)
     undone = select(undoing.id).where(undoing.undoes_id == Decision.id).exists()
     return session.scalars(

@@ -63,7 +63,7 @@ def read_explanation(session: Session, review: Review, image_id: int) -> Why:
 def list_similar(
     session: Session, review: Review, image_id: int
 ) -> tuple[list[Row[Any]], list[Row[Any]]]:
-    """List the most similar suggestions: with its label, and with the predicted label."""
+    """List similar suggestions: with its label, and with the predicted label."""
     point = session.get(MapPoint, (review.id, image_id))
     if point is None:
         return [], []
@@ -77,7 +77,7 @@ def list_similar(
 
 
 def request_explanation(session: Session, user: User, review: Review, image_id: int) -> Why:
-    """Request an explanation unless it exists; one job per review serves all requests.
+    """Request an explanation unless it exists; one job serves all requests.
 
     Raises NotFound, or Conflict before the review is ready.
     """
@@ -113,7 +113,6 @@ def request_explanation(session: Session, user: User, review: Review, image_id: 
 
 
 def _job(session: Session, review: Review) -> Job | None:
-    """Find the latest job that explains this review's images."""
     return session.scalar(
         select(Job)
         .where(Job.kind == "explain", Job.subject_id == review.id)

@@ -27,7 +27,7 @@ DECISION_CODES = (None, *service.DECISIONS)
 
 @dataclass(frozen=True)
 class Group:
-    """A group of similar images, with counts and most frequent label.
+    """A group of similar images, with its most frequent label.
 
     doubted: images predicted as another class. examples: rows (image_id, content_hash, label,
     predicted), in queue order.
@@ -108,7 +108,10 @@ def read_state(session: Session, review: Review) -> LayoutState:
 
 
 def request_layout(session: Session, user: User, review: Review) -> LayoutState:
-    """Request the second layout unless it exists or is queued. Raises Conflict without a map."""
+    """Request the layout "neighbours" unless it exists or is queued.
+
+    Raises Conflict without a map.
+    """
     service.check_ready(review)
     # Of simultaneous requests, one makes the job.
     session.get_one(Review, review.id, with_for_update=True, populate_existing=True)
@@ -210,7 +213,7 @@ def _examples(session: Session, review: Review) -> dict[int, list[Row[Any]]]:
 def save_selection(
     session: Session, user: User, review: Review, image_ids: Sequence[int]
 ) -> Selection:
-    """Save a selection for addresses to name; drop the oldest beyond MOST_SELECTIONS.
+    """Save a selection; drop the oldest beyond MOST_SELECTIONS.
 
     Raises NotFound for another review's image.
     """

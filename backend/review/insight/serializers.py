@@ -1,4 +1,4 @@
-"""Rows converted into shapes of the API and pages."""
+"""Conversion of rows into shapes of the API and pages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -105,7 +105,6 @@ def _decided(row: Row[Any], class_names: Sequence[str]) -> str:
 
 
 def progress(session: Session, user: User, review: Review) -> ProgressOut:
-    """Count decisions, and advise when to stop."""
     done, advice = counts.progress(session, review, user), counts.advice(session, review)
     waiting, disagreement, for_you = (
         second_opinions.counts(session, review, user)
@@ -130,7 +129,6 @@ def progress(session: Session, user: User, review: Review) -> ProgressOut:
 
 
 def outcome(session: Session, user: User, review: Review, act: Act, order: Order) -> ActOut:
-    """Report an act to its browser."""
     return ActOut(
         count=act.count,
         left=act.left,
@@ -174,7 +172,6 @@ def why_out(session: Session, user: User, review: Review, image_id: int, found: 
 
 
 def stopping_out(session: Session, review: Review) -> StoppingOut:
-    """Serialize the stop advice and its grounds."""
     advice, stretches = counts.advice(session, review), stopping.confirm_rate(session, review)
     ahead = stopping.outlook(review, stretches)
     return StoppingOut(
@@ -205,7 +202,6 @@ def _stretch(one: Stretch) -> StretchOut:
 
 
 def parts_out(session: Session, review: Review) -> list[PartOut]:
-    """List the queue's parts with their progress."""
     rows = shares.list_sharers(session, review)
     sizes = shares.sizes(session, review, len(rows))
     return [
@@ -254,7 +250,6 @@ def _act(row: Row[Any], names: Sequence[str]) -> HistoryItem:
 
 
 def groups_out(session: Session, user: User, review: Review) -> list[GroupOut]:
-    """List groups of similar images with thumbnails."""
     data_set = service.data_set_of(session, user, review)
     names, folder = data_set.class_names, f"/images/{data_set.id}/thumbnails"
 

@@ -1,4 +1,4 @@
-"""Stop advice: precision along the queue, and the harmful images likely left."""
+"""Stop advice: precision along the queue, and harmful images likely left."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -55,7 +55,7 @@ class Outlook:
 
 
 def confirm_rate(session: Session, review: Review) -> list[Stretch]:
-    """Read stretches of the queue with decisions, as many as fit a chart."""
+    """List stretches with decisions, as many as fit a chart."""
     where = (Suggestion.review_id == review.id, Suggestion.decision.is_not(None))
     deepest = session.scalar(select(func.max(Suggestion.position)).where(*where)) or 0
     width = _width(deepest)
@@ -128,10 +128,10 @@ def _extrapolate(
 ) -> tuple[float, float, float] | None:
     """Extrapolate the number ahead, with limits; None unless the share falls.
 
-    The log odds of being right fall with the rank, its root or its logarithm. All three fits are
-    averaged by Akaike weights (Burnham and Anderson, 2002); disagreement widens the limits. They
-    are 95 % limits if a curve is right; in simulated queues that followed none of the curves, they
-    held the truth in about four of five.
+    The log odds of being right fall with the rank, its root or its logarithm. The three fits are
+    averaged by Akaike weights (Burnham and Anderson, 2002); disagreement widens the limits. If a
+    curve is right these are 95 % limits; in simulated queues that followed none, they held the
+    truth in about four of five.
     """
     fits = [_fit(stretches, ahead, scale) for scale in (math.log, math.sqrt, float)]
     best = max(fit.likelihood for fit in fits)

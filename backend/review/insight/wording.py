@@ -10,7 +10,7 @@ from backend.core.catalogue import METHODS, SECOND, speaks_against
 
 
 def share(rank: int, count: int) -> float:
-    """Return the fraction of other images behind this rank: 1 for the first, 0 for the last."""
+    """Return the fraction of other images behind this rank: 1 for the first."""
     return (count - rank) / (count - 1) if count > 1 else 1.0
 
 
@@ -24,12 +24,12 @@ def _others(rank: int, count: int) -> str:
 
 
 def bar(method: str, value: float, rank: int, count: int) -> float:
-    """Return a signal's bar length; 0 if its value does not speak against the image."""
+    """Return a signal's bar length; 0 unless its value speaks against the image."""
     return share(rank, count) if speaks_against(method, value) else 0.0
 
 
 def hurts_accuracy(value: float, rank: int, count: int) -> str:
-    """Describe the influence; negative: the model would be better without the image."""
+    """Describe the influence; negative: the model is better without the image."""
     if value >= 0:
         return "The model does no better without it."
     return f"Hurts more than {_others(rank, count)}."
@@ -47,7 +47,6 @@ def label_looks_wrong(value: float, rank: int, count: int) -> str:
 
 
 def prediction(name: str, confidence: float, given: str, label_confidence: float) -> str:
-    """Describe the prediction with both labels' confidence."""
     sure = f"{_sureness(confidence)} ({round(confidence * 100)} %)"
     if name == given:
         return f"The model agrees: {name}, {sure}."
@@ -104,7 +103,6 @@ def explain_place_short(method: str, by: str, accuracy: float, label: float) -> 
 
 
 def _reasons(method: str, by: str, accuracy: float, label: float) -> list[str]:
-    """List methods that placed a card and speak against it."""
     values = {"accuracy": (method, accuracy), "label": (SECOND, label)}
     return [
         name
@@ -114,13 +112,13 @@ def _reasons(method: str, by: str, accuracy: float, label: float) -> list[str]:
 
 
 def orders(method: str, others: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """List orders with their names; margin alone has one.
+    """List orders with names; margin alone has one.
 
     others: methods with their own ranking.
     """
     label = METHODS[SECOND].title
     own = [("queue", "Both, in turn"), ("accuracy", METHODS[method].title), ("label", label)]
-    # Titles may coincide, so the method's usual name follows.
+    # Titles may coincide, so the method's name follows.
     more = [(other, f"{METHODS[other].title} ({METHODS[other].called})") for other in others]
     return ([("queue", label)] if method == SECOND else own) + more
 
@@ -128,7 +126,7 @@ def orders(method: str, others: Sequence[str] = ()) -> list[tuple[str, str]]:
 def describe_act(
     action: str, class_name: str | None, *, undoes: bool, redoes: bool, together: bool
 ) -> str:
-    """Describe an act on an image, as a verb for its history."""
+    """Describe an act as a verb for the image's history."""
     if undoes:
         verb = "took it back"
     else:
@@ -138,7 +136,6 @@ def describe_act(
 
 
 def overtaken(name: str | None, action: str, class_name: str | None) -> str:
-    """Describe another person's decision in the meantime."""
     acts = {
         "remove": "removed this image",
         "keep": "kept this image",

@@ -1,4 +1,4 @@
-"""Counts of a review: decisions, progress, confusion, stop advice."""
+"""Counts of a review."""
 
 from dataclasses import dataclass
 
@@ -48,7 +48,7 @@ class Advice:
 
 def by_decision(session: Session, review: Review, filters: Filters) -> Counts:
     """Count a view's suggestions by decision (None: undecided)."""
-    # Grouped, SQLite would walk the whole queue by decision, whatever the filters.
+    # Grouped, SQLite would walk the whole queue whatever the filters.
     kinds = (None, *DECISIONS)
     columns = [
         func.count().filter(
@@ -61,8 +61,7 @@ def by_decision(session: Session, review: Review, filters: Filters) -> Counts:
 
 
 def progress(session: Session, review: Review, user: User) -> Progress:
-    """Count all decisions in force, and this user's."""
-    # Grouped: without filters, an index holds decided rows by decision.
+    # Without filters, an index holds decided rows by decision.
     decided = dict(
         session.execute(
             select(Suggestion.decision, func.count())

@@ -1,4 +1,4 @@
-"""Filters of a review's queue: one model for query, body and address, and its SQL."""
+"""Filters of a review's queue: one model for query, body and address."""
 
 import math
 import re
@@ -32,7 +32,7 @@ GRAIN = 1e-6
 
 @dataclass(frozen=True)
 class AddressText:
-    """Text form of a field in a page's address; notes call the value `noun`."""
+    """Text form of a field in an address; notes call the value `noun`."""
 
     noun: str
     pattern: str = r"\d{1,9}"
@@ -81,7 +81,7 @@ class Filters(Body):
 
     @property
     def ranged(self) -> bool:
-        """Tell if a bound or a set of images is given, which no single-column index answers."""
+        """Tell if bounds or a set of images are given, which no single-column index answers."""
         bounds = (self.accuracy_min, self.accuracy_max, self.label_min, self.label_max)
         return any(bound is not None for bound in (*bounds, self.group, self.selection))
 
@@ -96,7 +96,7 @@ class Filters(Body):
         return {name: _plain(value) for name, value in values.items() if value is not None}
 
     def with_text(self, name: str, text: str) -> "Filters":
-        """Add one filter from an address. Raises Invalid for nonsense."""
+        """Add a filter from an address. Raises Invalid for nonsense."""
         metadata = Filters.model_fields[name].metadata
         rule = next((rule for rule in metadata if isinstance(rule, AddressText)), None)
         if rule and not re.fullmatch(rule.pattern, text, re.ASCII):
@@ -114,10 +114,10 @@ def _plain(value: int | float | str) -> int | float | str:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Names and numbers valid in a review's filters and orders.
+    """Names and numbers valid in filters and orders.
 
     people: id → name of all users. deciders: those with decisions here. methods: see
-    `orderings.latest_scorings`. selections: those kept. sharers: those with a part.
+    `orderings.latest_scorings`. sharers: those with a part.
     """
 
     class_names: Sequence[str]
@@ -129,7 +129,6 @@ class Vocabulary:
 
 
 def read_vocabulary(session: Session, user: User, review: Review) -> Vocabulary:
-    """Read what a review's filters and orders may name."""
     decided = (
         select(Decision.id)
         .where(Decision.review_id == review.id, Decision.user_id == User.id)
@@ -151,7 +150,7 @@ def read_vocabulary(session: Session, user: User, review: Review) -> Vocabulary:
 
 
 def check(filters: Filters, vocabulary: Vocabulary) -> None:
-    """Raise Invalid for an unknown class, decision or person, or impossible bounds."""
+    """Raise Invalid for unknown classes, decisions or people, or impossible bounds."""
     for label in (filters.label, filters.predicted):
         if label is not None and not 0 <= label < len(vocabulary.class_names):
             raise Invalid(f"This data set has no class number {label}.")
@@ -235,7 +234,7 @@ def _within(
     """Convert bounds of a bar's length into bounds of a rank.
 
     The bar of rank r is (count − r) / (count − 1) long. Bars left empty on cards count by rank too:
-    no index has their values, and reading them would double a page's time.
+    no index has their values.
     """
     found: list[ColumnElement[bool]] = []
     if least is not None:

@@ -1,4 +1,4 @@
-"""Orders of a review: its queue, its two rankings, or any method's."""
+"""Orders of a review."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ RANKS: dict[Order, InstrumentedAttribute[int]] = {
 class Ordering:
     """An order to sort a query by.
 
-    scoring_id: for a ranking in `scores`; None if the suggestion has the rank itself.
+    scoring_id: for a ranking in `scores`, else None.
     """
 
     rank: InstrumentedAttribute[int]
@@ -43,7 +43,7 @@ class Ordering:
         ), self.rank
 
     def gather(self, statement: Select[Any]) -> tuple[Select[Any], SQLColumnExpression[int]]:
-        """Prepare the same for few matches: find them, read their ranks, sort."""
+        """Prepare the same for few matches: read their ranks, then sort."""
         if self.scoring_id is None:
             return statement, self.rank
         own = select(Score.rank).where(
@@ -69,10 +69,10 @@ def get_ordering(session: Session, review: Review, order: Order) -> Ordering:
 def latest_scorings(session: Session, review: Review) -> Mapping[str, int]:
     """Map methods to the run's latest finished scoring, in the registry's order.
 
-    A member of an average counts only if its method has no other scoring.
+    An average's members count only if the method has no other scoring.
     """
     done = (Scoring.run_id == review.run_id, Scoring.state == "done")
-    # Members come first, for own scorings and later ones to override.
+    # Members come first, so that own and later scorings override them.
     rows = session.execute(
         select(Scoring.method, Scoring.id)
         .where(*done)

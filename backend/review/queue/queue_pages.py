@@ -1,4 +1,4 @@
-"""Suggestions of a review, single or in pages: one index range, no join."""
+"""Suggestions of a review: one index range, no join."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,14 +58,14 @@ def page(
 
 @dataclass(frozen=True)
 class _Matches:
-    """Unsorted suggestions of a view: rows, or `ids` where an index has everything."""
+    """Unsorted suggestions of a view, or only `ids` where an index has them."""
 
     matches: Select[Any]
     rank: SQLColumnExpression[int]
     ids: bool
 
     def read(self, session: Session, review: Review, statement: Select[Any]) -> list[Row[Any]]:
-        """Read the rows of a statement made from `matches`, in its order."""
+        """Read the rows of a statement made from `matches`."""
         if not self.ids:
             return list(session.execute(statement).all())
         image_ids = session.scalars(statement).all()
@@ -107,7 +107,7 @@ def _rows() -> Select[Any]:
 
 
 def at_rank(session: Session, review: Review, order: Order, rank: int) -> Row[Any] | None:
-    """Read the suggestion at a rank, ignoring filters: an address keeps its image."""
+    """Read the suggestion at a rank, ignoring filters."""
     rows, own = orderings.get_ordering(session, review, order).walk(_rows())
     return session.execute(rows.where(Suggestion.review_id == review.id, own == rank)).first()
 
@@ -125,7 +125,7 @@ def next_undecided(
 
 
 def read_images(session: Session, review: Review, image_ids: Sequence[int]) -> list[Row[Any]]:
-    """Read suggestions in queue order. Raises NotFound for another review's images."""
+    """Read suggestions in queue order. Raises NotFound if one is missing."""
     wanted = set(image_ids)
     rows = session.execute(
         _rows()
@@ -138,7 +138,7 @@ def read_images(session: Session, review: Review, image_ids: Sequence[int]) -> l
 
 
 def changes_since(session: Session, review: Review, since: int) -> list[Row[Any]] | None:
-    """Read suggestions changed after change number `since`; None if too many to repaint."""
+    """Read suggestions changed after `since`; None if too many to repaint."""
     if since >= review.last_change:
         return []
     rows = session.execute(
@@ -151,7 +151,7 @@ def changes_since(session: Session, review: Review, since: int) -> list[Row[Any]
 
 
 def read_names(session: Session, rows: Sequence[Row[Any]]) -> dict[int, str]:
-    """Map user ids to names for these rows' deciders."""
+    """Map user ids to names of deciders."""
     ids = {row.decided_by for row in rows if row.decided_by is not None}
     if not ids:
         return {}
@@ -162,6 +162,6 @@ def read_names(session: Session, rows: Sequence[Row[Any]]) -> dict[int, str]:
 
 
 def original_size(session: Session, image_id: int) -> tuple[int, int]:
-    """Read the original's width and height; small images are enlarged without blur."""
+    """Read the original's width and height; small images enlarge without blur."""
     row = session.execute(select(Image.width, Image.height).where(Image.id == image_id)).one()
     return row.width, row.height

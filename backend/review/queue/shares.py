@@ -1,7 +1,7 @@
 """Shares of a review's queue: nobody's parts overlap.
 
-A part is a rule, not a list, so that people may come and go: of n sharers, by number, each has
-every n-th pair of places. Pairs, because the two rankings alternate and everybody should get both.
+A part is a rule, so that people may come and go: of n sharers, by number, each has every n-th pair
+of places. Pairs give everybody both of the alternating rankings.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ PAIR = (Suggestion.position - 1) // 2
 
 
 def holds(review: Review, user_id: int) -> ColumnElement[bool]:
-    """Match suggestions in this person's part; none without a part."""
+    """Match suggestions in this person's part, if any."""
     those = ReviewPart.review_id == review.id
     count = select(func.count()).select_from(ReviewPart).where(those).scalar_subquery()
     place = (
@@ -43,7 +43,7 @@ def list_sharers(session: Session, review: Review) -> Sequence[Row[Any]]:
 
 
 def sizes(session: Session, review: Review, count: int) -> list[tuple[int, int]]:
-    """Count (suggestions, undecided) in each of `count` parts, ordered as `list_sharers`."""
+    """Count (suggestions, undecided) in each part, ordered as `list_sharers`."""
     if not count:
         return []
     place = (PAIR % count).label("place")
@@ -66,7 +66,7 @@ def take(session: Session, user: User, review: Review) -> None:
 
 
 def leave(session: Session, user: User, review: Review, user_id: int) -> None:
-    """Give a part back; decisions stay. Raises Forbidden for another person's, except to owners."""
+    """Give a part back; decisions stay. Raises Forbidden for another's, except to owners."""
     if user_id != user.id and not may(user, "arrange"):
         raise Forbidden("Only an owner may take another person's part away.")
     session.execute(

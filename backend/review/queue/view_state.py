@@ -80,7 +80,6 @@ class View:
 
     @property
     def size_name(self) -> str:
-        """Return the page size as in the address."""
         return SCROLLING if self.scroll else str(self.size)
 
     def last(self) -> "View":

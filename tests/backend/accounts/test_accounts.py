@@ -52,7 +52,7 @@ def grow_old(database: Database, kind: str, by: timedelta) -> None:
             one.expires_at -= by
 
 
-# ── the login link ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the login link ────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_login_link_signs_in_and_leads_to_the_data_sets(
@@ -168,7 +168,7 @@ def test_the_button_refuses_another_site_and_an_empty_form(
     assert anonymous_client.post("/login", data={}, headers=OWN_PAGE).status_code == 401
 
 
-# ── where one comes back to ─────────────────────────────────────────────────────────────────────────────────────────
+# ── where one comes back to ───────────────────────────────────────────────────────────────────────
 
 
 def test_after_signing_in_one_is_where_one_wanted_to_be(
@@ -213,7 +213,7 @@ def test_who_is_signed_in_needs_no_login_page(client: TestClient) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/jobs")
 
 
-# ── the session ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the session ───────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(
@@ -284,7 +284,7 @@ def test_what_has_expired_is_forgotten_at_the_next_login(
     assert kinds == ["login_link", "session"]
 
 
-# ── API tokens ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── API tokens ────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_token_is_made_shown_once_listed_and_revoked(client: TestClient, app: FastAPI) -> None:
@@ -368,7 +368,7 @@ def test_a_token_never_expires_by_itself_and_has_a_name(
     ]
 
 
-# ── secrets ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── secrets ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_no_secret_is_in_the_database_or_in_the_logs(
@@ -417,7 +417,7 @@ def test_no_two_secrets_are_alike(database: Database, owner: User) -> None:
     assert len(made) == 100
 
 
-# ── people ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── people ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_people_are_added_found_and_listed(database: Database) -> None:

@@ -117,7 +117,7 @@ def failed(session: Session, job: Job) -> None:
     job.state, job.error = "failed", "There are no images in it."
 
 
-# ── import ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── import ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_an_import_is_queued_where_no_winnow_runs_and_says_so(
@@ -234,7 +234,7 @@ def test_an_import_of_nothing_sensible_is_refused(
         assert session.scalars(select(DataSet)).all() == []
 
 
-# ── export ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── export ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -343,7 +343,7 @@ def test_a_run_without_scores_and_a_data_set_without_versions_say_what_is_missin
     assert "its import is not done" in result.stderr
 
 
-# ── jobs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── jobs ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_jobs_are_listed_newest_first_and_by_state(winnow: Winnow, database: Database) -> None:
@@ -408,7 +408,7 @@ def test_a_job_that_has_ended_can_not_be_cancelled(winnow: Winnow, database: Dat
     assert "has ended already" in result.stderr
 
 
-# ── people ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── people ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_login_link_leads_to_where_this_folder_is_served(
@@ -471,7 +471,7 @@ def test_mistakes_about_people_are_sentences(
     assert result.stdout == ""
 
 
-# ── settings and servers ────────────────────────────────────────────────────────────────────────────────────────────
+# ── settings and servers ──────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -556,7 +556,7 @@ def test_python_m_is_the_same_command() -> None:
     assert "export-version" in shown.stdout
 
 
-# ── scoring ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── scoring ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_methods_are_listed_with_their_meaning_and_their_cost(

@@ -170,7 +170,7 @@ def test_a_broker_that_lost_everything_is_filled_again(broker: Redis, database: 
     assert len(messages(broker)) == 1
 
 
-# ── what else waits for the commit ──────────────────────────────────────────────────────────────────────────────────
+# ── what else waits for the commit ────────────────────────────────────────────────────────────────
 
 
 def test_what_is_to_be_done_after_the_commit_is_done_then_and_in_order(database: Database) -> None:
@@ -195,7 +195,7 @@ def test_after_a_rollback_it_is_not_done(database: Database) -> None:
     assert done == []
 
 
-# ── transactions ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── transactions ──────────────────────────────────────────────────────────────────────────────────
 
 
 def test_two_writers_wait_for_each_other_in_place_of_failing(database: Database) -> None:
@@ -231,7 +231,7 @@ def test_a_key_to_nothing_is_refused_on_sqlite_too(database: Database) -> None:
         a_job(session, data_set_id=4711)
 
 
-# ── over HTTP ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── over HTTP ─────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def source_of(database: Database, data_set_id: int) -> dict[str, object]:
         return session.get_one(DataSet, data_set_id).source
 
 
-# ── starting an import ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── starting an import ────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_sample_is_imported_by_a_job(api_client: TestClient, database: Database) -> None:
@@ -154,7 +154,7 @@ def test_values_out_of_range_are_refused_alike_in_json_and_in_an_upload(
     assert uploads(storage) == []
 
 
-# ── uploads ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── uploads ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_an_upload_lies_byte_for_byte_in_the_folder_of_uploads(
@@ -365,7 +365,7 @@ def test_what_killed_processes_left_of_uploads_is_deleted_at_the_next_start(
     assert set(uploads(storage)) == {waiting, young}
 
 
-# ── what an import found ────────────────────────────────────────────────────────────────────────────────────────────
+# ── what an import found ──────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -496,7 +496,7 @@ def test_the_list_has_neither_counts_nor_reports_and_is_newest_first(
     assert "counts" not in items[0]
 
 
-# ── changing ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── changing ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_data_set_is_renamed(api_client: TestClient, blocks: DataSet) -> None:

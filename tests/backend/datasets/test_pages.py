@@ -27,7 +27,7 @@ def only(database: Database) -> DataSet:
         return session.scalars(select(DataSet)).one()
 
 
-# ── importing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── importing ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_first_page_says_what_to_do(client: TestClient) -> None:
@@ -150,7 +150,7 @@ def test_an_import_that_failed_says_why_and_offers_another_try_and_to_delete_it(
         assert session.get_one(Job, job.id).state == "queued"
 
 
-# ── what was found ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what was found ────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_page_shows_classes_counts_and_examples_and_the_next_step(
@@ -260,7 +260,7 @@ def test_older_data_sets_are_a_page_further_on(client: TestClient, database: Dat
     assert "Number 0<" in client.get("/datasets?after=2").text
 
 
-# ── changing ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── changing ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_data_set_is_renamed_and_deleted(
@@ -289,7 +289,7 @@ def test_deleting_is_asked_about_first(client: TestClient, blocks: DataSet) -> N
     )
 
 
-# ── pictures ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── pictures ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture

@@ -185,7 +185,7 @@ def test_the_log_tail_is_the_end_in_order(database: Database, sent: list[int]) -
         assert ([line.message for line in lines], following) == (["3", "4"], None)
 
 
-# ── the sweep ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the sweep ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_message_that_the_broker_lost_is_sent_again(database: Database, sent: list[int]) -> None:

@@ -67,7 +67,7 @@ def decide_all(database: Database, user: User, review: Review, action: str = "ke
             decide(session, user, review, row.image_id, action)
 
 
-# ── the grid ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the grid ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_grid_shows_the_queue_by_rank_with_label_and_prediction(
@@ -231,7 +231,7 @@ def test_small_images_are_enlarged_without_blur_and_large_ones_are_not(
     assert "--small" not in client.get(f"/reviews/{large.id}/focus").text
 
 
-# ── one image ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── one image ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_focus_begins_with_the_first_undecided_one(
@@ -318,7 +318,7 @@ def test_confusion_links_each_pair_to_its_images(
     assert ranks(client.get(here, params={"label": label, "predicted": predicted}).text) == wanted
 
 
-# ── without JavaScript ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── without JavaScript ────────────────────────────────────────────────────────────────────────────
 
 
 def post(client: TestClient, path: str, fields: dict[str, Any]) -> str:

@@ -67,7 +67,7 @@ def expected_ids(session: Session, review: Review, order: Order, filters: Filter
     ]
 
 
-# ── pages ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── pages ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def forwards(session: Session, review: Review, order: Order, filters: Filters) -> list[int]:
@@ -144,7 +144,7 @@ def test_the_default_queue_takes_both_rankings_in_turn_and_each_image_once() -> 
         assert words[image] == ("both" if first and second else "accuracy" if first else "label")
 
 
-# ── filters ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── filters ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_only_what_narrows_the_view_counts_as_a_filter() -> None:
     assert Filters(label=0, decision="undecided").address() == {"label": 0, "decision": "undecided"}
 
 
-# ── what comes next ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what comes next ───────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_next_one_is_the_first_undecided_behind_a_rank(session: Session, begun: Review) -> None:
@@ -206,7 +206,7 @@ def test_an_address_keeps_its_image_whatever_the_filters_say(
     assert queue_pages.at_rank(session, begun, "queue", 43) is None
 
 
-# ── progress, changes ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── progress, changes ─────────────────────────────────────────────────────────────────────────────
 
 
 def test_progress_counts_everybody_and_oneself(
@@ -260,7 +260,7 @@ def test_confusion_holds_every_image_once_the_most_frequent_pair_first(
     )
 
 
-# ── whether going on pays ───────────────────────────────────────────────────────────────────────────────────────────
+# ── whether going on pays ─────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_the_advice_looks_at_the_latest_fifty_in_force(session: Session, owner: 
     assert counts.advice(session, review).confirmed == 3
 
 
-# ── who may look ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── who may look ──────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_review_that_does_not_exist_is_not_found(session: Session, owner: User) -> None:
@@ -332,7 +332,7 @@ def test_the_name_of_somebody_who_left_is_left_out(
     )
 
 
-# ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── words ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_shares_run_from_all_to_nothing() -> None:

@@ -43,7 +43,7 @@ def run(database: Database, blocks: DataSet) -> Run:
         return made
 
 
-# ── training ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── training ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_run_is_queued_on_the_current_version_with_what_was_asked_for(
@@ -169,7 +169,7 @@ def test_the_list_has_a_data_sets_own_runs_with_their_jobs_and_not_those_of_its_
     assert "epochs" not in items[0]
 
 
-# ── scoring ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── scoring ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_scoring_is_queued_with_the_review_that_it_fills(client: TestClient, run: Run) -> None:
@@ -360,7 +360,7 @@ def test_a_training_of_a_verdict_is_not_scored(
     assert client.post(f"/api/v1/runs/{run.id}/reviews", json={}).status_code == 409
 
 
-# ── scores ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── scores ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -468,7 +468,7 @@ def test_a_run_without_scores_says_what_to_do(client: TestClient, run: Run) -> N
         )
 
 
-# ── what can be chosen ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── what can be chosen ────────────────────────────────────────────────────────────────────────────
 
 
 def test_what_can_be_chosen_is_what_is_described() -> None:

@@ -39,7 +39,7 @@ def a_training(database: Database, data_set: DataSet, state: str, epochs: int = 
         return run
 
 
-# ── the form ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the form ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_form_works_with_one_button(
@@ -146,7 +146,7 @@ def test_a_data_set_that_is_not_imported_has_no_form_to_train_on(
         assert (answer.status_code, "Wait until the import is done" in answer.text) == (409, True)
 
 
-# ── the run ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the run ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_training_under_way_shows_progress_and_a_chart_that_asks_for_more(

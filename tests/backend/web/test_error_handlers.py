@@ -160,7 +160,7 @@ def test_a_refusal_raised_after_a_change_takes_it_back(
         assert [user.name for user in accounts.list_users(session)] == ["olga"]
 
 
-# ── who is not signed in ────────────────────────────────────────────────────────────────────────────────────────────
+# ── who is not signed in ──────────────────────────────────────────────────────────────────────────
 
 
 def test_a_page_that_somebody_opens_leads_to_signing_in_and_back(
@@ -206,7 +206,7 @@ def test_a_form_that_was_sent_too_late_says_so(anonymous_client: TestClient) -> 
     ) == (401, True, True)
 
 
-# ── the database ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the database ──────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_database_that_is_away_is_said_to_be_so(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_a_program_with_a_token_needs_no_origin(api_client: TestClient) -> None:
         assert answer.status_code == 201
 
 
-# ── our own address ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── our own address ───────────────────────────────────────────────────────────────────────────────
 
 
 def status(client: TestClient, **headers: str) -> int:
@@ -187,7 +187,7 @@ def test_a_proxy_that_is_trusted_says_the_scheme(app: FastAPI, browser: TestClie
     assert status(browser, **sent | {"Origin": "http://winnow.example.org"}) == 403
 
 
-# ── whose page it is ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── whose page it is ──────────────────────────────────────────────────────────────────────────────
 
 
 def test_no_page_acts_for_another_user(

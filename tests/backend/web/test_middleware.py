@@ -37,7 +37,7 @@ def uploads(storage: Storage) -> list[Path]:
     return list(storage.uploads.glob("*"))
 
 
-# ── who is asking ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── who is asking ─────────────────────────────────────────────────────────────────────────────────
 
 
 def test_nobody_gets_past_the_login(app: FastAPI, anonymous_client: TestClient) -> None:
@@ -61,7 +61,7 @@ def test_what_is_public_is_listed_and_answers_without_a_login(
         assert anonymous_client.get(path).status_code == 200, path
 
 
-# ── headers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── headers ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_no_static_address_leads_out_of_the_static_files(client: TestClient) -> 
         assert client.get(f"/static/{path}").status_code == 404, path
 
 
-# ── bodies ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── bodies ────────────────────────────────────────────────────────────────────────────────────────
 
 TOO_MUCH = b"x" * (middleware.ORDINARY_BYTES + 1)
 

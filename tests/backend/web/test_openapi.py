@@ -213,7 +213,7 @@ def test_answers_are_of_the_kind_that_is_documented(
             assert answer.headers["content-type"].partition(";")[0] in kinds, path
 
 
-# ── the page ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the page ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_page_shows_every_operation_with_its_fields_and_examples(

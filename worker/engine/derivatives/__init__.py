@@ -1,1 +1,1 @@
-"""Derivatives along a training: fused passes and the adjoint recursion."""
+"""Fused passes and the adjoint recursion."""

@@ -1,18 +1,18 @@
 """Faster forward-over-reverse derivatives for GroupNorm and max pooling.
 
-With z = (x − mean) r and r = 1 / √(var + ε) over the M values of an image's group, z has the
-symmetric Jacobian
+With z = (x − mean) r, r = 1 / √(var + ε) over a group's M values, y = γ z + β:
 
-    J(u) = r (u − mean(u) − z ⟨z, u⟩ / M)
+    J(u) = r (u − mean(u) − z ⟨z, u⟩ / M)          ∂z/∂x, symmetric; torch's backward kernel
+    ẏ    = γ J(ẋ) + γ̇ z + β̇                        tangent
 
-which torch's backward kernel computes for γ = 1. So y = γ z + β has the tangent
-ẏ = γ J(ẋ) + γ̇ z + β̇. For a loss with gradient w by ẏ, and a = γ w, p = ⟨z, ẋ⟩, q = ⟨a, z⟩,
-s = ⟨a, ẋ⟩ − M mean(a) mean(ẋ) − p q / M, the gradients are
+For a loss with gradient w by ẏ, and a = γ w, p = ⟨z, ẋ⟩, q = ⟨a, z⟩,
+s = ⟨a, ẋ⟩ − M mean(a) mean(ẋ) − p q / M, its gradients are
 
-    by ẋ: J(a)        by x: J(w γ̇ − (r/M) (p a + q ẋ)) − (r² s / M) z        by γ: Σ w J(ẋ)
+    by ẋ: J(a)
+    by x: J(w γ̇ − (r/M) (p a + q ẋ)) − (r² s / M) z
+    by γ: Σ w J(ẋ)
 
-The plain output has no second derivatives here. Max pooling finds the largest values once, for all
-derivatives. docs/decisions/0012 has the savings.
+y itself has no second derivatives here. Savings: docs/decisions/0012.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ OptionalTensor = torch.Tensor | None
 
 
 class FastTangents(TorchFunctionMode):
-    """Replace torch's operations by these, whatever code calls them."""
+    """Replace torch's operations by these."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -42,26 +42,23 @@ def max_pool2d(
     *shape: Any,
     **named: Any,
 ) -> torch.Tensor:
-    """Compute torch.max_pool2d by gathering the largest values."""
+    """Compute torch.max_pool2d, finding the largest values once for all derivatives."""
     with torch.no_grad():
         _, places = functional.max_pool2d_with_indices(input.detach(), *shape, **named)
     return input.flatten(-2).gather(-1, places.flatten(-2)).view(places.shape)
 
 
 def group_norm(
-    input: torch.Tensor,  # noqa: A002 - torch's own name, which callers may use
+    input: torch.Tensor,  # noqa: A002 - torch's name
     num_groups: int,
     weight: OptionalTensor = None,
     bias: OptionalTensor = None,
     eps: float = 1e-5,
 ) -> torch.Tensor:
-    """Compute torch.nn.functional.group_norm with cheaper tangents.
-
-    Values and gradients are torch's. Arguments are those of torch.
-    """
+    """Compute torch's group_norm with cheaper tangents."""
     if weight is None or bias is None:
         return functional.group_norm(input, num_groups, weight, bias, eps)
-    # Like torch under autocast: normalising keeps the precision of the parameters.
+    # Like torch under autocast: in the parameters' precision.
     normalised: torch.Tensor = _GroupNorm.apply(
         input.to(weight.dtype), weight, bias, num_groups, eps
     )[0]
@@ -107,7 +104,7 @@ class _GroupNorm(Function):
     ) -> Any:
         x, weight, mean, r = ctx.saved_tensors
         zeros = torch.zeros_like
-        # None is a zero tangent: the first layer's input does not move.
+        # None is a zero tangent.
         tangents = [
             zeros(of) if tangent is None else tangent
             for tangent, of in ((x_tangent, x), (weight_tangent, weight), (bias_tangent, weight))
@@ -122,10 +119,7 @@ class _GroupNorm(Function):
 
 
 class _GroupNormTangent(Function):
-    """ẏ = γ J(ẋ) + γ̇ z + β̇, and its gradients by x, ẋ and γ.
-
-    There are none by γ̇ and β̇: nothing differentiates by the direction.
-    """
+    """ẏ, and its gradients by x, ẋ and γ (never needed by γ̇ and β̇)."""
 
     @staticmethod
     def forward(
@@ -157,10 +151,10 @@ class _GroupNormTangent(Function):
         x, x_tangent, weight, weight_tangent, mean, r = ctx.saved_tensors
         grouped = _Groups(x, ctx.groups)
         means, rs = grouped.to_channels(mean), grouped.to_channels(r)
-        # Sums over the places of each image and channel, (B, C).
+        # Sums over places, (B, C).
         w_sum, tangent_sum = grouped.sum(w), grouped.sum(x_tangent)
         w_tangent, w_z = grouped.dot(w, x_tangent), (grouped.dot(w, x) - w_sum * means) * rs
-        # Sums over each image and group, (B, G).
+        # Sums over groups, (B, G).
         p = grouped.sum_groups((grouped.dot(x, x_tangent) - tangent_sum * means) * rs)
         q = grouped.sum_groups(weight * w_z)
         a_mean, tangent_mean = (
@@ -198,10 +192,7 @@ class _GroupNormTangent(Function):
 
 
 class _Groups:
-    """An activation x (B, C, …) in G groups of M values (`size`).
-
-    Sums over its places and groups, and spreads numbers over them.
-    """
+    """Activation x (B, C, …) in G groups of M values (`size`)."""
 
     def __init__(self, x: torch.Tensor, groups: int) -> None:
         self.x = x.contiguous()
@@ -211,7 +202,7 @@ class _Groups:
         self.size = self.places * self.channels // groups
 
     def jacobian(self, u: torch.Tensor, mean: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
-        """Return J(u), shaped like u."""
+        """Compute J(u)."""
         args = (
             mean,
             r,
@@ -226,26 +217,26 @@ class _Groups:
         return result
 
     def dot(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """Return Σ a b over the places, (B, C), without storing the product."""
+        """Sum a b over places, (B, C), without storing the product."""
         rows = self.batch * self.channels
         return torch.bmm(a.reshape(rows, 1, self.places), b.reshape(rows, self.places, 1)).view(
             self.batch, self.channels
         )
 
     def sum(self, a: torch.Tensor) -> torch.Tensor:
-        """Return Σ a over the places, (B, C)."""
+        """Sum over places, (B, C)."""
         return a.reshape(self.batch, self.channels, self.places).sum(2)
 
     def sum_groups(self, per_channel: torch.Tensor) -> torch.Tensor:
-        """Sum (B, C) over each group, (B, G)."""
+        """Sum (B, C) over groups, (B, G)."""
         return per_channel.view(self.batch, self.groups, -1).sum(2)
 
     def to_channels(self, per_group: torch.Tensor) -> torch.Tensor:
-        """Repeat (B, G) for each channel, (B, C)."""
+        """Spread (B, G) over channels, (B, C)."""
         return per_group.repeat_interleave(self.channels // self.groups, 1)
 
     def to_places(self, per_channel: torch.Tensor) -> torch.Tensor:
-        """Reshape (B, C) or (1, C) to broadcast over the places."""
+        """View (B, C) or (1, C) to broadcast over places."""
         return per_channel.view(*per_channel.shape, *[1] * (self.x.dim() - 2))
 
 

@@ -1,4 +1,4 @@
-"""Fused passes and gradients of one training step (docs/method.md, section 3)."""
+"""Fused passes and gradients of a step (docs/method.md, section 3)."""
 
 from dataclasses import dataclass
 
@@ -11,15 +11,15 @@ from worker.engine.optimizers import State
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """A training step t: what it saw and where it started."""
+    """Batch and start of training step t."""
 
     params: torch.Tensor  # θ_t, (P,)
     state: State  # s_t
     x: torch.Tensor  # (B, C, H, W)
     y: torch.Tensor  # (B,)
-    positions: torch.Tensor  # S_t, (B,) positions in the image list
+    positions: torch.Tensor  # S_t, (B,)
     learning_rate: float  # η_t
-    weights: torch.Tensor | None = None  # (B,) 0 for images left out of the run
+    weights: torch.Tensor | None = None  # (B,), 0 for images left out
 
 
 def fused_pass(
@@ -30,21 +30,22 @@ def fused_pass(
     y: torch.Tensor,
     weights: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute all inner products and the Hessian–vector product from one graph.
+    """Compute inner products and the Hessian–vector product in one graph.
 
     Args:
-        params: θ, (P,).
-        direction: v, (P,).
-        x, y: the batch, (B, C, H, W) and (B,).
-        weights: (B,), 0 for images left out of the run (the divisor stays); None for all.
+        params, direction: θ and v, (P,).
+        x, y: (B, C, H, W) and (B,).
+        weights: (B,), 0 for images left out (the divisor stays).
 
     Returns:
-        ⟨v, ∇ℓ(z_i; θ)⟩, (B,), and H v of the batch's mean loss, (P,).
+        ⟨v, ∇ℓ(z_i; θ)⟩, (B,), and H v of the mean loss, (P,).
     """
 
     def mean_product(theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # s = ∂/∂ε ℓ(batch; θ + ε v)
-        _, products = torch.func.jvp(lambda p: network.losses(p, x, y), (theta,), (direction,))  # type: ignore[misc]  # see step_vjp
+        _, products = torch.func.jvp(  # type: ignore[misc]  # see step_vjp
+            lambda p: network.losses(p, x, y), (theta,), (direction,)
+        )
         counted = products if weights is None else products * weights
         return counted.mean(), products  # (), (B,)
 
@@ -57,14 +58,7 @@ def fused_pass(
 def fused_pass_in_parts(
     network: Network, step: TrainingStep, direction: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run the fused pass of a step in as few equal parts as memory allows.
-
-    Args:
-        direction: v, (P,).
-
-    Returns:
-        ⟨v, ∇ℓ(z_i; θ_t)⟩, (B,), and H_t v, (P,).
-    """
+    """Run `fused_pass` on a step, in as few parts as memory allows."""
     count = len(step.y)
     parts = -(-count // network.images_per_pass(tuple(step.x.shape[1:]), "fused"))
     if parts == 1:
@@ -88,17 +82,16 @@ def products(
     x: torch.Tensor,
     y: torch.Tensor,
 ) -> torch.Tensor:
-    """Compute inner products with all per-image gradients in one forward pass.
+    """Compute ⟨v, ∇ℓ(z_i; θ)⟩, (B,), in one forward pass.
 
     Args:
-        params: θ, (P,).
-        direction: v, (P,).
-
-    Returns:
-        ⟨v, ∇ℓ(z_i; θ)⟩, (B,).
+        params, direction: θ and v, (P,).
+        x, y: (B, C, H, W) and (B,).
     """
     with torch.no_grad(), FastTangents():
-        _, result = torch.func.jvp(lambda p: network.losses(p, x, y), (params,), (direction,))  # type: ignore[misc]  # see step_vjp
+        _, result = torch.func.jvp(  # type: ignore[misc]  # see step_vjp
+            lambda p: network.losses(p, x, y), (params,), (direction,)
+        )
     return result
 
 
@@ -114,14 +107,11 @@ def mean_gradient_of(
     y: torch.Tensor,
     weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Gradient of a batch's mean loss.
+    """Compute the gradient of a batch's mean loss, (P,).
 
     Args:
         params: θ, (P,).
-        weights: (B,), 0 for images left out of the run; None for all.
-
-    Returns:
-        (P,).
+        weights: (B,), 0 for images left out.
     """
 
     def mean_loss(theta: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The adjoint recursion of SGD-influence (docs/method.md, sections 2 and 3)."""
+"""SGD-influence by the adjoint recursion (docs/method.md, section 2)."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,7 +8,7 @@ from worker.engine.derivatives.passes import TrainingStep, fused_pass_in_parts, 
 from worker.engine.networks.registry import Network
 from worker.engine.optimizers import State, Step, step_vjp
 
-# δ in u − δ η H u: a number, or one for each step.
+# δ in u − δ η H u, fixed or by step.
 Damping = float | Callable[["TrainingStep"], float]
 
 
@@ -26,23 +26,24 @@ def retrace(
     """Carry the adjoint back through training steps, summing influence.
 
     Args:
-        adjoint: a = u_{t+1} (P,), by θ after the first of `steps`.
-        influence: (N,) float64; each image's influence is added in place.
-        damping: δ in u − δ η H u, a number or a function of the step; 1 is exact.
-        after_step: called with each step and its direction v.
+        steps: last first.
+        adjoint, state_adjoint: (a, b) after the last step, a (P,).
+        influence: (N,) float64, added to in place.
+        damping: δ; 1 is exact.
+        after_step: called with each step and its v.
 
     Returns:
-        (a, b) before the earliest step.
+        (a, b) before the first step.
 
     Source: Hara et al. 2019, algorithm 1, for any optimizer.
     """
-    # On the adjoint's device, so that no step waits for a copy.
+    # On the device: no step waits for a copy.
     total = influence.to(adjoint.device)
     for step in steps:
         gradient = torch.zeros_like(adjoint)
         if update_needs_gradient(step.state):
             gradient = mean_gradient(network, step)
-        # (ā, b̄, v) through the update, with the gradient held fixed
+        # (ā, b̄, v) at a fixed gradient
         carried, state_adjoint, direction = step_vjp(
             update, step.params, step.state, gradient, step.learning_rate, adjoint, state_adjoint
         )
@@ -53,12 +54,12 @@ def retrace(
         total.index_add_(0, step.positions, inner.to(total.dtype), alpha=-1.0 / len(step.y))
         # a_t = ā + H_t v
         adjoint = carried + (damping(step) if callable(damping) else damping) * hessian_product
-        # Frees the step before the next is made.
+        # Frees memory for the next.
         del step
     influence.copy_(total)
     return adjoint, state_adjoint
 
 
 def update_needs_gradient(state: State) -> bool:
-    """Return True if the update is non-linear in its gradient (Adam)."""
-    return "second" in state  # only then does the VJP depend on the gradient's value
+    """Return True if the VJP depends on the gradient (Adam)."""
+    return "second" in state

@@ -1,1 +1,1 @@
-"""Networks: the registry, published and paper networks, and weights."""
+"""Networks and their weights."""

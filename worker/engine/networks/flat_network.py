@@ -16,26 +16,27 @@ from torch.utils._pytree import tree_leaves
 from worker.engine.errors import EngineError
 from worker.engine.networks.torch_fixes import DifferentiableOperations
 
-# Bytes of one pass over part of a data set, and of the fused pass. Constants, because other parts
-# may round differently; on a CPU small parts also stay in the caches.
+# Bytes of a pass and of the fused pass. Constants: other part sizes may round differently.
 PASS_BYTES, FUSED_BYTES = 2**27, 2**29
 LARGEST_PASS = 256
-# A GPU has this many times the memory, and needs larger parts to be busy.
+# A GPU's parts are this many times larger.
 GPU_TIMES = 16
-# Memory of a pass per image, in multiples of (all its activations, the largest): a backward pass
-# keeps all, a tangent doubles every tensor.
+# Memory per image in multiples of (all activations, the largest): a backward pass keeps all,
+# a tangent doubles every tensor.
 _HELD = {"logits": (0, 4), "products": (0, 8), "gradient": (1, 4), "fused": (4, 8)}
 
 
 class Network:
-    """A network as a pure function of (P,) parameters and a batch.
+    """Network as a pure function of parameters (P,) and a batch.
 
-    The module gives the structure and is never changed. Parameters that are not trained, or that
-    the module has frozen (`requires_grad=False`), are constants and no part of (P,).
+    Untrained and frozen parameters (`requires_grad=False`) are constants, not in (P,).
 
     Args:
-        module: takes (B, C, H, W) and returns logits.
-        trained: "all", or "head" for the last linear layer alone.
+        module: from (B, C, H, W) to logits; its values are never changed.
+        trained: "all" or "head" (the last linear layer).
+
+    Raises:
+        EngineError: nothing to train.
     """
 
     def __init__(self, module: nn.Module, trained: str = "all") -> None:
@@ -48,7 +49,7 @@ class Network:
                 "all of it."
             )
         part = module if trained == "all" else module.get_submodule(str(self.head))
-        # By identity: layers may share a parameter, which has one name only.
+        # By identity: layers may share a parameter.
         trained_ids = {id(p) for p in part.parameters() if p.requires_grad}
         chosen = [(name, p) for name, p in module.named_parameters() if id(p) in trained_ids]
         if not chosen:
@@ -61,7 +62,7 @@ class Network:
         for p in module.parameters():
             p.requires_grad_(id(p) in trained_ids)
         first_names: dict[int, str] = {}
-        # Every name of a parameter → its name in `names`, if trained.
+        # Every name of a parameter → its first.
         self.aliases = {
             name: first_names.setdefault(id(p), name)
             for name, p in module.named_parameters(remove_duplicate=False)
@@ -79,8 +80,12 @@ class Network:
 
     @property
     def feature_count(self) -> int:
-        """D, the inputs of the last linear layer; 0 if there is none."""
-        return self.module.get_submodule(self.head).in_features if self.head is not None else 0  # type: ignore[return-value]  # an nn.Linear's, an int
+        """D, the last linear layer's inputs; 0 without such a layer."""
+        return (
+            self.module.get_submodule(self.head).in_features  # type: ignore[return-value]  # an int
+            if self.head is not None
+            else 0
+        )
 
     @property
     def device(self) -> torch.device:
@@ -88,12 +93,12 @@ class Network:
 
     @property
     def initial(self) -> torch.Tensor:
-        """The module's own parameters as one vector, (P,)."""
+        """The module's own parameters, (P,)."""
         own = dict(self.module.named_parameters())
         return torch.cat([own[name].detach().reshape(-1) for name in self.names])
 
     def split(self, params: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Split the flat vector (P,) into named views."""
+        """Split a vector (P,) by name."""
         pieces = torch.split(params, self.sizes)
         return {
             name: piece.view(shape)
@@ -101,13 +106,10 @@ class Network:
         }
 
     def last_layer(self, vector: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Last linear layer's part of a vector like θ, (P,).
-
-        Returns:
-            W, (classes, D), and b, (classes,) or None.
+        """Take the last layer's W (classes, D) and b (classes,) from a vector (P,).
 
         Raises:
-            EngineError: that layer is not trained.
+            EngineError: the layer is not trained.
         """
         pieces = self.split(vector)
         weight, bias = (
@@ -122,17 +124,17 @@ class Network:
 
     def logits(self, params: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """Compute f(x; θ), (B, classes)."""
-        # Cloned: whatever a module does to buffers stays inside this call.
+        # Cloned: modules may change their buffers.
         buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
         with _differentiable():
             return torch.func.functional_call(self.module, (self.split(params), buffers), (x,))
 
     def losses(self, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Compute ℓ(z_i; θ) of each image of a batch, (B,)."""
+        """Compute ℓ(z_i; θ), (B,)."""
         return functional.cross_entropy(self.logits(params, x), y, reduction="none")
 
     def features(self, params: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Compute the inputs of the last linear layer, (B, D)."""
+        """Compute the last linear layer's inputs, (B, D)."""
         if self.head is None:
             raise EngineError(
                 "The network has no linear layer, so no layer's input can serve as features."
@@ -151,7 +153,7 @@ class Network:
         return Network(copy.deepcopy(self.module).double(), self.trained)
 
     def images_per_pass(self, shape: tuple[int, ...], kind: str) -> int:
-        """Return how many images one pass takes.
+        """Return the number of images in a pass.
 
         Args:
             shape: (C, H, W).
@@ -168,7 +170,7 @@ class Network:
         )
 
     def _activations(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """Bytes of one image's activations in all, and of the largest."""
+        """Bytes of one image's activations: all, and the largest."""
         params = self.initial
         x = torch.zeros(1, *shape, dtype=params.dtype, device=params.device)
         with torch.no_grad(), _ActivationSizes() as sizes:
@@ -177,11 +179,11 @@ class Network:
 
 
 def _prepare(module: nn.Module) -> nn.Module:
-    """Turn off what prevents second derivatives or draws random numbers."""
+    """Turn off in-place layers, dropout and batch statistics."""
     for part in module.modules():
         if getattr(part, "inplace", False) is True:
-            # In-place layers overwrite what forward-mode differentiation needs.
-            part.inplace = False  # type: ignore[assignment]  # torch types every attribute of a module as a tensor or module
+            # In-place layers overwrite what the JVP needs.
+            part.inplace = False  # type: ignore[assignment]  # a bool
     return module.eval()
 
 
@@ -217,7 +219,7 @@ def _bytes(tensor: torch.Tensor) -> int:
 
 
 class _ActivationSizes(TorchDispatchMode):
-    """Sum the bytes that operations allocate: `held` in all, `largest` of one."""
+    """Bytes that operations allocate: `held` in all, `largest` by one."""
 
     def __init__(self) -> None:
         super().__init__()

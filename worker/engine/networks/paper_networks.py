@@ -1,4 +1,4 @@
-"""The first paper's two networks, with group for batch normalisation."""
+"""The first paper's networks, with group normalisation."""
 
 import math
 
@@ -11,17 +11,17 @@ GROUPS = 8
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Make group normalisation with eight groups, fewer where channels do not divide."""
+    """Make group normalisation with at most eight groups."""
     return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
 
 
 def _pooled() -> list[nn.Module]:
-    """Pool, then ReLU: the same function and derivatives for a quarter of the work."""
+    """Pool before ReLU: the same function for a quarter of the work."""
     return [nn.MaxPool2d(2), nn.ReLU()]
 
 
 class MnistNet(nn.Module):
-    """Two 5×5 convolutions of 20 channels with ReLU and pooling, and a linear layer."""
+    """Two 5×5 convolutions of 20 channels, and a linear layer."""
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
@@ -42,8 +42,7 @@ class MnistNet(nn.Module):
 class CifarNet(nn.Module):
     """Three blocks of two 3×3 convolutions, and a linear layer.
 
-    They have 32, 64 and 128 channels; the first convolution of each is normalised. Source:
-    supplement of Hara et al. 2019.
+    Source: supplement of Hara et al. 2019.
     """
 
     def __init__(self, recipe: Recipe) -> None:

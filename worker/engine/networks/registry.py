@@ -1,7 +1,6 @@
-"""Networks by name: the papers' two, torchvision's, and the user's.
+"""Networks by name: the paper's, torchvision's and the user's.
 
-None uses a batch's statistics, with which the gradient of an image is undefined (docs/method.md,
-section 7). Networks return logits and draw no random numbers.
+None uses a batch's statistics (docs/method.md, section 7) or draws random numbers.
 """
 
 import copy
@@ -33,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class NetworkChoice:
-    """A network by name."""
+    """Builder and facts of a named network."""
 
     build: Callable[[Recipe], nn.Module]
     meaning: str
@@ -56,18 +55,17 @@ def register_network(
     source: nn.Module | Callable[[Recipe], nn.Module],
     meaning: str = "User's own network.",
 ) -> None:
-    """Make a user's network available as `Recipe.network = name`.
+    """Make a user's network available as `Recipe.network`.
 
     Args:
-        name: new, or of a registered network, which it replaces.
-        source: a module from (B, C, H, W) to logits (B, classes), copied now, whose parameters are
-            every training's start; or a function from a recipe to such a module, called with
-            torch's seed set by the recipe. Parameters with `requires_grad=False` stay fixed, and
-            batch normalisation keeps its statistics.
+        name: new, or registered earlier, to replace that network.
+        source: module from (B, C, H, W) to logits (B, classes), copied, whose parameters are θ_0;
+            or a function from a recipe to one, called with the recipe's seed. Frozen parameters
+            (`requires_grad=False`) and batch statistics stay fixed.
         meaning: for users.
 
     Raises:
-        EngineError: the name is one of Winnow's own, or the source is neither.
+        EngineError: the name is Winnow's own, or the source is neither.
     """
     if not (isinstance(name, str) and name):
         raise EngineError(f"A network is registered under a word, not {name!r}.")
@@ -89,7 +87,6 @@ def register_network(
 
 
 def _copy_builder(module: nn.Module) -> Callable[[Recipe], nn.Module]:
-    """Copy a module now, and return a function that gives the copy."""
     try:
         kept = copy.deepcopy(module)
     except Exception as error:  # a user's code may raise anything
@@ -103,8 +100,10 @@ def _copy_builder(module: nn.Module) -> Callable[[Recipe], nn.Module]:
 def import_network(path: str) -> None:
     """Register the function at "package.module:function" under that name.
 
-    Importing runs code: never pass a path that a visitor typed. Raises EngineError if there is no
-    such function.
+    Importing runs code: never pass a visitor's path.
+
+    Raises:
+        EngineError: no such function.
     """
     module, _, function = path.partition(":")
     try:
@@ -125,17 +124,16 @@ def import_network(path: str) -> None:
 def build(
     recipe: Recipe, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> tuple[Network, torch.Tensor]:
-    """Build a recipe's network, from its seed and weights alone.
+    """Build a recipe's network from its seed and weights.
 
     Returns:
         The network and θ_0, (P,).
 
     Raises:
-        EngineError: the network is unknown or cannot be built, images are too small for it, or
-            weights are missing or do not fit.
+        EngineError: unknown or unusable network, too small images, or unsuitable weights.
     """
     choice = _find_choice(recipe)
-    # torch's initialisers use the global generator. On the CPU, for the same start on any device.
+    # On the CPU, for the same start on any device.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         module = _build_own(choice, recipe) if choice.own else choice.build(recipe)
@@ -151,7 +149,6 @@ def build(
 
 
 def _build_own(choice: NetworkChoice, recipe: Recipe) -> nn.Module:
-    """Copy the module that a user's function returns. Raises EngineError if unusable."""
     try:
         module = copy.deepcopy(choice.build(recipe))
     except EngineError:
@@ -180,10 +177,10 @@ def _build_own(choice: NetworkChoice, recipe: Recipe) -> nn.Module:
 
 
 def named_tensors(network: Network, params: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Name all tensors of a network at θ (P,) like a file of weights."""
+    """Name a network's tensors at θ (P,) as in a file of weights."""
     prefix = torchvision.weights_prefix(network.module)
     trained = network.split(params)
-    # A shared parameter is in the file under each of its names.
+    # Files have shared parameters under each name.
     tensors = network.module.state_dict() | {
         name: trained[main_name]
         for name, main_name in network.aliases.items()

@@ -1,7 +1,7 @@
-"""Operations that torch 2.13 does not differentiate correctly for the fused pass.
+"""Operations that torch 2.13 differentiates wrongly in the fused pass.
 
-Backwards over forward mode, torch is silently wrong for normalisation by an image's own statistics
-and has no derivative for hardsigmoid and glu (docs/decisions/0019).
+Layer and instance normalisation are silently wrong there; hardsigmoid and glu have no
+derivative (docs/decisions/0019).
 """
 
 from collections.abc import Callable, Iterable
@@ -15,7 +15,7 @@ OptionalTensor = torch.Tensor | None
 
 
 class DifferentiableOperations(TorchFunctionMode):
-    """Replace torch's operations by these, whatever code calls them."""
+    """Replace torch's operations by these."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -30,7 +30,7 @@ def layer_norm(
     bias: OptionalTensor = None,
     eps: float = 1e-5,
 ) -> torch.Tensor:
-    """Compute γ (x − mean) / √(var + ε) + β over the last axes, as in torch."""
+    """Compute γ (x − mean) / √(var + ε) + β over the last axes."""
     y = _standardise(x, tuple(range(-len(tuple(normalized_shape)), 0)), eps)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
@@ -43,10 +43,10 @@ def instance_norm(
     weight: OptionalTensor = None,
     bias: OptionalTensor = None,
     use_input_stats: bool = True,
-    momentum: float = 0.1,  # noqa: ARG001 - torch's signature; nothing is running here
+    momentum: float = 0.1,  # noqa: ARG001 - torch's signature
     eps: float = 1e-5,
 ) -> torch.Tensor:
-    """Normalise each image and channel over its places, as in torch."""
+    """Normalise each image and channel over its places."""
     if not use_input_stats:
         return batch_norm(x, running_mean, running_var, weight, bias, eps=eps)
     return _scale_channels(_standardise(x, tuple(range(2, x.dim())), eps), weight, bias)
@@ -62,10 +62,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> torch.Tensor:
-    """Normalise by stored statistics, a function of one image.
-
-    By statistics of the batch it is torch's own.
-    """
+    """Normalise by stored statistics; torch's own for the batch's."""
     if training or running_mean is None or running_var is None:
         return functional.batch_norm(
             x, running_mean, running_var, weight, bias, training, momentum, eps
@@ -76,7 +73,7 @@ def batch_norm(
     return _scale_channels(x, scale, shift if bias is None else shift + bias)
 
 
-def hardsigmoid(x: torch.Tensor, inplace: bool = False) -> torch.Tensor:  # noqa: ARG001 - torch's signature; in place is never right here
+def hardsigmoid(x: torch.Tensor, inplace: bool = False) -> torch.Tensor:  # noqa: ARG001 - as above
     """Compute min(max(x + 3, 0), 6) / 6."""
     return functional.relu6(x + 3) / 6
 
@@ -88,14 +85,13 @@ def glu(x: torch.Tensor, dim: int = -1) -> torch.Tensor:
 
 
 def _standardise(x: torch.Tensor, axes: tuple[int, ...], eps: float) -> torch.Tensor:
-    # Like torch: sums in lower precision are inaccurate.
+    # Like torch: sums need float32.
     x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     centred = x - x.mean(axes, keepdim=True)
     return centred * (centred.square().mean(axes, keepdim=True) + eps).rsqrt()
 
 
 def _scale_channels(x: torch.Tensor, scale: OptionalTensor, shift: OptionalTensor) -> torch.Tensor:
-    """Scale and shift each channel of x (B, C, …)."""
     places = (-1, *[1] * (x.dim() - 2))
     y = x if scale is None else x * scale.view(places)
     return y if shift is None else y + shift.view(places)

@@ -1,10 +1,10 @@
 """torchvision's networks, adapted for exact influence.
 
-From scratch, with group normalisation and a stem that shrinks small images less. From weights, as
-published, with frozen batch statistics. Stochastic depth and dropout are off.
+From scratch: group normalisation, and a stem that shrinks small images less. From weights: as
+published, with frozen batch statistics.
 """
 
-import pickle  # for its error's name; nothing is unpickled here
+import pickle  # for its error
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -15,31 +15,32 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-import worker.engine.networks.torchvision_ops  # noqa: F401 - lets torchvision be imported next to a CPU-only torch
+import worker.engine.networks.torchvision_ops  # noqa: F401 - see its docstring
 from backend.core import catalogue
 from worker.engine.errors import EngineError
 from worker.engine.networks.paper_networks import group_norm
 from worker.engine.networks.weights import keep_weights
 from worker.engine.recipe import Recipe
 
-# Largest side in pixels that gets the small stem.
+# Largest side in pixels with the small stem.
 SMALL = 64
-# The vision transformer's patches in pixels, and the side of its published weights.
+# Sides in pixels of the vision transformer's patches and published images.
 PATCH, PUBLISHED_SIDE = 16, 224
 
 
 @cache
 def _models() -> Any:
-    """Import torchvision when first used: it takes as long as torch."""
+    """Import torchvision late, because it is slow."""
     from torchvision import models
 
     return models
 
 
 class PhotographNetwork(nn.Module):
-    """A torchvision network (`body`) for images of the recipe's kind.
+    """torchvision's network (`body`), for grey images too.
 
-    side: to resize images to; None keeps them as they are.
+    Args:
+        side: pixels to resize to; None for no resizing.
     """
 
     def __init__(self, body: nn.Module, side: int | None = None) -> None:
@@ -58,7 +59,7 @@ class PhotographNetwork(nn.Module):
 
 
 def weights_prefix(module: nn.Module) -> str:
-    """Prefix of torchvision's names of a module's tensors."""
+    """Prefix of a module's tensors before torchvision's names."""
     return "body." if isinstance(module, PhotographNetwork) else ""
 
 
@@ -112,28 +113,26 @@ FAMILIES: dict[str, Callable[[Make, Recipe], nn.Module]] = {
 
 
 def builder(facts: catalogue.Network) -> Callable[[Recipe], nn.Module]:
-    """Make the function from a recipe to a network of the catalogue."""
     family = FAMILIES[facts.family]
     return lambda recipe: family(getattr(_models(), facts.body), recipe)
 
 
-# Published weights, all trained on ImageNet's 1,000 classes.
+# Weights trained on ImageNet.
 PUBLISHED = {name: facts.published for name, facts in catalogue.NETWORKS.items() if facts.published}
 
 
 def download_weights(network: str, folder: Path, *, url: str | None = None) -> str:
-    """Download torchvision's published weights into a folder of weights.
+    """Download torchvision's published weights into a folder.
 
     Args:
-        network: its name.
         folder: of weights.
-        url: another source of the same file, whose name has the start of its hash.
+        url: mirror of the file, ending in -HASH.pth.
 
     Returns:
-        The SHA-256 of the file, for `Recipe.weights`.
+        The file's SHA-256, for `Recipe.weights`.
 
     Raises:
-        EngineError: there are no such weights, or they cannot be downloaded.
+        EngineError: no such weights, or a failed download.
     """
     if network not in PUBLISHED:
         raise EngineError(
@@ -145,7 +144,7 @@ def download_weights(network: str, folder: Path, *, url: str | None = None) -> s
         file = Path(scratch) / "downloaded.pth"
         try:
             torch.hub.download_url_to_file(source, str(file), _hash_start(source), progress=False)
-            # torch's restricted reader takes tensors only, and the file's hash was checked.
+            # Safe to read: tensors only, and the hash was checked.
             tensors = torch.load(file, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
             raise EngineError(
@@ -156,5 +155,5 @@ def download_weights(network: str, folder: Path, *, url: str | None = None) -> s
 
 
 def _hash_start(url: str) -> str:
-    """HASH of torchvision's NAME-HASH.pth, the start of its SHA-256."""
+    """HASH of NAME-HASH.pth, the start of the SHA-256."""
     return url.rpartition("-")[2].removesuffix(".pth")

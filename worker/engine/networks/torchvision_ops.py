@@ -1,9 +1,7 @@
-"""Import this before torchvision.
+"""Let torchvision be imported next to a CPU-only torch; import this first.
 
-The registry's torchvision wheel is compiled against CUDA. With a CPU-only torch its operators do
-not load, and `import torchvision` stops at "operator torchvision::nms does not exist". Winnow uses
-none of them, so declaring two schemas is enough. Where the real operators load, this module does
-nothing.
+The wheel is compiled for CUDA. Where its operators do not load, its import fails with "operator
+torchvision::nms does not exist" unless their schemas are declared.
 """
 
 import importlib.util
@@ -15,7 +13,7 @@ _SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
-# The declarations live as long as this object.
+# Keeps the declarations alive.
 _declared: list[torch.library.Library] = []
 
 

@@ -1,7 +1,6 @@
-"""Weight files that a training starts from, named by their SHA-256.
+"""Weight files (safetensors) that a training starts from, by SHA-256.
 
-They are safetensors with the network's own names, or torchvision's. A last layer that is missing
-or has another shape starts from the recipe's seed.
+A last layer that is missing or of another shape starts from the seed.
 """
 
 import hashlib
@@ -17,19 +16,16 @@ from worker.engine.errors import EngineError
 
 Tensors = dict[str, torch.Tensor]
 
-# Registered files by SHA-256, and folders of <SHA-256>.safetensors.
+# Files by SHA-256, and folders of <SHA-256>.safetensors.
 _files: dict[str, Path] = {}
 _folders: list[Path] = []
 
 
 def register_weights(path: Path | str) -> str:
-    """Register a file of weights.
-
-    Returns:
-        Its SHA-256, for `Recipe.weights`.
+    """Register a file of weights; return its SHA-256 for `Recipe.weights`.
 
     Raises:
-        EngineError: the file cannot be read.
+        EngineError: unreadable file.
     """
     path = Path(path)
     content = _read_content(path)
@@ -40,17 +36,14 @@ def register_weights(path: Path | str) -> str:
 
 
 def use_weights_folder(folder: Path | str) -> None:
-    """Search for weights in `folder` too, as <SHA-256>.safetensors."""
+    """Search `folder` too, for <SHA-256>.safetensors."""
     folder = Path(folder)
     if folder not in _folders:
         _folders.append(folder)
 
 
 def keep_weights(tensors: Tensors, folder: Path | str) -> str:
-    """Write tensors into a folder of weights, named by their content.
-
-    Returns:
-        The SHA-256.
+    """Write tensors into a folder of weights; return the file's SHA-256.
 
     Raises:
         EngineError: the folder is a file.
@@ -75,7 +68,7 @@ def read_weights(digest: str) -> Tensors:
     """Read the tensors of a registered file.
 
     Raises:
-        EngineError: the file is unknown, or has changed.
+        EngineError: unknown or changed file.
     """
     path = _files.get(digest) or next(
         (file for folder in _folders if (file := folder / f"{digest}.safetensors").exists()), None
@@ -95,10 +88,13 @@ def read_weights(digest: str) -> Tensors:
 
 
 def load_weights(module: nn.Module, tensors: Tensors, head: str | None) -> None:
-    """Copy tensors into a module under their names.
+    """Copy tensors into a module by name.
+
+    Args:
+        head: name of the layer that need not fit.
 
     Raises:
-        EngineError: names or shapes do not fit.
+        EngineError: other names or shapes do not fit.
     """
     own = module.state_dict()
     optional = {f"{head}.weight", f"{head}.bias"} if head else set()
@@ -107,7 +103,7 @@ def load_weights(module: nn.Module, tensors: Tensors, head: str | None) -> None:
         for name, value in tensors.items()
         if name in own and own[name].shape == value.shape
     }
-    # The counter is only needed to train with batch statistics.
+    # The counter serves training with batch statistics only.
     missing = [
         name
         for name in own

@@ -1,1 +1,1 @@
-"""Trajectories: files, the step store and recorded training dynamics."""
+"""Trajectories and training dynamics on disk."""

@@ -1,16 +1,13 @@
 """Files of a run (docs/method.md, section 4).
 
-A folder holds `run.json` (recipe, image list, environment, epoch hashes, history) and, depending on
-the store, parameters:
+A folder has `run.json` and, depending on the store:
 
-    epoch_starts   epoch-0000.safetensors …: θ and optimizer state at each epoch's start, and at the
-    end
-    every_step     the same, and steps-0000.safetensors …: θ and state before each step of an epoch
-    recipe         nothing: θ_0 comes from the seed, everything else is replayed
-    final_params   the last parameters only: the second paper's approximation
+    epoch_starts   epoch-0000.safetensors …: θ and s at each epoch's start and the end
+    every_step     also steps-0000.safetensors …: θ and s before each step of an epoch
+    recipe         nothing: all is replayed from the seed
+    final_params   the last parameters (the second paper's approximation)
 
-Files get their final name only when complete. An epoch's file is written last: a run resumes from
-it.
+A run resumes from its last epoch file, so that file is written last.
 """
 
 import hashlib
@@ -36,9 +33,9 @@ Point = tuple[torch.Tensor, State]  # θ_t and s_t
 
 @dataclass(frozen=True)
 class EpochReport:
-    """Measurements of one epoch (from 1).
+    """Measurements of an epoch (from 1).
 
-    Losses are means, accuracies fractions; `params_hash` is of the parameters at the epoch's end.
+    Losses are means, accuracies fractions; `params_hash` is from the epoch's end.
     """
 
     epoch: int
@@ -54,25 +51,24 @@ class EpochReport:
 
 @dataclass
 class RunRecord:
-    """The content of run.json: what determines a run, and its history."""
+    """Content of run.json."""
 
     recipe: Recipe
     store: str
     images: str  # digest of the image list
-    left_out: str  # digest of the images whose terms are dropped; empty for none
+    left_out: str  # digest of the images left out; empty for none
     count: int  # N
     environment: dict[str, str]
     history: list[EpochReport] = field(default_factory=list)
-    # Hashes after each epoch's first step: a replay that drifts shows at once.
+    # Hashes after each epoch's first step, to notice drift at once.
     first_steps: list[str] = field(default_factory=list)
-    # Hash of θ_0, and a user's network's answers to trial images at the end: its name may mean
-    # another network later.
+    # Hash of θ_0, and a user's network's answers to trial images, to recognise the network.
     start: str = ""
     answers: list[list[float]] = field(default_factory=list)
 
     @property
     def run(self) -> str:
-        """SHA-256 of what determines the run, kept in each of its files."""
+        """SHA-256 of the run's inputs, kept in each of its files."""
         return hashlib.sha256(
             f"{self.recipe.digest()}/{self.images}/{self.left_out}".encode()
         ).hexdigest()
@@ -90,9 +86,7 @@ class RunRecord:
         values: dict[str, Any] = json.loads(text)
         values["recipe"] = Recipe.from_json(json.dumps(values["recipe"]))
         values["history"] = [EpochReport(**report) for report in values["history"]]
-        int(
-            values["environment"]["threads"]
-        )  # refuses a damaged file now, not hours later in a replay
+        int(values["environment"]["threads"])  # refuse damage now
         return cls(**values)
 
 
@@ -101,35 +95,34 @@ def params_hash(params: torch.Tensor) -> str:
 
 
 def epoch_file(folder: Path, epoch: int) -> Path:
-    """Path of θ and s at the start of epoch `epoch` (from 0)."""
+    """Path of θ and s at an epoch's start (from 0)."""
     return folder / f"epoch-{epoch:04d}.safetensors"
 
 
 def steps_file(folder: Path, epoch: int) -> Path:
-    """Path of θ_t and s_t of every step of epoch `epoch` (from 0)."""
+    """Path of θ_t and s_t of an epoch's steps (from 0)."""
     return folder / f"steps-{epoch:04d}.safetensors"
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], run: str) -> None:
-    """Save tensors with their checksum, completely or not at all.
-
-    Args:
-        run: they belong to (`RunRecord.run`).
-    """
-    # One entry: safetensors writes several in random order, and equal runs would have unequal
-    # files.
+    """Save tensors with their checksum and `RunRecord.run`."""
+    # One entry: safetensors writes several in random order.
     on_cpu = {key: value.cpu().contiguous() for key, value in tensors.items()}
     whole_files.write_whole(path, save(on_cpu, {"proof": f"{run} {_crc32(on_cpu)}"}))
 
 
 def read_tensors(path: Path, run: str) -> dict[str, torch.Tensor]:
-    """Load tensors. Raises EngineError if missing, damaged or another run's."""
+    """Load tensors.
+
+    Raises:
+        EngineError: missing, damaged or another run's.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             owner, _, check = (file.metadata() or {}).get("proof", "").partition(" ")
-            # Copies in torch's own alignment, which decides how sums are split, and so their last
-            # bits.
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - not a dict
+            # Copies in torch's alignment, on which the last bits of sums depend.
+            # `file` is no dict.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise damaged_error(path) from error
     if check != _crc32(tensors):
@@ -139,7 +132,6 @@ def read_tensors(path: Path, run: str) -> dict[str, torch.Tensor]:
 
 
 def check_run(path: Path, owner: str, run: str) -> None:
-    """Raise EngineError if a file belongs to another run."""
     if owner != run:
         raise EngineError(
             f"The file {path.name} belongs to a run with another recipe or image list; restore the "
@@ -161,7 +153,6 @@ def _crc32(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def write_point(path: Path, point: Point, run: str) -> None:
-    """Save θ and s of a run (`RunRecord.run`)."""
     params, state = point
     write_tensors(
         path, {"params": params, **{f"state.{key}": value for key, value in state.items()}}, run
@@ -169,7 +160,6 @@ def write_point(path: Path, point: Point, run: str) -> None:
 
 
 def read_point(path: Path, run: str) -> Point:
-    """Load θ and s. Raises EngineError if missing, damaged or another run's."""
     tensors = read_tensors(path, run)
     if "params" not in tensors:
         raise damaged_error(path)
@@ -184,7 +174,11 @@ def move_point(point: Point, device: torch.device) -> Point:
 
 
 def read_record(folder: Path) -> RunRecord | None:
-    """Load run.json; None if there is no run. Raises EngineError if damaged."""
+    """Load run.json; None if there is none.
+
+    Raises:
+        EngineError: damaged.
+    """
     path = folder / "run.json"
     if not path.exists():
         return None
@@ -197,12 +191,12 @@ def read_record(folder: Path) -> RunRecord | None:
 
 
 def stored_bytes(folder: Path | str) -> int:
-    """Bytes of the trajectory on disk."""
+    """Bytes of a trajectory on disk."""
     return sum(path.stat().st_size for path in Path(folder).glob("*") if path.is_file())
 
 
 def prune(folder: Path, store: str, epochs: int) -> None:
-    """Delete the epoch files that the store does not keep once a run is complete."""
+    """Delete a complete run's epoch files that its store does not keep."""
     kept = (
         range(epochs + 1)
         if store in ("epoch_starts", "every_step")

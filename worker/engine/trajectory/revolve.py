@@ -1,4 +1,4 @@
-"""Walk an epoch backwards in bounded memory (Griewank and Walther 2000)."""
+"""Walk an epoch backwards in bounded memory."""
 
 import itertools
 import math
@@ -9,9 +9,9 @@ import torch
 from worker.engine.errors import EngineError
 from worker.engine.trajectory.files import Point
 
-# Fewest points in memory: the start, a later point, and the one being made.
+# Fewest points in memory: start, later point, next point.
 LEAST_ROOM = 3
-# Alignment of torch's own allocations. A budget does not count the padding.
+# Alignment of torch's allocations.
 ALIGNED_BYTES = {"cpu": 64, "cuda": 512}
 Advance = Callable[[Point, int], Point]
 OnEnd = Callable[[Point], None]
@@ -20,30 +20,28 @@ OnEnd = Callable[[Point], None]
 def backwards(
     start: Point, steps: int, room: int, advance: Advance, on_end: OnEnd
 ) -> Iterator[tuple[int, Point]]:
-    """Replay the points of an epoch from its start, last first.
+    """Replay an epoch's points, last first, repeating the fewest steps.
 
-    Uses the schedule that repeats the fewest steps (Algorithm 799: Revolve). Memory stays within
-    `room` points as long as the caller drops each before asking for the next.
+    Memory stays within `room` if the caller drops each point before the next.
 
     Args:
         start: θ and s at the epoch's start.
-        room: points in memory at most, at least 3.
+        room: most points in memory, at least 3.
         advance: advance(point, t) makes step t.
-        on_end: called once with the epoch's end, to check it.
+        on_end: called once, with the epoch's end.
 
     Yields:
         (t, (θ_t, s_t)).
 
-    Source: Griewank and Walther 2000.
+    Source: Griewank and Walther 2000, Algorithm 799 (Revolve).
     """
     points = _PointStack(start, min(steps, room - 1))
     points.push(start)
     del start
-    checkpoints = [0]  # steps of the points on the stack
+    checkpoints = [0]  # steps on the stack
     end = steps
     while checkpoints:
         current = checkpoints[-1]
-        # One place is for the point being made.
         while end - current > (free := room - len(checkpoints)):
             distance = _checkpoint_distance(end - current, free)
             points.push(advance(points.last(), current))
@@ -62,10 +60,7 @@ def backwards(
 
 
 class _PointStack:
-    """A stack of points in memory that is allocated once.
-
-    Allocated one by one they would fragment the heap between the batches (docs/decisions/0022).
-    """
+    """Points allocated together, or the heap fragments (docs/decisions/0022)."""
 
     def __init__(self, like: Point, count: int) -> None:
         self._params = _allocate_rows(like[0], count)
@@ -77,14 +72,13 @@ class _PointStack:
         self.replace(point)
 
     def replace(self, point: Point) -> None:
-        """Copy a point over the top one."""
         params, state = point
         self._params[self._count - 1] = params
         for name, rows in self._state.items():
             rows[self._count - 1] = state[name]
 
     def last(self) -> Point:
-        """View of the top point, valid until it is popped."""
+        """View the top point; valid until popped."""
         return self._params[self._count - 1], {
             name: rows[self._count - 1] for name, rows in self._state.items()
         }
@@ -96,7 +90,7 @@ class _PointStack:
 
 
 def _allocate_rows(like: torch.Tensor, count: int) -> torch.Tensor:
-    """Allocate `count` tensors, each aligned as if made alone: products may round by it."""
+    """Allocate tensors aligned as if alone: alignment changes rounding."""
     aligned = ALIGNED_BYTES[like.device.type] // like.element_size()
     rows = torch.empty(
         count, -(-like.numel() // aligned) * aligned, dtype=like.dtype, device=like.device
@@ -105,18 +99,17 @@ def _allocate_rows(like: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _checkpoint_distance(steps: int, free: int) -> int:
-    """Distance to the next checkpoint, for steps and points in memory."""
     times = _repetitions(steps, free)
     return max(steps - _reachable_steps(free - 1, times), _reachable_steps(free, times - 2))
 
 
 def _reachable_steps(free: int, times: int) -> int:
-    """Most steps that need at most `times` repetitions each."""
+    """Most steps with at most `times` repetitions."""
     return math.comb(free - 1 + times, times)
 
 
 def _repetitions(steps: int, free: int) -> int:
-    """Return how often a step is made at most in the best schedule."""
+    """Most repetitions of a step in the best schedule."""
     return next(times for times in itertools.count(1) if _reachable_steps(free, times) >= steps)
 
 
@@ -131,11 +124,13 @@ def room_for(steps: int, budget: int, size: int, elsewhere: int = 0) -> int:
     """Number of points that a memory budget allows.
 
     Args:
+        steps: of an epoch.
         budget: bytes.
         size: bytes of a point.
+        elsewhere: points that the caller holds.
 
     Raises:
-        EngineError: the budget is below two points, or below three for an epoch of several steps.
+        EngineError: budget below two points, or three if there are several steps.
     """
     if budget < 2 * size:
         raise EngineError(

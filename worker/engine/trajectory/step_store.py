@@ -1,6 +1,6 @@
-"""The store `every_step`: θ and s before each step, a file per epoch.
+"""The store `every_step`: a file per epoch, with θ and s before each step.
 
-Its tensor (T, W) has rows of θ_t and s_t, flattened, and a checksum; the metadata has their layout.
+Rows of its tensor (T, W) are θ_t and s_t, flattened, and a checksum.
 """
 
 import json
@@ -20,10 +20,7 @@ _TYPES = {torch.float32: "F32", torch.float64: "F64"}
 
 
 class StepsWriter:
-    """Write the points of an epoch, first to last.
-
-    The file appears when the context ends without an error.
-    """
+    """Writer of an epoch's points; the file appears at the end."""
 
     def __init__(self, path: Path, steps: int, run: str) -> None:
         self.path, self.steps, self.run = path, steps, run
@@ -60,7 +57,7 @@ class StepsWriter:
 
 
 def _header(steps: int, tensors: dict[str, torch.Tensor], run: str) -> bytes:
-    """Head of a safetensors file: its length in 8 bytes, and JSON."""
+    """Head of a safetensors file: length (8 bytes) and JSON."""
     first = tensors["params"]
     width = sum(tensor.numel() for tensor in tensors.values()) + 1
     layout = json.dumps([[name, list(tensor.shape)] for name, tensor in tensors.items()])
@@ -77,17 +74,17 @@ def _header(steps: int, tensors: dict[str, torch.Tensor], run: str) -> bytes:
 
 
 def _checksum(row: torch.Tensor) -> torch.Tensor:
-    """CRC-32 of a row as a number of the row's type, (1,)."""
+    """CRC-32 in the row's type, (1,)."""
     check = torch.zeros(row.element_size() // 4, dtype=torch.int32)
     check[0] = zlib.crc32(row.numpy().tobytes()) - 2**31
     return check.view(row.dtype)
 
 
 class StepsReader:
-    """Read the points of an epoch one at a time.
+    """Reader of an epoch's points.
 
     Raises:
-        EngineError: the file is missing, damaged or another run's.
+        EngineError: missing, damaged or another run's.
     """
 
     def __init__(self, path: Path, run: str) -> None:
@@ -105,11 +102,11 @@ class StepsReader:
 
     def point(self, t: int) -> Point:
         row = self.rows[t]
-        # As integers: the bits of a checksum can be those of a NaN.
+        # As integers: a checksum can look like NaN.
         if not torch.equal(row[-1:].view(torch.int32), _checksum(row[:-1]).view(torch.int32)):
             raise damaged_error(self.path)
         pieces = row[:-1].split([shape.numel() for _, shape in self.layout])
-        # Copies: a view would keep the whole row alive.
+        # Views would keep the row alive.
         state = {
             name: piece.view(shape).clone()
             for (name, shape), piece in zip(self.layout, pieces, strict=True)

@@ -1,4 +1,4 @@
-"""Training dynamics of each image: margins and forgetting events."""
+"""Training dynamics: margins and forgetting events."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +10,18 @@ from worker.engine.errors import EngineError
 from worker.engine.images import Integers
 from worker.engine.trajectory.files import damaged_error, read_tensors, write_tensors
 
-# Forgetting count of an image that was never classified correctly.
+# Forgetting count of an image that was never right.
 NEVER = -1
 
 
 @dataclass
 class Signals:
-    """Training dynamics of N images so far; an epoch sees each image once.
+    """Training dynamics of N images.
 
     Args:
-        margins: sums of margins, (N,) float64.
-        forgotten: times an image went from right to wrong, (N,) int32; NEVER until it was right
-            once.
-        right: True if right when last seen, (N,) bool.
+        margins: sums over epochs, (N,) float64.
+        forgotten: turns from right to wrong, (N,) int32; NEVER before any hit.
+        right: last prediction was right, (N,) bool.
     """
 
     margins: np.ndarray
@@ -36,13 +35,7 @@ class Signals:
         )
 
     def add(self, positions: Integers, margins: np.ndarray, right: np.ndarray) -> None:
-        """Add what an epoch, or part of it, saw.
-
-        Args:
-            positions: (B,), each image once.
-            margins: (B,).
-            right: (B,) bool.
-        """
+        """Add images that an epoch saw, at unique positions; all (B,)."""
         self.margins[positions] += margins
         before, counts = self.right[positions], self.forgotten[positions]
         counts = np.where(right & (counts == NEVER), 0, counts)
@@ -51,7 +44,7 @@ class Signals:
 
 
 class EpochSignals:
-    """Losses, margins and hits of one epoch, kept on the device in step order."""
+    """An epoch's losses, margins and hits on the device, in step order."""
 
     def __init__(self, count: int, device: torch.device) -> None:
         self.losses, self.margins = (torch.empty(count, device=device) for _ in range(2))
@@ -59,13 +52,7 @@ class EpochSignals:
         self.count = 0
 
     def add_step(self, logits: torch.Tensor, losses: torch.Tensor, y: torch.Tensor) -> None:
-        """Add a step.
-
-        Args:
-            logits: (B, classes).
-            losses: (B,).
-            y: labels, (B,).
-        """
+        """Add a step: logits (B, classes), losses (B,) and labels (B,)."""
         here = slice(self.count, self.count + len(y))
         self.losses[here] = losses
         self.margins[here] = margin(logits, y)
@@ -73,14 +60,7 @@ class EpochSignals:
         self.count += len(y)
 
     def finish(self, signals: Signals, positions: Integers) -> tuple[float, float]:
-        """Add the epoch to `signals`.
-
-        Args:
-            positions: of the images in step order, (N,).
-
-        Returns:
-            Mean loss and accuracy.
-        """
+        """Add the epoch, positions in step order; return mean loss and accuracy."""
         signals.add(positions, self.margins.double().cpu().numpy(), self.right.cpu().numpy())
         return float(self.losses.double().mean()), float(self.right.double().mean())
 
@@ -93,12 +73,11 @@ def margin(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def signals_file(folder: Path, epoch: int) -> Path:
-    """Path of the signals of the epochs before `epoch`."""
+    """Path of the signals before `epoch`."""
     return folder / f"signals-{epoch:04d}.safetensors"
 
 
 def write_signals(path: Path, signals: Signals, run: str) -> None:
-    """Save signals of a run (`RunRecord.run`), completely or not at all."""
     write_tensors(
         path, {name: torch.from_numpy(values) for name, values in vars(signals).items()}, run
     )
@@ -108,7 +87,7 @@ def read_signals(path: Path, count: int, run: str) -> Signals:
     """Load the signals of `count` images.
 
     Raises:
-        EngineError: the file is missing, damaged or another run's.
+        EngineError: missing, damaged or another run's.
     """
     tensors = read_tensors(path, run)
     if set(tensors) != set(Signals.__dataclass_fields__):

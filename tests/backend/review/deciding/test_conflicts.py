@@ -30,7 +30,7 @@ def having_seen(
     return decisions.decide(session, user, review, image_id, choice, f"seen {seen}", seen)
 
 
-# ── one image ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── one image ─────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_who_does_not_say_what_they_saw_decides_as_before(
     assert standing(session, review) == ["keep"]
 
 
-# ── many ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── many ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_selection_leaves_out_what_others_decided_unseen_and_counts_it(
@@ -190,7 +190,7 @@ def test_a_view_of_decided_images_leaves_out_what_came_into_it_unseen(
     assert standing(session, review, 3) == ["keep", "keep", "unsure"]
 
 
-# ── over the API and without JavaScript ─────────────────────────────────────────────────────────────────────────────
+# ── over the API and without JavaScript ───────────────────────────────────────────────────────────
 
 
 @pytest.fixture

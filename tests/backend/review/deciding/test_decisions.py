@@ -30,7 +30,7 @@ def other_label(suggestion: Suggestion) -> int:
     return (suggestion.label + 1) % 3
 
 
-# ── one decision ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── one decision ──────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_decision_is_in_force_and_in_the_history(
@@ -210,7 +210,7 @@ def test_the_same_key_sent_twice_at_the_same_moment_is_one_decision(
         assert len(decisions_of(session, review)) == 1
 
 
-# ── many at once ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── many at once ──────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_selection_is_decided_and_taken_back_as_one(
@@ -259,7 +259,7 @@ def test_a_selection_has_a_size(session: Session, review: Review, owner: User, c
         decisions.decide_many(session, owner, review, list(range(count)), Choice("keep"), "key")
 
 
-# ── a whole view ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── a whole view ──────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_whole_view_leaves_decided_images_alone(
@@ -325,7 +325,7 @@ def test_a_view_too_large_to_send_back_is_decided_all_the_same(
     assert undo(session, owner, review).count == 42
 
 
-# ── undo ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── undo ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_undo_brings_back_what_was_in_force_before(

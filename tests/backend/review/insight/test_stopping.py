@@ -39,7 +39,7 @@ def outlook(stretches: list[Stretch], count: int = 3000) -> Outlook:
     return stopping.outlook(Review(suggestion_count=count), stretches)
 
 
-# ── how often suggestions were right ────────────────────────────────────────────────────────────────────────────────
+# ── how often suggestions were right ──────────────────────────────────────────────────────────────
 
 
 def test_the_share_goes_by_stretches_of_the_queue(
@@ -71,7 +71,7 @@ def test_the_limits_are_wilsons(confirmed: int, decided: int) -> None:
     )
 
 
-# ── what is likely to be left ───────────────────────────────────────────────────────────────────────────────────────
+# ── what is likely to be left ─────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_fifty_thousand_images_are_no_burden() -> None:
     assert sum(images for _, images in stopping._ahead(stretches, 50_000)) == 49_600
 
 
-# ── over the API and on the page ────────────────────────────────────────────────────────────────────────────────────
+# ── over the API and on the page ──────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def asked(client: TestClient, review: Review, **query: Any) -> list[dict[str, An
     return list(answer.json()["items"])
 
 
-# ── filters ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── filters ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_only_people_who_decided_something_are_offered(
     assert ">idle<" not in text
 
 
-# ── acts on a whole view ────────────────────────────────────────────────────────────────────────────────────────────
+# ── acts on a whole view ──────────────────────────────────────────────────────────────────────────
 
 
 def bulk(client: TestClient, review: Review, **body: Any) -> Any:
@@ -233,7 +233,7 @@ def test_a_plain_form_decides_on_the_view_that_its_address_says(
     assert any(card["decision"] is None for card in asked(client, review, label_max=79.9))
 
 
-# ── orders ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── orders ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture

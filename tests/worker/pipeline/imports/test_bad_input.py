@@ -28,7 +28,7 @@ __all__ = ["importer"]  # a fixture
 GOOD = class_folders({"cat": 3, "dog": 3})
 
 
-# ── archives that cannot be used at all ─────────────────────────────────────────────────────────────────────────────
+# ── archives that cannot be used at all ───────────────────────────────────────────────────────────
 
 
 def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
@@ -214,7 +214,7 @@ def test_an_import_that_failed_works_from_scratch_once_its_source_is_mended(
     assert importer.data_set(data_set_id).image_count == 6
 
 
-# ── single files that are refused ───────────────────────────────────────────────────────────────────────────────────
+# ── single files that are refused ─────────────────────────────────────────────────────────────────
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -382,7 +382,7 @@ def test_images_beside_the_class_folders_or_the_splits_are_refused(importer: Imp
     ]
 
 
-# ── folders ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── folders ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_links_out_of_a_folder_and_special_files_are_refused(importer: Importer) -> None:

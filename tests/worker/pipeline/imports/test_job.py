@@ -26,7 +26,7 @@ __all__ = ["importer"]  # a fixture
 TWO = {"cat": 10, "dog": 10}
 
 
-# ── the sample ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the sample ────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_the_sample_is_the_same_for_the_same_seed_and_another_for_another() -> N
     assert first != other
 
 
-# ── class folders ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── class folders ─────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_zip_of_class_folders_becomes_images_rows_pixels_and_thumbnails(
@@ -303,7 +303,7 @@ def test_postgresql_gets_the_same_rows_as_sqlite(
     assert len(sqlite.refusals) == 2
 
 
-# ── class names ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── class names ───────────────────────────────────────────────────────────────────────────────────
 
 
 def test_class_names_are_kept_as_text_whatever_they_are(importer: Importer) -> None:
@@ -375,7 +375,7 @@ def test_an_empty_class_folder_is_left_out_with_a_note(importer: Importer) -> No
     assert done.row.report["notes"] == ["The class “bird” has no usable image and was left out."]
 
 
-# ── the shape of the array ──────────────────────────────────────────────────────────────────────────────────────────
+# ── the shape of the array ────────────────────────────────────────────────────────────────────────
 
 
 def shape_of(importer: Importer, files: dict[str, bytes], **options: int) -> tuple[int, ...]:
@@ -461,7 +461,7 @@ def test_images_that_are_not_square_are_centred_on_black(importer: Importer) -> 
     assert (pixels[24:] == 0).all()
 
 
-# ── copies ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── copies ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_exact_copies_are_counted_and_those_with_two_labels_and_in_two_splits_as_well(
@@ -483,7 +483,7 @@ def test_exact_copies_are_counted_and_those_with_two_labels_and_in_two_splits_as
     assert done.row.report["duplicates_across_splits"] >= 1
 
 
-# ── drawing splits ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── drawing splits ────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_draw_holds_the_same_share_of_every_class_and_something_of_each() -> None:

@@ -157,7 +157,7 @@ def test_an_attempt_whose_folder_is_taken_away_does_not_harm_the_one_that_took_i
     assert importer.job(job_id).claim == "elsewhere:1:1:other"
 
 
-# ── a full disk ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── a full disk ───────────────────────────────────────────────────────────────────────────────────
 
 
 def full(*_: Any, **__: Any) -> None:
@@ -237,7 +237,7 @@ def test_a_disk_that_is_really_full_fails_the_import_wherever_it_happens(
     assert list((small_disk / "datasets").iterdir()) == []
 
 
-# ── kill -9 ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── kill -9 ───────────────────────────────────────────────────────────────────────────────────────
 
 WORKER = """
 import sys
