@@ -1,4 +1,4 @@
-"""create_app(): puts the web together."""
+"""Assemble the web application."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -49,7 +49,6 @@ site = APIRouter(include_in_schema=False)
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Make the web application of a process."""
     app = Application(
         title="Winnow",
         version=version("winnow"),
@@ -122,12 +121,12 @@ def health(session: SessionDep) -> JSONResponse:
 
 @site.get("/favicon.ico")
 def favicon() -> FileResponse:
-    """Icon for answers that name none, such as the API's."""
+    """Serve the icon for pages without one, such as the API's."""
     return FileResponse(STATIC / "img" / "icon.svg")
 
 
 @site.get("/api/docs", dependencies=[Depends(perhaps_signed_in)])
 def api_docs(request: Request) -> HTMLResponse:
-    """Show the API's reference, with nothing from another host."""
+    """Show the API's reference, without other hosts."""
     document = request.app.openapi()
     return page(request, "api_docs.html", spec=document, shape_of=partial(shape_of, document))

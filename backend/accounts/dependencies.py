@@ -1,4 +1,4 @@
-"""Who is asking, and may they: the one place where access and cross-site requests are checked."""
+"""Identify the user and check access and cross-site requests, in one place."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,19 +17,19 @@ from backend.core.models import User
 from backend.web.access import Action, check
 
 COOKIE = "winnow_session"
-# A page that keeps decisions for later says whose they are.
+# A page with decisions to send later names their user.
 PAGE_OF = "X-Winnow-User"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-# For pictures alone, of which a page has a hundred: a sign-in is not checked again for so long.
+# Pictures alone, of which a page has a hundred, skip the check this long.
 RECENT_SECONDS = 10.0
 MOST_RECENT = 1000
-_recent_lock = Lock()  # pictures are answered in several threads
+_recent_lock = Lock()  # pictures are served from several threads
 
 
 @dataclass(frozen=True)
 class SignedIn:
-    """The person, and the credential that says so. `by_cookie`: a browser sends it by itself, so a form must prove where it comes from."""
+    """The user and the credential. `by_cookie`: forms must prove their origin."""
 
     user: User
     credential_id: int
@@ -37,7 +37,7 @@ class SignedIn:
 
 
 def identify(request: Request, session: SessionDep) -> SignedIn:
-    """Who is asking, by API token or session cookie. Raises Unauthenticated."""
+    """Identify the user by API token or session cookie. Raises Unauthenticated."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     by_cookie = scheme.lower() != "bearer"
     secret = request.cookies.get(COOKIE, "") if by_cookie else token.strip()
@@ -50,21 +50,22 @@ def identify(request: Request, session: SessionDep) -> SignedIn:
         message = (
             "Please sign in."
             if by_cookie
-            else f"This API token is not valid; make a new one in Winnow's folder: {winnow()} token create"
+            else f"This API token is not valid; make a new one in Winnow's folder: "
+            f"{winnow()} token create"
         )
         raise Unauthenticated(message)
     user, credential = found
-    # An error page shows the name after the transaction was rolled back, which would empty what is still attached.
+    # An error page shows the name after a rollback, which empties attached objects.
     session.expunge(user)
     request.state.user = user
     return SignedIn(user, credential.id, by_cookie)
 
 
 def require_sign_in(request: Request) -> None:
-    """Check that someone is signed in; without a transaction where that was so moments ago.
+    """Require a signed-in user, without a transaction soon after a check.
 
     Raises:
-        Unauthenticated: nobody is.
+        Unauthenticated: no user is signed in.
     """
     recent: TTLCache[bytes, bool] = request.app.state.recent_sign_ins
     shown = f"{request.headers.get('Authorization', '')} {request.cookies.get(COOKIE, '')}"
@@ -79,16 +80,16 @@ def require_sign_in(request: Request) -> None:
 
 
 def refuse_foreign(request: Request) -> None:
-    """Refuse what a page of another origin made a browser send. Raises Forbidden."""
+    """Refuse requests that a page of another origin made. Raises Forbidden."""
     site = request.headers.get("Sec-Fetch-Site")
-    # Browsers leave it out over plain HTTP, except on this machine; there Origin decides.
+    # Over plain HTTP, browsers send it to this machine only; there Origin decides.
     ours = _from_our_origin(request) if site is None else site in ("same-origin", "none")
     if not ours:
         raise Forbidden("This request did not come from a page of Winnow. Programs use a token.")
 
 
 def _from_our_origin(request: Request) -> bool:
-    """Compare Origin with the address that was asked for, and with the public one."""
+    """Compare Origin with the requested address and the public address."""
     public = urlsplit(request.app.state.settings.public_url)
     netloc = public.netloc.lower().removesuffix(DEFAULT_PORTS.get(public.scheme, ""))
     asked = (request.url.scheme, request.headers.get("Host", ""))
@@ -97,11 +98,11 @@ def _from_our_origin(request: Request) -> bool:
 
 
 async def verify(request: Request, who: Annotated[SignedIn, Depends(identify)]) -> SignedIn:
-    """Refuse unsafe requests that another origin, or another user's page, has sent.
+    """Refuse unsafe requests of another origin, or of another user's page.
 
     Raises:
         Forbidden: the request came from another origin.
-        Unauthenticated: the page that sent it belongs to a user who is no longer signed in.
+        Unauthenticated: the page's user is no longer signed in.
     """
     if not who.by_cookie or request.method in SAFE_METHODS:
         return who
@@ -111,9 +112,9 @@ async def verify(request: Request, who: Annotated[SignedIn, Depends(identify)]) 
     return who
 
 
-# Async, because FastAPI would send a plain function to another thread, which costs more than the function does.
+# Async: FastAPI runs plain functions in another thread, which costs more than this does.
 async def signed_in_user(who: Annotated[SignedIn, Depends(verify)]) -> User:
-    """Anybody who is signed in."""
+    """Return any signed-in user."""
     return who.user
 
 
@@ -129,7 +130,7 @@ class Allowed:
 
 
 def perhaps_signed_in(request: Request, session: SessionDep) -> User | None:
-    """Whoever is signed in, for pages that everybody may see."""
+    """Return the signed-in user, or None on a public page."""
     try:
         return identify(request, session).user
     except Unauthenticated:

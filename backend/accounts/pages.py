@@ -1,4 +1,4 @@
-"""Pages for signing in and out, and one's own account."""
+"""Pages for signing in and out, and for the account."""
 
 from typing import Annotated
 
@@ -27,14 +27,14 @@ def home(request: Request, token: str = "") -> Response:
     """Open the login link; without a token, go to the data sets."""
     if not token:
         return RedirectResponse("/datasets", 303)
-    # Chat programs and browsers prefetch links: that must not spend a link that works once.
+    # Chat programs and browsers prefetch links, which must not spend a single-use link.
     if request.headers.get("Sec-Fetch-Mode") == "navigate" and "Sec-Purpose" not in request.headers:
         return _sign_in(request, token)
-    # Not "no-referrer": the button's request would then carry the origin "null".
+    # "no-referrer" would give the button's request the origin "null".
     return _secretive(page(request, "login.html", token=token), "strict-origin")
 
 
-# HEAD too, for monitors and link previews.
+# HEAD for monitors and link previews.
 @router.api_route("/login", methods=["GET", "HEAD"])
 def login(
     request: Request,
@@ -69,7 +69,7 @@ def _sign_in(request: Request, token: str) -> Response:
         except Unauthenticated:
             if service.authenticate(session, "session", request.cookies.get(COOKIE, "")) is None:
                 raise
-            # A second click on a used link, already signed in: nothing is wrong.
+            # A second click on a used link is no error.
             return response
     _set_cookie(request, response, COOKIE, secret, settings.session_days * 86400)
     response.delete_cookie(COME_BACK)

@@ -1,6 +1,6 @@
-"""People and their credentials.
+"""Users and their credentials.
 
-Only SHA-256 hashes of secrets are stored; with 256 random bits they need no slow hash.
+Only SHA-256 hashes of secrets are stored; 256 random bits need no slow hash.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ USED_LINK = (
 
 
 def create_user(session: Session, name: str, role: str = "reviewer") -> User:
-    """Add a person. Raises Invalid for an empty name or unknown role, Conflict for a taken name."""
+    """Add a user. Raises Invalid for an empty name or unknown role, Conflict for a taken name."""
     name = tidy(name)
     if not 0 < len(name) <= 100:
         raise Invalid("A person needs a name of 1 to 100 characters.")
@@ -39,12 +39,12 @@ def create_user(session: Session, name: str, role: str = "reviewer") -> User:
 
 
 def list_users(session: Session) -> list[User]:
-    """List everybody, in order of arrival."""
+    """List all users, oldest first."""
     return list(session.scalars(select(User).order_by(User.id)))
 
 
 def find_user(session: Session, name: str) -> User:
-    """Return the person of that name. Raises NotFound."""
+    """Return the user of that name. Raises NotFound."""
     user = session.scalar(select(User).where(User.name == name))
     if user is None:
         raise NotFound(f"There is nobody called {name}. See who there is: winnow user list")
@@ -52,13 +52,13 @@ def find_user(session: Session, name: str) -> User:
 
 
 def first_owner(session: Session) -> User:
-    """Return the first owner, made where there is none."""
+    """Return the first owner; add one if missing."""
     owner = session.scalar(select(User).where(User.role == "owner").order_by(User.id).limit(1))
     return owner or create_user(session, "me", "owner")
 
 
 def remove_user(session: Session, user: User) -> None:
-    """Remove a person and their credentials; decisions stay.
+    """Remove a user and their credentials; decisions stay.
 
     Raises Conflict for the last owner.
     """
@@ -79,13 +79,13 @@ def create_token(session: Session, user: User, name: str) -> str:
 
 
 def list_tokens(session: Session, user: User) -> list[Credential]:
-    """List the person's API tokens, without secrets."""
+    """List the user's API tokens, without secrets."""
     own = (Credential.user_id == user.id, Credential.kind == "api_token")
     return list(session.scalars(select(Credential).where(*own).order_by(Credential.id)))
 
 
 def revoke_token(session: Session, user: User, token_id: int) -> None:
-    """Delete one's own API token. Raises NotFound."""
+    """Delete the user's own API token. Raises NotFound."""
     own = (Credential.id == token_id, Credential.user_id == user.id, Credential.kind == "api_token")
     if session.execute(delete(Credential).where(*own).returning(Credential.id)).first() is None:
         raise NotFound("There is no such token.")
@@ -93,7 +93,7 @@ def revoke_token(session: Session, user: User, token_id: int) -> None:
 
 def sign_in(session: Session, link_secret: str, session_days: int) -> str:
     """Trade a login link's secret for a session's. Raises Unauthenticated for a bad link."""
-    # One UPDATE decides: of two requests with the same link, one wins.
+    # The UPDATE decides which of two requests with the same link wins.
     user_id = session.scalar(
         update(Credential)
         .where(Credential.secret_hash == _hash(link_secret), Credential.kind == "login_link")
@@ -110,7 +110,6 @@ def sign_in(session: Session, link_secret: str, session_days: int) -> str:
 
 
 def sign_out(session: Session, credential_id: int) -> None:
-    """Delete this session."""
     session.execute(delete(Credential).where(Credential.id == credential_id))
 
 

@@ -1,4 +1,4 @@
-"""The command `winnow`. A user's mistake gets a sentence and a status that is not 0."""
+"""The command `winnow`. A user's mistake gets a sentence and a nonzero status."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ ABOUT = (
 
 
 class Sentences(TyperGroup):
-    """Turns what users can fix into a sentence on standard error, and nothing else."""
+    """Prints errors that users can fix as a sentence on standard error."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -35,7 +35,7 @@ class Sentences(TyperGroup):
         except ArgumentError as error:
             sentence = f"WINNOW_DATABASE_URL names no database that Winnow can use: {error}"
         except OSError as error:
-            # Without a file's name it may be a closed pipe, which typer ends quietly.
+            # May be a closed pipe, which typer ends quietly.
             if error.filename is None:
                 raise
             sentence = (

@@ -10,7 +10,7 @@ import httpx2
 from backend.core.errors import AppError
 
 Json = dict[str, Any]
-Progress = Callable[[Json], None]  # gets the job, again and again, until it has ended
+Progress = Callable[[Json], None]  # gets the job repeatedly until it ends
 
 ENDED = ("done", "failed", "cancelled")
 POLL_SECONDS = 0.3
@@ -24,13 +24,13 @@ class Refused(AppError):
 
 
 class JobEnded(AppError):
-    """A job failed or was cancelled; the message tells the reason."""
+    """A job failed or was cancelled; the message says why."""
 
     title = "The job did not finish"
 
 
 class Client:
-    """Sends requests with a token; repeats unanswered requests for a minute. Raises Refused."""
+    """Sends requests with a token; retries for a minute. Raises Refused."""
 
     def __init__(self, address: str, token: str) -> None:
         self._http = httpx2.Client(
@@ -47,17 +47,15 @@ class Client:
         self._http.close()
 
     def get(self, path: str, **query: Any) -> Json:
-        """GET /api/v1<path>."""
         return self._send(
             "GET", path, params={name: value for name, value in query.items() if value is not None}
         )
 
     def post(self, path: str, body: Json | None = None) -> Json:
-        """POST /api/v1<path>; repeated if the connection breaks, so send a client key."""
+        """POST /api/v1<path>; retried if the connection breaks, so send a client key."""
         return self._send("POST", path, json=body or {})
 
     def upload(self, path: str, file: Path, fields: Json) -> Json:
-        """POST a file as a form, with further fields."""
         with file.open("rb") as content:
             form = {name: str(value) for name, value in fields.items()}
             return _answer(
@@ -65,7 +63,7 @@ class Client:
             )
 
     def pages(self, path: str, **query: Any) -> Iterator[Json]:
-        """Yield every item of a list, page after page."""
+        """Yield every item of a list, page by page."""
         after: str | None = None
         while True:
             page = self.get(path, after=after, **query)

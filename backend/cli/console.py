@@ -1,4 +1,4 @@
-"""Output of commands: sentences and progress on standard error, results on standard output."""
+"""Output of commands: sentences and progress on stderr, results on stdout."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +13,12 @@ console = Console(stderr=True)
 
 
 def say(sentence: str, style: str | None = None) -> None:
-    """Print a sentence as it is: brackets are no markup."""
+    """Print a sentence; brackets are no markup."""
     console.print(sentence, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def show(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; for programs, lines of values between tabs."""
+    """Print a table; off a terminal, tab-separated lines."""
     if not sys.stdout.isatty():
         for row in rows:
             print("\t".join(" ".join(str(value).split()) for value in row))
@@ -31,7 +31,7 @@ def show(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Progress bar, moved by (done, total, message); without a terminal, a line at the end."""
+    """Progress bar, moved by (done, total, message); off a terminal, a line at the end."""
     columns = (
         TextColumn("{task.description:<10}"),
         BarColumn(),

@@ -112,7 +112,9 @@ def export_version(
     ] = None,
     output: Output = None,
 ) -> None:
-    """Write a version as a CSV manifest (path, label, split): what a training outside of Winnow needs."""
+    """Write a version as a CSV manifest (path, label, split): what a training outside of Winnow
+    needs.
+    """
     with transaction(write=False) as session:
         data_set = datasets.get(session, acting(session), data_set_id)
         rows = datasets.manifest(session, data_set, datasets.version(session, data_set, version))

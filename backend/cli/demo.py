@@ -1,4 +1,4 @@
-"""`winnow demo`: all servers, and next to them the journey over the API."""
+"""`winnow demo`: the servers, and the journey over the API."""
 
 import threading
 from collections.abc import Callable
@@ -23,16 +23,16 @@ def demo(host: Host = None, port: Port = None) -> None:
 def serve_while(
     settings: Settings, act: Callable[[Settings, Database], None], *, stay: bool = False
 ) -> None:
-    """Start all servers and, next to them, `act`.
+    """Start all servers, and run `act` beside them.
 
     Args:
         settings: of the servers.
         act: called with the settings in use and an open database, once the web listens.
-        stay: keep serving after `act`, until asked to end.
+        stay: keep serving after `act`, until stopped.
 
     Raises:
-        typer.Exit: it was interrupted before `act` had ended.
-        BaseException: what `act` raised.
+        typer.Exit: interrupted before `act` ended.
+        BaseException: raised by `act`.
     """
     outcomes: list[BaseException | None] = []
 
@@ -44,17 +44,17 @@ def serve_while(
         except BaseException as error:
             outcome = error
         if servers.stopping:
-            return  # an error may only come from the servers' end
+            return  # the servers' end may cause an error
         outcomes.append(outcome)
         if outcome is not None or not stay:
             servers.stop()
 
     def started(servers: supervisor.Supervisor, serving: Settings) -> None:
-        # A daemon: Ctrl-C does not wait for the request that the thread is in.
+        # A daemon, so that Ctrl-C does not wait for the thread's request.
         threading.Thread(target=drive, args=(servers, serving), name="demo", daemon=True).start()
 
     supervisor.up(settings, say, started)
-    console.show_cursor()  # an interrupted progress bar has hidden it
+    console.show_cursor()  # an interrupted progress bar hides it
     if not outcomes and not stay:
         raise typer.Exit(INTERRUPTED)
     if outcomes and outcomes[0] is not None:

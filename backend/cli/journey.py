@@ -1,4 +1,4 @@
-"""The demo's journey over the REST API: the sample imported, trained on and scored."""
+"""The demo's journey over the REST API: import, train, score."""
 
 import json
 import time
@@ -21,7 +21,7 @@ SAMPLE_NAME = "Handwritten digits (sample)"
 
 
 class Journey:
-    """Steps of a few requests each; `ids` records them, so that a second start continues there."""
+    """Steps of a few requests each; `ids` lets a second start continue."""
 
     def __init__(
         self,
@@ -35,19 +35,17 @@ class Journey:
         self.seconds: dict[str, float] = {}
 
     def prepare_sample(self) -> None:
-        """Import, train and score the sample, except for what an earlier start has done."""
+        """Import, train and score the sample, except for finished steps."""
         sample = {"name": SAMPLE_NAME, "seed": 0, "source": {"kind": "sample"}}
         self.step("data_set", lambda: self.client.post("/data-sets", sample), "import")
         self.train({"seed": 0})
         self.score({})
 
     def train(self, options: Json) -> int:
-        """Train on the data set. Returns the run's id."""
         path = f"/data-sets/{self.ids['data_set']}/runs"
         return self.step("run", lambda: self.client.post(path, options), "train")
 
     def score(self, options: Json) -> int:
-        """Score the run. Returns the review's id."""
         path = f"/runs/{self.ids['run']}/reviews"
         return self.step("review", lambda: self.client.post(path, options), "score")
 
@@ -82,7 +80,7 @@ class Journey:
 
 
 def show_link(settings: Settings, database: Database) -> None:
-    """Prepare the sample once, and print one line on standard output: a login link."""
+    """Prepare the sample once, and print a login link on standard output."""
     memory = settings.home / "demo.json"
     ids = json.loads(memory.read_text()) if memory.exists() else {}
     with signed_in(settings, database) as client:
@@ -97,7 +95,7 @@ def show_link(settings: Settings, database: Database) -> None:
 
 
 def still_there(client: Client, ids: dict[str, int]) -> dict[str, int]:
-    """Select the steps whose objects still exist, and retry those that failed or were cancelled."""
+    """Select the steps whose objects exist; retry those that failed or were cancelled."""
     kept: dict[str, int] = {}
     for step in STEPS:
         if step not in ids:
@@ -115,7 +113,7 @@ def still_there(client: Client, ids: dict[str, int]) -> dict[str, int]:
 
 
 def login_link(settings: Settings, database: Database, name: str | None = None) -> str:
-    """Issue a link that signs the user in once; without a name, the first owner."""
+    """Issue a single-use login link; without a name, for the first owner."""
     with database.transaction() as session:
         user = accounts.find_user(session, name) if name else accounts.first_owner(session)
         return f"{address(settings)}/?token={accounts.issue_login_link(session, user)}"

@@ -1,4 +1,4 @@
-"""Begin a command: settings, an open database, the user it acts for."""
+"""Begin a command: settings, an open database, its user."""
 
 import logging
 from collections.abc import Iterator
@@ -17,15 +17,13 @@ from backend.core.settings import Settings
 
 
 def make_settings(**given: Any) -> Settings:
-    """Settings of the environment and the command line."""
     return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[Database]:
-    """Open the database, migrated, and the broker."""
     migrations.prepare(settings)
-    # Commands say themselves that a job waits while the broker is away.
+    # Commands report themselves that a job waits for the broker.
     logging.getLogger(queue.__name__).setLevel(logging.ERROR)
     queue.configure(settings.broker)
     database = Database(settings.database)
@@ -37,18 +35,17 @@ def opened(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def transaction(*, write: bool = True) -> Iterator[Session]:
-    """Open a transaction on the database of the environment."""
     with opened(make_settings()) as database, database.transaction(write=write) as session:
         yield session
 
 
 def acting(session: Session) -> User:
-    """User of a command: whoever may run it owns the machine, so the first owner."""
+    """Return the first owner: the machine's owner runs the commands."""
     return accounts.first_owner(session)
 
 
 def serving(settings: Settings) -> Settings:
-    """Settings with the address where this folder is served now, if it is."""
+    """Return the settings with the address that serves this folder, if any."""
     where = supervisor.running_address(settings)
     return settings.model_copy(update={"public_url": where}) if where else settings
 

@@ -1,4 +1,4 @@
-"""Commands for scoring: list the methods of a run with their costs, and start one."""
+"""Commands for scoring: list a run's methods with their costs, and start one."""
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any

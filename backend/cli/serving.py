@@ -57,7 +57,7 @@ def serve(
     ] = None,
 ) -> None:
     """Start the web alone, for machines where something else starts the workers and the broker."""
-    from backend.main import create_app  # other commands start faster without it
+    from backend.main import create_app  # slow to load, so other commands start without it
 
     settings = make_settings(host=host, port=port)
     migrations.prepare(settings)
@@ -74,7 +74,7 @@ def serve(
 
 
 def without_secrets(record: logging.LogRecord) -> bool:
-    """Keep login links out of the log of requests: an unused link would sign its reader in."""
+    """Keep login links out of the request log: an unused link signs its reader in."""
     if isinstance(record.args, tuple):
         record.args = tuple(
             re.sub(r"token=[^&]+", "token=…", part) if isinstance(part, str) else part
@@ -86,8 +86,8 @@ def without_secrets(record: logging.LogRecord) -> bool:
 def worker() -> None:
     """Start one worker alone; start several for several jobs at a time."""
     migrations.prepare(make_settings())
-    # The web never imports the worker: this process becomes it.
-    os.execv(sys.executable, [sys.executable, "-m", "worker.app"])  # noqa: S606 - fixed arguments; a shell is what must not be there
+    # Become the worker: the web never imports it.
+    os.execv(sys.executable, [sys.executable, "-m", "worker.app"])  # noqa: S606 - fixed arguments
 
 
 def migrate() -> None:

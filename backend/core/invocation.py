@@ -1,4 +1,4 @@
-"""The command `winnow`, as sentences name it for users to copy into a terminal."""
+"""The command `winnow`, as sentences show it for copying."""
 
 import shutil
 import sys

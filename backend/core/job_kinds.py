@@ -1,6 +1,6 @@
-"""The kinds of jobs: what each works on, and the pipeline function that does it.
+"""Kinds of jobs: the subject of each, and its pipeline function.
 
-A new kind is a line here, its pipeline function, and the service that queues it.
+A new kind needs a line here, its pipeline function, and the service that queues it.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class _Subject(NamedTuple):
 
 
 class Subject(_Subject, Enum):
-    """The table that `Job.subject_id` points into, the path of its pages, and its noun there."""
+    """Table that `Job.subject_id` points into, the path of its pages, and its noun."""
 
     DATA_SET = (DataSet, "/datasets", "data set")
     RUN = (Run, "/runs", "training")
@@ -31,11 +31,11 @@ class Subject(_Subject, Enum):
 
 @dataclass(frozen=True)
 class JobKind:
-    """Facts about one kind of job. pipeline: "module:function", imported when first needed."""
+    """Facts about a kind of job. pipeline: "module:function", imported late."""
 
     subject: Subject
     pipeline: str
-    resumes: bool = False  # a cancelled job keeps its work and continues when tried again
+    resumes: bool = False  # when retried, a cancelled job continues its work
 
 
 KINDS = {

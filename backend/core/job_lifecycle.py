@@ -1,9 +1,9 @@
-"""Transitions of a job's row, for the web and the worker alike.
+"""Transitions of a job's row, for the web and the worker.
 
     queued → running → done | failed | cancelled
 
-Every write is conditional on the state, and on the claim where a worker holds one. So of two
-processes that act at the same time, one wins and the other learns that it lost.
+Every write is conditional on the state, and on the claim where a worker holds one: of two
+concurrent processes, the loser learns that it lost.
 """
 
 from datetime import datetime
@@ -34,15 +34,14 @@ def add_job(session: Session, job: Job) -> Job:
 
 
 def add_log_line(session: Session, job_id: int, message: str) -> None:
-    """Add a line to the log that people read."""
     session.add(JobLogLine(job_id=job_id, message=message))
 
 
-# ── the web's side ──────────────────────────────────────────────────────────────────────────────
+# ── the web's side ───────────────────────────
 
 
 def cancel_job(session: Session, job_id: int, user_name: str) -> None:
-    """Cancel a queued job, or ask a running job to stop; leave any other job alone."""
+    """Cancel a queued job, or stop a running job; leave any other job alone."""
     queued = (Job.id == job_id, Job.state == "queued")
     running = (Job.id == job_id, Job.state == "running", Job.cancel_requested.is_(False))
     if _update(session, queued, state="cancelled", finished_at=now()):
@@ -62,17 +61,15 @@ def retry_job(session: Session, job_id: int, user_name: str) -> bool:
 
 
 def is_silent(since: datetime) -> tuple[Condition, ...]:
-    """Conditions for running jobs without a heartbeat since then."""
+    """Conditions for running jobs without a heartbeat since `before`."""
     return (Job.state == "running", Job.heartbeat_at < since)
 
 
 def count_jobs(session: Session, *where: Condition) -> int:
-    """Number of jobs that meet the conditions."""
     return session.scalar(select(func.count()).select_from(Job).where(*where)) or 0
 
 
 def count_queued(session: Session) -> int:
-    """Number of queued jobs."""
     return count_jobs(session, Job.state == "queued")
 
 
@@ -84,7 +81,7 @@ def resend_queued(session: Session) -> int:
     return len(job_ids)
 
 
-# ── the worker's side ───────────────────────────────────────────────────────────────────────────
+# ── the worker's side ────────────────────────
 
 
 def is_held(job_id: int, claim: str) -> tuple[Condition, ...]:
@@ -93,7 +90,7 @@ def is_held(job_id: int, claim: str) -> tuple[Condition, ...]:
 
 
 def claim_job(session: Session, job_id: int, claim: str, max_attempts: int) -> Job | None:
-    """Start a queued job under this claim; fail it instead if its attempts are used up."""
+    """Start a queued job under this claim; fail it if its attempts are used up."""
     queued = (Job.id == job_id, Job.state == "queued")
     started = {
         "state": "running",
@@ -128,7 +125,7 @@ def write_heartbeat(session: Session, job_id: int, claim: str, **values: Any) ->
 def end_job(
     session: Session, job_id: int, claim: str, state: EndState, line: str, **values: Any
 ) -> bool:
-    """End a job that the claim holds, with a last line in its log; False for a lost claim."""
+    """End a job that the claim holds, with a last log line; False for a lost claim."""
     ended = {"state": state, "claim": None, "finished_at": now(), "seconds_left": None}
     if not _update(session, is_held(job_id, claim), **ended, **values):
         return False
@@ -137,7 +134,7 @@ def end_job(
 
 
 def interrupt_job(session: Session, job_id: int, claim: str) -> None:
-    """Return a job from a worker that is stopping; the attempt does not count."""
+    """Return a job from a stopping worker; the attempt does not count."""
     for _, state in _release(session, Job.id == job_id, Job.claim == claim):
         queued = state == "queued"
         add_log_line(session, job_id, _STOPPED if queued else "Cancelled.")
@@ -176,7 +173,7 @@ _FRESH: dict[str, Any] = {
 
 
 def _release(session: Session, *where: Condition) -> list[tuple[int, str]]:
-    """Queue the matching running jobs again, or cancel those asked to stop; (id, state) of each."""
+    """Requeue the matching running jobs, or cancel on request; (id, state) of each."""
     to_cancel = Job.cancel_requested.is_(True)
     statement = (
         update(Job)

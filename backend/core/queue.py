@@ -1,7 +1,6 @@
 """Messages to workers, and the outbox.
 
-The job's row is the truth: a message may be lost, repeated or of an unknown task, as the sweep
-sends another for every job that still waits.
+The job's row is the truth. Messages may be lost or repeated: the sweep sends others.
 """
 
 import logging
@@ -21,7 +20,7 @@ celery_app = Celery("winnow")
 
 def configure(broker: str) -> None:
     """Point this process's Celery app at a broker."""
-    # A process that moves to another broker must drop its old connections.
+    # A process that moves to another broker must drop its connections.
     pools.reset()  # type: ignore[no-untyped-call]  # kombu types only some of its functions
     celery_app._after_fork()
     celery_app.conf.update(
@@ -35,7 +34,7 @@ def configure(broker: str) -> None:
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
-        # A user waits: one try only.
+        # A user waits: try once.
         broker_transport_options={
             "socket_connect_timeout": 2,
             "socket_timeout": 5,
@@ -48,18 +47,17 @@ def configure(broker: str) -> None:
 
 
 def enqueue(session: Session, job_id: int) -> None:
-    """Send the job's message once this session's transaction is committed."""
+    """Send the job's message after the session's commit."""
     session.info.setdefault("outbox", []).append(job_id)
 
 
 def send_outbox(session: Session) -> None:
-    """Send what `enqueue` collected."""
     for job_id in session.info.pop("outbox", []):
         send(job_id)
 
 
 def send(job_id: int) -> None:
-    """Send one message now; a broker that is away is no error."""
+    """Send a message now; an absent broker is no error."""
     try:
         celery_app.send_task(PERFORM, args=[job_id], queue=QUEUE, retry=False)
     except (OperationalError, OSError) as error:
@@ -69,6 +67,6 @@ def send(job_id: int) -> None:
 
 
 def count_messages() -> int:
-    """Number of messages in the broker. Raises OperationalError while the broker is away."""
+    """Count the broker's messages. Raises OperationalError while the broker is away."""
     with celery_app.connection_for_write() as connection:
         return int(connection.default_channel.queue_declare(QUEUE).message_count)

@@ -1,7 +1,7 @@
-"""What the worker writes into JSON columns and the web reads, as typed models.
+"""Typed models of JSON columns, which the worker writes and the web reads.
 
-Rows of every version can be read: a key that an older version did not write has a default, and
-a key that is not known here is kept. What was never written is not shown either.
+Rows of every version can be read: missing keys have defaults, and unknown keys are kept.
+Keys that were never written are not shown.
 """
 
 from typing import Annotated, Any, Literal, get_args
@@ -15,7 +15,7 @@ from pydantic import (
     model_serializer,
 )
 
-# A whole number stays whole: the digest of a recipe depends on how its numbers are written.
+# Stays an integer: the digest of a recipe depends on its numbers' spelling.
 Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
 Interval95 = Annotated[
     list[Number], Field(description="Lower and upper end of the 95 % confidence interval.")
@@ -31,13 +31,14 @@ class Written(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    # No return type: OpenAPI would show that instead of the fields.
+    # A return type would replace the fields in OpenAPI.
     @model_serializer(mode="wrap")
-    def _leave_out_the_rest(self, handler: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # see above
+    def _leave_out_the_rest(  # type: ignore[no-untyped-def]
+        self, handler: SerializerFunctionWrapHandler
+    ):
         return {key: value for key, value in handler(self).items() if key in self.model_fields_set}
 
     def to_json(self) -> dict[str, Any]:
-        """Return what was written, for a JSON column."""
         return self.model_dump()
 
 

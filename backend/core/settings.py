@@ -1,4 +1,4 @@
-"""Settings, read from environment variables that start with WINNOW_."""
+"""Settings from environment variables that start with WINNOW_."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ LONGEST_SOCKET_PATH = 100  # bytes; Linux takes 107, other systems 103
 
 
 class Settings(BaseSettings):
-    """All settings; made once at a process's start and passed on."""
+    """All settings; made at a process's start and passed on."""
 
     model_config = SettingsConfigDict(env_prefix="WINNOW_")
 
@@ -83,12 +83,11 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> str:
-        """The SQLAlchemy URL in use."""
         return self.database_url or f"sqlite:///{self.home.resolve() / 'winnow.db'}"
 
     @property
     def broker_socket(self) -> Path:
-        """Unix socket of the embedded broker; a temporary folder if the home's path is too long."""
+        """Return the embedded broker's socket; in a temporary folder if the path is too long."""
         path = self.home.resolve() / "run" / "broker.sock"
         if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
             return path
@@ -97,20 +96,18 @@ class Settings(BaseSettings):
 
     @property
     def broker(self) -> str:
-        """The Celery broker URL in use."""
         return self.broker_url or f"redis+socket://{self.broker_socket}"
 
     @property
     def files(self) -> Path:
-        """Folder of images and trajectories."""
         return self.home.resolve() / "files"
 
     @property
     def own_networks(self) -> list[str]:
-        """Networks of the user's own, each as package.module:function."""
+        """List the user's own networks, each as package.module:function."""
         return [part.strip() for part in self.networks.split(",") if part.strip()]
 
     @property
     def import_roots(self) -> list[Path]:
-        """Folders that the page and the API may import from, resolved."""
+        """List the folders that the page and the API may import from, resolved."""
         return [Path(part).resolve() for part in self.import_folders.split(":") if part]

@@ -1,7 +1,7 @@
-"""Files: images, uploads, weights and trajectories, in one local folder shared by web and worker.
+"""Files of images, uploads, weights and trajectories, shared by web and worker.
 
-Names are made from ids and hashes, never from what a user typed. A test lists the few other files
-that touch paths (tests/backend/core/test_storage.py).
+Names come from ids and hashes, never from user input. A test lists the few other files
+that use paths (tests/backend/core/test_storage.py).
 """
 
 import contextlib
@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 
 
 class Storage:
-    """Files below one root."""
-
     def __init__(self, root: Path) -> None:
         self.root = root
 
@@ -42,7 +40,7 @@ class Storage:
         return self.data_set(data_set_id) / "full" / content_hash[:2] / f"{content_hash}.webp"
 
     def read_image(self, data_set_id: int, content_hash: str, *, full: bool) -> bytes | None:
-        """Read a WebP file, or None; the thumbnail also where there is no full image."""
+        """Read a WebP file, or None; without a full image, the thumbnail."""
         paths = [self.full_image(data_set_id, content_hash)] if full else []
         for path in [*paths, self.thumbnail(data_set_id, content_hash)]:
             with contextlib.suppress(FileNotFoundError):
@@ -50,7 +48,7 @@ class Storage:
         return None
 
     def attempt_folder(self, data_set_id: int, attempt: str) -> "AttemptFolder":
-        """Local folder in which one attempt makes the data set's files."""
+        """Folder in which an attempt makes the data set's files."""
         return AttemptFolder(self.data_set(data_set_id), attempt)
 
     def discard_data_set(self, data_set_id: int, run_ids: Iterable[int]) -> None:
@@ -58,11 +56,9 @@ class Storage:
         self.discard(self.data_set(data_set_id), *(self.run(run_id) for run_id in run_ids))
 
     def run(self, run_id: int) -> Path:
-        """Local folder of a run's trajectory."""
         return self.root / "runs" / str(run_id)
 
     def read_run_file(self, run_id: int, name: str) -> bytes | None:
-        """Read a file of the run, or None."""
         with contextlib.suppress(FileNotFoundError):
             return (self.run(run_id) / name).read_bytes()
         return None
@@ -79,24 +75,23 @@ class Storage:
         draft.replace(folder / name)
 
     def keep_run_files(self, run_id: int, names: Collection[str]) -> None:
-        """Delete the run's files but for these; folders stay."""
+        """Delete the run's other files; folders stay."""
         for path in self.run(run_id).iterdir():
             if path.name not in names and path.is_file():
                 path.unlink()
 
     @property
     def weights(self) -> Path:
-        """Local folder of weights to start trainings from, called <SHA-256>.safetensors."""
+        """Folder of pretrained weights, named <SHA-256>.safetensors."""
         return self.root / "weights"
 
     def list_weights(self) -> list[tuple[str, int]]:
-        """(SHA-256, bytes) of each file of weights, in order."""
+        """List (SHA-256, bytes) of each file of weights, in order."""
         files = sorted(self.weights.glob("*.safetensors"))
         return [(file.stem, file.stat().st_size) for file in files]
 
     @property
     def uploads(self) -> Path:
-        """Folder of uploads."""
         return self.root / "uploads"
 
     def new_upload(self, suffix: str) -> Path:
@@ -107,11 +102,10 @@ class Storage:
         return Path(name)
 
     def open_upload(self, upload: Path) -> BinaryIO:
-        """Open a new upload for writing."""
         return upload.open("wb")
 
     def uploads_before(self, moment: datetime) -> list[Path]:
-        """List the uploads that were last written to before this moment."""
+        """List the uploads that were last written before this moment."""
         uploads = []
         for path in self.uploads.glob("*"):
             with contextlib.suppress(FileNotFoundError):
@@ -120,11 +114,11 @@ class Storage:
         return uploads
 
     def cache(self, name: str) -> Path:
-        """Local folder of things that can be made again."""
+        """Folder of files that can be made again."""
         return self.root / "cache" / name
 
     def discard(self, *paths: Path) -> None:
-        """Delete files and folders; what cannot be deleted is logged, never raised."""
+        """Delete files and folders; failures are logged, never raised."""
         for path in paths:
             if path.is_dir():
                 shutil.rmtree(path, onerror=_log_failure)
@@ -136,7 +130,7 @@ class Storage:
 
 
 class AttemptFolder:
-    """Folder of one attempt at an import, inside the data set's; an error removes all it made."""
+    """Folder of an import's attempt, inside the data set's; an error removes its files."""
 
     STORED = ("pixels.npy", "thumbnails", "full")
 
@@ -146,7 +140,7 @@ class AttemptFolder:
         self._published: list[Path] = []
 
     def __enter__(self) -> Self:
-        # Removes what a killed attempt left; an attempt that lost its claim fails without it.
+        # Removes a killed attempt's files; an attempt that lost its claim fails without them.
         shutil.rmtree(self.home, ignore_errors=True)
         self.folder.mkdir(parents=True)
         return self
@@ -164,7 +158,7 @@ class AttemptFolder:
             os.close(descriptor)
 
     def publish(self) -> None:
-        """Move the files to their final names. Call it in the transaction of the results."""
+        """Move the files to their final names, within the transaction of the results."""
         for name in self.STORED:
             if (self.folder / name).exists():
                 target = self.home / name
@@ -180,7 +174,7 @@ class AttemptFolder:
         shutil.rmtree(self.folder, ignore_errors=True)
         if kind is None:
             return
-        # Only this attempt's own files: another attempt may be at work beside it by now.
+        # Another attempt may work next to it: only this attempt's files.
         for path in self._published:
             shutil.rmtree(path, ignore_errors=True)
             if path.is_file():

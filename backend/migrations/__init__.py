@@ -1,4 +1,4 @@
-"""Migrations: `upgrade` migrates a database, `require_current` insists on it."""
+"""Migrations: `upgrade` a database, or `require_current`."""
 
 import fcntl
 from collections.abc import Callable, Iterator
@@ -23,14 +23,14 @@ OUTDATED = (
 
 
 def config() -> Config:
-    """Configuration of Alembic, without an ini file."""
+    """Configure Alembic without an ini file."""
     made = Config()
     made.set_main_option("script_location", str(FOLDER))
     return made
 
 
 def upgrade(settings: Settings) -> None:
-    """Migrate the database to the newest revision; of two processes, one waits."""
+    """Migrate the database to the newest revision; a concurrent process waits."""
     with _locked(settings.home):
         _with_engine(settings, _upgrade)
 
@@ -56,7 +56,6 @@ def revision(engine: Engine) -> str | None:
 
 
 def head() -> str | None:
-    """Newest revision of this program."""
     return ScriptDirectory(str(FOLDER)).get_current_head()
 
 

@@ -1,1 +1,1 @@
-"""HTTP concerns that every feature uses."""
+"""HTTP concerns of every feature."""

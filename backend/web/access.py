@@ -9,19 +9,19 @@ from backend.core.errors import Forbidden
 Action = Literal[
     "import",  # start an import
     "edit",  # rename and delete data sets
-    "inspect",  # see which label errors were planted
-    "train",  # start a training
+    "inspect",  # see planted label errors
+    "train",
     "score",  # find harmful images
     "clean",  # clean, accept and roll back
-    "steer",  # stop jobs and queue them again
-    "arrange",  # ask for second opinions, and take another person's part away
-    "review",  # decide on images, and all that serves it
+    "steer",  # stop and requeue jobs
+    "arrange",  # request second opinions, take another user's part away
+    "review",  # decide on images
 ]
 
 
 @dataclass(frozen=True)
 class Role:
-    """A role's actions, and the sentence that tells people about them."""
+    """A role's actions, and its sentence for users."""
 
     actions: frozenset[Action]
     sentence: str
@@ -35,19 +35,16 @@ LOOK_ONLY = Role(frozenset(), "You can look at everything.")
 
 
 class HasRole(Protocol):
-    """Anything with a role, such as a user."""
-
     @property
     def role(self) -> str: ...
 
 
 def may(user: HasRole | None, action: Action) -> bool:
-    """Return True if the user's role allows the action."""
     return user is not None and action in role_of(user).actions
 
 
 def check(user: HasRole, action: Action) -> None:
-    """Raise Forbidden, with who may and what the user may instead."""
+    """Raise Forbidden, naming who may and what the user may do instead."""
     if not may(user, action):
         allowed = " or ".join(
             f"{_article(name)} {name}" for name, role in ROLES.items() if action in role.actions
@@ -56,7 +53,7 @@ def check(user: HasRole, action: Action) -> None:
 
 
 def role_of(user: HasRole) -> Role:
-    """Return the user's role; a name that is not in the table allows nothing."""
+    """Return the user's role; an unknown role allows nothing."""
     return ROLES.get(user.role, LOOK_ONLY)
 
 

@@ -1,4 +1,4 @@
-"""Errors as pages for people, and as problem details (RFC 9457) for programs."""
+"""Errors as pages for people, and problem details (RFC 9457) for programs."""
 
 import logging
 from collections.abc import Callable
@@ -29,7 +29,7 @@ UNSTORABLE = (
     "database takes."
 )
 TOO_LARGE = "There is nothing of so large a number."
-OUT_OF_RANGE = "22003"  # SQL's own code for a number that does not fit its column
+OUT_OF_RANGE = "22003"  # SQL's code for a number that does not fit its column
 NO_ANSWER = (
     "The database does not answer. Nothing was changed; try again in a minute. "
     "The web's log says more."
@@ -48,7 +48,7 @@ def register_handlers(app: FastAPI, visitor: Callable[[Request, Session], object
 
 
 def respond(request: Request, error: AppError, **members: Any) -> Response:
-    """Answer with problem details under /api/, else with a page, or the way to sign in."""
+    """Answer with problem details under /api/, else with a page, or the login."""
     if request.url.path.startswith("/api/") and request.url.path != "/api/docs":
         problem = {
             "type": "about:blank",
@@ -72,7 +72,7 @@ def respond(request: Request, error: AppError, **members: Any) -> Response:
 
 
 def unexpected(request: Request, error: Exception) -> Response:
-    """Log everything about an unforeseen error, and tell the person a sentence."""
+    """Log an unforeseen error in full; show the user a sentence."""
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     failure = AppError(UNEXPECTED, 500)
     failure.title = "Something went wrong"
@@ -82,7 +82,7 @@ def unexpected(request: Request, error: Exception) -> Response:
 def _to_login(request: Request) -> Response | None:
     """Redirect an opened page to the login and back; None for scripts, forms and images."""
     if request.headers.get("HX-Request"):
-        # htmx would insert the login page as the fragment; this header makes it open the page.
+        # With this header htmx opens the login page instead of inserting it.
         return Response(
             status_code=401,
             headers={
@@ -142,7 +142,7 @@ def _http(request: Request, error: Exception) -> Response:
 
 
 def _recognise(request: Request) -> None:
-    """Identify the user for an error page's menu, as no route did."""
+    """Identify the user for an error page's menu."""
     with suppress(OperationalError), request.app.state.database.transaction(write=False) as session:
         request.app.state.visitor(request, session)
 
@@ -154,7 +154,7 @@ def _database(request: Request, error: Exception) -> Response:
 
 
 def _unstorable(request: Request, error: Exception) -> Response:
-    """Answer values that PostgreSQL refuses; bodies were checked before, addresses were not."""
+    """Answer values in addresses that PostgreSQL refuses; bodies were checked."""
     if isinstance(error, DataError) and getattr(error.orig, "sqlstate", "") == OUT_OF_RANGE:
         return respond(request, NotFound(TOO_LARGE))
     logger.warning(

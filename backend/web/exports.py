@@ -1,4 +1,4 @@
-"""Tables to download, in every format of one registry."""
+"""Tables to download, in every registered format."""
 
 import csv
 import io
@@ -11,10 +11,10 @@ from fastapi.responses import Response, StreamingResponse
 
 from backend.core.db import Database
 
-# Spreadsheets take a cell that begins so for a formula; an apostrophe before it makes it text
-# (OWASP, "CSV Injection").
+# Spreadsheets run cells that begin so as formulas, unless an apostrophe precedes (OWASP, "CSV
+# Injection").
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-CHUNK = 2_000  # rows read, or lines written, at a time
+CHUNK = 2_000  # rows at a time
 ROW_GROUP = 50_000
 
 Row = TypeVar("Row")
@@ -25,7 +25,7 @@ def in_chunks(
 ) -> Iterator[Row]:
     """Yield every row that `read(session, after=cursor)` gives, page by page.
 
-    Each page has a short transaction, so that a slow download holds none open.
+    A short transaction a page: a slow download holds none open.
     """
     after: int | None = 0
     while after is not None:
@@ -35,12 +35,12 @@ def in_chunks(
 
 
 def safe_cell(value: Any) -> Any:
-    """Keep text from being taken for a formula; numbers stay numbers."""
+    """Keep text from being read as a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
 def csv_text(header: Iterable[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """Write the table as CSV, many lines at a time, safe to open in a spreadsheet."""
+    """Write the table as CSV in chunks, safe for spreadsheets."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(header)
@@ -54,16 +54,15 @@ def csv_text(header: Iterable[str], rows: Iterable[Sequence[Any]]) -> Iterator[s
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
-    """Write the table as CSV in UTF-8."""
     return (part.encode() for part in csv_text(columns, rows))
 
 
 def parquet_bytes(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """Write the table as Parquet, with its types even where it has no rows.
+    """Write the table as Parquet, typed even without rows.
 
     columns: name → Arrow's word for its type.
     """
-    import pyarrow  # here, as it takes a moment to load
+    import pyarrow  # slow to load
     import pyarrow.parquet
 
     schema = pyarrow.schema(
@@ -92,7 +91,7 @@ class Format:
     def download(
         self, name: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]
     ) -> Response:
-        """Send the table as a file, while it is read where the format allows that."""
+        """Send the table as a file, streamed if the format allows."""
         parts = self.write(columns, rows)
         headers = {"Content-Disposition": f'attachment; filename="{name}.{self.suffix}"'}
         if isinstance(parts, list):
@@ -100,7 +99,7 @@ class Format:
         return StreamingResponse(parts, media_type=self.media_type, headers=headers)
 
 
-# A new format needs a row here: routes, links on pages and the command line list these.
+# Routes, links and the command line list these formats.
 FORMATS = {
     format_.suffix: format_
     for format_ in (
@@ -116,5 +115,5 @@ FORMATS = {
 
 
 def csv_download(name: str, header: Iterable[str], rows: Iterable[Sequence[Any]]) -> Response:
-    """Send a table of text as CSV. name: of the file, without its suffix."""
+    """Send text as CSV. name: of the file, without suffix."""
     return FORMATS["csv"].download(name, dict.fromkeys(header, "string"), rows)

@@ -1,4 +1,4 @@
-"""What every response and every request must keep to: security headers, and the limits of a body."""
+"""Security headers for responses, and size limits for requests."""
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -10,9 +10,9 @@ from backend.core.errors import AppError
 from backend.core.settings import Settings
 from backend.web import error_handlers
 
-# A request that carries no upload stays small, whatever it is.
+# Requests without an upload.
 ORDINARY_BYTES = 2 * 2**20
-# The addresses that take more. They find out who asks before they read, and read into a file (backend/datasets/uploads.py).
+# Upload addresses check the user before reading into a file (backend/datasets/uploads.py).
 UPLOADS = ("/datasets", "/api/v1/data-sets/upload")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -30,19 +30,19 @@ _secure = Secure(
     xfo=XFrameOptions().deny(),
     referrer=ReferrerPolicy().same_origin(),
 )
-# A page shows what is private and may change any moment; what is immutable says so itself.
+# Pages are private and change; immutable responses override this.
 HEADERS = {**_secure.headers, "Cache-Control": "no-store"}
 
 
 class TooLarge(AppError):
-    """More bytes than are allowed."""
+    """The body exceeds its limit."""
 
     status = 413
     title = "Too large"
 
 
 def protect(app: FastAPI) -> None:
-    """Add both middlewares, and the headers to the one answer that is given outside of them."""
+    """Add both middlewares, and headers to the answer given outside of them."""
     app.add_middleware(LimitBody)
     app.add_middleware(AddHeaders)
     app.add_exception_handler(Exception, _unexpected)
@@ -60,7 +60,7 @@ def _add(headers: MutableHeaders) -> None:
 
 
 class AddHeaders:
-    """Adds the headers to every response that does not say otherwise."""
+    """Adds the headers to responses that do not set them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -75,9 +75,9 @@ class AddHeaders:
 
 
 class LimitBody:
-    """Refuses a body that is larger than allowed, by its announced length or, where that is missing or wrong, as it arrives.
+    """Refuses too large a body, by its announced length or as it arrives.
 
-    An ordinary body is read to its end before anything else happens: a transaction must never wait for a slow sender.
+    Ordinary bodies are read first: no transaction waits for a slow sender.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -107,8 +107,14 @@ class LimitBody:
             await self.app(scope, replay, send)
 
 
-TOO_LARGE = "This request is larger than the {limit:,} bytes that it may have. Archives are uploaded as a form, on the page of data sets."
-TOO_LARGE_UPLOAD = "This upload is larger than the {limit:,} bytes that are allowed. The administrator can raise WINNOW_MAX_UPLOAD_BYTES."
+TOO_LARGE = (
+    "This request is larger than the {limit:,} bytes that it may have. "
+    "Archives are uploaded as a form, on the page of data sets."
+)
+TOO_LARGE_UPLOAD = (
+    "This upload is larger than the {limit:,} bytes that are allowed. "
+    "The administrator can raise WINNOW_MAX_UPLOAD_BYTES."
+)
 
 
 def _announced(request: Request) -> int:
@@ -122,7 +128,7 @@ def _check(size: int, limit: int, sentence: str) -> None:
 
 
 def _counted(receive: Receive, limit: int) -> Receive:
-    """The same body; reading beyond the limit raises TooLarge."""
+    """Count the bytes read; beyond the limit raises TooLarge."""
     seen = 0
 
     async def counted() -> Message:
@@ -136,7 +142,7 @@ def _counted(receive: Receive, limit: int) -> Receive:
 
 
 async def _whole(receive: Receive) -> Receive | None:
-    """The same body, read already; None where the sender has gone. Raises TooLarge."""
+    """Read the body; None if the sender has gone. Raises TooLarge."""
     body = bytearray()
     more = True
     while more:

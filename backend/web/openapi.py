@@ -35,7 +35,7 @@ class Problem(BaseModel):
     )
 
 
-# For documentation only: backend.accounts.dependencies identifies the user.
+# Documentation only: backend.accounts.dependencies identifies the user.
 bearer = HTTPBearer(
     auto_error=False, description="An API token, from the account page or `winnow token create`."
 )
@@ -64,10 +64,8 @@ def shape_of(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]
 
 
 class Application(FastAPI):
-    """FastAPI with the whole document."""
-
     def openapi(self) -> dict[str, Any]:
-        """Make the document, once."""
+        """Make the document once."""
         document = super().openapi()
         shapes = document["components"]["schemas"]
         if "Problem" not in shapes:

@@ -24,7 +24,7 @@ class Page(BaseModel, Generic[Item]):
 
     @classmethod
     def of(cls, items: Iterable[Any], following: int | None) -> "Page[Item]":
-        """Make the page from what it lists, models or rows, and the next page's key."""
+        """Make the page from models or rows, and the next page's key."""
         cursor = None if following is None else str(following)
         return cls.model_validate({"items": list(items), "next": cursor}, from_attributes=True)
 
@@ -38,12 +38,12 @@ def paginate(
     limit: int,
     newest_first: bool = False,
 ) -> tuple[Sequence[Row[*Columns]], int | None]:
-    """Read one page of rows in order of a key, and the key to continue after.
+    """Read a page of rows in order of a key, and the key to continue after.
 
     Args:
         statement: Selects the rows; its first column is the key, or the model that has it.
-        key: A unique column that never changes, so that no row repeats or is missed.
-        after: The key of the last row that was read, or None at the start.
+        key: A unique, constant column, so that no row repeats or is missed.
+        after: Key of the last row read, or None at the start.
 
     Returns:
         At most `limit` rows, and the last row's key, or None on the last page.
@@ -56,7 +56,7 @@ def paginate(
 
 
 def cut(rows: Sequence[AnyRow], limit: int) -> tuple[Sequence[AnyRow], bool]:
-    """Return at most `limit` rows, and whether more follow; `limit + 1` tell."""
+    """Return at most `limit` rows, and whether more follow, given `limit + 1`."""
     return rows[:limit], len(rows) > limit
 
 

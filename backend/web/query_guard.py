@@ -1,4 +1,4 @@
-"""Refusal of unknown query parameters."""
+"""Refuse unknown query parameters."""
 
 from collections.abc import Iterator
 
@@ -11,9 +11,9 @@ from fastapi.routing import APIRoute
 from backend.web.validation_messages import unknown
 
 
-# Async, because FastAPI would send a plain function to another thread.
+# Async: FastAPI runs plain functions in another thread.
 async def refuse_unknown(request: Request) -> None:
-    """Refuse names that the route does not know: a misspelt filter would mean "everything"."""
+    """Refuse names unknown to the route: a misspelt filter would mean "everything"."""
     route = request.scope.get("route")
     if not request.query_params or not isinstance(route, APIRoute):
         return
@@ -30,7 +30,7 @@ async def refuse_unknown(request: Request) -> None:
 
 
 def known(dependant: Dependant) -> dict[str, bool]:
-    """Map the query names that a route reads to whether they are documented."""
+    """Map a route's query names to whether they are documented."""
     fields = get_flat_params(
         Dependant(query_params=[field for part in _parts(dependant) for field in part.query_params])
     )

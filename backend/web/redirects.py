@@ -1,4 +1,4 @@
-"""Addresses from outside, such as `origin` or `next`: only our own paths are followed."""
+"""Follow only our own paths from addresses such as `origin` or `next`."""
 
 from urllib.parse import urlencode, urlsplit
 

@@ -1,4 +1,4 @@
-"""Templates: one environment (an undefined name is an error, everything is escaped), and `page`."""
+"""Templates: one strict environment, with escaping, and `page`."""
 
 import hashlib
 import math
@@ -22,7 +22,7 @@ TEN_MINUTES = 600
 
 
 def page(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
-    """A template, rendered: a whole page or a fragment of one."""
+    """Render a template: a page or a fragment."""
     known = {
         "request": request,
         "user": getattr(request.state, "user", None),
@@ -33,7 +33,7 @@ def page(request: Request, template: str, *, status: int = 200, **context: Any) 
 
 @cache
 def static_version() -> str:
-    """Changes with any script or style sheet, so that browsers may keep those for ever."""
+    """Change with any script or style sheet, so that browsers can cache them for ever."""
     digest = hashlib.sha256()
     for path in sorted(path for path in STATIC.rglob("*") if path.is_file()):
         digest.update(path.relative_to(STATIC).as_posix().encode() + path.read_bytes())
@@ -42,7 +42,7 @@ def static_version() -> str:
 
 @cache
 def environment() -> Environment:
-    """The Jinja environment, made once."""
+    """Make the Jinja environment once."""
     made = Environment(
         loader=FileSystemLoader(FRONTEND / "templates"),
         autoescape=True,
@@ -66,14 +66,14 @@ def environment() -> Environment:
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
-    """0.912 → "91.2 %", with a space at which no line breaks."""
+    """0.912 → "91.2 %", with a non-breaking space."""
     if fraction is None or not math.isfinite(fraction):
         return "–"
     return f"{_rounded(100 * fraction, digits):.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def points(fraction: float | None, digits: int = 1) -> str:
-    """0.014 → "+1.4 points"; what rounds to nothing has no sign."""
+    """0.014 → "+1.4 points"; no sign where it rounds to zero."""
     if fraction is None or not math.isfinite(fraction):
         return "–"
     value = _rounded(100 * fraction, digits)
@@ -107,7 +107,7 @@ def duration(seconds: float | None) -> str:
 
 
 def about(seconds: float | None) -> str:
-    """125.2 → "about 2 min 5 s"; 0.4 → "less than 1 s"; from ten minutes on without seconds, which nobody can foretell."""
+    """125.2 → "about 2 min 5 s"; 0.4 → "less than 1 s"; no seconds from ten minutes on."""
     words = duration(seconds)
     if seconds is not None and math.isfinite(seconds) and seconds >= TEN_MINUTES:
         words = duration(60 * round(seconds / 60)).removesuffix(" 0 s")
@@ -120,15 +120,15 @@ def counted(count: int, noun: str) -> str:
 
 
 def _rounded(value: float, digits: int) -> float:
-    """Without the sign that "−0.0" would have."""
+    """Round, without the sign of "−0.0"."""
     return round(value, digits) + 0.0
 
 
 def localtime(moment: datetime | None) -> Markup | str:
-    """A moment that the browser turns into local time; UTC without JavaScript."""
+    """Show a moment in the browser's local time; UTC without JavaScript."""
     if moment is None:
         return "–"
-    utc = moment.astimezone(UTC)  # PostgreSQL gives moments in the zone of its own
+    utc = moment.astimezone(UTC)  # PostgreSQL returns its own zone
     return Markup('<time datetime="{}" data-controller="local-time">{}</time>').format(
         utc.isoformat(), utc.strftime("%Y-%m-%d %H:%M UTC")
     )

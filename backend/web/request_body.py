@@ -1,4 +1,4 @@
-"""Base of request bodies: known fields only, and nothing that a database refuses."""
+"""Base of request bodies: known fields only, which databases can store."""
 
 from typing import Any
 

@@ -1,9 +1,9 @@
-"""Validation errors in plain words: pydantic's own are for programmers."""
+"""Validation errors in plain words: pydantic's are for programmers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Pydantic's error type → the words behind the field's name, filled from its context.
+# Pydantic's error type → words behind the field's name, filled from its context.
 WORDS = {
     "missing": "is missing",
     "extra_forbidden": "there is no such field here",

@@ -1,4 +1,4 @@
-"""All tables, by feature. There are no relationships: services join what they need."""
+"""All tables, by feature. No relationships: services join what they need."""
 
 from backend.core.models.accounts import Credential, User
 from backend.core.models.base import Base, BigId, UtcDateTime, now
@@ -56,8 +56,8 @@ __all__ = [
     "now",
 ]
 
-# By default SQLite gives a deleted row's number to a new row. Addresses, folder names and requests
-# under way hold numbers, so a number must never change its meaning.
+# By default SQLite reuses a deleted row's number. Addresses, folders and requests hold numbers, so
+# their meaning must never change.
 for _table in Base.metadata.tables.values():
     if "id" in _table.primary_key.columns:
         _table.dialect_options["sqlite"]["autoincrement"] = True

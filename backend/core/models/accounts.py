@@ -9,7 +9,7 @@ from backend.core.models.base import Base, now
 
 
 class User(Base):
-    """A user. An "owner" may do everything, a "reviewer" may read and decide."""
+    """An "owner" may do everything, a "reviewer" may read and decide."""
 
     __tablename__ = "users"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -19,7 +19,7 @@ class User(Base):
 
 
 class Credential(Base):
-    """The SHA-256 of a secret: "login_link" (once), "session" (cookie) or "api_token"."""
+    """SHA-256 of a secret: "login_link" (once), "session" (cookie) or "api_token"."""
 
     __tablename__ = "credentials"
     id: Mapped[int] = mapped_column(primary_key=True)

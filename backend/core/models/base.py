@@ -1,4 +1,4 @@
-"""Shared by all tables: times in UTC, row numbers, names of constraints."""
+"""Shared by all tables: times in UTC, row numbers, constraint names."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,22 +8,25 @@ from sqlalchemy.orm import DeclarativeBase
 
 
 def now() -> datetime:
-    """The current time, with its zone."""
     return datetime.now(UTC)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A time in UTC; SQLite forgets the zone, so it is put back on reading."""
+    """A time in UTC; SQLite forgets the zone, so reading restores it."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the signature is SQLAlchemy's
+    def process_result_value(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002 - the signature is SQLAlchemy's
+    ) -> datetime | None:
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
 class Base(DeclarativeBase):
-    # Named constraints: Alembic can change them on both databases.
+    # Alembic needs names to change constraints on both databases.
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -40,5 +43,5 @@ class Base(DeclarativeBase):
     }
 
 
-# Row numbers: 64 bits on PostgreSQL; SQLite gives ids by itself to INTEGER keys only.
+# 64 bits on PostgreSQL; SQLite assigns ids to INTEGER keys only.
 BigId = BigInteger().with_variant(Integer, "sqlite")

@@ -1,4 +1,4 @@
-"""Cleansings: the decisions of a review, carried out and measured."""
+"""Cleansings: a review's decisions, carried out and measured."""
 
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ class Cleansing(Base):
     review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"))
     run_id: Mapped[int] = mapped_column(
         Integer
-    )  # the run whose seed "same seed" repeats; runs point here with a foreign key
+    )  # "same seed" repeats its seed; runs point here with a foreign key
     parent_version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
     version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
@@ -35,5 +35,5 @@ class Cleansing(Base):
 
     @property
     def typed_verdict(self) -> Verdict | None:
-        """The verdict with its types, whichever version wrote it; None before there is one."""
+        """Return the typed verdict of any version; None before there is one."""
         return Verdict.model_validate(self.verdict) if self.verdict else None

@@ -23,14 +23,12 @@ from backend.core.reports import ImportReport
 
 
 class DataSet(Base):
-    """Imported images of one classification task."""
-
     __tablename__ = "data_sets"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
     source: Mapped[dict[str, Any]] = mapped_column(
         default=dict
-    )  # what to import, as asked: kind, path, options
+    )  # as requested: kind, path, options
     state: Mapped[str] = mapped_column(
         String(20), default="importing"
     )  # importing | ready | failed
@@ -54,7 +52,7 @@ class DataSet(Base):
 
     @property
     def typed_report(self) -> ImportReport:
-        """The report with its types, whichever version wrote it."""
+        """Return the typed report of any version."""
         return ImportReport.model_validate(self.report)
 
 
@@ -72,8 +70,8 @@ class Image(Base):
     )
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     data_set_id: Mapped[int] = mapped_column(ForeignKey("data_sets.id", ondelete="CASCADE"))
-    row: Mapped[int] = mapped_column(Integer)  # row of the pixel array
-    path: Mapped[str] = mapped_column(Text)  # name in the import, for people
+    row: Mapped[int] = mapped_column(Integer)  # of the pixel array
+    path: Mapped[str] = mapped_column(Text)  # in the import, for people
     content_hash: Mapped[str] = mapped_column(
         String(64)
     )  # of the decoded pixels; names thumbnail and full image

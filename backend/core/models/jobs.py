@@ -22,7 +22,7 @@ class Job(Base):
     kind: Mapped[str] = mapped_column(String(20))
     state: Mapped[str] = mapped_column(String(20), default="queued", index=True)
     title: Mapped[str] = mapped_column(String(300))
-    subject_id: Mapped[int] = mapped_column(Integer)  # a row of the table that the kind names
+    subject_id: Mapped[int] = mapped_column(Integer)  # in the table that the kind names
     data_set_id: Mapped[int | None] = mapped_column(
         ForeignKey("data_sets.id", ondelete="CASCADE"), index=True
     )
@@ -43,8 +43,6 @@ class Job(Base):
 
 
 class JobLogLine(Base):
-    """A line for people."""
-
     __tablename__ = "job_log_lines"
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)

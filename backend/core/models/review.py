@@ -9,7 +9,7 @@ from backend.core.models.base import Base, BigId, now
 
 
 class Review(Base):
-    """A queue from a run's scorings: method ranking and label ranking in turn."""
+    """A queue from a run's scorings: method and label rankings in turn."""
 
     __tablename__ = "reviews"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -30,17 +30,17 @@ class Review(Base):
         ForeignKey("scorings.id", ondelete="SET NULL")
     )
     suggestion_count: Mapped[int] = mapped_column(default=0)
-    # Two users must agree before an image is removed or relabelled.
+    # Removing or relabelling takes two users' agreement.
     second_opinion: Mapped[bool] = mapped_column(default=False, server_default=false())
     last_change: Mapped[int] = mapped_column(
         default=0
-    )  # counts decisions up; browsers ask for what came after theirs
+    )  # counts decisions; browsers request later changes
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class ReviewPart(Base):
-    """A user who takes a part of the queue; a review's parts share it image by image."""
+    """A user's part of the queue; a review's parts share it image by image."""
 
     __tablename__ = "review_parts"
     review_id: Mapped[int] = mapped_column(
@@ -57,7 +57,7 @@ VIEWED = ("accuracy_rank", "label_rank", "label", "predicted", "decision", "deci
 
 
 class Suggestion(Base):
-    """An image in a review's rankings, with all that a card shows: no join for a page.
+    """An image in a review's rankings, with a card's data: a page needs no join.
 
     Ranks count from 1; `position` is the default queue's. decision: remove | keep | relabel |
     unsure | null.
@@ -68,16 +68,16 @@ class Suggestion(Base):
         UniqueConstraint("review_id", "position"),
         UniqueConstraint("review_id", "accuracy_rank"),
         UniqueConstraint("review_id", "label_rank"),
-        # With the decision: undecided images of a class are counted without reading rows.
+        # With the decision, to count a class's undecided images by index alone.
         Index(None, "review_id", "label", "position", "decision"),
         Index(None, "review_id", "predicted", "position", "decision"),
         Index(None, "review_id", "decision", "position"),
         Index(None, "review_id", "change"),
         Index(
             None, "review_id", "label", "predicted", "decision"
-        ),  # the confusion counts are read from this index alone
+        ),  # confusion counts read this index alone
         Index(None, "review_id", "decided_by", "decision"),
-        # All columns of filters: combined views and their counts read this index alone.
+        # Combined views and their counts read this index alone.
         Index("ix_suggestions_view", "review_id", "position", *VIEWED, "image_id"),
     )
     review_id: Mapped[int] = mapped_column(
@@ -92,9 +92,9 @@ class Suggestion(Base):
     label_rank: Mapped[int] = mapped_column(Integer)
     accuracy_value: Mapped[
         float
-    ]  # the review's method's; an influence where that speaks of harm: negative means harmful
-    label_value: Mapped[float]  # margin: negative means that the label looks wrong
-    label: Mapped[int] = mapped_column(Integer)  # given, in the review's version
+    ]  # the method's; an influence where that speaks of harm: negative means harmful
+    label_value: Mapped[float]  # margin: a negative label looks wrong
+    label: Mapped[int] = mapped_column(Integer)  # in the review's version
     predicted: Mapped[int] = mapped_column(Integer)
     confidence: Mapped[float]  # of the predicted class, fraction
     label_confidence: Mapped[float]  # of the given class, fraction
@@ -105,14 +105,14 @@ class Suggestion(Base):
     decision_label: Mapped[int | None] = mapped_column(Integer)
     decision_id: Mapped[int | None] = mapped_column(
         BigInteger
-    )  # the row of `decisions` that is in force; null = undecided
+    )  # id in `decisions`; null = undecided
     decided_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     decided_at: Mapped[datetime | None]
-    change: Mapped[int] = mapped_column(default=0)  # the review's last_change when this was decided
+    change: Mapped[int] = mapped_column(default=0)  # the review's last_change at this decision
 
 
 class Decision(Base):
-    """An act of a user, never changed. action: remove | keep | relabel | unsure | clear."""
+    """A user's act, never changed. action: remove | keep | relabel | unsure | clear."""
 
     __tablename__ = "decisions"
     __table_args__ = (
@@ -127,7 +127,7 @@ class Decision(Base):
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     client_key: Mapped[str] = mapped_column(
         String(36)
-    )  # made by the browser: a repeated request is the same decision
+    )  # the browser's: a repeated request is the same decision
     action: Mapped[str] = mapped_column(String(10))
     label: Mapped[int | None] = mapped_column(Integer)
     batch: Mapped[str | None] = mapped_column(
@@ -135,13 +135,13 @@ class Decision(Base):
     )  # the client's key of an act on many images: undone as one
     previous_id: Mapped[int | None] = mapped_column(
         BigInteger
-    )  # the decision that was in force before; an undo restores it
+    )  # in force before; an undo restores it
     undoes_id: Mapped[int | None] = mapped_column(
         BigInteger, index=True
     )  # the decision that this one takes back
     redoes_id: Mapped[int | None] = mapped_column(
         BigInteger, index=True
-    )  # the undo that this one does again
+    )  # the undo that this one reverses
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -161,18 +161,16 @@ class Explanation(Base):
     )
     state: Mapped[str] = mapped_column(String(10))
     asked_at: Mapped[datetime] = mapped_column(default=now)
-    looked: Mapped[int] = mapped_column(
-        default=0
-    )  # validation images among which they are the most affected
+    looked: Mapped[int] = mapped_column(default=0)  # validation images that were compared
     worse: Mapped[list[int]] = mapped_column(default=list)
     better: Mapped[list[int]] = mapped_column(default=list)
 
 
 class MapPoint(Base):
-    """Place of an image among the others, by the features of the last layer.
+    """Place of an image among the others, by last-layer features.
 
-    x, y: on the first map. near_x, near_y: on the map that keeps neighbours together, made on
-    demand. in_group: its group of like images. like_given, like_predicted: ids of its nearest
+    x, y: on the first map. near_x, near_y: on the map of neighbours, made on demand.
+    in_group: its group of similar images. like_given, like_predicted: ids of its nearest
     neighbours with its label, and with the predicted class.
     """
 
@@ -194,7 +192,7 @@ class MapPoint(Base):
 
 
 class Selection(Base):
-    """Images that a user selected on the map, so that an address can name them."""
+    """Images selected on the map, so that an address can name them."""
 
     __tablename__ = "selections"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -204,8 +202,6 @@ class Selection(Base):
 
 
 class SelectionImage(Base):
-    """An image of a selection."""
-
     __tablename__ = "selection_images"
     selection_id: Mapped[int] = mapped_column(
         ForeignKey("selections.id", ondelete="CASCADE"), primary_key=True

@@ -22,10 +22,10 @@ class Run(Base):
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
     state: Mapped[str] = mapped_column(
         String(20), default="queued"
-    )  # queued | done (the job says the rest)
+    )  # queued | done (the job has the rest)
     recipe: Mapped[dict[str, Any]] = mapped_column(
         default=dict
-    )  # as asked; the worker fills in the whole recipe
+    )  # as requested; the worker completes the recipe
     seed: Mapped[int] = mapped_column(default=0)
     params_hash: Mapped[str | None] = mapped_column(String(64))
     report: Mapped[dict[str, Any]] = mapped_column(
@@ -37,18 +37,16 @@ class Run(Base):
     )
     protocol: Mapped[str | None] = mapped_column(String(20))  # same_seed | fresh_seeds
     arm: Mapped[str | None] = mapped_column(String(20))  # before | cleaned | random
-    # The run that this run repeats with another seed. No key: runs go with their data set.
+    # The run that this repeats with another seed. No key: runs go with their data set.
     repeats_run_id: Mapped[int | None] = mapped_column(Integer, index=True)
-    test_accuracy: Mapped[
-        float | None
-    ]  # fraction; only a cleansing's trainings touch the test split
+    test_accuracy: Mapped[float | None]  # fraction; only a cleansing's trainings use the test split
     test_loss: Mapped[float | None]
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     @property
     def typed_report(self) -> RunReport:
-        """The report with its types, whichever version wrote it."""
+        """Return the typed report of any version."""
         return RunReport.model_validate(self.report)
 
 
@@ -68,7 +66,7 @@ class RunEpoch(Base):
 
 
 class Scoring(Base):
-    """A method applied to a run, or to several and averaged; `scores` has the values."""
+    """A method applied to a run, or averaged over several; `scores` has the values."""
 
     __tablename__ = "scorings"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -79,10 +77,10 @@ class Scoring(Base):
     method: Mapped[str] = mapped_column(String(40))
     review_id: Mapped[int | None] = mapped_column(
         Integer, index=True
-    )  # the review for whose average this is one part
+    )  # the review whose average includes this
     options: Mapped[dict[str, Any]] = mapped_column(
         default=dict
-    )  # span, damping; runs, where it is an average
+    )  # span, damping; the runs of an average
     state: Mapped[str] = mapped_column(String(20), default="queued")  # queued | done
     exact: Mapped[bool] = mapped_column(default=True)
     report: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -90,12 +88,12 @@ class Scoring(Base):
 
     @property
     def typed_report(self) -> ScoringReport:
-        """The report with its types, whichever version wrote it."""
+        """Return the typed report of any version."""
         return ScoringReport.model_validate(self.report)
 
 
 class Score(Base):
-    """Value of an image in a scoring; low comes first. Rank counts from 1."""
+    """An image's value in a scoring, low first. Rank counts from 1."""
 
     __tablename__ = "scores"
     __table_args__ = (Index(None, "scoring_id", "rank"),)

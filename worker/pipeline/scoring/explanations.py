@@ -94,7 +94,7 @@ class Explainer:
         }
 
     def _changes(self, position: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return places of validation images and changes of their losses, lowest first, (K,) each."""
+        """Rank validation images by their loss changes: places and changes, (K,) each."""
         if self.readout is not None:
             return engine.explain_most(
                 self.training,
