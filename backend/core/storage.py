@@ -48,11 +48,9 @@ class Storage:
         return None
 
     def attempt_folder(self, data_set_id: int, attempt: str) -> "AttemptFolder":
-        """Folder in which an attempt makes the data set's files."""
         return AttemptFolder(self.data_set(data_set_id), attempt)
 
     def discard_data_set(self, data_set_id: int, run_ids: Iterable[int]) -> None:
-        """Delete the files of a data set and of its runs."""
         self.discard(self.data_set(data_set_id), *(self.run(run_id) for run_id in run_ids))
 
     def run(self, run_id: int) -> Path:
@@ -95,7 +93,6 @@ class Storage:
         return self.root / "uploads"
 
     def new_upload(self, suffix: str) -> Path:
-        """Make an empty file for an upload."""
         self.uploads.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(suffix=suffix, dir=self.uploads)
         os.close(descriptor)
@@ -105,7 +102,7 @@ class Storage:
         return upload.open("wb")
 
     def uploads_before(self, moment: datetime) -> list[Path]:
-        """List the uploads that were last written before this moment."""
+        """List the uploads last written before this moment."""
         uploads = []
         for path in self.uploads.glob("*"):
             with contextlib.suppress(FileNotFoundError):
@@ -118,7 +115,7 @@ class Storage:
         return self.root / "cache" / name
 
     def discard(self, *paths: Path) -> None:
-        """Delete files and folders; failures are logged, never raised."""
+        """Delete files and folders; failures are only logged."""
         for path in paths:
             if path.is_dir():
                 shutil.rmtree(path, onerror=_log_failure)
@@ -130,7 +127,7 @@ class Storage:
 
 
 class AttemptFolder:
-    """Folder of an import's attempt, inside the data set's; an error removes its files."""
+    """Folder of an import's attempt; an error removes its files."""
 
     STORED = ("pixels.npy", "thumbnails", "full")
 
@@ -146,7 +143,7 @@ class AttemptFolder:
         return self
 
     def sync(self) -> None:
-        """Flush all files to the disk in one call, before any row refers to them."""
+        """Flush all files to the disk, before any row refers to them."""
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
             syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
@@ -174,12 +171,12 @@ class AttemptFolder:
         shutil.rmtree(self.folder, ignore_errors=True)
         if kind is None:
             return
-        # Another attempt may work next to it: only this attempt's files.
+        # Another attempt may have files here.
         for path in self._published:
             shutil.rmtree(path, ignore_errors=True)
             if path.is_file():
                 path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # not empty, or gone: both are fine
+        with contextlib.suppress(OSError):  # not empty, or gone
             self.home.rmdir()
 
 

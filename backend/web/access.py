@@ -7,14 +7,14 @@ from typing import Literal, Protocol, get_args
 from backend.core.errors import Forbidden
 
 Action = Literal[
-    "import",  # start an import
+    "import",
     "edit",  # rename and delete data sets
     "inspect",  # see planted label errors
     "train",
     "score",  # find harmful images
     "clean",  # clean, accept and roll back
     "steer",  # stop and requeue jobs
-    "arrange",  # request second opinions, take another user's part away
+    "arrange",  # request second opinions, take another user's part
     "review",  # decide on images
 ]
 

@@ -11,8 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from backend.core.db import Database
 
-# Spreadsheets run cells that begin so as formulas, unless an apostrophe precedes (OWASP, "CSV
-# Injection").
+# Spreadsheets run such cells as formulas, unless an apostrophe precedes (OWASP, "CSV Injection").
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 CHUNK = 2_000  # rows at a time
 ROW_GROUP = 50_000
@@ -25,7 +24,7 @@ def in_chunks(
 ) -> Iterator[Row]:
     """Yield every row that `read(session, after=cursor)` gives, page by page.
 
-    A short transaction a page: a slow download holds none open.
+    Transactions are short, so that a slow download holds none open.
     """
     after: int | None = 0
     while after is not None:
@@ -81,7 +80,7 @@ def parquet_bytes(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> 
 
 @dataclass(frozen=True)
 class Format:
-    """A table's format. write: (columns, rows) → the file's parts, a list if made whole."""
+    """A table's format. write: (columns, rows) → parts, a list if made whole."""
 
     suffix: str
     title: str
@@ -99,7 +98,6 @@ class Format:
         return StreamingResponse(parts, media_type=self.media_type, headers=headers)
 
 
-# Routes, links and the command line list these formats.
 FORMATS = {
     format_.suffix: format_
     for format_ in (

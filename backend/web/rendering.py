@@ -33,7 +33,7 @@ def page(request: Request, template: str, *, status: int = 200, **context: Any) 
 
 @cache
 def static_version() -> str:
-    """Change with any script or style sheet, so that browsers can cache them for ever."""
+    """Hash of scripts and style sheets, for addresses cached for ever."""
     digest = hashlib.sha256()
     for path in sorted(path for path in STATIC.rglob("*") if path.is_file()):
         digest.update(path.relative_to(STATIC).as_posix().encode() + path.read_bytes())
@@ -42,7 +42,6 @@ def static_version() -> str:
 
 @cache
 def environment() -> Environment:
-    """Make the Jinja environment once."""
     made = Environment(
         loader=FileSystemLoader(FRONTEND / "templates"),
         autoescape=True,
