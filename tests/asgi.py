@@ -24,7 +24,7 @@ def send_in_pieces(
     *,
     cut: bool = False,
 ) -> Answer:
-    """POST a body piece by piece, calling `between(number)` before each; `cut`: the sender goes away after the last piece."""
+    """POST a body in pieces, calling `between(number)` before each; `cut`: then disconnect."""
     sent: list[dict[str, Any]] = []
     waiting = list(pieces)
     total = len(waiting)

@@ -1,4 +1,4 @@
-"""A small data set of real digits, trained and reviewed, ready to be cleansed: what the tests of cleansing start from."""
+"""A small data set of real digits, trained and reviewed, ready to be cleansed."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,9 +29,9 @@ TRAIN, VALIDATION = 160, 40
 
 
 class Scenario:
-    """A database and storage with one data set, its first version, one run row and one review of all training images.
+    """A database and storage: a data set, its version, a run and a review of its training images.
 
-    flips: share of the training labels that are planted errors. The run is not trained: `tests.worker` does that.
+    flips: share of planted errors. The run is not trained: `tests.worker` does that.
     """
 
     def __init__(self, home: Path, *, flips: float = 0.0, seed: int = 3) -> None:

@@ -23,7 +23,7 @@ from backend.main import apply_settings, create_app
 from tests import servers
 from tests.factories import a_user
 
-# As in the worker (worker/app.py): threads that wait must not take the core from whoever works. Read when torch is loaded.
+# As in worker/app.py: waiting threads must not occupy the core. Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Tests run side by side, and tiny networks are slower with two threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The engine's tests first: what everything else stands on, and the quickest to say that something is wrong."""
+    """Run the engine's tests first: fast, and everything depends on them."""
     items.sort(
         key=lambda item: Path(__file__).parent / "worker" / "engine" not in item.path.parents
     )
@@ -60,7 +60,7 @@ def postgres_server() -> Iterator[str]:
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    """Of an application with a database of its own: SQLite, or with --postgres one of PostgreSQL's."""
+    """Settings with a database of their own: SQLite, or PostgreSQL with --postgres."""
     url = (
         request.getfixturevalue("postgres_database") if request.config.getoption("postgres") else ""
     )
@@ -79,7 +79,7 @@ def postgres_with_tables(postgres_server: str) -> str:
 
 @pytest.fixture
 def postgres_database(postgres_with_tables: str) -> str:
-    """A database with all tables and no row: emptied for each test, as making another takes longer."""
+    """A database with empty tables; emptying is quicker than making another."""
     orders = sa.create_engine(postgres_with_tables, poolclass=sa.NullPool)
     tables = ", ".join(f'"{name}"' for name in Base.metadata.tables)
     with orders.begin() as connection:
@@ -90,7 +90,7 @@ def postgres_database(postgres_with_tables: str) -> str:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with all tables and no row: copied for each test, as making it takes longer than most tests do."""
+    """A database with empty tables; copying is quicker than making another."""
     path = tmp_path_factory.mktemp("database") / "winnow.db"
     database = Database(f"sqlite:///{path}")
     Base.metadata.create_all(database.engine)
@@ -100,7 +100,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_event_loop() -> Iterator[None]:
-    """One event loop for all test clients: left alone, they start a loop and its threads for each request."""
+    """Share an event loop: test clients would start a loop and threads for each request."""
     with start_blocking_portal() as portal:
         TestClient.portal = portal
         yield
@@ -109,7 +109,7 @@ def shared_event_loop() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_app(shared_event_loop: None, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    """The application of all tests: making another, and its first request, takes longer than most tests do."""
+    """The application of all tests; making another and its first request are slow."""
     return create_app(Settings(home=tmp_path_factory.mktemp("no-test")))
 
 
@@ -156,7 +156,7 @@ def reviewer(database: Database) -> User:
 
 
 class Browser(TestClient):
-    """Reads pages as browsers show them: a run of white space is one space."""
+    """Read pages like browsers: white space collapses to a space."""
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
         answer = super().request(*args, **kwargs)

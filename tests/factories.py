@@ -62,7 +62,7 @@ def a_data_set(
     planted: int = 0,
     seed: int = 0,
 ) -> DataSet:
-    """A ready data set with its first version; each class is a bright block at a place of its own. `planted` training labels are wrong."""
+    """A ready data set and version; each class is a bright block. `planted` labels are wrong."""
     generator = np.random.default_rng(seed)
     count, classes = per_class * len(class_names), len(class_names)
     truth = np.arange(count) % classes

@@ -1,4 +1,4 @@
-"""What pyproject.toml asks for, and what an install of it brings along."""
+"""The dependencies in pyproject.toml, and everything that installing them brings."""
 
 import importlib.metadata
 import tomllib
@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-# What an install without extras asks for: the web's image.
+# An install without extras: the web's image.
 WEB = [Requirement(line) for line in PROJECT["dependencies"]]
 EVERYTHING = WEB + [
     Requirement(line) for lines in PROJECT["optional-dependencies"].values() for line in lines

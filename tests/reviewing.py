@@ -1,4 +1,4 @@
-"""What the tests of the review share: a review that is ready, its queue, and keys for acts."""
+"""Shared by the review's tests: a ready review, its queue, and keys for acts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -57,7 +57,7 @@ def decide(
     action: str,
     label: int | None = None,
 ) -> Act:
-    """One decision under a fresh key."""
+    """Decide under a fresh key."""
     return decisions.decide(session, user, review, image_id, Choice(action, label), str(uuid4()))
 
 
@@ -74,7 +74,7 @@ def redo(session: Session, user: User, review: Review) -> Act:
 def a_map(
     session: Session, review: Review, *, groups: int = 3, near: int = 6
 ) -> Sequence[Suggestion]:
-    """A place on the map, a group and neighbours for every image of the review; returns its queue."""
+    """Give every image a place on the map, a group and neighbours; returns the queue."""
     queue = queue_of(session, review)
     for place, row in enumerate(queue):
         like = {

@@ -1,4 +1,4 @@
-"""Every address of the application, to be asked in turn: nobody can forget one that is added later."""
+"""Every address of the application: tests that use it cover new routes too."""
 
 import re
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
-# What nobody needs to sign in for.
+# Public addresses.
 PUBLIC = {"/", "/login", "/health", "/favicon.ico", "/api/docs", "/api/openapi.json", "/static"}
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 
 
 def addresses(app: FastAPI, *methods: str, ids: int = 1) -> Iterator[tuple[str, str]]:
-    """(method, path) of each route behind the login, the path's placeholders filled in: `ids` for numbers, a thumbnail for images."""
+    """Return (method, path) of routes behind the login; `ids` fill the numbers of the path."""
     for route in iter_route_contexts(app.routes):
         path = route.path or ""
         if path in PUBLIC:

@@ -1,4 +1,4 @@
-"""A Winnow that really runs: `winnow up` in a scratch folder, its API as an owner, and a look into its database."""
+"""A running `winnow up` in a scratch folder, with its API as an owner and its database."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from backend.core.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "backend.cli")
-# How a process is known by its command line. The web not by its command: "serve" is in "valkey-server" too.
+# Marks of processes' command lines. Not "serve": it is in "valkey-server" too.
 MARKS = {"worker": "worker.app", "web": "--socket", "broker": "valkey-server"}
 DRAWS = 12
 
@@ -35,15 +35,15 @@ def wait_until(true: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 def until_it_hits(disturb: Callable[[], bool]) -> None:
-    """Disturb something at moments drawn anew, until one hits: what is disturbed may have ended before its moment comes.
+    """Disturb at random moments until a disturbance hits: the work may end before its moment.
 
-    disturb: starts it, disturbs it, checks what came out, and says whether it was hit.
+    disturb: starts the work, disturbs it, checks the result, and returns True for a hit.
     """
     assert any(disturb() for _ in range(DRAWS)), f"none of {DRAWS} disturbances hit"
 
 
 def seconds_of_a_job(database: Database, kind: str) -> float:
-    """How long the newest job of this kind took of those that were done at the first attempt: where to draw the moment for the next one."""
+    """Return the duration of the newest such job that was done at its first attempt."""
     with database.transaction(write=False) as session:
         of_kind = (Job.kind == kind, Job.state == "done", Job.attempts == 1)
         job = session.scalars(select(Job).where(*of_kind).order_by(Job.id.desc()).limit(1)).one()
@@ -53,7 +53,7 @@ def seconds_of_a_job(database: Database, kind: str) -> float:
 
 
 class Winnow:
-    """A running `winnow up` on any free port. Empty addresses mean what is built in: SQLite and the embedded broker."""
+    """A running `winnow up` on a free port. Empty addresses: SQLite and the embedded broker."""
 
     def __init__(self, home: Path, *, database_url: str = "", broker_url: str = "") -> None:
         self.home = home
@@ -132,7 +132,7 @@ class Winnow:
         process.kill()
 
     def post(self, path: str, **body: object) -> dict[str, Any]:
-        """POST once; the web is up whenever a test asks."""
+        """POST once; the web must be up."""
         answer = self.client.post(path, json=body)
         assert answer.status_code == 202, answer.text
         return dict(answer.json())
@@ -142,11 +142,11 @@ class Winnow:
             return session.get_one(Job, job_id)
 
     def is_on(self, job_id: int) -> bool:
-        """Whether the job has not ended. Asked after a kill, it says whether that hit: a dead worker ends no job."""
+        """Return True until the job ends; after a kill, True means that it hit."""
         return self.job(job_id).state in ("queued", "running")
 
     def wait_for_share(self, job_id: int, share: float) -> None:
-        """Wait until the job has done this share of its work, or has ended: whoever kills then must ask whether it was on."""
+        """Wait until the job has done this share or has ended; check `is_on` after a kill."""
 
         def reached() -> bool:
             job = self.job(job_id)
@@ -177,7 +177,7 @@ class Winnow:
             return [tuple(row) for row in session.execute(query)]
 
     def close(self) -> None:
-        """End it, and show the end of what its processes said: pytest prints that where a test failed."""
+        """End it, and print the end of its output, which pytest shows on failure."""
         self.supervisor.send_signal(signal.SIGTERM)
         self.supervisor.wait(20)
         self.client.close()

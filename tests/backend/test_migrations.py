@@ -28,7 +28,7 @@ def postgres_url() -> Iterator[str]:
 
 
 def differences(url: str) -> list[object]:
-    """What Alembic would still change, foreign keys, types and indexes included."""
+    """Return the changes that Alembic would still make, with foreign keys, types and indexes."""
     engine = make_engine(url)
     with engine.connect() as connection:
         context = MigrationContext.configure(
@@ -99,7 +99,7 @@ def test_a_starting_process_refuses_a_database_server_that_was_not_migrated(tmp_
 
 
 def test_no_number_is_ever_given_twice(sqlite: Settings) -> None:
-    """An address, a folder or a decision that still waits in a browser must not come to mean another thing."""
+    """Addresses, folders and decisions waiting in a browser must keep their meaning."""
     migrations.upgrade(sqlite)
     engine = make_engine(sqlite.database)
     with engine.begin() as connection:
@@ -122,7 +122,7 @@ def test_no_number_is_ever_given_twice(sqlite: Settings) -> None:
 
 
 def test_deleting_images_never_scans_a_table(sqlite: Settings) -> None:
-    """Each key to the images needs an index that begins with it: without one, every deleted image reads the whole other table."""
+    """A foreign key to images without an index makes each deletion read the whole other table."""
     migrations.upgrade(sqlite)
     engine = make_engine(sqlite.database)
     found = inspect(engine)

@@ -1,4 +1,4 @@
-"""Tests of looking, deciding and refusing once more, on a real PostgreSQL: its locks, its planner and its types are others.
+"""Tests of viewing, deciding and refusing again on PostgreSQL: other locks, planner and types.
 
 All of this folder's run there with `pytest tests/backend --postgres`.
 """
@@ -14,7 +14,7 @@ from tests.backend.web import test_error_handlers
 
 pytestmark = pytest.mark.postgres
 
-# pytest collects what it finds under these names here too; each test then gets this file's `settings`.
+# pytest collects imported tests here too; each then gets this file's `settings`.
 for module in (test_error_handlers, test_service, test_decisions):
     globals().update(
         {name: value for name, value in vars(module).items() if name.startswith("test_")}

@@ -1,4 +1,4 @@
-"""A real Chromium and a served application. A test fails when one of its pages logs an error, throws, or breaks the Content-Security-Policy."""
+"""A real Chromium and server; page errors, exceptions and CSP violations fail the test."""
 
 import os
 import re
@@ -47,7 +47,7 @@ expect.set_options(timeout=PATIENCE)
 
 
 def chromium_path() -> str:
-    """The installed Chromium: the one that WINNOW_CHROMIUM names, the system's, or the one that `make test` found."""
+    """The Chromium named by WINNOW_CHROMIUM, the system's, or the installation of `make test`."""
     noted = Path(sys.prefix) / ".browser"
     for path in (
         os.environ.get("WINNOW_CHROMIUM", ""),
@@ -61,7 +61,7 @@ def chromium_path() -> str:
     )
 
 
-# One for the whole folder, and no longer: Playwright leaves its event loop in the main thread while it runs.
+# For the folder, no longer: Playwright keeps its event loop in the main thread while it runs.
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
@@ -74,7 +74,7 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class PageErrors:
-    """What went wrong in the pages of one test. `expect` names what the test provokes on purpose."""
+    """Errors in a test's pages. `expect` names those that the test provokes."""
 
     found: list[str] = field(default_factory=list)
     expected: list[str] = field(default_factory=list)
@@ -106,7 +106,7 @@ def page_errors() -> PageErrors:
 
 @pytest.fixture
 def open_page(browser: Browser, page_errors: PageErrors) -> Iterator[Callable[..., Page]]:
-    """open_page(base_url, **options of Playwright's new_context): a page in a context of its own, as if another person's browser."""
+    """open_page(base_url, **options of new_context): a page in its own context."""
     contexts: list[BrowserContext] = []
 
     def opened(base_url: str, **options: Any) -> Page:

@@ -1,6 +1,6 @@
-"""A Firefox as distributions ship it, driven over WebDriver BiDi, the protocol that it speaks by itself.
+"""The distribution's Firefox, driven over WebDriver BiDi.
 
-Playwright drives a Firefox of its own make, which comes from no package index, and asks others for a command that they do not know.
+Playwright drives only its own patched Firefox, which no package index has.
 """
 
 import json
@@ -17,12 +17,12 @@ PATIENCE = 60
 
 
 def firefox_path() -> str | None:
-    """The installed Firefox, if there is one."""
+    """Find the installed Firefox, if any."""
     return shutil.which("firefox-esr") or shutil.which("firefox")
 
 
 class Firefox:
-    """One window. `errors` is what its pages logged as errors or threw."""
+    """A window. `errors`: its pages' logged errors and exceptions."""
 
     def __init__(self, path: str, profile: Path) -> None:
         command = [
@@ -50,12 +50,12 @@ class Firefox:
         self._window = self.ask("browsingContext.getTree")["contexts"][0]["context"]
 
     def _address(self) -> str:
-        """Where it listens, as it notes in its profile once it does."""
+        """Read its address from its profile, once it listens."""
         deadline = time.monotonic() + PATIENCE
         while not self._told.exists() or not self._told.read_text():
             assert self._process.poll() is None, "Firefox ended before it listened"
             assert time.monotonic() < deadline, "Firefox did not begin to listen"
-            time.sleep(0.05)  # nothing but the file tells
+            time.sleep(0.05)  # only the file shows it
         found = json.loads(self._told.read_text())
         return f"ws://{found['ws_host']}:{found['ws_port']}"
 

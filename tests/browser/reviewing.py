@@ -1,4 +1,4 @@
-"""What the browser tests of the review share: opening its pages, and reading what the server has."""
+"""Opening a review's pages in browser tests, and reading the server's state."""
 
 import json
 import time
@@ -19,7 +19,7 @@ def open_grid(page: Page, review: Review, query: str = "") -> None:
 
 
 def open_focus(page: Page, review: Review, query: str = "") -> None:
-    """One image large, once its script listens."""
+    """Open the focus view, once its script listens."""
     page.goto(f"/reviews/{review.id}/focus{query}")
     expect(page.locator("[data-part=show-keys]")).to_be_visible()
 
@@ -54,7 +54,7 @@ def selected(page: Page) -> list[int]:
 
 
 def once(condition: str) -> str:
-    """A JavaScript promise that is kept once an expression holds, and broken if that takes too long."""
+    """Make a JavaScript promise: kept once an expression holds, broken after a timeout."""
     return """(async () => {
       const late = performance.now() + 15_000;
       while (!(CONDITION)) {
@@ -65,7 +65,7 @@ def once(condition: str) -> str:
 
 
 def until(page: Page, condition: str) -> None:
-    """Until a JavaScript expression holds. Playwright's own wait_for_function needs `eval`, which the page's policy forbids."""
+    """Wait for a JavaScript expression; wait_for_function needs `eval`, which the CSP forbids."""
     page.evaluate(once(condition))
 
 
@@ -104,9 +104,9 @@ class Server:
         return {row.position: row.decision for row in self.queue() if row.decision is not None}
 
     def wait_for(self, wanted: Any, read: Callable[["Server"], Any] | None = None) -> None:
-        """Until the decisions (or what `read` reads) are these: the page shows a decision before the server has it.
+        """Poll until the decisions (or the result of `read`) are these.
 
-        By asking again and again, as no database tells of a commit. Playwright's own handlers (routes, events) do not run meanwhile.
+        The page shows a decision before the server has it. Playwright's handlers pause meanwhile.
         """
         reading = read or Server.decisions
         deadline = time.monotonic() + 15

@@ -1,4 +1,4 @@
-"""axe finds no violation, of any level, on any page: light and dark, on a laptop and on a telephone, with everything unfolded."""
+"""axe finds no violation on any page: light and dark, laptop and telephone, all unfolded."""
 
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -40,7 +40,7 @@ def world(database: Database, storage: Storage, owner: User, reviewer: User) -> 
 
 
 class Pieces(HTMLParser):
-    """What a page is made of: each element with its classes and the names of its attributes."""
+    """Describe a page: each element with its classes and the names of its attributes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Pieces(HTMLParser):
 
 
 def worth_a_look(app: FastAPI, world: World, client: TestClient) -> Iterator[str]:
-    """Of every page's addresses those on which something stands that no page before had; so one of each kind, in each of its states."""
+    """Select addresses whose pages have something new: each kind in each of its states."""
     seen: set[tuple[str, ...]] = set()
     for path in pages(app):
         first = True
@@ -70,7 +70,7 @@ def worth_a_look(app: FastAPI, world: World, client: TestClient) -> Iterator[str
 
 
 def check(page: Page, axe: Axe, where: str) -> list[str]:
-    """What axe objects to, in each setting, one line an element."""
+    """Return axe's violations in each setting, a line an element."""
     objections = []
     for screen, scheme, options in SETTINGS:
         page.set_viewport_size(screen)

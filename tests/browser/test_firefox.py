@@ -1,4 +1,4 @@
-"""Firefox, where one is installed: every kind of page opens without an error, fits a telephone, and a key decides."""
+"""Firefox, if installed: every kind of page opens without error, fits a telephone, takes keys."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

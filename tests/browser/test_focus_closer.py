@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def review(database: Database, storage: Storage) -> Review:
-    """With a map, and every image explained."""
+    """A review with a map, and every image explained."""
     with database.transaction() as session:
         review = a_ready_review(session, storage)
         queue = a_map(session, review)
@@ -62,7 +62,7 @@ def test_the_neighbours_follow_the_image_and_say_their_class(
 def test_what_comes_next_is_at_hand_pictures_and_reasons_included(
     page: Page, review: Review, database: Database, page_errors: PageErrors
 ) -> None:
-    """Once it is fetched, the network may go: five decisions bring five images with their reasons."""
+    """Once loaded, five decisions show five images with reasons, without network."""
     page_errors.expect("ERR_INTERNET_DISCONNECTED")
     with database.transaction(write=False) as session:
         coming = [row.image_id for row in queue_of(session, review)[1:6]]

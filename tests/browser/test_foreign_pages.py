@@ -150,7 +150,7 @@ def test_a_foreign_page_signs_nobody_in(
     login_link: Callable[[User], str],
     reviewer: User,
 ) -> None:
-    """Else the owner would go on as someone else, unaware."""
+    """Otherwise the owner would continue as someone else, unaware."""
     page_errors.expect("403")
     token = login_link(reviewer).partition("=")[2]
     kind = "application/x-www-form-urlencoded"

@@ -1,4 +1,4 @@
-"""Small things that make pages calm: nothing jumps while they load, an error has a way out, and what is shown alone is shown well."""
+"""Calm pages: no jumps while loading, errors with a way out, tidy single items."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -17,7 +17,7 @@ from tests.world import World, a_world, an_epoch
 
 pytestmark = pytest.mark.browser
 
-# How far things moved by themselves after they were first painted, as browsers measure it: 0 is nothing, 0.1 is a nuisance.
+# Layout shift after the first paint: 0 is nothing, 0.1 is a nuisance.
 WATCH_SHIFTS = """
   window.shifts = [];
   new PerformanceObserver((list) => window.shifts.push(...list.getEntries()
@@ -179,14 +179,14 @@ def test_every_error_page_has_the_menu_and_a_way_out(
         page.goto(address)
         expect(page.get_by_role("alert")).to_have_count(1)
         expect(page.get_by_role("link", name=way)).to_be_visible()
-        if address != "/breaks":  # what nobody foresaw may be that nobody can be looked up
+        if address != "/breaks":  # the unforeseen error may be that no user can be looked up
             expect(page.get_by_role("navigation", name="Main")).to_contain_text("rita")
     page.goto("/jobs?state=asleep")
     page.get_by_role("link", name="The same page without these settings").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
 
 
-# How far a button is from the edges of the box around it, and by how much its words are off its middle.
+# A button's distances from its box's edges, and its words' distance from the middle.
 ROOM = """(button) => {
   const words = document.createRange();
   words.selectNodeContents(button);

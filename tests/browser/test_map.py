@@ -1,4 +1,4 @@
-"""The map: drawing around images picks them out, the grid shows them, and one act with one undo decides on all of them."""
+"""The map: drawing selects images, the grid shows them, one act with one undo decides them."""
 
 import re
 

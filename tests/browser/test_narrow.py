@@ -1,4 +1,4 @@
-"""On a telephone, 360 pixels wide: no page is wider than the screen, and no column of the tables that matter is out of sight."""
+"""A telephone of 360 pixels: no page is wider, and no important column is out of sight."""
 
 from collections.abc import Callable
 
@@ -40,7 +40,7 @@ def too_wide(page: Page) -> int:
 
 
 def out_of_sight(page: Page) -> int:
-    """Of the page's first table; the others scroll, and a shadow says so."""
+    """The first table's columns; the others scroll, with a shadow."""
     return int(
         page.locator(".table-scroll").first.evaluate(
             "(table) => table.scrollWidth - table.clientWidth"

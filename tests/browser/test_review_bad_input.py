@@ -1,4 +1,4 @@
-"""What nobody meant to do, and what happens to people: each leads to a sane page, and no decision is lost."""
+"""Accidents and interruptions: each leads to a sane page, and no decision is lost."""
 
 import re
 from collections.abc import Callable

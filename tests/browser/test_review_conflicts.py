@@ -1,4 +1,4 @@
-"""Two people on one image in a real Chromium: what another decided meanwhile is shown, and stays until one says otherwise."""
+"""Two people on an image in Chromium: another's decision is shown, and stays until changed."""
 
 import re
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def server(database: Database, review: Review) -> Server:
 
 @pytest.fixture
 def rita(database: Database, reviewer: User, review: Review) -> Callable[..., None]:
-    """rita(action, *places): the reviewer decides, elsewhere, on the images at these places of the queue (from 1)."""
+    """rita(action, *places): the reviewer decides elsewhere on these places (from 1)."""
 
     def decides(action: str, *places: int) -> None:
         with database.transaction() as session:
@@ -53,7 +53,7 @@ def conflict(page: Page) -> Locator:
 
 
 def no_news(page: Page) -> None:
-    """The page hears nothing of what others do: as if it had asked a moment ago."""
+    """Hide the acts of others, as if the page had just polled."""
     page.route(re.compile("/changes"), lambda route: route.abort())
 
 

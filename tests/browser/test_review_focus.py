@@ -1,4 +1,4 @@
-"""One image large in a real Chromium: what each key does, and that nothing moves or fires unasked."""
+"""The focus view in a real Chromium: each key, and nothing moves or fires by itself."""
 
 import re
 from collections.abc import Callable
@@ -184,7 +184,7 @@ def test_in_focus_nothing_moves_from_one_image_to_the_next(page: Page, review: R
         assert page.evaluate(places, parts) == before
 
 
-# What is asked for lies on the screen, whole, and nothing lies on it.
+# The wanted element is wholly on the screen, and uncovered.
 IN_SIGHT = """(nodes) => nodes.filter((node) => {
   const { left, right, top, bottom } = node.getBoundingClientRect();
   const there = [[left + 4, top + 4], [right - 4, bottom - 4]].every(([x, y]) => node.contains(document.elementFromPoint(x, y)));

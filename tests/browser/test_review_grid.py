@@ -1,4 +1,4 @@
-"""The page of suggestions in a real Chromium: what each key does, and that nothing moves or fires unasked."""
+"""The grid in a real Chromium: each key, and nothing moves or fires by itself."""
 
 import re
 
@@ -317,7 +317,7 @@ def test_decisions_survive_a_reload(page: Page, review: Review) -> None:
     page.reload()
     expect(tile(page, 1).locator(".tile__decision")).to_have_text("Remove")
     expect(tile(page, 2).locator(".tile__decision")).to_have_text("Keep")
-    # The server chooses where to go on, from what it knows: the first reload may have come before the second decision.
+    # The first reload may precede the second decision: the server then chooses the place.
     expect(status(page)).to_have_text("All saved")
     page.reload()
     expect(tile(page, 3)).to_have_class(re.compile("tile--here"))

@@ -1,4 +1,4 @@
-"""The keys are a person's own: each can be changed, none is there twice, and what they stand for is shown everywhere."""
+"""Personal keys: each can be changed, none twice, and their meanings are shown everywhere."""
 
 from collections.abc import Callable
 

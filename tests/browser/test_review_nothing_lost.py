@@ -1,4 +1,4 @@
-"""Nothing is ever lost: two people on one queue, a dead network, an expired session, a server that answers late or not at all."""
+"""Nothing is lost: two people, a dead network, an expired session, late or missing answers."""
 
 import re
 from collections.abc import Callable
@@ -30,7 +30,7 @@ SOON = 5_000
 
 
 def kept(page: Page) -> int:
-    """How many acts wait in the browser."""
+    """Count the acts that wait in the browser."""
     return int(
         page.evaluate(
             "Object.keys(localStorage).filter(name => name.startsWith('winnow:outbox:')).length"

@@ -1,4 +1,4 @@
-"""Undo and redo in a real Chromium: by key and by button, in grid and focus view, also after a reload."""
+"""Undo and redo in a real Chromium: key and button, grid and focus view, and after a reload."""
 
 import pytest
 from playwright.sync_api import Page, expect

@@ -1,4 +1,4 @@
-"""Giving labels: the model's by one key, and out of thousands by typing a part of the name."""
+"""Relabelling: the model's label by one key, others by typing a part of the name."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A view that scrolls: thousands of tiles, of which only those near the screen are in the page, and none is lost on the way."""
+"""A scrolling view of thousands of tiles: only near tiles are in the page, none is lost."""
 
 import re
 from collections.abc import Callable

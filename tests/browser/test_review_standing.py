@@ -1,4 +1,4 @@
-"""Where a review stands, in a real Chromium: unfolded on its pages, fetched anew each time."""
+"""The state of a review in a real Chromium: unfolded on its pages, always current."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Fingers: swiping the picture decides, shows it first, can be taken back, and leaves scrolling and zooming to the browser."""
+"""Swiping decides, with a preview and undo; scrolling and zooming stay the browser's."""
 
 from collections.abc import Callable
 

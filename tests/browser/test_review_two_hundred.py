@@ -1,4 +1,4 @@
-"""Two hundred decisions by keyboard, with answers lost, the network cut and the session expired on the way: each arrives once."""
+"""Two hundred decisions by keyboard through lost answers, cut network and expired session."""
 
 import re
 from collections.abc import Callable
@@ -40,7 +40,7 @@ ENOUGH = 5
 
 
 class Trouble:
-    """What goes wrong on the way, by the number of the decision before which it does."""
+    """The faults, by the number of the decision that follows."""
 
     def __init__(self, page: Page, database: Database, sign_in: Callable[[], str]) -> None:
         self._page = page

@@ -1,4 +1,4 @@
-"""Choosing a method by its meaning and its cost, reading how far to trust it, and the reasons in the focus view, in a real Chromium."""
+"""Choosing a method by meaning and cost, its trust, and the reasons, in a real Chromium."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -43,7 +43,7 @@ def review(database: Database, storage: Storage) -> Review:
 
 
 def explain(database: Database, review: Review, position: int) -> list[str]:
-    """As the worker does: two validation images get worse, one better. Returns their thumbnails' names."""
+    """Explain like the worker: two validation images worse, one better; returns thumbnail names."""
     with database.transaction() as session:
         image_id = queue_of(session, review)[position - 1].image_id
         wanted = (
@@ -62,7 +62,7 @@ def explain(database: Database, review: Review, position: int) -> list[str]:
 
 
 def shown(page: Page, side: str) -> list[str]:
-    """The names of the pictures on one side."""
+    """Return the names of the pictures on a side."""
     sources = page.locator(f"[data-part=why-{side}] img").evaluate_all(
         "images => images.map((image) => image.src)"
     )

@@ -1,4 +1,4 @@
-"""Signing in as a person does it, and what an ended session does to a page that asks for news."""
+"""Signing in like a person, and a polling page after its session ended."""
 
 from collections.abc import Callable
 

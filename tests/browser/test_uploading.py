@@ -24,7 +24,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def import_button(page: Page) -> Locator:
-    """The one of the form that uploads; a folder has one of its own."""
+    """Find the upload form's button; a folder has its own."""
     return page.locator("form", has_text="A zip file").get_by_role("button", name="Import")
 
 

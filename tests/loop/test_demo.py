@@ -70,7 +70,7 @@ class Demo:
         return self.errors.read_text()
 
     def running(self) -> list[list[str]]:
-        """The command lines of all its processes that are alive, whoever their parents are by now."""
+        """List the command lines of its living processes, including orphans."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -94,9 +94,9 @@ class Demo:
         return self.printed[0]
 
     def interrupt(self) -> int:
-        """Ctrl-C, as a terminal sends it: to the whole foreground group. The exit status.
+        """Send Ctrl-C to the foreground group, like a terminal; returns the exit status.
 
-        Broker, web and worker end within ten seconds; the supervisor may still be deleting thousands of files.
+        Broker, web and worker end within ten seconds; the supervisor may still be deleting files.
         """
         os.killpg(self.process.pid, signal.SIGINT)
         wait_until(lambda: len(self.running()) <= 1, 10, "broker, web and worker to end")
@@ -124,7 +124,7 @@ def start(tmp_path: Path) -> Iterator[Any]:
 
 
 def a_browser() -> httpx2.Client:
-    """Goes to an address as a person's browser does; a link that a mere program looks at is not used up."""
+    """Open an address like a browser; requests of mere programs leave the link unused."""
     return httpx2.Client(headers={"Sec-Fetch-Mode": "navigate"}, trust_env=False)
 
 

@@ -35,7 +35,7 @@ def work(context: JobContext) -> None:
 
 
 class Bench:
-    """A database with one queued job, and a worker to perform it."""
+    """A database with a queued job, and a worker to perform it."""
 
     def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.settings = Settings(home=home, heartbeat_seconds=0.05, max_attempts=3)

@@ -73,7 +73,8 @@ def initial_state(recipe: Recipe, params: torch.Tensor) -> State:
 def mask_unmoved_weights(state: State, change: torch.Tensor) -> torch.Tensor:
     """Zero a gradient's change (P,) at weights that no image has moved.
 
-    There Adam's derivative is −η/ε, but any gradient moves the weight by η.
+    There Adam's derivative is −η/ε, but any gradient moves the weight by η. Only for changes
+    that no step of the run contained.
     """
     return change if "second" not in state else change.masked_fill(state["second"] == 0, 0)
 

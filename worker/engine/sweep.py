@@ -65,7 +65,6 @@ def map_logits(
     Args:
         params: θ, (P,).
         compute: from logits (B, classes) and y (B,) to rows (B, …).
-        progress: called after each part.
 
     Returns:
         (N, …) on the CPU.

@@ -1,4 +1,4 @@
-"""Signing in and out, sessions, API tokens, roles. A secret is nowhere but with the person who has it."""
+"""Signing in and out, sessions, API tokens, roles; a secret is shown to its owner alone."""
 
 import logging
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def link(database: Database) -> Link:
 
 
 def open_link(client: TestClient, secret: str, **headers: str):  # type: ignore[no-untyped-def] # the test client's own response class
-    """As a browser opens it."""
+    """Open it like a browser."""
     return client.get(
         "/", params={"token": secret}, headers=NAVIGATION | headers, follow_redirects=False
     )
@@ -168,7 +168,7 @@ def test_the_button_refuses_another_site_and_an_empty_form(
     assert anonymous_client.post("/login", data={}, headers=OWN_PAGE).status_code == 401
 
 
-# ── where one comes back to ───────────────────────────────────────────────────────────────────────
+# ── the page to return to ─────────────────────────────────────────────────────────────────────────
 
 
 def test_after_signing_in_one_is_where_one_wanted_to_be(
@@ -397,7 +397,7 @@ def test_no_secret_is_in_the_database_or_in_the_logs(
 
 
 def test_the_log_of_requests_holds_no_login_link(caplog: pytest.LogCaptureFixture) -> None:
-    """As uvicorn writes it: client, method, path, version of HTTP, status."""
+    """Log uvicorn's arguments: client, method, path, version of HTTP, status."""
     access = logging.getLogger("uvicorn.access")
     access.addFilter(without_secrets)
     caplog.set_level("INFO", "uvicorn.access")

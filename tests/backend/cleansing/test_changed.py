@@ -1,4 +1,4 @@
-"""The test images that a verdict changed: on page and API, by what became of them, some at a time; and a cleansing's state in the API."""
+"""The test images that a verdict changed, on page and API; and a cleansing's state in the API."""
 
 import re
 from typing import Any
@@ -13,7 +13,7 @@ from backend.core.storage import Storage
 from tests.factories import a_data_set, a_job, a_review, a_run
 from tests.world import a_verdict
 
-# Per image (label, before, cleaned): two became right, one became wrong, one is wrong in another way.
+# (label, before, cleaned): two became right, one became wrong, one stays wrong, differently.
 ANSWERS = [(0, 1, 0), (1, 2, 1), (2, 2, 0), (0, 1, 2)]
 BECAME = ["right", "right", "wrong", "other"]
 

@@ -1,4 +1,4 @@
-"""The rules of cleansing: the dry run and its floor, the new version, accepting and rolling back, and who may do what."""
+"""The rules of cleansing: dry run and floor, new version, accepting, rolling back, permissions."""
 
 import re
 
@@ -46,7 +46,7 @@ def start(
 
 
 def measured(scenario: Scenario, cleansing: Cleansing) -> Cleansing:
-    """As the worker leaves it; what it measured is tested with the worker."""
+    """Store a measured result; the measuring is tested with the worker."""
     with scenario.database.transaction() as session:
         session.execute(
             update(Cleansing)

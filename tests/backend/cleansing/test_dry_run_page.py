@@ -1,4 +1,4 @@
-"""What a person reads before cleaning: which pictures leave, whether so few can matter, and how long it will take."""
+"""The page before cleaning: pictures that leave, doubts about so few, expected duration."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The command line: what it does, and that every mistake of the caller's gets a sentence and a status that is not 0."""
+"""The command line: results, and for each mistake a sentence and a status other than 0."""
 
 import csv
 import io
@@ -70,7 +70,7 @@ def database(winnow: Winnow, home: Path) -> Iterator[Database]:
 def a_running_winnow(
     home: Path, database: Database, end: Callable[[Session, Job], None]
 ) -> Iterator[None]:
-    """The folder is held as a running Winnow holds it, and the first queued job ends as `end` says, a moment after it was queued."""
+    """Hold the folder like a running Winnow, and end the first queued job as `end` says."""
     stop = threading.Event()
 
     def work() -> None:
@@ -91,7 +91,7 @@ def a_running_winnow(
 
 
 def done(session: Session, job: Job) -> None:
-    """As an import ends: what was found, and the state, at once."""
+    """End an import at once: the images found, and the state."""
     found = a_data_set(session, name="scratch")
     session.execute(
         update(Image).where(Image.data_set_id == found.id).values(data_set_id=job.subject_id)
@@ -164,7 +164,7 @@ def test_what_is_imported_follows_from_the_path(
     with database.transaction() as session:
         data_set = session.get_one(DataSet, data_set_id)
         assert (data_set.name, data_set.source["kind"]) == ("Mine", kind)
-        # The worker runs elsewhere: a path that hangs on this command's folder would mean nothing to it.
+        # The worker runs elsewhere: a path relative to this folder would mean nothing to it.
         assert kind == "sample" or Path(data_set.source["path"]).is_absolute()
 
 

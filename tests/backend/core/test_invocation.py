@@ -46,7 +46,7 @@ def test_no_path_of_another_folder_is_shown(
 
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
-    """What was found is remembered for as long as a process lives."""
+    """Forget the result, which a process remembers for its lifetime."""
     winnow.cache_clear()
     yield
     winnow.cache_clear()

@@ -1,4 +1,4 @@
-"""Messages, on a real broker: they leave after the commit and only then, and a broker that is away is nobody's error."""
+"""Messages on a real broker: sent only after the commit; an absent broker is no error."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""How often a page asks the database must not depend on how many rows it shows."""
+"""The number of a page's statements must not depend on the rows that it shows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -160,7 +160,7 @@ def test_a_supervisor_that_asks_for_health_costs_one_small_statement(
 def test_following_a_job_asks_twice_a_second_and_no_more_than_it_must(
     client: TestClient, shop: Shop, database: Database
 ) -> None:
-    """Who is asking, and the job: a page with a running job asks for this every second."""
+    """The user and the job: a page with a running job requests this every second."""
     with counted(database) as statements:
         client.get(f"/jobs/{shop.job}/progress", headers={"HX-Request": "true"})
     assert sum(statement.startswith("SELECT") for statement in statements) == 2

@@ -508,7 +508,7 @@ def test_a_data_set_is_renamed(api_client: TestClient, blocks: DataSet) -> None:
 
 
 def everything_on(session, storage: Storage, data_set: DataSet) -> None:  # type: ignore[no-untyped-def] # a session
-    """A run with its review, decisions, scores, a second version, a finished job, refusals, and files."""
+    """A run with review, decisions, scores, second version, finished job, refusals and files."""
     run = a_run(session, data_set)
     review = a_review(session, run)
     image_id = session.scalars(

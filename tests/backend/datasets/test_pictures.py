@@ -1,4 +1,4 @@
-"""Pictures are for whoever is signed in, although a page with a hundred of them asks the database once."""
+"""Pictures require a login; a page with a hundred of them queries the database once."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The history of a data set: what each version changed of the one before it, image by image, by whom, from which review."""
+"""The history of a data set: each version's changes, image by image, with author and review."""
 
 import re
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from tests.factories import a_data_set, a_review, a_run
 
 @dataclass
 class Story:
-    """Versions as imported (1), after a review of it (2), and after that (3); six images of the class left, by name."""
+    """Versions as imported (1), after a review of it (2), and after that (3); six images."""
 
     data_set: int
     review: int
@@ -84,7 +84,7 @@ def story(database: Database, storage: Storage, owner: User, reviewer: User) -> 
         a, b, c, d, e, _ = images.values()
         second = a_version(session, data_set, first, 2, {a: None, b: None, c: 1, d: 2})
         second.created_by = owner.id
-        # b is back, c has its imported label again, d leaves although it was relabelled, e gets a label.
+        # b is back, c has its imported label, d leaves although relabelled, e gets a label.
         a_version(session, data_set, second.id, 3, {a: None, d: None, e: 2})
         cleansing = Cleansing(
             data_set_id=data_set.id,

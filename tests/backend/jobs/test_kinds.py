@@ -1,4 +1,4 @@
-"""A job kind is one line in the registry, a pipeline function, and whatever queues it."""
+"""A job kind is a line in the registry, a pipeline function, and the code that queues it."""
 
 import re
 from pathlib import Path

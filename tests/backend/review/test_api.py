@@ -1,4 +1,4 @@
-"""The review over REST: the same words as the pages, cursors, problem details, and repeated requests that change nothing."""
+"""The review over REST: the pages' words, cursors, problem details, harmless repetitions."""
 
 from collections.abc import Callable
 from typing import Any

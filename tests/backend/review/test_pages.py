@@ -1,4 +1,4 @@
-"""The review as pages: every address leads somewhere sane, and every decision can be made by a plain form."""
+"""The review as pages: sane addresses, and a plain form for every decision."""
 
 import html
 import itertools
@@ -231,7 +231,7 @@ def test_small_images_are_enlarged_without_blur_and_large_ones_are_not(
     assert "--small" not in client.get(f"/reviews/{large.id}/focus").text
 
 
-# ── one image ─────────────────────────────────────────────────────────────────────────────────────
+# ── a single image ────────────────────────────────────────────────────────────────────────────────
 
 
 def test_focus_begins_with_the_first_undecided_one(

@@ -1,4 +1,4 @@
-"""Looking at a review: pages by rank, filters, counts, what changed, and whether going on pays."""
+"""Reading a review: pages by rank, filters, counts, changes, and the advice to stop."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Who may do what: owners everything, reviewers look and decide; and what is not there is not found, however it is asked for."""
+"""Permissions: owners do everything, reviewers view and decide; missing things are not found."""
 
 import re
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from tests.backend.web.test_every_page import POLL, filled, pages
 from tests.routes import UNSAFE, addresses
 from tests.world import a_world
 
-# What a reviewer may change: decisions, and what is one's own.
+# A reviewer may change decisions, and personal settings.
 REVIEWERS_MAY = {
     ("POST", "/api/v1/tokens"),
     ("DELETE", "/api/v1/tokens/1"),
@@ -52,7 +52,7 @@ OWN_ACCOUNT = {
     ("POST", "/logout"),
 }
 OWNERS_LOOK = {("GET", "/datasets/1/runs/new"), ("GET", "/api/v1/data-sets/1/planted")}
-# These are for lists, for oneself, or begin something new: no number in their address leads to a row.
+# Lists, personal pages and new things: no number in the address leads to a row.
 NO_ROW = {
     "/api/v1/jobs",
     "/api/v1/data-sets",
@@ -113,7 +113,7 @@ def test_the_refusal_says_who_may_and_what_one_may_oneself(reviewer_client: Test
 
 
 def test_every_unsafe_route_asks_for_an_action_or_is_ones_own_account(app: FastAPI) -> None:
-    """A route that somebody adds and forgets to guard fails this test."""
+    """A new route without a guard fails this test."""
 
     def checks(dependant: object) -> set[object]:
         found = {getattr(dependant, "call", None)}

@@ -1,4 +1,4 @@
-"""What goes wrong is said in a sentence: to programs as problem details (RFC 9457), to people as a page. Nothing of our insides leaks."""
+"""Errors as sentences: problem details (RFC 9457) or a page, without leaking internals."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -225,7 +225,7 @@ def test_a_database_that_is_away_is_said_to_be_so(tmp_path: Path) -> None:
 def test_a_full_disk_is_said_to_be_so_and_the_database_stays_whole(
     app: FastAPI, client: TestClient, settings: Settings
 ) -> None:
-    """SQLite's own limit of pages stands in for the disk: it fails in the same place with the same error."""
+    """SQLite's own page limit stands in for a full disk: same place, same error."""
     if not settings.database.startswith("sqlite"):
         pytest.skip("PostgreSQL has no limit of pages to stand in for a disk")
 

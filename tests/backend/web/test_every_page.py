@@ -1,4 +1,4 @@
-"""Every page, for an owner and for a reviewer, with one of everything in every state, under names that nobody would choose."""
+"""Every page, for owner and reviewer, with every state, under odd names."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ def pages(app: FastAPI) -> list[str]:
 
 
 def filled(path: str, world: World) -> Iterator[str]:
-    """The address with every combination of numbers that there are. A new placeholder needs rows in tests/world.py."""
+    """The address with all combinations of numbers; new placeholders need rows in world.py."""
     if path.startswith("/images/"):
         for (data_set_id, content_hash), view in product(world.images, ("thumbnails", "full")):
             yield path.format(data_set_id=data_set_id, view=view, name=content_hash)
@@ -76,7 +76,7 @@ def read(text: str) -> Reader:
 
 
 def assert_harmless(path: str, text: str) -> None:
-    """Nothing that somebody typed has become markup, and nothing that is missing is shown as such."""
+    """No input has become markup, and nothing missing is shown as such."""
     assert SCRIPT not in text, path
     found = read(text)
     assert found.suspicious == [], path
@@ -113,7 +113,7 @@ def test_every_page_can_be_shown_in_every_state(
                 | ({303} if path in LEADS_ON else set())
                 | ({403} if path in OWNERS_ONLY and role == "reviewer" else set())
             )
-            # A run that was never scored has no scores to download, and files of a data set may be gone.
+            # A run without scores has none to download, and a data set's files may be gone.
             allowed |= {404} if path.endswith(("scores.csv", "scores.parquet")) else set()
             allowed |= {409} if path in AFTER_THE_IMPORT else set()
             # Most data sets of this world have no version.
@@ -143,7 +143,7 @@ def test_every_answer_of_the_api_can_be_given_in_every_state(
             continue
         for address in filled(path, world):
             answer = client.get(address)
-            # Not there yet, or asked for without what it needs to know.
+            # Not there yet, or requested without a needed parameter.
             refused = (
                 answer.status_code in (404, 409, 422)
                 and answer.headers["content-type"] == "application/problem+json"

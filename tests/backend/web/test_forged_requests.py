@@ -139,7 +139,7 @@ def test_no_safe_route_changes_anything(
 def test_the_login_button_takes_nothing_from_elsewhere(
     anonymous_client: TestClient, database: Database, owner: User, headers: dict[str, str]
 ) -> None:
-    """Else a page could sign a person in as someone else."""
+    """Otherwise a page could sign a person in as someone else."""
     with database.transaction() as session:
         secret = accounts.issue_login_link(session, owner)
     sent = {"data": {"token": secret}, "follow_redirects": False}

@@ -1,4 +1,4 @@
-"""Who is let in, security headers, and bodies that are too large: on every route there is."""
+"""Login, security headers, and bodies that are too large: on every route."""
 
 import re
 import sqlite3
@@ -37,7 +37,7 @@ def uploads(storage: Storage) -> list[Path]:
     return list(storage.uploads.glob("*"))
 
 
-# ── who is asking ─────────────────────────────────────────────────────────────────────────────────
+# ── signing in ────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_nobody_gets_past_the_login(app: FastAPI, anonymous_client: TestClient) -> None:
@@ -232,7 +232,7 @@ def test_a_large_body_gets_problem_details_from_the_api_and_a_page_elsewhere(
 def test_only_the_two_addresses_that_take_uploads_take_large_bodies(
     app: FastAPI, client: TestClient
 ) -> None:
-    """Else anybody could fill the disk of a machine that spools forms to its folder for temporary files."""
+    """Otherwise strangers could fill the disk where forms are spooled."""
     headers = {**cookie_of(client), **FORM, "Transfer-Encoding": "chunked"}
     answer = send_in_pieces(app, "/account/tokens", headers, [b"x" * 1_000_000] * 10)
     assert (answer.status, answer.pieces_read) == (413, 3)
@@ -278,7 +278,7 @@ def test_an_upload_is_not_read_before_it_is_clear_who_sends_it(
 
 
 def writer_gets_in(settings: Settings) -> Callable[[int], None]:
-    """Raises if somebody holds the database's write lock."""
+    """Raise if the database's write lock is held."""
 
     def try_to_write(_: int) -> None:
         connection = sqlite3.connect(settings.home / "winnow.db", timeout=0, isolation_level=None)

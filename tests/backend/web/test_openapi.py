@@ -1,4 +1,4 @@
-"""The API's document is whole and true: valid, described, with examples that work, and a page that needs no other host."""
+"""The API's document: valid, described, with working examples, on a page without other hosts."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Lists are read page by page by the key of the last row: none comes twice or is missed, whatever is added or deleted meanwhile."""
+"""Lists by cursor: no row comes twice or is missed while others are added or deleted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

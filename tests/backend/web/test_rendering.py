@@ -1,4 +1,4 @@
-"""Templates: what is missing is an error, what was typed is text, and numbers are as people write them."""
+"""Templates: missing values are errors, input is text, numbers are readable."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path

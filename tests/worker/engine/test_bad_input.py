@@ -166,7 +166,7 @@ def test_a_number_of_images_that_does_not_divide_into_batches_is_no_matter(
 
 @pytest.fixture
 def no_look(monkeypatch):
-    """Fail if the network looks at anything."""
+    """Fail if the network reads anything."""
 
     def allow_from_now() -> None:
         monkeypatch.setattr(

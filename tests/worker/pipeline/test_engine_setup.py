@@ -1,4 +1,4 @@
-"""What a worker's machine lets the engine use comes from the settings, never from a run."""
+"""The engine's limits on a machine come from settings, never from a run."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What a training's job says of the model that came out."""
+"""A training's job describes the resulting model."""
 
 import json
 

@@ -111,7 +111,6 @@ def mean_gradient_of(
 
     Args:
         params: θ, (P,).
-        x, y: (B, C, H, W) and (B,).
         weights: (B,), 0 for images left out.
     """
 

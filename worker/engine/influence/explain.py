@@ -5,7 +5,7 @@ Leaving image i out changes the final parameters by δθ. Exactly, to first orde
     δg_t = H_t δθ_t − [i ∈ S_t] (1/|S_t|) ∇ℓ(z_i; θ_t)
     (δθ_{t+1}, δs_{t+1}) = the update's derivative along (δθ_t, δs_t, δg_t)
 
-Quickly, H δθ = 0 and ∇ℓ_i is taken at each epoch's end (docs/decisions/0016).
+Quickly, H δθ = 0 and ∇ℓ_i is from the epoch's end (docs/decisions/0016).
 """
 
 from collections.abc import Iterator
@@ -52,19 +52,17 @@ def explain(
 ) -> np.ndarray:
     """Compute the change of each validation loss if an image were left out.
 
-    A first-order view, not the influence that ranks.
-
     Args:
         training: finished run.
         images: its N training images.
-        validation: V images whose losses change.
+        validation: V images.
         position: of the image in `images`.
         span: "last_epoch" or "all_epochs".
         exact: carry the effect through every later step; slow, and needs stored steps.
         device: "cpu", "cuda", or "auto" for the run's device.
 
     Returns:
-        (V,) float64; the image hurts the lowest most.
+        (V,) float64, to first order; the image hurts the lowest most.
 
     Raises:
         EngineError: invalid input.

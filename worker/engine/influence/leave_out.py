@@ -24,7 +24,6 @@ class Removal:
     """A counterfactual run.
 
     Args:
-        training: run without the images.
         measured_change: validation loss without the images − with them.
     """
 
@@ -44,8 +43,7 @@ def leave_out(
 ) -> Removal:
     """Repeat a finished run without some images and measure the change.
 
-    Divisor, order, augmentation and seeds stay; `sgd_influence` over all_epochs estimates this.
-    A run without stored parameters is trained again first.
+    Divisor, order, augmentation and seeds stay. A run without stored parameters is trained again.
 
     Args:
         training: finished run.

@@ -85,7 +85,6 @@ class Readout:
     def _predict_changes(
         self, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32] | float
     ) -> npt.NDArray[np.float32]:
-        """Compute the last layer's share of each change, (V,)."""
         result = np.empty(len(self.features), dtype=np.float32)
         for part in chunks(len(result), PRODUCT_ROWS):
             # (p − 1_y) · (δW a + δb)
@@ -138,7 +137,6 @@ def load_readout(path: Path, training: Training, validation: Images) -> Readout 
     """Load a readout, or None unless it is complete and matches.
 
     Args:
-        path: of the file.
         training: finished run.
         validation: V images.
     """

@@ -23,7 +23,7 @@ from worker.engine.trajectory import files, revolve
 from worker.engine.trajectory.files import Point
 from worker.engine.trajectory.step_store import StepsReader
 
-# Bytes for replayed parameters: enough for every network but the largest.
+# Bytes, enough for every network but the largest.
 BUDGET = 2**30
 
 
@@ -55,7 +55,7 @@ class Replay:
     """A finished run whose steps are replayed in either direction.
 
     Args:
-        budget: bytes for θ's and optimizer states in memory.
+        budget: bytes for parameters and optimizer states in memory.
     """
 
     training: Training
@@ -256,8 +256,7 @@ class Replay:
         return files.point_bytes((params, initial_state(self.run.recipe, params)))
 
     def _stride(self) -> int:
-        """Return the number of epochs between kept starts."""
-        # At most half the budget, and never what the steps need.
+        # Leaves room for the steps.
         points = self.budget // self._point_bytes()
         room = max(1, min(points // 2, points - revolve.LEAST_ROOM))
         return self.run.recipe.epochs // room + 1

@@ -58,7 +58,7 @@ def register_network(
     """Make a user's network available as `Recipe.network`.
 
     Args:
-        name: new, or that of an earlier registration.
+        name: new, or registered earlier, to replace that network.
         source: module from (B, C, H, W) to logits (B, classes), copied, whose parameters are θ_0;
             or a function from a recipe to one, called with the recipe's seed. Frozen parameters
             (`requires_grad=False`) and batch statistics stay fixed.

@@ -1,7 +1,7 @@
 """Let torchvision be imported next to a CPU-only torch; import this first.
 
-The torchvision wheel is compiled for CUDA. Where its operators do not load, its import fails with
-"operator torchvision::nms does not exist", unless their schemas are declared.
+The wheel is compiled for CUDA. Where its operators do not load, its import fails with "operator
+torchvision::nms does not exist" unless their schemas are declared.
 """
 
 import importlib.util

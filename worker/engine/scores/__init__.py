@@ -40,7 +40,7 @@ __all__ = [
     "warns",
 ]
 
-# Each method is the `METHOD` of the file with its name.
+# Each file is named after its method.
 METHODS: dict[str, Method] = {
     name: importlib.import_module(f"{__name__}.{name}").METHOD for name in catalogue.METHODS
 }
@@ -71,7 +71,7 @@ def score(
         method: name in `METHODS`.
         span: "last_epoch" or "all_epochs".
         memory_budget: bytes for replayed parameters.
-        damping: δ of docs/method.md, section 7; 1 is exact, "auto" measures which is best.
+        damping: δ; 1 is exact, "auto" measures which is best.
         verify: also measure the effect of removing the top group.
         allow_drift: continue where a replay is not exact.
         progress: called as progress(done, total) for each part; may raise to stop.
@@ -140,7 +140,6 @@ def _choose_method(method: str, span: str, damping: float | str) -> Method:
 def _compute(
     request: ScoringRequest, method: Method, damping: float | Literal["auto"], verify: bool
 ) -> ScoresAndReport:
-    """Compute the scores, (N,), and their report."""
     if damping == "auto" or (verify and method.predicts):
         request.replay.check_repeats(_epochs_to_repeat(request, method)[0])
     if damping == "auto":

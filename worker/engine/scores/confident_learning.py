@@ -46,7 +46,7 @@ def assign_folds(images: Images, seed: int, folds: int) -> np.ndarray:
     """Assign each image to a fold, (N,) from 0, spreading classes evenly.
 
     Raises:
-        EngineError: fewer images than folds, or a class of a single image.
+        EngineError: too few images, or a class of a single image.
     """
     if not 2 <= folds <= len(images):
         raise EngineError(

@@ -19,8 +19,7 @@ DIRECTIONAL = 3  # forward, tangents of input and weights
 CURVATURE = 5  # forward, tangent, backward from the logits
 FUSED = 8  # inner products and a Hessian product
 GROUPS = 12
-# Parameter vectors in memory besides those replayed, mostly for float64 finite differences; then
-# optimizer states.
+# Vectors of parameters and of optimizer state in memory, besides those replayed.
 HELD, STATES_HELD = 17, 5
 
 
@@ -30,11 +29,9 @@ class Sizes:
 
     Args:
         count: N.
-        span: "last_epoch" or "all_epochs".
         validation: number of validation images; 0 ignores their cost.
         budget: bytes for replayed parameters.
         verify: also train without the top group.
-        damping: δ, or "auto".
     """
 
     recipe: Recipe
@@ -67,7 +64,7 @@ class Sizes:
 
     @property
     def features_bytes(self) -> int:
-        """Bytes of an image's features."""
+        """Bytes per image."""
         return 4 * _sizes(self.recipe)[1]
 
 
@@ -91,7 +88,6 @@ class ImagePasses:
 
     @property
     def forward_passes(self) -> float:
-        """Total, as images in a forward pass."""
         return (
             FORWARD * self.forward
             + GRADIENT * self.gradient
@@ -107,7 +103,6 @@ class Cost:
 
     Args:
         passes: forward passes over the training images.
-        stored_bytes: in the run's folder.
         memory_bytes: at most, without images and activations.
     """
 
@@ -117,7 +112,6 @@ class Cost:
 
     @property
     def epochs(self) -> float:
-        """Work in training epochs."""
         return self.passes / GRADIENT
 
     def seconds(self, epoch_seconds: float) -> float:
@@ -166,7 +160,7 @@ def count_replayed(sizes: Sizes) -> float:
     """Count the images in the steps that a replay repeats."""
     if sizes.store == "every_step":
         return 0
-    # Too small a budget is refused later.
+    # A smaller budget is refused later.
     room = max(revolve.LEAST_ROOM, sizes.budget // sizes.point_bytes)
     again = revolve.replayed_steps(sizes.steps, room) / sizes.steps
     return sizes.count * again * sizes.epochs + count_from_seed(sizes)
@@ -178,7 +172,6 @@ def count_from_seed(sizes: Sizes) -> int:
 
 
 def _without_a_group(sizes: Sizes, epochs: int) -> float:
-    """Count forward passes of a training and two evaluations."""
     return GRADIENT * sizes.count * epochs + 2 * FORWARD * sizes.validation
 
 

@@ -10,7 +10,6 @@ from worker.engine.scores import trust
 from worker.engine.scores.cost import GROUPS, damping_candidates
 from worker.engine.scores.method import ScoresAndReport, ScoringRequest
 
-# Share of the images in each group.
 GROUP_SHARE = 0.05
 # Relative squared error that is good enough at δ = 1.
 ENOUGH = 0.25
@@ -25,10 +24,10 @@ def choose_damping(
 ) -> ScoresAndReport:
     """Score with the δ that best predicts the effect of leaving out random groups.
 
-    Smaller δ are tried until the error grows. δ stays 1 unless another is much better.
+    Smaller δ are tried until the error grows; δ stays 1 unless another is much better.
 
     Returns:
-        Scores, (N,), and a report with `damping_errors`: the relative squared error of each δ.
+        Scores, (N,), and a report with each δ's relative squared error.
     """
     groups = list(_groups(request))
     last = request.replay.run.recipe.epochs

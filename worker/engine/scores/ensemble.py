@@ -19,8 +19,7 @@ def ensemble(scores: Sequence[Scores]) -> Scores:
     `runs`, `runs_measured`, `runs_held` (prediction confirmed) and `undamped_runs`.
 
     Raises:
-        EngineError: no scores, the same run twice, or runs that differ in method, images, span or
-            validation images.
+        EngineError: no scores, a repeated run, or runs that do not compare.
     """
     if not scores:
         raise EngineError("Give the scores of at least one run to average.")

@@ -12,7 +12,6 @@ def forgetting(request: ScoringRequest) -> ScoresAndReport:
     training = request.replay.training
     counts = training.signals.forgotten.astype(np.float64)
     never = counts == NEVER
-    # Below every count: forgetting takes two epochs.
     values = np.where(never, -float(training.recipe.epochs + 1), -np.maximum(counts, 0))
     return values, {"never_learned": int(never.sum()), "forgotten": int((counts > 0).sum())}
 

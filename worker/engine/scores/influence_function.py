@@ -20,7 +20,7 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Solution:
-    """x with A x ≈ b, and the relative residual ‖b − A x‖ / ‖b‖."""
+    """x with A x ≈ b, and its relative residual."""
 
     x: torch.Tensor
     residual: float
@@ -70,7 +70,7 @@ def conjugate_gradients(
     Args:
         product: v ↦ A v.
         b: (P,).
-        tolerance: of the relative residual.
+        tolerance: relative residual.
         limit: of iterations.
     """
     x, residual = torch.zeros_like(b), b.clone()
@@ -131,7 +131,7 @@ def gauss_newton_sum(
             lambda p: network.logits(p, x), (theta,), (v,)
         )
         probabilities = logits.softmax(1)
-        # Hessian of cross entropy in the logits, times J v: (B, classes)
+        # (diag p − p pᵀ) J v: (B, classes)
         curved = probabilities * (tangent - (probabilities * tangent).sum(1, keepdim=True))
         return (curved.detach() * logits).sum()
 

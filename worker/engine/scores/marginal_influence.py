@@ -49,7 +49,6 @@ def marginal_influence(request: ScoringRequest) -> ScoresAndReport:
 
 
 def _sampled_steps(steps: int, parts: int) -> set[int]:
-    """Return the middles of equal parts of an epoch."""
     count = min(parts, steps)
     return {int((part + 0.5) * steps / count) for part in range(count)}
 

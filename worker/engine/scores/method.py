@@ -1,4 +1,4 @@
-"""Requests to score, and methods."""
+"""Methods, and requests to score."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ class ScoringRequest:
     """A request to score.
 
     Args:
-        damping: δ of the retracing.
+        damping: δ.
         progress: called as progress(done, total); may raise to stop.
     """
 
@@ -61,7 +61,6 @@ class Method(catalogue.Method):
         """Estimate the cost of scoring a run.
 
         Args:
-            recipe: of the run.
             count: N.
             span: "last_epoch" or "all_epochs".
             further: other fields of `Sizes`.
@@ -111,7 +110,7 @@ def attach(
     """Attach functions to a catalogue method.
 
     Args:
-        options: defaults; an integer allows only whole numbers.
+        options: defaults; integers allow only whole numbers.
         below: exclusive upper limits.
     """
     facts = vars(catalogue.METHODS[name])

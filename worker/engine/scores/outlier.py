@@ -17,8 +17,7 @@ _SAMPLE = 6
 
 def outlier(request: ScoringRequest) -> ScoresAndReport:
     """Compute score_samples of the features at θ_T, (N,): low for outliers."""
-    # Imported here because it is slow.
-    from sklearn.ensemble import IsolationForest
+    from sklearn.ensemble import IsolationForest  # slow import
 
     images = request.replay.run.images
     sample = _sample(request, len(images))
@@ -46,7 +45,6 @@ def _sample(request: ScoringRequest, count: int) -> np.ndarray:
 
 
 def _features(request: ScoringRequest, positions: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield features in parts, (B, D)."""
     run, params = request.replay.run, request.replay.final_params()
     with torch.no_grad():
         for _, x, _ in iterate_parts(run.network, run.recipe, params, run.images.subset(positions)):

@@ -4,7 +4,6 @@ from worker.engine import images
 from worker.engine.scores.cost import ImagePasses
 from worker.engine.scores.method import ScoresAndReport, ScoringRequest, attach
 
-# Stream of draws.
 _RANDOM = 5
 
 

@@ -108,7 +108,6 @@ def compute_all_products(
 
 
 def count_retracing_passes(sizes: Sizes, *, replays: bool = True) -> ImagePasses:
-    """Count the passes of a retracing."""
     images = sizes.count * sizes.epochs
     adaptive = 0 if sizes.recipe.optimizer == "sgd" else images
     return ImagePasses(

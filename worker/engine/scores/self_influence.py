@@ -43,9 +43,7 @@ def self_influence(request: ScoringRequest) -> ScoresAndReport:
 def squared_norms(
     network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor
 ) -> torch.Tensor:
-    """Compute ‖∇ℓ(z_i; θ)‖² of each image, (B,).
-
-    Holds all B gradients, (B, P), in memory.
+    """Compute ‖∇ℓ(z_i; θ)‖² of each image, (B,), holding all gradients, (B, P).
 
     Args:
         params: θ, (P,).

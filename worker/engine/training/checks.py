@@ -46,7 +46,6 @@ def check_before_training(
 
 
 def check_before_scoring(record: RunRecord, images: Images, validation: Images) -> None:
-    """Raise EngineError unless the images suit a scoring."""
     check_images(validation, record.recipe, "validation")
     check_before_replaying(record, images)
 
@@ -67,7 +66,6 @@ def check_before_replaying(record: RunRecord, images: Images) -> None:
 
 
 def check_type(value: object, kind: type, name: str, source: str) -> None:
-    """Raise EngineError unless a value has the right class."""
     if not isinstance(value, kind):
         raise EngineError(
             f"The {name} must be given as worker.engine.{kind.__name__}, not as "
@@ -107,7 +105,6 @@ def check_memory_budget(value: object) -> None:
 
 
 def describe_error(error: Exception) -> str:
-    """Describe an exception on a line, with its class."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

@@ -8,7 +8,6 @@ from worker.engine.recipe import Recipe
 from worker.engine.training import checks
 
 FEW_IMAGES = 5_000
-# Pixel statistics for torchvision's weights.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

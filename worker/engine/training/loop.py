@@ -74,14 +74,14 @@ def train(
         folder: for the run's files.
         leave_out: (N,) bool; drops terms, keeps divisors (docs/method.md, section 2).
         store: name in `files.STORES`.
-        on_epoch: called after each epoch, also for those before a resume.
+        on_epoch: called after each epoch, including those before a resume.
         progress: called as progress(done, total) in steps; may raise to stop.
         device: "cpu", "cuda", or "auto" for an available GPU.
 
     Raises:
         EngineError: invalid input.
-        CannotGoOn: the run to resume comes out differently here.
-        Diverged: the loss is no longer a number.
+        CannotGoOn: resumed steps come out differently here.
+        Diverged: the loss is not a number.
     """
     folder = checks.check_folder(folder)
     checks.check_type(recipe, Recipe, "recipe", "default_recipe makes one for a list of images")

@@ -1,4 +1,4 @@
-"""Finished runs, and the shared state of a run's steps."""
+"""Finished runs, and the state that training steps share."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -28,7 +28,6 @@ class Training:
     Args:
         record: run.json.
         params: θ_T, (P,); empty if the store keeps none.
-        signals: training dynamics of each image.
     """
 
     folder: Path
@@ -60,7 +59,7 @@ class Training:
 
 @dataclass
 class Runner:
-    """Shared state of a run's steps.
+    """State that a run's steps share.
 
     Args:
         keep: (N,), 0 for images left out, else 1; None for all images.
@@ -116,7 +115,6 @@ class Runner:
             )
 
     def batch(self, epoch: int, positions: Integers) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return x and y of a step, on the device."""
         return augmented_batch(
             self.recipe, self.images, positions, epoch, torch.float32, self.device
         )
@@ -137,7 +135,6 @@ class Runner:
         return None if self.keep is None else self.keep[torch.from_numpy(positions)].to(self.device)
 
     def _precision(self) -> AbstractContextManager[object]:
-        """Lower the precision of the network's operations only."""
         if self.recipe.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)
@@ -155,7 +152,7 @@ def make_runner(
         leave_out: (N,) bool or None.
 
     Raises:
-        EngineError: invalid images, or a network that cannot be built here.
+        EngineError: invalid images, or a network that cannot be built.
     """
     check_images(images, recipe, "training")
     device = torch.device(device)
@@ -175,11 +172,7 @@ def make_runner(
 
 
 def restore_runner(training: Training, images: Images, device: torch.device) -> Runner:
-    """Make the runner of a finished run.
-
-    Raises:
-        EngineError: the network has changed since.
-    """
+    """Make a finished run's runner, or raise EngineError if its network changed."""
     run, _ = make_runner(training.recipe, images, device=device)
     check_network(run, training)
     return run

@@ -85,13 +85,10 @@ def trial_logits(network: Network, recipe: Recipe, params: torch.Tensor) -> list
 def check_same(
     network: Network, recipe: Recipe, params: torch.Tensor, recorded: list[list[float]]
 ) -> None:
-    """Check that a network is the run's.
+    """Raise EngineError unless a network is the run's.
 
     Args:
         params: θ_T, (P,).
-
-    Raises:
-        EngineError: the network differs.
     """
     if params.numel() != network.size:
         raise EngineError(
@@ -167,7 +164,7 @@ def _check_connected(network: Network, name: str, params: torch.Tensor, x: torch
 
 @contextmanager
 def _explain_errors(problem: str, fix: str) -> Iterator[None]:
-    """Turn any exception into an EngineError with its problem and fix."""
+    """Turn any exception into an EngineError with a fix."""
     try:
         yield
     except EngineError:
@@ -188,7 +185,7 @@ def _curvature_error(
         torch.randn(theta.shape, generator=torch.Generator().manual_seed(1)).to(theta)
         / theta.numel() ** 0.5
     )
-    # Off the start: behind a last layer of zeros every derivative is 0.
+    # Behind a last layer of zeros every derivative is 0.
     theta = theta + 0.01 * v.flip(0) * theta.numel() ** 0.5
     _, exact = fused_pass(wide, theta, v, images, y)
     errors = []

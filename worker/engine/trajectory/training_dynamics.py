@@ -35,7 +35,7 @@ class Signals:
         )
 
     def add(self, positions: Integers, margins: np.ndarray, right: np.ndarray) -> None:
-        """Add images that an epoch saw; positions, unique, and values are (B,)."""
+        """Add images that an epoch saw, at unique positions; all (B,)."""
         self.margins[positions] += margins
         before, counts = self.right[positions], self.forgotten[positions]
         counts = np.where(right & (counts == NEVER), 0, counts)

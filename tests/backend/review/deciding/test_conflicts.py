@@ -1,4 +1,4 @@
-"""Two people on one image: nobody overwrites a decision of another person that they have not seen."""
+"""Two people on an image: nobody overwrites another person's unseen decision."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def having_seen(
     return decisions.decide(session, user, review, image_id, choice, f"seen {seen}", seen)
 
 
-# ── one image ─────────────────────────────────────────────────────────────────────────────────────
+# ── a single image ────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Deciding and taking back: one act at a time, the same key once, nobody's work lost."""
+"""Deciding and undoing: one act at a time, each key once, nobody's decisions lost."""
 
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
@@ -18,7 +18,7 @@ from tests.reviewing import a_ready_review, decide, decisions_of, queue_of, undo
 
 
 def standing(session: Session, review: Review, place: int) -> Suggestion:
-    """How the suggestion at that place of the queue (from 0) stands now."""
+    """Return the current suggestion at that place of the queue (from 0)."""
     return queue_of(session, review)[place]
 
 
@@ -30,7 +30,7 @@ def other_label(suggestion: Suggestion) -> int:
     return (suggestion.label + 1) % 3
 
 
-# ── one decision ──────────────────────────────────────────────────────────────────────────────────
+# ── a single decision ─────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_decision_is_in_force_and_in_the_history(

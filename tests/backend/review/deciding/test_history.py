@@ -1,4 +1,4 @@
-"""The history of an image: who decided what, when, from which scorings; nothing replaced or taken back is forgotten."""
+"""The history of an image: each decision with author, time and scorings; nothing is forgotten."""
 
 import pytest
 from fastapi.testclient import TestClient

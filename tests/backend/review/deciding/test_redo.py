@@ -1,4 +1,4 @@
-"""Doing again what was taken back: as long as nothing new came after it, and never over another person's decision."""
+"""Redo: until a new decision, and never over another person's."""
 
 import pytest
 from fastapi.testclient import TestClient

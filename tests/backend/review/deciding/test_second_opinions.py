@@ -1,4 +1,4 @@
-"""Second opinions: an image is removed or relabelled only where two people say the same; the others wait, or are a disagreement."""
+"""Second opinions: an image is removed or relabelled only if two people agree."""
 
 import pytest
 from fastapi.testclient import TestClient

@@ -1,4 +1,4 @@
-"""Why an image is suggested: what the page and the API show, and what asking for it queues."""
+"""Why an image is suggested: the answers of page and API, and the jobs that they queue."""
 
 import pytest
 from fastapi.testclient import TestClient

@@ -1,4 +1,4 @@
-"""The map of the images over the API: places, groups, and selections that are views like any other."""
+"""The map over the API: places, groups, and selections that are views like any other."""
 
 from typing import Any
 from uuid import uuid4
@@ -24,7 +24,7 @@ from tests.reviewing import a_map, a_ready_review, decide, queue_of
 
 @pytest.fixture
 def review(database: Database, owner: User) -> Review:
-    """With a map of three groups, the first image of the queue removed."""
+    """A review with a map of three groups, its first image removed."""
     with database.transaction() as session:
         review = a_ready_review(session)
         queue = a_map(session, review)

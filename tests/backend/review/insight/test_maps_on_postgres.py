@@ -1,4 +1,4 @@
-"""The tests of the map and of selections once more, on a real PostgreSQL: it counts the rows of an insert otherwise."""
+"""The tests of map and selections again on PostgreSQL, which counts inserted rows otherwise."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""When to stop: how often suggestions were right, how sure that is, and what is likely to be left; and who did what."""
+"""When to stop: precision of suggestions, its interval, likely remaining errors; and activity."""
 
 import math
 import random
@@ -26,7 +26,7 @@ def review(database: Database) -> Review:
 def queue_after(
     depth: int, share: Callable[[int], float], seed: int, count: int = 3000
 ) -> tuple[list[Stretch], int]:
-    """What `depth` decisions would show in a queue whose suggestions are right with that share; and how many are right behind them."""
+    """Simulate `depth` decisions where this share of suggestions is right; and the errors left."""
     drawn = random.Random(seed)
     right = [drawn.random() < share(position) for position in range(1, count + 1)]
     stretches = [
@@ -87,7 +87,7 @@ def test_the_limits_are_wilsons(confirmed: int, decided: int) -> None:
 def test_the_limits_hold_what_is_truly_left_in_most_queues(
     share: Callable[[int], float], depth: int
 ) -> None:
-    """Not in 95 %: nobody knows the shape of a queue that they have not looked at."""
+    """Less often than 95 %: the shape of an unseen queue is unknown."""
     inside = 0
     for seed in range(30):
         stretches, left = queue_after(depth, share, seed)

@@ -1,4 +1,4 @@
-"""Filters by person and by the length of the bars, and orders by any method that the training was scored by: in pages, API and whole-view acts."""
+"""Filters by person and bar length, orders by any method: in pages, API and whole-view acts."""
 
 import re
 from typing import Any
@@ -75,7 +75,7 @@ def test_a_range_holds_exactly_the_images_whose_bar_is_that_long(
     least, most = bounds
     for name in ("accuracy", "label"):
         everyone = asked(client, review)
-        # A bar that is empty because the value speaks for the image counts by its rank all the same.
+        # A bar that is empty because the value favours the image still counts by its rank.
         shares = {
             card["image_id"]: 100 * wording.share(card[f"{name}_rank"], 42) for card in everyone
         }

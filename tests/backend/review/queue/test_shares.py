@@ -1,4 +1,4 @@
-"""A queue that several people share out: each image is in one part, people come and go, and no decision is lost."""
+"""A queue shared by several people: disjoint parts, joining and leaving, no decision lost."""
 
 import pytest
 from fastapi.testclient import TestClient
@@ -16,7 +16,7 @@ from tests.reviewing import a_ready_review, decide, queue_of
 
 
 def part_of(session: Session, review: Review, user: User) -> list[int]:
-    """The positions in somebody's part."""
+    """Return the positions in a person's part."""
     return [
         row.position
         for row in queue_pages.page(session, review, filters=Filters(part=user.id)).items

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("forget_own_networks")
 
 
 class Tied(nn.Module):
-    """Two layers of one weight; head: the second is the last layer, else another follows."""
+    """Two layers of a single weight; head: the second is the last layer, else another follows."""
 
     def __init__(self, head=False):
         super().__init__()

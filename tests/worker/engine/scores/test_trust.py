@@ -244,7 +244,7 @@ def test_scores_of_different_spans_or_validation_images_are_not_averaged(
     margins = [
         score(runs[0], images, validation, "margin"),
         score(runs[1], images, half, "margin"),
-    ]  # they look at none
+    ]  # they use none
     assert ensemble(margins).report["runs"] == 2
 
 

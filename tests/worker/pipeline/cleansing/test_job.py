@@ -1,4 +1,4 @@
-"""The cleansing job: real trainings of small digits, their controls, and a verdict that can be recomputed."""
+"""The cleansing job: real trainings of small digits, controls, and a recomputed verdict."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -69,7 +69,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def noisy_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trained scenario in which three labels in ten are wrong; copied by each test that needs one."""
+    """A trained scenario with three labels in ten wrong; tests copy it."""
     home = tmp_path_factory.mktemp("noisy")
     scenario = Scenario(home, flips=0.3)
     train_original(scenario)
@@ -95,7 +95,7 @@ class Measured:
 
 @pytest.fixture(scope="module")
 def measured_home(noisy_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A noisy scenario, cleansed once; copied by each test that looks at the outcome."""
+    """A noisy scenario, cleansed once; tests of the outcome copy it."""
     home = tmp_path_factory.mktemp("measured") / "home"
     shutil.copytree(noisy_home, home)
     scenario = Scenario.reopen(home)
@@ -176,7 +176,7 @@ def test_removing_planted_errors_is_judged_improved_and_every_number_can_be_reco
         1,
     )
     assert verdict["judgement"] == "improved"
-    # The loss falls far beyond chance; whether accuracy does too, with three seeds, differs from one processor to another.
+    # The loss falls beyond chance; for accuracy with three seeds, this varies by processor.
     assert verdict["fresh_seeds"]["loss"]["judgement"] == "better"
     assert verdict["sentence"].startswith("Cleaning made the model")
 

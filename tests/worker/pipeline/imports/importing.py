@@ -1,4 +1,4 @@
-"""For the tests of imports: pictures and archives made on the spot, and a worker that imports them on a real SQLite file."""
+"""Import tests' pictures and archives, and a worker that imports them on SQLite."""
 
 import io
 import zipfile
@@ -26,7 +26,7 @@ Files = Mapping[str, bytes]
 
 
 class Importer:
-    """A database, a storage and a worker of one test's own."""
+    """A database, a storage and a worker for a test."""
 
     def __init__(self, folder: Path, database_url: str = "") -> None:
         self.folder = folder
@@ -63,7 +63,7 @@ class Importer:
         return self.job(job_id)
 
     def requeue(self, job_id: int) -> None:
-        """What “Try again” does to the row."""
+        """Change the row like “Try again”."""
         with self.database.transaction() as session:
             session.execute(
                 update(Job)
@@ -93,7 +93,7 @@ class Importer:
         return self.run("zip", write_zip(self.folder / "things.zip", files), seed, **options)
 
     def found(self, files: Files) -> Found:
-        """What an import finds in a zip of these files, before it decodes any."""
+        """List the files of this zip as an import does, before decoding."""
         with ExitStack() as stack:
             path = write_zip(self.folder / "things.zip", files)
             return arranged(open_zip(path, self.settings, stack), self.settings, stack, None)
@@ -134,7 +134,7 @@ class Importer:
 
 
 class Imported:
-    """What a finished import has left."""
+    """Return everything that a finished import has stored."""
 
     def __init__(self, importer: Importer, data_set_id: int) -> None:
         self.storage = importer.storage
@@ -208,7 +208,7 @@ def class_folders(
     size: tuple[int, int] = (32, 32),
     mode: str = "RGB",
 ) -> dict[str, bytes]:
-    """That many different PNGs in each folder."""
+    """Make this number of different PNGs in each folder."""
     numbers = iter(range(first, 10**6))
     return {
         f"{top}{name}/{index:02d}.png": png(next(numbers), size, mode)

@@ -1,4 +1,4 @@
-"""What bad input gets: one file is refused with a reason, or the whole import fails with a sentence and leaves nothing behind."""
+"""Bad input: a file is refused with a reason, or the import fails with a sentence and no rest."""
 
 import io
 import os
@@ -40,7 +40,7 @@ def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
 
 
 def encrypted() -> bytes:
-    """A zip whose entries carry the flag of encryption, in the local headers and in the table of contents."""
+    """A zip whose entries are flagged as encrypted, in local headers and central directory."""
     data = bytearray(zipped(GOOD))
     for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         place = data.find(mark)
@@ -51,7 +51,7 @@ def encrypted() -> bytes:
 
 
 def huge_by_its_own_word() -> bytes:
-    """A zip of a few hundred bytes that says it unpacks to more than 100 GB: the sizes in its table of contents are changed."""
+    """A tiny zip whose changed central directory claims more than 100 GB unpacked."""
     data = bytearray(zipped({f"cat/{index}.png": b"x" * 10 for index in range(30)}))
     place = data.find(b"PK\x01\x02")
     while place >= 0:

@@ -1,4 +1,4 @@
-"""From a file to the picture that people and models see: formats, EXIF, depth, colour, transparency, sizes, thumbnails."""
+"""Decoding: formats, EXIF, depth, colour, transparency, sizes, thumbnails."""
 
 import io
 import struct
@@ -39,7 +39,7 @@ def decoded(data: bytes) -> Picture.Image:
 
 
 def test_every_promised_format_is_imported(importer: Importer) -> None:
-    """Lossless ones exactly, lossy ones nearly."""
+    """Lossless formats exactly, lossy formats nearly."""
     smooth = Picture.linear_gradient("L").resize((32, 32)).convert("L")
     formats = {
         "png": "PNG",
@@ -68,7 +68,7 @@ def test_a_wrong_suffix_makes_no_difference() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
-    """A picture with a bright upper left corner, stored as a camera held in each of eight ways would store it."""
+    """A picture with a bright upper left corner, stored in each of EXIF's eight orientations."""
     upright = np.zeros((40, 60), np.uint8)
     upright[:20, :20] = 255
     undo: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -106,7 +106,7 @@ def test_16_bit_grey_is_scaled_by_its_full_range(kind: str) -> None:
 
 
 def test_16_bit_colour_is_converted() -> None:
-    # Pillow writes no 16-bit colour, so the file is made by hand: one row of two pixels.
+    # Pillow writes no 16-bit colour, so the file is made by hand: two pixels in a row.
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
             struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -235,7 +235,7 @@ def test_metadata_does_not_reach_the_browser(importer: Importer) -> None:
 def test_an_image_that_kills_the_decoder_is_refused_alone(
     importer: Importer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The child dies as of a broken library: it is told by its environment to end itself at the sight of some bytes."""
+    """The child dies like from a broken library: its environment names bytes that end it."""
     hook = importer.folder / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(

@@ -1,4 +1,4 @@
-"""Imports that succeed: the sample, class folders in zips and folders, splits, shapes, copies, and the same rows every time."""
+"""Successful imports: sample, class folders, splits, shapes, copies, reproducible rows."""
 
 import zipfile
 from collections import Counter
@@ -54,7 +54,7 @@ def test_the_sample_is_scikit_learns_digits_in_28_by_28_grey_with_wrong_labels_i
     assert all(image.split == "train" and image.true_label != image.label for image in planted)
     assert (
         len({(image.true_label, image.label) for image in planted}) > 30
-    )  # moved to any other class, not to one
+    )  # moved to any other class, not to a fixed class
     assert imported.row.report["split_words"] == "Splits drawn 70/15/15 with seed 3."
 
 

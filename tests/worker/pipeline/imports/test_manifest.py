@@ -284,7 +284,7 @@ def test_another_table_beside_class_folders_is_no_manifest(importer: Importer) -
     )
     assert (
         len(found.entries) == 5
-    )  # the table inside a class is looked at like any file, and then refused
+    )  # the table inside a class is read like any file, and then refused
     assert found.refusals.rows == [("sizes.csv", "it is no image and lies in no class folder")]
 
 

@@ -1,4 +1,4 @@
-"""An import that is cancelled, stopped, killed, robbed of its claim or short of disk leaves nothing, and works from scratch afterwards."""
+"""An import that is cancelled, killed, replaced or out of disk leaves nothing, and restarts."""
 
 import errno
 import os
@@ -40,7 +40,7 @@ def archive(importer: Importer) -> Path:
 
 @pytest.fixture(autouse=True)
 def _many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So small chunks that an import has many moments to be disturbed at, each of which is seen at once."""
+    """Make chunks so small that an import can be disturbed at many moments."""
     monkeypatch.setattr("worker.pipeline.imports.pixels.MOST_IMAGES_A_CHUNK", 2)
     monkeypatch.setattr(jobs, "PROGRESS_SECONDS", 0.0)
 
@@ -137,7 +137,7 @@ def test_an_attempt_that_lost_its_claim_writes_nothing_and_leaves_the_others_fil
 def test_an_attempt_whose_folder_is_taken_away_does_not_harm_the_one_that_took_it(
     importer: Importer, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other attempt begins, clearing the folder, before this one knows that its claim is lost; then this one fails over its files."""
+    """Another attempt clears the folder before this attempt notices and fails on its files."""
     data_set_id, job_id = importer.queued("zip", archive)
     taken: list[AttemptFolder] = []
 
@@ -213,7 +213,7 @@ def test_a_disk_that_is_full_when_the_files_are_in_place_leaves_none_of_them(
 
 @pytest.fixture
 def small_disk(importer: Importer) -> Iterator[Path]:
-    """A real file system of 256 KB where the files go, if we may mount one."""
+    """A real file system of 256 KB for the files, where mounting is allowed."""
     place = importer.settings.files
     place.mkdir(parents=True, exist_ok=True)
     mounted = subprocess.run(
@@ -230,7 +230,7 @@ def small_disk(importer: Importer) -> Iterator[Path]:
 def test_a_disk_that_is_really_full_fails_the_import_wherever_it_happens(
     importer: Importer, small_disk: Path
 ) -> None:
-    """Thumbnails are written by a child, the array by us; which of them meets the end is left to chance."""
+    """A child writes thumbnails, this process the array; either may meet the full disk."""
     archive = write_zip(importer.folder / "many.zip", class_folders({"cat": 60, "dog": 60}))
     data_set_id, job_id = importer.queued("zip", archive)
     check_full(importer, data_set_id, importer.perform(job_id))
@@ -281,7 +281,7 @@ def test_an_import_killed_at_random_moments_has_each_image_once(importer: Import
 
 
 def killed_up_to_three_times(importer: Importer, job_id: int, dice: random.Random) -> int:
-    """Three workers in turn on this job, each killed at a random moment, unless one has done it before. How many died at work."""
+    """Run three workers in turn, each killed at a random moment; returns how many died at work."""
     hits = 0
     for _ in range(3):
         seconds = dice.uniform(0.0, seconds_of_a_job(importer.database, "import"))

@@ -1,4 +1,4 @@
-"""What the tests of scoring share: doing a job here and now, asking for a scoring, and reading the queue that came out."""
+"""Shared by scoring tests: performing a job here, queueing a scoring, reading its queue."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def work(scenario: Scenario, job_id: int | None) -> None:
 
 
 def start(scenario: Scenario, **options: Any) -> Review:
-    """Ask for a scoring of the scenario's run."""
+    """Queue a scoring of the scenario's run."""
     with scenario.database.transaction() as session:
         run = session.get_one(Run, scenario.run_id)
         return service.start_scoring(session, scenario.owner, run, ScoringOptions(**options))

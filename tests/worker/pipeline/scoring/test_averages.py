@@ -1,4 +1,4 @@
-"""Averages over runs with different seeds: jobs that never wait for each other, in any order, killed, cancelled and tried again."""
+"""Averages over seeds: jobs that never wait for each other, in any order, killed or retried."""
 
 import random
 
@@ -40,7 +40,7 @@ def values_of(scenario: Scenario, scoring_id: int | None) -> np.ndarray:
 
 
 def work_off(scenario: Scenario, seed: int) -> list[str]:
-    """Do what waits, one job after the other as one worker would, in an order drawn by the seed; returns the kinds."""
+    """Perform waiting jobs in turn, in an order drawn by the seed; returns the kinds."""
     dice, done = random.Random(seed), []
     while queued := waiting(scenario):
         job = dice.choice(queued)

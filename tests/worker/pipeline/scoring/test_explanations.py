@@ -1,4 +1,4 @@
-"""Explaining images: the first ones with the scoring, the others on demand, and ahead while nothing else waits."""
+"""Explaining images: the first with the scoring, others on demand, and ahead when idle."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def explanations(scenario: Scenario) -> dict[int, Explanation]:
 
 
 def ask(scenario: Scenario, review: Review, image_id: int) -> int:
-    """Ask for an image; returns the job."""
+    """Request an explanation; returns the job."""
     with scenario.database.transaction() as session:
         request_explanation(
             session, scenario.reviewer, session.get_one(Review, review.id), image_id

@@ -1,4 +1,4 @@
-"""A scoring's job, with real trainings of small digits: every method fills a review, and its cost is known before."""
+"""A scoring's job with real trainings: every method fills a review, at a known cost."""
 
 import pytest
 from sqlalchemy import select

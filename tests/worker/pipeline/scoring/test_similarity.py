@@ -1,4 +1,4 @@
-"""Which images look alike: neighbours, groups and the first map, as the scoring leaves them."""
+"""Similar images: neighbours, groups and the first map, as a scoring stores them."""
 
 import numpy as np
 import pytest
