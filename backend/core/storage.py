@@ -24,7 +24,7 @@ class Storage:
         self.root = root
 
     def data_set(self, data_set_id: int) -> Path:
-        """Folder of a data set: pixels.npy, thumbnails/, full/."""
+        """Holds pixels.npy, thumbnails/, full/."""
         return self.root / "datasets" / str(data_set_id)
 
     def pixels(self, data_set_id: int) -> Path:
@@ -62,7 +62,7 @@ class Storage:
         return None
 
     def write_run_file(self, run_id: int, name: str, data: bytes) -> None:
-        """Write a file of the run, whole or not at all."""
+        """Write the file, whole or not at all."""
         folder = self.run(run_id)
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f"{name}.part"
@@ -73,7 +73,7 @@ class Storage:
         draft.replace(folder / name)
 
     def keep_run_files(self, run_id: int, names: Collection[str]) -> None:
-        """Delete the run's other files; folders stay."""
+        """Delete the run's other files."""
         for path in self.run(run_id).iterdir():
             if path.name not in names and path.is_file():
                 path.unlink()
@@ -84,7 +84,7 @@ class Storage:
         return self.root / "weights"
 
     def list_weights(self) -> list[tuple[str, int]]:
-        """List (SHA-256, bytes) of each file of weights, in order."""
+        """List (SHA-256, bytes) of each weights file, sorted."""
         files = sorted(self.weights.glob("*.safetensors"))
         return [(file.stem, file.stat().st_size) for file in files]
 
@@ -102,7 +102,6 @@ class Storage:
         return upload.open("wb")
 
     def uploads_before(self, moment: datetime) -> list[Path]:
-        """List the uploads last written before this moment."""
         uploads = []
         for path in self.uploads.glob("*"):
             with contextlib.suppress(FileNotFoundError):
@@ -137,7 +136,7 @@ class AttemptFolder:
         self._published: list[Path] = []
 
     def __enter__(self) -> Self:
-        # Removes a killed attempt's files; an attempt that lost its claim fails without them.
+        # For a killed attempt; an attempt that lost its claim fails without its files.
         shutil.rmtree(self.home, ignore_errors=True)
         self.folder.mkdir(parents=True)
         return self

@@ -22,10 +22,7 @@ Row = TypeVar("Row")
 def in_chunks(
     database: Database, read: Callable[..., tuple[Sequence[Row], int | None]]
 ) -> Iterator[Row]:
-    """Yield every row that `read(session, after=cursor)` gives, page by page.
-
-    Transactions are short, so that a slow download holds none open.
-    """
+    """Yield all rows of `read(session, after=cursor)`, each page in a short transaction."""
     after: int | None = 0
     while after is not None:
         with database.transaction(write=False) as session:
@@ -57,11 +54,8 @@ def csv_bytes(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> Iterator
 
 
 def parquet_bytes(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """Write the table as Parquet, typed even without rows.
-
-    columns: name → Arrow's word for its type.
-    """
-    import pyarrow  # slow to load
+    """Write the table as Parquet, typed even without rows. columns: name → Arrow type."""
+    import pyarrow  # slow
     import pyarrow.parquet
 
     schema = pyarrow.schema(
@@ -90,7 +84,7 @@ class Format:
     def download(
         self, name: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]
     ) -> Response:
-        """Send the table as a file, streamed if the format allows."""
+        """Send the table, streamed if the format allows."""
         parts = self.write(columns, rows)
         headers = {"Content-Disposition": f'attachment; filename="{name}.{self.suffix}"'}
         if isinstance(parts, list):

@@ -65,7 +65,6 @@ def shape_of(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]
 
 class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        """Make the document once."""
         document = super().openapi()
         shapes = document["components"]["schemas"]
         if "Problem" not in shapes:

@@ -24,7 +24,6 @@ class Page(BaseModel, Generic[Item]):
 
     @classmethod
     def of(cls, items: Iterable[Any], following: int | None) -> "Page[Item]":
-        """Make the page from models or rows, and the next page's key."""
         cursor = None if following is None else str(following)
         return cls.model_validate({"items": list(items), "next": cursor}, from_attributes=True)
 

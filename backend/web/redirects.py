@@ -14,7 +14,6 @@ def own_path(address: str, otherwise: str) -> str:
 
 
 def login_address(come_back_to: str) -> str:
-    """Return the login page's address, with the way back."""
     back = own_path(come_back_to, "")
     return f"/login?{urlencode({'next': back})}" if back else "/login"
 

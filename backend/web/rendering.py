@@ -22,7 +22,6 @@ TEN_MINUTES = 600
 
 
 def page(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
-    """Render a template: a page or a fragment."""
     known = {
         "request": request,
         "user": getattr(request.state, "user", None),
@@ -124,7 +123,7 @@ def _rounded(value: float, digits: int) -> float:
 
 
 def localtime(moment: datetime | None) -> Markup | str:
-    """Show a moment in the browser's local time; UTC without JavaScript."""
+    """Show a moment in local time; UTC without JavaScript."""
     if moment is None:
         return "–"
     utc = moment.astimezone(UTC)  # PostgreSQL returns its own zone
