@@ -80,7 +80,6 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def apply_settings(app: FastAPI, settings: Settings) -> None:
-    """Set what depends on settings: home, broker, database, storage."""
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     queue.configure(settings.broker)
     app.state.settings = settings
@@ -121,7 +120,7 @@ def health(session: SessionDep) -> JSONResponse:
 
 @site.get("/favicon.ico")
 def favicon() -> FileResponse:
-    """Serve the icon for pages without one, such as the API's."""
+    """Serve the icon of pages that name none, such as the API's."""
     return FileResponse(STATIC / "img" / "icon.svg")
 
 

@@ -13,11 +13,10 @@ from worker.tasks import environment
 
 logger = logging.getLogger(__name__)
 
-# Spinning threads slow training sixfold on a busy machine (26 s against 4.3 s). torch reads this at
-# import.
+# Spinning threads slow training sixfold on a busy machine. torch reads this at import.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# Solo: nothing is forked after torch has started threads.
+# Solo: nothing forks after torch has started threads.
 ARGUMENTS = [
     "--pool=solo",
     f"--queues={QUEUE}",
@@ -40,7 +39,7 @@ def main() -> None:
     except SQLAlchemyError:
         logger.exception("The jobs of dead workers could not be released now; the sweep will do it")
     celery_app.worker_main(["--quiet", "worker", *ARGUMENTS])
-    # Taking torch apart can take seconds, and Ctrl-C should not wait.
+    # Taking torch apart takes seconds, and Ctrl-C must not wait.
     database.close()
     logging.shutdown()
     os._exit(0)

@@ -1,7 +1,4 @@
-"""Names of claims: machine, process and a random part.
-
-A restarted worker recognizes the jobs of its dead predecessor by them.
-"""
+"""Names of claims, by which a worker recognizes its dead predecessor's jobs."""
 
 import os
 import secrets
@@ -14,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from backend.core.models import Job
 
-# The clock that start times come from may be set in between.
+# The clock may be set in between.
 START_TOLERANCE_SECONDS = 2.0
 
 
@@ -43,14 +40,13 @@ def is_dead(claim: str) -> bool:
 
 
 def of_dead_processes(session: Session) -> list[str]:
-    """List the claims of running jobs whose process is gone."""
     held = session.scalars(select(Job.claim).where(Job.state == "running", Job.claim.is_not(None)))
     return [claim for claim in held if claim is not None and is_dead(claim)]
 
 
 @cache
 def _machine() -> str:
-    # Containers may share a host name; their namespaces of process numbers differ.
+    # Containers may share a host name, but not the namespace of process numbers.
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino
     except OSError:  # not Linux

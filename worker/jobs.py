@@ -27,7 +27,7 @@ from worker.heartbeat import Heartbeat
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 0.25
-PACE_SECONDS = 1.0  # shorter measurements allow no estimate
+PACE_SECONDS = 1.0  # too short for an estimate
 LOG_CHARACTERS = 8_000
 DISK_FULL = (
     "The disk is full. Nothing that was there before is harmed. Make room, then press “Try again”."
@@ -37,7 +37,7 @@ UNEXPECTED = (
     "if it does not, please report it with the log."
 )
 
-# Set when this process must end: running jobs return to the queue at their next progress.
+# Set when this process must end; running jobs requeue at their next progress.
 stopping = Event()
 
 
@@ -54,11 +54,11 @@ class JobInterrupted(Exception):
 
 
 class ClaimLost(Exception):
-    """The job belongs to another attempt now; this attempt must write nothing."""
+    """Another attempt owns the job; this attempt must write nothing."""
 
 
 class JobContext:
-    """A pipeline function's job, with ways to report, log and write results."""
+    """A pipeline function's job: to report, log and write results."""
 
     def __init__(self, job: Job, database: Database, storage: Storage, settings: Settings) -> None:
         self.job_id = job.id
@@ -94,19 +94,15 @@ class JobContext:
         self._stop_if_asked()
 
     def log(self, message: str) -> None:
-        """Add a line to the log on the job's page."""
         with self.database.transaction() as session:
             job_lifecycle.add_log_line(session, self.job_id, message[:LOG_CHARACTERS])
 
     @contextmanager
     def finish(self) -> Iterator[Session]:
-        """Open the transaction that writes the results and ends the job.
-
-        Raises ClaimLost with nothing written.
-        """
+        """Open the transaction that writes the results and ends the job. Raises ClaimLost."""
         self.heartbeat.stop()  # it would only wait for this transaction
         with self.database.transaction() as session:
-            # First, to lock the row: an attempt without its claim writes nothing.
+            # First, to lock the row: without its claim, nothing is written.
             _end(
                 session,
                 self,
@@ -125,7 +121,6 @@ class JobContext:
         except OperationalError as error:
             if is_disk_full(error):
                 raise
-            # The database may be away for a moment.
             logger.warning("Progress of job %s was not written: %s", self.job_id, error)
 
     def _stop_if_asked(self) -> None:
@@ -144,7 +139,7 @@ class Pace:
         self._start: tuple[int, int, float] | None = None  # done, total, clock
 
     def seconds_left(self, done: int, total: int, clock: float) -> float | None:
-        """Estimate the seconds until `done` reaches `total`, or None; a new total starts again."""
+        """Estimate the seconds until `done` reaches `total`, or None; a new total restarts."""
         if self._start is None or self._start[1] != total or done < self._start[0]:
             self._start = (done, total, clock)
         start_done, _, start_clock = self._start
@@ -166,12 +161,12 @@ def perform(job_id: int, database: Database, storage: Storage, settings: Setting
     except ClaimLost:
         logger.warning("Job %s belongs to another attempt by now; this one leaves it alone", job_id)
     except OperationalError:
-        # The sweep finds rows without a heartbeat and repeats the work.
+        # The sweep repeats jobs without a heartbeat.
         logger.exception("How job %s ended could not be written", job_id)
 
 
 def claim(job_id: int, database: Database, max_attempts: int) -> Job | None:
-    """Claim the job for this process; None if it does not wait or is out of attempts."""
+    """Claim the job; None if it does not wait or is out of attempts."""
     with database.transaction() as session:
         return job_lifecycle.claim_job(session, job_id, claims.new(), max_attempts)
 
@@ -196,7 +191,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 def _work(context: JobContext) -> None:
     try:
-        # Imported late, so that a worker starts without waiting for torch.
+        # Starts a worker without torch.
         module, _, function = KINDS[context.kind].pipeline.partition(":")
         getattr(importlib.import_module(module), function)(context)
         if not context.finished:
@@ -225,7 +220,7 @@ def _fail(context: JobContext, error: Exception) -> None:
 
 
 def _sentence(error: Exception) -> str | None:
-    # Imported late: it loads torch.
+    # Loads torch.
     from worker.engine.errors import EngineError
 
     if is_disk_full(error):

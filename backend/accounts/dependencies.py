@@ -17,14 +17,14 @@ from backend.core.models import User
 from backend.web.access import Action, check
 
 COOKIE = "winnow_session"
-# A page with decisions to send later names their user.
+# Names the user of decisions that a page sends later.
 PAGE_OF = "X-Winnow-User"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-# Pictures alone, of which a page has a hundred, skip the check this long.
+# Pictures, a hundred on a page, skip the check this long.
 RECENT_SECONDS = 10.0
 MOST_RECENT = 1000
-_recent_lock = Lock()  # pictures are served from several threads
+_recent_lock = Lock()  # pictures use several threads
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ def identify(request: Request, session: SessionDep) -> SignedIn:
         )
         raise Unauthenticated(message)
     user, credential = found
-    # An error page shows the name after a rollback, which empties attached objects.
+    # A rollback empties attached objects, but an error page shows the name.
     session.expunge(user)
     request.state.user = user
     return SignedIn(user, credential.id, by_cookie)
 
 
 def require_sign_in(request: Request) -> None:
-    """Require a signed-in user, without a transaction soon after a check.
+    """Require a signed-in user; skips the database after a recent check.
 
     Raises:
         Unauthenticated: no user is signed in.
@@ -80,16 +80,15 @@ def require_sign_in(request: Request) -> None:
 
 
 def refuse_foreign(request: Request) -> None:
-    """Refuse requests that a page of another origin made. Raises Forbidden."""
+    """Refuse requests from pages of another origin. Raises Forbidden."""
     site = request.headers.get("Sec-Fetch-Site")
-    # Over plain HTTP, browsers send it to this machine only; there Origin decides.
+    # Missing over plain HTTP, except on this machine; there Origin decides.
     ours = _from_our_origin(request) if site is None else site in ("same-origin", "none")
     if not ours:
         raise Forbidden("This request did not come from a page of Winnow. Programs use a token.")
 
 
 def _from_our_origin(request: Request) -> bool:
-    """Compare Origin with the requested address and the public address."""
     public = urlsplit(request.app.state.settings.public_url)
     netloc = public.netloc.lower().removesuffix(DEFAULT_PORTS.get(public.scheme, ""))
     asked = (request.url.scheme, request.headers.get("Host", ""))
@@ -101,8 +100,8 @@ async def verify(request: Request, who: Annotated[SignedIn, Depends(identify)]) 
     """Refuse unsafe requests of another origin, or of another user's page.
 
     Raises:
-        Forbidden: the request came from another origin.
-        Unauthenticated: the page's user is no longer signed in.
+        Forbidden: another origin's request.
+        Unauthenticated: the page's user is signed out.
     """
     if not who.by_cookie or request.method in SAFE_METHODS:
         return who
@@ -112,7 +111,7 @@ async def verify(request: Request, who: Annotated[SignedIn, Depends(identify)]) 
     return who
 
 
-# Async: FastAPI runs plain functions in another thread, which costs more than this does.
+# A plain function would cost a thread.
 async def signed_in_user(who: Annotated[SignedIn, Depends(verify)]) -> User:
     """Return any signed-in user."""
     return who.user
@@ -120,7 +119,7 @@ async def signed_in_user(who: Annotated[SignedIn, Depends(verify)]) -> User:
 
 @dataclass(frozen=True)
 class Allowed:
-    """Dependency that returns the signed-in user if the role allows the action."""
+    """Dependency: the signed-in user, if the role allows the action."""
 
     action: Action
 

@@ -27,7 +27,7 @@ def home(request: Request, token: str = "") -> Response:
     """Open the login link; without a token, go to the data sets."""
     if not token:
         return RedirectResponse("/datasets", 303)
-    # Chat programs and browsers prefetch links, which must not spend a single-use link.
+    # Prefetching chat programs and browsers must not spend a single-use link.
     if request.headers.get("Sec-Fetch-Mode") == "navigate" and "Sec-Purpose" not in request.headers:
         return _sign_in(request, token)
     # "no-referrer" would give the button's request the origin "null".
@@ -89,7 +89,6 @@ def _set_cookie(request: Request, response: Response, name: str, value: str, sec
 
 @router.post("/logout")
 def logout(session: SessionDep, who: SignedInDep) -> RedirectResponse:
-    """Delete this session."""
     service.sign_out(session, who.credential_id)
     response = RedirectResponse("/login", 303)
     response.delete_cookie(COOKIE)
@@ -98,7 +97,7 @@ def logout(session: SessionDep, who: SignedInDep) -> RedirectResponse:
 
 @router.get("/account")
 def account(request: Request, session: SessionDep, user: UserDep) -> HTMLResponse:
-    """Show the person's API tokens."""
+    """Show the user's API tokens."""
     return _account(request, session, user)
 
 
@@ -121,6 +120,5 @@ def _account(
 
 @router.post("/account/tokens/{token_id}/revoke")
 def revoke_token(session: SessionDep, user: UserDep, token_id: int) -> RedirectResponse:
-    """Revoke a token."""
     service.revoke_token(session, user, token_id)
     return RedirectResponse("/account", 303)

@@ -58,10 +58,7 @@ def first_owner(session: Session) -> User:
 
 
 def remove_user(session: Session, user: User) -> None:
-    """Remove a user and their credentials; decisions stay.
-
-    Raises Conflict for the last owner.
-    """
+    """Remove a user and credentials; decisions stay. Raises Conflict for the last owner."""
     owners = session.scalars(select(User.id).where(User.role == "owner")).all()
     if list(owners) == [user.id]:
         raise Conflict("This is the only owner; make another person an owner first.")
@@ -93,7 +90,7 @@ def revoke_token(session: Session, user: User, token_id: int) -> None:
 
 def sign_in(session: Session, link_secret: str, session_days: int) -> str:
     """Trade a login link's secret for a session's. Raises Unauthenticated for a bad link."""
-    # The UPDATE decides which of two requests with the same link wins.
+    # Only one of two concurrent requests passes.
     user_id = session.scalar(
         update(Credential)
         .where(Credential.secret_hash == _hash(link_secret), Credential.kind == "login_link")

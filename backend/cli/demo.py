@@ -23,16 +23,16 @@ def demo(host: Host = None, port: Port = None) -> None:
 def serve_while(
     settings: Settings, act: Callable[[Settings, Database], None], *, stay: bool = False
 ) -> None:
-    """Start all servers, and run `act` beside them.
+    """Start all servers, and run `act` alongside.
 
     Args:
         settings: of the servers.
-        act: called with the settings in use and an open database, once the web listens.
+        act: called with the settings in use and a database, once the web listens.
         stay: keep serving after `act`, until stopped.
 
     Raises:
         typer.Exit: interrupted before `act` ended.
-        BaseException: raised by `act`.
+        BaseException: from `act`.
     """
     outcomes: list[BaseException | None] = []
 
@@ -44,13 +44,13 @@ def serve_while(
         except BaseException as error:
             outcome = error
         if servers.stopping:
-            return  # the servers' end may cause an error
+            return  # caused by the servers' end
         outcomes.append(outcome)
         if outcome is not None or not stay:
             servers.stop()
 
     def started(servers: supervisor.Supervisor, serving: Settings) -> None:
-        # A daemon, so that Ctrl-C does not wait for the thread's request.
+        # Ctrl-C must not wait for the thread's request.
         threading.Thread(target=drive, args=(servers, serving), name="demo", daemon=True).start()
 
     supervisor.up(settings, say, started)

@@ -35,7 +35,6 @@ class Journey:
         self.seconds: dict[str, float] = {}
 
     def prepare_sample(self) -> None:
-        """Import, train and score the sample, except for finished steps."""
         sample = {"name": SAMPLE_NAME, "seed": 0, "source": {"kind": "sample"}}
         self.step("data_set", lambda: self.client.post("/data-sets", sample), "import")
         self.train({"seed": 0})
@@ -80,7 +79,7 @@ class Journey:
 
 
 def show_link(settings: Settings, database: Database) -> None:
-    """Prepare the sample once, and print a login link on standard output."""
+    """Prepare the sample once, and print a login link."""
     memory = settings.home / "demo.json"
     ids = json.loads(memory.read_text()) if memory.exists() else {}
     with signed_in(settings, database) as client:
@@ -121,7 +120,7 @@ def login_link(settings: Settings, database: Database, name: str | None = None) 
 
 @contextmanager
 def signed_in(settings: Settings, database: Database) -> Iterator[Client]:
-    """Open a client of the first owner, with a token that is revoked at the end."""
+    """Open a client of the first owner; revokes its token at the end."""
     with database.transaction() as session:
         owner = accounts.first_owner(session)
         token = accounts.create_token(session, owner, TOKEN_NAME)

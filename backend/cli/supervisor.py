@@ -1,7 +1,6 @@
 """Supervisor of broker, worker and web: starts, restarts and stops them.
 
 No child outlives it: if it is killed, the kernel ends them (PR_SET_PDEATHSIG, Linux).
-The job of a killed worker returns to the queue when a worker starts again.
 """
 
 import ctypes
@@ -28,8 +27,8 @@ Say = Callable[[str], None]
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 ROUND_SECONDS = 0.1
-STOP_SECONDS = 6.0  # for the worker to return its job, and the web to finish answers
-STEADY_SECONDS = 30.0  # a child older than this restarts at once
+STOP_SECONDS = 6.0  # to requeue a job and finish answers
+STEADY_SECONDS = 30.0  # older children restart at once
 LONGEST_PAUSE = 15.0
 LOG_BYTES = 5 * 2**20
 _libc = ctypes.CDLL(None)
@@ -47,10 +46,10 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     crashes: int = 0
-    due: float = field(default=0.0)  # next start, on the monotonic clock
+    due: float = field(default=0.0)  # next start, monotonic
 
     def start(self) -> None:
-        """Start it in its own process group, so that Ctrl-C skips it."""
+        """Start it in its own process group: Ctrl-C skips it."""
         with _log_file(self.log) as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -73,7 +72,7 @@ class Child:
             self.process.terminate()
 
     def kill(self, patience: float = 0.0) -> None:
-        """End it and its children, after at most `patience` seconds."""
+        """End it and its children within `patience` seconds."""
         if self.process is None:
             return
         with suppress(subprocess.TimeoutExpired):
@@ -100,7 +99,7 @@ class Supervisor:
     """
 
     def __init__(self, children: list[Child], say: Say) -> None:
-        self._children = children  # in starting order; the broker first
+        self._children = children  # the broker first
         self._say = say
         self._stopping = threading.Event()
 
@@ -142,7 +141,7 @@ class Supervisor:
                 child.start()
 
     def _end_all(self) -> None:
-        # The broker last: an ending worker still needs it.
+        # An ending worker still needs the broker.
         self._end([child for child in self._children if child.name != "broker"])
         self._end([child for child in self._children if child.name == "broker"])
 
@@ -157,10 +156,10 @@ class Supervisor:
 def up(
     settings: Settings, say: Say, started: Callable[[Supervisor, Settings], None] = lambda *_: None
 ) -> None:
-    """Run the broker (unless an external broker is set), worker and web until stopped.
+    """Run broker (unless external), worker and web until stopped.
 
     started: called once all run, with the supervisor and the settings with the port in use.
-    Raises Conflict before the start if the port is in use or the folder is served already.
+    Raises Conflict if the port is in use or the folder is served already.
     """
     with _only_one(settings), listen(settings.host, settings.port) as door:
         migrations.prepare(settings)
@@ -171,7 +170,6 @@ def up(
 
 
 def children(settings: Settings, door: socket.socket) -> list[Child]:
-    """List Winnow's processes in starting order."""
     home = settings.home.resolve()
     environment = os.environ | {
         "WINNOW_HOME": str(home),
@@ -312,7 +310,7 @@ def _die_with(parent: int) -> Callable[[], None]:
     def prepare() -> None:
         if sys.platform == "linux":
             _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        # If the supervisor died before the line above, no signal comes.
+        # The supervisor may have died before prctl.
         if os.getppid() != parent:
             os._exit(1)
 

@@ -17,13 +17,10 @@ class Method:
     called: its usual name. title: the signal's name on a card.
     because: the card's reason, behind "Suggested because".
     meaning: a low score's meaning, in one sentence.
-    needs: of the run all its steps, the parameters at each epoch's end, those at the end,
-        or nothing but what training recorded.
+    needs: what the run must have kept: all its steps, epochs' ends, its end, or nothing more.
     predicts: "span" or "run" if values are changes of the validation loss after repeating
         those epochs without an image; else empty.
-    spans: the number of epochs matters.
-    damps: it takes a damping.
-    exact: it approximates nothing.
+    spans: the number of epochs matters. damps: it takes a damping. exact: no approximation.
     """
 
     called: str
@@ -181,8 +178,7 @@ class Network:
     """Facts of a network, in the order of the form.
 
     meaning: a sentence for a person. smallest: pixels a side it needs at least.
-    family, body, published: torchvision's, where it has the network: the engine's recipe for
-        its kind, and the names of the network and of its published weights.
+    family, body, published: the engine's recipe, and torchvision's names of network and weights.
     """
 
     meaning: str

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from backend.core import queue
 
-# SQLite's writers wait for each other; longer than this, something is stuck.
+# Writers wait for each other; beyond this, something is stuck.
 SQLITE_BUSY_MILLISECONDS = 30_000
 
 
@@ -24,7 +24,7 @@ class Database:
 
     @contextmanager
     def transaction(self, *, write: bool = True) -> Iterator[Session]:
-        """Commit at the end and send the outbox, or roll back on any exception."""
+        """Commit and send the outbox, or roll back on any exception."""
         with self._sessions() as session:
             with session.begin():
                 session.connection(execution_options={"winnow_write": write})
@@ -38,7 +38,7 @@ class Database:
 
 
 def after_commit(session: Session, act: Callable[[], None]) -> None:
-    """Call `act` after the session's commit; never after a rollback."""
+    """Call `act` after the session's commit, if any."""
     session.info.setdefault("after_commit", []).append(act)
 
 
@@ -53,7 +53,7 @@ def make_engine(url: str) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # None: _begin_sqlite begins transactions, not the driver.
+    # _begin_sqlite begins transactions, not the driver.
     connection.isolation_level = None
     for pragma in (
         "journal_mode=WAL",
@@ -65,7 +65,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction fails when it turns into a writer after another; an immediate one
+    # A deferred transaction cannot become a writer after another's write; an immediate transaction
     # waits.
     write = connection.get_execution_options().get("winnow_write", True)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
@@ -77,5 +77,5 @@ def _session(request: Request) -> Iterator[Session]:
         yield session
 
 
-# scope="function" commits before the response, so no page says "saved" too early.
+# "function" commits before the response, so no page says "saved" too early.
 SessionDep = Annotated[Session, Depends(_session, scope="function")]

@@ -1,4 +1,4 @@
-"""Errors for users, which the web shows as a page or problem details (RFC 9457)."""
+"""Errors for users, shown as a page or problem details (RFC 9457)."""
 
 from typing import Any
 

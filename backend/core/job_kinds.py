@@ -1,7 +1,4 @@
-"""Kinds of jobs: the subject of each, and its pipeline function.
-
-A new kind needs a line here, its pipeline function, and the service that queues it.
-"""
+"""Kinds of jobs: a line here, a pipeline function, and a service that queues it."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -31,7 +28,7 @@ class Subject(_Subject, Enum):
 
 @dataclass(frozen=True)
 class JobKind:
-    """Facts about a kind of job. pipeline: "module:function", imported late."""
+    """Facts about a kind of job. pipeline: "module:function"."""
 
     subject: Subject
     pipeline: str

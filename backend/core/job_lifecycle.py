@@ -2,8 +2,7 @@
 
     queued → running → done | failed | cancelled
 
-Every write is conditional on the state, and on the claim where a worker holds one: of two
-concurrent processes, the loser learns that it lost.
+Every write is conditional on the state, and on the claim where a worker holds one.
 """
 
 from datetime import datetime
@@ -25,7 +24,7 @@ Condition = ColumnElement[bool]
 
 
 def add_job(session: Session, job: Job) -> Job:
-    """Queue a new job; its message leaves after the commit. Raises KeyError for an unknown kind."""
+    """Queue a new job. Raises KeyError for an unknown kind."""
     KINDS[job.kind]
     session.add(job)
     session.flush()
@@ -37,11 +36,11 @@ def add_log_line(session: Session, job_id: int, message: str) -> None:
     session.add(JobLogLine(job_id=job_id, message=message))
 
 
-# ── the web's side ───────────────────────────
+# ── the web's side ──
 
 
 def cancel_job(session: Session, job_id: int, user_name: str) -> None:
-    """Cancel a queued job, or stop a running job; leave any other job alone."""
+    """Cancel a queued job, or stop a running job."""
     queued = (Job.id == job_id, Job.state == "queued")
     running = (Job.id == job_id, Job.state == "running", Job.cancel_requested.is_(False))
     if _update(session, queued, state="cancelled", finished_at=now()):
@@ -51,7 +50,7 @@ def cancel_job(session: Session, job_id: int, user_name: str) -> None:
 
 
 def retry_job(session: Session, job_id: int, user_name: str) -> bool:
-    """Queue a failed or cancelled job again, with fresh attempts; False for any other state."""
+    """Requeue a failed or cancelled job with fresh attempts; False for any other state."""
     ended = (Job.id == job_id, Job.state.in_(("failed", "cancelled")))
     if not _update(session, ended, **_FRESH):
         return False
@@ -61,7 +60,7 @@ def retry_job(session: Session, job_id: int, user_name: str) -> bool:
 
 
 def is_silent(since: datetime) -> tuple[Condition, ...]:
-    """Conditions for running jobs without a heartbeat since `before`."""
+    """Conditions for running jobs with an old heartbeat."""
     return (Job.state == "running", Job.heartbeat_at < since)
 
 
@@ -74,18 +73,18 @@ def count_queued(session: Session) -> int:
 
 
 def resend_queued(session: Session) -> int:
-    """Send a message for every queued job after the commit; returns their number."""
+    """Send a message for every queued job; returns their number."""
     job_ids = session.scalars(select(Job.id).where(Job.state == "queued").order_by(Job.id)).all()
     for job_id in job_ids:
         queue.enqueue(session, job_id)
     return len(job_ids)
 
 
-# ── the worker's side ────────────────────────
+# ── the worker's side ──
 
 
 def is_held(job_id: int, claim: str) -> tuple[Condition, ...]:
-    """Conditions for a running job that this claim still holds."""
+    """Conditions for a running job that this claim holds."""
     return (Job.id == job_id, Job.claim == claim, Job.state == "running")
 
 
@@ -125,7 +124,7 @@ def write_heartbeat(session: Session, job_id: int, claim: str, **values: Any) ->
 def end_job(
     session: Session, job_id: int, claim: str, state: EndState, line: str, **values: Any
 ) -> bool:
-    """End a job that the claim holds, with a last log line; False for a lost claim."""
+    """End a claimed job, with a last log line; False for a lost claim."""
     ended = {"state": state, "claim": None, "finished_at": now(), "seconds_left": None}
     if not _update(session, is_held(job_id, claim), **ended, **values):
         return False

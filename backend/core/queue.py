@@ -1,6 +1,6 @@
 """Messages to workers, and the outbox.
 
-The job's row is the truth. Messages may be lost or repeated: the sweep sends others.
+The job's row is the truth: the sweep replaces lost messages.
 """
 
 import logging
@@ -20,7 +20,7 @@ celery_app = Celery("winnow")
 
 def configure(broker: str) -> None:
     """Point this process's Celery app at a broker."""
-    # A process that moves to another broker must drop its connections.
+    # Connections to an earlier broker must go.
     pools.reset()  # type: ignore[no-untyped-call]  # kombu types only some of its functions
     celery_app._after_fork()
     celery_app.conf.update(

@@ -43,7 +43,7 @@ class Written(BaseModel):
 
 
 class Recipe(Written):
-    """The settings of a training; before it ends only those that were asked for."""
+    """The settings of a training; before it ends only the requested settings."""
 
     network: str | None = Field(None, description="Name of the network.")
     classes: int | None = Field(None, description="Number of classes.")
@@ -74,7 +74,7 @@ class Recipe(Written):
 
 
 class MethodCost(BaseModel):
-    """What a scoring by one method costs for one run and span."""
+    """Cost of scoring a run by one method over one span."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -202,7 +202,7 @@ class Measure(Difference):
 
 
 class StartResult(Written):
-    """What one fresh start in one arm measured on the test images."""
+    """Result of one fresh start in one arm on the test images."""
 
     seed: int
     arm: Arm
@@ -256,7 +256,7 @@ class VerdictSeconds(Written):
 
 
 class Verdict(Written):
-    """What a cleansing did to the model (docs/decisions/0010-verdict-rule.md)."""
+    """Effect of a cleansing on the model (docs/decisions/0010-verdict-rule.md)."""
 
     planted: int | None = Field(
         None, description="Planted errors in the parent version; null where none was ever planted."
@@ -286,7 +286,7 @@ class Verdict(Written):
 
 
 class ImportReport(Written):
-    """What an import noticed; empty before it ends."""
+    """Findings of an import; empty before it ends."""
 
     split_words: str | None = Field(None, description="Where the splits come from.")
     notes: list[str] = Field(default_factory=list, description="Sentences for a person.")

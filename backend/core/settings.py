@@ -104,10 +104,10 @@ class Settings(BaseSettings):
 
     @property
     def own_networks(self) -> list[str]:
-        """List the user's own networks, each as package.module:function."""
+        """List the user's networks, each as package.module:function."""
         return [part.strip() for part in self.networks.split(",") if part.strip()]
 
     @property
     def import_roots(self) -> list[Path]:
-        """List the folders that the page and the API may import from, resolved."""
+        """List the folders to import from, resolved."""
         return [Path(part).resolve() for part in self.import_folders.split(":") if part]

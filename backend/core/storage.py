@@ -24,7 +24,7 @@ class Storage:
         self.root = root
 
     def data_set(self, data_set_id: int) -> Path:
-        """Folder of a data set: pixels.npy, thumbnails/, full/."""
+        """Holds pixels.npy, thumbnails/, full/."""
         return self.root / "datasets" / str(data_set_id)
 
     def pixels(self, data_set_id: int) -> Path:
@@ -48,11 +48,9 @@ class Storage:
         return None
 
     def attempt_folder(self, data_set_id: int, attempt: str) -> "AttemptFolder":
-        """Folder in which an attempt makes the data set's files."""
         return AttemptFolder(self.data_set(data_set_id), attempt)
 
     def discard_data_set(self, data_set_id: int, run_ids: Iterable[int]) -> None:
-        """Delete the files of a data set and of its runs."""
         self.discard(self.data_set(data_set_id), *(self.run(run_id) for run_id in run_ids))
 
     def run(self, run_id: int) -> Path:
@@ -64,7 +62,7 @@ class Storage:
         return None
 
     def write_run_file(self, run_id: int, name: str, data: bytes) -> None:
-        """Write a file of the run, whole or not at all."""
+        """Write the file, whole or not at all."""
         folder = self.run(run_id)
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f"{name}.part"
@@ -75,7 +73,7 @@ class Storage:
         draft.replace(folder / name)
 
     def keep_run_files(self, run_id: int, names: Collection[str]) -> None:
-        """Delete the run's other files; folders stay."""
+        """Delete the run's other files."""
         for path in self.run(run_id).iterdir():
             if path.name not in names and path.is_file():
                 path.unlink()
@@ -86,7 +84,7 @@ class Storage:
         return self.root / "weights"
 
     def list_weights(self) -> list[tuple[str, int]]:
-        """List (SHA-256, bytes) of each file of weights, in order."""
+        """List (SHA-256, bytes) of each weights file, sorted."""
         files = sorted(self.weights.glob("*.safetensors"))
         return [(file.stem, file.stat().st_size) for file in files]
 
@@ -95,7 +93,6 @@ class Storage:
         return self.root / "uploads"
 
     def new_upload(self, suffix: str) -> Path:
-        """Make an empty file for an upload."""
         self.uploads.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(suffix=suffix, dir=self.uploads)
         os.close(descriptor)
@@ -105,7 +102,6 @@ class Storage:
         return upload.open("wb")
 
     def uploads_before(self, moment: datetime) -> list[Path]:
-        """List the uploads that were last written before this moment."""
         uploads = []
         for path in self.uploads.glob("*"):
             with contextlib.suppress(FileNotFoundError):
@@ -118,7 +114,7 @@ class Storage:
         return self.root / "cache" / name
 
     def discard(self, *paths: Path) -> None:
-        """Delete files and folders; failures are logged, never raised."""
+        """Delete files and folders; failures are only logged."""
         for path in paths:
             if path.is_dir():
                 shutil.rmtree(path, onerror=_log_failure)
@@ -130,7 +126,7 @@ class Storage:
 
 
 class AttemptFolder:
-    """Folder of an import's attempt, inside the data set's; an error removes its files."""
+    """Folder of an import's attempt; an error removes its files."""
 
     STORED = ("pixels.npy", "thumbnails", "full")
 
@@ -140,13 +136,13 @@ class AttemptFolder:
         self._published: list[Path] = []
 
     def __enter__(self) -> Self:
-        # Removes a killed attempt's files; an attempt that lost its claim fails without them.
+        # For a killed attempt; an attempt that lost its claim fails without its files.
         shutil.rmtree(self.home, ignore_errors=True)
         self.folder.mkdir(parents=True)
         return self
 
     def sync(self) -> None:
-        """Flush all files to the disk in one call, before any row refers to them."""
+        """Flush all files to the disk, before any row refers to them."""
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
             syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
@@ -174,12 +170,12 @@ class AttemptFolder:
         shutil.rmtree(self.folder, ignore_errors=True)
         if kind is None:
             return
-        # Another attempt may work next to it: only this attempt's files.
+        # Another attempt may have files here.
         for path in self._published:
             shutil.rmtree(path, ignore_errors=True)
             if path.is_file():
                 path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # not empty, or gone: both are fine
+        with contextlib.suppress(OSError):  # not empty, or gone
             self.home.rmdir()
 
 

@@ -7,22 +7,20 @@ from typing import Literal, Protocol, get_args
 from backend.core.errors import Forbidden
 
 Action = Literal[
-    "import",  # start an import
-    "edit",  # rename and delete data sets
+    "import",
+    "edit",
     "inspect",  # see planted label errors
     "train",
     "score",  # find harmful images
-    "clean",  # clean, accept and roll back
+    "clean",  # accept and roll back too
     "steer",  # stop and requeue jobs
-    "arrange",  # request second opinions, take another user's part away
+    "arrange",  # second opinions, another user's part
     "review",  # decide on images
 ]
 
 
 @dataclass(frozen=True)
 class Role:
-    """A role's actions, and its sentence for users."""
-
     actions: frozenset[Action]
     sentence: str
 

@@ -37,7 +37,7 @@ NO_ANSWER = (
 
 
 def register_handlers(app: FastAPI, visitor: Callable[[Request, Session], object]) -> None:
-    """Send every failure to `respond`; `visitor` identifies the user for the page's menu."""
+    """Send every failure to `respond`; `visitor` identifies the user."""
     app.state.visitor = visitor
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -48,7 +48,7 @@ def register_handlers(app: FastAPI, visitor: Callable[[Request, Session], object
 
 
 def respond(request: Request, error: AppError, **members: Any) -> Response:
-    """Answer with problem details under /api/, else with a page, or the login."""
+    """Answer with problem details under /api/, else with a page or the login."""
     if request.url.path.startswith("/api/") and request.url.path != "/api/docs":
         problem = {
             "type": "about:blank",
@@ -80,9 +80,9 @@ def unexpected(request: Request, error: Exception) -> Response:
 
 
 def _to_login(request: Request) -> Response | None:
-    """Redirect an opened page to the login and back; None for scripts, forms and images."""
+    """Redirect an opened page to the login; None for scripts, forms and images."""
     if request.headers.get("HX-Request"):
-        # With this header htmx opens the login page instead of inserting it.
+        # htmx would insert the login page; with this header it opens the page.
         return Response(
             status_code=401,
             headers={
@@ -104,7 +104,7 @@ def _app_error(request: Request, error: Exception) -> Response:
 
 def _invalid(request: Request, error: Exception) -> Response:
     details = error.errors() if isinstance(error, RequestValidationError) else []
-    # An address like /runs/abc leads nowhere: not found.
+    # Addresses like /runs/abc lead nowhere.
     if details and all(detail["loc"][0] == "path" for detail in details):
         return respond(request, NotFound(NOTHING_HERE))
     errors = [_one_invalid(detail) for detail in details]
@@ -123,7 +123,6 @@ def _one_invalid(detail: dict[str, Any]) -> dict[str, str]:
 
 
 def _http(request: Request, error: Exception) -> Response:
-    """Answer the framework's own refusals."""
     status, detail = (
         (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "")
     )
@@ -142,7 +141,6 @@ def _http(request: Request, error: Exception) -> Response:
 
 
 def _recognise(request: Request) -> None:
-    """Identify the user for an error page's menu."""
     with suppress(OperationalError), request.app.state.database.transaction(write=False) as session:
         request.app.state.visitor(request, session)
 
@@ -154,7 +152,7 @@ def _database(request: Request, error: Exception) -> Response:
 
 
 def _unstorable(request: Request, error: Exception) -> Response:
-    """Answer values in addresses that PostgreSQL refuses; bodies were checked."""
+    """Answer addresses that PostgreSQL refuses; bodies were checked."""
     if isinstance(error, DataError) and getattr(error.orig, "sqlstate", "") == OUT_OF_RANGE:
         return respond(request, NotFound(TOO_LARGE))
     logger.warning(
@@ -164,7 +162,7 @@ def _unstorable(request: Request, error: Exception) -> Response:
 
 
 def _too_large_a_number(request: Request, error: Exception) -> Response:
-    """Answer numbers beyond SQLite's 2⁶³: nothing has them."""
+    """Answer numbers beyond SQLite's 2⁶³."""
     if "SQLite INTEGER" not in str(error):
         raise error
     return respond(request, NotFound(TOO_LARGE))

@@ -11,8 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from backend.core.db import Database
 
-# Spreadsheets run cells that begin so as formulas, unless an apostrophe precedes (OWASP, "CSV
-# Injection").
+# Spreadsheets run such cells as formulas, unless an apostrophe precedes (OWASP, "CSV Injection").
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 CHUNK = 2_000  # rows at a time
 ROW_GROUP = 50_000
@@ -23,10 +22,7 @@ Row = TypeVar("Row")
 def in_chunks(
     database: Database, read: Callable[..., tuple[Sequence[Row], int | None]]
 ) -> Iterator[Row]:
-    """Yield every row that `read(session, after=cursor)` gives, page by page.
-
-    A short transaction a page: a slow download holds none open.
-    """
+    """Yield all rows of `read(session, after=cursor)`, each page in a short transaction."""
     after: int | None = 0
     while after is not None:
         with database.transaction(write=False) as session:
@@ -58,11 +54,8 @@ def csv_bytes(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> Iterator
 
 
 def parquet_bytes(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """Write the table as Parquet, typed even without rows.
-
-    columns: name → Arrow's word for its type.
-    """
-    import pyarrow  # slow to load
+    """Write the table as Parquet, typed even without rows. columns: name → Arrow type."""
+    import pyarrow  # slow
     import pyarrow.parquet
 
     schema = pyarrow.schema(
@@ -81,7 +74,7 @@ def parquet_bytes(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> 
 
 @dataclass(frozen=True)
 class Format:
-    """A table's format. write: (columns, rows) → the file's parts, a list if made whole."""
+    """A table's format. write: (columns, rows) → parts, a list if made whole."""
 
     suffix: str
     title: str
@@ -91,7 +84,7 @@ class Format:
     def download(
         self, name: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]
     ) -> Response:
-        """Send the table as a file, streamed if the format allows."""
+        """Send the table, streamed if the format allows."""
         parts = self.write(columns, rows)
         headers = {"Content-Disposition": f'attachment; filename="{name}.{self.suffix}"'}
         if isinstance(parts, list):
@@ -99,7 +92,6 @@ class Format:
         return StreamingResponse(parts, media_type=self.media_type, headers=headers)
 
 
-# Routes, links and the command line list these formats.
 FORMATS = {
     format_.suffix: format_
     for format_ in (

@@ -1,4 +1,4 @@
-"""Forms, validated as a whole like JSON bodies."""
+"""Forms, validated like JSON bodies."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ Shape = TypeVar("Shape", bound=BaseModel)
 
 
 def read_form(shape: type[Shape], values: Mapping[str, Any]) -> Shape:
-    """Validate a form's fields; empty fields are left out. Raises as FastAPI's parsing does."""
+    """Validate a form; empty fields are left out. Raises as FastAPI's parsing does."""
     try:
         return shape.model_validate({name: value for name, value in values.items() if value != ""})
     except ValidationError as error:

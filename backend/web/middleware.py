@@ -10,9 +10,9 @@ from backend.core.errors import AppError
 from backend.core.settings import Settings
 from backend.web import error_handlers
 
-# Requests without an upload.
+# Without an upload.
 ORDINARY_BYTES = 2 * 2**20
-# Upload addresses check the user before reading into a file (backend/datasets/uploads.py).
+# These check the user before reading into a file (backend/datasets/uploads.py).
 UPLOADS = ("/datasets", "/api/v1/data-sets/upload")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -30,19 +30,17 @@ _secure = Secure(
     xfo=XFrameOptions().deny(),
     referrer=ReferrerPolicy().same_origin(),
 )
-# Pages are private and change; immutable responses override this.
+# Immutable responses override this.
 HEADERS = {**_secure.headers, "Cache-Control": "no-store"}
 
 
 class TooLarge(AppError):
-    """The body exceeds its limit."""
-
     status = 413
     title = "Too large"
 
 
 def protect(app: FastAPI) -> None:
-    """Add both middlewares, and headers to the answer given outside of them."""
+    """Add both middlewares, and headers to the response outside of them."""
     app.add_middleware(LimitBody)
     app.add_middleware(AddHeaders)
     app.add_exception_handler(Exception, _unexpected)
@@ -128,7 +126,7 @@ def _check(size: int, limit: int, sentence: str) -> None:
 
 
 def _counted(receive: Receive, limit: int) -> Receive:
-    """Count the bytes read; beyond the limit raises TooLarge."""
+    """Count the bytes read. Raises TooLarge."""
     seen = 0
 
     async def counted() -> Message:

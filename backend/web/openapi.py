@@ -57,7 +57,7 @@ def table(kind: str) -> dict[int | str, dict[str, Any]]:
 
 
 def shape_of(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """Resolve a schema behind a reference or beside null."""
+    """Resolve a schema behind a reference or next to null."""
     (schema,) = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
     shapes: dict[str, dict[str, Any]] = document["components"]["schemas"]
     return shapes[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
@@ -65,7 +65,6 @@ def shape_of(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]
 
 class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        """Make the document once."""
         document = super().openapi()
         shapes = document["components"]["schemas"]
         if "Problem" not in shapes:

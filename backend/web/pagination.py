@@ -24,7 +24,6 @@ class Page(BaseModel, Generic[Item]):
 
     @classmethod
     def of(cls, items: Iterable[Any], following: int | None) -> "Page[Item]":
-        """Make the page from models or rows, and the next page's key."""
         cursor = None if following is None else str(following)
         return cls.model_validate({"items": list(items), "next": cursor}, from_attributes=True)
 
@@ -41,7 +40,7 @@ def paginate(
     """Read a page of rows in order of a key, and the key to continue after.
 
     Args:
-        statement: Selects the rows; its first column is the key, or the model that has it.
+        statement: Selects the rows; its first column is the key, or its model.
         key: A unique, constant column, so that no row repeats or is missed.
         after: Key of the last row read, or None at the start.
 
@@ -56,7 +55,7 @@ def paginate(
 
 
 def cut(rows: Sequence[AnyRow], limit: int) -> tuple[Sequence[AnyRow], bool]:
-    """Return at most `limit` rows, and whether more follow, given `limit + 1`."""
+    """Return at most `limit` rows, and whether more follow."""
     return rows[:limit], len(rows) > limit
 
 

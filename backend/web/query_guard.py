@@ -11,9 +11,9 @@ from fastapi.routing import APIRoute
 from backend.web.validation_messages import unknown
 
 
-# Async: FastAPI runs plain functions in another thread.
+# A plain function would cost a thread.
 async def refuse_unknown(request: Request) -> None:
-    """Refuse names unknown to the route: a misspelt filter would mean "everything"."""
+    """Refuse unknown names: a misspelt filter would mean "everything"."""
     route = request.scope.get("route")
     if not request.query_params or not isinstance(route, APIRoute):
         return
@@ -30,7 +30,7 @@ async def refuse_unknown(request: Request) -> None:
 
 
 def known(dependant: Dependant) -> dict[str, bool]:
-    """Map a route's query names to whether they are documented."""
+    """Map a route's query names to "is documented"."""
     fields = get_flat_params(
         Dependant(query_params=[field for part in _parts(dependant) for field in part.query_params])
     )

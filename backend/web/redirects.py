@@ -1,10 +1,10 @@
-"""Follow only our own paths from addresses such as `origin` or `next`."""
+"""Follow only our own paths from addresses such as `next`."""
 
 from urllib.parse import urlencode, urlsplit
 
 
 def own_path(address: str, otherwise: str) -> str:
-    """Return the address if it is a path of ours, else the other.
+    """Return the address if it is our path, else the other.
 
     "//host" and "/\\host" name other hosts to a browser.
     """
@@ -14,12 +14,10 @@ def own_path(address: str, otherwise: str) -> str:
 
 
 def login_address(come_back_to: str) -> str:
-    """Return the login page's address, with the way back."""
     back = own_path(come_back_to, "")
     return f"/login?{urlencode({'next': back})}" if back else "/login"
 
 
 def path_of(url: str) -> str:
-    """Return the path and query of a whole address."""
     parts = urlsplit(url)
     return f"{parts.path}?{parts.query}" if parts.query else parts.path

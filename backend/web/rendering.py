@@ -22,7 +22,6 @@ TEN_MINUTES = 600
 
 
 def page(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
-    """Render a template: a page or a fragment."""
     known = {
         "request": request,
         "user": getattr(request.state, "user", None),
@@ -33,7 +32,7 @@ def page(request: Request, template: str, *, status: int = 200, **context: Any) 
 
 @cache
 def static_version() -> str:
-    """Change with any script or style sheet, so that browsers can cache them for ever."""
+    """Hash of scripts and style sheets, for addresses cached for ever."""
     digest = hashlib.sha256()
     for path in sorted(path for path in STATIC.rglob("*") if path.is_file()):
         digest.update(path.relative_to(STATIC).as_posix().encode() + path.read_bytes())
@@ -42,7 +41,6 @@ def static_version() -> str:
 
 @cache
 def environment() -> Environment:
-    """Make the Jinja environment once."""
     made = Environment(
         loader=FileSystemLoader(FRONTEND / "templates"),
         autoescape=True,
@@ -125,7 +123,7 @@ def _rounded(value: float, digits: int) -> float:
 
 
 def localtime(moment: datetime | None) -> Markup | str:
-    """Show a moment in the browser's local time; UTC without JavaScript."""
+    """Show a moment in local time; UTC without JavaScript."""
     if moment is None:
         return "–"
     utc = moment.astimezone(UTC)  # PostgreSQL returns its own zone

@@ -1,4 +1,4 @@
-"""Base of request bodies: known fields only, which databases can store."""
+"""Base of request bodies."""
 
 from typing import Any
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Pydantic's error type → words behind the field's name, filled from its context.
+# Pydantic's error type → words behind the field's name.
 WORDS = {
     "missing": "is missing",
     "extra_forbidden": "there is no such field here",

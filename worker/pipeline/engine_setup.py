@@ -15,10 +15,10 @@ def ready(settings: Settings, storage: Storage) -> str:
     """Prepare the engine; returns the device to compute on: "auto", "cpu" or "cuda".
 
     Networks come from the settings alone: importing a network runs its code.
-    Raises EngineError for a network that cannot be imported, and for a missing GPU.
+    Raises EngineError for a missing GPU or a network that cannot be imported.
     """
     if settings.device == "cpu":
-        # Also hides the GPU from code that names no device; torch reads this at its first look.
+        # For code that names no device; torch reads this at its first look.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     engine.choose_device(settings.device)
     engine.use_weights_folder(storage.weights)

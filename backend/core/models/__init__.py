@@ -56,8 +56,7 @@ __all__ = [
     "now",
 ]
 
-# By default SQLite reuses a deleted row's number. Addresses, folders and requests hold numbers, so
-# their meaning must never change.
+# SQLite would reuse a deleted row's number, which addresses and folders hold.
 for _table in Base.metadata.tables.values():
     if "id" in _table.primary_key.columns:
         _table.dialect_options["sqlite"]["autoincrement"] = True

@@ -19,9 +19,7 @@ class Cleansing(Base):
         ForeignKey("data_sets.id", ondelete="CASCADE"), index=True
     )
     review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"))
-    run_id: Mapped[int] = mapped_column(
-        Integer
-    )  # "same seed" repeats its seed; runs point here with a foreign key
+    run_id: Mapped[int] = mapped_column(Integer)  # runs point here with a foreign key
     parent_version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
     version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
@@ -35,5 +33,5 @@ class Cleansing(Base):
 
     @property
     def typed_verdict(self) -> Verdict | None:
-        """Return the typed verdict of any version; None before there is one."""
+        """Return the typed verdict, if any."""
         return Verdict.model_validate(self.verdict) if self.verdict else None

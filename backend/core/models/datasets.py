@@ -26,9 +26,7 @@ class DataSet(Base):
     __tablename__ = "data_sets"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
-    source: Mapped[dict[str, Any]] = mapped_column(
-        default=dict
-    )  # as requested: kind, path, options
+    source: Mapped[dict[str, Any]] = mapped_column(default=dict)  # kind, path, options
     state: Mapped[str] = mapped_column(
         String(20), default="importing"
     )  # importing | ready | failed
@@ -46,17 +44,16 @@ class DataSet(Base):
     )  # seconds, split seed, notes for people
     current_version_id: Mapped[int | None] = mapped_column(
         Integer
-    )  # the accepted version; no foreign key: versions point here
+    )  # no foreign key: versions point here
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     @property
     def typed_report(self) -> ImportReport:
-        """Return the typed report of any version."""
         return ImportReport.model_validate(self.report)
 
 
-# Originals up to this many pixels a side are enlarged without blur.
+# Smaller originals are enlarged without blur.
 SMALL_PIXELS = 64
 
 
@@ -71,10 +68,8 @@ class Image(Base):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     data_set_id: Mapped[int] = mapped_column(ForeignKey("data_sets.id", ondelete="CASCADE"))
     row: Mapped[int] = mapped_column(Integer)  # of the pixel array
-    path: Mapped[str] = mapped_column(Text)  # in the import, for people
-    content_hash: Mapped[str] = mapped_column(
-        String(64)
-    )  # of the decoded pixels; names thumbnail and full image
+    path: Mapped[str] = mapped_column(Text)  # in the import
+    content_hash: Mapped[str] = mapped_column(String(64))  # of the decoded pixels; names the files
     split: Mapped[str] = mapped_column(String(10))  # train | validation | test
     label: Mapped[int] = mapped_column(Integer)
     true_label: Mapped[int | None] = mapped_column(Integer)

@@ -31,7 +31,7 @@ class Job(Base):
     progress_total: Mapped[int] = mapped_column(BigInteger, default=0)
     progress_message: Mapped[str] = mapped_column(String(300), default="")
     attempts: Mapped[int] = mapped_column(default=0)
-    seconds_left: Mapped[float | None]  # the worker's estimate
+    seconds_left: Mapped[float | None]
     claim: Mapped[str | None] = mapped_column(String(120))
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     error: Mapped[str | None] = mapped_column(Text)

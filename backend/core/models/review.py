@@ -9,7 +9,7 @@ from backend.core.models.base import Base, BigId, now
 
 
 class Review(Base):
-    """A queue from a run's scorings: method and label rankings in turn."""
+    """A queue of a run's images: method and label rankings in turn."""
 
     __tablename__ = "reviews"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -30,17 +30,17 @@ class Review(Base):
         ForeignKey("scorings.id", ondelete="SET NULL")
     )
     suggestion_count: Mapped[int] = mapped_column(default=0)
-    # Removing or relabelling takes two users' agreement.
+    # Removals and relabellings take two users.
     second_opinion: Mapped[bool] = mapped_column(default=False, server_default=false())
     last_change: Mapped[int] = mapped_column(
         default=0
-    )  # counts decisions; browsers request later changes
+    )  # counts decisions, for browsers to catch up
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class ReviewPart(Base):
-    """A user's part of the queue; a review's parts share it image by image."""
+    """A user's part of the queue, shared image by image."""
 
     __tablename__ = "review_parts"
     review_id: Mapped[int] = mapped_column(
@@ -59,8 +59,7 @@ VIEWED = ("accuracy_rank", "label_rank", "label", "predicted", "decision", "deci
 class Suggestion(Base):
     """An image in a review's rankings, with a card's data: a page needs no join.
 
-    Ranks count from 1; `position` is the default queue's. decision: remove | keep | relabel |
-    unsure | null.
+    Ranks count from 1. decision: remove | keep | relabel | unsure | null.
     """
 
     __tablename__ = "suggestions"
@@ -68,7 +67,7 @@ class Suggestion(Base):
         UniqueConstraint("review_id", "position"),
         UniqueConstraint("review_id", "accuracy_rank"),
         UniqueConstraint("review_id", "label_rank"),
-        # With the decision, to count a class's undecided images by index alone.
+        # Counts a class's undecided images by index alone.
         Index(None, "review_id", "label", "position", "decision"),
         Index(None, "review_id", "predicted", "position", "decision"),
         Index(None, "review_id", "decision", "position"),
@@ -77,7 +76,6 @@ class Suggestion(Base):
             None, "review_id", "label", "predicted", "decision"
         ),  # confusion counts read this index alone
         Index(None, "review_id", "decided_by", "decision"),
-        # Combined views and their counts read this index alone.
         Index("ix_suggestions_view", "review_id", "position", *VIEWED, "image_id"),
     )
     review_id: Mapped[int] = mapped_column(
@@ -90,13 +88,11 @@ class Suggestion(Base):
     brought_by: Mapped[str] = mapped_column(String(10))  # accuracy | label | both
     accuracy_rank: Mapped[int] = mapped_column(Integer)
     label_rank: Mapped[int] = mapped_column(Integer)
-    accuracy_value: Mapped[
-        float
-    ]  # the method's; an influence where that speaks of harm: negative means harmful
-    label_value: Mapped[float]  # margin: a negative label looks wrong
+    accuracy_value: Mapped[float]  # negative means harmful where the method measures harm
+    label_value: Mapped[float]  # margin: negative looks wrong
     label: Mapped[int] = mapped_column(Integer)  # in the review's version
     predicted: Mapped[int] = mapped_column(Integer)
-    confidence: Mapped[float]  # of the predicted class, fraction
+    confidence: Mapped[float]  # fraction
     label_confidence: Mapped[float]  # of the given class, fraction
     content_hash: Mapped[str] = mapped_column(String(64))
     path: Mapped[str] = mapped_column(Text)
@@ -108,7 +104,7 @@ class Suggestion(Base):
     )  # id in `decisions`; null = undecided
     decided_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     decided_at: Mapped[datetime | None]
-    change: Mapped[int] = mapped_column(default=0)  # the review's last_change at this decision
+    change: Mapped[int] = mapped_column(default=0)  # last_change at this decision
 
 
 class Decision(Base):
@@ -125,23 +121,17 @@ class Decision(Base):
     review_id: Mapped[int] = mapped_column(ForeignKey("reviews.id", ondelete="CASCADE"))
     image_id: Mapped[int] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), index=True)
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
-    client_key: Mapped[str] = mapped_column(
-        String(36)
-    )  # the browser's: a repeated request is the same decision
+    client_key: Mapped[str] = mapped_column(String(36))  # the browser's: detects repeated requests
     action: Mapped[str] = mapped_column(String(10))
     label: Mapped[int | None] = mapped_column(Integer)
     batch: Mapped[str | None] = mapped_column(
         String(36)
-    )  # the client's key of an act on many images: undone as one
-    previous_id: Mapped[int | None] = mapped_column(
-        BigInteger
-    )  # in force before; an undo restores it
-    undoes_id: Mapped[int | None] = mapped_column(
-        BigInteger, index=True
-    )  # the decision that this one takes back
+    )  # the client's, of an act on many images: undone together
+    previous_id: Mapped[int | None] = mapped_column(BigInteger)  # for an undo to restore
+    undoes_id: Mapped[int | None] = mapped_column(BigInteger, index=True)  # taken back by this undo
     redoes_id: Mapped[int | None] = mapped_column(
         BigInteger, index=True
-    )  # the undo that this one reverses
+    )  # undo that this act reverses
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -161,7 +151,7 @@ class Explanation(Base):
     )
     state: Mapped[str] = mapped_column(String(10))
     asked_at: Mapped[datetime] = mapped_column(default=now)
-    looked: Mapped[int] = mapped_column(default=0)  # validation images that were compared
+    looked: Mapped[int] = mapped_column(default=0)  # compared images
     worse: Mapped[list[int]] = mapped_column(default=list)
     better: Mapped[list[int]] = mapped_column(default=list)
 
@@ -169,9 +159,8 @@ class Explanation(Base):
 class MapPoint(Base):
     """Place of an image among the others, by last-layer features.
 
-    x, y: on the first map. near_x, near_y: on the map of neighbours, made on demand.
-    in_group: its group of similar images. like_given, like_predicted: ids of its nearest
-    neighbours with its label, and with the predicted class.
+    x, y: on the first map. near_x, near_y: on the map of neighbours.
+    like_given, like_predicted: nearest neighbours with its label, and with the predicted class.
     """
 
     __tablename__ = "map_points"
@@ -192,7 +181,7 @@ class MapPoint(Base):
 
 
 class Selection(Base):
-    """Images selected on the map, so that an address can name them."""
+    """Images selected on the map, for an address."""
 
     __tablename__ = "selections"
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -23,30 +23,27 @@ class Run(Base):
     state: Mapped[str] = mapped_column(
         String(20), default="queued"
     )  # queued | done (the job has the rest)
-    recipe: Mapped[dict[str, Any]] = mapped_column(
-        default=dict
-    )  # as requested; the worker completes the recipe
+    recipe: Mapped[dict[str, Any]] = mapped_column(default=dict)  # the worker completes it
     seed: Mapped[int] = mapped_column(default=0)
     params_hash: Mapped[str | None] = mapped_column(String(64))
     report: Mapped[dict[str, Any]] = mapped_column(
         default=dict
     )  # seconds, bytes, parameters, environment
-    # use_alter: runs and cleansings point at each other, so PostgreSQL gets this key last.
+    # use_alter: runs and cleansings point at each other.
     cleansing_id: Mapped[int | None] = mapped_column(
         ForeignKey("cleansings.id", ondelete="CASCADE", use_alter=True), index=True
     )
     protocol: Mapped[str | None] = mapped_column(String(20))  # same_seed | fresh_seeds
     arm: Mapped[str | None] = mapped_column(String(20))  # before | cleaned | random
-    # The run that this repeats with another seed. No key: runs go with their data set.
+    # With another seed. No key: runs go with their data set.
     repeats_run_id: Mapped[int | None] = mapped_column(Integer, index=True)
-    test_accuracy: Mapped[float | None]  # fraction; only a cleansing's trainings use the test split
+    test_accuracy: Mapped[float | None]  # fraction, in a cleansing only
     test_loss: Mapped[float | None]
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     @property
     def typed_report(self) -> RunReport:
-        """Return the typed report of any version."""
         return RunReport.model_validate(self.report)
 
 
@@ -88,12 +85,11 @@ class Scoring(Base):
 
     @property
     def typed_report(self) -> ScoringReport:
-        """Return the typed report of any version."""
         return ScoringReport.model_validate(self.report)
 
 
 class Score(Base):
-    """An image's value in a scoring, low first. Rank counts from 1."""
+    """An image's value in a scoring. Rank counts from 1, low first."""
 
     __tablename__ = "scores"
     __table_args__ = (Index(None, "scoring_id", "rank"),)

@@ -1,7 +1,4 @@
-"""Trainings that a cleansing compares.
-
-Each of three image lists (arms) is trained with the run's seed and with fresh seeds (protocols).
-"""
+"""Trainings of a cleansing: three arms, with the run's seed and with fresh seeds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +18,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Task:
-    """One training of a cleansing, by the id of its row in `runs`."""
+    """A training of a cleansing. id: in `runs`."""
 
     run_id: int
     protocol: str  # same_seed | fresh_seeds
@@ -48,7 +45,7 @@ ARM_WORDS = {"before": "nothing removed", "cleaned": "cleaned", "random": "rando
 
 @dataclass(frozen=True)
 class Plan:
-    """Data that a cleansing's trainings share. N: training images of the parent version."""
+    """Data of a cleansing's trainings. N: training images of the parent version."""
 
     cleansing_id: int
     run_id: int
@@ -57,16 +54,16 @@ class Plan:
     tasks: list[Task]
     class_count: int
     parent: Images  # with the parent version's labels
-    removed: Mask  # (N,) images that the new version leaves out
-    labels: npt.NDArray[np.int64]  # (N,) labels in the new version; old labels where removed
-    planted: Mask | None  # (N,) planted errors that are still wrong, if any were planted
-    left_wrong: Mask | None  # (N,) where the new label is no better; None as above
+    removed: Mask  # (N,) left out of the new version
+    labels: npt.NDArray[np.int64]  # (N,) in the new version; old labels where removed
+    planted: Mask | None  # (N,) planted errors that are still wrong
+    left_wrong: Mask | None  # (N,) new label no better than a planted error
     validation: Images
     test: Images
 
     @property
     def relabelled(self) -> Mask:
-        """Select the images with another label in the new version, (N,)."""
+        """Select the relabelled images, (N,)."""
         return np.not_equal(self.labels, self.parent.labels)
 
     @property
@@ -161,10 +158,10 @@ def random_removal(labels: npt.NDArray[np.int64], removed: Mask, seed: int) -> M
 
 
 def image_list(plan: Plan, task: Task) -> tuple[Images, Mask]:
-    """List a training's images, and those left out of its sums at the same divisor and order.
+    """List a training's images, and those left out of its sums.
 
-    The same seed repeats the run on the parent's list and drops terms (the papers' counterfactual
-    run). A fresh seed trains on a shorter list, as any training on the new version would.
+    The same seed drops terms of the run's sums at the same divisor and order (the papers'
+    counterfactual run). A fresh seed trains on a shorter list.
     """
     gone = removal(plan, task)
     labels = plan.labels if task.arm == "cleaned" else plan.parent.labels
@@ -185,5 +182,5 @@ def removal(plan: Plan, task: Task) -> Mask:
 
 
 def same_as_before(plan: Plan, task: Task) -> bool:
-    """Return True for a random arm that removes nothing."""
+    """True for a random arm that removes nothing."""
     return task.arm == "random" and not plan.removed.any()

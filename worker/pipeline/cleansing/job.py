@@ -1,7 +1,4 @@
-"""Job of a cleansing: train every arm, test once, give a verdict.
-
-Each training has a folder and a row, so a killed job continues at its epoch.
-"""
+"""Job of a cleansing: train every arm, test once, give a verdict."""
 
 import dataclasses
 import io
@@ -23,14 +20,13 @@ from worker.pipeline.cleansing.arms import Plan, Task
 from worker.pipeline.cleansing.verdict import Outcome, verdict
 
 OUTCOME = "outcome.npz"
-# Files kept of a finished training: its record and its test answers.
+# Of a finished training.
 KEPT = ("run.json", OUTCOME)
-# Smallest float32 probability above 0: logarithms stay finite.
+# Keeps logarithms finite.
 SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 def cleanse(context: JobContext) -> None:
-    """Train, measure and judge the cleansing that this job is for."""
     started = time.monotonic()
     engine_setup.ready(context.settings, context.storage)
     plan = arms.read(context.database, context.storage, context.subject_id)
@@ -61,7 +57,7 @@ def cleanse(context: JobContext) -> None:
     with context.finish() as session:
         cleansing = session.get_one(Cleansing, plan.cleansing_id)
         cleansing.verdict = result.to_json()
-        # A version may have been rolled back before this job was retried.
+        # A version may be rolled back before a retry.
         cleansing.state, session.get_one(Version, cleansing.version_id).state = (
             "measured",
             "proposed",
@@ -112,10 +108,10 @@ def _measure(context: JobContext, plan: Plan, task: Task, original: Training, ba
 
 def _train(plan: Plan, task: Task, original: Training, bar: _Bar) -> Training:
     images, leave_out = arms.image_list(plan, task)
-    # Only the repeated run's learning curve is shown, next to the original's.
+    # Only the repeated run's learning curve is shown.
     validation = plan.validation if task.protocol == "same_seed" else None
     seeded = dataclasses.replace(original.recipe, seed=task.seed)
-    # On the run's own device: the arms must differ in images, not in rounding.
+    # On the run's device: arms must differ in images, not in rounding.
     device = engine.choose_device("auto", original.record.environment).type
     return engine_setup.train(
         seeded,
@@ -180,7 +176,7 @@ def _record(
 
 
 def _record_twin(context: JobContext, plan: Plan, task: Task) -> None:
-    """Copy the row of the before arm, for an arm that removes nothing."""
+    """Copy the before arm's row for an arm that removes nothing."""
     before = next(
         other for other in plan.tasks if other.key == (task.protocol, task.seed, "before")
     )

@@ -26,7 +26,7 @@ from worker.engine import paired_difference
 from worker.pipeline.cleansing.arms import Plan
 
 Floats = npt.NDArray[np.float64]
-# Changed predictions kept in detail; enough for all but the largest test splits.
+# Changed predictions kept in detail.
 MOST_CHANGES = 2_000
 
 
@@ -47,7 +47,7 @@ Arms = Mapping[Arm, Floats]  # arm → values (S, M): a row per seed, a column p
 
 
 def verdict(plan: Plan, outcomes: Outcomes, seconds: VerdictSeconds) -> Verdict:
-    """Give the verdict by fresh starts: did the data improve, or one run get lucky?"""
+    """Give the verdict by fresh starts: a single run may be lucky."""
     same = _protocol(plan, outcomes, "same_seed", [plan.seed])
     fresh = _protocol(plan, outcomes, "fresh_seeds", plan.fresh_seeds)
     fresh.seeds = plan.fresh_seeds
@@ -86,7 +86,7 @@ def _protocol(plan: Plan, outcomes: Outcomes, protocol: str, seeds: Sequence[int
 
 
 def metric(arms: Arms, *, better: int) -> Measure:
-    """Compare a measure of the three arms, each (S, M). better: +1 if more is better, else −1."""
+    """Compare a measure of three arms, each (S, M). better: +1 if more is better, else −1."""
     gain = interval(arms["before"], arms["cleaned"])
     control = interval(arms["before"], arms["random"])
     beyond = interval(arms["random"], arms["cleaned"])
@@ -105,8 +105,7 @@ def metric(arms: Arms, *, better: int) -> Measure:
 def interval(before: Floats, after: Floats) -> Difference:
     """Compute the mean of after − before, each (S, M), and its 95 % interval.
 
-    Seeds and test images both vary: one interval is over the means per seed, the other over the
-    means per image. `ci95` spans both, so it excludes 0 only where both do.
+    Seeds and test images both vary: `ci95` spans the intervals over both.
     """
     images = paired_difference(before.mean(axis=0), after.mean(axis=0))
     over_images: list[Number] = [images.low, images.high]
@@ -126,8 +125,8 @@ def judge_metric(
 ) -> MetricJudgement:
     """Judge a measure by its two intervals.
 
-    "better" if cleaned beats before and random removal, "as_random" if it beats before alone,
-    "worse" if it is worse than before, else "no_measurable_change".
+    "better": above before and random removal. "as_random": above before alone. "worse": below
+    before. Else "no_measurable_change".
     """
     if _lies_above(gain, better):
         return "better" if _lies_above(beyond_random, better) else "as_random"
@@ -141,7 +140,7 @@ def _lies_above(ci95: Sequence[float], sign: int) -> bool:
 
 
 def judge(accuracy: MetricJudgement, loss: MetricJudgement) -> Judgement:
-    """Judge by both measures: one must be clear, the other must not contradict it."""
+    """Judge by both measures: a clear result that the other does not contradict."""
     clear = {accuracy, loss} & {"better", "worse"}
     if len(clear) != 1:
         return "no_measurable_change"
@@ -160,7 +159,6 @@ def _runs(plan: Plan, outcomes: Outcomes) -> list[StartResult]:
 
 
 def _per_class(plan: Plan, outcomes: Outcomes) -> list[ClassResult]:
-    """Compute each class's accuracy, averaged over the fresh seeds."""
     labels = plan.test.labels
     means = {
         arm: np.mean(
@@ -189,9 +187,9 @@ def _changed(plan: Plan, outcomes: Outcomes) -> dict[str, Any]:
     labels = plan.test.labels
     became_right = cleaned[positions] == labels[positions]
     became_wrong = before[positions] == labels[positions]
-    # Images that became right come first, then those that became wrong.
+    # First those that became right, then those that became wrong.
     order = positions[np.argsort(2 - 2 * became_right - became_wrong, kind="stable")][:MOST_CHANGES]
-    # A single training may be lucky, so the fresh starts' answers are shown too.
+    # A single training may be lucky, so fresh starts' answers are shown too.
     fresh_before, fresh_cleaned = (
         _fresh_right(plan, outcomes, arm) for arm in ("before", "cleaned")
     )
@@ -223,9 +221,7 @@ def _fresh_right(plan: Plan, outcomes: Outcomes, arm: str) -> Floats:
 
 
 def doubt(accuracies: Sequence[float], labels: npt.NDArray[np.int64]) -> str | None:
-    """Warn where fresh starts with nothing removed learned nothing, else None.
-
-    Such a start is right no more often than always naming the largest class.
+    """Warn where fresh starts with nothing removed are no better than guessing, else None.
 
     Args:
         accuracies: Of each fresh start on the test images, fractions.
@@ -253,7 +249,7 @@ LEADS = {
     "no_measurable_change": "No measurable improvement",
     "worse": "Cleaning made the model worse",
 }
-# Words for when only the loss moved: the confidence changed, not the answers.
+# The confidence changed, not the answers.
 LOSS_LEADS = {
     "improved": (
         "Cleaning made the model's answers more reliable (lower loss), without a measurable change "
@@ -297,7 +293,6 @@ def _lead(fresh: Protocol) -> str:
 
 
 def percent(fraction: float) -> str:
-    """0.912 → "91.2 %"."""
     return f"{100 * fraction:.1f} %"
 
 

@@ -12,14 +12,14 @@ from PIL import Image, ImageCms, ImageFile, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 FORMATS_FOR_PEOPLE = "JPEG, PNG, WebP, BMP, GIF or TIFF"
-# First bytes of JPEG, PNG, GIF and TIFF: such a file is an image, even if damaged.
+# First bytes of JPEG, PNG, GIF and TIFF, to recognize damaged images.
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*")
 DAMAGED = "the image is damaged or cut off"
-# A JPEG of twice this side or more is decoded at a half, a quarter or an eighth.
+# JPEGs of twice this side or more are decoded at a fraction.
 FULL_SIDE = 1600
 THUMBNAIL_SIDE = 160
 
-# Pillow only warns at its limit; ours is checked before decoding.
+# Pillow only warns at its limit; ours is checked first.
 Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
@@ -31,7 +31,7 @@ class Refused(Exception):
 
 
 def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
-    """Decode an upright image in mode L or RGB, with its (width, height). Raises Refused."""
+    """Decode an upright L or RGB image, with its (width, height). Raises Refused."""
     image = _open(data, max_pixels)
     size = image.size
     if image.format == "JPEG" and max(size) > 2 * FULL_SIDE:
@@ -39,13 +39,13 @@ def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
     try:
         image.load()
         turned = _orientation(image)
-        if turned >= 5:  # orientations that lie on their side
+        if turned >= 5:  # turned on its side
             size = (size[1], size[0])
         return as_grey_or_rgb(ImageOps.exif_transpose(image) if turned > 1 else image), size
     except MemoryError as error:
         raise Refused("the image is too large for this machine's memory") from error
     except Exception as error:
-        # Pillow raises nearly every kind of exception on damaged files.
+        # Pillow raises almost any exception on damaged files.
         raise Refused(DAMAGED) from error
 
 
@@ -85,7 +85,7 @@ def fit(image: Image.Image, height: int, width: int, channels: int) -> Pixels:
     if image.size != (width, height):
         scale = min(width / image.width, height / image.height)
         inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        # Bilinear enlarges without ringing; Pillow antialiases it when shrinking.
+        # Enlarges without ringing; Pillow antialiases it when shrinking.
         resized = image.resize(
             inner, Image.Resampling.BILINEAR, reducing_gap=3.0 if scale < 1 else None
         )
@@ -95,9 +95,9 @@ def fit(image: Image.Image, height: int, width: int, channels: int) -> Pixels:
 
 
 def thumbnail_and_full(image: Image.Image) -> tuple[bytes, bytes | None]:
-    """Encode a WebP of at most 160 pixels a side, and of 1,600 if that shows more."""
+    """Encode WebPs of at most 160 pixels a side, and 1,600 if that shows more."""
     if max(image.size) <= THUMBNAIL_SIDE:
-        # Method 0 is six times as fast as 4 and 7 % larger (on CIFAR-10).
+        # Six times as fast as method 4, 7 % larger (CIFAR-10).
         return _webp(image, lossless=True, quality=50, method=0), None
     full = image if max(image.size) <= FULL_SIDE else _shrunk(image, FULL_SIDE)
     return _webp(_shrunk(full, THUMBNAIL_SIDE), quality=80, method=2), _webp(
@@ -138,7 +138,6 @@ def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(0x0112, 1))
     except Exception:
-        # Good pixels may have damaged EXIF data.
         return 1
 
 
@@ -177,7 +176,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 def _is_colourless(image: Image.Image) -> bool:
     pixels = np.asarray(image)
-    # A corner settles nearly every colour photograph.
+    # Settles nearly every colour photograph.
     return all((part == part[..., :1]).all() for part in (pixels[:8, :8], pixels))
 
 

@@ -46,7 +46,6 @@ class File:
 
     @property
     def suffix(self) -> str:
-        """Suffix in lower case, with its dot, or empty."""
         _, dot, suffix = self.parts[-1].rpartition(".")
         return f".{suffix.lower()}" if dot else ""
 
@@ -61,7 +60,7 @@ class Refusals:
 
 @dataclass
 class Files:
-    """Files of a source in order of path, its folders, and how to read a file.
+    """Files of a source by path, its folders, and how to read a file.
 
     what: the source's noun in sentences.
     """
@@ -69,17 +68,14 @@ class Files:
     what: str
     files: list[File]
     folders: set[tuple[str, ...]]
-    read: Callable[[File], Payload]  # a child's input: a path, or the bytes; raises Refused
+    read: Callable[[File], Payload]  # a child's input; raises Refused
     open: Callable[[File], BinaryIO]  # raises Refused
     refusals: Refusals
 
 
 @dataclass(slots=True)
 class Entry:
-    """An image to import.
-
-    split: None if it is to be drawn. true_label: set if `label` was made wrong on purpose.
-    """
+    """An image to import. true_label: set if `label` is wrong on purpose."""
 
     path: str
     label: str
@@ -91,11 +87,11 @@ class Entry:
 
 @dataclass
 class Found:
-    """Images of a source, in the order of their future rows, and how to read them.
+    """Images of a source, in the order of their future rows.
 
-    given: splits that the source names. class_names: classes that it names, even without images.
+    given: the source's splits. class_names: its classes, even without images.
     split_words: origin of the splits. sizes: (height, width) of all images, if known to be grey.
-    bad_rows: refused rows of a manifest with reasons, or None without a manifest.
+    bad_rows: refused rows of a manifest, with reasons.
     """
 
     entries: list[Entry]
@@ -109,7 +105,7 @@ class Found:
 
 
 def cleaned(name: str) -> str:
-    """Turn a name into text that every database takes; macOS writes accents apart."""
+    """Clean a name for any database; macOS writes accents apart."""
     return unicodedata.normalize("NFC", CONTROL.sub("\N{REPLACEMENT CHARACTER}", name))
 
 

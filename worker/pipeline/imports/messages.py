@@ -1,4 +1,4 @@
-"""Messages between an import and its children: JSON and raw bytes.
+"""Messages between an import and its children.
 
 Children read hostile files, so their answers are never unpickled.
 """
@@ -17,7 +17,7 @@ from worker.pipeline.imports.decoding import Pixels
 # An image for a child: bytes (zip), a path (folder), or pixels (IDX, the sample).
 Payload = bytes | str | Pixels
 Shape = tuple[int, int, int]  # height, width, channels
-Wire: TypeAlias = "Connection[Any, Any]"  # quoted: Connection takes no parameters at run time
+Wire: TypeAlias = "Connection[Any, Any]"  # Connection takes no parameters at run time
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def send_answer(connection: Wire, answer: Answer) -> None:
 
 
 def send_error(connection: Wire, error: OSError) -> None:
-    """Report that no work is possible, as on a full disk."""
+    """Report an error that ends all work, as a full disk."""
     _send(connection, {"errno": error.errno or 0}, b"")
 
 

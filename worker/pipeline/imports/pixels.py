@@ -50,7 +50,7 @@ class Look:
 
 
 class PixelFile:
-    """A .npy file (N, H, W, C) of uint8 that grows row by row; its end writes N."""
+    """A growing .npy file (N, H, W, C) of uint8; its end writes N."""
 
     def __init__(self, path: Path, shape: Shape) -> None:
         self.rows = 0

@@ -1,6 +1,6 @@
 """Child processes that decode, one a core.
 
-Plain subprocesses: multiprocessing would import the worker's main module, torch included.
+multiprocessing would import the worker's main module, with torch.
 """
 
 import os
@@ -40,10 +40,7 @@ class _Child:
         self._connection: Connection[Any, Any] = Connection(ours.detach())
 
     def decode(self, work: Work) -> Answer:
-        """Send work and wait for the answer.
-
-        Raises EOFError or ConnectionError if the child died, OSError on a full disk.
-        """
+        """Send work and wait. Raises EOFError or ConnectionError if the child died, else OSError."""
         send_work(self._connection, work)
         return receive_answer(self._connection)
 
@@ -76,7 +73,7 @@ class Pool:
         trace: TracebackType | None,
     ) -> None:
         self._closed = True
-        # Killing ends the threads that wait; then no thread reads a socket.
+        # Ends the threads that wait for an answer.
         for child in list(self._children):
             child.process.kill()
         self._threads.shutdown(wait=True, cancel_futures=True)

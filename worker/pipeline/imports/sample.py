@@ -10,11 +10,10 @@ from worker.pipeline.imports.splits import SPLITS, assign
 
 SIDE = 28
 FLIPPED = 0.08  # of the training labels
-BRIGHTEST = 16  # the digits' range is 0 to 16
+BRIGHTEST = 16  # the digits' maximum
 
 
 def sample(seed: int) -> Found:
-    """Draw splits by the seed, and change 8 % of the training labels."""
     digits = load_digits()
     truth = [int(label) for label in digits.target]
     names = [str(digit) for digit in range(10)]
@@ -44,7 +43,7 @@ def sample(seed: int) -> Found:
 
 def plant(truth: list[int], splits: list[str], classes: int, seed: int) -> list[int]:
     """Move 8 % of the training labels to another class, each equally likely."""
-    # Independent of the draw of the splits.
+    # Independent of the splits.
     generator = np.random.default_rng([seed, 1])
     train = [row for row, split in enumerate(splits) if split == "train"]
     labels = list(truth)

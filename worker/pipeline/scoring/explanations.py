@@ -1,7 +1,6 @@
 """Explanations: validation images that an image makes worse and better (docs/decisions/0025).
 
-A review's scoring explains the first suggestions in a share of its time; the others follow on
-demand. A job continues with the queue until its time is up or other work waits.
+A review's scoring explains the first suggestions, and jobs on demand explain the others.
 """
 
 import statistics
@@ -21,28 +20,28 @@ from worker.engine import EngineError, Images, Readout, Training
 from worker.jobs import JobContext
 from worker.pipeline import engine_setup, load_images
 
-# Images on either side of an explanation.
+# On either side of an explanation.
 SHOWN = 4
 # Share of the scoring's time, its bounds in seconds, and images at most.
 SHARE, LEAST_SECONDS, MOST_SECONDS, MOST_IMAGES = 0.25, 1.0, 60.0, 200
 
-# Validation images examined in full, chosen by the last layer; and read for that choice (200 MB).
+# Validation images examined, and images read to choose them (200 MB).
 LOOKED_AT, READ_OUT = 96, 50_000
-# Without a last layer: seconds of an explanation, and images at least.
+# Without a last layer: seconds and images at least.
 SECONDS, LEAST_LOOKED = 1.5, 64
 
 
 def count_affordable(training: Training, count: int) -> int:
-    """Count the validation images that an explanation can afford, by the training's pace.
+    """Count the validation images that the training's pace allows to explain.
 
-    Each costs three passes, as in a training step (docs/decisions/0016). count: training images.
+    Each costs three passes (docs/decisions/0016). count: training images.
     """
     epoch_seconds = statistics.median(report.seconds for report in training.history)
     return max(LEAST_LOOKED, int(SECONDS * count / max(epoch_seconds, 1e-3)))
 
 
 def spread(validation: Images, count: int) -> Images:
-    """Choose at most `count` of the validation images, spread evenly, always the same."""
+    """Choose at most `count` validation images, evenly and deterministically."""
     if count >= len(validation):
         return validation
     return validation.subset(np.linspace(0, len(validation) - 1, count).astype(np.int64))
@@ -52,8 +51,7 @@ def spread(validation: Images, count: int) -> Images:
 class Explainer:
     """Explains training images of a run.
 
-    validation: images to examine. span: the scoring's, so both cover the same epochs.
-    readout: last-layer features of the validation images, if any.
+    validation: images to examine. span: the scoring's epochs. readout: their last-layer features.
     """
 
     training: Training
@@ -66,7 +64,7 @@ class Explainer:
     def of(
         cls, training: Training, images: Images, validation: Images, options: dict[str, Any]
     ) -> "Explainer":
-        """Make an explainer for a scoring's options; the readout is kept in the run's folder."""
+        """Make an explainer for a scoring's options."""
         span = options.get("span", "last_epoch")
         many = spread(validation, READ_OUT)
         try:
@@ -82,7 +80,7 @@ class Explainer:
             np.searchsorted(self.images.ids, image_id)
         )  # a version's images follow their ids
         places, changes = self._changes(position)
-        # A loss that falls without the image is of an image made worse.
+        # The loss of an image made worse falls without the image.
         worse = self.validation.ids[places[:SHOWN][changes[:SHOWN] < 0]].tolist()
         better = self.validation.ids[places[::-1][:SHOWN][changes[::-1][:SHOWN] > 0]].tolist()
         return {
@@ -113,8 +111,7 @@ class Explainer:
 
 
 def _readout(training: Training, images: Images, validation: Images) -> Readout:
-    """Load the readout from the run's folder, or make it. Raises EngineError."""
-    # A separate folder: it is no part of the trajectory.
+    """Load the readout, or make it. Raises EngineError."""
     path = training.folder / "why" / "readout.safetensors"
     if (found := engine.load_readout(path, training, validation)) is None:
         found = engine.read_out(training, images, validation)
@@ -136,14 +133,14 @@ def explain_first(
         try:
             rows.append(explainer.explain(int(image_id)))
         except EngineError as error:
-            # The scores still count; a request for the explanation reports the error.
+            # The scores still count; a request reports the error.
             context.log(f"Why an image is suggested cannot be computed: {error}")
             break
     return rows
 
 
 def explain(context: JobContext) -> None:
-    """Explain the requested images of a review, and the next of its queue."""
+    """Explain a review's requested images, and the next of its queue."""
     explainer = _explainer(context)
     ends, done = time.monotonic() + MOST_SECONDS, 0
     while (
@@ -156,7 +153,7 @@ def explain(context: JobContext) -> None:
             session.merge(Explanation(review_id=context.subject_id, **found))
     context.log(f"Explained {done} images.")
     with context.finish() as session:
-        # The row is the lock: a new request is seen here, or sees this job's end.
+        # The lock shows a new request here, or this job's end to it.
         session.get_one(Review, context.subject_id, with_for_update=True)
         if _find_requested(session, context.subject_id) is not None:
             _queue_again(session, context.job_id)
@@ -198,7 +195,7 @@ def _next(context: JobContext, *, ahead: bool) -> int | None:
 
 
 def _find_requested(session: Session, review_id: int) -> int | None:
-    """Find the latest request: earlier images are probably decided by now."""
+    """Find the latest request: earlier images are probably decided."""
     waiting = select(Explanation.image_id).where(
         Explanation.review_id == review_id, Explanation.state == "asked"
     )

@@ -20,10 +20,10 @@ from worker.pipeline.scoring.write_scores import Ranking, insert, rank, score, w
 
 @dataclass(frozen=True)
 class Assignment:
-    """A review to fill, and the images that its run was trained on.
+    """A review to fill, and its run's training images.
 
-    options: of the first ranking's scoring. members: of an average, else none.
-    described: image id → (hash, path). placed: id of another review of the run with a map.
+    options: of the first ranking's scoring. members: of an average.
+    described: image id → (hash, path). placed: id of the run's other review with a map.
     """
 
     review: Review
@@ -112,7 +112,6 @@ def _scores(context: JobContext, asked: Assignment, training: Training) -> tuple
 
 
 def _replace(session: Session, table: Any, review_id: int, rows: list[dict[str, Any]]) -> None:
-    """Replace a review's rows of an earlier attempt."""
     session.execute(delete(table).where(table.review_id == review_id))
     insert(session, table, [{"review_id": review_id, **row} for row in rows])
 
@@ -120,8 +119,7 @@ def _replace(session: Session, table: Any, review_id: int, rows: list[dict[str, 
 def in_turn(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Interleave two rankings, ranks (N,) from 1, into positions (N,) of the default queue.
 
-    Each image comes at its first turn, 2r−1 in the first ranking or 2r in the second; skipping
-    images that came before keeps that order.
+    Each image comes at its first turn, 2r−1 in the first ranking or 2r in the second.
     """
     turn = np.minimum(2 * first - 1, 2 * second)
     positions = np.empty(len(turn), dtype=np.int64)
@@ -144,7 +142,7 @@ def suggestions(
     *,
     single: bool = False,
 ) -> list[dict[str, Any]]:
-    """Make a row per image for the table `suggestions`, without its review.
+    """Make rows for the table `suggestions`, without their review.
 
     Args:
         images: N training images.
@@ -152,7 +150,7 @@ def suggestions(
         label: The ranking by margin.
         probabilities: Of the finished model, (N, classes).
         described: Image id → (hash, path).
-        single: Both rankings are the label's, which then brings every image.
+        single: Both rankings are the label's.
     """
     positions = in_turn(accuracy.ranks, label.ranks)
     predicted = probabilities.argmax(1)

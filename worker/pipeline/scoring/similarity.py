@@ -1,7 +1,4 @@
-"""Similar images by the last layer: neighbours, groups, a map (docs/decisions/0028).
-
-Features are read in parts and projected onto the directions in which images differ most.
-"""
+"""Similar images by the last layer: neighbours, groups, a map (docs/decisions/0028)."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,7 +13,7 @@ from worker import engine
 from worker.engine import EngineError, Images, Training
 from worker.jobs import JobContext
 
-# Directions to keep, images to choose them from, images to read at a time.
+# Directions to keep, images to choose them from, images read at a time.
 KEPT, SAMPLE, PART = 64, 10_000, 4_096
 # In either class.
 NEAREST = 6
@@ -27,7 +24,7 @@ GROUP_SIZE, MOST_GROUPS = 40, 24
 def make_rows(
     context: JobContext, training: Training, images: Images, predicted: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Make a row per image for the table `map_points`, without its review.
+    """Make rows for the table `map_points`, without their review.
 
     None where the network has no last layer. predicted: classes (N,).
     """
@@ -39,7 +36,6 @@ def make_rows(
             lambda done: context.progress(done, len(images), "Looking at which images are alike"),
         )
     except EngineError as error:
-        # The scores count; the map is an extra.
         context.log(f"No map of the images, and no neighbours: {error}")
         return []
     given, other = (
@@ -73,7 +69,6 @@ def make_rows(
 
 
 def find_review_with_map(session: Session, review: Review) -> int | None:
-    """Find another review of the same run whose map can be copied."""
     others = select(Review.id).where(
         Review.run_id == review.run_id, Review.id != review.id, Review.state == "ready"
     )
@@ -85,7 +80,7 @@ def find_review_with_map(session: Session, review: Review) -> int | None:
 
 
 def copy_rows(session: Session, source: int, review_id: int) -> None:
-    """Copy the map of another review, with its second layout."""
+    """Copy another review's map, with its second layout."""
     columns = [column.name for column in MapPoint.__table__.columns if column.name != "review_id"]
     rows = select(literal(review_id), *(MapPoint.__table__.c[name] for name in columns)).where(
         MapPoint.review_id == source
@@ -103,7 +98,7 @@ def compact(training: Training, images: Images, progress: Callable[[int], None])
 
     Raises EngineError where the network has no such layer.
     """
-    # Imported late: it takes a second.
+    # Takes a second.
     from sklearn.decomposition import PCA
 
     sample = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int64))
@@ -113,7 +108,7 @@ def compact(training: Training, images: Images, progress: Callable[[int], None])
             _parts(training, images, sample, progress if all_of_them else lambda _done: progress(0))
         )
     )
-    # "auto" uses random projections for many features: exact, 8,192 take minutes and gigabytes.
+    # "auto": the exact method takes minutes and gigabytes for 8,192 features.
     directions = PCA(min(KEPT, *seen.shape), svd_solver="auto", random_state=0).fit(seen)
     kept = np.empty((len(images), directions.n_components_), dtype=np.float32)
     if all_of_them:

@@ -13,9 +13,8 @@ from worker.jobs import JobContext, JobFailed
 from worker.pipeline import engine_setup, load_images
 from worker.pipeline.scoring import similarity
 
-# Below three times as many images the overview is as good.
 NEIGHBOURS = 15
-# More images take hours and much memory.
+# Beyond this it takes hours and much memory.
 MOST = 200_000
 
 
@@ -53,7 +52,7 @@ def arrange(context: JobContext) -> None:
 
 
 def _cache_at(folder: Path) -> None:
-    """Set numba's cache to this folder where the package is read-only, as in a container."""
+    """Set numba's cache where the package is read-only, as in a container."""
     package = find_spec("umap")
     if (
         package is None
@@ -70,9 +69,9 @@ def layout(points: np.ndarray) -> np.ndarray:
             [points[:, 0], points[:, 1] if points.shape[1] > 1 else np.zeros(len(points))]
         ).astype(np.float64)
     with warnings.catch_warnings():
-        # UMAP warns that TensorFlow is missing, which it does not need here.
+        # UMAP warns that TensorFlow is missing, which is not needed here.
         warnings.simplefilter("ignore", ImportWarning)
-        # Imported late: it takes seconds.
+        # Takes seconds.
         from umap import UMAP
 
     # Starts from the overview, so that the maps resemble each other; one thread is repeatable.
