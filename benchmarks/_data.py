@@ -1,7 +1,7 @@
 """Data, tables and intervals that the benchmarks share.
 
-Real data is in the folder WINNOW_REAL_DATA (default ../shared/data): `mnist/*-ubyte.gz`,
-`cifar10.zip`, `adult/*.csv.gz`.
+Real data is in WINNOW_REAL_DATA (default ../shared/data): `mnist/*-ubyte.gz`, `cifar10.zip`,
+`adult/*.csv.gz`.
 """
 
 import csv
@@ -26,7 +26,7 @@ from worker.engine import Images, Recipe, default_recipe
 
 CLASSES = 10
 CORES = os.cpu_count() or 1
-# Adult's numeric columns; "weight" is replaced by its logarithm, as in the first paper.
+# Adult's numeric columns; the first paper takes the logarithm of "weight".
 _NUMBERS = {"age": 0, "weight": 2, "education": 4, "gain": 10, "loss": 11, "hours": 12}
 _WORDS = {
     "workclass": 1,
@@ -61,7 +61,7 @@ _SAME = {
 
 
 def real_data() -> Path:
-    """Return the folder of real data, or end the program with a sentence."""
+    """Return the folder of real data, or exit with a sentence."""
     folder = Path(os.environ.get("WINNOW_REAL_DATA", "../shared/data"))
     if not folder.is_dir():
         sys.exit(
@@ -82,7 +82,7 @@ def mnist(part: str = "train") -> tuple[np.ndarray, np.ndarray]:
 
 
 def cifar10(part: str, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Read CIFAR-10's "train" or "test" images at `positions`, in order of their names.
+    """Read CIFAR-10's "train" or "test" images at `positions`, sorted by name.
 
     Returns (n, 32, 32, 3) uint8 and labels (n,).
     """
@@ -106,7 +106,7 @@ def cifar10(part: str, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def adult() -> tuple[np.ndarray, np.ndarray]:
     """Read Adult's training and test rows.
 
-    Returns features (48,842, D) float64, a column per word, and True for a high income, (48,842,).
+    Returns features (48,842, D) float64, and 1 for a high income, (48,842,).
     """
     lines: list[list[str]] = []
     for part in ("training", "test"):
@@ -118,7 +118,7 @@ def adult() -> tuple[np.ndarray, np.ndarray]:
     columns[list(_NUMBERS).index("weight")] = np.log1p(columns[list(_NUMBERS).index("weight")])
     for name, place in _WORDS.items():
         same = _SAME.get(name, {})
-        # All other countries are the first paper's remaining region.
+        # Other countries are the paper's remaining region.
         words = np.array(
             [same.get(line[place], "south" if name == "country" else line[place]) for line in lines]
         )
@@ -131,7 +131,7 @@ def adult() -> tuple[np.ndarray, np.ndarray]:
 def subset(dataset: str, counts: Mapping[str, int], seed: int) -> dict[str, Images]:
     """Draw disjoint "train", "validation" and "test" images of MNIST or CIFAR-10.
 
-    The first two are from the published training part, the last from the test part.
+    Only "test" is from the published test part.
     """
     draw = np.random.default_rng(seed)
     inner = [name for name in counts if name != "test"]
@@ -147,7 +147,7 @@ def subset(dataset: str, counts: Mapping[str, int], seed: int) -> dict[str, Imag
 
 
 def _images(dataset: str, testing: bool, positions: np.ndarray) -> Images:
-    # Ids of both parts must differ: draws depend on them.
+    # Both parts need different ids: draws depend on them.
     ids = positions + (100_000 if testing else 0)
     if dataset == "mnist":
         pixels, labels = mnist("t10k" if testing else "train")
@@ -175,18 +175,17 @@ def with_flips(
 
 
 def recipe_for(images: Images, seed: int, epochs: int, **settings: object) -> Recipe:
-    """Make the images' default recipe with `settings`."""
     return default_recipe(images, CLASSES, seed=seed, epochs=epochs, **settings)
 
 
 def workers(jobs: int) -> multiprocessing.pool.Pool:
-    """Start processes of a thread each, the fastest for such small networks."""
-    real_data()  # a pool would replace a process that ends, forever
+    """Start single-threaded processes, the fastest for small networks."""
+    real_data()  # else the pool would restart failing processes forever
     return multiprocessing.get_context("spawn").Pool(jobs, torch.set_num_threads, (1,))
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and half the width of its 95 % interval (Student's t)."""
+    """Return the mean and half its 95 % interval (Student's t)."""
     count = len(values)
     if count < 2:
         return float(np.mean(values)), 0.0
@@ -202,7 +201,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def end(figures: Mapping[str, object]) -> None:
-    """Print the figures as the last line, with the machine."""
+    """Print figures and machine as the last line."""
     machine = {
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -1,4 +1,4 @@
-"""Curves as an SVG file: panels side by side, each line with its intervals."""
+"""Curves with intervals as an SVG file, panels side by side."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -10,27 +10,27 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
 PANEL_INCHES = 3.6
-# Okabe and Ito's eight, which differ for colour-blind readers too; then the same with dashes.
+# Okabe and Ito's colours for colour-blind readers, then dashed.
 COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#d4b800", "#0072b2", "#d55e00", "#cc79a7")
 DASHES = ("-", "--", ":")
-# Text stays text, and the same figures give the same file.
+# Text stays text; equal figures give equal files.
 SVG = {"svg.fonttype": "none", "svg.hashsalt": "winnow", "font.size": 8}
 
-# (x, y, half the width of the interval of y)
+# (x, y, half the interval of y)
 Line = Sequence[tuple[float, float, float]]
 
 
 def curves(
     path: Path, panels: Mapping[str, Mapping[str, Line]], x_title: str, y_title: str
 ) -> None:
-    """Write the curves to an SVG file. See `draw`."""
+    """Write the curves of `draw` to an SVG file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with rc_context(SVG):
         draw(panels, x_title, y_title).savefig(path, format="svg", metadata={"Date": None})
 
 
 def draw(panels: Mapping[str, Mapping[str, Line]], x_title: str, y_title: str) -> Figure:
-    """Draw panels {title: {line's name: points}} that share both axes; x as log(1 + x)."""
+    """Draw panels {title: {line: points}} with shared axes; x as log(1 + x)."""
     marks = sorted({x for lines in panels.values() for line in lines.values() for x, _, _ in line})
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     looks = [(colour, dash) for dash, colour in product(DASHES, COLOURS)]
@@ -48,7 +48,7 @@ def draw(panels: Mapping[str, Mapping[str, Line]], x_title: str, y_title: str) -
             colour, dash = looks[number % len(looks)]
             x, y, half = np.array(sorted(line)).T
             axes.plot(x, y, dash, color=colour, linewidth=1.2, label=name)
-            # Aside, so that intervals do not cover those of other lines.
+            # Shifted, so that intervals do not overlap.
             aside = ScaledTranslation((2 * number - len(names)) / 72, 0, figure.dpi_scale_trans)
             axes.vlines(
                 x[half > 0],
@@ -58,7 +58,7 @@ def draw(panels: Mapping[str, Mapping[str, Line]], x_title: str, y_title: str) -
                 alpha=0.45,
                 transform=axes.transData + aside,
             )
-    # By hand: what is drawn aside of the data is not counted.
+    # matplotlib ignores shifted lines when choosing limits.
     points = [point for lines in panels.values() for line in lines.values() for point in line]
     low, high = min(y - half for _, y, half in points), max(y + half for _, y, half in points)
     row[0].set_ylim(low, high if high > low else low + 1)

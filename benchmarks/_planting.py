@@ -1,4 +1,4 @@
-"""Planted errors: wrong labels whose truth is recorded, so that a review can be judged."""
+"""Planted errors: wrong labels with recorded truth, for judging a review."""
 
 import random
 
@@ -12,8 +12,8 @@ def plant(database: Database, data_set_id: int, share: float, seed: int) -> int:
     """Flip a share of the training labels, and record each true label.
 
     Args:
-        database: the one that holds the data set.
-        data_set_id: a data set that nothing has used yet.
+        database: holds the data set.
+        data_set_id: unused so far.
         share: of the training images, from 0 to 1.
         seed: of the draw.
 

@@ -4,18 +4,16 @@
         [--counts 10 30 100 300] [--flip 0] [--methods sgd_influence …] [--seeds 4] [--jobs 2]
         [--device cpu|cuda] [--picture FOLDER]
 
-Three ways to train without them: "last" repeats the run's last epoch and "all" the whole run (both
-papers' protocols: same order, same start); "fresh" has another start and order. A seed draws
-images, start and order. Figures are mean test errors in percent, and paired changes against
-removing nothing with 95 % intervals (Student's t). Scores are of the last epoch with the methods'
-defaults; `sgd_influence all_epochs` is of the whole run. --flip makes that share of the training
-labels wrong first. --picture writes curves-<dataset>.svg into a folder.
+Trained without the images: "last" repeats the last epoch, "all" the whole run (the papers'
+protocols: same start and order), "fresh" has another start and order. A seed draws images, start
+and order. Figures: mean test errors in percent, and paired changes with 95 % intervals (Student's
+t). Scores: last epoch, default options; `sgd_influence all_epochs`: whole run. --flip: share of
+wrong training labels. --picture: folder for curves-<dataset>.svg.
 
-The papers train on 50,000 images for 20 epochs, 30 times. The default takes two cores about ten
-minutes; CIFAR-10 costs about twenty times as much an image:
+Default: about ten minutes on two cores; a CIFAR-10 image costs about twenty times as much:
 `--dataset cifar10 --images 500 --epochs 5 --seeds 2 --counts 30 100 --methods sgd_influence margin
 random`.
-The papers' size is for a GPU:
+The papers' size, for a GPU:
 `--images 50000 --epochs 20 --seeds 30 --counts 10 100 1000 5000 --jobs 1 --device cuda`, also with
 `--dataset cifar10`.
 """
@@ -40,12 +38,12 @@ from worker.engine.trajectory.files import epoch_file, move_point, read_point
 VALIDATION, TEST = 1000, 2000
 WAYS = ("last", "all", "fresh")
 WHOLE_RUN = "sgd_influence all_epochs"
-# Far from the seeds of the scored runs.
+# Far from the scored runs' seeds.
 FRESH = 1_000
 
 
 def ranking(training: Training, images: Images, validation: Images, name: str) -> np.ndarray:
-    """Rank the images, those to remove first, (N,)."""
+    """Rank the images, first to remove first, (N,)."""
     method, _, span = name.partition(" ")
     return np.argsort(
         score(training, images, validation, method, span=span or "last_epoch").values, kind="stable"
@@ -55,7 +53,7 @@ def ranking(training: Training, images: Images, validation: Images, name: str) -
 def last_epoch_without(
     training: Training, images: Images, removed: np.ndarray, test: Images
 ) -> float:
-    """Repeat the last epoch without `removed`; returns the test error in percent."""
+    """Repeat the last epoch without `removed`; returns test error in percent."""
     recipe, record = training.recipe, training.record
     device = devices.choose_device("auto", record.environment)
     run, _ = make_runner(recipe, images, np.isin(np.arange(len(images)), removed), device)
@@ -72,7 +70,7 @@ def last_epoch_without(
 def errors_without(
     training: Training, images: Images, removed: np.ndarray, test: Images
 ) -> dict[str, float]:
-    """Return the test error in percent, by each of WAYS."""
+    """Return test error in percent, by way."""
     recipe, mask = training.recipe, np.isin(np.arange(len(images)), removed)
     device = training.record.environment["device"]
     fresh = dataclasses.replace(recipe, seed=recipe.seed + FRESH)
@@ -101,7 +99,7 @@ def errors_without(
 
 
 def one_seed(asked: argparse.Namespace, seed: int) -> dict[str, dict[int, dict[str, float]]]:
-    """Return errors by ranking, number removed and way; 0 removed for each ranking."""
+    """Return errors by ranking, number removed and way."""
     parts = _data.subset(
         asked.dataset, {"train": asked.images, "validation": VALIDATION, "test": TEST}, seed
     )
@@ -128,7 +126,7 @@ def one_seed(asked: argparse.Namespace, seed: int) -> dict[str, dict[int, dict[s
 def summary(
     found: Sequence[dict[str, dict[int, dict[str, float]]]], counts: Sequence[int]
 ) -> dict[str, dict[str, dict[int, list[float]]]]:
-    """Return mean error, mean change and interval by way, ranking and number removed."""
+    """Return mean error, mean change and interval by way, ranking and number."""
 
     def figures(name: str, count: int, way: str) -> list[float]:
         changes = [one[name][count][way] - one[name][0][way] for one in found]
@@ -149,7 +147,7 @@ def summary(
 
 
 def report(way: str, lines: dict[str, dict[int, list[float]]]) -> str:
-    """Make a table of a way: a row per ranking, a column per number removed."""
+    """Make a table of a way: rankings × numbers removed."""
     counts = [count for count in next(iter(lines.values())) if count]
     nothing = next(iter(lines.values()))[0][0]
     cells = [
@@ -160,7 +158,6 @@ def report(way: str, lines: dict[str, dict[int, list[float]]]) -> str:
 
 
 def main() -> None:
-    """Measure, print, and draw where asked."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -3,10 +3,9 @@
     python -m benchmarks.explain_click [--dataset mnist|cifar10] [--images 2000]
         [--validation 10000] [--epochs 3] [--looks 6]
 
-A data set is imported, trained and scored by `winnow up` (one idle worker), and a headless Chromium
-opens images in the focus view. Each is far from the ones before, so no part of its answer exists
-yet. Times are the browser's own from the start of navigation, including the quarter of a second
-that a page waits before it asks. The last line is a JSON object, in seconds.
+`winnow up` with one worker, and a headless Chromium that opens images in the focus view, far apart,
+so no answer is prepared. Times are the browser's, from navigation on, including a page's quarter
+second before its request. The last line is a JSON object, in seconds.
 Goal: two seconds on two cores for 10,000 validation images.
 """
 
@@ -36,7 +35,7 @@ from benchmarks import _data
 GOAL = 2.0
 TEST = 500
 PATIENCE = 600
-# When every picture of the answer is painted.
+# Resolves when every picture of the answer is painted.
 ANSWERED = """async () => {
   const answer = "[data-part=why-worse] img, [data-part=why-better] img";
   const pictures = () => [...document.querySelectorAll(answer)];
@@ -98,13 +97,13 @@ def finish(api: httpx2.Client) -> None:
 
 
 def start(api: httpx2.Client, path: str, body: dict[str, Any]) -> None:
-    """Start a job and wait for its end."""
+    """Run a job to its end."""
     api.post(path, json=body).raise_for_status()
     finish(api)
 
 
 def time_explanation(page: Page, rank: int) -> float:
-    """Return seconds from opening the image at this rank to the pictures of the answer."""
+    """Return seconds from opening the image to the answer's pictures."""
     page.goto(f"/reviews/1/focus?at={rank}")
     if page.locator("[data-part=why]").get_attribute("data-state") == "ready":
         sys.exit(
@@ -115,7 +114,6 @@ def time_explanation(page: Page, rank: int) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -160,8 +158,7 @@ def main() -> None:
                     page = browser.new_page(base_url=address, bypass_csp=True)
                     page.goto(f"/?token={link}")
                     seconds = []
-                    # The worker explains the next images too; the last comes first, so no answer is
-                    # there early.
+                    # Backwards: the worker prepares the images that follow.
                     for rank in np.linspace(asked.images, asked.images // 4, asked.looks).astype(
                         int
                     ):

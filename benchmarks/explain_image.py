@@ -3,10 +3,10 @@
     python -m benchmarks.explain_image [--dataset mnist|cifar10] [--images 2000]
         [--validation 10000] [--epochs 6] [--explained 30] [--looked 96]
 
-A tenth of the training labels is wrong, and half of the explained images are among these. `explain`
-examines all validation images, `explain_most` those that the last layer picks and some spread
-evenly; as many spread evenly serve as comparison. Figures: wall-clock and CPU seconds per image,
-how many of the four hurt most are found, and their share of the change (means and minimum).
+A tenth of the training labels is wrong, and half of the explained images. `explain` examines all
+validation images; `explain_most` the last layer's choice and some spread evenly; the comparison
+only evenly spread images. Figures: seconds and CPU seconds per image, recall of the four hurt most,
+and their share of the change (means and minimum).
 Goal: two seconds on two cores for 10,000 validation images.
 """
 
@@ -35,14 +35,14 @@ SHOWN, WRONG = 4, 0.1
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
-    """Return a result with its wall-clock and CPU seconds."""
+    """Return a result, wall-clock and CPU seconds."""
     clock, processor = time.perf_counter(), time.process_time()
     found = work()
     return found, time.perf_counter() - clock, time.process_time() - processor
 
 
 def found_of(changes: np.ndarray, looked: np.ndarray) -> tuple[float, float]:
-    """Return the share of the images hurt most that was found, and of their change."""
+    """Return recall of the images hurt most, and the found share of their change."""
     truly, found = np.argsort(changes)[:SHOWN], looked[np.argsort(changes[looked])[:SHOWN]]
     return len({*truly} & {*found}) / SHOWN, float(changes[found].sum() / changes[truly].sum())
 
@@ -55,7 +55,6 @@ def one(
     position: int,
     looked: int,
 ) -> dict[str, float]:
-    """Return the figures of an image."""
     changes, _, all_cpu = timed(lambda: explain(training, images, validation, position))
     (places, _), seconds, cpu = timed(
         lambda: explain_most(training, images, validation, position, readout, count=looked)
@@ -77,7 +76,6 @@ def one(
 
 
 def main() -> None:
-    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

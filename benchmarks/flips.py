@@ -4,11 +4,10 @@
         [--shares 0.05 0.1 0.2 0.4] [--kinds symmetric class_dependent] [--seeds 1] [--jobs 2]
         [--device cpu|cuda]
 
-Labels of a random subset become wrong: any other class (symmetric) or the next class
-(class-dependent). Validation labels stay right. Recipes are the default but for the epochs; scores
-are of the last epoch with default options. Measures: area under ROC, average precision, and
-precision at the number of flips (chance: 0.5, the share, the share), as means over seeds. The
-default takes two cores about ten minutes; CIFAR-10 costs about twenty times as much an image:
+Wrong training labels: any other class (symmetric) or the next (class-dependent). Default recipes
+but for the epochs; scores of the last epoch. Measures, as means over seeds: area under ROC, average
+precision, and precision at the number of flips (chance: 0.5, the share, the share). Default: about
+ten minutes on two cores; a CIFAR-10 image costs about twenty times as much:
 `--dataset cifar10 --images 1000 --epochs 6 --shares 0.1 0.4`.
 """
 
@@ -50,7 +49,7 @@ def found_by(values: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
 def scored(
     images: Images, validation: Images, seed: int, epochs: int, device: str = "cpu"
 ) -> dict[str, np.ndarray]:
-    """Return values (N,) of every method on the first run, and of averages over all."""
+    """Return each method's values (N,) on the first run, and averages."""
     with tempfile.TemporaryDirectory() as folder:
         recipes = [_data.recipe_for(images, RUNS * seed + run, epochs) for run in range(RUNS)]
         runs = [
@@ -83,7 +82,7 @@ def measure(
 
 
 def mean_of(found: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Return the mean over seeds of each method's measures."""
+    """Average measures over seeds."""
     return {
         name: {key: round(float(np.mean([one[name][key] for one in found])), 3) for key in MEASURES}
         for name in found[0]
@@ -91,14 +90,13 @@ def mean_of(found: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, flo
 
 
 def report(figures: dict[str, dict[str, dict[str, float]]], key: str) -> str:
-    """Make a table of a measure: a row per method, a column per case."""
+    """Make a table of a measure: methods × cases."""
     methods = next(iter(figures.values()))
     lines = [(name, *(f"{found[name][key]:.3f}" for found in figures.values())) for name in methods]
     return _data.table((TITLES[key], *figures), lines)
 
 
 def main() -> None:
-    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -2,9 +2,8 @@
 
     python -m benchmarks.fused_step [--repeats 15] [--networks mnist cifar resnet18]
 
-Prints a table and, last, a JSON line: {network: {"fused_over_step": …, "loop_over_step": …,
-"vmap_over_step": …, …}}. Variants are timed in turn within a process and compared by medians, so
-load slows all alike.
+Variants are timed in turn and compared by medians, so load slows all alike. The last line is JSON:
+{network: {"fused_over_step": …, "loop_over_step": …, "vmap_over_step": …, …}}.
 """
 
 import argparse
@@ -19,14 +18,14 @@ from worker.engine import Recipe
 from worker.engine.derivatives.passes import fused_pass, mean_gradient_of
 from worker.engine.networks.registry import Network, build
 
-# name: (channels, side, batch). ResNet-18's batch is smaller: slow variants end in a minute.
+# name: (channels, side, batch); ResNet-18's slow variants need a smaller batch.
 SHAPES = {"mnist": (1, 28, 64), "cifar": (3, 32, 64), "resnet18": (3, 32, 16)}
 # Goals for fused over step.
 GOALS = {"mnist": 2.4, "cifar": 2.4, "resnet18": 2.9}
 
 
 def variants(name: str) -> tuple[dict[str, Callable[[], object]], int]:
-    """Return the computations to compare, by name, and the batch size."""
+    """Return the computations by name, and the batch size."""
     channels, side, batch = SHAPES[name]
     mean, std = (0.5,) * channels, (0.25,) * channels
     network, params = build(
@@ -50,7 +49,7 @@ def variants(name: str) -> tuple[dict[str, Callable[[], object]], int]:
 def training_step(
     network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor
 ) -> torch.Tensor:
-    """Compute the gradient (P,) of the batch's mean loss, as training does."""
+    """Compute the gradient (P,) of the batch's mean loss."""
     theta = params.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(network.losses(theta, x, y).mean(), theta)
     return gradient
@@ -59,7 +58,7 @@ def training_step(
 def per_image_gradients(
     network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor
 ) -> torch.Tensor:
-    """Compute every image's own gradient, (B, P), unlike the fused pass."""
+    """Compute every image's own gradient, (B, P)."""
 
     def loss(theta: torch.Tensor, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         return network.losses(theta, image[None], label[None])[0]
@@ -71,7 +70,7 @@ def per_image_gradients(
 
 
 def measure(name: str, repeats: int) -> dict[str, float]:
-    """Return median seconds of each variant, and ratios to the training step."""
+    """Return each variant's median seconds, and ratios to the step."""
     computations, batch = variants(name)
     seconds: dict[str, list[float]] = {label: [] for label in computations}
     for repeat in range(repeats + 1):
@@ -97,7 +96,6 @@ def measure(name: str, repeats: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -2,10 +2,10 @@
 
     python -m benchmarks.import_speed [zip] [--cores 2]
 
-The default is cifar10.zip (60,000 JPEG files of 32 × 32) in the folder WINNOW_REAL_DATA (default
-../shared/data). The real import job runs in a scratch home. Memory is that of the worker and its
-children, sampled twenty times a second. Writing a small file per image is much of the work, and
-file systems differ: TMPDIR names another. The last line is a JSON object.
+Default: cifar10.zip (60,000 JPEG files of 32 × 32) in WINNOW_REAL_DATA (default ../shared/data).
+The real import job runs in a scratch home. Memory: worker and children, sampled twenty times a
+second. Much of the work is writing small files; TMPDIR names another file system. The last line is
+a JSON object.
 Goals: 1,500 images/s on two cores, under 1 GB.
 """
 
@@ -63,7 +63,7 @@ class Memory:
 
 
 def archive(asked: Path | None) -> Path:
-    """Return the zip to import, or exit; as a failure only if the user named it."""
+    """Return the zip, or exit; as a failure only if the user named it."""
     path = asked or Path(os.environ.get("WINNOW_REAL_DATA", "../shared/data")) / "cifar10.zip"
     if path.is_file():
         return path
@@ -76,7 +76,6 @@ def archive(asked: Path | None) -> Path:
 
 
 def measure(path: Path, home: Path) -> dict[str, object]:
-    """Import once and measure it."""
     settings = Settings(home=home)
     database = Database(settings.database)
     Base.metadata.create_all(database.engine)
@@ -112,13 +111,12 @@ def measure(path: Path, home: Path) -> dict[str, object]:
 
 
 def _cpu_seconds() -> float:
-    """Return CPU seconds of this process and its ended children."""
+    """Return CPU seconds, ended children included."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def main() -> None:
-    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -126,13 +124,13 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=2, help="cores that the import may use")
     asked = parser.parse_args()
     path = archive(asked.zip)
-    queue.send = lambda _job_id: None  # no broker: the job runs right here
+    queue.send = lambda _job_id: None  # no broker: the job runs here
     cores = sorted(os.sched_getaffinity(0))[: asked.cores]
     os.sched_setaffinity(0, cores)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="winnow-import-") as home:
         figures = measure(path, Path(home))
-    # A busy machine measures nothing; the load before shows it.
+    # Figures of a busy machine mean nothing.
     machine = {
         "cores": len(cores),
         "system": platform.platform(),

@@ -2,13 +2,13 @@
 
     python -m benchmarks.large_data [--images 20000] [--full]
 
-Images are made-up 32 × 32 × 3 in a memory map. By default three processes are measured: the small
-network on `--images` images, and a network of one layer on 100,000 and 400,000, whose difference is
-the memory per image. The figure for a million is extrapolated from these and the replay's budget,
-and named so. With --full the small network really handles 1,000,000 images (hours).
+Made-up images of 32 × 32 × 3 in a memory map. Default: the small network on `--images` images, and
+one layer on 100,000 and 400,000, each in a process; the difference is the memory per image. The
+figure for a million is extrapolated from these and the replay's budget, and named so. --full: the
+small network on 1,000,000 images (hours).
 
-Memory is the process's own (anonymous pages). The system also counts pages of the memory map, which
-it takes back when needed; both are given. The last line is a JSON object.
+Memory is anonymous pages; with the memory map's pages, which the system can take back, it is given
+too. The last line is a JSON object.
 """
 
 import argparse
@@ -30,21 +30,21 @@ SIDE, CHANNELS, CLASSES, VALIDATION = 32, 3, 10, 10_000
 GOAL_BYTES, GOAL_IMAGES = 4 * 2**30, 1_000_000
 # Bytes for replayed parameters.
 BUDGET = 2**30
-# Sizes whose difference gives the memory per image.
+# Their difference gives the memory per image.
 SIZES = (100_000, 400_000)
-# Rows of pixels written; the rest of the file is a hole, black and without disk space.
+# Rows of pixels written; the rest is a sparse hole.
 WRITTEN = 20_000
 
 
 def one_layer(recipe: Recipe) -> nn.Module:
-    """Make a fast network: averages of 8 × 8 places, and a linear layer."""
+    """Make a fast network: averages of 8 × 8, and a linear layer."""
     return nn.Sequential(
         nn.AvgPool2d(8), nn.Flatten(), nn.Linear(CHANNELS * (SIDE // 8) ** 2, recipe.classes)
     )
 
 
 class Watch:
-    """Peak memory of this process, sampled: (anonymous, with file pages), in bytes."""
+    """Peak memory of this process: (anonymous, with file pages), in bytes."""
 
     def __init__(self) -> None:
         self.most = (0, 0)
@@ -59,7 +59,6 @@ class Watch:
 
     @staticmethod
     def now() -> tuple[int, int]:
-        """Return the current memory."""
         lines = dict(
             line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
         )
@@ -67,7 +66,6 @@ class Watch:
         return anonymous, whole
 
     def end(self) -> tuple[int, int]:
-        """Stop sampling."""
         self._stop.set()
         self._thread.join()
         return self.most
@@ -90,7 +88,7 @@ def memory_map(path: Path, count: int) -> np.ndarray:
 
 
 def measure(count: int, network: str) -> dict[str, float]:
-    """Train an epoch on `count` images, score and evaluate them; returns the costs."""
+    """Train, score and evaluate `count` images; returns the costs."""
     if network == "one_layer":
         register_network("one_layer", one_layer)
     with tempfile.TemporaryDirectory() as folder:
@@ -123,7 +121,7 @@ def measure(count: int, network: str) -> dict[str, float]:
 
 
 def measured(count: int, network: str) -> dict[str, float]:
-    """Run `measure` in a process of its own, free of other sizes' memory."""
+    """Run `measure` in a fresh process."""
     command = [
         sys.executable,
         "-W",
@@ -148,7 +146,6 @@ def measured(count: int, network: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

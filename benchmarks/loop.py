@@ -2,8 +2,8 @@
 
     python -m benchmarks.loop [--data FOLDER_OR_ZIP] [--flip 0.08] [--look 0.2] …
 
-It runs in a scratch folder, or in WINNOW_HOME where that is set. The planted truth plays the
-reviewer. The last line on standard output is the verdict as JSON.
+Runs in a scratch folder, or in WINNOW_HOME. The planted truth plays the reviewer. The last line on
+standard output is the verdict as JSON.
 """
 
 import json
@@ -39,18 +39,18 @@ app = typer.Typer(cls=Sentences, pretty_exceptions_enable=False)
 
 @dataclass(frozen=True)
 class Plan:
-    """Choices for the loop; an empty option leaves the choice to Winnow."""
+    """Choices for the loop; empty options leave them to Winnow."""
 
     source: Json = field(default_factory=lambda: {"kind": "sample"})
-    archive: Path | None = None  # a zip to upload, in place of the source
+    archive: Path | None = None  # a zip to upload instead of the source
     name: str = SAMPLE_NAME
     seed: int = 0
     side: int | None = None  # of the images that the model sees
     run: Json = field(default_factory=dict)  # network, epochs, learning_rate, …
     review: Json = field(default_factory=dict)  # method, span
-    flip: float = 0.0  # share of training labels to flip, on top of what the source planted
-    look: float = 0.2  # share of the default queue to look at
-    remove_top: int | None = None  # remove so many suggestions unseen, in place of looking
+    flip: float = 0.0  # share of training labels to flip, besides the source's
+    look: float = 0.2  # share of the queue to review
+    remove_top: int | None = None  # number of suggestions to remove unseen
     fresh_seeds: int = 5
 
 
@@ -124,7 +124,7 @@ def loop(
 
 
 def run_loop(settings: Settings, database: Database, plan: Plan) -> Json:
-    """Run every step against a Winnow that is being served. Returns the summary."""
+    """Run every step against a served Winnow; returns the summary."""
     began = time.monotonic()
     with signed_in(settings, database) as client:
         journey = Journey(client, {})
@@ -141,7 +141,7 @@ def run_loop(settings: Settings, database: Database, plan: Plan) -> Json:
 
 
 def begin_import(client: Client, plan: Plan) -> Json:
-    """Upload the archive, or import the source. Returns the data set and its job."""
+    """Upload or import; returns the data set and its job."""
     about = {"name": plan.name, "seed": plan.seed} | ({"side": plan.side} if plan.side else {})
     if plan.archive is not None:
         return client.upload("/data-sets/upload", plan.archive, about)
@@ -149,7 +149,7 @@ def begin_import(client: Client, plan: Plan) -> Json:
 
 
 def decide(client: Client, plan: Plan, data_set_id: int, review_id: int) -> None:
-    """Play the reviewer: remove what was planted among the first of the queue, keep the rest."""
+    """Play the reviewer: remove planted errors among the first, keep the rest."""
     review = f"/reviews/{review_id}"
     top = plan.remove_top
     planted: set[int] = set()
@@ -167,7 +167,7 @@ def decide(client: Client, plan: Plan, data_set_id: int, review_id: int) -> None
 
 
 def summarize(name: str, verdict: Json, seconds: dict[str, float]) -> Json:
-    """Select the verdict's figures that the last line promises."""
+    """Select the verdict's figures for the last line."""
     questions = {
         question: {
             measure: {figure: verdict[question][measure][figure] for figure in FIGURES}
@@ -180,7 +180,7 @@ def summarize(name: str, verdict: Json, seconds: dict[str, float]) -> Json:
 
 
 def choose_source(data: Path | None, idx: bool) -> tuple[Json, Path | None]:
-    """Return the source to import and the archive to upload; one of them is empty."""
+    """Return the source to import and the archive to upload; one is empty."""
     if data is None:
         return {"kind": "sample"}, None
     if data.is_file():
@@ -189,7 +189,7 @@ def choose_source(data: Path | None, idx: bool) -> tuple[Json, Path | None]:
 
 
 def _first(client: Client, review: str, count: int) -> Iterator[list[Json]]:
-    """Yield the first `count` suggestions of the default queue, page by page."""
+    """Yield the queue's first `count` suggestions, page by page."""
     after = 0
     while after < count:
         limit = min(PAGE, count - after)
@@ -214,7 +214,7 @@ def _given(values: dict[str, Any]) -> Json:
 
 @contextmanager
 def _scratch(keep: bool) -> Iterator[Path]:
-    """Open the loop's folder: WINNOW_HOME, or a temporary folder, deleted unless `keep`."""
+    """Open WINNOW_HOME, or a temporary folder, deleted unless `keep`."""
     named = os.environ.get("WINNOW_HOME")
     if named or keep:
         home = Path(named) if named else Path(tempfile.mkdtemp(prefix="winnow-"))

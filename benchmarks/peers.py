@@ -3,18 +3,16 @@
     python -m pip install --no-deps -r benchmarks/peers.txt
     python -m benchmarks.peers [--images 1000] [--epochs 8] [--flip 0.1] [--seeds 3]
 
-First MNIST with wrong labels: each method scores all training images by the mean loss of 500
-validation images, in a process of its own, on the same run. Seconds are of the scoring (cleanlab's
-include its five trainings), memory is the peak above the start, quality is measured as in `flips`.
-Then the first paper's experiment on 200 rows (`table1`): mean Kendall's tau and Jaccard's index
-with true leave-one-out.
+First, MNIST with wrong labels: each method, in its own process, scores all training images by the
+mean loss of 500 validation images. Seconds of scoring (cleanlab's with its five trainings), peak
+memory above the start, quality as in `flips`. Second, the first paper's 200 rows (`table1`): mean
+Kendall's tau and Jaccard's index with true leave-one-out.
 
-Each is used at its quickest: captum sums over the validation images ("aggregate") with gradients of
-100 images at once; dattri gets all training images in a batch and the validation images as a single
-target, without random projection. TracIn is over all epochs' ends with the run's learning rates.
-dattri's influence function has our damping (its default) and ten steps of conjugate gradients.
-cleanlab's probabilities are this engine's, as in Winnow. The default takes two cores about three
-minutes.
+Each at its quickest: captum aggregates validation images, with gradients of 100 images at once;
+dattri gets the training images as a batch and the validation images as a single target, without
+random projection. TracIn: all epochs' ends, the run's learning rates. dattri's influence function:
+our damping (its default), ten steps of conjugate gradients. cleanlab: this engine's probabilities.
+Default: about three minutes on two cores.
 """
 
 import argparse
@@ -76,7 +74,7 @@ def tensors(training: Training, images: Images) -> tuple[torch.Tensor, torch.Ten
 
 
 def captum_tracin(training: Training, images: Images, validation: Images) -> np.ndarray:
-    """Run captum's TracInCP, (N,): high for what helps validation."""
+    """Run captum's TracInCP, (N,): high for what helps."""
     from captum.influence import TracInCP
 
     module, states = model_of(training)
@@ -100,7 +98,7 @@ def captum_tracin(training: Training, images: Images, validation: Images) -> np.
 
 
 def _task(training: Training, states: list[dict[str, torch.Tensor]], module: nn.Module) -> object:
-    """Describe the run to dattri: the mean loss of an item's images."""
+    """Describe the run to dattri: an item's mean loss."""
     from dattri.task import AttributionTask
 
     def loss(
@@ -118,14 +116,14 @@ def _task(training: Training, states: list[dict[str, torch.Tensor]], module: nn.
 def _loaders(
     training: Training, images: Images, validation: Images
 ) -> tuple[DataLoader, DataLoader]:
-    """Load all training images as a batch, and all validation images as an item."""
+    """Load training images as a batch, validation images as an item."""
     x, y = tensors(training, validation)
     inside = DataLoader(TensorDataset(*tensors(training, images)), batch_size=len(images))
     return inside, DataLoader(TensorDataset(x[None], y[None]), batch_size=1)
 
 
 def dattri_tracin(training: Training, images: Images, validation: Images) -> np.ndarray:
-    """Run dattri's TracIn, (N,), without random projection."""
+    """Run dattri's TracIn, (N,)."""
     from dattri.algorithm import TracInAttributor
 
     module, states = model_of(training)
@@ -134,14 +132,14 @@ def dattri_tracin(training: Training, images: Images, validation: Images) -> np.
         weight_list=torch.tensor(rates(training)),
         normalized_grad=False,
     )
-    # Its constructor wants a projection for None as well.
+    # The constructor makes a projection even for None.
     attributor.projector_kwargs = None
     with torch.no_grad():
         return attributor.attribute(*_loaders(training, images, validation))[:, 0].double().numpy()
 
 
 def dattri_influence(training: Training, images: Images, validation: Images) -> np.ndarray:
-    """Run dattri's influence function by conjugate gradients, (N,)."""
+    """Run dattri's influence function, (N,)."""
     from dattri.algorithm import IFAttributorCG
 
     module, states = model_of(training)
@@ -157,7 +155,6 @@ def dattri_influence(training: Training, images: Images, validation: Images) -> 
 def ours(
     method: str, span: str, training: Training, images: Images, validation: Images
 ) -> np.ndarray:
-    """Run a method of this engine, (N,)."""
     return score(training, images, validation, method, span=span).values
 
 
@@ -177,25 +174,25 @@ METHODS: dict[str, Compute] = {
 def measured(
     folder: Path, images: Images, validation: Images, name: str
 ) -> tuple[np.ndarray, float, int]:
-    """Run a method in this process: values, seconds, and bytes above the start."""
+    """Return a method's values, seconds, and bytes above the start."""
     if name.startswith(("captum", "dattri")):
         importlib.import_module(name.split(maxsplit=1)[0])
     training = load_training(folder)
     watch, before, started = Watch(), Watch.now()[0], time.perf_counter()
     values = METHODS[name](training, images, validation)
     seconds = time.perf_counter() - started
-    # The current value too: a short method may escape the sampling.
+    # The current value too: sampling may miss a short method.
     return values, seconds, max(watch.end()[0], Watch.now()[0]) - before
 
 
 def wrong_labels(count: int, epochs: int, flip: float) -> dict[str, dict[str, float]]:
-    """Measure every method on a run of MNIST with wrong labels."""
+    """Measure every method on MNIST with wrong labels."""
     parts = _data.subset("mnist", {"train": count, "validation": VALIDATION}, 0)
     images, wrong = _data.with_flips(parts["train"], flip, "symmetric", 0)
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
         train(_data.recipe_for(images, 0, epochs), images, None, Path(folder), device="cpu")
-        # A process each, so that no memory is left over.
+        # A fresh process each, without leftover memory.
         with multiprocessing.get_context("spawn").Pool(
             1, _quiet, (torch.get_num_threads(),), maxtasksperchild=1
         ) as pool:
@@ -211,7 +208,7 @@ def wrong_labels(count: int, epochs: int, flip: float) -> dict[str, dict[str, fl
 
 
 def _quiet(threads: int) -> None:
-    """Silence the peers' warnings and progress bars."""
+    """Silence warnings and progress bars."""
     warnings.simplefilter("ignore")
     os.environ["TQDM_DISABLE"] = "1"
     torch.set_num_threads(threads)
@@ -236,7 +233,7 @@ def against_truth(name: str, seeds: int) -> dict[str, dict[str, float]]:
 
 
 def report(figures: dict[str, dict[str, float]]) -> str:
-    """Make a table: a row per method, a column per figure."""
+    """Make a table: methods × figures."""
     keys = list(next(iter(figures.values())))
     return _data.table(
         ("", *keys), [(method, *(found[key] for key in keys)) for method, found in figures.items()]
@@ -244,7 +241,6 @@ def report(figures: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -2,9 +2,8 @@
 
     python -m benchmarks.pipeline_cost [--images 10000] [--epochs 5] [--repeats 3]
 
-MNIST is read from `mnist` in WINNOW_REAL_DATA (default ../shared/data); random pixels of the same
-shape replace it if absent, at the same cost. The last line is a JSON object. Goal: at most 1 +
-4/epochs.
+Reads `mnist` in WINNOW_REAL_DATA (default ../shared/data), or uses random pixels of that shape, at
+the same cost. The last line is a JSON object. Goal: at most 1 + 4/epochs.
 """
 
 import argparse
@@ -25,7 +24,7 @@ VALIDATION = 1000
 
 
 def mnist(count: int) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return the first `count` training images and labels, and their source."""
+    """Return the first `count` training images, labels, and their source."""
     folder = Path(os.environ.get("WINNOW_REAL_DATA", "../shared/data")) / "mnist"
     if not folder.is_dir():
         generator = np.random.default_rng(0)
@@ -44,7 +43,7 @@ def mnist(count: int) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def measure(images: Images, validation: Images, epochs: int, folder: Path) -> dict[str, float]:
-    """Time a training with validation after each epoch, and an exact scoring."""
+    """Time a training with validation, and an exact scoring."""
     recipe = default_recipe(images, 10, epochs=epochs)
     started = time.perf_counter()
     training: Training = train(recipe, images, validation, folder)
@@ -62,7 +61,6 @@ def measure(images: Images, validation: Images, epochs: int, folder: Path) -> di
 
 
 def main() -> None:
-    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -98,7 +96,7 @@ def main() -> None:
         "ratio": round(statistics.median(ratios), 3),
         "goal": 1 + 4 / asked.epochs,
         "stored_bytes": first["bytes"],
-        # Bytes of every step's parameters, for the last epoch and the whole run.
+        # As if every step's parameters were stored.
         "every_step_last_epoch_bytes": steps * int(first["params"]) * 4,
         "every_step_all_epochs_bytes": asked.epochs * steps * int(first["params"]) * 4,
     }

@@ -3,11 +3,10 @@
     python -m benchmarks.published_speed [--networks mnist cifar] [--images 5000 1280]
         [--epochs 2 2] [--repeats 3] [--threads 2]
 
-Published: training writes θ of every step to disk; then, step by step backwards, each image of the
-batch goes forward and backward by itself, and the Hessian–vector product comes from a backward pass
-through the gradient. Here: training keeps θ once an epoch, and `score` replays the epoch with fused
-passes. Both must agree. Figures are wall-clock medians of the rounds and their ratios, so the
-machine must be idle. Both read the same batches; the authors' slow data loading is left out.
+Published: training stores θ of every step; scoring goes back step by step, with a pass per image
+and the Hessian–vector product by a backward pass through the gradient. Here: θ once an epoch, and
+`score` replays with fused passes. Both must agree, and read the same batches; the authors' slow
+data loading is left out. Figures: medians of wall-clock seconds and ratios, on an idle machine.
 """
 
 import argparse
@@ -33,13 +32,12 @@ from worker.engine.trajectory.files import steps_file
 from worker.engine.trajectory.step_store import StepsReader
 
 VALIDATION = 500
-# Tolerance relative to the largest value: float32 sums in another order, amplified by the
-# recursion.
+# Relative to the largest value: float32 sums in another order, amplified.
 TOLERANCE = 1e-2
 
 
 def published(training: Training, images: Images, validation: Images) -> np.ndarray:
-    """Compute influence over the last epoch, (N,), by loops over steps and images."""
+    """Compute influence over the last epoch, (N,), step by step, image by image."""
     recipe, epoch = training.recipe, training.recipe.epochs - 1
     network, _ = build(recipe)
     adjoint = [
@@ -79,7 +77,7 @@ def inner(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> torch.T
 
 
 def one_round(recipe: Recipe, images: Images, validation: Images, folder: Path) -> dict[str, float]:
-    """Time training and scoring both ways. Ends the program if they disagree."""
+    """Time training and scoring both ways; exits if they disagree."""
     seconds = {}
     values = []
     for name, store in (("published", "every_step"), ("ours", "epoch_starts")):
@@ -131,7 +129,6 @@ def measure(name: str, count: int, epochs: int, repeats: int) -> dict[str, float
 
 
 def main() -> None:
-    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -2,10 +2,9 @@
 
     python -m benchmarks.review_keys [--images 50000] [--decisions 200] [--tiles 5000]
 
-The review of `benchmarks.review_page` behind `winnow serve`, and a headless Chromium without a GPU
-on the same machine. Times are the browser's own, from a key event to the painted frame with the
-next picture decoded; each key is pressed as soon as that happened. The last line is a JSON object:
-milliseconds, and KiB for scripts.
+The review of `benchmarks.review_page` behind `winnow serve`, and a headless Chromium without GPU on
+the same machine. Times are the browser's, from key event to painted frame with the next picture;
+the next key follows at once. The last line is a JSON object: milliseconds, and KiB for scripts.
 Goals: a key p95 under 100 ms, a page usable within 1,000 ms, scripts without charts under 150 KiB
 compressed.
 """
@@ -36,12 +35,12 @@ from backend.core.storage import Storage
 from benchmarks.review_page import fill, served, write_pictures
 
 SIDE = 640  # of a full picture
-DIFFERENT = 20  # pictures; the others are links to them
+DIFFERENT = 20  # pictures; the others are links
 OPENINGS = 5
-STEP = 60  # pixels a frame while scrolling: 3,600 a second
+STEP = 60  # pixels a frame while scrolling
 GOALS = {"key": 100.0, "usable": 1000.0, "scripts_kib": 150.0}
 
-# Recorded for each key: when it was pressed, and when the frame after its effect was painted.
+# Records the time from each key to the painted effect.
 WATCH = """() => {
   globalThis.keys = [];
   globalThis.nextFrame = () => new Promise((done) => requestAnimationFrame(() => {
@@ -66,7 +65,7 @@ TILE = """(() => {
   const unmoved = () => document.querySelector(".tile--here") === tile;
   return async () => { while (!tile.dataset.decision || unmoved()) await nextFrame(); };
 })()"""
-# The script has taken over the page, and every visible picture is there.
+# Resolves when the script runs and every visible picture is decoded.
 USABLE = """async (taken) => {
   while (!document.querySelector(taken)) await new Promise(requestAnimationFrame);
   const visible = (image) => {
@@ -91,7 +90,7 @@ SCROLL = """async (step) => {
 
 
 def link_pictures(storage: Storage, review: Review, hashes: list[str]) -> None:
-    """Give each of these images a thumbnail and a full picture."""
+    """Give these images a thumbnail and a full picture each."""
     generator = np.random.default_rng(1)
     first = storage.full_image(review.data_set_id, hashes[0])
     first.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +120,7 @@ def link_pictures(storage: Storage, review: Review, hashes: list[str]) -> None:
 
 @contextmanager
 def a_page(address: str, cookie: str) -> Iterator[Page]:
-    """Open a signed-in page in a headless Chromium."""
+    """Open a signed-in page in Chromium."""
     with sync_playwright() as playwright:
         path = os.environ.get("WINNOW_CHROMIUM", "/usr/bin/chromium")
         chromium = playwright.chromium.launch(
@@ -136,7 +135,7 @@ def a_page(address: str, cookie: str) -> Iterator[Page]:
 
 
 class Working:
-    """CPU time of the page's main thread, nearly independent of the machine's load."""
+    """CPU time of the page's main thread, nearly independent of load."""
 
     def __init__(self, page: Page) -> None:
         self._devtools = page.context.new_cdp_session(page)
@@ -148,12 +147,11 @@ class Working:
         return next(float(one["value"]) for one in metrics if one["name"] == "TaskDuration")
 
     def milliseconds(self, count: int) -> float:
-        """Return the time for each of `count` things."""
+        """Return the mean over `count` actions."""
         return round(1000 * (self._seconds() - self._before) / count, 2)
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Return p50, p95 and the maximum."""
     return {
         "p50": round(statistics.median(values), 1),
         "p95": round(statistics.quantiles(values, n=20)[-1], 1),
@@ -162,7 +160,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def press_keys(page: Page, path: str, taken: str, effect: str, count: int) -> dict[str, float]:
-    """Decide `count` times, pressing each key when the last effect is visible."""
+    """Decide `count` times, each after the last effect is visible."""
     page.goto(path)
     page.wait_for_selector(taken)
     page.wait_for_load_state("networkidle")
@@ -178,7 +176,7 @@ def press_keys(page: Page, path: str, taken: str, effect: str, count: int) -> di
 
 
 def open_page(page: Page, path: str, taken: str) -> dict[str, float]:
-    """Return milliseconds from requesting a page until it is usable with pictures."""
+    """Return milliseconds from request to a usable page with pictures."""
     times = []
     for _ in range(OPENINGS):
         page.goto("about:blank")
@@ -192,7 +190,7 @@ def open_page(page: Page, path: str, taken: str) -> dict[str, float]:
 
 
 def scripts(page: Page, paths: list[str]) -> dict[str, float]:
-    """Return the pages' scripts in bytes, each compressed by itself."""
+    """Return the number and compressed size of the pages' scripts."""
     found: dict[str, bytes] = {}
 
     def note(response: Response) -> None:
@@ -211,7 +209,7 @@ def scripts(page: Page, paths: list[str]) -> dict[str, float]:
 
 
 def scroll(page: Page, path: str, wanted: int) -> dict[str, float]:
-    """Load this many tiles by scrolling, then scroll through all; returns ms per frame."""
+    """Load this many tiles, then scroll through all; returns ms per frame."""
     page.goto(path)
     page.wait_for_selector(".tile--here")
     last_rank = (
@@ -235,7 +233,6 @@ def scroll(page: Page, path: str, wanted: int) -> dict[str, float]:
 
 
 def measure(page: Page, review_id: int, asked: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Measure everything, printing as it comes."""
     own = f"/reviews/{review_id}"
     focus, grid = f"{own}/focus", f"{own}?size=100"
     ready = "[data-part=show-keys]:not([hidden])"
@@ -257,7 +254,7 @@ def measure(page: Page, review_id: int, asked: argparse.Namespace) -> dict[str, 
 
 
 def prepare(settings: Settings, asked: argparse.Namespace) -> tuple[Review, str]:
-    """Make the review with its pictures, and a session's cookie."""
+    """Make the review with pictures, and a session's cookie."""
     migrations.upgrade(settings)
     database = Database(settings.database)
     with database.transaction() as session:
@@ -277,7 +274,6 @@ def prepare(settings: Settings, asked: argparse.Namespace) -> tuple[Review, str]
 
 
 def main() -> None:
-    """Fill, serve, measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -2,9 +2,9 @@
 
     python -m benchmarks.review_page [--images 50000] [--requests 200] [--decided 0.1]
 
-A scratch home with that many training images in a review, a tenth of them decided, and `winnow
-serve` in its own process on SQLite. One client asks over one connection; `cpu` is the server's CPU
-time per answer, nearly independent of other load. The last line is a JSON object, in milliseconds.
+A scratch home with a review of that many images, partly decided, `winnow serve` on SQLite in its
+own process, and a single connection. `cpu`: server's CPU time per answer, nearly independent of
+load. The last line is a JSON object, in milliseconds.
 Goals at 50,000: each kind of page p95 under 40, a thumbnail p95 under 2.
 """
 
@@ -60,12 +60,11 @@ GOALS = {"page": 40.0, "thumbnail": 2.0}
 
 
 def hash_of(row: int) -> str:
-    """Return the content hash of an image."""
     return hashlib.sha256(str(row).encode()).hexdigest()
 
 
 def write_pictures(storage: Storage, data_set_id: int) -> None:
-    """Write a few real thumbnails; a page asks for no more at a time."""
+    """Write enough real thumbnails for a page."""
     generator = np.random.default_rng(0)
     for row in range(PICTURES):
         path = storage.thumbnail(data_set_id, hash_of(row))
@@ -128,7 +127,7 @@ def score(session: Session, run: Run, count: int) -> None:
 
 
 def images(data_set_id: int, count: int) -> Iterator[dict[str, Any]]:
-    """Make rows of the table of images; ids count from 1."""
+    """Make rows of images; ids count from 1."""
     for row in range(count):
         label = row % CLASSES
         values = {
@@ -149,7 +148,7 @@ def images(data_set_id: int, count: int) -> Iterator[dict[str, Any]]:
 def suggestions(
     review_id: int, user_id: int, count: int, decided: float
 ) -> Iterator[dict[str, Any]]:
-    """Make rows of the table of suggestions."""
+    """Make rows of suggestions."""
     chance = random.Random(0)
     orders = [chance.sample(range(1, count + 1), count) for _ in range(3)]
     for row in range(count):
@@ -180,7 +179,7 @@ def suggestions(
 
 
 def decide(session: Session, review: Review, user: User) -> None:
-    """Add the acts behind the suggestions' decisions."""
+    """Add the acts behind the decisions."""
     rows = (
         session.query(Suggestion.image_id, Suggestion.decision, Suggestion.change)
         .where(Suggestion.decision.is_not(None))
@@ -199,7 +198,7 @@ def decide(session: Session, review: Review, user: User) -> None:
 
 @contextmanager
 def served(settings: Settings) -> Iterator[tuple[http.client.HTTPConnection, psutil.Process]]:
-    """Run `winnow serve` on a free port; yields a connection and the process."""
+    """Run `winnow serve` on a free port; yields connection and process."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         command = [sys.executable, "-m", "backend.cli", "serve", "--socket", str(listener.fileno())]
         environment = {**os.environ, "WINNOW_HOME": str(settings.home)}
@@ -221,7 +220,7 @@ def served(settings: Settings) -> Iterator[tuple[http.client.HTTPConnection, psu
 
 
 def ask(connection: http.client.HTTPConnection, cookie: str, path: str) -> tuple[float, int]:
-    """Return milliseconds until the whole answer is there, and its bytes."""
+    """Return milliseconds until the whole answer, and its bytes."""
     started = time.perf_counter()
     connection.request("GET", path, headers={"Cookie": f"{COOKIE}={cookie}"})
     response = connection.getresponse()
@@ -234,7 +233,7 @@ def ask(connection: http.client.HTTPConnection, cookie: str, path: str) -> tuple
 def kinds(
     count: int, review_id: int, data_set_id: int
 ) -> dict[str, Callable[[random.Random], str]]:
-    """Return what to ask for, by name."""
+    """Return functions that draw an address, by name."""
     page = f"/reviews/{review_id}?size={PAGE}"
 
     def after(chance: random.Random) -> int:
@@ -285,7 +284,7 @@ def kinds(
 def measure(
     asking: Callable[[str], tuple[float, int]], server: psutil.Process, paths: list[str]
 ) -> dict[str, float]:
-    """Return p50, p95 and CPU milliseconds, and the mean size in KiB."""
+    """Return p50, p95 and CPU milliseconds, and mean KiB."""
     for warming in paths[:10]:
         asking(warming)
     before = server.cpu_times()
@@ -302,7 +301,6 @@ def measure(
 
 
 def line(name: str, found: dict[str, float]) -> str:
-    """Format a result."""
     return (
         f"{name:<26} p50 {found['p50']:7.2f} ms   p95 {found['p95']:7.2f} ms   cpu "
         f"{found['cpu']:6.2f} ms   {found['kib']:6.1f} KiB"
@@ -310,7 +308,6 @@ def line(name: str, found: dict[str, float]) -> str:
 
 
 def main() -> None:
-    """Fill, serve, measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

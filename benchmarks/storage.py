@@ -2,11 +2,11 @@
 
     python -m benchmarks.storage [--networks mnist cifar] [--images 4000 640] [--epochs 5 2]
 
-Each store trains the same recipe and scores it by `sgd_influence` over the last epoch and over all;
-`final_params` is scored by its own method and compared by rank correlation. Exact stores must agree
-bit for bit. "Parameters" are the bytes of θ's on disk, "all" adds the record and the signals. The
-ratio at the first paper's size (50,000 images, batches of 64, 20 epochs) is computed, not measured.
-The default takes two cores about three minutes.
+Each store trains a recipe and scores it by `sgd_influence`, last epoch and all epochs;
+`final_params` has its own method, compared by rank correlation. Exact stores must agree bit for
+bit. "Parameters": bytes of θ's; "all" adds record and signals. The ratio at the first paper's size
+(50,000 images, batches of 64, 20 epochs) is computed, not measured. Default: about three minutes on
+two cores.
 """
 
 import argparse
@@ -24,19 +24,19 @@ from worker.engine.trajectory.files import STORES
 DATASETS = {"mnist": "mnist", "cifar": "cifar10"}
 EXACT = ("every_step", "epoch_starts", "recipe")
 VALIDATION = 500
-# The first paper's own run, for its ratio.
+# The first paper's run.
 PAPER_STEPS, PAPER_EPOCHS = -(-50_000 // 64) * 20, 20
 
 
 def parameter_bytes(folder: Path) -> int:
-    """Return the bytes of the files that hold θ."""
+    """Return the bytes of all stored θ."""
     return sum(path.stat().st_size for name in ("epoch-*", "steps-*") for path in folder.glob(name))
 
 
 def one_store(
     store: str, recipe: Recipe, images: Images, validation: Images, folder: Path
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Return seconds and bytes of a store, and its scores by span."""
+    """Return a store's seconds and bytes, and its scores by span."""
     started = time.perf_counter()
     training = train(recipe, images, None, folder, store=store, device="cpu")
     figures: dict[str, float] = {"train_seconds": round(time.perf_counter() - started, 2)}
@@ -56,7 +56,7 @@ def one_store(
 
 
 def plain_sgd(name: str, images: Images, epochs: int) -> Recipe:
-    """Make a recipe of plain SGD, as in both papers: no optimizer state to store."""
+    """Make a recipe of plain SGD, as in both papers: no optimizer state."""
     settings = {
         "network": name,
         "batch_size": 64,
@@ -68,7 +68,6 @@ def plain_sgd(name: str, images: Images, epochs: int) -> Recipe:
 
 
 def measure(name: str, count: int, epochs: int) -> dict[str, object]:
-    """Measure all stores of a network."""
     parts = _data.subset(DATASETS[name], {"train": count, "validation": VALIDATION}, 0)
     images, validation = parts["train"], parts["validation"]
     recipe = plain_sgd(name, images, epochs)
@@ -104,7 +103,6 @@ def measure(name: str, count: int, epochs: int) -> dict[str, object]:
 
 
 def report(name: str, found: dict) -> str:
-    """Make a table of a network's stores."""
     keys = ("parameter_bytes", "bytes", "train_seconds", *(f"{span}_seconds" for span in SPANS))
     lines = [
         (store, *(f"{stored[key]:,}" for key in keys)) for store, stored in found["stores"].items()
@@ -129,7 +127,6 @@ def report(name: str, found: dict) -> str:
 
 
 def main() -> None:
-    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

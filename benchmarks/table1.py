@@ -4,16 +4,15 @@
         [--settings mnist_logreg adult_logreg mnist_network adult_network]
         [--estimates sgd_influence marginal_influence …]
 
-Data: MNIST's ones against sevens, and Adult's income. Models: logistic regression, and a network
-with two hidden layers of eight units. A seed draws 200 training and 200 validation rows, initial
-parameters and order. The truth is each row's counterfactual run, which drops its terms and keeps
-divisor, order and start; all 200 runs are vectorised in float64, and the engine's `leave_out`
-repeats a few. 30 seeds take two cores about a quarter of an hour.
+MNIST's ones against sevens, and Adult's income; logistic regression, and two hidden layers of eight
+units. A seed draws 200 training and 200 validation rows, initial parameters and order. Truth: each
+row's counterfactual run without its terms, with the same divisor, order and start, vectorised in
+float64; `leave_out` repeats a few. 30 seeds: about a quarter of an hour on two cores.
 
-Agreement is Kendall's tau over all rows and Jaccard's index of the ten lowest and ten highest. As
-in the paper: standardised features, learning rate 0.1, falling as 1/√t for logistic regression, L2
-by five-fold cross-validation there and 0.001 for the network. Unlike the paper: a row that leaves
-keeps its share of L2, and features are rounded to 16 bits (two pixels each).
+Agreement: Kendall's tau, and Jaccard's index of the ten lowest and ten highest. As in the paper:
+standardised features, learning rate 0.1 (for logistic regression falling as 1/√t), L2 by five-fold
+cross-validation there and 0.001 for the network. Unlike it: a row that leaves keeps its share of
+L2, and features have 16 bits (two pixels).
 
 Source: Hara et al. 2019, section 7.1.
 """
@@ -42,7 +41,7 @@ from worker.engine.networks.registry import build
 from worker.engine.optimizers import initial_state, optimizer
 
 COUNT, TAIL = 200, 10
-# Rows that `leave_out` repeats as a check.
+# Rows at each end that `leave_out` repeats.
 CHECKED = 2
 
 
@@ -67,7 +66,7 @@ SETTINGS = {
     "mnist_network": Setting("mnist", (8, 8), 10, 20, "constant", 0.001),
     "adult_network": Setting("adult", (8, 8), 10, 20, "constant", 0.001),
 }
-# The paper's means over 100 runs: (Kendall's tau, Jaccard's index), None if unpublished.
+# Means over 100 runs: (Kendall's tau, Jaccard's index), None if unpublished.
 PAPER = {
     "mnist_logreg": {"sgd_influence": (0.95, None), "influence_function": (0.70, None)},
     "adult_logreg": {"sgd_influence": (0.93, None), "influence_function": (0.85, None)},
@@ -78,9 +77,8 @@ PAPER = {
         "influence_function": (0.54, 0.32),
     },
 }
-# Name in the table: method and options of `score`. Such damping leaves next to no Hessian. The
-# paper's code takes λ = 1 for the networks' influence function, and the L2 alone for logistic
-# regression.
+# Method and options of `score`. Such damping leaves almost no Hessian. The paper's code takes
+# λ = 1 for the networks' influence function, and L2 alone for logistic regression.
 ESTIMATES: dict[str, tuple[str, dict[str, float]]] = {
     "sgd_influence": ("sgd_influence", {}),
     "marginal_influence": ("marginal_influence", {}),
@@ -94,7 +92,7 @@ ESTIMATES: dict[str, tuple[str, dict[str, float]]] = {
 
 
 class Table(nn.Module):
-    """Fully connected layers on D features in 16 bits, two pixels each; one logit."""
+    """Fully connected layers on D features of 16 bits (two pixels); one logit."""
 
     def __init__(self, low: np.ndarray, step: np.ndarray, hidden: tuple[int, ...]) -> None:
         super().__init__()
@@ -107,10 +105,10 @@ class Table(nn.Module):
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # Pixels arrive divided by 255: (B, 1, 2, D), high byte first.
+        # Pixels divided by 255: (B, 1, 2, D), high byte first.
         features = self.low + self.step * 255 * (256 * x[:, 0, 0] + x[:, 0, 1])
         odds = self.layers(features)
-        # The cross entropy of (0, z) is the logistic loss of z.
+        # Cross entropy of (0, z) is the logistic loss of z.
         return torch.cat([torch.zeros_like(odds), odds], 1)
 
 
@@ -124,7 +122,7 @@ def rows(dataset: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(features: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw 200 training, then 200 validation rows: features (400, D), labels (400,)."""
+    """Draw training, then validation rows: features (400, D), labels (400,)."""
     chosen = np.random.default_rng(seed).permutation(len(features))[: 2 * COUNT]
     inside = features[chosen[:COUNT]]
     deviation = inside.std(0)
@@ -143,7 +141,7 @@ def as_images(features: np.ndarray, labels: np.ndarray) -> tuple[Images, np.ndar
 
 
 def chosen_decay(features: np.ndarray, labels: np.ndarray) -> float:
-    """Choose logistic regression's L2 by five-fold accuracy, as a factor of ½ θ²."""
+    """Choose L2 by five-fold accuracy, as a factor of ½ θ²."""
     strengths = np.logspace(-4, 4, 10)
     models = [
         LogisticRegression(C=strength, fit_intercept=False, max_iter=1000) for strength in strengths
@@ -157,7 +155,7 @@ def chosen_decay(features: np.ndarray, labels: np.ndarray) -> float:
 def prepared(
     name: str, features: np.ndarray, labels: np.ndarray, seed: int
 ) -> tuple[Recipe, Images, Images]:
-    """Return recipe, training and validation rows of a seed."""
+    """Return a seed's recipe, training and validation rows."""
     setting = SETTINGS[name]
     drawn, drawn_labels = draw(features, labels, seed)
     everything, low, step = as_images(drawn, drawn_labels)
@@ -192,7 +190,7 @@ def prepared(
 def leave_each_out(recipe: Recipe, images: Images, validation: Images) -> np.ndarray:
     """Return the change of validation loss without each image, (N,).
 
-    N + 1 runs side by side, the last with all images.
+    N + 1 parallel runs, the last with all images.
     """
     network, initial = build(recipe, torch.float64)
     update, count = optimizer(recipe), len(images)
@@ -227,7 +225,7 @@ def leave_each_out(recipe: Recipe, images: Images, validation: Images) -> np.nda
 
 
 def agreement(truth: np.ndarray, estimate: np.ndarray) -> tuple[float, float]:
-    """Return Kendall's tau, and Jaccard's index of the ten lowest and highest."""
+    """Return Kendall's tau, and Jaccard's index of the extremes."""
     ends = [
         set(np.r_[order[:TAIL], order[-TAIL:]].tolist())
         for order in (np.argsort(truth), np.argsort(estimate))
@@ -240,11 +238,11 @@ def agreement(truth: np.ndarray, estimate: np.ndarray) -> tuple[float, float]:
 def one_seed(
     name: str, estimates: Sequence[str], features: np.ndarray, labels: np.ndarray, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """Return each estimate's agreement, and "check" of `leave_out` twice."""
+    """Return each estimate's agreement; seed 0 adds "check"."""
     recipe, images, validation = prepared(name, features, labels, seed)
     truth = leave_each_out(recipe, images, validation)
     with tempfile.TemporaryDirectory() as folder:
-        # Six retracings of a run: stored steps need no replay and give the same bits.
+        # Six retracings: stored steps need no replay, with the same bits.
         training = train(
             recipe, images, None, Path(folder) / "run", store="every_step", device="cpu"
         )
@@ -277,7 +275,7 @@ def largest_difference(
 
 
 def measure(name: str, estimates: Sequence[str], seeds: int, jobs: int) -> dict[str, object]:
-    """Return means and standard deviations over seeds, the paper's, and the check."""
+    """Return means and deviations over seeds, the paper's, and the check."""
     features, labels = rows(SETTINGS[name].dataset)
     started = time.perf_counter()
     with _data.workers(jobs) as pool:
@@ -304,7 +302,6 @@ def measure(name: str, estimates: Sequence[str], seeds: int, jobs: int) -> dict[
 
 
 def report(name: str, found: dict) -> str:
-    """Return the figures of a setting as a table."""
 
     def cell(label: str, key: str) -> str:
         return f"{found[label][key][0]:.3f} ± {found[label][key][1]:.3f}"
@@ -327,7 +324,6 @@ def report(name: str, found: dict) -> str:
 
 
 def main() -> None:
-    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

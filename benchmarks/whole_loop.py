@@ -2,14 +2,12 @@
 
     python -m benchmarks.whole_loop mnist|mnist-flips|clothing [options of benchmarks.loop]
 
-mnist: 10,000 training images, 1,765 for validation and all 10,000 for testing; the first 100
-suggestions are removed unseen. mnist-flips: the same with 8 % of the training labels flipped, and
-the first 20 % of the queue looked at. clothing: photographs at 48 × 48, the first 50 removed
-unseen.
+mnist: 10,000 training, 1,765 validation and all 10,000 test images; the first 100 suggestions are
+removed unseen. mnist-flips: 8 % of the training labels flipped, the first 20 % of the queue
+reviewed. clothing: photographs at 48 × 48, the first 50 removed unseen.
 
-Data is read from the folder WINNOW_REAL_DATA (default ../shared/data). With WINNOW_HOME set,
-everything is kept there and can be opened with `make up`. The last line is a JSON object: the
-verdict's figures, and the bytes that the loop has left on the disk.
+Reads WINNOW_REAL_DATA (default ../shared/data). With WINNOW_HOME set, everything is kept there;
+`make up` opens it. The last line is a JSON object: the verdict's figures, and bytes left on disk.
 """
 
 import gzip
@@ -22,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-# With 15 % of these drawn for validation, 10,000 are left to train on.
+# 15 % of these are drawn for validation.
 MNIST_IMAGES = 11_765
 LOOPS = {
     "mnist": ["--idx", "--epochs", "10", "--remove-top", "100"],
@@ -32,7 +30,6 @@ LOOPS = {
 
 
 def main() -> None:
-    """Prepare the data, run the loop, and exit with its status."""
     which, options = sys.argv[1], sys.argv[2:]
     source = Path(os.environ.get("WINNOW_REAL_DATA", "../shared/data"))
     if not source.is_dir():
@@ -71,7 +68,7 @@ def main() -> None:
 
 
 def kept(home: Path) -> dict[str, int]:
-    """Count bytes on the disk: the data set's files, all runs, and the database."""
+    """Count bytes of the data set's files, runs and database."""
     sizes = {
         name: sum(
             file.stat().st_size for file in (home / "files" / name).rglob("*") if file.is_file()
@@ -82,7 +79,7 @@ def kept(home: Path) -> dict[str, int]:
 
 
 def mnist(source: Path, scratch: Path) -> Path:
-    """Make a folder of MNIST's first training images and its whole test files."""
+    """Make a folder of MNIST's first training images and all test images."""
     folder = scratch / "mnist"
     folder.mkdir()
     for kind, size in (("images-idx3", 28 * 28), ("labels-idx1", 1)):
