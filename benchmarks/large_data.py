@@ -189,7 +189,7 @@ def main() -> None:
             "extrapolated": True,
             "million_bytes": million,
         }
-    figures["within_goal"] = int(figures["million_bytes"]) <= GOAL_BYTES  # type: ignore[call-overload]  # an int
+    figures["within_goal"] = int(figures["million_bytes"]) <= GOAL_BYTES  # type: ignore[call-overload]
     print(json.dumps(figures))
 
 

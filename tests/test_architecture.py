@@ -377,7 +377,7 @@ def test_a_dependency_is_pinned_and_documented_with_its_licence_and_a_reason(
         for path in importlib.metadata.files(wanted.name) or []
         if path.name == "LICENSE"
     )
-    assert re.match(r"[A-Z]+[a-z]*", licence)[0] in said, f"the package says {said[:200]}"  # type: ignore[index]  # a licence begins with letters
+    assert re.match(r"[A-Z]+[a-z]*", licence)[0] in said, f"the package says {said[:200]}"  # type: ignore[index]
 
 
 def test_every_package_that_is_installed_with_them_is_pinned() -> None:
@@ -390,7 +390,7 @@ def test_vendored_scripts_carry_version_and_licence_and_are_documented() -> None
     assert scripts
     text = (ROOT / "docs" / "dependencies.md").read_text()
     for script in scripts:
-        name, version = re.match(r"([a-z]+)-(\d+\.\d+\.\d+)\.", script.name).groups()  # type: ignore[union-attr]  # the name is the test
+        name, version = re.match(r"([a-z]+)-(\d+\.\d+\.\d+)\.", script.name).groups()  # type: ignore[union-attr]
         assert (folder / f"{name}-{version}.LICENSE").read_text().strip()
         assert f"| {version} |" in text, script.name
 

@@ -235,7 +235,10 @@ def test_the_loop_over_single_images_gives_the_same_influence(
 def test_adult_becomes_numbers_and_a_column_for_each_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = "{age}, {work}, 100, 9th, 5, Divorced, Sales, Wife, White, Female, 0, 0, 40, {country}, {income}\n"
+    line = (
+        "{age}, {work}, 100, 9th, 5, Divorced, Sales, Wife, White, Female, 0, 0, 40, {country}, "
+        "{income}\n"
+    )
     (tmp_path / "adult").mkdir()
     parts = {
         "training": line.format(age=30, work="Private", country="Cuba", income="<=50K"),

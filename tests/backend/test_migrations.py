@@ -109,7 +109,8 @@ def test_no_number_is_ever_given_twice(sqlite: Settings) -> None:
             ).all()
         )
         add = text(
-            "INSERT INTO users (name, role, created_at) VALUES ('olga', 'owner', '2026-01-01') RETURNING id"
+            "INSERT INTO users (name, role, created_at) VALUES ('olga', 'owner', '2026-01-01') "
+            "RETURNING id"
         )
         first = connection.execute(add).scalar_one()
         connection.execute(text("DELETE FROM users"))

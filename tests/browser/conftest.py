@@ -57,7 +57,8 @@ def chromium_path() -> str:
         if path and os.access(path, os.X_OK):
             return path
     pytest.fail(
-        "There is no Chromium. Install it, or set WINNOW_CHROMIUM to one; `make test` does that by itself."
+        "There is no Chromium. Install it, or set WINNOW_CHROMIUM to one; `make test` does that "
+        "by itself."
     )
 
 

@@ -79,7 +79,8 @@ def check(page: Page, axe: Axe, where: str) -> list[str]:
         for violation in axe.run(page, options=options).response["violations"]:
             for node in violation["nodes"][:3]:
                 objections.append(
-                    f"{where} ({screen['width']}, {scheme}): {violation['id']}: {node['html'][:160]} — {node['failureSummary'][:300]}"
+                    f"{where} ({screen['width']}, {scheme}): {violation['id']}: "
+                    f"{node['html'][:160]} — {node['failureSummary'][:300]}"
                 )
     return objections
 

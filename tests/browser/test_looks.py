@@ -31,7 +31,10 @@ EDGES = """(button) => {
   words.selectNodeContents(button);
   return [words.getBoundingClientRect().left, button.closest("section").getBoundingClientRect().left];
 }"""
-POINTS = "(canvas) => globalThis.Chart?.getChart(canvas)?.getDatasetMeta(1).data.map((point) => point.options.radius) ?? []"
+POINTS = (
+    "(canvas) => globalThis.Chart?.getChart(canvas)?.getDatasetMeta(1).data.map((point) => "
+    "point.options.radius) ?? []"
+)
 TICKS = (
     "(canvas) => globalThis.Chart?.getChart(canvas)?.scales.y.ticks.map((tick) => tick.label) ?? []"
 )

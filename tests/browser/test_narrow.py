@@ -78,7 +78,8 @@ def test_on_a_telephone_label_picture_and_buttons_are_on_the_screen_together(
     )
     boxes = sorted(
         parts.evaluate_all(
-            "all => all.map((one) => one.getBoundingClientRect()).map(({ top, bottom }) => [top, bottom])"
+            "all => all.map((one) => one.getBoundingClientRect()).map(({ top, bottom }) => [top, "
+            "bottom])"
         )
     )
     assert len(boxes) == 4

@@ -173,7 +173,10 @@ def test_where_everything_is_decided_what_was_taken_together_comes_back_together
 
 def test_in_focus_nothing_moves_from_one_image_to_the_next(page: Page, review: Review) -> None:
     open_focus(page, review)
-    places = "names => names.map(name => JSON.stringify(document.querySelector(name).getBoundingClientRect()))"
+    places = (
+        "names => names.map(name => "
+        "JSON.stringify(document.querySelector(name).getBoundingClientRect()))"
+    )
     parts = [".focus__image", ".focus__decide", ".focus__nav"]
     press(page, "ArrowRight")
     at_rank(page, 2)

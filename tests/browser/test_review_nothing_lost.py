@@ -267,8 +267,8 @@ def test_a_server_with_a_problem_is_not_called_offline(
 
 @pytest.mark.parametrize("view", ["grid", "focus"])
 def test_an_expired_session_keeps_decisions_until_one_has_signed_in_again(
-    page: Page, review: Review, server: Server, database: Database, owner: User, login_link: Callable[[User], str],
-    page_errors: PageErrors, view: str,
+    page: Page, review: Review, server: Server, database: Database, owner: User,
+    login_link: Callable[[User], str], page_errors: PageErrors, view: str,
 ) -> None:  # fmt: skip
     page_errors.expect(r"401 \(Unauthorized\)|403 \(Forbidden\)")
     (open_grid if view == "grid" else open_focus)(page, review)
@@ -292,8 +292,8 @@ def test_an_expired_session_keeps_decisions_until_one_has_signed_in_again(
 
 
 def test_decisions_are_never_sent_in_another_persons_name(
-    page: Page, review: Review, server: Server, database: Database, owner: User, reviewer: User, login_link: Callable[[User], str],
-    page_errors: PageErrors,
+    page: Page, review: Review, server: Server, database: Database, owner: User,
+    reviewer: User, login_link: Callable[[User], str], page_errors: PageErrors,
 ) -> None:  # fmt: skip
     page_errors.expect(r"401 \(Unauthorized\)|403 \(Forbidden\)")
     open_grid(page, review)

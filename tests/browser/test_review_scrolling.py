@@ -48,7 +48,8 @@ def to_the_end(page: Page) -> None:
         page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
         until(
             page,
-            f"document.documentElement.scrollHeight > {before} || document.querySelector('.tile[data-rank=\"{COUNT}\"]')",
+            f"document.documentElement.scrollHeight > {before} || "
+            f"document.querySelector('.tile[data-rank=\"{COUNT}\"]')",
         )
 
 
@@ -85,7 +86,8 @@ def test_nothing_jumps_while_tiles_come_and_go(page: Page, review: Review) -> No
         )
         assert page.evaluate("[scrollY, document.documentElement.scrollHeight]") == [y, height]
         assert page.locator(".tile").evaluate_all(
-            "tiles => tiles.some(tile => { const box = tile.getBoundingClientRect(); return box.top < innerHeight && box.bottom > 0; })"
+            "tiles => tiles.some(tile => { const box = tile.getBoundingClientRect(); return "
+            "box.top < innerHeight && box.bottom > 0; })"
         )
 
 

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from tests import servers
 
 # Fixtures: a real Chromium, and pages whose errors fail the test.
-from tests.browser.conftest import browser, open_page, page_errors  # noqa: F401 - a fixture is used by its name
+from tests.browser.conftest import browser, open_page, page_errors  # noqa: F401 - fixtures
 from tests.loop.api import Api
 from tests.loop.archives import an_archive
 from tests.loop.looking import WIDE
@@ -53,7 +53,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def page(winnow: Winnow, open_page: Callable[..., Page]) -> Page:  # noqa: F811 - the fixture from above
+def page(winnow: Winnow, open_page: Callable[..., Page]) -> Page:  # noqa: F811 - a fixture
     """The owner's browser, signed in by a login link."""
     page = open_page(winnow.address, viewport=WIDE)
     page.goto(winnow.login_link())

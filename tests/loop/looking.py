@@ -22,7 +22,10 @@ STICKING_OUT = """() => document.documentElement.scrollWidth <= document.documen
     .filter((one) => one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
     .map((one) => `${one.outerHTML.slice(0, 120)} reaches ${one.getBoundingClientRect().right}`)"""
 # The chart library may not be loaded yet.
-DRAWN = "() => globalThis.Chart?.getChart(document.querySelector('canvas[data-part=loss]'))?.data.labels.length ?? 0"
+DRAWN = (
+    "() => globalThis.Chart?.getChart(document.querySelector('canvas[data-part=loss]'))"
+    "?.data.labels.length ?? 0"
+)
 
 
 def check_page(page: Page) -> None:

@@ -222,7 +222,10 @@ def test_a_port_in_use_is_one_clear_sentence(start: Any, tmp_path: Path) -> None
         port = taken.getsockname()[1]
         demo = start(*DEMO, "--port", str(port), WINNOW_HOME=str(tmp_path / "home"))
         assert demo.process.wait(30) == 1
-    expected = f"Port {port} on 127.0.0.1 is in use by another program. Stop it, or choose another port: PORT={port + 1}"
+    expected = (
+        f"Port {port} on 127.0.0.1 is in use by another program. Stop it, or choose another "
+        f"port: PORT={port + 1}"
+    )
     assert demo.said.split() == expected.split()
     assert demo.printed == []
     assert demo.running() == []

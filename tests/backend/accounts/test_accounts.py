@@ -35,7 +35,7 @@ def link(database: Database) -> Link:
     return issue
 
 
-def open_link(client: TestClient, secret: str, **headers: str):  # type: ignore[no-untyped-def] # the test client's own response class
+def open_link(client: TestClient, secret: str, **headers: str):  # type: ignore[no-untyped-def]
     """Open it like a browser."""
     return client.get(
         "/", params={"token": secret}, headers=NAVIGATION | headers, follow_redirects=False

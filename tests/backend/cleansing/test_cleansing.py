@@ -145,7 +145,8 @@ def test_nothing_may_empty_a_class(scenario: Scenario) -> None:
     scenario.decide(of_class(scenario, 2))
     found = plan(scenario, floor=0)
     assert found.refusal == (
-        "This would leave no training image of “<b>two</b>”. Choose a floor of at least 1, or keep some of these images in the review."
+        "This would leave no training image of “<b>two</b>”. Choose a floor of at least 1, or "
+        "keep some of these images in the review."
     )
     with pytest.raises(Invalid, match="This would leave no training image"):
         start(scenario, floor=0)
@@ -318,7 +319,10 @@ def test_a_round_on_a_version_that_was_rolled_back_goes_on_once_it_is_accepted_a
     scenario.decide(zeros[3:5], review_id=review_id)
     second = measured(scenario, start(scenario, review_id=review_id))
     roll_back(scenario, first)
-    way_out = "Version 2, which this review began from, was rolled back. Accept it again at its verdict, then continue."
+    way_out = (
+        "Version 2, which this review began from, was rolled back. Accept it again at its "
+        "verdict, then continue."
+    )
     with pytest.raises(Conflict, match=re.escape(way_out)):
         start(scenario, review_id=review_id)
     with pytest.raises(Conflict, match="Version 2, which this one was made from, was rolled back"):
@@ -338,7 +342,8 @@ def test_where_another_version_stands_in_the_way_it_is_named(scenario: Scenario)
     accept(scenario, measured(scenario, start(scenario)))
     with pytest.raises(
         Conflict,
-        match="Roll version 3 back at its verdict, then accept it again at its verdict, then continue",
+        match="Roll version 3 back at its verdict, then accept it again at its verdict, then "
+        "continue",
     ):
         start(scenario, review_id=review_id)
 
@@ -386,7 +391,10 @@ def test_a_roll_back_asks_first_and_says_what_becomes_of_what_builds_on_the_vers
         session.flush()
         run_id = run.id
     scenario.add_review(first.version_id, run_id)
-    stay = "1 training and 1 review of this version stay. Only cleaning from them has to wait until the version is accepted again."
+    stay = (
+        "1 training and 1 review of this version stay. Only cleaning from them has to wait until "
+        "the version is accepted again."
+    )
     page = client.get("/cleansings/1").text
     assert f"<p>If you roll back, {stay}</p>" in page
     assert f'data-question="Go back to version 1? {stay}"' in page
@@ -398,7 +406,8 @@ def test_a_roll_back_asks_first_and_says_what_becomes_of_what_builds_on_the_vers
 def test_one_training_alone_stays_and_none_is_no_sentence() -> None:
     assert (
         present.kept_sentence(1, 0)
-        == "1 training of this version stays. Only cleaning from it has to wait until the version is accepted again."
+        == "1 training of this version stays. Only cleaning from it has to wait until the "
+        "version is accepted again."
     )
     assert (present.kept_sentence(0, 2) or "").startswith(
         "2 reviews of this version stay. Only cleaning from them"
@@ -467,9 +476,11 @@ def test_a_cleansing_that_is_not_there_is_not_found(scenario: Scenario) -> None:
 
 
 METRIC = {
-    "before": 0.8, "cleaned": 0.9, "random": 0.79, "difference": 0.1, "ci95": [0.05, 0.15], "ci95_images": [0.05, 0.15],
+    "before": 0.8, "cleaned": 0.9, "random": 0.79, "difference": 0.1,
+    "ci95": [0.05, 0.15], "ci95_images": [0.05, 0.15],
     "random_difference": -0.01, "random_ci95": [-0.03, 0.01],
-    "beyond_random": {"difference": 0.11, "ci95": [0.06, 0.16], "ci95_images": [0.06, 0.16]}, "judgement": "better",
+    "beyond_random": {"difference": 0.11, "ci95": [0.06, 0.16], "ci95_images": [0.06, 0.16]},
+    "judgement": "better",
 }  # fmt: skip
 PROTOCOL = {
     "accuracy": METRIC,
@@ -479,10 +490,17 @@ PROTOCOL = {
 VERDICT = {
     "planted": 4, "removed": 3, "relabelled": 0, "found": 3, "test_images": 500,
     "same_seed": PROTOCOL,
-    "fresh_seeds": {**PROTOCOL, "seeds": [4], "runs": [{"seed": 4, "arm": "cleaned", "accuracy": 0.9, "loss": 0.1}]},
-    "per_class": [{"label": 2, "images": 9, "before": 0.8, "cleaned": 0.9, "random": 0.8, "difference": 0.1}],
-    "changed": [300], "became_right": 1, "became_wrong": 0, "changes": [{"image_id": 300, "label": 2, "before": 0, "cleaned": 2}],
-    "sentence": "Cleaning made the model better: test accuracy 80.0 % → 90.0 %.", "judgement": "improved", "seconds": {"retrain": 12.5},
+    "fresh_seeds": {
+        **PROTOCOL, "seeds": [4],
+        "runs": [{"seed": 4, "arm": "cleaned", "accuracy": 0.9, "loss": 0.1}],
+    },
+    "per_class": [{
+        "label": 2, "images": 9, "before": 0.8, "cleaned": 0.9, "random": 0.8, "difference": 0.1,
+    }],
+    "changed": [300], "became_right": 1, "became_wrong": 0,
+    "changes": [{"image_id": 300, "label": 2, "before": 0, "cleaned": 2}],
+    "sentence": "Cleaning made the model better: test accuracy 80.0 % → 90.0 %.",
+    "judgement": "improved", "seconds": {"retrain": 12.5},
 }  # fmt: skip
 
 

@@ -47,7 +47,8 @@ def test_removals_and_new_labels_together_are_corrections(
     scenario.decide([images[1].id], "relabel", label=(images[1].label + 1) % 4)
     page = client.get(f"/reviews/{scenario.review_id}/clean").text
     assert (
-        "The model is trained again with these corrections and, for comparison, without them and with "
+        "The model is trained again with these corrections and, for comparison, without them and "
+        "with "
         "the same number removed at random." in " ".join(page.split())
     )
 

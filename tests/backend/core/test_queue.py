@@ -53,7 +53,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def messages(broker: Redis) -> list[tuple[str, int]]:
     """(task, job id) of each message that waits, the oldest first."""
     found = []
-    for raw in reversed(broker.lrange(queue.QUEUE, 0, -1)):  # type: ignore[misc, arg-type] # the client's types allow for its asynchronous twin
+    for raw in reversed(broker.lrange(queue.QUEUE, 0, -1)):  # type: ignore[misc, arg-type]
         message = json.loads(raw)
         assert message["content-type"] == "application/json"
         arguments, _, _ = json.loads(b64decode(message["body"]))
@@ -269,5 +269,5 @@ def test_a_request_is_served_while_the_broker_is_away_and_the_job_is_sent_at_the
     answer = web.post("/api/v1/data-sets", json={"source": {"kind": "sample"}})
     assert (answer.status_code, answer.json()["job"]["state"]) == (202, "queued")
     queue.configure(broker_url)
-    sweep.sweep(web.app.state.database, 20.0)  # type: ignore[attr-defined] # the test client knows any ASGI application
+    sweep.sweep(web.app.state.database, 20.0)  # type: ignore[attr-defined] # any ASGI app
     assert messages(broker) == [(queue.PERFORM, answer.json()["job"]["id"])]

@@ -284,8 +284,8 @@ def test_a_data_set_is_renamed_and_deleted(
 
 def test_deleting_is_asked_about_first(client: TestClient, blocks: DataSet) -> None:
     assert (
-        'data-question="Delete this data set with its images, trainings and verdicts? This cannot be undone."'
-        in (client.get(f"/datasets/{blocks.id}").text)
+        'data-question="Delete this data set with its images, trainings and verdicts? This '
+        'cannot be undone."' in (client.get(f"/datasets/{blocks.id}").text)
     )
 
 

@@ -44,7 +44,8 @@ def test_a_review_says_how_far_it_is(api_client: TestClient, base: str, review: 
     assert (seen["id"], seen["state"], seen["suggestion_count"]) == (review.id, "ready", 42)
     assert seen["class_names"] == ["left", "middle", "right"]
     assert seen["progress"] | {"sentence": ""} == {
-        "total": 42, "decided": 0, "undecided": 42, "remove": 0, "keep": 0, "relabel": 0, "unsure": 0, "mine": 0, "stop": False, "sentence": "",
+        "total": 42, "decided": 0, "undecided": 42, "remove": 0, "keep": 0, "relabel": 0,
+        "unsure": 0, "mine": 0, "stop": False, "sentence": "",
         "waiting": None, "disagreement": None, "waiting_for_you": None,
     }  # fmt: skip
 
@@ -126,7 +127,8 @@ def test_a_decision_comes_back_as_it_stands_now(
     outcome = decide(api_client, base, item["image_id"], "relabel", label=to)
     (now,) = outcome["items"]
     assert now["decision"] | {"at": None} == {
-        "action": "relabel", "label": to, "label_name": ["left", "middle", "right"][to], "by": "olga", "by_id": owner.id, "at": None,
+        "action": "relabel", "label": to, "label_name": ["left", "middle", "right"][to],
+        "by": "olga", "by_id": owner.id, "at": None,
         "words": f"Now: {['left', 'middle', 'right'][to]}",
     }  # fmt: skip
     assert (
@@ -255,7 +257,8 @@ def test_many_are_either_named_or_filtered(
         (
             "suggestions",
             {"lable": 3},
-            "lable: there is no such parameter; there are order, after, before, limit, label, predicted, decision, by",
+            "lable: there is no such parameter; there are order, after, before, limit, label, "
+            "predicted, decision, by",
         ),
         (
             "counts",
@@ -266,7 +269,8 @@ def test_many_are_either_named_or_filtered(
         (
             "parts",
             {"a": 1, "b": 2},
-            "a: there is no such parameter; there are none here. b: there is no such parameter; there are none here.",
+            "a: there is no such parameter; there are none here. b: there is no such parameter; "
+            "there are none here.",
         ),
     ],
 )

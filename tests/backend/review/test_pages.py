@@ -329,7 +329,10 @@ def post(client: TestClient, path: str, fields: dict[str, Any]) -> str:
 
 
 def test_forms_and_links_lead_to_this_review(client: TestClient, here: str) -> None:
-    own = rf"{here}(/(focus|confusion|clean|decide|undo|redo|standing|parts|second-opinion|map))?(\?.*)?"
+    own = (
+        rf"{here}(/(focus|confusion|clean|decide|undo|redo|standing|parts|second-opinion"
+        r"|map))?(\?.*)?"
+    )
     for page in ("", "/focus?at=2", "?label=1&decision=undecided&order=label"):
         text = client.get(here + page).text
         found = re.findall(r'(?:href|action|name="back" value)="(/reviews/[^"]+)"', text)

@@ -359,7 +359,8 @@ def test_only_a_harmful_image_is_said_to_hurt() -> None:
     )
     assert wording.label_looks_wrong(-0.1, 51, 101) == "Looks more wrong than 50.0 % of the images."
     assert wording.label_looks_wrong(0.0, 51, 101) == (
-        "While it learned, the model mostly agreed with this label, but less surely than with 50.0 % of the images."
+        "While it learned, the model mostly agreed with this label, but less surely than with "
+        "50.0 % of the images."
     )
 
 

@@ -321,8 +321,8 @@ def test_each_method_says_what_it_means_and_what_it_will_take(
     text = " ".join(client.get(f"/runs/{run.id}").text.split())
     assert "This takes about 12 s and stores nothing more." in text
     assert (
-        "about 12 s for the last epoch, about 4 min 0 s for all, 3.0 MB of memory, 5.0 MB kept from the training"
-        in text
+        "about 12 s for the last epoch, about 4 min 0 s for all, 3.0 MB of memory, 5.0 MB kept "
+        "from the training" in text
     )
     assert text.count("with damping measured about 1 min 30 s") == 3
     assert "not known" not in text

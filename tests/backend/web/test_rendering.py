@@ -45,7 +45,8 @@ def test_what_is_not_there_is_an_error_and_never_an_empty_place(text: str) -> No
 @pytest.mark.parametrize("typed", HOSTILE)
 def test_what_somebody_typed_is_text_in_every_place_of_a_page(typed: str) -> None:
     text = render(
-        '<p title="{{ typed }}">{{ typed }}</p><script type="application/json">{{ [typed]|tojson }}</script>',
+        '<p title="{{ typed }}">{{ typed }}</p><script type="application/json">{{ [typed]|tojson '
+        "}}</script>",
         typed=typed,
     )
     assert f'<p title="{escape(typed)}">{escape(typed)}</p>' in text
@@ -173,7 +174,8 @@ def test_a_moment_is_in_utc_for_browsers_that_cannot_turn_it_into_local_time() -
     moment = datetime(2026, 3, 1, 23, 5, tzinfo=UTC)
     assert (
         localtime(moment)
-        == '<time datetime="2026-03-01T23:05:00+00:00" data-controller="local-time">2026-03-01 23:05 UTC</time>'
+        == '<time datetime="2026-03-01T23:05:00+00:00" data-controller="local-time">2026-03-01 '
+        "23:05 UTC</time>"
     )
     tokyo = moment.astimezone(timezone(timedelta(hours=9)))
     assert ">2026-03-01 23:05 UTC<" in localtime(tokyo)

@@ -42,7 +42,7 @@ class Constant(nn.Module):
 
 
 def refused(images, tmp_path, source, sentence):
-    with pytest.raises(EngineError, match=sentence):  # noqa: PT012 - some are refused when they are registered, others when they are built
+    with pytest.raises(EngineError, match=sentence):  # noqa: PT012 - refused at either step
         register_network("mine", source)
         train(a_recipe(network="mine"), images, None, tmp_path / "run")
     assert not (tmp_path / "run").exists()

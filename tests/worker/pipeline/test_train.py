@@ -103,8 +103,8 @@ def test_a_network_that_could_not_be_scored_is_not_trained(
     assert job.error is not None
     assert "too large to be scored here" in job.error
     assert (
-        "WINNOW_SCORING_MEMORY_BYTES allows 100,000. Raise that setting, or choose a smaller network"
-        in job.error
+        "WINNOW_SCORING_MEMORY_BYTES allows 100,000. Raise that setting, or choose a smaller "
+        "network" in job.error
     )
     assert not storage.run(run.id).exists()
 

@@ -18,7 +18,10 @@ def review(database: Database) -> Review:
 
 def address(database: Database, review: Review, place: int = 0) -> str:
     with database.transaction() as session:
-        return f"/api/v1/reviews/{review.id}/images/{queue_of(session, review)[place].image_id}/history"
+        return (
+            f"/api/v1/reviews/{review.id}/images/"
+            f"{queue_of(session, review)[place].image_id}/history"
+        )
 
 
 def test_every_act_is_kept_with_who_when_and_what(

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.backend.review.insight import test_maps
-from tests.backend.test_on_postgres import settings  # noqa: F401 - the application's, with a database on PostgreSQL
+from tests.backend.test_on_postgres import settings  # noqa: F401 - on PostgreSQL
 
 pytestmark = pytest.mark.postgres
 

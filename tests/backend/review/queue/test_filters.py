@@ -294,8 +294,8 @@ def test_pages_and_links_keep_a_methods_order(
     focus = client.get(f"/reviews/{review.id}/focus?order=forgetting&at=7").text
     assert 'data-order="forgetting"' in focus
     assert (
-        f'value="{next(image for image, rank in forgetting.items() if rank == 7)}" data-part="image-id"'
-        in focus
+        f'value="{next(image for image, rank in forgetting.items() if rank == 7)}" '
+        'data-part="image-id"' in focus
     )
     fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', focus))
     sent = {**fields, "action": "keep", "back": f"/reviews/{review.id}/focus?order=forgetting&at=7"}

@@ -6,7 +6,13 @@ import torch
 from scipy.stats import spearmanr
 
 from tests.worker.engine.conftest import a_recipe, some_images
-from tests.worker.engine.derivatives.test_retrace import OPTIMIZERS, network, run, sample, start  # noqa: F401 - fixtures
+from tests.worker.engine.derivatives.test_retrace import (  # noqa: F401 - fixtures
+    OPTIMIZERS,
+    network,
+    run,
+    sample,
+    start,
+)
 from worker.engine import Images, explain, leave_out, score, train
 from worker.engine.influence.explain import carry_forward
 from worker.engine.optimizers import optimizer
@@ -15,7 +21,7 @@ from worker.engine.training.runner import make_runner
 
 
 @pytest.mark.parametrize("settings", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_the_effect_carried_forward_is_the_derivative_of_the_end(network, start, sample, settings):  # noqa: F811 - fixtures
+def test_the_effect_carried_forward_is_the_derivative_of_the_end(network, start, sample, settings):  # noqa: F811
     x, y = sample
     recipe = a_recipe(**settings)
     update, everyone = optimizer(recipe), torch.ones(len(y), dtype=torch.float64)

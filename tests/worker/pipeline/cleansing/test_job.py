@@ -620,7 +620,8 @@ def test_the_sentence_says_when_only_the_loss_moved() -> None:
     }
     fresh = fresh_starts({**measure, "judgement": "no_measurable_change"}, loss)
     assert cleanse_verdict.sentence(fresh) == (
-        "Cleaning made the model's answers more reliable (lower loss), without a measurable change of how many are right: "
+        "Cleaning made the model's answers more reliable (lower loss), without a measurable "
+        "change of how many are right: "
         "test accuracy 97.4 % → 97.3 %, −0.1 points (95 % CI −1.5 to +1.3), random removal 0.0. "
         "Test loss 0.197 → 0.080 (95 % CI −0.147 to −0.087), random removal +0.009."
     )
@@ -654,6 +655,7 @@ def test_the_sentence_says_when_random_removal_could_show_as_much_accuracy() -> 
     }
     fresh = fresh_starts({**measure, "judgement": "as_random"}, loss)
     assert cleanse_verdict.sentence(fresh).startswith(
-        "Cleaning made the model better (by its loss; as many more right answers could come from removing any images, with so few fresh starts): "
+        "Cleaning made the model better (by its loss; as many more right answers could come from "
+        "removing any images, with so few fresh starts): "
         "test accuracy 95.4 % → 98.0 %, +2.6 points (95 % CI +0.9 to +4.4), random removal 0.0."
     )

@@ -92,7 +92,8 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "one class with images": (
         lambda: zipped({**class_folders({"cat": 9}), "dog/1.jpg": b"broken"}),
-        "There is only one class, “cat”; telling classes apart takes two or more. 1 file was refused; the first is “dog/1.jpg”: not a readable",
+        "There is only one class, “cat”; telling classes apart takes two or more. 1 file was "
+        "refused; the first is “dog/1.jpg”: not a readable",
     ),
     "one class in three splits": (
         lambda: zipped(
@@ -106,7 +107,8 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "a class with two images": (
         lambda: zipped(class_folders({"cat": 2, "dog": 9})),
-        "The class “cat” has only 2 images, and needs at least 3 to be in train, validation and test. Add images to it, or take the class out",
+        "The class “cat” has only 2 images, and needs at least 3 to be in train, validation and "
+        "test. Add images to it, or take the class out",
     ),
     "a class with one image": (
         lambda: zipped(class_folders({"cat": 1, "dog": 9})),
@@ -162,7 +164,8 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "broken images only": (
         lambda: zipped({"cat/1.jpg": b"broken", "dog/1.jpg": b"broken"}),
-        "There is no usable image. 2 files were refused; the first is “cat/1.jpg”: not a readable image",
+        "There is no usable image. 2 files were refused; the first is “cat/1.jpg”: not a "
+        "readable image",
     ),
 }
 

@@ -117,7 +117,8 @@ BAD_FILES = {
     ),
     "no idx": (
         changed(TRAIN, b"hello, this is text"),
-        f"“{TRAIN}” is not an IDX file of images (unsigned bytes, three dimensions), as MNIST's are.",
+        f"“{TRAIN}” is not an IDX file of images (unsigned bytes, three dimensions), as MNIST's "
+        "are.",
     ),
     "zero bytes": (changed(TRAIN, b""), f"“{TRAIN}” is not an IDX file, or it is cut off."),
     "labels for images": (

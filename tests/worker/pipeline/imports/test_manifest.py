@@ -192,7 +192,8 @@ BAD_MANIFESTS = {
     "empty": (b"", "it begins with “”"),
     "header only": (
         manifest([]),
-        "There is no usable image. 8 files were refused; the first is “img/0.png”: the manifest does not name it.",
+        "There is no usable image. 8 files were refused; the first is “img/0.png”: the manifest "
+        "does not name it.",
     ),
     "all absent": (
         manifest([f"x{row}" for row in ROWS]),
@@ -235,9 +236,11 @@ def test_a_manifest_whose_other_classes_cannot_be_used_says_how_many_rows_and_wh
         ),
     )
     assert said == (
-        "There is only one class with images, “x”; telling classes apart takes two or more. 2 rows of the manifest cannot be used: "
+        "There is only one class with images, “x”; telling classes apart takes two or more. 2 "
+        "rows of the manifest cannot be used: "
         "“missing.jpg”: line 3 of the manifest names it, but it is not in the zip; "
-        "“../b.jpg”: line 4 of the manifest names it, but its name leads out of the archive (..). Fix the manifest, then import again."
+        "“../b.jpg”: line 4 of the manifest names it, but its name leads out of the archive "
+        "(..). Fix the manifest, then import again."
     )
 
 
