@@ -85,7 +85,7 @@ def test_steps_of_another_run_or_epoch_are_refused(images, validation, tmp_path)
     other = train(a_recipe(seed=8), images, validation, tmp_path / "other", store="every_step")
     shutil.copy(run_files.steps_file(other.folder, 2), run_files.steps_file(run.folder, 2))
     with pytest.raises(
-        EngineError, match=r"steps-0002\.safetensors belongs to a run of another recipe"
+        EngineError, match=r"steps-0002\.safetensors belongs to a run with another recipe"
     ):
         score(run, images, validation)
     shutil.copy(run_files.steps_file(run.folder, 1), run_files.steps_file(run.folder, 2))
