@@ -195,7 +195,6 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Make a markdown table."""
     lines = [list(header), ["---"] * len(header), *([str(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

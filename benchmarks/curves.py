@@ -4,18 +4,17 @@
         [--counts 10 30 100 300] [--flip 0] [--methods sgd_influence …] [--seeds 4] [--jobs 2]
         [--device cpu|cuda] [--picture FOLDER]
 
-Trained without the images: "last" repeats the last epoch, "all" the whole run (the papers'
-protocols: same start and order), "fresh" has another start and order. A seed draws images, start
-and order. Figures: mean test errors in percent, and paired changes with 95 % intervals (Student's
-t). Scores: last epoch, default options; `sgd_influence all_epochs`: whole run. --flip: share of
-wrong training labels. --picture: folder for curves-<dataset>.svg.
+Retrained without the images: "last" epoch or "all" epochs (the papers' protocols: same start and
+order), or "fresh" (another start and order). A seed draws images, start and order. Figures: mean
+errors in percent, and paired changes with 95 % intervals (Student's t). Scores are of the last
+epoch but `sgd_influence all_epochs`. --flip makes that share of training labels wrong;
+--picture writes curves-<dataset>.svg.
 
-Default: about ten minutes on two cores; a CIFAR-10 image costs about twenty times as much:
+Default: ten minutes on two cores. CIFAR-10 costs twenty times as much an image:
 `--dataset cifar10 --images 500 --epochs 5 --seeds 2 --counts 30 100 --methods sgd_influence margin
 random`.
-The papers' size, for a GPU:
-`--images 50000 --epochs 20 --seeds 30 --counts 10 100 1000 5000 --jobs 1 --device cuda`, also with
-`--dataset cifar10`.
+The papers' size, for a GPU, with either data set:
+`--images 50000 --epochs 20 --seeds 30 --counts 10 100 1000 5000 --jobs 1 --device cuda`.
 """
 
 import argparse
@@ -147,7 +146,6 @@ def summary(
 
 
 def report(way: str, lines: dict[str, dict[int, list[float]]]) -> str:
-    """Make a table of a way: rankings × numbers removed."""
     counts = [count for count in next(iter(lines.values())) if count]
     nothing = next(iter(lines.values()))[0][0]
     cells = [

@@ -3,9 +3,8 @@
     python -m benchmarks.explain_click [--dataset mnist|cifar10] [--images 2000]
         [--validation 10000] [--epochs 3] [--looks 6]
 
-`winnow up` with one worker, and a headless Chromium that opens images in the focus view, far apart,
-so no answer is prepared. Times are the browser's, from navigation on, including a page's quarter
-second before its request. The last line is a JSON object, in seconds.
+`winnow up` with one worker; headless Chromium opens unprepared images in the focus view. Seconds
+are the browser's, from navigation on, including a page's quarter second before its request.
 Goal: two seconds on two cores for 10,000 validation images.
 """
 
@@ -83,7 +82,6 @@ def running(home: Path) -> Iterator[str]:
 
 
 def finish(api: httpx2.Client) -> None:
-    """Wait until every job has ended."""
     deadline = time.monotonic() + PATIENCE
     while True:
         jobs = api.get("/jobs").raise_for_status().json()["items"]

@@ -3,10 +3,9 @@
     python -m benchmarks.explain_image [--dataset mnist|cifar10] [--images 2000]
         [--validation 10000] [--epochs 6] [--explained 30] [--looked 96]
 
-A tenth of the training labels is wrong, and half of the explained images. `explain` examines all
-validation images; `explain_most` the last layer's choice and some spread evenly; the comparison
-only evenly spread images. Figures: seconds and CPU seconds per image, recall of the four hurt most,
-and their share of the change (means and minimum).
+A tenth of the training labels is wrong, half of the explained. `explain` examines all validation
+images, `explain_most` the last layer's choice and some spread evenly; compared with even spread
+alone. Figures: seconds per image, recall of the four hurt most, their share of the change.
 Goal: two seconds on two cores for 10,000 validation images.
 """
 
@@ -35,7 +34,6 @@ SHOWN, WRONG = 4, 0.1
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
-    """Return a result, wall-clock and CPU seconds."""
     clock, processor = time.perf_counter(), time.process_time()
     found = work()
     return found, time.perf_counter() - clock, time.process_time() - processor

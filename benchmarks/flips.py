@@ -4,10 +4,9 @@
         [--shares 0.05 0.1 0.2 0.4] [--kinds symmetric class_dependent] [--seeds 1] [--jobs 2]
         [--device cpu|cuda]
 
-Wrong training labels: any other class (symmetric) or the next (class-dependent). Default recipes
-but for the epochs; scores of the last epoch. Measures, as means over seeds: area under ROC, average
-precision, and precision at the number of flips (chance: 0.5, the share, the share). Default: about
-ten minutes on two cores; a CIFAR-10 image costs about twenty times as much:
+Flips to any other class (symmetric) or the next (class-dependent); scores of the last epoch.
+Measures: area under ROC, average precision, precision at the number of flips (chance: 0.5, the
+share, the share). Default: ten minutes on two cores. CIFAR-10 costs twenty times as much an image:
 `--dataset cifar10 --images 1000 --epochs 6 --shares 0.1 0.4`.
 """
 
@@ -82,7 +81,6 @@ def measure(
 
 
 def mean_of(found: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Average measures over seeds."""
     return {
         name: {key: round(float(np.mean([one[name][key] for one in found])), 3) for key in MEASURES}
         for name in found[0]
@@ -90,7 +88,6 @@ def mean_of(found: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, flo
 
 
 def report(figures: dict[str, dict[str, dict[str, float]]], key: str) -> str:
-    """Make a table of a measure: methods × cases."""
     methods = next(iter(figures.values()))
     lines = [(name, *(f"{found[name][key]:.3f}" for found in figures.values())) for name in methods]
     return _data.table((TITLES[key], *figures), lines)

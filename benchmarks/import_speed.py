@@ -3,9 +3,8 @@
     python -m benchmarks.import_speed [zip] [--cores 2]
 
 Default: cifar10.zip (60,000 JPEG files of 32 × 32) in WINNOW_REAL_DATA (default ../shared/data).
-The real import job runs in a scratch home. Memory: worker and children, sampled twenty times a
-second. Much of the work is writing small files; TMPDIR names another file system. The last line is
-a JSON object.
+The real import job runs in a scratch home; TMPDIR chooses the file system, which matters. Memory:
+worker and children, sampled twenty times a second. The last line is a JSON object.
 Goals: 1,500 images/s on two cores, under 1 GB.
 """
 
@@ -42,7 +41,6 @@ class Memory:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Sample memory while the block runs."""
         done = threading.Event()
         thread = threading.Thread(target=self._look, args=(done,), daemon=True)
         thread.start()
@@ -111,7 +109,6 @@ def measure(path: Path, home: Path) -> dict[str, object]:
 
 
 def _cpu_seconds() -> float:
-    """Return CPU seconds, ended children included."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 

@@ -3,12 +3,11 @@
     python -m benchmarks.large_data [--images 20000] [--full]
 
 Made-up images of 32 × 32 × 3 in a memory map. Default: the small network on `--images` images, and
-one layer on 100,000 and 400,000, each in a process; the difference is the memory per image. The
-figure for a million is extrapolated from these and the replay's budget, and named so. --full: the
-small network on 1,000,000 images (hours).
+one layer on 100,000 and 400,000, for the memory per image; a million is extrapolated from these and
+the replay's budget, and named so. --full: the small network on 1,000,000 images (hours).
 
-Memory is anonymous pages; with the memory map's pages, which the system can take back, it is given
-too. The last line is a JSON object.
+Memory: anonymous pages; also with the map's pages, which the system can take back. The last line is
+a JSON object.
 """
 
 import argparse
@@ -72,7 +71,6 @@ class Watch:
 
 
 def memory_map(path: Path, count: int) -> np.ndarray:
-    """Make a read-only memory map of pixels (count, 32, 32, 3)."""
     array = np.lib.format.open_memmap(
         path, mode="w+", dtype=np.uint8, shape=(count, SIDE, SIDE, CHANNELS)
     )

@@ -141,7 +141,6 @@ def run_loop(settings: Settings, database: Database, plan: Plan) -> Json:
 
 
 def begin_import(client: Client, plan: Plan) -> Json:
-    """Upload or import; returns the data set and its job."""
     about = {"name": plan.name, "seed": plan.seed} | ({"side": plan.side} if plan.side else {})
     if plan.archive is not None:
         return client.upload("/data-sets/upload", plan.archive, about)
@@ -167,7 +166,6 @@ def decide(client: Client, plan: Plan, data_set_id: int, review_id: int) -> None
 
 
 def summarize(name: str, verdict: Json, seconds: dict[str, float]) -> Json:
-    """Select the verdict's figures for the last line."""
     questions = {
         question: {
             measure: {figure: verdict[question][measure][figure] for figure in FIGURES}
@@ -189,7 +187,6 @@ def choose_source(data: Path | None, idx: bool) -> tuple[Json, Path | None]:
 
 
 def _first(client: Client, review: str, count: int) -> Iterator[list[Json]]:
-    """Yield the queue's first `count` suggestions, page by page."""
     after = 0
     while after < count:
         limit = min(PAGE, count - after)

@@ -3,16 +3,15 @@
     python -m pip install --no-deps -r benchmarks/peers.txt
     python -m benchmarks.peers [--images 1000] [--epochs 8] [--flip 0.1] [--seeds 3]
 
-First, MNIST with wrong labels: each method, in its own process, scores all training images by the
-mean loss of 500 validation images. Seconds of scoring (cleanlab's with its five trainings), peak
-memory above the start, quality as in `flips`. Second, the first paper's 200 rows (`table1`): mean
-Kendall's tau and Jaccard's index with true leave-one-out.
+First, MNIST with wrong labels: scores by the mean loss of 500 validation images, each method in a
+process. Figures: seconds (cleanlab's with its five trainings), peak memory above the start, quality
+as in `flips`. Second, `table1`: agreement with true leave-one-out.
 
 Each at its quickest: captum aggregates validation images, with gradients of 100 images at once;
-dattri gets the training images as a batch and the validation images as a single target, without
-random projection. TracIn: all epochs' ends, the run's learning rates. dattri's influence function:
-our damping (its default), ten steps of conjugate gradients. cleanlab: this engine's probabilities.
-Default: about three minutes on two cores.
+dattri gets a training batch and a single validation target, without random projection. TracIn: all
+epochs' ends, the run's learning rates. dattri's influence function: our damping (its default), ten
+steps of conjugate gradients. cleanlab: this engine's probabilities.
+Default: three minutes on two cores.
 """
 
 import argparse
@@ -116,14 +115,12 @@ def _task(training: Training, states: list[dict[str, torch.Tensor]], module: nn.
 def _loaders(
     training: Training, images: Images, validation: Images
 ) -> tuple[DataLoader, DataLoader]:
-    """Load training images as a batch, validation images as an item."""
     x, y = tensors(training, validation)
     inside = DataLoader(TensorDataset(*tensors(training, images)), batch_size=len(images))
     return inside, DataLoader(TensorDataset(x[None], y[None]), batch_size=1)
 
 
 def dattri_tracin(training: Training, images: Images, validation: Images) -> np.ndarray:
-    """Run dattri's TracIn, (N,)."""
     from dattri.algorithm import TracInAttributor
 
     module, states = model_of(training)
@@ -139,7 +136,6 @@ def dattri_tracin(training: Training, images: Images, validation: Images) -> np.
 
 
 def dattri_influence(training: Training, images: Images, validation: Images) -> np.ndarray:
-    """Run dattri's influence function, (N,)."""
     from dattri.algorithm import IFAttributorCG
 
     module, states = model_of(training)
@@ -186,7 +182,6 @@ def measured(
 
 
 def wrong_labels(count: int, epochs: int, flip: float) -> dict[str, dict[str, float]]:
-    """Measure every method on MNIST with wrong labels."""
     parts = _data.subset("mnist", {"train": count, "validation": VALIDATION}, 0)
     images, wrong = _data.with_flips(parts["train"], flip, "symmetric", 0)
     figures = {}
@@ -233,7 +228,6 @@ def against_truth(name: str, seeds: int) -> dict[str, dict[str, float]]:
 
 
 def report(figures: dict[str, dict[str, float]]) -> str:
-    """Make a table: methods × figures."""
     keys = list(next(iter(figures.values())))
     return _data.table(
         ("", *keys), [(method, *(found[key] for key in keys)) for method, found in figures.items()]

@@ -43,7 +43,6 @@ def mnist(count: int) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def measure(images: Images, validation: Images, epochs: int, folder: Path) -> dict[str, float]:
-    """Time a training with validation, and an exact scoring."""
     recipe = default_recipe(images, 10, epochs=epochs)
     started = time.perf_counter()
     training: Training = train(recipe, images, validation, folder)

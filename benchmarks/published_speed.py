@@ -3,10 +3,10 @@
     python -m benchmarks.published_speed [--networks mnist cifar] [--images 5000 1280]
         [--epochs 2 2] [--repeats 3] [--threads 2]
 
-Published: training stores θ of every step; scoring goes back step by step, with a pass per image
-and the Hessian–vector product by a backward pass through the gradient. Here: θ once an epoch, and
-`score` replays with fused passes. Both must agree, and read the same batches; the authors' slow
-data loading is left out. Figures: medians of wall-clock seconds and ratios, on an idle machine.
+Published: θ of every step is stored; scoring has a pass per image, and a backward pass through the
+gradient for the Hessian–vector product. Here: θ once an epoch, replay, fused passes. Both must
+agree, and read the same batches without the authors' slow data loading. Figures: medians of
+wall-clock seconds and ratios, on an idle machine.
 """
 
 import argparse
@@ -72,7 +72,6 @@ def published(training: Training, images: Images, validation: Images) -> np.ndar
 
 
 def inner(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the inner product of two lists of tensors, ()."""
     return torch.stack([(a * b).sum() for a, b in zip(one, other, strict=True)]).sum()
 
 
@@ -102,7 +101,6 @@ def one_round(recipe: Recipe, images: Images, validation: Images, folder: Path) 
 
 
 def measure(name: str, count: int, epochs: int, repeats: int) -> dict[str, float]:
-    """Return medians over the rounds, and ratios."""
     parts = _data.subset(DATASETS[name], {"train": count, "validation": VALIDATION}, 0)
     recipe = plain_sgd(name, parts["train"], epochs)
     with tempfile.TemporaryDirectory() as folder:

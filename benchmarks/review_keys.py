@@ -2,9 +2,9 @@
 
     python -m benchmarks.review_keys [--images 50000] [--decisions 200] [--tiles 5000]
 
-The review of `benchmarks.review_page` behind `winnow serve`, and a headless Chromium without GPU on
-the same machine. Times are the browser's, from key event to painted frame with the next picture;
-the next key follows at once. The last line is a JSON object: milliseconds, and KiB for scripts.
+The review of `benchmarks.review_page` behind `winnow serve`, in headless Chromium without GPU on
+the same machine. Times are the browser's, from key event to painted frame with the next picture.
+The last line is a JSON object: milliseconds, and KiB for scripts.
 Goals: a key p95 under 100 ms, a page usable within 1,000 ms, scripts without charts under 150 KiB
 compressed.
 """
@@ -90,7 +90,6 @@ SCROLL = """async (step) => {
 
 
 def link_pictures(storage: Storage, review: Review, hashes: list[str]) -> None:
-    """Give these images a thumbnail and a full picture each."""
     generator = np.random.default_rng(1)
     first = storage.full_image(review.data_set_id, hashes[0])
     first.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +119,6 @@ def link_pictures(storage: Storage, review: Review, hashes: list[str]) -> None:
 
 @contextmanager
 def a_page(address: str, cookie: str) -> Iterator[Page]:
-    """Open a signed-in page in Chromium."""
     with sync_playwright() as playwright:
         path = os.environ.get("WINNOW_CHROMIUM", "/usr/bin/chromium")
         chromium = playwright.chromium.launch(
@@ -254,7 +252,6 @@ def measure(page: Page, review_id: int, asked: argparse.Namespace) -> dict[str, 
 
 
 def prepare(settings: Settings, asked: argparse.Namespace) -> tuple[Review, str]:
-    """Make the review with pictures, and a session's cookie."""
     migrations.upgrade(settings)
     database = Database(settings.database)
     with database.transaction() as session:

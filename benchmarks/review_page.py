@@ -2,9 +2,8 @@
 
     python -m benchmarks.review_page [--images 50000] [--requests 200] [--decided 0.1]
 
-A scratch home with a review of that many images, partly decided, `winnow serve` on SQLite in its
-own process, and a single connection. `cpu`: server's CPU time per answer, nearly independent of
-load. The last line is a JSON object, in milliseconds.
+`winnow serve` on SQLite in a process, and a single connection. `cpu` is the server's CPU time per
+answer, nearly independent of load. The last line is a JSON object, in milliseconds.
 Goals at 50,000: each kind of page p95 under 40, a thumbnail p95 under 2.
 """
 
@@ -64,7 +63,6 @@ def hash_of(row: int) -> str:
 
 
 def write_pictures(storage: Storage, data_set_id: int) -> None:
-    """Write enough real thumbnails for a page."""
     generator = np.random.default_rng(0)
     for row in range(PICTURES):
         path = storage.thumbnail(data_set_id, hash_of(row))
@@ -114,7 +112,6 @@ def fill(session: Session, count: int, decided: float) -> tuple[Review, User]:
 
 
 def score(session: Session, run: Run, count: int) -> None:
-    """Add a ranking by another method."""
     scoring = Scoring(run_id=run.id, method="forgetting", state="done")
     session.add(scoring)
     session.flush()
@@ -127,7 +124,6 @@ def score(session: Session, run: Run, count: int) -> None:
 
 
 def images(data_set_id: int, count: int) -> Iterator[dict[str, Any]]:
-    """Make rows of images; ids count from 1."""
     for row in range(count):
         label = row % CLASSES
         values = {
@@ -148,7 +144,6 @@ def images(data_set_id: int, count: int) -> Iterator[dict[str, Any]]:
 def suggestions(
     review_id: int, user_id: int, count: int, decided: float
 ) -> Iterator[dict[str, Any]]:
-    """Make rows of suggestions."""
     chance = random.Random(0)
     orders = [chance.sample(range(1, count + 1), count) for _ in range(3)]
     for row in range(count):

@@ -2,11 +2,10 @@
 
     python -m benchmarks.storage [--networks mnist cifar] [--images 4000 640] [--epochs 5 2]
 
-Each store trains a recipe and scores it by `sgd_influence`, last epoch and all epochs;
-`final_params` has its own method, compared by rank correlation. Exact stores must agree bit for
-bit. "Parameters": bytes of θ's; "all" adds record and signals. The ratio at the first paper's size
-(50,000 images, batches of 64, 20 epochs) is computed, not measured. Default: about three minutes on
-two cores.
+Scores: `sgd_influence`, last epoch and all; exact stores must agree bit for bit. `final_params` has
+its own method, compared by rank correlation. "Parameters": bytes of θ's; "all" adds record and
+signals. The ratio at the first paper's size is computed, not measured.
+Default: three minutes on two cores.
 """
 
 import argparse
@@ -29,7 +28,6 @@ PAPER_STEPS, PAPER_EPOCHS = -(-50_000 // 64) * 20, 20
 
 
 def parameter_bytes(folder: Path) -> int:
-    """Return the bytes of all stored θ."""
     return sum(path.stat().st_size for name in ("epoch-*", "steps-*") for path in folder.glob(name))
 
 

@@ -6,13 +6,12 @@
 
 MNIST's ones against sevens, and Adult's income; logistic regression, and two hidden layers of eight
 units. A seed draws 200 training and 200 validation rows, initial parameters and order. Truth: each
-row's counterfactual run without its terms, with the same divisor, order and start, vectorised in
-float64; `leave_out` repeats a few. 30 seeds: about a quarter of an hour on two cores.
+row's counterfactual run (same divisor, order, start), vectorised in float64; `leave_out` repeats a
+few. 30 seeds: a quarter of an hour on two cores.
 
-Agreement: Kendall's tau, and Jaccard's index of the ten lowest and ten highest. As in the paper:
-standardised features, learning rate 0.1 (for logistic regression falling as 1/√t), L2 by five-fold
-cross-validation there and 0.001 for the network. Unlike it: a row that leaves keeps its share of
-L2, and features have 16 bits (two pixels).
+As in the paper: standardised features, learning rate 0.1 (for logistic regression falling as 1/√t),
+L2 by five-fold cross-validation there and 0.001 for the network. Unlike it: a row that leaves keeps
+its share of L2, and features have 16 bits (two pixels).
 
 Source: Hara et al. 2019, section 7.1.
 """
@@ -77,8 +76,8 @@ PAPER = {
         "influence_function": (0.54, 0.32),
     },
 }
-# Method and options of `score`. Such damping leaves almost no Hessian. The paper's code takes
-# λ = 1 for the networks' influence function, and L2 alone for logistic regression.
+# Such damping leaves almost no Hessian. The paper's code takes λ = 1 for the networks'
+# influence function, L2 alone for logistic regression.
 ESTIMATES: dict[str, tuple[str, dict[str, float]]] = {
     "sgd_influence": ("sgd_influence", {}),
     "marginal_influence": ("marginal_influence", {}),
@@ -155,7 +154,6 @@ def chosen_decay(features: np.ndarray, labels: np.ndarray) -> float:
 def prepared(
     name: str, features: np.ndarray, labels: np.ndarray, seed: int
 ) -> tuple[Recipe, Images, Images]:
-    """Return a seed's recipe, training and validation rows."""
     setting = SETTINGS[name]
     drawn, drawn_labels = draw(features, labels, seed)
     everything, low, step = as_images(drawn, drawn_labels)

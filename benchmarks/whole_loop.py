@@ -2,12 +2,12 @@
 
     python -m benchmarks.whole_loop mnist|mnist-flips|clothing [options of benchmarks.loop]
 
-mnist: 10,000 training, 1,765 validation and all 10,000 test images; the first 100 suggestions are
-removed unseen. mnist-flips: 8 % of the training labels flipped, the first 20 % of the queue
-reviewed. clothing: photographs at 48 × 48, the first 50 removed unseen.
+mnist: 10,000 training, 1,765 validation and 10,000 test images; 100 suggestions removed unseen.
+mnist-flips: 8 % of training labels flipped, 20 % of the queue reviewed. clothing: photographs at
+48 × 48, 50 removed unseen.
 
-Reads WINNOW_REAL_DATA (default ../shared/data). With WINNOW_HOME set, everything is kept there;
-`make up` opens it. The last line is a JSON object: the verdict's figures, and bytes left on disk.
+Reads WINNOW_REAL_DATA (default ../shared/data). WINNOW_HOME keeps everything, for `make up`. The
+last line is a JSON object: the verdict's figures, and bytes left on disk.
 """
 
 import gzip
@@ -68,7 +68,6 @@ def main() -> None:
 
 
 def kept(home: Path) -> dict[str, int]:
-    """Count bytes of the data set's files, runs and database."""
     sizes = {
         name: sum(
             file.stat().st_size for file in (home / "files" / name).rglob("*") if file.is_file()
