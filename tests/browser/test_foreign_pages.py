@@ -22,7 +22,8 @@ HOSTS = ["127.0.0.1", "winnow.test"]
 NEIGHBOURS = {"127.0.0.1": "127.0.0.1", "winnow.test": "other.winnow.test"}
 
 FORM = """([address, fields, encoding]) => {
-  const form = Object.assign(document.createElement("form"), { method: "post", action: address, enctype: type });
+  const form = Object.assign(document.createElement("form"), { method: "post", action: address,
+    enctype: encoding });
   for (const [name, value] of Object.entries(fields))
     form.append(Object.assign(document.createElement("input"), { name, value }));
   document.body.append(form);
@@ -87,11 +88,10 @@ def foreign_page(owners_page: Page, address: str, foreign_port: int) -> Page:
 
 
 def rows(database: Database) -> dict[str, int]:
-    """Data sets, and credentials by their kind."""
+    """Data sets, and credentials by their kind, without used links."""
     with database.transaction(write=False) as session:
-        kinds = session.execute(
-            select(Credential.kind, func.count()).group_by(Credential.kind)
-        ).all()
+        unused = select(Credential.kind, func.count()).where(Credential.used_at.is_(None))
+        kinds = session.execute(unused.group_by(Credential.kind)).all()
         data_sets = session.scalar(select(func.count()).select_from(DataSet)) or 0
     return {"data set": data_sets} | dict(kinds)
 
@@ -164,7 +164,7 @@ def test_pages_of_ours_work_at_both_addresses(
     page = owners_page
     page.goto("/account")
     page.get_by_label("Name of a new token").fill("nightly")
-    page.get_by_role("button", name="Make a token").click()
+    page.get_by_role("button", name="Create a token").click()
     expect(page.get_by_text("nightly")).to_be_visible()
     status = page.evaluate(
         """async () => (await fetch("/api/v1/tokens", {

@@ -272,7 +272,7 @@ def test_a_scored_training_leads_to_its_review_and_its_tables(
     assert f'<a class="button button--primary" href="/reviews/{review.id}">Review them</a>' in text
     assert "<p>Without the first 3 images …: the prediction holds.</p>" in text
     assert "<p>A &lt;b&gt;second&lt;/b&gt; sentence.</p>" in text
-    assert "the estimate became 1.234 times as large" in text
+    assert "the estimate grew 1.234 times as large" in text
     assert "Exact: the training was replayed bit for bit." in text
     assert "notice--warn" not in text
     for kind in ("csv", "parquet"):
