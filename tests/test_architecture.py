@@ -1,4 +1,4 @@
-"""Code, docs and pins say the same, and the parts know of each other only what they may."""
+"""Code, docs and pins agree, and parts import only what they may."""
 
 import importlib.metadata
 import os

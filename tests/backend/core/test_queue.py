@@ -35,7 +35,7 @@ def broker_url() -> Iterator[str]:
 
 @pytest.fixture
 def broker(broker_url: str) -> Iterator[Redis]:
-    """An empty broker, which our processes are pointed at."""
+    """An empty broker, used by our processes."""
     queue.configure(broker_url)
     with Redis.from_url(broker_url) as connection:
         connection.flushall()

@@ -1,4 +1,4 @@
-"""Data sets over the API: imports of every kind, uploads, what they found, renaming, deleting."""
+"""Data sets over the API: imports of every kind, uploads, reports, renaming, deleting."""
 
 import io
 import os

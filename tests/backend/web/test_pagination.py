@@ -17,7 +17,7 @@ AddRow = Callable[[Session], object]
 
 @dataclass
 class Listing:
-    """An address that lists rows, how to add one, and its table."""
+    """A list's address, a function that adds a row, and its table."""
 
     address: str
     add: AddRow
@@ -79,7 +79,7 @@ def ids(database: Database, listing: Listing) -> set[int]:
 def read(
     client: TestClient, listing: Listing, limit: int, between: Callable[[], None] = lambda: None
 ) -> list[int]:
-    """The ids of all rows, page after page, as a program reads them."""
+    """Return the ids of all rows, page by page."""
     found: list[int] = []
     after = ""
     while True:
