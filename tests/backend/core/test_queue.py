@@ -53,6 +53,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def messages(broker: Redis) -> list[tuple[str, int]]:
     """(task, job id) of each message that waits, the oldest first."""
     found = []
+    # The client's types allow for its asynchronous twin.
     for raw in reversed(broker.lrange(queue.QUEUE, 0, -1)):  # type: ignore[misc, arg-type]
         message = json.loads(raw)
         assert message["content-type"] == "application/json"

@@ -73,6 +73,7 @@ def add(database: Database, listing: Listing, count: int) -> None:
 
 def ids(database: Database, listing: Listing) -> set[int]:
     with database.transaction(write=False) as session:
+        # Every table has an id.
         return set(session.scalars(select(listing.table.id)))  # type: ignore[attr-defined]
 
 
@@ -137,6 +138,7 @@ def test_rows_that_are_deleted_while_one_reads_hide_no_others(
 
     def delete_one_that_was_read() -> None:
         with database.transaction() as session:
+            # Every table has an id.
             session.execute(delete(listing.table).where(listing.table.id == seen_first[1]))  # type: ignore[attr-defined]
 
     assert read(client, listing, 2, delete_one_that_was_read) == seen_first
