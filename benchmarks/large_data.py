@@ -184,6 +184,7 @@ def main() -> None:
             "extrapolated": True,
             "million_bytes": million,
         }
+    # mypy does not know that this is an int.
     figures["within_goal"] = int(figures["million_bytes"]) <= GOAL_BYTES  # type: ignore[call-overload]
     print(json.dumps(figures))
 

@@ -28,9 +28,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Tests run side by side, and tiny networks are slower with two threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# What a browser says of an address that a person opened.
+# A browser's headers for an address that a person opened.
 NAVIGATION = {"Sec-Fetch-Mode": "navigate"}
-# What it says of a request that a page of Winnow made.
+# A browser's headers for a request by a page of Winnow.
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
 END_OTHER_CONNECTIONS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()

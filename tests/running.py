@@ -94,7 +94,7 @@ class Winnow:
         )
 
     def run(self, *arguments: str) -> str:
-        """A command of `winnow` on this very folder; what it printed."""
+        """Run a command of `winnow` on this folder; returns its output."""
         done = subprocess.run(
             [*COMMAND, *arguments],
             cwd=ROOT,

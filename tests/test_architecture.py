@@ -1,4 +1,4 @@
-"""Code, docs and pins say the same, and the parts know of each other only what they may."""
+"""Code, docs and pins agree, and parts import only what they may."""
 
 import importlib.metadata
 import os
@@ -377,6 +377,7 @@ def test_a_dependency_is_pinned_and_documented_with_its_licence_and_a_reason(
         for path in importlib.metadata.files(wanted.name) or []
         if path.name == "LICENSE"
     )
+    # A licence begins with letters, so this matches.
     assert re.match(r"[A-Z]+[a-z]*", licence)[0] in said, f"the package says {said[:200]}"  # type: ignore[index]
 
 
@@ -390,6 +391,7 @@ def test_vendored_scripts_carry_version_and_licence_and_are_documented() -> None
     assert scripts
     text = (ROOT / "docs" / "dependencies.md").read_text()
     for script in scripts:
+        # mypy expects None; the match is part of the test.
         name, version = re.match(r"([a-z]+)-(\d+\.\d+\.\d+)\.", script.name).groups()  # type: ignore[union-attr]
         assert (folder / f"{name}-{version}.LICENSE").read_text().strip()
         assert f"| {version} |" in text, script.name

@@ -85,7 +85,7 @@ def test_there_is_an_image_for_the_web_and_for_workers_with_and_without_a_gpu(
     stages: dict[str, Stage],
 ) -> None:
     assert {"web", "worker", "worker-gpu"} <= set(stages)
-    assert list(stages)[-1] == "web"  # what a plain `docker build .` makes
+    assert list(stages)[-1] == "web"  # the target of a plain `docker build .`
 
 
 @pytest.mark.parametrize("image", ["web", "worker", "worker-gpu"])

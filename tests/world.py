@@ -40,7 +40,7 @@ HOSTILE = (
     "=1+1",
     "🦊 👨‍👩‍👧 \u202eright to left",
     "x" * 300,
-    "items",  # what a dictionary has too
+    "items",  # a dictionary has it too
 )
 
 NUMBERS = {
@@ -117,7 +117,7 @@ def a_world(session: Session, storage: Storage, owner: User, reviewer: User) -> 
 
 
 def job_in(session: Session, state: str, **values: Any) -> Job:
-    """A job in that state, as a worker would have left it."""
+    """A job in that state, as a worker leaves it."""
     shared: dict[str, Any] = {"state": state, "title": f"Do {SCRIPT}", "progress_message": SCRIPT}
     if state in ("running", "done", "failed"):
         shared |= {

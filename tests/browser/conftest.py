@@ -89,7 +89,7 @@ class PageErrors:
             self.found.append(f"{message.text} ({message.location})")
 
     def expect(self, pattern: str) -> None:
-        """Errors that match this regular expression are what the test wants."""
+        """Expect errors that match this regular expression."""
         self.expected.append(pattern)
 
     def surprises(self) -> list[str]:

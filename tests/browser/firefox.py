@@ -60,7 +60,7 @@ class Firefox:
         return f"ws://{found['ws_host']}:{found['ws_port']}"
 
     def ask(self, method: str, **parameters: Any) -> Any:
-        """A command of the protocol, and what it answers; events that come meanwhile are noted."""
+        """Send a command and return its answer; events meanwhile are collected."""
         self._last += 1
         self._socket.send(json.dumps({"id": self._last, "method": method, "params": parameters}))
         while True:

@@ -72,8 +72,7 @@ def until(page: Page, condition: str) -> None:
 def until_all_are_sent(page: Page) -> None:
     """Wait until the page has sent every decision.
 
-    They go one after the other, so patience begins again with each: many decisions on a busy
-    machine take long, and that is no failure.
+    The timeout restarts with each, as many decisions take long on a busy machine.
     """
     waiting = "Object.keys(localStorage).filter(name => name.startsWith('winnow:outbox:')).length"
     while left := page.evaluate(waiting):
@@ -100,7 +99,7 @@ class Server:
             return list(queue_of(session, self._review))
 
     def decisions(self) -> dict[int, str]:
-        """Position → what is decided."""
+        """Return decisions by position."""
         return {row.position: row.decision for row in self.queue() if row.decision is not None}
 
     def wait_for(self, wanted: Any, read: Callable[["Server"], Any] | None = None) -> None:

@@ -73,7 +73,7 @@ def test_a_key_decides_in_firefox(
         firefox.evaluate(
             once(f"document.querySelector('[data-count=decided]').textContent === '{count}'")
         )
-        # No key decides on what is not on the screen yet.
+        # No key decides an image that is not on the screen yet.
         firefox.evaluate(
             once(f"document.querySelector('[data-part=rank]').textContent === '{count + 1}'")
         )

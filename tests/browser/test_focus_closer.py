@@ -1,4 +1,4 @@
-"""The focus view: its neighbours, what is fetched ahead, and looking closer."""
+"""The focus view: neighbours, prefetching, and zoom."""
 
 import re
 

@@ -119,7 +119,7 @@ def test_a_foreign_form_is_refused(
     fields = {"name": "stolen", "kind": "sample"}
     answer = submit(foreign_page, f"{address}{path}", fields, encoding)
     sent = answer.request.all_headers()
-    assert "winnow_session" in sent["cookie"]  # what is refused is a signed-in owner's request
+    assert "winnow_session" in sent["cookie"]  # the refused request is a signed-in owner's
     assert sent.get("sec-fetch-site") == (None if "winnow.test" in address else "same-site")
     assert answer.status == 403
     assert rows(database) == {"data set": 0, "session": 1}

@@ -280,7 +280,7 @@ def test_the_end_of_a_page_leads_to_the_next(page: Page, review: Review, server:
     expect(tile(page, 26)).to_have_class(re.compile("tile--here"))
 
 
-# What the browser itself calls a layout shift, by the class of what moved.
+# The browser's own layout shifts, by class of the moved element.
 WATCH_SHIFTS = """() => {
   globalThis.moved = [];
   const name = ({ node }) => node?.className ?? node?.parentElement?.className ?? "gone";

@@ -25,7 +25,7 @@ def dialog(page: Page) -> Locator:
 
 
 def change(page: Page, act: str, key: str) -> str:
-    """Give an act a key, in the open dialog; what it says then."""
+    """Give an act a key in the open dialog; returns the dialog's answer."""
     dialog(page).locator(f"[data-act={act}]").click()
     expect(dialog(page).get_by_role("status")).to_contain_text("Press the new key")
     press(page, key)

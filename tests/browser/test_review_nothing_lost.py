@@ -272,7 +272,7 @@ def test_an_expired_session_keeps_decisions_until_one_has_signed_in_again(
 ) -> None:  # fmt: skip
     page_errors.expect(r"401 \(Unauthorized\)|403 \(Forbidden\)")
     (open_grid if view == "grid" else open_focus)(page, review)
-    page.wait_for_load_state("networkidle")  # what comes next is at hand
+    page.wait_for_load_state("networkidle")  # everything is prefetched
     sign_out_everywhere(database)
     press(page, "e")
     expect(status(page)).to_contain_text("You are signed out. 1 decision is kept in this browser")
@@ -320,7 +320,7 @@ def test_a_decision_that_is_refused_is_shown_and_does_not_block_the_others(
     page_errors.expect("422")
     open_grid(page, review)
     label = server.queue()[0].label
-    # As if the page were older than the rule that refuses it.
+    # A page older than the rule that refuses its request.
     tile(page, 1).evaluate("tile => { tile.dataset.label = '-1'; }")
     press(page, str(label))
     expect(status(page)).to_contain_text("The image already has this label.")

@@ -45,7 +45,7 @@ def options(page: Page) -> list[str]:
 
 
 def disagreeing(server: Server) -> tuple[int, int]:
-    """The position of the first image that the model sees otherwise, and what it sees."""
+    """Return position and prediction of the first image that the model labels otherwise."""
     return next(
         (row.position, row.predicted) for row in server.queue() if row.predicted != row.label
     )

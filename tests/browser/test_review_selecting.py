@@ -52,7 +52,7 @@ def test_shift_and_click_on_a_box_tick_every_tile_of_the_range(
 ) -> None:
     open_grid(page, review)
     tile(page, first).locator("input").click()
-    spot = {"x": 3, "y": 40} if place == "label" else None  # beside the box
+    spot = {"x": 3, "y": 40} if place == "label" else None  # next to the box
     tile(page, last).locator(place).click(modifiers=["Shift"], position=spot)
     expect(said(page)).to_have_text("5 images selected")
     assert selected(page) == [2, 3, 4, 5, 6]

@@ -75,7 +75,7 @@ class Trouble:
         self._page.unroute_all()
 
     def _cut(self) -> None:
-        self._page.wait_for_load_state("networkidle")  # what comes next is at hand
+        self._page.wait_for_load_state("networkidle")  # everything is prefetched
         self._page.context.set_offline(True)
 
     def _sign_out(self) -> None:

@@ -24,7 +24,7 @@ COST = {
 
 @pytest.fixture
 def review(database: Database, storage: Storage) -> Review:
-    """A review whose run knows what methods cost, and whose scoring has something to say."""
+    """A review whose run knows the methods' costs, and whose scoring has a judgement on trust."""
     with database.transaction() as session:
         review = a_ready_review(session, storage)
         run = session.get_one(Run, review.run_id)

@@ -128,7 +128,7 @@ DECIDED = {"decision", "decision_label", "decision_id", "decided_by", "decided_a
 
 
 def suggestions(winnow: Winnow, review_id: int) -> list[tuple[Any, ...]]:
-    """Return what the scoring wrote, without later decisions."""
+    """Return the scoring's rows, without later decisions."""
     columns = [
         column
         for column in Suggestion.__table__.columns

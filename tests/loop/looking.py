@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.sync_api import Error, Page, expect
 
-# The longest wait for what a job does, in milliseconds.
+# The longest wait for a job's effect, in milliseconds.
 JOB = 180_000
 NARROW, WIDE = {"width": 360, "height": 740}, {"width": 1280, "height": 800}
 

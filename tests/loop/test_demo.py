@@ -36,9 +36,9 @@ PROMISED = {
 
 
 class Demo:
-    """A command in a session of its own, as a terminal would start it.
+    """A command in its own session, as a terminal starts it.
 
-    Each process below it is known by its environment.
+    Its environment marks all its descendants.
     """
 
     def __init__(self, scratch: Path, *command: str, **environment: str) -> None:

@@ -1,4 +1,4 @@
-"""Jobs as a user sees them in Chromium: reload, stop, retry, fail, upload."""
+"""Jobs in Chromium, as a user sees them: reload, stop, retry, fail, upload."""
 
 import csv
 import io

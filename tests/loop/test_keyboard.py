@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 REMOVED = 6
-# The focused element: its name for a screen reader, and whether the focus is visible.
+# The focused element: its accessible name, and the visibility of the focus.
 FOCUSED = """() => {
   const element = document.activeElement;
   const label = element.labels?.[0]?.textContent ?? element.getAttribute("aria-label") ?? element.textContent;

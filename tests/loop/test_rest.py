@@ -49,7 +49,7 @@ def planted(api: Api, data_set: Json) -> set[int]:
 
 @dataclass
 class Watched:
-    """A training, and what a program saw of it while it ran."""
+    """A training, and a program's view of it while it ran."""
 
     run: Json
     jobs: list[Json] = field(default_factory=list)
@@ -147,7 +147,7 @@ def dry_run(api: Api, review: Json, decided: Decided) -> Json:
 
 @dataclass
 class Cleaned:
-    """A measured cleansing, and what a program saw of it before."""
+    """A measured cleansing, and a program's earlier view of it."""
 
     cleansing: Json
     early: Json

@@ -35,6 +35,7 @@ def link(database: Database) -> Link:
     return issue
 
 
+# Returns the test client's own response class.
 def open_link(client: TestClient, secret: str, **headers: str):  # type: ignore[no-untyped-def]
     """Open it like a browser."""
     return client.get(

@@ -208,7 +208,7 @@ def test_a_second_round_keeps_the_changes_of_the_first(scenario: Scenario) -> No
     second_review = scenario.add_review(first.version_id, scenario.run_id)
     scenario.decide(
         [zeros[3], ones[0]], review_id=second_review
-    )  # one more, and one that had got a new label
+    )  # a further removal, and a relabelled image
     scenario.decide(
         [ones[1]], "relabel", 1, review_id=second_review
     )  # back to the label of the import

@@ -82,7 +82,7 @@ def test_a_signal_ends_all_children_and_theirs_within_seconds(
     family = psutil.Process(supervisor.pid).children(recursive=True)
     supervisor.send_signal(number)
     assert supervisor.wait(5) == 0
-    # A grandchild's new parent may leave it as a zombie for a moment; it runs no more.
+    # A zombie grandchild may remain for a moment; it no longer runs.
     assert [member for member in family if alive(member)] == []
 
 
@@ -92,7 +92,7 @@ def test_a_supervisor_that_is_killed_without_warning_takes_its_children_with_it(
     children = psutil.Process(supervisor.pid).children()
     supervisor.kill()
     supervisor.wait()
-    # Who inherits an orphan may leave it as a zombie for a moment; it runs no more.
+    # A zombie orphan may remain for a moment; it no longer runs.
     wait_until(lambda: not any(alive(child) for child in children), 5, "the children's end")
 
 

@@ -1,4 +1,4 @@
-"""Sentences that ask people to call `winnow` name what their terminal finds."""
+"""Sentences name `winnow` by a command that the reader's terminal finds."""
 
 import shutil
 import sys
@@ -13,7 +13,7 @@ from backend.core.invocation import winnow
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with an environment in it, as `make` leaves it, in which Winnow was started."""
+    """A folder with the environment of `make`, in which Winnow was started."""
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "winnow").touch()
     monkeypatch.chdir(tmp_path)

@@ -35,7 +35,7 @@ def broker_url() -> Iterator[str]:
 
 @pytest.fixture
 def broker(broker_url: str) -> Iterator[Redis]:
-    """An empty broker, which our processes are pointed at."""
+    """An empty broker, used by our processes."""
     queue.configure(broker_url)
     with Redis.from_url(broker_url) as connection:
         connection.flushall()
@@ -53,6 +53,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def messages(broker: Redis) -> list[tuple[str, int]]:
     """(task, job id) of each message that waits, the oldest first."""
     found = []
+    # The client's types allow for its asynchronous twin.
     for raw in reversed(broker.lrange(queue.QUEUE, 0, -1)):  # type: ignore[misc, arg-type]
         message = json.loads(raw)
         assert message["content-type"] == "application/json"

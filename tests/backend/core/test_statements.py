@@ -67,6 +67,7 @@ class Shop:
             for _ in range(times):
                 self._grow(session, data_set, run)
 
+    # session: a Session.
     def _grow(self, session, data_set: DataSet, run: Run) -> None:  # type: ignore[no-untyped-def]
         importing = DataSet(name="soon", source={"kind": "sample"})
         session.add(importing)

@@ -1,4 +1,4 @@
-"""Data sets over the API: imports of every kind, uploads, what they found, renaming, deleting."""
+"""Data sets over the API: imports of every kind, uploads, reports, renaming, deleting."""
 
 import io
 import os
@@ -507,6 +507,7 @@ def test_a_data_set_is_renamed(api_client: TestClient, blocks: DataSet) -> None:
     assert api_client.get(f"{API}/{blocks.id}").json()["name"] == "<b>Blöcke</b> 🧱"
 
 
+# session: a Session.
 def everything_on(session, storage: Storage, data_set: DataSet) -> None:  # type: ignore[no-untyped-def]
     """A run with review, decisions, scores, second version, finished job, refusals and files."""
     run = a_run(session, data_set)

@@ -1,4 +1,4 @@
-"""Data sets as pages: the ways to import, what was found, and the pictures."""
+"""Data sets as pages: the ways to import, the report, and the pictures."""
 
 import re
 from pathlib import Path

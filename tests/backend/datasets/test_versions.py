@@ -153,7 +153,7 @@ def test_each_change_is_whose_who_decided_it_when_the_version_was_made(
     }
     assert found[story.images["a"]]["by"] == "rita"
     left = found[story.images["b"]]
-    assert (left["by"], left["at"] is not None) == (None, True)  # somebody who has left
+    assert (left["by"], left["at"] is not None) == (None, True)  # a former user
     assert found[story.images["c"]]["at"] is None
     page = client.get(f"/datasets/{story.data_set}/versions/2").text
     assert "rita, <time" in page

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: pages, the polling fragment, JSON, and who may do what."""
+"""Jobs over HTTP: pages, the polling fragment, JSON, and permissions."""
 
 from collections.abc import Callable
 

@@ -52,7 +52,7 @@ def ranks(text: str) -> list[int]:
 
 
 def form_fields(text: str, form_id: str = "decide") -> dict[str, str]:
-    """The hidden fields of a form, as a browser would send them."""
+    """Return a form's hidden fields, as a browser sends them."""
     pattern = rf'<form [^>]*(?:id="{form_id}"|class="focus__decide")[^>]*>(.*?)</form>'
     (form,) = re.findall(pattern, text, re.DOTALL)
     return {

@@ -1,4 +1,4 @@
-"""Runs and scorings over the API: starting them, what they report, their scores as tables."""
+"""Runs and scorings over the API: starting, reports, scores as tables."""
 
 import csv
 import io

@@ -43,7 +43,7 @@ REVIEWERS_MAY = {
     ("POST", "/reviews/1/redo"),
     ("POST", "/reviews/1/parts"),
 }
-# What everybody may change, whatever the role: their own sessions and tokens.
+# Every role may change its own sessions and tokens.
 OWN_ACCOUNT = {
     ("POST", "/api/v1/tokens"),
     ("DELETE", "/api/v1/tokens/1"),

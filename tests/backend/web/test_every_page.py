@@ -50,7 +50,7 @@ def filled(path: str, world: World) -> Iterator[str]:
 
 
 class Reader(HTMLParser):
-    """Notes what a browser would run or load."""
+    """Collect everything that a browser would run or load."""
 
     def __init__(self) -> None:
         super().__init__()

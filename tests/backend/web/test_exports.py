@@ -1,4 +1,4 @@
-"""Tables to download: a spreadsheet takes none of it for a formula, programs get it as it is."""
+"""Downloaded tables: no cell is a formula to a spreadsheet, programs get exact values."""
 
 import csv
 import io

@@ -27,7 +27,7 @@ FOREIGN = {
     "a claim of ours": {"Sec-Fetch-Site": "cross-site", "Origin": "http://testserver"},
     "an unknown word": {"Sec-Fetch-Site": "our-friends", "Origin": "http://testserver"},
     "an empty word": {"Sec-Fetch-Site": "", "Origin": "http://testserver"},
-    # What browsers send over plain HTTP from other machines, and old browsers everywhere.
+    # Sent over plain HTTP from other machines, and by old browsers everywhere.
     "a foreign origin": {"Origin": "https://evil.example"},
     "another port": {"Origin": "http://testserver:8080"},
     "another scheme": {"Origin": "https://testserver"},
@@ -56,7 +56,7 @@ BODIES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def browser(app: FastAPI, client: TestClient) -> TestClient:
-    """The owner's browser, which says nothing by itself of where a request comes from."""
+    """The owner's browser, without headers about a request's origin."""
     cookie = {"Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
     return TestClient(app, raise_server_exceptions=False, headers=cookie, follow_redirects=False)
 

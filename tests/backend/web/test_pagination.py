@@ -17,7 +17,7 @@ AddRow = Callable[[Session], object]
 
 @dataclass
 class Listing:
-    """An address that lists rows, how to add one, and its table."""
+    """A list's address, a function that adds a row, and its table."""
 
     address: str
     add: AddRow
@@ -73,13 +73,14 @@ def add(database: Database, listing: Listing, count: int) -> None:
 
 def ids(database: Database, listing: Listing) -> set[int]:
     with database.transaction(write=False) as session:
+        # Every table has an id.
         return set(session.scalars(select(listing.table.id)))  # type: ignore[attr-defined]
 
 
 def read(
     client: TestClient, listing: Listing, limit: int, between: Callable[[], None] = lambda: None
 ) -> list[int]:
-    """The ids of all rows, page after page, as a program reads them."""
+    """Return the ids of all rows, page by page."""
     found: list[int] = []
     after = ""
     while True:
@@ -137,6 +138,7 @@ def test_rows_that_are_deleted_while_one_reads_hide_no_others(
 
     def delete_one_that_was_read() -> None:
         with database.transaction() as session:
+            # Every table has an id.
             session.execute(delete(listing.table).where(listing.table.id == seen_first[1]))  # type: ignore[attr-defined]
 
     assert read(client, listing, 2, delete_one_that_was_read) == seen_first

@@ -73,7 +73,7 @@ def a_run(mode, monkeypatch, **settings):
     with unset_fake_temporarily():
         network, _ = build(recipe)
     network = on_device(mode, network)
-    # Measuring a pass needs numbers, which these tensors lack.
+    # Measuring a pass needs numbers; these tensors have none.
     monkeypatch.setattr(Network, "images_per_pass", lambda *_: 10)
     keep = torch.ones(len(images))
     return Runner(recipe, images, network, optimizer(recipe), keep)

@@ -1,4 +1,4 @@
-"""The interval covers the truth as often as it says."""
+"""The interval covers the truth as often as stated."""
 
 import numpy as np
 import pytest

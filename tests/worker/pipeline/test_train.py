@@ -62,7 +62,7 @@ def test_a_training_that_another_machine_takes_over_begins_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job_id, run_id = stopped_after_two_epochs(database, storage, settings, monkeypatch)
-    # What a machine that rounds otherwise would have recorded.
+    # As recorded by a machine that rounds otherwise.
     path = storage.run(run_id) / "run.json"
     record = json.loads(path.read_text())
     record["first_steps"][1] = "0" * 64

@@ -161,7 +161,7 @@ def test_a_selection_is_a_view_decided_as_a_whole_and_taken_back_by_one_undo(
     number = pick(client, base, [*chosen, chosen[0]])
     assert cards(client, base, selection=number) == chosen
     counted = client.get(f"{base}/counts", params={"selection": number}).json()
-    assert (counted["total"], counted["bulk"]) == (10, 9)  # one of them is decided already
+    assert (counted["total"], counted["bulk"]) == (10, 9)  # an image is decided already
     body = {
         "client_key": str(uuid4()),
         "action": "keep",

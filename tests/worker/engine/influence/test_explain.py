@@ -99,7 +99,7 @@ def test_explanations_agree_with_really_leaving_the_image_out(images, tmp_path, 
     assert 0.7 < size < 1.5
     order, size = np.mean(quick, axis=0)
     assert order > 0.8
-    assert 0.3 < size < 1.1  # what later steps take back is not counted
+    assert 0.3 < size < 1.1  # not counting effects that later steps undo
 
 
 def test_explanations_differ_between_images(images, validation, tmp_path):
@@ -108,7 +108,7 @@ def test_explanations_differ_between_images(images, validation, tmp_path):
     assert found[0].shape == (30,)
     assert found[0].dtype == np.float64
     assert len({tuple(np.argsort(one)) for one in found}) == 6
-    # Images 0, 1 and 2 are of different classes, so what they hurt and help most differs too.
+    # Images 0, 1 and 2 are of different classes, so their most affected images differ.
     assert (
         len({tuple(np.argsort(one)[:5]) for one in found[:3]})
         == len({tuple(np.argsort(-one)[:5]) for one in found[:3]})

@@ -76,7 +76,7 @@ def assert_passes_equal_the_loop(network, params, side=16):
     )
     torch.testing.assert_close(inner, loop, rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(products(wide, theta, v, x, y), inner, rtol=1e-7, atol=1e-9)
-    # Several step sizes: a kink may lie within one.
+    # Several step sizes: a kink may lie within a step.
     assert min(curvature_errors(wide, theta, v, x, y, hessian_product)) < 1e-5
 
 

@@ -116,7 +116,7 @@ def test_stores_cost_the_replay_that_they_declare(setting, tmp_path, method, sto
     )
     assert measured == pytest.approx(cost.passes, rel=0.1, abs=2)
     # Parameters; headers, signals and run.json come on top.
-    if method == "sgd_influence":  # what a method needs is less than what the store keeps
+    if method == "sgd_influence":  # the other methods need less than the store keeps
         assert 0 <= stored_bytes(tmp_path) - cost.stored_bytes < 20_000
 
 

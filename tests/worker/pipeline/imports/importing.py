@@ -190,7 +190,7 @@ def noise(seed: int, size: tuple[int, int] = (32, 32), mode: str = "RGB") -> Pic
 
 
 def encoded(picture: Picture.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """The picture as a file."""
+    """Encode the picture as a file."""
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()

@@ -361,7 +361,7 @@ def test_a_name_that_is_twice_in_a_zip_counts_once(importer: Importer) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
-        )  # zipfile says that the name is there twice, which is the point
+        )  # zipfile warns that the name is a duplicate, which is the point
         path = write_zip(importer.folder / "twice.zip", [*GOOD.items(), ("cat/00.png", png(99))])
     done = importer.run("zip", path)
     assert done.row.image_count == 6

@@ -1,4 +1,4 @@
-"""Imports by a CSV manifest: its header, its rows, its encodings, and what each bad row gets."""
+"""Imports by a CSV manifest: header, rows, encodings, and the reason for each bad row."""
 
 from collections.abc import Sequence
 

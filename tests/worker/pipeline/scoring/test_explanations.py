@@ -138,7 +138,7 @@ def test_the_last_layer_chooses_among_all_validation_images_and_is_read_once(
     assert len(found.worse) == len(found.better) == why.SHOWN
     assert (
         engine.stored_bytes(folder) == stored
-    )  # what is kept to retrace the training is as it was
+    )  # the files for retracing the training are unchanged
 
 
 def test_where_the_last_layer_cannot_choose_as_many_are_looked_at_as_time_allows_and_always_the_same(

@@ -17,7 +17,7 @@ def test_a_finished_training_knows_what_every_method_would_cost(trained: Scenari
         costs = run.report["costs"]
     assert set(costs) == set(METHODS)
     drawn = costs["random"]["last_epoch"]
-    assert drawn["passes"] == 2  # what the model sees, and what looks alike
+    assert drawn["passes"] == 2  # predictions, and similarity
     for name, method in METHODS.items():
         last, whole = costs[name]["last_epoch"], costs[name]["all_epochs"]
         assert (whole["seconds"] > last["seconds"]) == method.spans, name
