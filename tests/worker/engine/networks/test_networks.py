@@ -439,7 +439,7 @@ def test_a_network_without_a_linear_layer_trains_and_says_what_it_lacks(
     assert score(training, images, validation).exact
     with pytest.raises(EngineError, match="no linear layer"):
         features(training, validation)
-    with pytest.raises(EngineError, match="linear layer was to be trained, but .* has none"):
+    with pytest.raises(EngineError, match=r"linear layer was to be trained, but .* has none"):
         train(a_recipe(network="mine", trained="head"), images, None, tmp_path / "head")
 
 
