@@ -33,7 +33,8 @@ NAVIGATION = {"Sec-Fetch-Mode": "navigate"}
 # A browser's headers for a request by a page of Winnow.
 OWN_PAGE = {"Sec-Fetch-Site": "same-origin"}
 END_OTHER_CONNECTIONS = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND
+  pid <> pg_backend_pid()
 """
 
 

@@ -173,7 +173,8 @@ class Hidden:
         if name.partition(".")[0] in hidden:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Hidden())
-import backend.main, backend.cli, backend.web.exports, backend.migrations.revise, kombu.transport.redis, psycopg
+import backend.main, backend.cli, backend.web.exports, backend.migrations.revise
+import kombu.transport.redis, psycopg
 from pathlib import Path
 from backend.core.settings import Settings
 from tests.packages import WEB, brought_by

@@ -1,26 +1,24 @@
-"""Identify the user and check access and cross-site requests, in one place."""
+"""Identify the user, and check access, in one place."""
 
 from dataclasses import dataclass
 from hashlib import sha256
 from threading import Lock
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from cachetools import TTLCache
 from fastapi import Depends, Request
 
 from backend.accounts import service
 from backend.core.db import SessionDep
-from backend.core.errors import Forbidden, Unauthenticated
+from backend.core.errors import Unauthenticated
 from backend.core.invocation import winnow
 from backend.core.models import User
 from backend.web.access import Action, check
+from backend.web.cross_origin import SAFE_METHODS, refuse_foreign
 
 COOKIE = "winnow_session"
 # Names the user of decisions that a page sends later.
 PAGE_OF = "X-Winnow-User"
-SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 # Pictures, a hundred on a page, skip the check this long.
 RECENT_SECONDS = 10.0
 MOST_RECENT = 1000
@@ -77,23 +75,6 @@ def require_sign_in(request: Request) -> None:
         identify(request, session)
     with _recent_lock:
         recent[key] = True
-
-
-def refuse_foreign(request: Request) -> None:
-    """Refuse requests from pages of another origin. Raises Forbidden."""
-    site = request.headers.get("Sec-Fetch-Site")
-    # Missing over plain HTTP, except on this machine; there Origin decides.
-    ours = _from_our_origin(request) if site is None else site in ("same-origin", "none")
-    if not ours:
-        raise Forbidden("This request did not come from a page of Winnow. Programs use a token.")
-
-
-def _from_our_origin(request: Request) -> bool:
-    public = urlsplit(request.app.state.settings.public_url)
-    netloc = public.netloc.lower().removesuffix(DEFAULT_PORTS.get(public.scheme, ""))
-    asked = (request.url.scheme, request.headers.get("Host", ""))
-    origins = {f"{scheme}://{host}" for scheme, host in (asked, (public.scheme, netloc)) if host}
-    return request.headers.get("Origin") in origins
 
 
 async def verify(request: Request, who: Annotated[SignedIn, Depends(identify)]) -> SignedIn:

@@ -7,12 +7,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from backend.accounts import service
-from backend.accounts.dependencies import COOKIE, SignedInDep, UserDep, VisitorDep, refuse_foreign
+from backend.accounts.dependencies import COOKIE, SignedInDep, UserDep, VisitorDep
 from backend.core.db import SessionDep
 from backend.core.errors import Unauthenticated
 from backend.core.invocation import winnow
 from backend.core.models import User
 from backend.web.access import role_of
+from backend.web.cross_origin import refuse_foreign
 from backend.web.redirects import own_path
 from backend.web.rendering import page
 

@@ -13,10 +13,11 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from backend.accounts.dependencies import identify, refuse_foreign
+from backend.accounts.dependencies import identify
 from backend.core.errors import DiskFull, Invalid
 from backend.core.storage import Storage
 from backend.web.access import check
+from backend.web.cross_origin import refuse_foreign
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks

@@ -9,12 +9,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from backend.core.errors import AppError
 from backend.core.settings import Settings
 from backend.web import error_handlers
+from backend.web.cross_origin import SAFE_METHODS
 
 # Without an upload.
 ORDINARY_BYTES = 2 * 2**20
 # These check the user before reading into a file (backend/datasets/uploads.py).
 UPLOADS = ("/datasets", "/api/v1/data-sets/upload")
-SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 _secure = Secure(
     csp=ContentSecurityPolicy()

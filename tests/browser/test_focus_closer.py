@@ -146,7 +146,8 @@ def test_two_fingers_look_closer(page: Page, review: Review) -> None:
           const { left, top } = window.getBoundingClientRect();
           window.setPointerCapture = () => {};
           const send = (type, pointerId, x, y) => window.dispatchEvent(
-            new PointerEvent(type, { pointerId, pointerType: "touch", clientX: left + x, clientY: top + y, button: 0, bubbles: true }));
+            new PointerEvent(type, { pointerId, pointerType: "touch", clientX: left + x,
+              clientY: top + y, button: 0, bubbles: true }));
           send("pointerdown", 1, 100, 100);
           send("pointerdown", 2, 200, 100);
           send("pointermove", 1, 50, 100);

@@ -22,14 +22,16 @@ WATCH_SHIFTS = """
   window.shifts = [];
   new PerformanceObserver((list) => window.shifts.push(...list.getEntries()
     .filter((entry) => !entry.hadRecentInput)
-    .map((entry) => [entry.value, entry.sources.map(({ node }) => (node?.parentElement ?? node)?.outerHTML?.slice(0, 100)).join()])))
+    .map((entry) => [entry.value, entry.sources.map(({ node }) => (node?.parentElement ??
+      node)?.outerHTML?.slice(0, 100)).join()])))
     .observe({ type: "layout-shift", buffered: true });
 """
 # Where the words of a button begin, and where its section begins.
 EDGES = """(button) => {
   const words = document.createRange();
   words.selectNodeContents(button);
-  return [words.getBoundingClientRect().left, button.closest("section").getBoundingClientRect().left];
+  return [words.getBoundingClientRect().left,
+    button.closest("section").getBoundingClientRect().left];
 }"""
 POINTS = (
     "(canvas) => globalThis.Chart?.getChart(canvas)?.getDatasetMeta(1).data.map((point) => "
@@ -193,7 +195,8 @@ def test_every_error_page_has_the_menu_and_a_way_out(
 ROOM = """(button) => {
   const words = document.createRange();
   words.selectNodeContents(button);
-  const [inner, outer, text] = [button, button.closest("details"), words].map((one) => one.getBoundingClientRect());
+  const [inner, outer, text] = [button, button.closest("details"), words].map((one) =>
+    one.getBoundingClientRect());
   const off = (text.top + text.bottom - inner.top - inner.bottom) / 2;
   return [inner.left - outer.left, outer.bottom - inner.bottom, Math.abs(off)];
 }"""
@@ -216,7 +219,8 @@ MARKS = """(canvas) => {
   const chart = globalThis.Chart?.getChart(canvas);
   if (!chart) return null;
   const { left, right, top, bottom } = chart.chartArea;
-  const marks = chart.data.datasets.flatMap((_, at) => chart.getDatasetMeta(at).data.map(({ x, y }) => [x, y]));
+  const marks = chart.data.datasets.flatMap((_, at) =>
+    chart.getDatasetMeta(at).data.map(({ x, y }) => [x, y]));
   return { marks, left, right, top, bottom, names: chart.scales.x.ticks.map((tick) => tick.label) };
 }"""
 

@@ -190,7 +190,8 @@ def test_in_focus_nothing_moves_from_one_image_to_the_next(page: Page, review: R
 # The wanted element is wholly on the screen, and uncovered.
 IN_SIGHT = """(nodes) => nodes.filter((node) => {
   const { left, right, top, bottom } = node.getBoundingClientRect();
-  const there = [[left + 4, top + 4], [right - 4, bottom - 4]].every(([x, y]) => node.contains(document.elementFromPoint(x, y)));
+  const there = [[left + 4, top + 4], [right - 4, bottom - 4]].every(([x, y]) =>
+    node.contains(document.elementFromPoint(x, y)));
   return top >= 0 && bottom <= innerHeight && there;
 }).length"""
 SCREENS = [(1366, 657), (1280, 720), (1920, 1080), (360, 640)]

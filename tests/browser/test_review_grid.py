@@ -284,7 +284,8 @@ def test_the_end_of_a_page_leads_to_the_next(page: Page, review: Review, server:
 WATCH_SHIFTS = """() => {
   globalThis.moved = [];
   const name = ({ node }) => node?.className ?? node?.parentElement?.className ?? "gone";
-  const note = (list) => moved.push(...list.getEntries().flatMap((entry) => entry.sources.map(name)));
+  const note = (list) => moved.push(...list.getEntries().flatMap((entry) =>
+    entry.sources.map(name)));
   new PerformanceObserver(note).observe({ type: "layout-shift" });
 }"""
 

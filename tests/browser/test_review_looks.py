@@ -127,7 +127,8 @@ CONTRAST = """(selectors) => {
   };
   return Object.fromEntries(selectors.map((name) => {
     const node = document.querySelector(name);
-    const [more, less] = [light(getComputedStyle(node).color), light(ground(node))].sort((one, other) => other - one);
+    const [more, less] = [light(getComputedStyle(node).color), light(ground(node))]
+      .sort((one, other) => other - one);
     return [name, (more + 0.05) / (less + 0.05)];
   }));
 }"""

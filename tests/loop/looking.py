@@ -14,10 +14,12 @@ NARROW, WIDE = {"width": 360, "height": 740}, {"width": 1280, "height": 800}
 # The HTML of visible fields that have no name for a screen reader.
 NAMELESS = """() => [...document.querySelectorAll("input:not([type=hidden]), select, textarea")]
   .filter((field) => field.checkVisibility())
-  .filter((field) => !field.labels?.length && !field.getAttribute("aria-label") && !field.getAttribute("aria-labelledby"))
+  .filter((field) => !field.labels?.length && !field.getAttribute("aria-label") &&
+    !field.getAttribute("aria-labelledby"))
   .map((field) => field.outerHTML)"""
 # Elements that reach beyond the window's right edge.
-STICKING_OUT = """() => document.documentElement.scrollWidth <= document.documentElement.clientWidth ? [] :
+STICKING_OUT = """() => document.documentElement.scrollWidth <=
+  document.documentElement.clientWidth ? [] :
   [...document.querySelectorAll("main *, header *")]
     .filter((one) => one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
     .map((one) => `${one.outerHTML.slice(0, 120)} reaches ${one.getBoundingClientRect().right}`)"""

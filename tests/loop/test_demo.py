@@ -137,7 +137,7 @@ def keys(value: Any) -> Any:
 
 
 @pytest.mark.timeout(1000)
-def test_the_unattended_loop_with_its_defaults_finds_the_errors_and_gains_accuracy_and_leaves_nothing(
+def test_the_unattended_loop_by_default_finds_the_errors_gains_accuracy_and_leaves_nothing(
     start: Any, tmp_path: Path
 ) -> None:
     """90 % of the planted errors lie in the first 20 % of the default queue."""

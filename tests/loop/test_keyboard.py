@@ -19,7 +19,8 @@ REMOVED = 6
 # The focused element: its accessible name, and the visibility of the focus.
 FOCUSED = """() => {
   const element = document.activeElement;
-  const label = element.labels?.[0]?.textContent ?? element.getAttribute("aria-label") ?? element.textContent;
+  const label = element.labels?.[0]?.textContent ?? element.getAttribute("aria-label") ??
+    element.textContent;
   return [label.replace(/\\s+/g, " ").trim(), getComputedStyle(element).outlineStyle !== "none"];
 }"""
 

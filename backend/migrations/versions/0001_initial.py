@@ -1,4 +1,4 @@
-"""The first schema: every table. Made by `make migration`; the last key of upgrade() is written by hand."""
+"""First schema: every table. Only the last key of upgrade() is written by hand."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -538,7 +538,8 @@ def upgrade() -> None:
             unique=False,
         )
 
-    # Runs and cleansings point at each other: SQLite takes this key with the table, PostgreSQL once both are there.
+    # Runs and cleansings point at each other: SQLite takes this key with the table,
+    # PostgreSQL once both tables exist.
     if op.get_context().dialect.supports_alter:
         op.create_foreign_key(
             "fk_runs_cleansing_id",

@@ -16,7 +16,8 @@ def upgrade() -> None:
         sa.Column("method", sa.String(length=40), nullable=False, server_default="sgd_influence"),
     )
     op.execute(
-        "UPDATE reviews SET method = (SELECT scorings.method FROM scorings WHERE scorings.id = reviews.accuracy_scoring_id) "
+        "UPDATE reviews SET method = (SELECT scorings.method FROM scorings "
+        "WHERE scorings.id = reviews.accuracy_scoring_id) "
         "WHERE EXISTS (SELECT 1 FROM scorings WHERE scorings.id = reviews.accuracy_scoring_id)"
     )
 

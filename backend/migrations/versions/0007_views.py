@@ -1,4 +1,4 @@
-"""Views of a review by ranges of its scores, and the map of its images, whose selections are views too."""
+"""Views of a review by score ranges, and the map of its images with selections."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -35,10 +35,15 @@ from pathlib import Path
 from backend.cli.supervisor import Child, Supervisor
 home = Path(sys.argv[1])
 sleeper = "import os, subprocess, sys, time; open(sys.argv[1], 'a').write(f'{os.getpid()} '); "
-parent = sleeper + "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); time.sleep(600)"
 alone = sleeper + "time.sleep(600)"
-made = [Child(name, [sys.executable, "-c", code, str(home / name)], home / f"{name}.log", {}) for name, code in (("broker", alone), ("web", parent))]
-Supervisor(made, lambda sentence: print(sentence, flush=True)).run(lambda: print("ready", flush=True))
+child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
+parent = sleeper + child + "time.sleep(600)"
+made = [
+    Child(name, [sys.executable, "-c", code, str(home / name)], home / f"{name}.log", {})
+    for name, code in (("broker", alone), ("web", parent))
+]
+supervisor = Supervisor(made, lambda sentence: print(sentence, flush=True))
+supervisor.run(lambda: print("ready", flush=True))
 """
 
 

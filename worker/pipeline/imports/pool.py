@@ -40,7 +40,7 @@ class _Child:
         self._connection: Connection[Any, Any] = Connection(ours.detach())
 
     def decode(self, work: Work) -> Answer:
-        """Send work and wait. Raises EOFError or ConnectionError if the child died, else OSError."""
+        """Send work and wait. Raises EOFError or ConnectionError if the child died."""
         send_work(self._connection, work)
         return receive_answer(self._connection)
 

@@ -141,7 +141,7 @@ def test_the_last_layer_chooses_among_all_validation_images_and_is_read_once(
     )  # the files for retracing the training are unchanged
 
 
-def test_where_the_last_layer_cannot_choose_as_many_are_looked_at_as_time_allows_and_always_the_same(
+def test_where_the_last_layer_cannot_choose_time_limits_how_many_and_always_the_same_are_chosen(
     trained: Scenario, review: Review, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
