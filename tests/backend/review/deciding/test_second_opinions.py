@@ -230,7 +230,7 @@ def test_owners_switch_it_over_the_api_and_reviewers_cannot(
     assert api_client.get(f"{address}/suggestions?not_by=99").status_code == 422
     assert api_client.get(f"{address}/dry-run").json()["unsettled"] == 1
     assert (
-        "1 decision without a second one of the same kind does not count"
+        "1 decision without a matching second opinion does not count"
         in client.get(f"/reviews/{review.id}/clean").text
     )
     assert api_client.delete(f"{address}/second-opinion").json()["second_opinion"] is False
