@@ -108,7 +108,9 @@ class Server:
         The page shows a decision before the server has it. Playwright's handlers pause meanwhile.
         """
         reading = read or Server.decisions
-        deadline = time.monotonic() + 15
+        before, deadline = object(), 0.0
         while (found := reading(self)) != wanted:
+            if found != before:  # patience begins again with each decision
+                before, deadline = found, time.monotonic() + 15
             assert time.monotonic() < deadline, f"the server has {found}, not {wanted}"
             time.sleep(0.05)
