@@ -175,7 +175,7 @@ def test_without_scripts_plain_forms_decide(
     page.get_by_label("Select rank 3", exact=True).check(force=True)
     page.locator("#decide").get_by_role("button", name=re.compile("^Remove")).click()
     server.wait_for({3: "remove"})
-    page.get_by_role("link", name="Go on, one by one").click()
+    page.get_by_role("link", name="Continue, one by one").click()
     page.get_by_role("button", name=re.compile("^Keep")).click()
     expect(page.locator("[data-part=rank]")).to_have_text("2")
     server.wait_for({1: "keep", 3: "remove"})
