@@ -115,7 +115,7 @@ def test_before_training_a_loss_that_is_no_number_is_refused(
 
 
 def test_before_training_a_single_image_is_refused(images, tmp_path):
-    with pytest.raises(EngineError, match=r"single training image.*Give at least two"):
+    with pytest.raises(EngineError, match=r"only one training image.*Give at least two"):
         train(a_recipe(), images.subset(np.array([0])), None, tmp_path)
 
 
@@ -181,10 +181,13 @@ def no_look(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"method": ["margin"]}, r"no method called \['margin'\]; there are"),
+        ({"method": ["margin"]}, r"no method called \['margin'\]; choose from"),
         ({"damping": np.array([0.5])}, r"Damping must be above 0 and at most 1"),
-        ({"method": "magic"}, "no method called 'magic'; there are sgd_influence"),
-        ({"span": "first_epoch"}, "no span called 'first_epoch'; there are last_epoch, all_epochs"),
+        ({"method": "magic"}, "no method called 'magic'; choose from sgd_influence"),
+        (
+            {"span": "first_epoch"},
+            "no span called 'first_epoch'; choose from last_epoch, all_epochs",
+        ),
         (
             {"memory_budget": 1000},
             r"memory budget of 1,000 bytes is below two sets of parameters \(\d\d,\d\d\d bytes\); "
@@ -259,7 +262,7 @@ def test_a_cost_refuses_the_options_that_scoring_refuses():
 @pytest.mark.parametrize("method", METHODS)
 def test_a_cost_refuses_a_span_that_there_is_not(method):
     with pytest.raises(
-        EngineError, match="no span called 'nospan'; there are last_epoch, all_epochs"
+        EngineError, match="no span called 'nospan'; choose from last_epoch, all_epochs"
     ):
         METHODS[method].cost(a_recipe(), 100, span="nospan")
 

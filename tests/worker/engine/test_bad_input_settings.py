@@ -72,7 +72,9 @@ def test_momentum_for_adam_is_refused_and_not_left_out_in_silence(images):
 
 
 def test_a_setting_that_there_is_not_is_refused_with_those_that_there_are():
-    with pytest.raises(EngineError, match="no setting called 'bogus'; there are network, classes"):
+    with pytest.raises(
+        EngineError, match="no setting called 'bogus'; choose from network, classes"
+    ):
         default_recipe(some_images(5), 3, bogus=1)
 
 

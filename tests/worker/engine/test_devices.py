@@ -38,7 +38,7 @@ def test_the_gpu_of_a_machine_without_one_is_a_sentence(images, tmp_path):
         pytest.skip("This machine has a GPU.")
     with pytest.raises(EngineError, match="no GPU that this torch can use"):
         train(a_recipe(), images, None, tmp_path, device="cuda")
-    with pytest.raises(EngineError, match="no device called 'tpu'; there are auto, cpu, cuda"):
+    with pytest.raises(EngineError, match="no device called 'tpu'; choose from auto, cpu, cuda"):
         train(a_recipe(), images, None, tmp_path, device="tpu")
     assert devices.choose_device("auto").type == "cpu"
 

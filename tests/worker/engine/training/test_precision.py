@@ -51,6 +51,6 @@ def test_only_the_step_of_a_training_is_rounded(images, monkeypatch):
 
 def test_a_precision_that_does_not_exist_is_a_sentence():
     with pytest.raises(
-        EngineError, match="no precision called 'half'; there are float32, bfloat16"
+        EngineError, match="no precision called 'half'; choose from float32, bfloat16"
     ):
         a_recipe(precision="half")
