@@ -210,7 +210,7 @@ BAD_MANIFESTS = {
     "an open quote": (manifest([*ROWS, '"' + "x" * 200_000]), "cannot be read after line 9"),
     "one class": (
         manifest([row.replace("cat", "dog") for row in ROWS]),
-        "There is only one class with images, “dog”; telling classes apart takes two or more. Mend",
+        "There is only one class with images, “dog”; telling classes apart takes two or more. Fix",
     ),
 }
 
