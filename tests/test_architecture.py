@@ -141,10 +141,12 @@ def test_every_choice_of_the_catalogue_makes_a_recipe() -> None:
 
 
 A_METHOD = """\
-from worker.engine.scores.cost import Looks
+from worker.engine.scores.cost import ImagePasses
 from worker.engine.scores.method import attach
 
-METHOD = attach("shouting", lambda asked: (-asked.replay.training.margins, {}), lambda _: Looks())
+METHOD = attach(
+    "shouting", lambda asked: (-asked.replay.training.margins, {}), lambda _: ImagePasses()
+)
 """
 A_METHODS_FACTS = """\
     "shouting": Method(
