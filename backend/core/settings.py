@@ -87,12 +87,15 @@ class Settings(BaseSettings):
 
     @property
     def broker_socket(self) -> Path:
-        """Return the embedded broker's socket; in a temporary folder if the path is too long."""
-        path = self.home.resolve() / "run" / "broker.sock"
-        if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
-            return path
-        short = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"winnow-{os.geteuid()}-{short}" / "broker.sock"
+        """Return the embedded broker's socket: in the first folder whose path is short enough."""
+        at_home = self.home.resolve() / "run" / "broker.sock"
+        short = hashlib.sha256(os.fsencode(at_home)).hexdigest()[:16]
+        elsewhere = Path(f"winnow-{os.geteuid()}-{short}", "broker.sock")
+        in_temporary = Path(tempfile.gettempdir()) / elsewhere
+        for path in (at_home, in_temporary):
+            if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+                return path
+        return Path("/tmp") / elsewhere  # noqa: S108, its folder is private to this account
 
     @property
     def broker(self) -> str:

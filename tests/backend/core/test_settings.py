@@ -1,5 +1,6 @@
 """Settings: from the environment, with sane defaults."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,17 @@ def test_a_path_too_long_for_a_socket_moves_it_and_every_process_finds_it(tmp_pa
     assert len(str(socket)) <= LONGEST_SOCKET_PATH
     assert socket == Settings(home=home).broker_socket
     assert socket != Settings(home=tmp_path / ("y" * LONGEST_SOCKET_PATH)).broker_socket
+
+
+def test_a_temporary_folder_too_long_for_a_socket_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("t" * LONGEST_SOCKET_PATH)
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    assert Settings(home=tmp_path / "h").broker_socket.is_relative_to(tmp_path / "h")
+    socket = Settings(home=long / "home").broker_socket
+    assert len(str(socket)) <= LONGEST_SOCKET_PATH
+    assert socket.parent.parent == Path("/tmp")
 
 
 def test_import_folders_are_a_list_and_links_are_followed_once(tmp_path: Path) -> None:
