@@ -18,6 +18,9 @@ PROCESSES ?= logical
 DEMO_ARGS ?=
 LOOP_ARGS ?=
 
+# Containers often set this; each of the many processes would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := $(VENV)/bin
 # Python compiles what is imported when it is; compiling all 14,000 files takes longer than the rest.
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt
@@ -136,12 +139,12 @@ $(TESTING): $(PINS) | $(BIN)/python
 $(BROWSER): $(TESTING)
 	@find_browser() { \
 	  if [ -n "$${WINNOW_CHROMIUM:-}" ]; then echo "$$WINNOW_CHROMIUM"; return; fi; \
-	  for name in chromium chromium-browser google-chrome; do command -v $$name && return; done; \
+	  for name in chromium-headless-shell chromium chromium-browser google-chrome; do command -v $$name && return; done; \
 	  $(BIN)/python -c 'from playwright.sync_api import sync_playwright as s; p = s().start(); print(p.chromium.executable_path); p.stop()'; }
 	if ! [ -x "$$(find_browser)" ]; then
 	  echo "No Chromium found; installing one ..." >&2
 	  $(BIN)/playwright install --with-deps chromium >&2 \
-	    || { [ "$$(id -u)" = 0 ] && apt-get update >&2 && apt-get install --yes chromium >&2; } \
+	    || { [ "$$(id -u)" = 0 ] && apt-get update >&2 && apt-get install --yes chromium-headless-shell >&2; } \
 	    || { echo "No browser could be installed. Install chromium, or set WINNOW_CHROMIUM to one." >&2; exit 1; }
 	fi
 	find_browser > $@

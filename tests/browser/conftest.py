@@ -47,12 +47,12 @@ expect.set_options(timeout=PATIENCE)
 
 
 def chromium_path() -> str:
-    """The Chromium named by WINNOW_CHROMIUM, the system's, or the installation of `make test`."""
+    """The Chromium named by WINNOW_CHROMIUM, the choice of `make test`, or the system's."""
     noted = Path(sys.prefix) / ".browser"
     for path in (
         os.environ.get("WINNOW_CHROMIUM", ""),
-        "/usr/bin/chromium",
         noted.read_text().strip() if noted.exists() else "",
+        "/usr/bin/chromium",
     ):
         if path and os.access(path, os.X_OK):
             return path
