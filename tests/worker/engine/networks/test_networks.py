@@ -4,7 +4,9 @@ import hashlib
 import http.server
 import re
 import threading
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from torch.nn import functional
 from torchvision import models
 
 import worker.engine
+from backend.core.catalogue import NETWORKS as NETWORK_FACTS
 from tests.worker.engine.conftest import a_recipe, some_images
 from worker.engine import (
     EngineError,
@@ -30,6 +33,7 @@ from worker.engine import (
     train,
 )
 from worker.engine.derivatives.passes import fused_pass, mean_gradient_of, products
+from worker.engine.networks import torchvision
 from worker.engine.networks.flat_network import PASS_BYTES, Network
 from worker.engine.networks.registry import NETWORKS, build
 
@@ -93,6 +97,40 @@ def curvature_errors(network, theta, v, x, y, hessian_product):
             return
 
 
+def with_one_block(name):
+    """Return torchvision's maker of a network with one block in each of its stages."""
+    resnet, convnext, vit = models.resnet, models.convnext, models.vision_transformer
+    stages = [(96, 192), (192, 384), (384, 768), (768, None)]
+    makers = {
+        "resnet34": partial(resnet.ResNet, resnet.BasicBlock, [1] * 4),
+        "resnet50": partial(resnet.ResNet, resnet.Bottleneck, [1] * 4),
+        "convnext_tiny": partial(
+            convnext.ConvNeXt, [convnext.CNBlockConfig(*widths, 1) for widths in stages]
+        ),
+        "vit_b_16": partial(
+            vit.VisionTransformer,
+            patch_size=16,
+            num_layers=1,
+            num_heads=12,
+            hidden_dim=768,
+            mlp_dim=3072,
+        ),
+    }
+    whole = getattr(models, NETWORK_FACTS[name].body)
+    return lambda weights, **settings: (
+        makers[name](**settings) if name in makers else whole(weights=weights, **settings)
+    )
+
+
+@pytest.fixture
+def one_block(monkeypatch):
+    """Build deep networks with one block a stage: the blocks of a stage are alike."""
+    small = {
+        facts.body: with_one_block(name) for name, facts in NETWORK_FACTS.items() if facts.body
+    }
+    monkeypatch.setattr(torchvision, "_models", lambda: SimpleNamespace(**small))
+
+
 def test_there_are_the_networks_that_the_readme_names():
     readme = Path(worker.engine.__file__).parent / "README.md"
     said = readme.read_text().split("## Networks")[1].partition(". From scratch")[0]
@@ -108,7 +146,7 @@ def test_there_are_the_networks_that_the_readme_names():
         for name in ("resnet18", "mobilenet_v3", "convnext_tiny", "vit_b_16")
     ],
 )
-def test_every_family_of_networks_trains_and_can_be_retraced(name, tmp_path):
+def test_every_family_of_networks_trains_and_can_be_retraced(name, one_block, tmp_path):
     images = colours(side=side_of(name))
     # At this rate no image is learned in one epoch; the budget holds the largest.
     training = train(colour_recipe(name, learning_rate=0.001), images, None, tmp_path)
@@ -120,7 +158,7 @@ def test_every_family_of_networks_trains_and_can_be_retraced(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_fused_pass_of_every_network_equals_a_loop_over_images(name):
+def test_the_fused_pass_of_every_network_equals_a_loop_over_images(name, one_block):
     assert_passes_equal_the_loop(*build(colour_recipe(name)), side=side_of(name))
 
 
