@@ -27,15 +27,17 @@ import backend.runs.pages
 from backend.accounts.dependencies import MOST_RECENT, RECENT_SECONDS, perhaps_signed_in
 from backend.core import queue
 from backend.core.db import Database, SessionDep
+from backend.core.discards import sweep_discards
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from backend.datasets.service import forget_uploads
+from backend.jobs import waiting
 from backend.jobs.sweep import Sweep
 from backend.web.error_handlers import register_handlers
 from backend.web.middleware import protect
 from backend.web.openapi import REFUSALS, TAGS, Application, bearer, shape_of
 from backend.web.query_guard import refuse_unknown
-from backend.web.rendering import STATIC, page
+from backend.web.rendering import STATIC, environment, page
 
 FEATURES = (
     backend.accounts,
@@ -71,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
             responses=REFUSALS,
         )
         app.include_router(feature.pages.router)
+    environment().globals["waits_behind"] = waiting.describe
     app.include_router(site)
     app.mount("/static", VersionedFiles(directory=STATIC))
     register_handlers(app, perhaps_signed_in)
@@ -90,13 +93,19 @@ def apply_settings(app: FastAPI, settings: Settings) -> None:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    with app.state.database.transaction(write=False) as session:
-        forget_uploads(session, app.state.storage)
-    sweep = Sweep(app.state.database, app.state.settings)
+    sweep = Sweep(app.state.database, app.state.settings, chores=[partial(_delete_leftovers, app)])
     sweep.start()
     yield
     sweep.stop()
     app.state.database.close()
+
+
+def _delete_leftovers(app: FastAPI) -> None:
+    """Delete files that killed processes left."""
+    database, storage = app.state.database, app.state.storage
+    sweep_discards(database, storage)
+    with database.transaction(write=False) as session:
+        forget_uploads(session, storage)
 
 
 class VersionedFiles(StaticFiles):

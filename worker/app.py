@@ -2,13 +2,17 @@
 
 import logging
 import os
+import signal
+import sys
+import warnings
 from typing import Any
 
 from celery import signals
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.core.queue import QUEUE, celery_app, configure
-from worker import jobs
+from backend.core.queue import QUEUES, celery_app, configure
+from worker import jobs, logs
+from worker.outages import first_line
 from worker.tasks import environment
 
 logger = logging.getLogger(__name__)
@@ -19,7 +23,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Solo: nothing forks after torch has started threads.
 ARGUMENTS = [
     "--pool=solo",
-    f"--queues={QUEUE}",
     "--without-gossip",
     "--without-mingle",
     "--without-heartbeat",
@@ -29,24 +32,49 @@ ARGUMENTS = [
 
 def main() -> None:
     """Run until SIGTERM or SIGINT; a running job then returns to the queue."""
-    database, _, settings = environment()
+    signals.setup_logging.connect(_set_up_logging)
+    _set_up_logging()
+    database, storage, settings = environment()
     configure(settings.broker)
     celery_app.conf.update(worker_enable_remote_control=False, broker_connection_max_retries=None)
     signals.worker_shutting_down.connect(_stop_running_job)
+    jobs.begin_again = _begin_again
     try:
+        jobs.give_back_noted(database, storage)
         for job_id in jobs.release_dead(database):
             logger.warning("Job %s was left by a worker that died; queued again", job_id)
-    except SQLAlchemyError:
-        logger.exception("The jobs of dead workers could not be released now; the sweep will do it")
-    celery_app.worker_main(["--quiet", "worker", *ARGUMENTS])
+    except SQLAlchemyError as error:
+        logger.warning(
+            "The jobs of dead workers could not be released now; the sweep will do it (%s)",
+            first_line(error),
+        )
+    queues = ",".join(QUEUES[lane] for lane in settings.lanes)
+    # Celery warns at each loss of the broker that a later version will stop running tasks.
+    warnings.filterwarnings("ignore", category=PendingDeprecationWarning, module="celery")
+    celery_app.worker_main(["--quiet", "worker", f"--queues={queues}", *ARGUMENTS])
     # Taking torch apart takes seconds, and Ctrl-C must not wait.
     database.close()
     logging.shutdown()
     os._exit(0)
 
 
+def _set_up_logging(**_: Any) -> None:
+    """Set up the worker's log in place of Celery's."""
+    logs.set_up()
+
+
 def _stop_running_job(**_: Any) -> None:
     jobs.stopping.set()
+
+
+def _begin_again() -> None:
+    """Replace this process by a new worker, whatever its main thread does."""
+    logging.shutdown()
+    if jobs.stopping.is_set():
+        os._exit(0)
+    # Ignored signals and pending ones outlive an exec; handlers do not.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+    os.execv(sys.executable, [sys.executable, "-m", "worker.app"])  # noqa: S606 - fixed arguments
 
 
 if __name__ == "__main__":

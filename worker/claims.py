@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 from functools import cache
+from pathlib import Path
 
 import psutil
 from sqlalchemy import select
@@ -46,9 +47,14 @@ def of_dead_processes(session: Session) -> list[str]:
 
 @cache
 def _machine() -> str:
-    # Containers may share a host name, but not the namespace of process numbers.
+    """Name the space in which a process number means one process.
+
+    Hosts may share a name, and containers a host; a boot and a namespace of processes tell them
+    apart.
+    """
     try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "")[:16]
         namespace = os.stat("/proc/self/ns/pid").st_ino
     except OSError:  # not Linux
-        namespace = 0
-    return f"{socket.gethostname()[:40]}/{namespace}"
+        boot, namespace = f"{psutil.boot_time():.0f}", 0
+    return f"{socket.gethostname()[:30]}/{boot}/{namespace}"

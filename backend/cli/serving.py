@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import sys
+from enum import StrEnum
 from typing import Annotated
 
 import httpx2
@@ -24,6 +25,15 @@ from backend.core.settings import Settings
 Host = Annotated[
     str | None, typer.Option(help="Address to listen on; 127.0.0.1 unless set (WINNOW_HOST).")
 ]
+
+
+class WorkerLane(StrEnum):
+    """Jobs that a worker takes."""
+
+    ALL = "all"
+    QUICK = "quick"
+
+
 Port = Annotated[
     int | None,
     typer.Option(
@@ -83,9 +93,16 @@ def without_secrets(record: logging.LogRecord) -> bool:
     return True
 
 
-def worker() -> None:
+def worker(
+    lane: Annotated[
+        WorkerLane | None,
+        typer.Option(help="Jobs to take: all, the quick ones first, or quick ones only."),
+    ] = None,
+) -> None:
     """Start one worker alone; start several for several jobs at a time."""
-    migrations.prepare(make_settings())
+    settings = make_settings(lane=lane and lane.value)
+    migrations.prepare(settings)
+    os.environ["WINNOW_LANE"] = settings.lane
     # Become the worker: the web never imports it.
     os.execv(sys.executable, [sys.executable, "-m", "worker.app"])  # noqa: S606 - fixed arguments
 

@@ -156,7 +156,7 @@ class Supervisor:
 def up(
     settings: Settings, say: Say, started: Callable[[Supervisor, Settings], None] = lambda *_: None
 ) -> None:
-    """Run broker (unless external), worker and web until stopped.
+    """Run broker (unless external), workers and web until stopped.
 
     started: called once all run, with the supervisor and the settings with the port in use.
     Raises Conflict if the port is in use or the folder is served already.
@@ -179,18 +179,22 @@ def children(settings: Settings, door: socket.socket) -> list[Child]:
         "PYTHONUNBUFFERED": "1",
     }
 
-    def child(name: str, command: list[str], *fds: int) -> Child:
-        return Child(name, command, home / "logs" / f"{name}.log", environment, fds)
+    def child(name: str, command: list[str], *fds: int, **further: str) -> Child:
+        log = home / "logs" / f"{name.replace(' ', '-')}.log"
+        return Child(name, command, log, environment | further, fds)
 
-    worker = child("worker", [sys.executable, "-m", "worker.app"])
+    workers = [child("worker", [sys.executable, "-m", "worker.app"])]
+    if settings.quick_worker:
+        quick = child("quick worker", [sys.executable, "-m", "worker.app"], WINNOW_LANE="quick")
+        workers.append(quick)
     web = child(
         "web",
         [sys.executable, "-m", "backend.cli", "serve", "--socket", str(door.fileno())],
         door.fileno(),
     )
     if settings.broker_url:
-        return [web, worker]
-    return [child("broker", broker_command(settings)), web, worker]
+        return [web, *workers]
+    return [child("broker", broker_command(settings)), web, *workers]
 
 
 def broker_command(settings: Settings) -> list[str]:

@@ -12,6 +12,8 @@ from backend.core import queue
 
 # Writers wait for each other; beyond this, something is stuck.
 SQLITE_BUSY_MILLISECONDS = 30_000
+# A host that vanished answers nothing: seconds for a connection, milliseconds for a packet.
+POSTGRES_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 20_000}
 
 
 class Database:
@@ -45,7 +47,7 @@ def after_commit(session: Session, act: Callable[[], None]) -> None:
 def make_engine(url: str) -> Engine:
     """Make an engine; pragmas let processes share SQLite."""
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(url, pool_pre_ping=True, connect_args=POSTGRES_PATIENCE)
     engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_MILLISECONDS / 1000})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

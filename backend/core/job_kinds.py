@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from backend.core.models.base import Base
 from backend.core.models.cleansing import Cleansing
 from backend.core.models.datasets import DataSet
 from backend.core.models.review import Review
 from backend.core.models.runs import Run
+
+# Quick work never waits behind long work: a worker takes it first, or takes nothing else.
+Lane = Literal["quick", "long"]
 
 
 class _Subject(NamedTuple):
@@ -33,14 +36,17 @@ class JobKind:
     subject: Subject
     pipeline: str
     resumes: bool = False  # when retried, a cancelled job continues its work
+    lane: Lane = "long"  # a job may choose another
 
 
 KINDS = {
     "import": JobKind(Subject.DATA_SET, "worker.pipeline.imports.job:import_data_set"),
     "train": JobKind(Subject.RUN, "worker.pipeline.train:train_run", resumes=True),
     "score": JobKind(Subject.REVIEW, "worker.pipeline.scoring.job:score_run"),
-    "explain": JobKind(Subject.REVIEW, "worker.pipeline.scoring.explanations:explain"),
-    "map": JobKind(Subject.REVIEW, "worker.pipeline.scoring.umap_layout:arrange"),
+    "explain": JobKind(
+        Subject.REVIEW, "worker.pipeline.scoring.explanations:explain", lane="quick"
+    ),
+    "map": JobKind(Subject.REVIEW, "worker.pipeline.scoring.umap_layout:arrange", lane="quick"),
     "member": JobKind(Subject.RUN, "worker.pipeline.scoring.averages:score_member"),
     "cleanse": JobKind(Subject.CLEANSING, "worker.pipeline.cleansing.job:cleanse", resumes=True),
 }

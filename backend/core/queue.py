@@ -4,16 +4,21 @@ The job's row is the truth: the sweep replaces lost messages.
 """
 
 import logging
+from collections.abc import Iterable
 
 from celery import Celery
 from kombu import pools
 from kombu.exceptions import OperationalError
 from sqlalchemy.orm import Session
 
+from backend.core.job_kinds import Lane
+
 logger = logging.getLogger(__name__)
 
 PERFORM = "winnow.perform"
 QUEUE = "winnow"
+# In the order in which a worker empties them.
+QUEUES: dict[Lane, str] = {"quick": "winnow-quick", "long": QUEUE}
 
 celery_app = Celery("winnow")
 
@@ -36,6 +41,7 @@ def configure(broker: str) -> None:
         broker_connection_retry_on_startup=True,
         # A user waits: try once.
         broker_transport_options={
+            "queue_order_strategy": "priority",
             "socket_connect_timeout": 2,
             "socket_timeout": 5,
             "max_retries": 1,
@@ -46,27 +52,28 @@ def configure(broker: str) -> None:
     )
 
 
-def enqueue(session: Session, job_id: int) -> None:
+def enqueue(session: Session, job_id: int, lane: Lane = "long") -> None:
     """Send the job's message after the session's commit."""
-    session.info.setdefault("outbox", []).append(job_id)
+    session.info.setdefault("outbox", []).append((job_id, lane))
 
 
 def send_outbox(session: Session) -> None:
-    for job_id in session.info.pop("outbox", []):
-        send(job_id)
+    for job_id, lane in session.info.pop("outbox", []):
+        send(job_id, lane)
 
 
-def send(job_id: int) -> None:
+def send(job_id: int, lane: Lane = "long") -> None:
     """Send a message now; an absent broker is no error."""
     try:
-        celery_app.send_task(PERFORM, args=[job_id], queue=QUEUE, retry=False)
+        celery_app.send_task(PERFORM, args=[job_id], queue=QUEUES[lane], retry=False)
     except (OperationalError, OSError) as error:
         logger.warning(
             "The broker is away; job %s stays queued and is sent again later (%s)", job_id, error
         )
 
 
-def count_messages() -> int:
+def count_messages(lanes: Iterable[Lane] = QUEUES) -> int:
     """Count the broker's messages. Raises OperationalError while the broker is away."""
     with celery_app.connection_for_write() as connection:
-        return int(connection.default_channel.queue_declare(QUEUE).message_count)
+        declare = connection.default_channel.queue_declare
+        return sum(int(declare(QUEUES[lane]).message_count) for lane in lanes)

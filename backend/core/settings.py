@@ -55,7 +55,7 @@ class Settings(BaseSettings):
         200, gt=1, description="Largest ratio of unpacked to packed bytes of one archive entry."
     )
     heartbeat_seconds: float = Field(
-        3.0, gt=0, description="How often a running job reports that it is alive."
+        1.0, gt=0, description="How often a running job reports that it is alive."
     )
     heartbeat_timeout_seconds: float = Field(
         20.0,
@@ -66,10 +66,22 @@ class Settings(BaseSettings):
         5.0, gt=0, description="How often queued jobs are sent again and dead ones looked for."
     )
     max_attempts: int = Field(
-        5, ge=1, description="How often a job is started before it is given up."
+        5,
+        ge=1,
+        description="Attempts without progress after which a job is given up.",
     )
     scoring_memory_bytes: int = Field(
         2**30, gt=0, description="Memory budget of one scoring's replay, in bytes."
+    )
+    lane: Literal["all", "quick"] = Field(
+        "all",
+        description="Jobs that a worker takes: all, the quick ones first, or only quick ones "
+        "(explanations, maps, small imports).",
+    )
+    quick_worker: bool = Field(
+        True,
+        description="Whether `winnow up` starts a second worker for quick jobs, which then never "
+        "wait behind a training.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="What workers compute on: auto is a GPU where there is one."
@@ -104,6 +116,11 @@ class Settings(BaseSettings):
     @property
     def files(self) -> Path:
         return self.home.resolve() / "files"
+
+    @property
+    def lanes(self) -> tuple[Literal["quick", "long"], ...]:
+        """Return the lanes that a worker serves, in its order."""
+        return ("quick", "long") if self.lane == "all" else ("quick",)
 
     @property
     def own_networks(self) -> list[str]:

@@ -50,8 +50,18 @@ class Storage:
     def attempt_folder(self, data_set_id: int, attempt: str) -> "AttemptFolder":
         return AttemptFolder(self.data_set(data_set_id), attempt)
 
-    def discard_data_set(self, data_set_id: int, run_ids: Iterable[int]) -> None:
-        self.discard(self.data_set(data_set_id), *(self.run(run_id) for run_id in run_ids))
+    def names_of_data_set(
+        self, data_set_id: int, run_ids: Iterable[int], uploads: Iterable[Path] = ()
+    ) -> list[str]:
+        """Name the files of a data set, of its runs and its uploads, for `discard_named`."""
+        paths = [self.data_set(data_set_id), *(self.run(run_id) for run_id in run_ids)]
+        paths += [path for path in uploads if path.is_relative_to(self.root)]
+        return [path.relative_to(self.root).as_posix() for path in paths]
+
+    def discard_named(self, names: list[str]) -> set[str]:
+        """Delete files by their names; returns the names of those that are still there."""
+        self.discard(*(self.root / name for name in names))
+        return {name for name in names if (self.root / name).exists()}
 
     def run(self, run_id: int) -> Path:
         return self.root / "runs" / str(run_id)
@@ -108,6 +118,25 @@ class Storage:
                 if path.stat().st_mtime < moment.timestamp():
                     uploads.append(path)
         return uploads
+
+    def note_given_back(self, job_id: int, claim: str) -> None:
+        """Note that a worker gave a job back, where the database cannot be told."""
+        self._given_back.mkdir(parents=True, exist_ok=True)
+        (self._given_back / f"{job_id}").write_text(claim)
+
+    def take_given_back(self) -> list[tuple[int, str]]:
+        """Return and forget the noted (job id, claim)."""
+        notes = []
+        for path in self._given_back.glob("*"):
+            with contextlib.suppress(FileNotFoundError, ValueError):  # another worker took it
+                note = (int(path.name), path.read_text())
+                path.unlink()
+                notes.append(note)
+        return notes
+
+    @property
+    def _given_back(self) -> Path:
+        return self.root / "given-back"
 
     def cache(self, name: str) -> Path:
         """Folder of files that can be made again."""

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.orm import Session
 
-from backend.core.db import after_commit
+from backend.core.discards import discard
 from backend.core.errors import Conflict, Forbidden, Invalid, NotFound
 from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import DataSet, Image, Job, Refusal, Run, User, Version, images_of, now
@@ -23,6 +25,8 @@ SPLITS = ("train", "validation", "test")
 EXAMPLES = 8
 # Images shown for a data set in the list.
 COVER = 6
+# Files and bytes of an import that takes seconds.
+SMALL_FILES, SMALL_BYTES = 1_000, 20 * 2**20
 
 
 def get(
@@ -101,8 +105,23 @@ def create_import(
         title=f"Import {data_set.name}",
         subject_id=data_set.id,
         data_set_id=data_set.id,
+        lane="quick" if _is_small(source) else "long",
     )
     return data_set
+
+
+def _is_small(source: Source) -> bool:
+    """Return True for an import of seconds, which need not wait behind a training."""
+    if source.kind == "sample":
+        return True
+    path = Path(source.path or "")
+    try:
+        entries = path.rglob("*") if path.is_dir() else iter([path])
+        found = [entry.lstat() for entry in islice(entries, SMALL_FILES + 1)]
+    except OSError:  # the import itself says what is wrong
+        return True
+    size = sum(entry.st_size for entry in found if S_ISREG(entry.st_mode))
+    return len(found) <= SMALL_FILES and size <= SMALL_BYTES
 
 
 def import_jobs(session: Session, data_sets: Sequence[DataSet]) -> dict[int, Job]:
@@ -239,8 +258,7 @@ def remove(session: Session, data_set: DataSet, storage: Storage) -> None:
     data_set_id, uploads = data_set.id, uploads_of([data_set])
     session.execute(delete(DataSet).where(DataSet.id == data_set_id))
     session.flush()
-    after_commit(session, lambda: storage.discard_data_set(data_set_id, run_ids))
-    after_commit(session, lambda: storage.discard(*uploads))
+    discard(session, storage, storage.names_of_data_set(data_set_id, run_ids, uploads))
 
 
 def uploads_of(data_sets: Sequence[DataSet]) -> list[Path]:

@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from backend.accounts.dependencies import MaySteer, UserDep
 from backend.core.db import SessionDep
 from backend.core.job_lifecycle import JobState
-from backend.jobs import service
+from backend.jobs import service, waiting
 from backend.jobs.schemas import JobOut, LogLineOut
 from backend.web.pagination import After, Limit, Page
 
@@ -22,13 +22,20 @@ def list_jobs(
 ) -> Page[JobOut]:
     """List jobs, newest first."""
     jobs, following = service.page(session, state=state, after=after, limit=limit)
-    return Page[JobOut].of(jobs, following)
+    ahead = waiting.describe_all(session, jobs)
+    items = [JobOut.model_validate(job) for job in jobs]
+    for item in items:
+        item.waiting = ahead.get(item.id)
+    return Page[JobOut].of(items, following)
 
 
 @router.get("/{job_id}", summary="One job")
 def show_job(session: SessionDep, user: UserDep, job_id: int) -> JobOut:
     """Return a job; poll it for progress."""
-    return JobOut.model_validate(service.get(session, user, job_id))
+    job = service.get(session, user, job_id)
+    shown = JobOut.model_validate(job)
+    shown.waiting = waiting.describe_all(session, [job]).get(job.id)
+    return shown
 
 
 @router.get("/{job_id}/log", summary="Read a job's log")

@@ -9,7 +9,7 @@ from backend.accounts.dependencies import MaySteer, UserDep
 from backend.core.db import SessionDep
 from backend.core.errors import Conflict
 from backend.core.job_lifecycle import ACTIVE, STATES, JobState
-from backend.jobs import service
+from backend.jobs import service, waiting
 from backend.web.redirects import own_path, path_of
 from backend.web.rendering import page
 
@@ -29,6 +29,7 @@ def list_jobs(
         request,
         "jobs/list.html",
         jobs=jobs,
+        waiting=waiting.describe_all(session, jobs),
         state=state,
         states=STATES,
         after=after,

@@ -2,8 +2,9 @@
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from backend.core.job_kinds import Lane
 from backend.core.job_lifecycle import JobState
 
 
@@ -14,6 +15,7 @@ class JobOut(BaseModel):
 
     id: int
     kind: str
+    lane: Lane = Field(description="Quick jobs never wait behind long ones.")
     state: JobState
     title: str
     subject_id: int
@@ -25,6 +27,11 @@ class JobOut(BaseModel):
     attempts: int
     cancel_requested: bool
     error: str | None
+    waiting: str | None = Field(
+        None,
+        description="While it is queued, in answers of /jobs: what is ahead, and how long that "
+        "takes.",
+    )
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -7,7 +7,9 @@ from sqlalchemy.orm import Session
 
 from backend.core import job_lifecycle
 from backend.core.errors import Conflict, NotFound
+from backend.core.job_kinds import Lane
 from backend.core.models import Job, JobLogLine, User
+from backend.jobs import waiting
 from backend.web.pagination import paginate
 
 
@@ -20,14 +22,16 @@ def create(
     subject_id: int,
     data_set_id: int | None,
     payload: dict[str, Any] | None = None,
+    lane: Lane | None = None,
 ) -> Job:
-    """Queue a job of a kind in `backend.core.job_kinds.KINDS`."""
+    """Queue a job of a kind in `backend.core.job_kinds.KINDS`. lane: None for the kind's own."""
     job = Job(
         kind=kind,
         title=title[:300],
         subject_id=subject_id,
         data_set_id=data_set_id,
         payload=payload or {},
+        lane=lane,
         created_by=user.id if user else None,
     )
     return job_lifecycle.add_job(session, job)
@@ -68,6 +72,12 @@ def log_page(
     query = select(JobLogLine).where(JobLogLine.job_id == job.id)
     rows, following = paginate(session, query, JobLogLine.id, after=after, limit=limit)
     return [line for (line,) in rows], following
+
+
+def describe_waiting(session: Session, job: Job) -> str | None:
+    """Say what a queued job waits behind; None if nothing is ahead."""
+    sentence = waiting.describe_all(session, [job]).get(job.id)
+    return None if sentence == waiting.NOTHING else sentence
 
 
 def cancel(session: Session, user: User, job_id: int) -> Job:

@@ -27,7 +27,7 @@ def review(session: Session) -> Review:
 
 @pytest.fixture
 def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scenario]:
-    monkeypatch.setattr(queue, "send", lambda _job_id: None)
+    monkeypatch.setattr(queue, "send", lambda *_: None)
     made = Scenario(tmp_path / "home")
     yield made
     made.close()

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 
 from backend.core import queue
 from backend.core.db import Database
+from backend.core.job_kinds import Lane
 from backend.core.models import Base, Job, JobLogLine
 from backend.core.settings import Settings
 from backend.jobs import service
@@ -25,7 +26,10 @@ class Yard:
     """A machine with a broker and a counting worker, and its database."""
 
     def __init__(self, home: Path) -> None:
-        self.machine = Machine(home, {"worker": python("-m", "tests.faults.counting")})
+        counting = python("-m", "tests.faults.counting")
+        self.machine = Machine(
+            home, {"worker": counting, "quick worker": ["env", "WINNOW_LANE=quick", *counting]}
+        )
         self.settings = Settings(home=home, sweep_seconds=0.5, heartbeat_timeout_seconds=3)
         self.database = Database(self.settings.database)
         self.sweep = Sweep(self.database, self.settings)
@@ -34,11 +38,17 @@ class Yard:
         self.machine.start("broker")
         self.machine.start("worker")
 
-    def add_jobs(self, number: int) -> list[int]:
+    def add_jobs(self, number: int, lane: Lane = "long") -> list[int]:
         with self.database.transaction() as session:
             return [
                 service.create(
-                    session, None, kind="train", title="Count", subject_id=subject, data_set_id=None
+                    session,
+                    None,
+                    kind="train",
+                    title="Count",
+                    subject_id=subject,
+                    data_set_id=None,
+                    lane=lane,
                 ).id
                 for subject in range(1, number + 1)
             ]
@@ -139,6 +149,26 @@ def test_a_stopped_worker_ends_within_seconds_and_its_job_goes_on_elsewhere(yard
     yard.machine.start("worker")
     yard.wait_for_all(10)
     assert yard.results() == [expected(1)]
+
+
+def test_a_worker_takes_quick_jobs_before_long_ones(yard: Yard) -> None:
+    yard.machine.stop("worker")
+    yard.add_jobs(2)
+    (quick,) = yard.add_jobs(1, lane="quick")
+    yard.machine.start("worker")
+    wait_until(lambda: yard.job(quick).state == "done", 15, "the quick job")
+    assert yard.states()[:2] != ["done", "done"]
+    assert yard.job(quick).started_at == min(
+        job.started_at for job in map(yard.job, (1, 2, quick)) if job.started_at
+    )
+
+
+def test_a_quick_worker_does_quick_jobs_while_another_trains(yard: Yard) -> None:
+    yard.add_jobs(3)
+    yard.machine.start("quick worker")
+    (quick,) = yard.add_jobs(1, lane="quick")
+    wait_until(lambda: yard.job(quick).state == "done", 15, "the quick job")
+    assert "done" not in yard.states()[1:3]
 
 
 def test_a_broker_that_comes_back_empty_is_filled_from_the_rows(yard: Yard) -> None:

@@ -111,17 +111,10 @@ def test_a_training_goes_on_undisturbed_while_web_and_broker_are_killed(
             was_on.append(winnow.is_on(job_id))
         assert winnow.wait_for_end(job_id).attempts == 1
         assert hashes(winnow, run_id) == hashes(winnow, run)
-        wait_until(lambda: answers(winnow), 20, "the web to be back")
+        wait_until(lambda: winnow.answers(), 20, "the web to be back")
         return all(was_on)
 
     until_it_hits(hit)
-
-
-def answers(winnow: Winnow) -> bool:
-    try:
-        return winnow.client.get("/jobs").status_code == 200
-    except httpx2.TransportError:
-        return False
 
 
 DECIDED = {"decision", "decision_label", "decision_id", "decided_by", "decided_at", "change"}
@@ -208,7 +201,7 @@ def test_decisions_sent_again_after_the_web_was_killed_count_once(
 
 def kill_web_after(winnow: Winnow, seconds: float) -> threading.Timer:
     """Send SIGKILL after so many seconds; find the process first, which may be slow."""
-    wait_until(lambda: answers(winnow), 20, "the web to be there")
+    wait_until(lambda: winnow.answers(), 20, "the web to be there")
     process = winnow.find("web")
     assert process is not None
     killer = threading.Timer(seconds, process.kill)
@@ -271,7 +264,7 @@ def test_queued_trainings_survive_whatever_is_killed(
             winnow.wait_for_end(job_id)
             assert hashes(winnow, run_id) == hashes(winnow, run)
             assert winnow.times_finished(job_id) == 1
-        wait_until(lambda: answers(winnow), 20, "the web to be back")
+        wait_until(lambda: winnow.answers(), 20, "the web to be back")
         return all(was_on)
 
     until_it_hits(hit)
@@ -310,7 +303,7 @@ def test_an_average_survives_whatever_is_killed_and_counts_each_run_once(
         winnow.kill(name)
     wait_for_review(winnow, disturbed)
     assert winnow.rows(select(Job.id).where(of_the_average, Job.attempts > 1)) != []
-    wait_until(lambda: answers(winnow), 20, "the web to be back")
+    wait_until(lambda: winnow.answers(), 20, "the web to be back")
     # The same trainings, averaged again without disturbance.
     undisturbed = winnow.post(f"/runs/{run}/reviews", method="tracin", runs=3)["id"]
     wait_for_review(winnow, undisturbed)

@@ -22,7 +22,7 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("trained")
     scenario = Scenario(home, flips=0.1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(queue, "send", lambda _job_id: None)
+        patch.setattr(queue, "send", lambda *_: None)
         with scenario.database.transaction() as session:
             run = session.get_one(Run, scenario.run_id)
             run.recipe = RunOptions(**SMALL).recipe()
@@ -40,7 +40,7 @@ def trained(
     trained_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Scenario]:
     """The scenario, where messages are dropped: the job rows are the truth."""
-    monkeypatch.setattr(queue, "send", lambda _job_id: None)
+    monkeypatch.setattr(queue, "send", lambda *_: None)
     home = tmp_path / "home"
     shutil.copytree(trained_home, home)
     scenario = Scenario.reopen(home)

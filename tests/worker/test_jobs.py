@@ -18,9 +18,10 @@ from backend.core.job_kinds import KINDS
 from backend.core.models import Base, Job, JobLogLine, User, now
 from backend.core.settings import Settings
 from backend.core.storage import Storage
-from worker import claims, jobs
+from worker import claims, heartbeat, jobs
 from worker.engine.errors import Diverged
 from worker.jobs import JobContext, perform
+from worker.progress import Bar
 
 Work = Callable[[JobContext], None]
 
@@ -46,7 +47,7 @@ class Bench:
         Base.metadata.create_all(self.database.engine)
         kind = replace(KINDS["import"], pipeline=f"{__name__}:do")
         monkeypatch.setitem(KINDS, "import", kind)
-        monkeypatch.setattr(queue, "send", lambda job_id: self.sent.append(job_id))
+        monkeypatch.setattr(queue, "send", lambda job_id, _lane: self.sent.append(job_id))
         with self.database.transaction() as session:
             job = Job(kind="import", title="Import", subject_id=1)
             session.add(job)
@@ -152,8 +153,50 @@ def test_progress_writes_at_most_four_times_a_second(
 def test_the_time_left_follows_the_pace_of_this_attempt_alone() -> None:
     pace = jobs.Pace()
     assert pace.seconds_left(50, 100, 10.0) is None  # resumed half way: nothing measured yet
-    assert pace.seconds_left(60, 100, 20.0) == pytest.approx(40.0)
-    assert pace.seconds_left(0, 7, 30.0) is None  # another stage
+    assert pace.seconds_left(50, 100, 13.0) is None
+    assert pace.seconds_left(60, 100, 23.0) == pytest.approx(40.0)
+    assert pace.seconds_left(0, 7, 30.0) is None  # other units
+
+
+def test_the_first_seconds_give_no_estimate_and_do_not_count() -> None:
+    pace = jobs.Pace()
+    slow_start = [(0, 0.0), (1, 1.0), (1, 1.9)]
+    assert [pace.seconds_left(done, 100, clock) for done, clock in slow_start] == [None] * 3
+    assert pace.seconds_left(2, 100, 2.1) is None
+    assert pace.seconds_left(12, 100, 4.1) is None  # two seconds of pace are too few
+    assert pace.seconds_left(27, 100, 7.1) == pytest.approx(14.6)
+
+
+def test_a_job_of_several_phases_has_a_single_bar_that_never_runs_backwards(bench: Bench) -> None:
+    shown: list[float] = []
+
+    def look(context: JobContext) -> None:
+        job = bench.job()
+        shown.append(job.progress_done / job.progress_total)
+
+    def report(context: JobContext) -> None:
+        context.phase(0.0, 0.8)
+        for done in (1, 5, 10):
+            context.progress(done, 10)
+            look(context)
+        context.phase(0.8, 0.9)
+        for done, total in ((0, 200), (100, 200), (0, 0), (10, 200)):
+            context.progress(done, total)
+            look(context)
+        context.phase(0.9, 1.0)
+        context.progress(4, 4)
+        look(context)
+        finish(context)
+
+    assert bench.perform(report).state == "done"
+    assert shown == pytest.approx([0.08, 0.4, 0.8, 0.8, 0.85, 0.85, 0.85, 1.0])
+
+
+def test_a_bar_whose_total_changes_does_not_run_backwards() -> None:
+    bar = Bar()
+    assert bar.place(50, 100) == (50, 100)
+    assert bar.place(60, 200) == (100, 200)
+    assert bar.place(150, 200) == (150, 200)
 
 
 def test_the_heartbeat_goes_on_while_the_work_is_silent(bench: Bench) -> None:
@@ -219,8 +262,8 @@ def test_an_error_of_the_engine_reaches_the_person_as_its_sentence(bench: Bench)
     assert "diverged in epoch 3" in (job.error or "")
 
 
-def test_an_unexpected_error_gives_a_plain_sentence_and_leaves_its_traceback_in_the_log(
-    bench: Bench,
+def test_an_unexpected_error_gives_a_plain_sentence_and_its_traceback_to_the_workers_log_alone(
+    bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     def stumble(_context: JobContext) -> None:
         raise KeyError("secret detail")
@@ -229,7 +272,9 @@ def test_an_unexpected_error_gives_a_plain_sentence_and_leaves_its_traceback_in_
     assert job.state == "failed"
     assert "unexpected" in (job.error or "")
     assert "secret detail" not in (job.error or "")
-    assert "KeyError: 'secret detail'" in bench.log()[-1]
+    assert "Traceback" not in " ".join(bench.log())
+    assert "secret detail" not in " ".join(bench.log())
+    assert "KeyError: 'secret detail'" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -276,7 +321,7 @@ def test_a_database_that_is_away_for_a_moment_does_not_end_the_work(
             context.progress(1, 2)
         finish(context)
 
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         assert bench.perform(report).state == "done"
     assert "was not written" in caplog.text
 
@@ -304,7 +349,124 @@ def test_a_job_that_kills_its_worker_each_time_is_given_up_with_a_sentence(bench
         bench.change(state="queued", claim=None)
     job = bench.perform(finish)
     assert (job.state, job.attempts, results(bench)) == ("failed", 3, 0)
-    assert "Given up after 3 attempts" in (job.error or "")
+    assert "Given up after 3 attempts in which it got no further" in (job.error or "")
+
+
+def test_five_kills_of_a_job_that_gets_further_each_time_do_not_give_it_up(bench: Bench) -> None:
+    for _ in range(5):
+        claimed = jobs.claim(bench.job_id, bench.database, 3)
+        assert claimed is not None
+        JobContext(claimed, bench.database, bench.storage, bench.settings).note_safe_point()
+        bench.change(state="queued", claim=None)
+    job = bench.perform(finish)
+    assert (job.state, job.attempts, results(bench)) == ("done", 6, 1)
+
+
+def test_progress_of_an_attempt_that_lost_its_claim_does_not_count(bench: Bench) -> None:
+    claimed = jobs.claim(bench.job_id, bench.database, 3)
+    assert claimed is not None
+    bench.change(claim="another")
+    JobContext(claimed, bench.database, bench.storage, bench.settings).note_safe_point()
+    assert bench.job().attempts_without_progress == 1
+
+
+def test_a_job_that_fails_while_it_is_being_cancelled_is_cancelled(bench: Bench) -> None:
+    def fail_when_cancelled(_context: JobContext) -> None:
+        bench.change(cancel_requested=True)
+        raise jobs.JobFailed("The decoder ended.")
+
+    job = bench.perform(fail_when_cancelled)
+    assert (job.state, job.error, bench.log()[-1]) == ("cancelled", None, "Cancelled.")
+
+
+@pytest.mark.parametrize("asked", ["cancel", "stop", "lost"])
+def test_work_that_never_reports_is_interrupted(bench: Bench, asked: str) -> None:
+    def be_silent(context: JobContext) -> None:
+        began = time.monotonic()
+        if asked == "stop":
+            jobs.stopping.set()
+        else:
+            bench.change(**({"cancel_requested": True} if asked == "cancel" else {"claim": "b"}))
+        while time.monotonic() < began + 5:
+            time.sleep(0.01)
+        raise AssertionError("was not interrupted")
+
+    began = time.monotonic()
+    job = bench.perform(be_silent)
+    assert job.state == {"cancel": "cancelled", "stop": "queued", "lost": "running"}[asked]
+    assert time.monotonic() - began < 2
+
+
+def test_what_is_written_last_is_never_interrupted(bench: Bench) -> None:
+    def write_slowly(context: JobContext) -> None:
+        with context.finish() as session:
+            session.connection().exec_driver_sql("UPDATE jobs SET cancel_requested = 1")
+            time.sleep(0.3)
+            session.add(User(name="result", role="owner"))
+
+    assert bench.perform(write_slowly).state == "done"
+    assert results(bench) == 1
+
+
+def test_a_stopped_job_may_clean_up_undisturbed(bench: Bench) -> None:
+    cleaned: list[bool] = []
+
+    def clean_up(_context: JobContext) -> None:
+        bench.change(cancel_requested=True)
+        try:
+            time.sleep(5)
+        finally:
+            time.sleep(0.3)
+            cleaned.append(True)
+
+    assert bench.perform(clean_up).state == "cancelled"
+    assert cleaned == [True]
+
+
+def test_native_work_that_cannot_be_interrupted_ends_with_its_process(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+    monkeypatch.setattr(heartbeat, "PATIENCE_SECONDS", 0.2)
+    # Python's handlers wait for native code to return; this work pretends to be such code.
+    monkeypatch.setattr(heartbeat.Heartbeat, "_on_interrupt", lambda *_: None)
+    monkeypatch.setattr(jobs, "begin_again", lambda: ended.append(bench.job().state))
+
+    def compute(_context: JobContext) -> None:
+        bench.change(cancel_requested=True)
+        until(lambda: bool(ended))
+        raise jobs.ClaimLost  # an exec would end it
+
+    assert bench.perform(compute).state == "cancelled"
+    assert ended[0] == "cancelled"
+
+
+def test_work_that_neither_reports_nor_computes_is_stuck(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+    monkeypatch.setattr(heartbeat, "STUCK_SECONDS", 0.3)
+    monkeypatch.setattr(heartbeat, "IDLE_CHECK_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeat, "IDLE_SHARE", 0.5)
+    monkeypatch.setattr(jobs, "begin_again", lambda: ended.append(bench.job().state))
+
+    def compute_then_hang(_context: JobContext) -> None:
+        busy = time.monotonic() + 0.8
+        while time.monotonic() < busy:
+            sum(range(1000))
+        assert ended == []
+        until(lambda: bool(ended))
+        raise jobs.ClaimLost
+
+    assert bench.perform(compute_then_hang).state == "queued"
+    assert bench.job().attempts == 1  # it counts: such work may hang each time
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_pipeline_that_finds_nothing_to_do_ends_its_job(bench: Bench) -> None:
@@ -333,6 +495,15 @@ def test_a_starting_worker_takes_back_what_a_dead_process_of_this_machine_held(
 def test_a_process_number_that_was_given_to_another_process_counts_as_dead() -> None:
     machine, pid, _, random = claims.new().split(":")
     assert claims.is_dead(":".join([machine, pid, "1000.0", random]))
+
+
+def test_two_hosts_of_the_same_name_do_not_take_each_others_jobs() -> None:
+    machine, _, start, random = claims.new().split(":")
+    host, _boot, namespace = machine.split("/")
+    other = "/".join([host, "0123456789abcdef", namespace])
+    assert claims.is_dead(":".join([machine, "999999999", start, random]))
+    assert not claims.is_dead(":".join([other, "999999999", start, random]))
+    assert len(claims.new()) <= 120
 
 
 @pytest.mark.parametrize("claim", ["elsewhere/1:1:1.0:abc", "no claim of ours", ""])

@@ -4,7 +4,7 @@ README.md has the symbols and an example.
 """
 
 from worker.engine.devices import choose_device
-from worker.engine.errors import CannotGoOn, Diverged, EngineError, ReplayDrift
+from worker.engine.errors import AnotherRun, CannotGoOn, Diverged, EngineError, ReplayDrift
 from worker.engine.images import Images
 from worker.engine.inference import evaluate, export_weights, features, predict
 from worker.engine.influence.explain import explain, explain_most
@@ -43,6 +43,7 @@ __all__ = [
     "METHODS",
     "NETWORKS",
     "SPANS",
+    "AnotherRun",
     "CannotGoOn",
     "Cost",
     "Difference",

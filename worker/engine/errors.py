@@ -16,6 +16,10 @@ class Diverged(EngineError):
         )
 
 
+class AnotherRun(EngineError):
+    """A folder whose files belong to another run, or are damaged."""
+
+
 class ReplayDrift(EngineError):
     """A replay that misses the parameters recorded by the run."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from worker import engine
-from worker.engine import CannotGoOn, Images, Recipe, Training
+from worker.engine import AnotherRun, CannotGoOn, Images, Recipe, Training
 
 
 def ready(settings: Settings, storage: Storage) -> str:
@@ -45,7 +45,10 @@ def train(
     log: Callable[[str], None],
     **options: Any,
 ) -> Training:
-    """Train or resume a run; start again if it cannot continue on this machine."""
+    """Train or resume a run; start again where its folder cannot be resumed.
+
+    A database restored from a backup gives out numbers again, so a folder may be another run's.
+    """
     folder = storage.run(run_id)
     try:
         return engine.train(recipe, images, validation, folder, **options)
@@ -54,5 +57,10 @@ def train(
             "This training was begun where its steps come out otherwise (another machine, "
             "or another version of its network), so it starts again."
         )
-        shutil.rmtree(folder)
-        return engine.train(recipe, images, validation, folder, **options)
+    except AnotherRun:
+        log(
+            "The files in this training's folder are another training's (left from before a "
+            "restore), or damaged, so it starts again."
+        )
+    shutil.rmtree(folder)
+    return engine.train(recipe, images, validation, folder, **options)

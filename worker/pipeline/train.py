@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from sqlalchemy import delete
+from sqlalchemy.orm import Session
 
 from backend.core import reports
 from backend.core.models import Run, RunEpoch
@@ -79,6 +80,7 @@ class _Reporter:
         if not self.begun:
             self.kept = report.epoch
             return
+        self.context.note_safe_point()
         accuracy = (
             ""
             if report.validation_accuracy is None
@@ -137,10 +139,10 @@ def _describe(recipe: Recipe, images: Images, validation: Images) -> str:
 def _record(context: JobContext, report: EpochReport) -> None:
     """Write an epoch's row, replacing an earlier attempt's."""
     values = {name: value for name, value in vars(report).items() if name != "epochs"}
-    with context.database.transaction() as session:
-        session.execute(
-            delete(RunEpoch).where(
-                RunEpoch.run_id == context.subject_id, RunEpoch.epoch == report.epoch
-            )
-        )
+    same = (RunEpoch.run_id == context.subject_id, RunEpoch.epoch == report.epoch)
+
+    def replace(session: Session) -> None:
+        session.execute(delete(RunEpoch).where(*same))
         session.add(RunEpoch(run_id=context.subject_id, **values))
+
+    context.database.write(replace)

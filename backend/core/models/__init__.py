@@ -12,7 +12,7 @@ from backend.core.models.datasets import (
     VersionChange,
     images_of,
 )
-from backend.core.models.jobs import Job, JobLogLine
+from backend.core.models.jobs import Discard, Job, JobLogLine
 from backend.core.models.review import (
     Decision,
     Explanation,
@@ -33,6 +33,7 @@ __all__ = [
     "Credential",
     "DataSet",
     "Decision",
+    "Discard",
     "Explanation",
     "Image",
     "Job",

@@ -27,10 +27,12 @@ class Job(Base):
         ForeignKey("data_sets.id", ondelete="CASCADE"), index=True
     )
     payload: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    lane: Mapped[str] = mapped_column(String(10), default="long")  # job_kinds.Lane
     progress_done: Mapped[int] = mapped_column(BigInteger, default=0)
     progress_total: Mapped[int] = mapped_column(BigInteger, default=0)
     progress_message: Mapped[str] = mapped_column(String(300), default="")
     attempts: Mapped[int] = mapped_column(default=0)
+    attempts_without_progress: Mapped[int] = mapped_column(default=0)
     seconds_left: Mapped[float | None]
     claim: Mapped[str | None] = mapped_column(String(120))
     cancel_requested: Mapped[bool] = mapped_column(default=False)
@@ -48,3 +50,11 @@ class JobLogLine(Base):
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     at: Mapped[datetime] = mapped_column(default=now)
     message: Mapped[str] = mapped_column(Text)
+
+
+class Discard(Base):
+    """Files of deleted rows, until they are deleted too. path: in the folder of files."""
+
+    __tablename__ = "discards"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(String(500))

@@ -124,10 +124,7 @@ def _job(session: Session, review: Review) -> Job | None:
 def _waiting(session: Session, job: Job | None) -> str:
     if job is None or job.state == "running":
         return COMING
-    busy = session.scalar(
-        select(Job.title).where(Job.state == "running").order_by(Job.started_at).limit(1)
-    )
-    return f"The worker is busy ({busy}). This comes as soon as it is free." if busy else COMING
+    return jobs.describe_waiting(session, job) or COMING
 
 
 def _stopped(job: Job | None) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from backend.accounts import service as accounts
-from backend.core import queue
+from backend.core import job_lifecycle, queue
 from backend.core.db import Database, after_commit
 from backend.core.models import Base, Job, User
 from backend.core.settings import Settings
@@ -53,12 +53,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def messages(broker: Redis) -> list[tuple[str, int]]:
     """(task, job id) of each message that waits, the oldest first."""
     found = []
-    # The client's types allow for its asynchronous twin.
-    for raw in reversed(broker.lrange(queue.QUEUE, 0, -1)):  # type: ignore[misc, arg-type]
-        message = json.loads(raw)
-        assert message["content-type"] == "application/json"
-        arguments, _, _ = json.loads(b64decode(message["body"]))
-        found.append((message["headers"]["task"], arguments[0]))
+    for name in queue.QUEUES.values():
+        # The client's types allow for its asynchronous twin.
+        for raw in reversed(broker.lrange(name, 0, -1)):  # type: ignore[misc, arg-type]
+            message = json.loads(raw)
+            assert message["content-type"] == "application/json"
+            arguments, _, _ = json.loads(b64decode(message["body"]))
+            found.append((message["headers"]["task"], arguments[0]))
     return found
 
 
@@ -79,7 +80,7 @@ def test_when_the_message_arrives_the_row_is_there_for_everybody(
 ) -> None:
     seen: list[int | None] = []
 
-    def look(job_id: int) -> None:
+    def look(job_id: int, _lane: str) -> None:
         with database.transaction(write=False) as session:
             seen.append(session.scalar(select(Job.id).where(Job.id == job_id)))
 
@@ -129,6 +130,26 @@ def test_several_messages_leave_in_order_and_once(broker: Redis, database: Datab
             queue.enqueue(session, job_id)
     assert messages(broker) == [(queue.PERFORM, job_id) for job_id in ids]
     assert queue.count_messages() == 3
+
+
+def test_quick_jobs_have_a_queue_of_their_own(broker: Redis, database: Database) -> None:
+    with database.transaction() as session:
+        training = job_lifecycle.add_job(session, Job(kind="train", title="Train", subject_id=1))
+        why = job_lifecycle.add_job(session, Job(kind="explain", title="Why", subject_id=1))
+    assert messages(broker) == [(queue.PERFORM, why.id), (queue.PERFORM, training.id)]
+    assert (queue.count_messages(["quick"]), queue.count_messages(["long"])) == (1, 1)
+
+
+def test_a_lost_message_of_one_lane_is_sent_again_whatever_waits_in_the_other(
+    broker: Redis, database: Database
+) -> None:
+    with database.transaction() as session:
+        for _ in range(3):
+            job_lifecycle.add_job(session, Job(kind="train", title="Train", subject_id=1))
+        why = job_lifecycle.add_job(session, Job(kind="explain", title="Why", subject_id=1))
+    broker.delete(queue.QUEUES["quick"])
+    assert sweep.send_again(database) == 1
+    assert messages(broker)[0] == (queue.PERFORM, why.id)
 
 
 def test_a_broker_that_is_away_is_no_error_and_keeps_nobody_waiting(

@@ -90,6 +90,33 @@ def test_a_folder_on_the_server_is_imported(
     }
 
 
+def test_small_imports_are_quick_jobs_and_large_ones_are_long(
+    api_client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "SMALL_FILES", 3)
+    monkeypatch.setattr(service, "SMALL_BYTES", 100)
+    opened = tmp_path / "import"
+    for name, sizes in {"small": [10, 20], "many": [1] * 4, "large": [60, 60]}.items():
+        folder = opened / name / "cat"
+        folder.mkdir(parents=True)
+        for number, size in enumerate(sizes):
+            (folder / f"{number}.png").write_bytes(bytes(size))
+    (opened / "small.zip").write_bytes(b"PK" + bytes(50))
+    (opened / "large.zip").write_bytes(b"PK" + bytes(150))
+    lanes = {}
+    for path in sorted(opened.iterdir()):
+        source = {"kind": "folder", "path": str(path)}
+        lanes[path.name] = api_client.post(API, json={"source": source}).json()["job"]["lane"]
+    assert lanes == {
+        "large": "long",
+        "large.zip": "long",
+        "many": "long",
+        "small": "quick",
+        "small.zip": "quick",
+    }
+    assert upload(api_client).json()["job"]["lane"] == "quick"
+
+
 @pytest.mark.parametrize("inside", ["..", "../elsewhere", "../../../../../etc/passwd", "link"])
 def test_nothing_outside_of_the_folders_that_the_administrator_opened_is_read(
     api_client: TestClient, tmp_path: Path, inside: str

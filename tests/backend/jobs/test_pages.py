@@ -51,6 +51,20 @@ RUNNING = {
 }
 
 
+def test_a_waiting_job_says_on_page_and_api_what_is_ahead(
+    client: TestClient, add_job: AddJob
+) -> None:
+    running = add_job(**RUNNING, seconds_left=725.0)
+    job_id = add_job()
+    sentence = "Waiting behind: Train <b>digits</b>, about 12 min left."
+    assert client.get(f"/api/v1/jobs/{job_id}").json()["waiting"] == sentence
+    items = client.get("/api/v1/jobs").json()["items"]
+    assert [item["waiting"] for item in items] == [sentence, None]
+    for path in ("/jobs", f"/jobs/{job_id}", f"/jobs/{job_id}/progress"):
+        assert "Waiting behind: Train &lt;b&gt;digits&lt;/b&gt;, about" in client.get(path).text
+    assert "Waiting behind" not in client.get(f"/jobs/{running}").text
+
+
 def test_without_jobs_the_list_says_how_the_first_one_comes_about(client: TestClient) -> None:
     page = client.get("/jobs")
     assert page.status_code == 200

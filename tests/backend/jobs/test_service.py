@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from kombu.exceptions import OperationalError
 from sqlalchemy import select, update
+from sqlalchemy.exc import DatabaseError
 
 from backend.core import queue
 from backend.core.db import Database
 from backend.core.errors import Conflict, NotFound
 from backend.core.models import Base, Job, JobLogLine, User, now
 from backend.core.settings import Settings
-from backend.jobs import service
+from backend.jobs import service, waiting
 from backend.jobs.sweep import Sweep, expire, send_again
 
 
@@ -31,8 +32,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     messages: list[int] = []
-    monkeypatch.setattr(queue, "send", lambda job_id: messages.append(job_id))
-    monkeypatch.setattr(queue, "count_messages", lambda: len(messages))
+    monkeypatch.setattr(queue, "send", lambda job_id, _lane: messages.append(job_id))
+    monkeypatch.setattr(queue, "count_messages", lambda _lanes: len(messages))
     return messages
 
 
@@ -268,13 +269,13 @@ def test_the_sweep_outlives_an_outage_of_the_broker(
     outages: list[int] = []
     arrived = threading.Event()
 
-    def waiting() -> int:
+    def waiting(_lanes: object) -> int:
         if len(outages) < 3:
             outages.append(1)
             raise OperationalError("the broker is away")
         return 0
 
-    def send(job_id: int) -> None:
+    def send(job_id: int, _lane: object) -> None:
         sent.append(job_id)
         arrived.set()
 
@@ -309,9 +310,91 @@ def test_after_the_machine_slept_workers_get_a_round_to_beat_again(
     database: Database, sent: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = new_job(database, state="running", claim="x", heartbeat_at=now() - timedelta(hours=8))
-    sweep = Sweep(database, Settings(sweep_seconds=5))
+    sweep = Sweep(database, Settings(sweep_seconds=5, heartbeat_timeout_seconds=0.2))
+    time.sleep(0.2)
     monkeypatch.setattr(sweep, "_last", time.time() - 8 * 3600)
     sweep._round()
     assert read(database, job_id).state == "running"
+    time.sleep(0.2)
     sweep._round()
     assert read(database, job_id).state == "queued"
+
+
+def test_after_an_outage_of_the_database_workers_get_the_time_to_beat_again(
+    database: Database, sent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = new_job(database, state="running", claim="x", heartbeat_at=now() - timedelta(hours=8))
+    sweep = Sweep(database, Settings(heartbeat_timeout_seconds=0.2))
+    time.sleep(0.2)
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "transaction", _away)
+        sweep._round()
+    sweep._round()
+    assert read(database, job_id).state == "running"
+    time.sleep(0.2)
+    sweep._round()
+    assert read(database, job_id).state == "queued"
+
+
+def _away(**_: object) -> None:
+    raise DatabaseError("SELECT", {}, Exception("the connection is refused"))
+
+
+def test_chores_are_done_at_the_start_and_then_seldom(database: Database, sent: list[int]) -> None:
+    done: list[int] = []
+    sweep = Sweep(database, Settings(), chores=[lambda: done.append(1)])
+    for _ in range(3):
+        sweep._round()
+    assert done == [1]
+
+
+# ── what is ahead ─────────────────────────────────────────────────────────────────────────────────
+
+
+def ahead(database: Database, job_id: int) -> str:
+    with database.transaction(write=False) as session:
+        return waiting.describe(session.get_one(Job, job_id))
+
+
+def test_a_job_with_nothing_ahead_waits_for_a_free_worker(
+    database: Database, sent: list[int]
+) -> None:
+    job_id = new_job(database)
+    new_job(database)  # behind it
+    new_job(database, state="done")
+    assert ahead(database, job_id) == waiting.NOTHING
+
+
+def test_a_waiting_job_says_what_is_ahead_and_for_how_long(
+    database: Database, sent: list[int]
+) -> None:
+    new_job(database, state="running", title="Train on clothing", seconds_left=725.0)
+    job_id = new_job(database)
+    assert ahead(database, job_id) == "Waiting behind: Train on clothing, about 12 min left."
+    new_job(database, lane="quick")
+    last = new_job(database)
+    assert ahead(database, last) == (
+        "Waiting behind: Train on clothing, about 12 min left, and 2 jobs more."
+    )
+
+
+def test_of_several_running_jobs_the_first_to_end_is_named(
+    database: Database, sent: list[int]
+) -> None:
+    new_job(database, state="running", title="Unknown")
+    new_job(database, state="running", title="Long", seconds_left=900.0)
+    new_job(database, state="running", title="Short", seconds_left=30.0)
+    assert ahead(database, new_job(database)) == "Waiting behind: Short, about 30 s left."
+
+
+def test_a_quick_job_waits_behind_quick_ones_only_unless_it_waits_for_long(
+    database: Database, sent: list[int]
+) -> None:
+    new_job(database, state="running", title="Train on clothing", seconds_left=725.0)
+    job_id = new_job(database, lane="quick")
+    assert ahead(database, job_id) == waiting.NOTHING
+    with database.transaction() as session:
+        session.get_one(Job, job_id).created_at = now() - timedelta(minutes=1)
+    assert ahead(database, job_id) == "Waiting behind: Train on clothing, about 12 min left."
+    new_job(database, state="running", lane="quick", title="Why")
+    assert ahead(database, job_id) == "Waiting behind: Why."

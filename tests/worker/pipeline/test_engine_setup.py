@@ -1,5 +1,6 @@
 """The engine's limits on a machine come from settings, never from a run."""
 
+import shutil
 import sys
 
 import pytest
@@ -80,3 +81,44 @@ def test_a_worker_that_is_kept_off_the_gpu_sees_none(storage, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert engine_setup.ready(Settings(device="cpu"), storage) == "cpu"
     assert engine.choose_device("auto").type == "cpu"
+
+
+def train(storage, said, **recipe):
+    return engine_setup.train(
+        a_recipe(epochs=2, **recipe), some_images(12), None, storage, 17, log=said.append
+    )
+
+
+def test_a_folder_that_is_another_runs_is_begun_again(storage):
+    said: list[str] = []
+    before = train(storage, said, seed=1)
+    assert said == []
+    # A restored database gives the number 17 out again.
+    after = train(storage, said, seed=2)
+    assert "another training's (left from before a restore)" in said[0]
+    assert after.recipe.seed == 2
+    assert after.params_hash != before.params_hash
+    assert after.params_hash == engine.load_training(storage.run(17)).params_hash
+
+
+@pytest.mark.parametrize(
+    "damage", ["run.json", "epoch-0001.safetensors", "signals-0001.safetensors"]
+)
+def test_a_folder_that_is_damaged_is_begun_again(storage, damage):
+    said: list[str] = []
+    whole = train(storage, said, seed=1)
+
+    def stop(done, total):
+        if done == total:
+            raise KeyboardInterrupt
+
+    shutil.rmtree(storage.run(17))
+    with pytest.raises(KeyboardInterrupt):
+        engine.train(
+            a_recipe(epochs=2, seed=1), some_images(12), None, storage.run(17), progress=stop
+        )
+    found = list(storage.run(17).glob(damage))
+    assert found, [path.name for path in storage.run(17).iterdir()]
+    found[0].write_bytes(b"{")
+    assert train(storage, said, seed=1).params_hash == whole.params_hash
+    assert "so it starts again" in said[0]

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from backend.core.db import Database
-from backend.core.models import Job, JobLogLine, RunEpoch, User
+from backend.core.models import Job, JobLogLine, Run, RunEpoch, User
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from backend.jobs import service as jobs
@@ -107,6 +107,40 @@ def test_a_network_that_could_not_be_scored_is_not_trained(
         "network" in job.error
     )
     assert not storage.run(run.id).exists()
+
+
+def test_a_training_whose_worker_dies_after_each_epoch_is_not_given_up(
+    database: Database, storage: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.transaction() as session:
+        data_set = a_data_set(session, storage)
+        runs = [a_run(session, data_set, state="queued", epochs=6, batch_size=42) for _ in "ab"]
+        undisturbed, job_id = (
+            a_job(session, kind="train", subject_id=run.id, data_set_id=data_set.id).id
+            for run in runs
+        )
+    perform(undisturbed, database, storage, settings)
+    note = JobContext.note_safe_point
+
+    def die_then(context: JobContext) -> None:
+        note(context)
+        raise SystemExit
+
+    monkeypatch.setattr(JobContext, "note_safe_point", die_then)
+    few = settings.model_copy(update={"max_attempts": 2})
+    for _ in range(6):
+        with pytest.raises(SystemExit):
+            perform(job_id, database, storage, few)
+        with database.transaction() as session:
+            job = session.get_one(Job, job_id)
+            job.state, job.claim = "queued", None
+    perform(job_id, database, storage, few)
+    with database.transaction(write=False) as session:
+        job = session.get_one(Job, job_id)
+        assert (job.state, job.attempts) == ("done", 7)
+        first, second = (session.get_one(Run, run.id).params_hash for run in runs)
+    assert first is not None
+    assert first == second
 
 
 def stopped_after_two_epochs(

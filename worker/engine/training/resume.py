@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from worker.engine import devices, whole_files
-from worker.engine.errors import CannotGoOn, EngineError
+from worker.engine.errors import AnotherRun, CannotGoOn, EngineError
 from worker.engine.images import draw_batches
 from worker.engine.networks.registry import NETWORKS
 from worker.engine.optimizers import initial_state
@@ -56,11 +56,11 @@ def open_record(
         whole_files.write_whole(folder / "run.json", record.to_json().encode())
         return record
     if (record.recipe, record.images, record.left_out) != (recipe, images.digest(), left_out):
-        raise EngineError(
+        raise AnotherRun(
             "This folder holds the run of another recipe or image list; choose another folder."
         )
     if record.store != store:
-        raise EngineError(
+        raise AnotherRun(
             f"This folder holds a run with the store {record.store}, not {store}; choose another "
             "folder, or continue with its own store."
         )
@@ -111,7 +111,7 @@ def resume(
     delete_signals(folder, first_epoch)
     point = files.read_point(files.epoch_file(folder, first_epoch), record.run)
     if files.params_hash(point[0]) != record.history[-1].params_hash:
-        raise EngineError(
+        raise AnotherRun(
             f"The run's parameters after epoch {first_epoch} are damaged; train again in another "
             "folder."
         )

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from worker.engine import whole_files
-from worker.engine.errors import EngineError
+from worker.engine.errors import AnotherRun
 from worker.engine.optimizers import State
 from worker.engine.recipe import Recipe
 
@@ -133,14 +133,14 @@ def read_tensors(path: Path, run: str) -> dict[str, torch.Tensor]:
 
 def check_run(path: Path, owner: str, run: str) -> None:
     if owner != run:
-        raise EngineError(
+        raise AnotherRun(
             f"The file {path.name} belongs to a run with another recipe or image list; restore the "
             "file of this run, or train again."
         )
 
 
-def damaged_error(path: Path) -> EngineError:
-    return EngineError(
+def damaged_error(path: Path) -> AnotherRun:
+    return AnotherRun(
         f"The run's file {path.name} is missing or damaged; train again in another folder."
     )
 
@@ -185,7 +185,7 @@ def read_record(folder: Path) -> RunRecord | None:
     try:
         return RunRecord.from_json(path.read_text())
     except (ValueError, KeyError, TypeError) as error:
-        raise EngineError(
+        raise AnotherRun(
             "The run's file run.json is damaged; train again in another folder."
         ) from error
 

@@ -3,9 +3,11 @@
 import dataclasses
 import io
 import time
+from threading import Event
 
 import numpy as np
 from sqlalchemy import delete
+from sqlalchemy.orm import Session
 
 from backend.core import reports
 from backend.core.models import Cleansing, Run, RunEpoch, Version
@@ -72,9 +74,16 @@ class _Bar:
     offset: int
     total: int
     message: str
+    begun: Event = dataclasses.field(default_factory=Event)
 
     def __call__(self, done: int, _total: int) -> None:
+        self.begun.set()
         self.context.progress(self.offset + done, self.total, self.message)
+
+    def on_epoch(self, _report: engine.EpochReport) -> None:
+        # Epochs of an earlier attempt are reported before the first step.
+        if self.begun.is_set():
+            self.context.note_safe_point()
 
 
 def _repeats(task: Task) -> bool:
@@ -121,6 +130,7 @@ def _train(plan: Plan, task: Task, original: Training, bar: _Bar) -> Training:
         task.run_id,
         log=bar.context.log,
         leave_out=leave_out,
+        on_epoch=bar.on_epoch,
         progress=bar,
         device=device,
     )
@@ -154,7 +164,8 @@ def _record(
     context: JobContext, plan: Plan, task: Task, training: Training, outcome: Outcome
 ) -> None:
     """Write the training's row; repeatable."""
-    with context.database.transaction() as session:
+
+    def replace(session: Session) -> None:
         run = session.get_one(Run, task.run_id)
         run.state = "done"
         run.recipe = reports.Recipe(**vars(training.recipe)).to_json()
@@ -173,6 +184,9 @@ def _record(
             values = dataclasses.asdict(epoch)
             del values["epochs"]
             session.add(RunEpoch(run_id=run.id, **values))
+
+    context.database.write(replace)
+    context.note_safe_point()
 
 
 def _record_twin(context: JobContext, plan: Plan, task: Task) -> None:

@@ -31,6 +31,8 @@ from worker.pipeline.imports.zip import open_zip
 logger = logging.getLogger(__name__)
 
 LISTING = "Reading the list of files"
+# Where the bar is after the list, and after the images.
+LISTED, DECODED = 0.02, 0.95
 
 
 def import_data_set(context: JobContext) -> None:
@@ -53,8 +55,10 @@ def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
     began = time.monotonic()
     attempt = context.storage.attempt_folder(context.subject_id, context.claim.rpartition(":")[2])
     with attempt, ExitStack() as stack:
+        context.phase(0.0, LISTED)
         context.progress(0, 0, LISTING)
         found = find(source, seed, context, stack)
+        context.phase(LISTED, DECODED)
         decoding = Decoding(
             found,
             attempt.folder,
@@ -72,7 +76,8 @@ def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
         results = Results(found, answers, seed)
         for line in results.lines():
             context.log(line)
-        context.progress(len(answers), len(answers), "Writing the table")
+        context.phase(DECODED, 1.0)
+        context.progress(0, 1, "Writing the table")
         attempt.sync()
         with context.finish() as session:
             data_set = results.write(session, context.subject_id, decoding.shape, refusals)

@@ -28,13 +28,14 @@ def score_member(context: JobContext) -> None:
     engine_setup.ready(context.settings, context.storage)
     training = engine_setup.load_training(context.storage, run.id)
     scores = write_scores.score(
-        context, scoring.method, scoring.options, training, images, validation
+        context, scoring.method, scoring.options, training, images, validation, run.id
     )
     ranked = write_scores.rank(scores.values)
     with context.finish() as session:
         write_scores.write(session, scoring.id, images, scores, ranked)
         assert scoring.review_id is not None
         queue_average(session, scoring.review_id)
+    write_scores.forget_kept(context, run.id)
 
 
 def queue_average(session: Session, review_id: int) -> None:

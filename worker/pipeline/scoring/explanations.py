@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.core import job_lifecycle
@@ -124,12 +124,15 @@ def explain_first(
     context: JobContext, explainer: Explainer, image_ids: Iterable[int], seconds: float
 ) -> list[dict[str, Any]]:
     """Explain the first of these images within a share of the scoring's `seconds`."""
-    ends = time.monotonic() + min(max(SHARE * seconds, LEAST_SECONDS), MOST_SECONDS)
+    budget = min(max(SHARE * seconds, LEAST_SECONDS), MOST_SECONDS)
+    ends = time.monotonic() + budget
     rows: list[dict[str, Any]] = []
     for image_id in image_ids:
-        if time.monotonic() > ends or len(rows) == MOST_IMAGES:
+        left = ends - time.monotonic()
+        if left < 0 or len(rows) == MOST_IMAGES:
             break
-        context.progress(len(rows), MOST_IMAGES, "Looking at why")
+        spent = max(len(rows) / MOST_IMAGES, 1 - left / budget)
+        context.progress(round(100 * spent), 100, "Looking at why")
         try:
             rows.append(explainer.explain(int(image_id)))
         except EngineError as error:
@@ -149,14 +152,20 @@ def explain(context: JobContext) -> None:
         context.progress(done, MOST_IMAGES, "Looking at why")
         found = explainer.explain(image_id)
         done += 1
-        with context.database.transaction() as session:
-            session.merge(Explanation(review_id=context.subject_id, **found))
+        _write(context, found)
     context.log(f"Explained {done} images.")
     with context.finish() as session:
         # The lock shows a new request here, or this job's end to it.
         session.get_one(Review, context.subject_id, with_for_update=True)
         if _find_requested(session, context.subject_id) is not None:
             _queue_again(session, context.job_id)
+
+
+def _write(context: JobContext, found: dict[str, Any]) -> None:
+    context.database.write(
+        lambda session: session.merge(Explanation(review_id=context.subject_id, **found))
+    )
+    context.note_safe_point()
 
 
 def _explainer(context: JobContext) -> Explainer:
@@ -176,7 +185,8 @@ def _next(context: JobContext, *, ahead: bool) -> int | None:
         requested = _find_requested(session, context.subject_id)
         if requested is not None or not ahead:
             return requested
-        if session.scalar(select(func.count()).select_from(Job).where(Job.state == "queued")):
+        waits = (Job.state == "queued", Job.lane.in_(context.settings.lanes))
+        if job_lifecycle.count_jobs(session, *waits):
             return None
         mine = Suggestion.review_id == context.subject_id
         start = (

@@ -15,7 +15,17 @@ from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext, JobFailed
 from worker.pipeline import engine_setup, load_images
 from worker.pipeline.scoring import averages, explanations, similarity
-from worker.pipeline.scoring.write_scores import Ranking, insert, rank, score, write
+from worker.pipeline.scoring.write_scores import (
+    Ranking,
+    forget_kept,
+    insert,
+    rank,
+    score,
+    write,
+)
+
+# Where the bar is after the ranking, and after the explanations of the first images.
+RANKED, EXPLAINED = 0.7, 0.9
 
 
 @dataclass(frozen=True)
@@ -47,14 +57,18 @@ def score_run(context: JobContext) -> None:
     began = time.monotonic()
     engine_setup.ready(context.settings, context.storage)
     training = engine_setup.load_training(context.storage, review.run_id)
+    context.phase(0.0, RANKED)
     chosen, wrong = _scores(context, asked, training)
     context.log("Looking at what the model sees in each training image.")
+    context.phase(RANKED, EXPLAINED)
+    context.progress(0, 1, "Looking at what the model sees")
     probabilities = engine.predict(training, images)
     accuracy, label = rank(chosen.values), rank(wrong.values)
     rows = suggestions(images, accuracy, label, probabilities, asked.described, single=asked.single)
     in_order = images.ids[np.argsort([row["position"] for row in rows])]
     explainer = explanations.Explainer.of(training, images, asked.validation, asked.options)
     explained = explanations.explain_first(context, explainer, in_order, time.monotonic() - began)
+    context.phase(EXPLAINED, 1.0)
     points = (
         []
         if asked.placed
@@ -75,6 +89,7 @@ def score_run(context: JobContext) -> None:
         _replace(session, Explanation, review.id, explained)
         ready = session.get_one(Review, review.id)
         ready.state, ready.suggestion_count = "ready", len(images)
+    forget_kept(context, review.run_id)
 
 
 def _asked(context: JobContext) -> Assignment:
@@ -107,7 +122,9 @@ def _scores(context: JobContext, asked: Assignment, training: Training) -> tuple
     if asked.members:
         chosen = _average(context, asked.members, runs, images)
     else:
-        chosen = score(context, review.method, asked.options, training, images, validation)
+        chosen = score(
+            context, review.method, asked.options, training, images, validation, review.run_id
+        )
     return chosen, chosen if asked.single else _margins(runs, images, validation)
 
 

@@ -1,7 +1,11 @@
 """Second map that keeps neighbours together (UMAP, McInnes et al. 2018; docs/decisions/0029)."""
 
+import io
 import os
-import warnings
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +17,10 @@ from worker.jobs import JobContext, JobFailed
 from worker.pipeline import engine_setup, load_images
 from worker.pipeline.scoring import similarity
 
-NEIGHBOURS = 15
+PROJECT = Path(__file__).resolve().parents[3]
+WAIT_SECONDS = 0.2
+# Part of the job's bar for reading the images; arranging them does not tell how far it is.
+LOOKING_SHARE = 0.3
 # Beyond this it takes hours and much memory.
 MOST = 200_000
 
@@ -29,14 +36,16 @@ def arrange(context: JobContext) -> None:
         )
     engine_setup.ready(context.settings, context.storage)
     training = engine_setup.load_training(context.storage, review.run_id)
+    context.phase(0.0, LOOKING_SHARE)
     points = similarity.compact(
         training,
         images,
         lambda done: context.progress(done, len(images), "Looking at which images are alike"),
     )
-    context.log(f"Arranging {len(images):,} images; this cannot be interrupted.")
+    context.log(f"Arranging {len(images):,} images.")
     _cache_at(context.storage.cache("numba"))
-    at = layout(points)
+    context.phase(LOOKING_SHARE, 1.0)
+    at = layout(points, lambda: context.progress(0, 0, "Arranging the images"))
     rows = [
         {"image": image_id, "across": x, "down": y}
         for image_id, (x, y) in zip(images.ids.tolist(), at.tolist(), strict=True)
@@ -62,18 +71,36 @@ def _cache_at(folder: Path) -> None:
         os.environ.setdefault("NUMBA_CACHE_DIR", str(folder))
 
 
-def layout(points: np.ndarray) -> np.ndarray:
-    """Lay out points (N, D) in the plane, (N, 2) float64, deterministically."""
-    if len(points) < 3 * NEIGHBOURS or points.shape[1] < 2:
-        return np.column_stack(
-            [points[:, 0], points[:, 1] if points.shape[1] > 1 else np.zeros(len(points))]
-        ).astype(np.float64)
-    with warnings.catch_warnings():
-        # UMAP warns that TensorFlow is missing, which is not needed here.
-        warnings.simplefilter("ignore", ImportWarning)
-        # Takes seconds.
-        from umap import UMAP
+def layout(points: np.ndarray, wait: Callable[[], None]) -> np.ndarray:
+    """Lay out points (N, D) in the plane, (N, 2) float64, in a child process.
 
-    # Starts from the overview, so that the maps resemble each other; one thread is repeatable.
-    found = UMAP(n_neighbors=NEIGHBOURS, init="pca", random_state=0, n_jobs=1).fit_transform(points)
-    return np.asarray(found, dtype=np.float64)
+    wait: called a few times a second; may raise to stop. Raises JobFailed if the child dies.
+    """
+    question = io.BytesIO()
+    np.save(question, points, allow_pickle=False)
+    paths = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+    child = subprocess.Popen(
+        [sys.executable, "-m", "worker.pipeline.scoring.umap_child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    answers: list[bytes] = []
+    talk = threading.Thread(
+        target=lambda: answers.append(child.communicate(question.getbuffer())[0])
+    )
+    talk.start()
+    try:
+        while talk.is_alive():
+            talk.join(WAIT_SECONDS)
+            wait()
+    finally:
+        child.kill()
+        talk.join()
+    if child.returncode != 0:
+        raise JobFailed(
+            f"Arranging the map ended with status {child.returncode}, most often for lack of "
+            "memory. Add memory, then press “Try again”."
+        )
+    found: np.ndarray = np.load(io.BytesIO(answers[0]), allow_pickle=False)
+    return found

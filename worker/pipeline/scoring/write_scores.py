@@ -1,5 +1,7 @@
 """Compute a scoring's scores, rank them, write them."""
 
+import io
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +35,15 @@ def score(
     training: Training,
     images: Images,
     validation: Images,
+    run_id: int,
 ) -> Scores:
-    """Score a run by a method; options: of the scoring's row."""
+    """Score a run by a method; options: of the scoring's row.
+
+    A repetition of the job finds the scores that an earlier attempt kept.
+    """
+    if (kept := _read_kept(context, method, training, images, run_id)) is not None:
+        context.log("The ranking is there already; going on from it.")
+        return kept
     span, damping = options.get("span", "last_epoch"), options.get("damping", "none")
     context.log(
         f"Computing the ranking ({', '.join([method, *options.values()]).replace('_', ' ')})."
@@ -64,7 +73,43 @@ def score(
         )
         scores = scored(verify=False)
     context.log(f"Done in {scores.report['seconds']:.1f} s. " + " ".join(scores.report["trust"]))
+    _keep(context, run_id, scores)
     return scores
+
+
+def _keep(context: JobContext, run_id: int, scores: Scores) -> None:
+    """Keep scores next to their run until the job is done: a safe point."""
+    report = ScoringReport.model_validate(scores.report).to_json()
+    facts = {**vars(scores), "report": report}
+    del facts["values"]
+    content = io.BytesIO()
+    np.savez(content, values=scores.values, facts=json.dumps(facts))
+    context.storage.write_run_file(run_id, _kept_name(context), content.getvalue())
+    context.note_safe_point()
+
+
+def _read_kept(
+    context: JobContext, method: str, training: Training, images: Images, run_id: int
+) -> Scores | None:
+    content = context.storage.read_run_file(run_id, _kept_name(context))
+    if content is None:
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        scores = Scores(values=arrays["values"], **json.loads(str(arrays["facts"])))
+    same = (scores.method, scores.images, scores.run) == (
+        method,
+        images.digest(),
+        training.record.run,
+    )
+    return scores if same else None
+
+
+def forget_kept(context: JobContext, run_id: int) -> None:
+    context.storage.discard_named([f"runs/{run_id}/{_kept_name(context)}"])
+
+
+def _kept_name(context: JobContext) -> str:
+    return f"scores-of-job-{context.job_id}.npz"
 
 
 def rank(values: np.ndarray) -> Ranking:

@@ -124,14 +124,21 @@ def test_what_is_there_is_not_worked_out_again(
     assert jobs_of(database) == []
 
 
-def test_a_busy_worker_is_named(
+def test_a_job_ahead_is_named(
     client: TestClient, database: Database, review: Review, first: int, owner: User
 ) -> None:
     with database.transaction() as session:
-        a_job(session, subject_id=1, data_set_id=review.data_set_id, state="running")
+        a_job(
+            session,
+            subject_id=1,
+            data_set_id=review.data_set_id,
+            state="running",
+            lane="quick",
+            seconds_left=130.0,
+        )
     assert (
         client.post(address(review, first)).json()["sentence"]
-        == "The worker is busy (A train job). This comes as soon as it is free."
+        == "Waiting behind: A train job, about 2 min 10 s left."
     )
 
 

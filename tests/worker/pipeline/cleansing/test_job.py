@@ -63,7 +63,7 @@ def train_original(
 @pytest.fixture(autouse=True, scope="module")
 def quiet() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(queue, "send", lambda _job_id: None)
+        patch.setattr(queue, "send", lambda *_: None)
         yield
 
 

@@ -240,7 +240,7 @@ def write_folder(path: Path, files: Files) -> Path:
 
 @pytest.fixture
 def importer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Importer]:
-    monkeypatch.setattr(queue, "send", lambda _job_id: None)
+    monkeypatch.setattr(queue, "send", lambda *_: None)
     importer = Importer(tmp_path)
     yield importer
     jobs.stopping.clear()

@@ -441,7 +441,7 @@ def test_an_odd_image_that_the_first_look_misses_changes_the_shape_all_the_same(
     files = {**class_folders({"a": 6, "b": 6}, mode="L"), "a/03b.png": odd}
     unhurried = importer.zip(files)
     monkeypatch.undo()
-    monkeypatch.setattr("backend.core.queue.send", lambda _job_id: None)
+    monkeypatch.setattr("backend.core.queue.send", lambda *_: None)
     surveyed = importer.zip(files)
     assert unhurried.essence == surveyed.essence
     assert unhurried.pixels.shape == surveyed.pixels.shape

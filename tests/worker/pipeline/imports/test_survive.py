@@ -247,7 +247,7 @@ from backend.core.db import Database
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from worker import jobs
-queue.send = lambda job_id: None
+queue.send = lambda *_: None
 settings = Settings(home=Path(sys.argv[1]))
 print("ready", flush=True)
 jobs.perform(int(sys.argv[2]), Database(settings.database), Storage(settings.files), settings)

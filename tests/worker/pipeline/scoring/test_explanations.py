@@ -116,7 +116,7 @@ def test_what_is_asked_while_the_job_ends_gets_a_job_of_its_own(
             select(Job.id).where(Job.kind == "explain", Job.state == "queued")
         ).all()
     assert again != job_id
-    monkeypatch.setattr("backend.core.queue.send", lambda _job_id: None)
+    monkeypatch.setattr("backend.core.queue.send", lambda *_: None)
     work(trained, again)
     assert explanations(trained)[queue[1].image_id].state == "done"
 

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select
 
 from backend.core.catalogue import METHODS
-from backend.core.models import Job, Review, Run, Score, Scoring
+from backend.core.models import Job, JobLogLine, Review, Run, Score, Scoring
 from tests.cleansing_scenario import Scenario
 from tests.worker.engine import pretended_machine
 from tests.worker.pipeline.scoring.scoring import queue_of, start, work
@@ -103,3 +103,33 @@ def test_a_damping_that_is_measured_is_in_the_report(trained: Scenario) -> None:
         report = session.get_one(Scoring, review.accuracy_scoring_id).report
     assert set(report["damping_errors"]) >= {"1", "0.5"}
     assert any("really left out" in sentence for sentence in report["trust"])
+
+
+def test_a_scoring_whose_worker_dies_after_the_ranking_goes_on_from_it(
+    trained: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = start(trained, method="sgd_influence")
+    work(trained, undisturbed.job_id)
+    review = start(trained, method="sgd_influence")
+
+    def die(*_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("worker.engine.predict", die)
+        with pytest.raises(SystemExit):
+            work(trained, review.job_id)
+    with trained.database.transaction() as session:
+        job = session.get_one(Job, review.job_id)
+        assert (job.state, job.attempts, job.attempts_without_progress) == ("running", 1, 0)
+        job.state, job.claim = "queued", None
+    work(trained, review.job_id)
+    with trained.database.transaction(write=False) as session:
+        log = list(session.scalars(select(JobLogLine.message).order_by(JobLogLine.id)))
+    assert "The ranking is there already; going on from it." in log
+    shown = [
+        [(row.image_id, row.position, row.accuracy_value) for row in queue_of(trained, one)]
+        for one in (undisturbed, review)
+    ]
+    assert shown[0] == shown[1]
+    assert list(trained.storage.run(trained.run_id).glob("scores-of-job-*")) == []

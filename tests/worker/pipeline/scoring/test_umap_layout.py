@@ -1,6 +1,9 @@
 """The map that keeps neighbours together, as its job leaves it."""
 
+import time
+
 import numpy as np
+import psutil
 import pytest
 from sqlalchemy import select
 
@@ -8,7 +11,8 @@ from backend.core.models import MapPoint, Review, User
 from backend.review.insight import maps as service
 from tests.cleansing_scenario import Scenario
 from tests.worker.pipeline.scoring.scoring import start, work
-from worker.pipeline.scoring import umap_layout
+from worker.jobs import JobCancelled, JobFailed
+from worker.pipeline.scoring import umap_child, umap_layout
 
 pytestmark = pytest.mark.slow  # numba compiles
 
@@ -44,7 +48,7 @@ def test_neighbours_stay_together() -> None:
     generator = np.random.default_rng(0)
     middles = 4 * generator.normal(size=(4, 20))
     kinds = np.arange(240) % 4
-    at = umap_layout.layout((middles[kinds] + generator.normal(size=(240, 20))).astype(np.float32))
+    at = umap_child.layout((middles[kinds] + generator.normal(size=(240, 20))).astype(np.float32))
     apart = np.linalg.norm(at[:, None] - at[None], axis=2) + np.where(np.eye(240), np.inf, 0)
     assert (kinds[apart.argmin(1)] == kinds).mean() > 0.98
 
@@ -52,6 +56,32 @@ def test_neighbours_stay_together() -> None:
 @pytest.mark.parametrize("shape", [(3, 5), (44, 2), (60, 1)])
 def test_few_images_stay_where_the_overview_has_them(shape: tuple[int, int]) -> None:
     points = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    at = umap_layout.layout(points)
+    at = umap_child.layout(points)
     assert at.shape == (shape[0], 2)
     assert np.array_equal(at[:, 0].astype(np.float32), points[:, 0])
+
+
+def test_a_map_is_given_up_at_once_and_its_process_with_it() -> None:
+    points = np.random.default_rng(0).normal(size=(20_000, 20)).astype(np.float32)
+    began = time.monotonic()
+
+    def cancel() -> None:
+        if time.monotonic() - began > 1:
+            raise JobCancelled
+
+    with pytest.raises(JobCancelled):
+        umap_layout.layout(points, cancel)
+    assert time.monotonic() - began < 5
+    assert not [
+        child for child in psutil.Process().children() if "umap_child" in " ".join(child.cmdline())
+    ]
+
+
+def test_a_map_whose_process_dies_is_a_failure_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(umap_layout, "PROJECT", "/nowhere")
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.chdir("/")
+    with pytest.raises(JobFailed, match="Arranging the map ended with status"):
+        umap_layout.layout(np.zeros((100, 3), np.float32), lambda: None)
