@@ -52,6 +52,7 @@ def show_job(
     with transaction(write=False) as session:
         job = service.get(session, acting(session), job_id)
         log = service.log_tail(session, job, lines)
+        ahead = service.describe_waiting(session, job)
     about = [
         ("job", job.id),
         ("title", job.title),
@@ -61,6 +62,7 @@ def show_job(
     ]
     moments = [("created", job.created_at), ("started", job.started_at), ("ended", job.finished_at)]
     about += [(name, _local(moment)) for name, moment in moments if moment]
+    about += [("waiting", ahead)] if ahead else []
     show(("", ""), about + ([("error", job.error)] if job.error else []))
     show(("when", "log"), [(_local(line.at), line.message) for line in log])
 
