@@ -110,10 +110,13 @@ def test_a_training_waits_for_the_database_and_ends_with_the_same_parameters(
 
 
 def test_a_scoring_waits_for_the_database_and_fills_the_same_review(
-    site: Site, run: int, review: int
+    site: Site, data_set: int, review: int
 ) -> None:
     def hit() -> bool:
-        made = site.post(f"/runs/{run}/reviews", method="sgd_influence")
+        # A run of its own, with the same parameters: a run is scored by a method once.
+        again, training = site.train(data_set)
+        site.winnow.wait_for_end(training)
+        made = site.post(f"/runs/{again}/reviews", method="sgd_influence")
         job_id = int(made["job"]["id"])
         site.winnow.wait_for_share(job_id, 0.05)
         was_on = site.take_away(job_id)
