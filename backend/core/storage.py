@@ -162,10 +162,13 @@ class AttemptFolder:
     def __init__(self, home: Path, attempt: str) -> None:
         self.home = home
         self.folder = home / f"attempt-{attempt}"
+        self.cleared = False  # of files that were left here
         self._published: list[Path] = []
 
     def __enter__(self) -> Self:
-        # For a killed attempt; an attempt that lost its claim fails without its files.
+        # For a killed attempt; an attempt that lost its claim fails without its files. A database
+        # that is restored from a backup gives out numbers again.
+        self.cleared = self.home.exists()
         shutil.rmtree(self.home, ignore_errors=True)
         self.folder.mkdir(parents=True)
         return self

@@ -31,6 +31,10 @@ from worker.pipeline.imports.zip import open_zip
 logger = logging.getLogger(__name__)
 
 LISTING = "Reading the list of files"
+CLEARED = (
+    "Files in this data set's folder, left by an earlier attempt or from before a restore, were "
+    "deleted."
+)
 # Where the bar is after the list, and after the images.
 LISTED, DECODED = 0.02, 0.95
 
@@ -55,6 +59,8 @@ def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
     began = time.monotonic()
     attempt = context.storage.attempt_folder(context.subject_id, context.claim.rpartition(":")[2])
     with attempt, ExitStack() as stack:
+        if attempt.cleared:
+            context.log(CLEARED)
         context.phase(0.0, LISTED)
         context.progress(0, 0, LISTING)
         found = find(source, seed, context, stack)

@@ -68,7 +68,13 @@ class Importer:
             session.execute(
                 update(Job)
                 .where(Job.id == job_id)
-                .values(state="queued", attempts=0, cancel_requested=False, error=None)
+                .values(
+                    state="queued",
+                    attempts=0,
+                    attempts_without_progress=0,
+                    cancel_requested=False,
+                    error=None,
+                )
             )
 
     def job(self, job_id: int) -> Job:

@@ -95,6 +95,21 @@ def test_a_cancelled_import_leaves_nothing_and_can_be_tried_again(
     assert not archive.exists()
 
 
+def test_a_folder_that_is_another_data_sets_is_emptied_first(
+    importer: Importer, archive: Path
+) -> None:
+    # A restored database gives a number out again, and the files of its first owner are there.
+    data_set_id, job_id = importer.queued(path=archive)
+    old = importer.storage.data_set(data_set_id)
+    (old / "thumbnails" / "ab").mkdir(parents=True)
+    (old / "thumbnails" / "ab" / "old.webp").write_bytes(b"old")
+    (old / "pixels.npy").write_bytes(b"old")
+    assert importer.perform(job_id).state == "done"
+    assert list(old.rglob("old.webp")) == []
+    assert importer.storage.pixels(data_set_id).stat().st_size > 1000
+    assert "from before a restore, were deleted" in importer.log(job_id)
+
+
 def test_an_import_whose_worker_is_asked_to_stop_goes_back_into_the_queue(
     importer: Importer, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
