@@ -11,7 +11,11 @@ from backend.core.storage import Storage
 def discard(session: Session, storage: Storage, names: list[str]) -> None:
     """Delete files after the commit; what a kill leaves, the next sweep deletes."""
     session.add_all(Discard(path=name) for name in names)
-    after_commit(session, lambda: storage.discard_named(names))
+
+    def delete_files() -> None:
+        storage.discard_named(names)
+
+    after_commit(session, delete_files)
 
 
 def sweep_discards(database: Database, storage: Storage) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session, object_session
@@ -32,7 +31,7 @@ def describe_all(session: Session, jobs: Sequence[Job]) -> dict[int, str]:
     return {job.id: _sentence(job, active) for job in waiting}
 
 
-def _sentence(job: Job, active: Sequence[Row[Any]]) -> str:
+def _sentence(job: Job, active: Sequence[Row[int, str, str, str, float | None]]) -> str:
     running = [other for other in active if other.state == "running"]
     if job.lane == "quick":
         quick = [other for other in running if other.lane == "quick"]

@@ -87,7 +87,7 @@ def layout(points: np.ndarray, wait: Callable[[], None]) -> np.ndarray:
     )
     answers: list[bytes] = []
     talk = threading.Thread(
-        target=lambda: answers.append(child.communicate(question.getbuffer())[0])
+        target=lambda: answers.append(child.communicate(question.getvalue())[0])
     )
     talk.start()
     try:
