@@ -140,13 +140,35 @@ def job_in(session: Session, state: str, **values: Any) -> Job:
     return job
 
 
+def a_question() -> dict[str, Any]:
+    """What an import may ask, as it is stored."""
+    classes = {"answer": "classes", "words": "They are classes", "class_count": 2}
+    return {
+        "kind": "layout",
+        "sentence": f"These look like splits: {SCRIPT}. Use them so?",
+        "choices": [
+            {
+                "answer": "splits",
+                "words": "They are splits",
+                "splits": {SCRIPT: "train", "exam": "test"},
+                "split_images": {SCRIPT: 6},
+                "class_count": 14,
+                "class_images": {f"{SCRIPT}{number}": number for number in range(12)},
+            },
+            classes | {"class_images": {"a": 1, "b": 2}},
+        ],
+    }
+
+
 def _imports(session: Session, world: World) -> None:
     for state in STATES:
         data_set = DataSet(
             name=f"{state} {SCRIPT}"[:200],
-            state="failed" if state == "failed" else "importing",
+            state=state if state in ("failed", "asking") else "importing",
             source={"kind": "sample"},
         )
+        if state == "asking":
+            data_set.report, data_set.refused_count = {"question": a_question()}, 1
         session.add(data_set)
         session.flush()
         world.add("data_set_id", data_set.id)

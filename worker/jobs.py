@@ -155,6 +155,16 @@ class JobContext:
     def _is_done(self) -> bool:
         return self.database.write(lambda session: job_lifecycle.was_ended_by(session, self._job))
 
+    @contextmanager
+    def ask(self, question: str) -> Iterator[Session]:
+        """Open the transaction that stops the job at a question. Raises ClaimLost."""
+        self.heartbeat.stop()
+        with self.database.transaction() as session:
+            if not job_lifecycle.ask_job(session, self.job_id, self.claim, question):
+                raise ClaimLost
+            yield session
+        self.finished = True
+
     def _write_progress(self, **values: Any) -> None:
         try:
             with self.plain_database.transaction() as session:

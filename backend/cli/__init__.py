@@ -56,6 +56,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     serving.health,
     people.login_link,
     data.import_,
+    data.answer,
     scoring.methods,
     scoring.score,
     data.scores,

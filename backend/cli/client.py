@@ -79,6 +79,8 @@ class Client:
             progress(job)
             if job["state"] == "done":
                 return job
+            if job["state"] == "asking":
+                raise JobEnded(f"{job['title']}: it asks a question. Answer it, then wait again.")
             if job["state"] in ENDED:
                 raise JobEnded(f"{job['title']}: {job['error'] or 'it was cancelled.'}")
             time.sleep(POLL_SECONDS)

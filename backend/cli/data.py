@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.prompt import Prompt
 from sqlalchemy.orm import Session
 
 from backend.cli import jobs, supervisor
-from backend.cli.console import say, show
+from backend.cli.console import console, say, show
 from backend.cli.opening import acting, is_running, make_settings, opened, serving, transaction
 from backend.core.db import Database
-from backend.core.errors import Invalid, NotFound
+from backend.core.errors import Conflict, Invalid, NotFound
 from backend.core.invocation import winnow
 from backend.core.models import DataSet
+from backend.core.reports import Choice
 from backend.core.settings import Settings
 from backend.datasets import service as datasets
-from backend.datasets.schemas import Source
+from backend.datasets.schemas import Layout, SmallClasses, Source
 from backend.runs import service as runs
 from backend.web.exports import FORMATS, csv_bytes
 
@@ -56,6 +58,20 @@ def import_(
             help="Side of the square images that the model sees; chosen unless given.",
         ),
     ] = None,
+    layout: Annotated[
+        Layout | None,
+        typer.Option(
+            help="What the upper folders are: splits, classes, or neither, so that their "
+            "subfolders are the classes. Recognised unless given; where unsure, it asks.",
+        ),
+    ] = None,
+    small_classes: Annotated[
+        SmallClasses | None,
+        typer.Option(
+            help="Classes too small for every split are left out, or kept in train only. It asks "
+            "unless given.",
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for the import to end.")
     ] = True,
@@ -66,7 +82,14 @@ def import_(
     with opened(settings) as database:
         with database.transaction() as session:
             data_set = datasets.create_import(
-                session, acting(session), name=name, source=source, seed=seed, side=side
+                session,
+                acting(session),
+                name=name,
+                source=source,
+                seed=seed,
+                side=side,
+                layout=layout,
+                small_classes=small_classes,
             )
             job = datasets.import_job(session, data_set)
         assert job is not None  # create_import has just made it
@@ -76,6 +99,20 @@ def import_(
     later = "" if is_running(settings) else f" as soon as Winnow runs ({winnow()} up)"
     say(f"Job {job.id} imports it{later}. See: winnow jobs show {job.id}")
     print(data_set.id)
+
+
+def answer(
+    data_set_id: Annotated[
+        int,
+        typer.Argument(metavar="DATA_SET", help="The data set's number, as its address shows it."),
+    ],
+    choice: Annotated[str, typer.Argument(metavar="ANSWER", help="A choice that it offers.")],
+) -> None:
+    """Answer the question that an import stopped at; it continues."""
+    with transaction() as session:
+        user = acting(session)
+        datasets.answer(session, user, datasets.get(session, user, data_set_id), choice)
+    say(f"The import of data set {data_set_id} continues.")
 
 
 def scores(
@@ -139,6 +176,8 @@ def _source(path: Path | None, *, sample: bool, idx: bool) -> Source:
 def _follow(settings: Settings, database: Database, data_set_id: int, job_id: int) -> None:
     try:
         jobs.follow(database, job_id, "Import")
+        while _answer_question(database, data_set_id):
+            jobs.follow(database, job_id, "Import")
     except KeyboardInterrupt:
         say(
             f"The import continues. See: winnow jobs show {job_id}; stop it: winnow jobs cancel "
@@ -150,11 +189,57 @@ def _follow(settings: Settings, database: Database, data_set_id: int, job_id: in
         if data_set is None:
             raise NotFound("The data set was deleted meanwhile.")
         _say_refusals(session, data_set)
+        for sentence in _sentences(data_set):
+            say(sentence)
         show(("", ""), _found(session, data_set))
     say(
         f"The next step, training, is there: "
         f"{supervisor.address(serving(settings))}/datasets/{data_set_id}"
     )
+
+
+def _answer_question(database: Database, data_set_id: int) -> bool:
+    """Ask the user what the import asks, on a terminal; False if it asks nothing."""
+    with database.transaction(write=False) as session:
+        data_set = session.get(DataSet, data_set_id)
+        question = data_set.typed_report.question if data_set is not None else None
+        if data_set is None or question is None:
+            return False
+        _say_refusals(session, data_set)
+    say(question.sentence)
+    for choice in question.choices:
+        say(f"  {choice.answer}: {choice.words}{_preview(choice)}")
+    answers = [choice.answer for choice in question.choices]
+    if not can_ask():
+        option = f"--{question.kind.replace('_', '-')}"
+        raise Conflict(
+            f"The import waits for an answer: {winnow()} answer {data_set_id} "
+            f"{'|'.join(answers)}, or import again with {option}."
+        )
+    chosen = Prompt.ask("Answer", choices=answers, console=console)
+    with database.transaction() as session:
+        user = acting(session)
+        datasets.answer(session, user, datasets.get(session, user, data_set_id), chosen)
+    return True
+
+
+def can_ask() -> bool:
+    return sys.stdin.isatty()
+
+
+def _preview(choice: Choice) -> str:
+    """Describe the classes and splits that an answer makes."""
+    classes = ", ".join(f"{name} ({count:,})" for name, count in choice.class_images.items())
+    more = choice.class_count - len(choice.class_images)
+    splits = [f"{folder} is {split}" for folder, split in choice.splits.items()]
+    parts = [*splits, f"classes: {classes}" + (f" and {more:,} more" if more > 0 else "")]
+    return f". {'; '.join(parts)}."
+
+
+def _sentences(data_set: DataSet) -> list[str]:
+    report = data_set.typed_report
+    splits = [report.split_words] if report.split_words else []
+    return [*report.understood, *splits, *report.notes]
 
 
 def _found(session: Session, data_set: DataSet) -> list[tuple[str, Any]]:

@@ -91,10 +91,10 @@ def retry_job(job_id: JobId) -> None:
 
 
 def follow(database: Database, job_id: int, title: str) -> None:
-    """Wait for a job, with a progress bar. Raises JobEnded unless it is done."""
+    """Wait until a job is done or asks a question, with a progress bar. Raises JobEnded."""
     with bar(title) as move:
         job = _wait(database, job_id, move)
-    if job.state != "done":
+    if job.state not in ("done", "asking"):
         raise JobEnded(f"{job.title}: {job.error or 'it was cancelled.'}")
 
 
@@ -104,7 +104,7 @@ def _wait(database: Database, job_id: int, move: Callable[[int, int, str], None]
             job = session.get(Job, job_id)
         if job is None:
             raise JobEnded("The job was deleted together with its data set.")
-        if job.state in ENDED:
+        if job.state in (*ENDED, "asking"):
             return job
         move(
             job.progress_done,

@@ -1,6 +1,7 @@
 """Transitions of a job's row, for the web and the worker.
 
     queued → running → done | failed | cancelled
+                     → asking → queued, by an answer
 
 Every write is conditional on the state, and on the claim where a worker holds one.
 """
@@ -15,7 +16,7 @@ from backend.core.clock import DatabaseTime
 from backend.core.job_kinds import KINDS, Lane
 from backend.core.models import Job, JobLogLine
 
-JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+JobState = Literal["queued", "running", "asking", "done", "failed", "cancelled"]
 EndState = Literal["done", "failed", "cancelled"]
 STATES = get_args(JobState)
 ACTIVE = ("queued", "running")
@@ -40,11 +41,11 @@ def add_log_line(session: Session, job_id: int, message: str) -> None:
 
 
 def cancel_job(session: Session, job_id: int, user_name: str) -> None:
-    """Cancel a queued job, or stop a running job."""
-    queued = (Job.id == job_id, Job.state == "queued")
+    """Cancel a job that waits, or stop a running job."""
+    queued = (Job.id == job_id, Job.state.in_(("queued", "asking")))
     running = (Job.id == job_id, Job.state == "running", Job.cancel_requested.is_(False))
     if _update(session, queued, state="cancelled", finished_at=DatabaseTime()):
-        add_log_line(session, job_id, f"Cancelled by {user_name} before it started.")
+        add_log_line(session, job_id, f"Cancelled by {user_name} while it waited.")
     elif _update(session, running, cancel_requested=True):
         add_log_line(session, job_id, f"{user_name} asked to stop it.")
 
@@ -56,6 +57,17 @@ def retry_job(session: Session, job_id: int, user_name: str) -> bool:
     if lane is None:
         return False
     add_log_line(session, job_id, f"Queued again by {user_name}.")
+    queue.enqueue(session, job_id, _lane(lane))
+    return True
+
+
+def answer_job(session: Session, job_id: int, line: str) -> bool:
+    """Queue a job again whose question is answered; False for any other state."""
+    asking = (Job.id == job_id, Job.state == "asking")
+    lane = session.scalar(update(Job).where(*asking).values(**_FRESH).returning(Job.lane))
+    if lane is None:
+        return False
+    add_log_line(session, job_id, line)
     queue.enqueue(session, job_id, _lane(lane))
     return True
 
@@ -159,6 +171,15 @@ def was_ended_by(session: Session, job: Job) -> bool:
     """Return True if this attempt's end is in the database. job: as claimed."""
     same = (Job.id == job.id, Job.attempts == job.attempts, Job.started_at == job.started_at)
     return count_jobs(session, *same, Job.state == "done") > 0
+
+
+def ask_job(session: Session, job_id: int, claim: str, question: str) -> bool:
+    """Stop a claimed job at a question, without a worker; False for a lost claim."""
+    asking = {"state": "asking", "claim": None, "seconds_left": None, "progress_message": ""}
+    if not _update(session, is_held(job_id, claim), **asking):
+        return False
+    add_log_line(session, job_id, f"Asks: {question}")
+    return True
 
 
 def interrupt_job(session: Session, job_id: int, claim: str, line: str) -> bool:

@@ -285,9 +285,36 @@ class Verdict(Written):
     seconds: VerdictSeconds
 
 
+class Choice(Written):
+    """An answer to an import's question, with what it would make of the files."""
+
+    answer: str = Field(description="Sent to choose it.")
+    words: str = Field("", description="Its meaning in words.")
+    splits: dict[str, str] = Field(default_factory=dict, description="Folder → split.")
+    split_images: dict[str, int] = Field(default_factory=dict, description="Folder → images.")
+    class_count: int = Field(0, description="Number of classes.")
+    class_images: dict[str, int] = Field(
+        default_factory=dict, description="Class → images, of the first classes."
+    )
+
+
+class Question(Written):
+    """A question that an import stops at: nothing is guessed."""
+
+    kind: str = Field(description="layout or small_classes: the import's option it asks for.")
+    sentence: str = Field("", description="The question, for a person.")
+    choices: list[Choice] = Field(default_factory=list)
+
+
 class ImportReport(Written):
     """Findings of an import; empty before it ends."""
 
+    question: Question | None = Field(
+        None, description="What the import asks before it continues; null unless it waits."
+    )
+    understood: list[str] = Field(
+        default_factory=list, description="Sentences on how the files were read."
+    )
     split_words: str | None = Field(None, description="Where the splits come from.")
     notes: list[str] = Field(default_factory=list, description="Sentences for a person.")
     conflicting_duplicates: int = Field(

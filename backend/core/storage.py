@@ -173,6 +173,11 @@ class AttemptFolder:
         self.folder.mkdir(parents=True)
         return self
 
+    def clear(self) -> None:
+        """Delete what was written so far."""
+        shutil.rmtree(self.folder)
+        self.folder.mkdir()
+
     def sync(self) -> None:
         """Flush all files to the disk, before any row refers to them."""
         descriptor = os.open(self.folder, os.O_RDONLY)

@@ -15,6 +15,7 @@ from backend.core.models import DataSet, User, Version
 from backend.core.text import tidy
 from backend.datasets import service, versions
 from backend.datasets.schemas import (
+    Answer,
     DataSetOut,
     DataSetSummary,
     ImportForm,
@@ -79,7 +80,14 @@ def create_data_set(
     return _out(
         session,
         service.create_import(
-            session, user, name=wanted.name, source=source, seed=wanted.seed, side=wanted.side
+            session,
+            user,
+            name=wanted.name,
+            source=source,
+            seed=wanted.seed,
+            side=wanted.side,
+            layout=wanted.layout,
+            small_classes=wanted.small_classes,
         ),
     )
 
@@ -103,7 +111,15 @@ def import_upload(session: Session, user: User, form: UploadedForm, wanted: Impo
     name = tidy(wanted.name) or tidy(archive) or "Unnamed"
     source = Source(kind="zip", path=str(form.keep()))
     return service.create_import(
-        session, user, name=name, source=source, seed=wanted.seed, side=wanted.side, upload=True
+        session,
+        user,
+        name=name,
+        source=source,
+        seed=wanted.seed,
+        side=wanted.side,
+        layout=wanted.layout,
+        small_classes=wanted.small_classes,
+        upload=True,
     )
 
 
@@ -111,6 +127,15 @@ def import_upload(session: Session, user: User, form: UploadedForm, wanted: Impo
 def show_data_set(data_set_id: int, session: SessionDep, user: UserDep) -> DataSetOut:
     """Return what the import found, class by class."""
     return _out(session, service.get(session, user, data_set_id))
+
+
+@router.post("/{data_set_id}/answer", status_code=202, summary="Answer an import's question")
+def answer_import(
+    data_set_id: int, session: SessionDep, user: MayImport, wanted: Answer
+) -> DataSetOut:
+    """Continue an import that is `asking`, by a choice of `report.question`; may be repeated."""
+    data_set = service.get(session, user, data_set_id)
+    return _out(session, service.answer(session, user, data_set, wanted.answer))
 
 
 @router.patch("/{data_set_id}", summary="Rename a data set")

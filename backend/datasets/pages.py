@@ -61,7 +61,14 @@ def create_data_set(
             checked = service.check_path(request.app.state.settings, wanted.path)
             source = Source(kind="folder" if checked.is_dir() else "zip", path=str(checked))
         data_set = service.create_import(
-            session, user, name=wanted.name, source=source, seed=wanted.seed, side=wanted.side
+            session,
+            user,
+            name=wanted.name,
+            source=source,
+            seed=wanted.seed,
+            side=wanted.side,
+            layout=wanted.layout,
+            small_classes=wanted.small_classes,
         )
     return RedirectResponse(f"/datasets/{data_set.id}", 303)
 
@@ -114,6 +121,18 @@ def show_version(
         after=after,
         following=following,
     )
+
+
+@router.post("/datasets/{data_set_id}/answer")
+def answer_import(
+    data_set_id: int,
+    session: SessionDep,
+    user: MayImport,
+    answer: Annotated[str, Form(max_length=20)] = "",
+) -> RedirectResponse:
+    """Continue an import with the answer to its question."""
+    service.answer(session, user, service.get(session, user, data_set_id), answer)
+    return RedirectResponse(f"/datasets/{data_set_id}", 303)
 
 
 @router.post("/datasets/{data_set_id}/rename")

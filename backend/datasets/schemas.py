@@ -9,6 +9,9 @@ from backend.core.reports import ImportReport
 from backend.jobs.schemas import JobOut
 from backend.web.request_body import Body
 
+Layout = Literal["splits", "classes", "subfolders"]
+SmallClasses = Literal["leave-out", "train-only"]
+
 
 class Source(Body):
     """Source of the images. A server path must lie below one of WINNOW_IMPORT_FOLDERS."""
@@ -45,6 +48,16 @@ class NewDataSet(Body):
         le=224,
         description="Side of the square images that the model sees; chosen if left out.",
     )
+    layout: Layout | None = Field(
+        None,
+        description="What the upper folders are: splits, classes, or neither, so that the "
+        "subfolders are the classes. Recognised if left out; the import asks where it is unsure.",
+    )
+    small_classes: SmallClasses | None = Field(
+        None,
+        description="What becomes of classes too small for every split: they are left out, or "
+        "kept in train only. The import asks if left out.",
+    )
 
 
 class ImportForm(Body):
@@ -63,6 +76,16 @@ class ImportForm(Body):
         le=224,
         description="Side of the square images that the model sees; chosen if left out.",
     )
+    layout: Layout | None = Field(
+        None,
+        description="What the upper folders are: splits, classes, or neither, so that the "
+        "subfolders are the classes. Recognised if left out; the import asks where it is unsure.",
+    )
+    small_classes: SmallClasses | None = Field(
+        None,
+        description="What becomes of classes too small for every split: they are left out, or "
+        "kept in train only. The import asks if left out.",
+    )
 
 
 class ImportPageForm(ImportForm):
@@ -70,6 +93,16 @@ class ImportPageForm(ImportForm):
 
     kind: Literal["upload", "folder", "sample"] = "upload"
     path: str = ""
+
+
+class Answer(Body):
+    """An answer to the question that an import stopped at."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"answer": "splits"}]})
+
+    answer: str = Field(
+        min_length=1, max_length=20, description="One of the answers in `report.question.choices`."
+    )
 
 
 class Rename(Body):

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.orm import Session
 
+from backend.core import job_lifecycle
 from backend.core.discards import discard
 from backend.core.errors import Conflict, Forbidden, Invalid, NotFound
 from backend.core.job_lifecycle import ACTIVE
@@ -17,7 +18,7 @@ from backend.core.models import DataSet, Image, Job, Refusal, Run, User, Version
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from backend.core.text import tidy
-from backend.datasets.schemas import Source
+from backend.datasets.schemas import Layout, SmallClasses, Source
 from backend.jobs import service as jobs
 from backend.web.pagination import paginate
 
@@ -81,18 +82,22 @@ def create_import(
     source: Source,
     seed: int = 0,
     side: int | None = None,
+    layout: Layout | None = None,
+    small_classes: SmallClasses | None = None,
     upload: bool = False,
 ) -> DataSet:
     """Make the data set and queue its import. Check the path first.
 
-    upload: the file is ours, and deleted after the import.
+    layout, small_classes: answers in advance, in place of a question. upload: the file is ours,
+    and deleted after the import.
     """
     if source.kind != "sample" and not source.path:
         raise Invalid("Say which folder or file to import.")
+    options = {"side": side, "layout": layout, "small_classes": small_classes}
     data_set = DataSet(
         name=tidy(name)[:200] or _name_of(source),
         source={**source.model_dump(exclude_none=True), "upload": upload}
-        | ({"side": side} if side else {}),
+        | {name: value for name, value in options.items() if value},
         seed=seed,
         created_by=user.id if user else None,
     )
@@ -122,6 +127,30 @@ def _is_small(source: Source) -> bool:
         return True
     size = sum(entry.st_size for entry in found if S_ISREG(entry.st_mode))
     return len(found) <= SMALL_FILES and size <= SMALL_BYTES
+
+
+def answer(session: Session, user: User, data_set: DataSet, wanted: str) -> DataSet:
+    """Answer the import's question and queue it again; the same answer twice is no error.
+
+    Raises Invalid for an answer that is no choice, Conflict where nothing is asked.
+    """
+    job = import_job(session, data_set)
+    question = data_set.typed_report.question
+    if job is not None and question is not None:
+        choices = {choice.answer: choice.words for choice in question.choices}
+        if wanted not in choices:
+            raise Invalid(f"“{wanted}” is no answer here. Choose {' or '.join(choices)}.")
+        line = f"{user.name} answered: {choices[wanted]}."
+        if job_lifecycle.answer_job(session, job.id, line):
+            data_set.source = data_set.source | {question.kind: wanted}
+            data_set.state, data_set.report = "importing", {}
+            session.flush()
+            session.refresh(job)
+            return data_set
+        session.refresh(data_set)
+    if wanted in (data_set.source.get("layout"), data_set.source.get("small_classes")):
+        return data_set
+    raise Conflict("This import asks nothing. It may have been answered or stopped meanwhile.")
 
 
 def import_jobs(session: Session, data_sets: Sequence[DataSet]) -> dict[int, Job]:

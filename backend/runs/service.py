@@ -63,6 +63,10 @@ def check_imported(session: Session, data_set: DataSet) -> None:
             f"The import of this data set {ended}, so there is nothing to train on. Try it again, "
             "or import another file."
         )
+    if state == "asking":
+        raise Conflict(
+            "The import of this data set waits for an answer. Answer its question, then train."
+        )
     raise Conflict("This data set is not imported yet. Wait until the import is done, then train.")
 
 

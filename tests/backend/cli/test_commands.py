@@ -34,6 +34,7 @@ from backend.core.models import (
 )
 from backend.core.settings import Settings
 from tests.factories import a_data_set, a_job, a_review, a_run, a_user
+from tests.world import a_question
 
 Winnow = Callable[..., Result]
 
@@ -68,18 +69,19 @@ def database(winnow: Winnow, home: Path) -> Iterator[Database]:
 
 @contextmanager
 def a_running_winnow(
-    home: Path, database: Database, end: Callable[[Session, Job], None]
+    home: Path, database: Database, end: Callable[[Session, Job], None], times: int = 1
 ) -> Iterator[None]:
-    """Hold the folder like a running Winnow, and end the first queued job as `end` says."""
+    """Hold the folder like a running Winnow, and end the first queued jobs as `end` says."""
     stop = threading.Event()
 
     def work() -> None:
-        while not stop.wait(0.05):
+        ended = 0
+        while ended < times and not stop.wait(0.05):
             with database.transaction() as session:
                 job = session.scalar(select(Job).where(Job.state == "queued"))
                 if job is not None:
                     end(session, job)
-                    return
+                    ended += 1
 
     with supervisor._only_one(Settings(home=home)):
         supervisor._note_address(Settings(home=home, port=8123))
@@ -115,6 +117,13 @@ def done(session: Session, job: Job) -> None:
 
 def failed(session: Session, job: Job) -> None:
     job.state, job.error = "failed", "There are no images in it."
+
+
+def asking(session: Session, job: Job) -> None:
+    data_set = session.get_one(DataSet, job.subject_id)
+    data_set.state, data_set.report = "asking", {"question": a_question()}
+    session.add(Refusal(data_set_id=data_set.id, path="x.jpg", reason="It is empty."))
+    job.state = "asking"
 
 
 # ── import ────────────────────────────────────────────────────────────────────────────────────────
@@ -199,6 +208,53 @@ def test_an_import_that_fails_ends_with_its_sentence_and_a_status(
     assert result.exit_code == 1
     assert "Import Empty: There are no images in it." in result.stderr
     assert result.stdout == ""
+
+
+def test_an_import_that_asks_names_the_question_and_the_way_to_answer(
+    winnow: Winnow, database: Database, home: Path, tmp_path: Path
+) -> None:
+    with a_running_winnow(home, database, asking):
+        result = winnow("import", tmp_path, "--name", "Either")
+    assert result.exit_code == 1
+    assert "These look like splits:" in result.stderr
+    assert "splits: They are splits. " in result.stderr
+    assert "exam is test; classes: " in result.stderr
+    assert "and 2 more." in result.stderr
+    assert "Refused: x.jpg: It is empty." in result.stderr
+    assert "answer 1 splits|classes, or import again with --layout." in result.stderr
+    assert winnow("answer", 1, "neither").exit_code == 1
+    assert winnow("answer", 1, "splits").exit_code == 0
+    assert winnow("answer", 1, "splits").exit_code == 0
+    with database.transaction() as session:
+        assert session.get_one(DataSet, 1).source["layout"] == "splits"
+        assert session.get_one(Job, 1).state == "queued"
+
+
+def test_a_person_at_a_terminal_is_asked(
+    winnow: Winnow,
+    database: Database,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ends = iter((asking, done))
+    monkeypatch.setattr("backend.cli.data.can_ask", lambda: True)
+    monkeypatch.setattr("rich.prompt.Prompt.ask", lambda *_, **options: options["choices"][1])
+    with a_running_winnow(home, database, lambda *row: next(ends)(*row), times=2):
+        result = winnow("import", tmp_path, "--name", "Either")
+    assert result.exit_code == 0, result.stderr
+    assert "images\t60" in result.stdout
+    with database.transaction() as session:
+        assert session.get_one(DataSet, 1).source["layout"] == "classes"
+
+
+def test_answers_in_advance_are_options(winnow: Winnow, database: Database, tmp_path: Path) -> None:
+    options = ("--layout", "subfolders", "--small-classes", "train-only")
+    assert winnow("import", tmp_path, *options).exit_code == 0
+    with database.transaction() as session:
+        source = session.get_one(DataSet, 1).source
+    assert (source["layout"], source["small_classes"]) == ("subfolders", "train-only")
+    assert winnow("import", tmp_path, "--layout", "guess").exit_code == 2
 
 
 def test_a_data_set_that_is_deleted_while_its_import_is_followed_ends_the_command(
@@ -360,7 +416,7 @@ def test_jobs_are_listed_newest_first_and_by_state(winnow: Winnow, database: Dat
     result = winnow("jobs", "list", "--state", "asleep")
     assert result.exit_code == 1
     assert (
-        "There is no state 'asleep'; there are queued, running, done, failed, cancelled."
+        "There is no state 'asleep'; there are queued, running, asking, done, failed, cancelled."
         in result.stderr
     )
 

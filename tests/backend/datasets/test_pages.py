@@ -251,6 +251,28 @@ def test_refused_files_are_shown_with_reasons_and_the_rest_can_be_downloaded(
     assert len(client.get(f"/datasets/{blocks.id}/refusals.csv").text.splitlines()) == 26
 
 
+def test_what_the_import_understood_stands_before_the_training(
+    client: TestClient, database: Database, blocks: DataSet
+) -> None:
+    with database.transaction() as session:
+        session.get_one(DataSet, blocks.id).report = {
+            "understood": ["Splits found as folders: <b>train, eval is test."],
+            "split_words": "Splits as given.",
+            "notes": ["The images in pred have no labels and were left out."],
+        }
+    text = client.get(f"/datasets/{blocks.id}").text
+    places = [
+        text.index(words)
+        for words in (
+            "What the import understood",
+            "Splits found as folders: &lt;b&gt;train, eval is test.",
+            "The images in pred have no labels and were left out.",
+            "Train a model",
+        )
+    ]
+    assert places == sorted(places)
+
+
 def test_older_data_sets_are_a_page_further_on(client: TestClient, database: Database) -> None:
     with database.transaction() as session:
         session.add_all(DataSet(name=f"Number {number}", state="ready") for number in range(51))

@@ -26,8 +26,48 @@ IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
 )
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
-# Names that operating systems leave behind.
-JUNK = frozenset(("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin"))
+# Names that operating systems and programs leave behind, in lower case.
+JUNK = frozenset(
+    (
+        "__macosx",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "@eadir",
+        "#recycle",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "__pycache__",
+        ".ds_store",
+        ".localized",
+        ".appledouble",
+        ".lsoverride",
+        ".fseventsd",
+        ".spotlight-v100",
+        ".trashes",
+        ".temporaryitems",
+        ".documentrevisions-v100",
+        ".volumeicon.icns",
+        ".directory",
+        ".nomedia",
+        ".picasa.ini",
+        ".git",
+        ".gitignore",
+        ".gitattributes",
+        ".gitkeep",
+        ".gitmodules",
+        ".svn",
+        ".hg",
+        ".dvc",
+        ".dvcignore",
+        ".ipynb_checkpoints",
+        ".idea",
+        ".vscode",
+        ".thumbnails",
+    )
+)
+JUNK_STARTS = ("._", ".trash-", ".nfs", ".~lock.")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 ABSOLUTE = re.compile(r"/|[A-Za-z]:")
 
@@ -62,7 +102,7 @@ class Refusals:
 class Files:
     """Files of a source by path, its folders, and how to read a file.
 
-    what: the source's noun in sentences.
+    what: the source's noun in sentences. notes: what a person should know about the listing.
     """
 
     what: str
@@ -71,6 +111,7 @@ class Files:
     read: Callable[[File], Payload]  # a child's input; raises Refused
     open: Callable[[File], BinaryIO]  # raises Refused
     refusals: Refusals
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -91,7 +132,8 @@ class Found:
 
     given: the source's splits. class_names: its classes, even without images.
     split_words: origin of the splits. sizes: (height, width) of all images, if known to be grey.
-    bad_rows: refused rows of a manifest, with reasons.
+    bad_rows: refused rows of a manifest, with reasons. understood: the reading of the source.
+    notes: what a person should know about it.
     """
 
     entries: list[Entry]
@@ -102,6 +144,8 @@ class Found:
     split_words: str = ""
     sizes: frozenset[tuple[int, int]] = frozenset()
     bad_rows: list[tuple[str, str]] | None = None
+    understood: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def cleaned(name: str) -> str:
@@ -110,7 +154,20 @@ def cleaned(name: str) -> str:
 
 
 def is_junk(parts: tuple[str, ...]) -> bool:
-    return any((part.startswith(".") and part != "..") or part.lower() in JUNK for part in parts)
+    """Recognize files that nobody misses, by a name on their path."""
+    names = (part.lower() for part in parts)
+    return any(name in JUNK or name.startswith(JUNK_STARTS) for name in names)
+
+
+def without_hidden(files: list[File]) -> tuple[list[File], list[str]]:
+    """Leave out hidden files, with a note; hidden folders are folders like any other."""
+    kept = [file for file in files if not file.parts[-1].startswith(".")]
+    count = len(files) - len(kept)
+    if not count:
+        return kept, []
+    example = next(file.path for file in files if file.parts[-1].startswith("."))
+    were = "1 hidden file was" if count == 1 else f"{count:,} hidden files were"
+    return kept, [f"{were} passed over, for example “{example[:200]}”."]
 
 
 def why_unsafe(name: str) -> str | None:

@@ -2,30 +2,35 @@
 
 import logging
 import time
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import exists, update
+from sqlalchemy import exists, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.core import job_lifecycle
 from backend.core.models import DataSet
+from backend.core.reports import ImportReport
 from backend.core.settings import Settings
 from worker.jobs import ClaimLost, JobContext, JobFailed, JobInterrupted
 from worker.pipeline.imports.class_folders import from_class_folders
-from worker.pipeline.imports.files import Files, Found
+from worker.pipeline.imports.files import Files, Found, natural, without_hidden
 from worker.pipeline.imports.folder import open_folder
 from worker.pipeline.imports.idx import find_pairs, from_idx
+from worker.pipeline.imports.layout import NeedsAnswer
 from worker.pipeline.imports.manifest import (
     find_manifest,
     from_manifest,
     unfit_table,
     why_no_manifest,
 )
+from worker.pipeline.imports.messages import Decoded
 from worker.pipeline.imports.pixels import Decoding
 from worker.pipeline.imports.pool import Pool
-from worker.pipeline.imports.results import Results, refusal_lines
+from worker.pipeline.imports.results import Results, refusal_lines, write_refusals
+from worker.pipeline.imports.small_classes import LeaveOut, assign_entries, leave_out
 from worker.pipeline.imports.zip import open_zip
 
 logger = logging.getLogger(__name__)
@@ -39,17 +44,32 @@ CLEARED = (
 LISTED, DECODED = 0.02, 0.95
 
 
+class ImportFailed(JobFailed):
+    """A failed import with its problems: (path, reason), for the table of all of them."""
+
+    def __init__(self, sentence: str, problems: Sequence[tuple[str, str]]) -> None:
+        super().__init__(sentence)
+        self.problems = list(problems)
+
+
 def import_data_set(context: JobContext) -> None:
     """Import the job's data set: all of its images, or none and no file left."""
     with context.database.transaction() as session:
         data_set = session.get_one(DataSet, context.subject_id)
-        data_set.state = "importing"
+        data_set.state, data_set.report = "importing", {}
+        write_refusals(session, data_set, ())
     try:
         _import(context, data_set.source, data_set.seed)
     except (ClaimLost, JobInterrupted):
         raise  # another attempt continues
+    except NeedsAnswer as asked:
+        _ask(context, asked)
+        return  # the answer needs the upload
+    except ImportFailed as error:
+        _mark_failed(context, error.problems)
+        raise
     except BaseException:
-        _mark_failed(context)
+        _mark_failed(context, ())
         raise
     if data_set.source.get("upload"):
         context.storage.discard(Path(data_set.source["path"]))
@@ -65,23 +85,27 @@ def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
         context.progress(0, 0, LISTING)
         found = find(source, seed, context, stack)
         context.phase(LISTED, DECODED)
-        decoding = Decoding(
-            found,
-            attempt.folder,
-            source.get("side"),
-            context.settings.max_image_pixels,
-            context.progress,
-        )
-        with Pool() as pool:
-            answers = decoding.run(pool)
-        refusals = found.refusals.rows + decoding.refusals(answers)
-        for line in refusal_lines(refusals):
-            context.log(line)
-        if len(refusals) - len(found.refusals.rows) == len(answers):
-            raise JobFailed(_nothing_usable(refusals))
-        results = Results(found, answers, seed)
-        for line in results.lines():
-            context.log(line)
+        decision = source.get("small_classes")
+        if decision is not None:
+            _leave_out_early(found, seed, decision)
+        while True:
+            decoding = Decoding(
+                found,
+                attempt.folder,
+                source.get("side"),
+                context.settings.max_image_pixels,
+                context.progress,
+            )
+            with Pool() as pool:
+                answers = decoding.run(pool)
+            try:
+                results, refusals = _settle(found, decoding, answers, seed, decision)
+                break
+            except LeaveOut as small:
+                # Rows of the pixel array cannot be taken out.
+                leave_out(found, small.reasons)
+                attempt.clear()
+        context.log(*refusal_lines(refusals), *results.lines())
         context.phase(DECODED, 1.0)
         context.progress(0, 1, "Writing the table")
         attempt.sync()
@@ -89,6 +113,37 @@ def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
             data_set = results.write(session, context.subject_id, decoding.shape, refusals)
             data_set.report = data_set.report | {"seconds": round(time.monotonic() - began, 2)}
             attempt.publish()
+
+
+def _settle(
+    found: Found,
+    decoding: Decoding,
+    answers: list[Decoded | str],
+    seed: int,
+    decision: str | None,
+) -> tuple[Results, list[tuple[str, str]]]:
+    """Make rows of decoded images. Every refused file goes with an error."""
+    refusals = found.refusals.rows + decoding.refusals(answers)
+    try:
+        if len(refusals) - len(found.refusals.rows) == len(answers):
+            raise JobFailed(_nothing_usable(refusals))
+        return Results(found, answers, seed, decision), refusals
+    except JobFailed as error:
+        raise ImportFailed(str(error), refusals) from error
+    except NeedsAnswer as asked:
+        asked.rows += refusals
+        raise
+
+
+def _leave_out_early(found: Found, seed: int, decision: str) -> None:
+    """Spare the decoding of classes that are too small even with every image."""
+    names = sorted({entry.label for entry in found.entries}, key=natural)
+    # Decoding finds what else is wrong, so it is reported together.
+    with suppress(JobFailed):
+        try:
+            assign_entries(found.entries, names, found, seed, decision)
+        except LeaveOut as small:
+            leave_out(found, small.reasons)
 
 
 def find(source: dict[str, Any], seed: int, context: JobContext, stack: ExitStack) -> Found:
@@ -107,18 +162,39 @@ def find(source: dict[str, Any], seed: int, context: JobContext, stack: ExitStac
         )
     else:
         files = open_zip(path, settings, stack)
-    return arranged(files, settings, stack, path.name if is_table else None)
+    manifest = path.name if is_table else None
+    return arranged(files, settings, stack, manifest, source.get("layout"))
 
 
-def arranged(files: Files, settings: Settings, stack: ExitStack, manifest: str | None) -> Found:
+def arranged(
+    files: Files,
+    settings: Settings,
+    stack: ExitStack,
+    manifest: str | None,
+    layout: str | None = None,
+) -> Found:
+    """Choose the class and split of each image. Raises ImportFailed, NeedsAnswer."""
+    try:
+        found = _arranged(files, settings, stack, manifest, layout)
+    except JobFailed as error:
+        raise ImportFailed(str(error), files.refusals.rows) from error
+    found.notes += files.notes
+    return found
+
+
+def _arranged(
+    files: Files, settings: Settings, stack: ExitStack, manifest: str | None, layout: str | None
+) -> Found:
     pairs = find_pairs(files)
     if pairs:
         return from_idx(files, pairs, settings, stack)
     table = find_manifest(files, manifest)
     if table is not None:
         return from_manifest(files, table)
+    files.files, hidden = without_hidden(files.files)
+    files.notes += hidden
     try:
-        return from_class_folders(files)
+        return from_class_folders(files, layout)
     except JobFailed:
         meant = unfit_table(files)
         if meant is not None:
@@ -136,13 +212,22 @@ def _nothing_usable(refusals: list[tuple[str, str]]) -> str:
     return f"There is no usable image. {files} refused; the first is “{path[:200]}”: {reason}."
 
 
-def _mark_failed(context: JobContext) -> None:
+def _ask(context: JobContext, asked: NeedsAnswer) -> None:
+    with context.ask(asked.question.sentence) as session:
+        data_set = session.get_one(DataSet, context.subject_id)
+        data_set.state = "asking"
+        data_set.report = ImportReport(question=asked.question).to_json()
+        write_refusals(session, data_set, asked.rows)
+
+
+def _mark_failed(context: JobContext, problems: Sequence[tuple[str, str]]) -> None:
     mine = exists().where(*job_lifecycle.is_held(context.job_id, context.claim))
     try:
         with context.database.transaction() as session:
-            session.execute(
-                update(DataSet).where(DataSet.id == context.subject_id, mine).values(state="failed")
-            )
+            data_set = session.scalar(select(DataSet).where(DataSet.id == context.subject_id, mine))
+            if data_set is not None:
+                data_set.state = "failed"
+                write_refusals(session, data_set, problems)
     except SQLAlchemyError as error:
         # The job's end is written next, and matters more.
         logger.warning("Data set %s was not marked as failed: %s", context.subject_id, error)

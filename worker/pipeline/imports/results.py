@@ -1,11 +1,11 @@
 """Results of an import: rows, refusals, the first version and the report."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import delete, insert
 from sqlalchemy.orm import Session
 
 from backend.core.models import DataSet, Image, Refusal, Version
@@ -13,21 +13,28 @@ from backend.core.reports import ImportReport
 from worker.jobs import JobFailed
 from worker.pipeline.imports.class_folders import only_one_class
 from worker.pipeline.imports.files import Entry, Found, natural
+from worker.pipeline.imports.layout import few, listed
+from worker.pipeline.imports.look_alikes import find_alike
 from worker.pipeline.imports.manifest import only_one_class_in_table
 from worker.pipeline.imports.messages import Decoded, Shape
-from worker.pipeline.imports.splits import SPLITS, assign
+from worker.pipeline.imports.small_classes import assign_entries
+from worker.pipeline.imports.splits import SPLITS
 
 ROWS_AN_INSERT = 5_000
 LOGGED_REFUSALS = 10
+MOST_REFUSALS = 50_000  # rows
+NAMED_ALONE = 3  # classes without images of a split
 
 
 class Results:
     """Decoded images in the order of the pixel array, with labels and splits.
 
-    Raises JobFailed if they make no data set.
+    Raises JobFailed if they make no data set, NeedsAnswer or LeaveOut for small classes.
     """
 
-    def __init__(self, found: Found, answers: list[Decoded | str], seed: int) -> None:
+    def __init__(
+        self, found: Found, answers: list[Decoded | str], seed: int, small_classes: str | None
+    ) -> None:
         self.good = [
             (entry, answer)
             for entry, answer in zip(found.entries, answers, strict=True)
@@ -40,25 +47,40 @@ class Results:
             None if entry.true_label is None else numbers[entry.true_label]
             for entry, _ in self.good
         ]
-        self.splits, words = assign(
-            self.labels, [entry.split for entry, _ in self.good], found.given, self.names, seed
+        assigned = assign_entries(
+            [entry for entry, _ in self.good],
+            self.names,
+            found,
+            seed,
+            small_classes,
+            [decoded.content_hash for _, decoded in self.good],
         )
-        self.split_words = found.split_words or words
-        self.notes = [*_empty_classes(found, self.names), *_alike(self.names), *self._absent()]
+        self.splits = assigned.splits
+        self.split_words = found.split_words or assigned.words
+        self.understood = found.understood
+        self.notes = [
+            *found.notes,
+            *assigned.notes,
+            *few(_empty_classes(found, self.names)),
+            *few(find_alike(self.names)),
+            *self._absent(),
+        ]
 
     def _absent(self) -> list[str]:
-        """Note each class that a split lacks."""
+        """Note the classes that a split lacks."""
         there = set(zip(self.labels, self.splits, strict=True))
-        pairs = (
-            (name, split)
-            for label, name in enumerate(self.names)
-            for split in SPLITS
-            if (label, split) not in there
-        )
-        return [f"The class “{name}” has no {split} image." for name, split in pairs]
+        notes = []
+        for split in SPLITS:
+            absent = [name for label, name in enumerate(self.names) if (label, split) not in there]
+            if len(absent) > NAMED_ALONE:
+                notes.append(f"{len(absent):,} classes have no {split} image: {listed(absent)}.")
+            else:
+                notes += [f"The class “{name}” has no {split} image." for name in absent]
+        return notes
 
     def lines(self) -> list[str]:
         return [
+            *self.understood,
             f"{len(self.good):,} images, {len(self.names):,} classes. {self.split_words}",
             *self.notes,
         ]
@@ -68,15 +90,8 @@ class Results:
     ) -> DataSet:
         """Write all rows of the import, and its first version."""
         _insert(session, Image, self._rows(data_set_id))
-        _insert(
-            session,
-            Refusal,
-            (
-                {"data_set_id": data_set_id, "path": path, "reason": reason}
-                for path, reason in refusals
-            ),
-        )
         data_set = session.get_one(DataSet, data_set_id)
+        write_refusals(session, data_set, refusals)
         version = Version(
             data_set_id=data_set_id,
             number=1,
@@ -88,7 +103,7 @@ class Results:
         session.flush()
         data_set.class_names = self.names
         data_set.height, data_set.width, data_set.channels = shape
-        data_set.image_count, data_set.refused_count = len(self.good), len(refusals)
+        data_set.image_count = len(self.good)
         data_set.planted_count = sum(label is not None for label in self.true_labels)
         data_set.duplicate_count, data_set.report = self._report(shape)
         data_set.current_version_id = version.id
@@ -119,6 +134,7 @@ class Results:
             stored[decoded.content_hash] = decoded.stored
         height, width, channels = shape
         report = ImportReport(
+            understood=self.understood,
             split_words=self.split_words,
             notes=self.notes,
             conflicting_duplicates=sum(len(found) > 1 for found in labels.values()),
@@ -126,6 +142,22 @@ class Results:
             bytes=sum(stored.values()) + len(self.good) * height * width * channels,
         )
         return len(self.good) - len(stored), report.to_json()
+
+
+def write_refusals(
+    session: Session, data_set: DataSet, refusals: Sequence[tuple[str, str]]
+) -> None:
+    """Replace the data set's refusals; the count is of all, the rows are bounded."""
+    session.execute(delete(Refusal).where(Refusal.data_set_id == data_set.id))
+    data_set.refused_count = len(refusals)
+    stored = list(refusals[:MOST_REFUSALS])
+    if len(refusals) > MOST_REFUSALS:
+        stored.append(("…", f"and {len(refusals) - MOST_REFUSALS:,} more"))
+    _insert(
+        session,
+        Refusal,
+        ({"data_set_id": data_set.id, "path": path, "reason": reason} for path, reason in stored),
+    )
 
 
 def refusal_lines(refusals: list[tuple[str, str]]) -> list[str]:
@@ -162,20 +194,6 @@ def _empty_classes(found: Found, names: list[str]) -> list[str]:
         for name in found.class_names
         if name not in known
     ]
-
-
-def _alike(names: list[str]) -> list[str]:
-    """Note classes whose names differ in case only, perhaps by mistake."""
-    first: dict[str, str] = {}
-    notes = []
-    for name in names:
-        other = first.setdefault(name.casefold(), name)
-        if other != name:
-            notes.append(
-                f"The classes “{other}” and “{name}” differ in upper and lower case only; they "
-                f"are two classes."
-            )
-    return notes
 
 
 def _insert(session: Session, table: type[Image | Refusal], rows: Iterator[dict[str, Any]]) -> None:
