@@ -21,6 +21,7 @@ from backend.cli.supervisor import (
     _note_address,
     _only_one,
     broker_command,
+    children,
     listen,
     running_address,
     up,
@@ -197,3 +198,17 @@ def test_a_big_log_is_put_aside_at_the_next_start(tmp_path: Path) -> None:
     _log_file(log).close()
     assert log.stat().st_size == 0
     assert (tmp_path / "web.log.1").stat().st_size == LOG_BYTES + 1
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_second_worker_takes_quick_jobs_alone_unless_it_is_not_wanted(
+    tmp_path: Path, quick: bool
+) -> None:
+    settings = Settings(home=tmp_path, quick_worker=quick)
+    with listen("127.0.0.1", 0) as door:
+        made = {child.name: child for child in children(settings, door)}
+    assert ("quick worker" in made) == quick
+    assert "WINNOW_LANE" not in made["worker"].environment
+    if quick:
+        assert made["quick worker"].environment["WINNOW_LANE"] == "quick"
+        assert made["quick worker"].log.name == "quick-worker.log"
