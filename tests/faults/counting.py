@@ -28,8 +28,14 @@ def count(context: JobContext) -> None:
         os.replace(folder / "new", kept)
         time.sleep(0.025)
         context.progress(done + 1, STEPS)
+        context.note_safe_point()
     with context.finish() as session:
         session.add(JobLogLine(job_id=context.job_id, message=f"result {value}"))
+
+
+def compute(context: JobContext) -> None:
+    """Compute for hours in native code, which no signal interrupts."""
+    hashlib.pbkdf2_hmac("sha512", b"", b"", 10**10)
 
 
 def expected(subject_id: int) -> str:
@@ -42,4 +48,5 @@ def expected(subject_id: int) -> str:
 
 if __name__ == "__main__":
     KINDS["train"] = replace(KINDS["train"], pipeline="tests.faults.counting:count")
+    KINDS["score"] = replace(KINDS["score"], pipeline="tests.faults.counting:compute")
     app.main()

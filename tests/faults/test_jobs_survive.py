@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from backend.core import queue
+from backend.core import job_lifecycle, queue
 from backend.core.db import Database
 from backend.core.job_kinds import Lane
 from backend.core.models import Base, Job, JobLogLine
@@ -25,10 +25,12 @@ pytestmark = pytest.mark.faults
 class Yard:
     """A machine with a broker and a counting worker, and its database."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **environment: str) -> None:
         counting = python("-m", "tests.faults.counting")
         self.machine = Machine(
-            home, {"worker": counting, "quick worker": ["env", "WINNOW_LANE=quick", *counting]}
+            home,
+            {"worker": counting, "quick worker": ["env", "WINNOW_LANE=quick", *counting]},
+            **environment,
         )
         self.settings = Settings(home=home, sweep_seconds=0.5, heartbeat_timeout_seconds=3)
         self.database = Database(self.settings.database)
@@ -38,13 +40,13 @@ class Yard:
         self.machine.start("broker")
         self.machine.start("worker")
 
-    def add_jobs(self, number: int, lane: Lane = "long") -> list[int]:
+    def add_jobs(self, number: int, lane: Lane = "long", kind: str = "train") -> list[int]:
         with self.database.transaction() as session:
             return [
                 service.create(
                     session,
                     None,
-                    kind="train",
+                    kind=kind,
                     title="Count",
                     subject_id=subject,
                     data_set_id=None,
@@ -74,6 +76,10 @@ class Yard:
                 .order_by(JobLogLine.job_id)
             )
             return [message.removeprefix("result ") for message in session.scalars(query)]
+
+    def cancel(self, job_id: int) -> None:
+        with self.database.transaction() as session:
+            job_lifecycle.cancel_job(session, job_id, "Olga")
 
     def wait_for_progress(self, job_id: int) -> None:
         wait_until(lambda: self.job(job_id).progress_done > 0, 15, f"progress of job {job_id}")
@@ -169,6 +175,46 @@ def test_a_quick_worker_does_quick_jobs_while_another_trains(yard: Yard) -> None
     (quick,) = yard.add_jobs(1, lane="quick")
     wait_until(lambda: yard.job(quick).state == "done", 15, "the quick job")
     assert "done" not in yard.states()[1:3]
+
+
+def test_native_work_is_cancelled_within_five_seconds_and_the_next_job_is_done(
+    yard: Yard,
+) -> None:
+    (stuck,) = yard.add_jobs(1, kind="score")
+    yard.add_jobs(1)
+    wait_until(lambda: yard.job(stuck).state == "running", 15, "the native work")
+    began = time.monotonic()
+    yard.cancel(stuck)
+    wait_until(lambda: yard.job(stuck).state == "cancelled", 5, "the cancel")
+    print(f"cancelled after {time.monotonic() - began:.1f} s")
+    wait_until(lambda: yard.states() == ["cancelled", "done"], 20, "the next job")
+
+
+def test_native_work_goes_back_to_the_queue_when_its_worker_must_end(yard: Yard) -> None:
+    (stuck,) = yard.add_jobs(1, kind="score")
+    wait_until(lambda: yard.job(stuck).state == "running", 15, "the native work")
+    assert yard.machine.stop("worker", 8) == 0
+    job = yard.job(stuck)
+    assert (job.state, job.attempts) == ("queued", 0)
+
+
+def test_kills_of_jobs_that_get_further_never_give_them_up(tmp_path: Path) -> None:
+    yard = Yard(tmp_path, WINNOW_MAX_ATTEMPTS="2")
+    try:
+        (job_id,) = yard.add_jobs(1)
+        for kill in range(5):
+            wait_until(
+                lambda kill=kill: yard.job(job_id).progress_done >= 3 * (kill + 1),
+                15,
+                f"progress before kill {kill}",
+            )
+            yard.machine.kill("worker")
+            yard.machine.start("worker")
+        yard.wait_for_all()
+        assert yard.results() == [expected(1)]
+        assert yard.job(job_id).attempts > 2
+    finally:
+        yard.close()
 
 
 def test_a_broker_that_comes_back_empty_is_filled_from_the_rows(yard: Yard) -> None:
