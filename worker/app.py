@@ -74,7 +74,7 @@ def _begin_again() -> None:
         os._exit(0)
     # Ignored signals and pending ones outlive an exec; handlers do not.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-    os.execv(sys.executable, [sys.executable, "-m", "worker.app"])  # noqa: S606 - fixed arguments
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - as it was started
 
 
 if __name__ == "__main__":
