@@ -87,6 +87,7 @@ class JobContext:
         self._job = job
         self.plain_database = database
         self._last_write = 0.0
+        self._is_away = False
         self._bar = Bar()
         self._pace = Pace()
 
@@ -169,10 +170,13 @@ class JobContext:
         try:
             with self.plain_database.transaction() as session:
                 self.heartbeat.write(session, **values)
+            self._is_away = False
         except DBAPIError as error:
             if not is_outage(error):
                 raise
-            logger.info("Progress of job %s was not written: %s", self.job_id, first_line(error))
+            if not self._is_away:  # once an outage
+                logger.info("No progress of job %s is written: %s", self.job_id, first_line(error))
+            self._is_away = True
 
     def _end_process(self, is_stuck: bool) -> None:
         """End the job and this process, where its work cannot be interrupted."""
