@@ -46,8 +46,8 @@ class Site:
         wait_until(self.winnow.answers, 30, "the web to be back")
         return self.winnow.post(path, **body)
 
-    def train(self, data_set: int) -> tuple[int, int]:
-        made = self.post(f"/data-sets/{data_set}/runs", seed=5, epochs=EPOCHS)
+    def train(self, data_set: int, epochs: int = EPOCHS) -> tuple[int, int]:
+        made = self.post(f"/data-sets/{data_set}/runs", seed=5, epochs=epochs)
         return int(made["id"]), int(made["job"]["id"])
 
     def hashes(self, run_id: int) -> list[tuple[Any, ...]]:
@@ -128,8 +128,13 @@ def test_a_scoring_waits_for_the_database_and_fills_the_same_review(
 
 
 def test_a_verdict_waits_for_the_database_and_comes_from_the_same_trainings(
-    site: Site, review: int
+    site: Site, data_set: int
 ) -> None:
+    run, training = site.train(data_set, epochs=2)  # eleven trainings follow, twice
+    site.winnow.wait_for_end(training)
+    scored = site.post(f"/runs/{run}/reviews", method="margin")
+    site.winnow.wait_for_end(scored["job"]["id"])
+    review = int(scored["id"])
     first = [image_id for image_id, *_ in site.suggestions(review)[:30]]
     decisions = {"client_key": "first", "action": "remove", "image_ids": first}
     answer = site.winnow.client.post(f"/reviews/{review}/decisions/bulk", json=decisions)
