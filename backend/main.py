@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from threading import Thread
 
 from cachetools import TTLCache
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
-from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
 from starlette.types import Scope
 
 import backend.accounts.api
@@ -24,20 +25,30 @@ import backend.review.api
 import backend.review.pages
 import backend.runs.api
 import backend.runs.pages
-from backend.accounts.dependencies import MOST_RECENT, RECENT_SECONDS, perhaps_signed_in
+from backend.accounts.dependencies import (
+    KNOWN_SECONDS,
+    MOST_RECENT,
+    RECENT_SECONDS,
+    perhaps_signed_in,
+)
 from backend.core import queue
-from backend.core.db import Database, SessionDep
+from backend.core.db import DAMAGED, Database, is_damage
 from backend.core.discards import sweep_discards
+from backend.core.home import make_private
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from backend.datasets.service import forget_uploads
 from backend.jobs import waiting
 from backend.jobs.sweep import Sweep
+from backend.web import error_handlers
+from backend.web.bodies import Bodies
 from backend.web.error_handlers import register_handlers
 from backend.web.middleware import protect
 from backend.web.openapi import REFUSALS, TAGS, Application, bearer, shape_of
 from backend.web.query_guard import refuse_unknown
 from backend.web.rendering import STATIC, environment, page
+from backend.web.routes import TransactionRoute
+from backend.web.transactions import LONGEST_WAIT_SECONDS, Transactions
 
 FEATURES = (
     backend.accounts,
@@ -47,7 +58,7 @@ FEATURES = (
     backend.cleansing,
     backend.jobs,
 )
-site = APIRouter(include_in_schema=False)
+site = APIRouter(route_class=TransactionRoute, include_in_schema=False)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -65,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
     )
+    app.router.route_class = TransactionRoute
     for feature in FEATURES:
         app.include_router(
             feature.api.router,
@@ -83,16 +95,21 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def apply_settings(app: FastAPI, settings: Settings) -> None:
-    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(settings)
     queue.configure(settings.broker)
     app.state.settings = settings
-    app.state.database = Database(settings.database)
+    app.state.database = Database(settings.database, busy_seconds=LONGEST_WAIT_SECONDS)
+    app.state.transactions = Transactions(app.state.database)
+    app.state.damage = None
+    app.state.bodies = Bodies(settings.max_bodies_bytes)
     app.state.storage = Storage(settings.files)
     app.state.recent_sign_ins = TTLCache(MOST_RECENT, RECENT_SECONDS)
+    app.state.known_senders = TTLCache(MOST_RECENT, KNOWN_SECONDS)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    Thread(target=_look_for_damage, args=(app,), name="quick check", daemon=True).start()
     sweep = Sweep(app.state.database, app.state.settings, chores=[partial(_delete_leftovers, app)])
     sweep.start()
     yield
@@ -108,6 +125,12 @@ def _delete_leftovers(app: FastAPI) -> None:
         forget_uploads(session, storage)
 
 
+def _look_for_damage(app: FastAPI) -> None:
+    database: Database = app.state.database
+    if (found := database.find_damage()) is not None:
+        error_handlers.note_damage(app, found)
+
+
 class VersionedFiles(StaticFiles):
     """Static files; an address with a version is cached for ever."""
 
@@ -121,14 +144,22 @@ class VersionedFiles(StaticFiles):
 
 
 @site.get("/health")
-def health(session: SessionDep) -> JSONResponse:
+async def health(request: Request) -> JSONResponse:
     """Answer if the web and its database do; for supervisors, without a login."""
-    session.execute(text("SELECT 1"))
+    transactions: Transactions = request.app.state.transactions
+    try:
+        await transactions.check()
+    except DatabaseError as error:
+        if not is_damage(error):
+            raise
+        error_handlers.note_damage(request.app, str(error.orig))
+    if request.app.state.damage is not None:
+        return JSONResponse({"status": "damaged", "detail": DAMAGED}, 503)
     return JSONResponse({"status": "ok"})
 
 
 @site.get("/favicon.ico")
-def favicon() -> FileResponse:
+async def favicon() -> FileResponse:
     """Serve the icon of pages that name none, such as the API's."""
     return FileResponse(STATIC / "img" / "icon.svg")
 

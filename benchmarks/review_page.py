@@ -62,15 +62,21 @@ def hash_of(row: int) -> str:
     return hashlib.sha256(str(row).encode()).hexdigest()
 
 
-def write_pictures(storage: Storage, data_set_id: int) -> None:
+def write_pictures(storage: Storage, data_set_id: int, count: int = PICTURES) -> None:
+    """Write the thumbnails of `count` images: as many pictures, again and again."""
     generator = np.random.default_rng(0)
-    for row in range(PICTURES):
+    pictures = [encode(generator) for _ in range(PICTURES)]
+    for row in range(count):
         path = storage.thumbnail(data_set_id, hash_of(row))
         path.parent.mkdir(parents=True, exist_ok=True)
-        coarse = Picture.fromarray(generator.integers(0, 256, (10, 10, 3), dtype=np.uint8))
-        encoded = io.BytesIO()
-        coarse.resize((SIDE, SIDE), Picture.Resampling.BICUBIC).save(encoded, "WEBP", quality=80)
-        path.write_bytes(encoded.getvalue())
+        path.write_bytes(pictures[row % PICTURES])
+
+
+def encode(generator: np.random.Generator) -> bytes:
+    coarse = Picture.fromarray(generator.integers(0, 256, (10, 10, 3), dtype=np.uint8))
+    encoded = io.BytesIO()
+    coarse.resize((SIDE, SIDE), Picture.Resampling.BICUBIC).save(encoded, "WEBP", quality=80)
+    return encoded.getvalue()
 
 
 def fill(session: Session, count: int, decided: float) -> tuple[Review, User]:
@@ -196,7 +202,11 @@ def served(settings: Settings) -> Iterator[tuple[http.client.HTTPConnection, psu
     """Run `winnow serve` on a free port; yields connection and process."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         command = [sys.executable, "-m", "backend.cli", "serve", "--socket", str(listener.fileno())]
-        environment = {**os.environ, "WINNOW_HOME": str(settings.home)}
+        environment = {
+            **os.environ,
+            "WINNOW_HOME": str(settings.home),
+            "WINNOW_DATABASE_URL": settings.database_url,
+        }
         with open(settings.home / "web.log", "wb") as log:
             process = subprocess.Popen(
                 command, pass_fds=[listener.fileno()], env=environment, stdout=log, stderr=log

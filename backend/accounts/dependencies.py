@@ -1,6 +1,7 @@
 """Identify the user, and check access, in one place."""
 
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from threading import Lock
 from typing import Annotated
@@ -9,20 +10,22 @@ from cachetools import TTLCache
 from fastapi import Depends, Request
 
 from backend.accounts import service
-from backend.core.db import SessionDep
 from backend.core.errors import Unauthenticated
 from backend.core.invocation import winnow
 from backend.core.models import User
 from backend.web.access import Action, check
 from backend.web.cross_origin import SAFE_METHODS, refuse_foreign
+from backend.web.transactions import Transactions
 
 COOKIE = "winnow_session"
 # Names the user of decisions that a page sends later.
 PAGE_OF = "X-Winnow-User"
 # Pictures, a hundred on a page, skip the check this long.
-RECENT_SECONDS = 10.0
+RECENT_SECONDS = 1.0
+# Endpoints' transactions check the sender, so a reading transaction before them is rarely needed.
+KNOWN_SECONDS = 60.0
 MOST_RECENT = 1000
-_recent_lock = Lock()  # pictures use several threads
+_lock = Lock()  # signing out happens in a thread
 
 
 @dataclass(frozen=True)
@@ -34,47 +37,97 @@ class SignedIn:
     by_cookie: bool
 
 
-def identify(request: Request, session: SessionDep) -> SignedIn:
+async def identify(request: Request) -> SignedIn:
     """Identify the user by API token or session cookie. Raises Unauthenticated."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    by_cookie = scheme.lower() != "bearer"
-    secret = request.cookies.get(COOKIE, "") if by_cookie else token.strip()
-    found = (
-        service.authenticate(session, "session" if by_cookie else "api_token", secret)
-        if secret
-        else None
+    found = await find_sender(request)
+    if found is not None:
+        return found
+    if _shown(request)[0] == "session":
+        raise Unauthenticated("Please sign in.")
+    raise Unauthenticated(
+        f"This API token is not valid; make a new one in Winnow's folder: {winnow()} token create"
     )
-    if found is None:
-        message = (
-            "Please sign in."
-            if by_cookie
-            else f"This API token is not valid; make a new one in Winnow's folder: "
-            f"{winnow()} token create"
+
+
+async def find_sender(request: Request) -> SignedIn | None:
+    """Find who sent the request, once a request, before any transaction that writes."""
+    if not hasattr(request.state, "sender"):
+        request.state.sender = _recall(request) or await _look_up(request)
+    sender: SignedIn | None = request.state.sender
+    if sender is not None:
+        # An error page shows the name.
+        request.state.user = sender.user
+        request.state.check_sender = partial(
+            service.check_credential, credential_id=sender.credential_id, user=sender.user
         )
-        raise Unauthenticated(message)
-    user, credential = found
-    # A rollback empties attached objects, but an error page shows the name.
-    session.expunge(user)
-    request.state.user = user
-    return SignedIn(user, credential.id, by_cookie)
+    return sender
 
 
-def require_sign_in(request: Request) -> None:
+def _recall(request: Request) -> SignedIn | None:
+    """Return a sender of the last minute, if the endpoint's transaction checks again."""
+    if not getattr(request.state, "is_checked", False):
+        return None
+    known: TTLCache[bytes, SignedIn] = request.app.state.known_senders
+    key = _key(request)
+    with _lock:
+        sender = known.get(key)
+    if sender is not None:
+        request.state.forget_sender = partial(_forget, request, key)
+    return sender
+
+
+def _forget(request: Request, key: bytes) -> None:
+    with _lock:
+        request.app.state.known_senders.pop(key, None)
+    del request.state.sender, request.state.forget_sender
+
+
+async def _look_up(request: Request) -> SignedIn | None:
+    kind, secret = _shown(request)
+    if not secret:
+        return None
+    transactions: Transactions = request.app.state.transactions
+    found = await transactions.read(partial(service.authenticate, kind=kind, secret=secret))
+    if found is None:
+        return None
+    sender = SignedIn(*found, by_cookie=kind == "session")
+    with _lock:
+        request.app.state.known_senders[_key(request)] = sender
+    return sender
+
+
+def _key(request: Request) -> bytes:
+    return sha256(" ".join(_shown(request)).encode()).digest()
+
+
+def _shown(request: Request) -> tuple[str, str]:
+    """Return the kind of the request's credential, and its secret."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return "api_token", token.strip()
+    return "session", request.cookies.get(COOKIE, "")
+
+
+async def require_sign_in(request: Request) -> None:
     """Require a signed-in user; skips the database after a recent check.
 
     Raises:
         Unauthenticated: no user is signed in.
     """
     recent: TTLCache[bytes, bool] = request.app.state.recent_sign_ins
-    shown = f"{request.headers.get('Authorization', '')} {request.cookies.get(COOKIE, '')}"
-    key = sha256(shown.encode()).digest()
-    with _recent_lock:
+    key = _key(request)
+    with _lock:
         if key in recent:
             return
-    with request.app.state.database.transaction(write=False) as session:
-        identify(request, session)
-    with _recent_lock:
+    await identify(request)
+    with _lock:
         recent[key] = True
+
+
+def forget_recent(request: Request) -> None:
+    """Check everyone again: someone signed out, or a token was revoked."""
+    with _lock:
+        request.app.state.recent_sign_ins.clear()
 
 
 async def verify(request: Request, who: Annotated[SignedIn, Depends(identify)]) -> SignedIn:
@@ -109,12 +162,10 @@ class Allowed:
         return who.user
 
 
-def perhaps_signed_in(request: Request, session: SessionDep) -> User | None:
+async def perhaps_signed_in(request: Request) -> User | None:
     """Return the signed-in user, or None on a public page."""
-    try:
-        return identify(request, session).user
-    except Unauthenticated:
-        return None
+    sender = await find_sender(request)
+    return None if sender is None else sender.user
 
 
 SignedInDep = Annotated[SignedIn, Depends(verify)]

@@ -7,7 +7,7 @@ import hashlib
 import secrets
 from datetime import timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, Invalid, NotFound, Unauthenticated
@@ -93,8 +93,7 @@ def sign_in(session: Session, link_secret: str, session_days: int) -> str:
     # Only one of two concurrent requests passes.
     user_id = session.scalar(
         update(Credential)
-        .where(Credential.secret_hash == _hash(link_secret), Credential.kind == "login_link")
-        .where(Credential.used_at.is_(None), Credential.expires_at > now())
+        .where(*_unused(link_secret))
         .values(used_at=now())
         .returning(Credential.user_id)
     )
@@ -110,15 +109,52 @@ def sign_out(session: Session, credential_id: int) -> None:
     session.execute(delete(Credential).where(Credential.id == credential_id))
 
 
-def authenticate(session: Session, kind: str, secret: str) -> tuple[User, Credential] | None:
-    """Find the user and credential of a secret, or None."""
-    row = session.execute(
-        select(User, Credential)
-        .join(Credential, Credential.user_id == User.id)
-        .where(Credential.secret_hash == _hash(secret), Credential.kind == kind)
-        .where((Credential.expires_at.is_(None)) | (Credential.expires_at > now()))
-    ).first()
-    return None if row is None else (row[0], row[1])
+def authenticate(session: Session, kind: str, secret: str) -> tuple[User, int] | None:
+    """Find the user, detached, and the credential's id of a secret, or None."""
+    values = {"secret_hash": _hash(secret), "kind": kind, "moment": now()}
+    row = session.execute(_BY_SECRET, values).first()
+    if row is None:
+        return None
+    session.expunge(row[0])
+    return row[0], row[1]
+
+
+def check_credential(session: Session, credential_id: int, user: User) -> None:
+    """Raise Unauthenticated unless the credential counts and the user is unchanged."""
+    row = session.execute(_BY_ID, {"credential_id": credential_id, "moment": now()}).first()
+    if row != (user.name, user.role):
+        raise Unauthenticated("You were signed out meanwhile. Sign in again.")
+
+
+# Every request asks these: built once.
+_IN_FORCE = or_(Credential.expires_at.is_(None), Credential.expires_at > bindparam("moment"))
+_BY_SECRET = (
+    select(User, Credential.id)
+    .join(Credential, Credential.user_id == User.id)
+    .where(Credential.secret_hash == bindparam("secret_hash"))
+    .where(Credential.kind == bindparam("kind"), _IN_FORCE)
+)
+_BY_ID = (
+    select(User.name, User.role)
+    .join(Credential, Credential.user_id == User.id)
+    .where(Credential.id == bindparam("credential_id"), _IN_FORCE)
+)
+
+
+def check_link(session: Session, link_secret: str) -> None:
+    """Raise Unauthenticated unless the login link can sign in."""
+    unused = select(Credential.id).where(*_unused(link_secret))
+    if session.scalar(unused) is None:
+        raise Unauthenticated(USED_LINK)
+
+
+def _unused(link_secret: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        Credential.secret_hash == _hash(link_secret),
+        Credential.kind == "login_link",
+        Credential.used_at.is_(None),
+        Credential.expires_at > now(),
+    )
 
 
 def _issue(session: Session, user: User, kind: str, name: str, lifetime: timedelta | None) -> str:

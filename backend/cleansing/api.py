@@ -7,14 +7,15 @@ from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import MayClean, UserDep
 from backend.cleansing import changed, schemas, service
-from backend.core.db import SessionDep
 from backend.core.models import Cleansing, Job
 from backend.datasets import service as datasets
 from backend.jobs.schemas import JobOut
 from backend.review import service as reviews
 from backend.web.pagination import LongLimit, Page
+from backend.web.routes import TransactionRoute
+from backend.web.transactions import SessionDep
 
-router = APIRouter(tags=["cleansing"])
+router = APIRouter(route_class=TransactionRoute, tags=["cleansing"])
 After = Annotated[int, Query(ge=0, description="Cursor: `next` of the page before.")]
 Kind = Annotated[
     changed.Became | None,

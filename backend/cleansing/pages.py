@@ -9,14 +9,15 @@ from sqlalchemy.orm import Session
 from backend.accounts.dependencies import MayClean, UserDep
 from backend.cleansing import changed, present, service
 from backend.cleansing.api import After, Kind
-from backend.core.db import SessionDep
 from backend.core.errors import AppError, Invalid
 from backend.core.models import Cleansing, Job, Review, User, Version
 from backend.datasets import service as datasets
 from backend.review import service as reviews
 from backend.web.rendering import page
+from backend.web.routes import TransactionRoute
+from backend.web.transactions import SessionDep
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=TransactionRoute, include_in_schema=False)
 
 # Images named on the page; the API names all.
 MOST_NAMED = 60

@@ -6,6 +6,7 @@ import re
 import socket
 import sys
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import httpx2
@@ -67,12 +68,19 @@ def serve(
     ] = None,
 ) -> None:
     """Start the web alone, for machines where something else starts the workers and the broker."""
-    from backend.main import create_app  # slow to load, so other commands start without it
+    # Slow to load, so other commands start without them.
+    from backend.main import create_app
+    from backend.web.connections import KEEP_ALIVE_SECONDS, Connection, Limits
 
     settings = make_settings(host=host, port=port)
     migrations.prepare(settings)
     made = uvicorn.Config(
-        create_app(settings), log_level="info", timeout_graceful_shutdown=5, proxy_headers=True
+        create_app(settings),
+        http=partial(Connection, Limits.of(settings)),  # type: ignore[arg-type] # makes one
+        log_level="info",
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        proxy_headers=True,
     )
     logging.getLogger("uvicorn.access").addFilter(without_secrets)
     if door is not None:

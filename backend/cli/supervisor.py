@@ -129,6 +129,7 @@ class Supervisor:
 
     def _round(self) -> None:
         for child in self._children:
+            rotate(child.log)
             status = child.ended()
             if status is not None:
                 pause = child.plan_restart()
@@ -304,9 +305,18 @@ def _lock(file: IO[str]) -> bool:
 
 def _log_file(path: Path) -> IO[bytes]:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > LOG_BYTES:
-        path.replace(path.with_suffix(".log.1"))
+    rotate(path)
     return path.open("ab")
+
+
+def rotate(log: Path) -> None:
+    """Move a long log's lines to the file before it. Its writer keeps appending to `log`."""
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        with log.open("r+b") as file, log.with_suffix(".log.1").open("wb") as before:
+            # A writer may be faster than copying.
+            file.seek(-LOG_BYTES, os.SEEK_END)
+            before.write(file.read(LOG_BYTES))
+            file.truncate(0)
 
 
 def _die_with(parent: int) -> Callable[[], None]:

@@ -8,6 +8,7 @@ class AppError(Exception):
 
     status = 400
     title = "That did not work"
+    retry_after: int | None = None  # seconds
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -57,6 +58,7 @@ class Unavailable(AppError):
 
     status = 503
     title = "Not available right now"
+    retry_after = 5
 
 
 class DiskFull(AppError):

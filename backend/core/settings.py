@@ -44,6 +44,26 @@ class Settings(BaseSettings):
         "separated by ':'. The CLI may import from anywhere.",
     )
     max_upload_bytes: int = Field(20 * 2**30, gt=0, description="Largest upload, in bytes.")
+    max_request_bytes: int = Field(
+        2 * 2**20, gt=0, description="Largest request that is no upload, in bytes."
+    )
+    max_bodies_bytes: int = Field(
+        64 * 2**20,
+        gt=0,
+        description="Most bytes of such requests in memory, all senders together.",
+    )
+    max_connections: int = Field(
+        1000, gt=0, description="Most open connections; then those idle longest are closed."
+    )
+    header_seconds: float = Field(
+        20.0, gt=0, description="Seconds in which a request's headers must arrive."
+    )
+    body_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds that a client has to send a body or an upload's next part, "
+        "or to accept an answer.",
+    )
     max_unpacked_bytes: int = Field(
         60 * 2**30, gt=0, description="Most bytes that an archive may unpack to."
     )

@@ -9,7 +9,6 @@ from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import MayEdit, MayImport, MayInspect, UserDep
-from backend.core.db import SessionDep
 from backend.core.errors import Invalid
 from backend.core.models import DataSet, User, Version
 from backend.core.text import tidy
@@ -29,11 +28,13 @@ from backend.datasets.schemas import (
 )
 from backend.datasets.uploads import UploadDep, UploadedForm, check_zip
 from backend.web.exports import CHUNK, csv_download, in_chunks
-from backend.web.forms import read_form
+from backend.web.forms import form_fields, read_form
 from backend.web.openapi import table
 from backend.web.pagination import After, LongLimit, Page
+from backend.web.routes import TransactionRoute
+from backend.web.transactions import SessionDep
 
-router = APIRouter(prefix="/data-sets", tags=["data sets"])
+router = APIRouter(route_class=TransactionRoute, prefix="/data-sets", tags=["data sets"])
 Kind = Annotated[
     versions.Kind | None,
     Query(description="Only the images that left, that got another label, or that are back."),
@@ -44,7 +45,7 @@ _file = {
     "format": "binary",
     "description": "A zip of class folders, or with a CSV manifest, or with MNIST's IDX files.",
 }
-_fields = ImportForm.model_json_schema()["properties"]
+_fields = form_fields(ImportForm)
 _form = {
     "type": "object",
     "required": ["file"],

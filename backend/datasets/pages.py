@@ -4,10 +4,10 @@ import re
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from backend.accounts.dependencies import MayEdit, MayImport, UserDep, require_sign_in
-from backend.core.db import SessionDep
 from backend.core.errors import NotFound
 from backend.core.storage import Storage
 from backend.datasets import api, service, versions
@@ -18,8 +18,10 @@ from backend.runs import service as runs
 from backend.web.forms import read_form
 from backend.web.pagination import After
 from backend.web.rendering import page
+from backend.web.routes import TransactionRoute
+from backend.web.transactions import SessionDep
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=TransactionRoute, include_in_schema=False)
 HASH = re.compile(r"[0-9a-f]{64}")
 # An image never changes under its hash; only this person's browser may keep it.
 FOR_EVER = {
@@ -161,9 +163,9 @@ router.add_api_route(
 
 
 @router.get("/images/{data_set_id}/{view}/{name}.webp")
-def show_image(request: Request, data_set_id: int, view: str, name: str) -> Response:
+async def show_image(request: Request, data_set_id: int, view: str, name: str) -> Response:
     """Serve a thumbnail or full image from files, without the database."""
-    require_sign_in(request)
+    await require_sign_in(request)
     if view not in ("thumbnails", "full") or not HASH.fullmatch(name):
         raise NotFound("There is no such image.")
     headers = FOR_EVER | {"ETag": f'"{name}"'}
@@ -171,7 +173,7 @@ def show_image(request: Request, data_set_id: int, view: str, name: str) -> Resp
         return Response(status_code=304, headers=headers)
     storage: Storage = request.app.state.storage
     # FileResponse would use three threads in turn.
-    content = storage.read_image(data_set_id, name, full=view == "full")
+    content = await run_in_threadpool(storage.read_image, data_set_id, name, full=view == "full")
     if content is None:
         raise NotFound("There is no such image, or its file is gone.")
     return Response(content, media_type="image/webp", headers=headers)

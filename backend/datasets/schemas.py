@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backend.core.reports import ImportReport
 from backend.jobs.schemas import JobOut
-from backend.web.request_body import Body
+from backend.web.request_body import NAMED, Body
 
 Layout = Literal["splits", "classes", "subfolders"]
 SmallClasses = Literal["leave-out", "train-only"]
@@ -15,6 +15,13 @@ SmallClasses = Literal["leave-out", "train-only"]
 
 class Source(Body):
     """Source of the images. A server path must lie below one of WINNOW_IMPORT_FOLDERS."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"required": ["kind"], "properties": {"kind": {"const": "sample"}}},
+            "else": {"required": ["path"], "properties": {"path": {"type": "string"}}},
+        }
+    )
 
     kind: Literal["sample", "folder", "zip", "idx"] = Field(
         "folder", description="sample, or a path: folder, zip archive, MNIST's IDX files"
@@ -110,7 +117,7 @@ class Rename(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Screws, second delivery"}]})
 
-    name: str = Field(min_length=1, max_length=200)
+    name: str = Field(min_length=1, max_length=200, json_schema_extra=NAMED)
 
 
 class DataSetSummary(BaseModel):

@@ -39,6 +39,8 @@ def get(
     data_set = session.get(DataSet, data_set_id)
     if data_set is None:
         raise NotFound("There is no such data set.")
+    # The session forgets rows that nobody holds; a request asks for this one several times.
+    session.info.setdefault("data_sets", set()).add(data_set)
     return data_set
 
 

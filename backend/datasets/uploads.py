@@ -61,7 +61,7 @@ def check_zip(upload: Path) -> None:
 
 async def receive(request: Request) -> AsyncIterator[UploadedForm]:
     """Read the form if the user may import; delete its file if the request fails."""
-    await run_in_threadpool(_check, request)
+    await _check(request)
     form = UploadedForm()
     try:
         if request.headers.get("Content-Type", "").startswith("multipart/form-data"):
@@ -81,9 +81,8 @@ async def receive(request: Request) -> AsyncIterator[UploadedForm]:
             request.app.state.storage.discard(form.file)
 
 
-def _check(request: Request) -> None:
-    with request.app.state.database.transaction(write=False) as session:
-        who = identify(request, session)
+async def _check(request: Request) -> None:
+    who = await identify(request)
     if who.by_cookie:
         refuse_foreign(request)
     check(who.user, "import")

@@ -3,13 +3,14 @@
 from fastapi import APIRouter
 
 from backend.accounts.dependencies import MaySteer, UserDep
-from backend.core.db import SessionDep
 from backend.core.job_lifecycle import JobState
 from backend.jobs import service, waiting
 from backend.jobs.schemas import JobOut, LogLineOut
 from backend.web.pagination import After, Limit, Page
+from backend.web.routes import TransactionRoute
+from backend.web.transactions import SessionDep
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(route_class=TransactionRoute, prefix="/jobs", tags=["jobs"])
 
 
 @router.get("", summary="List jobs")

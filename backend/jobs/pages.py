@@ -6,14 +6,15 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from backend.accounts.dependencies import MaySteer, UserDep
-from backend.core.db import SessionDep
 from backend.core.errors import Conflict
 from backend.core.job_lifecycle import ACTIVE, STATES, JobState
 from backend.jobs import service, waiting
 from backend.web.redirects import own_path, path_of
 from backend.web.rendering import page
+from backend.web.routes import TransactionRoute
+from backend.web.transactions import SessionDep
 
-router = APIRouter(prefix="/jobs", include_in_schema=False)
+router = APIRouter(route_class=TransactionRoute, prefix="/jobs", include_in_schema=False)
 
 
 @router.get("")

@@ -10,9 +10,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
+from sqlalchemy.exc import DatabaseError
 
-from backend.core.db import make_engine
+from backend.core.db import DAMAGED, is_damage, make_engine
 from backend.core.errors import Conflict
+from backend.core.home import make_private
 from backend.core.settings import Settings
 
 FOLDER = Path(__file__).parent
@@ -42,9 +44,10 @@ def require_current(settings: Settings) -> None:
 
 def prepare(settings: Settings) -> None:
     """Migrate an embedded database; require a current database server."""
-    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(settings)
     if settings.database.startswith("sqlite"):
         upgrade(settings)
+        make_private(settings)
     else:
         require_current(settings)
 
@@ -63,6 +66,10 @@ def _with_engine(settings: Settings, act: Callable[[Engine], None]) -> None:
     engine = make_engine(settings.database)
     try:
         act(engine)
+    except DatabaseError as error:
+        if not is_damage(error):
+            raise
+        raise Conflict(DAMAGED) from error
     finally:
         engine.dispose()
 

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import MayArrange, MayReview, UserDep
-from backend.core.db import SessionDep
 from backend.core.errors import Invalid
 from backend.core.models import Job, Review, User
 from backend.jobs.schemas import JobOut
@@ -29,8 +28,10 @@ from backend.review.queue import counts, queue_pages, shares
 from backend.review.queue.filters import Filters, check, read_vocabulary
 from backend.review.queue.orderings import Order
 from backend.runs import averages
+from backend.web.routes import TransactionRoute
+from backend.web.transactions import SessionDep
 
-router = APIRouter(prefix="/reviews", tags=["review"])
+router = APIRouter(route_class=TransactionRoute, prefix="/reviews", tags=["review"])
 
 
 @router.get("/{review_id}", summary="One review")

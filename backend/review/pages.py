@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Annotated, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 from uuid import uuid4
 
 from fastapi import APIRouter, Form, Request
@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 from backend.accounts.dependencies import MayArrange, MayReview, UserDep
 from backend.cleansing import service as cleansing
 from backend.core.catalogue import METHODS, SECOND
-from backend.core.db import SessionDep
 from backend.core.errors import Invalid
 from backend.core.models import SMALL_PIXELS, DataSet, Job, Review, User
 from backend.review import service
@@ -25,9 +24,12 @@ from backend.review.queue.filters import Vocabulary
 from backend.review.queue.view_state import PAGE_SIZES, SCROLLING, View
 from backend.review.schemas import ProgressOut, WhyOut
 from backend.runs import averages
+from backend.web.redirects import query_of
 from backend.web.rendering import page
+from backend.web.routes import TransactionRoute
+from backend.web.transactions import SessionDep
 
-router = APIRouter(prefix="/reviews", include_in_schema=False)
+router = APIRouter(route_class=TransactionRoute, prefix="/reviews", include_in_schema=False)
 
 # Pairs on the page; others are rare.
 MOST_PAIRS = 200
@@ -220,7 +222,7 @@ def decide(
         choice = Choice(
             action, _class_number(label, vocabulary.class_names) if action == "relabel" else None
         )
-    view, key = View.parse(urlsplit(back).query, vocabulary), client_key or str(uuid4())
+    view, key = View.parse(query_of(back), vocabulary), client_key or str(uuid4())
     if scope == "view":
         # Without `seen`: this form cannot show how many were skipped.
         decisions.decide_all(session, user, review, view.filters, choice, key, expected)
@@ -265,7 +267,7 @@ def redo_latest(
 def _to_images(
     session: Session, user: User, review: Review, back: str, act: Act
 ) -> RedirectResponse:
-    view = View.parse(urlsplit(back).query, filters.read_vocabulary(session, user, review))
+    view = View.parse(query_of(back), filters.read_vocabulary(session, user, review))
     if view.at and len(act.items) == 1:
         rank = _rank(session, review, view, act.items[0])
         return RedirectResponse(

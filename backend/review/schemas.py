@@ -1,11 +1,13 @@
 """JSON shapes of the review, also used by its pages."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend.jobs.schemas import JobOut
+from backend.review.deciding.decisions import MOST_IMAGES
+from backend.review.insight.maps import MOST_SELECTED
 from backend.review.queue.filters import Filters
 from backend.review.queue.orderings import Order
 from backend.review.queue.queue_pages import LARGEST_PAGE
@@ -254,7 +256,7 @@ class SelectionIn(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"image_ids": [17, 18, 23]}]})
 
-    image_ids: list[int]
+    image_ids: list[int] = Field(json_schema_extra={"minItems": 1, "maxItems": MOST_SELECTED})
 
 
 class SelectionOut(BaseModel):
@@ -290,11 +292,27 @@ class SuggestionsOut(BaseModel):
     previous: str | None
 
 
+# Only a relabelling takes a class, and it needs one.
+RELABELLING: dict[str, Any] = {
+    "if": {"properties": {"action": {"const": "relabel"}}},
+    "then": {"required": ["label"], "properties": {"label": {"type": "integer", "minimum": 0}}},
+    "else": {"properties": {"label": {"type": "null"}}},
+}
+# Either images or a view.
+CHOOSING: dict[str, Any] = {
+    "oneOf": [
+        {"required": ["image_ids"], "properties": {"image_ids": {"type": "array"}}},
+        {"required": ["filter"], "properties": {"filter": {"type": "object"}}},
+    ]
+}
+
+
 class DecisionIn(Body):
     """One decision on one image."""
 
     model_config = ConfigDict(
         json_schema_extra={
+            **RELABELLING,
             "examples": [
                 {
                     "client_key": "7c1e9f0a-3b52-4a5d-9d0e-1f6f2f0c8b11",
@@ -302,7 +320,7 @@ class DecisionIn(Body):
                     "action": "relabel",
                     "label": 3,
                 }
-            ]
+            ],
         }
     )
 
@@ -318,6 +336,8 @@ class BulkDecisionIn(Body):
 
     model_config = ConfigDict(
         json_schema_extra={
+            **RELABELLING,
+            **CHOOSING,
             "examples": [
                 {
                     "client_key": "7c1e9f0a-3b52-4a5d-9d0e-1f6f2f0c8b11",
@@ -325,14 +345,16 @@ class BulkDecisionIn(Body):
                     "filter": {"label": 3, "predicted": 8},
                     "expected": 12,
                 }
-            ]
+            ],
         }
     )
 
     client_key: str = ClientKey
     action: Action
     label: int | None = None
-    image_ids: list[int] | None = None
+    image_ids: list[int] | None = Field(
+        None, json_schema_extra={"minItems": 1, "maxItems": MOST_IMAGES}
+    )
     filter: Filters | None = None
     expected: int | None = None
     seen: int | None = Seen

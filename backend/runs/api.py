@@ -9,7 +9,6 @@ from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import MayScore, MayTrain, UserDep
-from backend.core.db import SessionDep
 from backend.core.models import Job, Review, Run, Scoring, User
 from backend.datasets import service as datasets
 from backend.jobs.schemas import JobOut
@@ -27,8 +26,10 @@ from backend.runs.schemas import (
 from backend.web.exports import CHUNK, FORMATS, Format, in_chunks
 from backend.web.openapi import table
 from backend.web.pagination import After, Limit, Page
+from backend.web.routes import TransactionRoute
+from backend.web.transactions import SessionDep
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(route_class=TransactionRoute, tags=["runs"])
 
 
 @router.post("/data-sets/{data_set_id}/runs", status_code=202, summary="Train on a data set")

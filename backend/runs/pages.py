@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import MayScore, MayTrain, UserDep
 from backend.core import catalogue
-from backend.core.db import SessionDep
 from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import DataSet, Run, User, Version
 from backend.core.storage import Storage
@@ -20,9 +19,11 @@ from backend.runs.schemas import EpochOut, RunOptions, ScoringOptions
 from backend.web.exports import FORMATS
 from backend.web.forms import read_form
 from backend.web.rendering import page
+from backend.web.routes import TransactionRoute
+from backend.web.transactions import SessionDep
 from backend.web.validation_messages import wrong
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=TransactionRoute, include_in_schema=False)
 
 
 async def _form_values(request: Request) -> dict[str, Any]:

@@ -22,6 +22,6 @@ def refuse_foreign(request: Request) -> None:
 def _from_our_origin(request: Request) -> bool:
     public = urlsplit(request.app.state.settings.public_url)
     netloc = public.netloc.lower().removesuffix(DEFAULT_PORTS.get(public.scheme, ""))
-    asked = (request.url.scheme, request.headers.get("Host", ""))
+    asked = (request.scope["scheme"], request.headers.get("Host", ""))
     origins = {f"{scheme}://{host}" for scheme, host in (asked, (public.scheme, netloc)) if host}
     return request.headers.get("Origin") in origins

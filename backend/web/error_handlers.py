@@ -1,7 +1,7 @@
 """Errors as pages for people, and problem details (RFC 9457) for programs."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -9,12 +9,14 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
-from sqlalchemy.exc import DataError, OperationalError
-from sqlalchemy.orm import Session
+from sqlalchemy.exc import DatabaseError, DataError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.exceptions import HTTPException
 
+from backend.core.db import DAMAGED, is_damage
 from backend.core.errors import AppError, DiskFull, Invalid, NotFound, Unauthenticated, Unavailable
-from backend.web.redirects import login_address, path_of
+from backend.web.methods import methods_at
+from backend.web.redirects import login_address, path_asked, path_of
 from backend.web.rendering import page
 from backend.web.validation_messages import wrong
 
@@ -34,22 +36,37 @@ NO_ANSWER = (
     "The database does not answer. Nothing was changed; try again in a minute. "
     "The web's log says more."
 )
+LOCKED = (
+    "Winnow is busy: a job is writing many rows. Nothing was changed; try again in a few seconds."
+)
 
 
-def register_handlers(app: FastAPI, visitor: Callable[[Request, Session], object]) -> None:
-    """Send every failure to `respond`; `visitor` identifies the user."""
+def register_handlers(app: FastAPI, visitor: Callable[[Request], Awaitable[object]]) -> None:
+    """Send every failure to `respond`; `visitor` identifies the user, or returns None."""
     app.state.visitor = visitor
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(OperationalError, _database)
+    app.add_exception_handler(NoConnection, _database)
     app.add_exception_handler(DataError, _unstorable)
+    app.add_exception_handler(DatabaseError, _damaged)
     app.add_exception_handler(OverflowError, _too_large_a_number)
 
 
 def respond(request: Request, error: AppError, **members: Any) -> Response:
     """Answer with problem details under /api/, else with a page or the login."""
-    if request.url.path.startswith("/api/") and request.url.path != "/api/docs":
+    response = _answer(request, error, members)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    if error.status == HTTPStatus.REQUEST_TIMEOUT:
+        response.headers["Connection"] = "close"
+    return response
+
+
+def _answer(request: Request, error: AppError, members: dict[str, Any]) -> Response:
+    path: str = request.scope["path"]
+    if path.startswith("/api/") and path != "/api/docs":
         problem = {
             "type": "about:blank",
             "title": error.title,
@@ -73,7 +90,7 @@ def respond(request: Request, error: AppError, **members: Any) -> Response:
 
 def unexpected(request: Request, error: Exception) -> Response:
     """Log an unforeseen error in full; show the user a sentence."""
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    logger.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
     failure = AppError(UNEXPECTED, 500)
     failure.title = "Something went wrong"
     return respond(request, failure)
@@ -94,15 +111,15 @@ def _to_login(request: Request) -> Response | None:
     )
     if not opened or request.query_params.get("token"):
         return None
-    return RedirectResponse(login_address(path_of(str(request.url))), 303)
+    return RedirectResponse(login_address(path_asked(request)), 303)
 
 
-def _app_error(request: Request, error: Exception) -> Response:
+async def _app_error(request: Request, error: Exception) -> Response:
     found = error if isinstance(error, AppError) else AppError(str(error))
     return respond(request, found, **found.members)
 
 
-def _invalid(request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     details = error.errors() if isinstance(error, RequestValidationError) else []
     # Addresses like /runs/abc lead nowhere.
     if details and all(detail["loc"][0] == "path" for detail in details):
@@ -122,12 +139,12 @@ def _one_invalid(detail: dict[str, Any]) -> dict[str, str]:
     return {"field": ".".join(str(part) for part in detail["loc"][1:]), "message": wrong(detail)}
 
 
-def _http(request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     status, detail = (
         (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "")
     )
     if status == 404:
-        _recognise(request)
+        await _recognise(request)
         return respond(request, NotFound(NOTHING_HERE))
     sentence = (
         f"This address does not take {request.method} requests"
@@ -137,31 +154,51 @@ def _http(request: Request, error: Exception) -> Response:
     response = respond(request, AppError(f"{sentence.removesuffix('.')}.", status))
     if isinstance(error, HTTPException) and error.headers:
         response.headers.update(error.headers)
+    if status == 405:
+        response.headers["Allow"] = ", ".join(methods_at(request)) or "GET, HEAD"
     return response
 
 
-def _recognise(request: Request) -> None:
-    with suppress(OperationalError), request.app.state.database.transaction(write=False) as session:
-        request.app.state.visitor(request, session)
+async def _recognise(request: Request) -> None:
+    """Look up the user whom an error page names."""
+    with suppress(OperationalError, Unavailable):
+        await request.app.state.visitor(request)
 
 
-def _database(request: Request, error: Exception) -> Response:
-    logger.error("%s %s: the database failed", request.method, request.url.path, exc_info=error)
+async def _database(request: Request, error: Exception) -> Response:
+    logger.error(
+        "%s %s: the database failed", request.method, request.scope["path"], exc_info=error
+    )
     full = any(words in str(error) for words in ("disk is full", "No space left"))
     return respond(request, DiskFull() if full else Unavailable(NO_ANSWER))
 
 
-def _unstorable(request: Request, error: Exception) -> Response:
+async def _damaged(request: Request, error: Exception) -> Response:
+    """Say that SQLite's file is damaged; other errors are unforeseen."""
+    if not isinstance(error, DatabaseError) or not is_damage(error):
+        raise error
+    note_damage(request.app, str(error.orig))
+    return respond(request, Unavailable(DAMAGED))
+
+
+def note_damage(app: FastAPI, found: str) -> None:
+    """Let the health check say it, and the log once."""
+    if app.state.damage is None:
+        logger.error("SQLite's file is damaged: %s. %s", found, DAMAGED)
+    app.state.damage = found
+
+
+async def _unstorable(request: Request, error: Exception) -> Response:
     """Answer addresses that PostgreSQL refuses; bodies were checked."""
     if isinstance(error, DataError) and getattr(error.orig, "sqlstate", "") == OUT_OF_RANGE:
         return respond(request, NotFound(TOO_LARGE))
     logger.warning(
-        "%s %s: the database refused a value: %s", request.method, request.url.path, error
+        "%s %s: the database refused a value: %s", request.method, request.scope["path"], error
     )
     return respond(request, Invalid(UNSTORABLE))
 
 
-def _too_large_a_number(request: Request, error: Exception) -> Response:
+async def _too_large_a_number(request: Request, error: Exception) -> Response:
     """Answer numbers beyond SQLite's 2⁶³."""
     if "SQLite INTEGER" not in str(error):
         raise error

@@ -2,11 +2,12 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi.responses import Response, StreamingResponse
 
 from backend.core.db import Database
@@ -15,6 +16,7 @@ from backend.core.db import Database
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 CHUNK = 2_000  # rows at a time
 ROW_GROUP = 50_000
+_downloads = CapacityLimiter(4)
 
 Row = TypeVar("Row")
 
@@ -89,7 +91,14 @@ class Format:
         headers = {"Content-Disposition": f'attachment; filename="{name}.{self.suffix}"'}
         if isinstance(parts, list):
             return Response(b"".join(parts), media_type=self.media_type, headers=headers)
-        return StreamingResponse(parts, media_type=self.media_type, headers=headers)
+        return StreamingResponse(_in_turn(parts), media_type=self.media_type, headers=headers)
+
+
+async def _in_turn(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """Make each part in a thread; few downloads take threads and connections at once."""
+    remaining = iter(parts)
+    while (part := await to_thread.run_sync(next, remaining, None, limiter=_downloads)) is not None:
+        yield part
 
 
 FORMATS = {

@@ -2,14 +2,31 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationInfo, field_validator
+from pydantic.config import JsonDict
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+
+# A name's sign that is left after tidying (backend/core/text.py).
+NAMED: JsonDict = {"pattern": r"[^\s\u0000-\u001f\u007f-\u009f]"}
 
 
 class Body(BaseModel):
     """Base of request bodies and forms. A misspelt field must not be ignored silently."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """State in the document what `_storable` refuses."""
+        schema = handler(core_schema)
+        for name, field in handler.resolve_ref_schema(schema).get("properties", {}).items():
+            for part in field.get("anyOf", [field]):
+                if part.get("type") == "string" and "enum" not in part and name != "name":
+                    part.setdefault("pattern", "^[^\\u0000]*$")
+        return schema
 
     @field_validator("*", mode="before")
     @classmethod

@@ -60,7 +60,7 @@ def cards(
         review,
         data_set,
         orderings.read_ranks(session, review, order, rows),
-        queue_pages.read_names(session, rows),
+        queue_pages.read_names(session, rows, user),
     ).all(rows)
 
 
@@ -72,7 +72,7 @@ def tiles(
     names, folder = data_set.class_names, f"/images/{data_set.id}/thumbnails"
     ranks, people = (
         orderings.read_ranks(session, review, order, rows),
-        queue_pages.read_names(session, rows),
+        queue_pages.read_names(session, rows, user),
     )
     return [
         Tile(

@@ -38,9 +38,9 @@ class AddressText:
     pattern: str = r"\d{1,9}"
 
 
-Class = Annotated[int | None, AddressText("class of this data set")]
+Class = Annotated[int | None, Field(ge=0), AddressText("class of this data set")]
 Person = Annotated[int | None, AddressText("person's number")]
-Group = Annotated[int | None, AddressText("number of a group or a selection")]
+Group = Annotated[int | None, Field(ge=1), AddressText("number of a group or a selection")]
 Percentage = Annotated[
     float | None,
     Field(ge=0, le=100, description="Bounds the card's bar, in percent."),
@@ -55,7 +55,7 @@ class Filters(Body):
 
     label: Class = None
     predicted: Class = None
-    decision: str | None = None
+    decision: str | None = Field(None, json_schema_extra={"enum": [*DECISION_FILTERS, None]})
     by: Person = Field(None, description="Whose decision is in force: a person's id.")
     accuracy_min: Percentage = None
     accuracy_max: Percentage = None

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Select, SQLColumnExpression, func, select
+from sqlalchemy import Row, Select, SQLColumnExpression, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from backend.core.errors import NotFound
@@ -101,9 +102,10 @@ def _any(session: Session, matches: Select[Any]) -> bool:
     return session.execute(matches.limit(1)).first() is not None
 
 
+@cache
 def _rows() -> Select[Any]:
-    # Columns bypass the identity map.
-    return select(*Suggestion.__table__.columns)
+    # The table bypasses the identity map; made once, as its columns are many.
+    return select(Suggestion.__table__)
 
 
 def at_rank(session: Session, review: Review, order: Order, rank: int) -> Row[Any] | None:
@@ -124,14 +126,20 @@ def next_undecided(
     return None
 
 
+@cache
+def _of_images() -> Select[Any]:
+    return (
+        _rows()
+        .where(Suggestion.review_id == bindparam("review"))
+        .where(Suggestion.image_id.in_(bindparam("images", expanding=True)))
+        .order_by(Suggestion.position)
+    )
+
+
 def read_images(session: Session, review: Review, image_ids: Sequence[int]) -> list[Row[Any]]:
     """Read suggestions in queue order. Raises NotFound if one is missing."""
     wanted = set(image_ids)
-    rows = session.execute(
-        _rows()
-        .where(Suggestion.review_id == review.id, Suggestion.image_id.in_(wanted))
-        .order_by(Suggestion.position)
-    ).all()
+    rows = session.execute(_of_images(), {"review": review.id, "images": list(wanted)}).all()
     if len(rows) != len(wanted):
         raise NotFound("There is no such image in this review.")
     return list(rows)
@@ -150,15 +158,16 @@ def changes_since(session: Session, review: Review, since: int) -> list[Row[Any]
     return list(rows) if len(rows) <= MOST_CHANGES else None
 
 
-def read_names(session: Session, rows: Sequence[Row[Any]]) -> dict[int, str]:
-    """Map user ids to names of deciders."""
-    ids = {row.decided_by for row in rows if row.decided_by is not None}
+def read_names(
+    session: Session, rows: Sequence[Row[Any]], me: User | None = None
+) -> dict[int, str]:
+    """Map user ids to names of deciders. me: need not be looked up."""
+    known = {} if me is None else {me.id: me.name}
+    ids = {row.decided_by for row in rows if row.decided_by is not None} - known.keys()
     if not ids:
-        return {}
-    return {
-        row.id: row.name
-        for row in session.execute(select(User.id, User.name).where(User.id.in_(ids)))
-    }
+        return known
+    people = session.execute(select(User.id, User.name).where(User.id.in_(ids)))
+    return known | {row.id: row.name for row in people}
 
 
 def original_size(session: Session, image_id: int) -> tuple[int, int]:

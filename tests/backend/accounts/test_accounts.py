@@ -18,8 +18,9 @@ from backend.core.errors import Conflict, Invalid, NotFound, Unauthenticated
 from backend.core.invocation import winnow
 from backend.core.models import Credential, User, now
 from backend.core.settings import Settings
+from backend.core.storage import Storage
 from tests.conftest import NAVIGATION, OWN_PAGE
-from tests.factories import a_user
+from tests.factories import a_data_set, a_user
 
 Link = Callable[[User], str]
 
@@ -271,6 +272,44 @@ def test_signing_out_ends_the_session_on_the_server_too(app: FastAPI, client: Te
     assert (answer.status_code, answer.headers["location"]) == (303, "/login")
     assert COOKIE not in client.cookies
     assert TestClient(app, cookies={COOKIE: kept}).get("/api/v1/me").status_code == 401
+
+
+def test_signing_out_empties_the_browsers_cache_and_pictures_end_at_once(
+    client: TestClient, database: Database, storage: Storage
+) -> None:
+    with database.transaction() as session:
+        data_set = a_data_set(session, storage, per_class=2)
+    first = next(storage.data_set(data_set.id).glob("thumbnails/*/*.webp"))
+    picture = f"/images/{data_set.id}/thumbnails/{first.stem}.webp"
+    cookie = {"Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
+    assert client.get(picture).status_code == 200
+    answer = client.post("/logout", follow_redirects=False)
+    assert answer.headers["clear-site-data"] == '"cache"'
+    assert client.get(picture, headers=cookie, follow_redirects=False).status_code == 303
+
+
+def test_signing_in_again_ends_the_session_before(
+    app: FastAPI, client: TestClient, reviewer: User, link: Link
+) -> None:
+    before = client.cookies[COOKIE]
+    client.post("/login", data={"token": link(reviewer)}, headers=OWN_PAGE)
+    assert client.get("/api/v1/me").json()["name"] == reviewer.name
+    other = TestClient(app, headers={"Cookie": f"{COOKIE}={before}"})
+    assert other.get("/api/v1/me").status_code == 401
+
+
+def test_a_foreign_page_replaces_nobodys_session(
+    client: TestClient, owner: User, reviewer: User, link: Link
+) -> None:
+    for method, headers in [
+        ("POST", {"Sec-Fetch-Site": "cross-site"}),
+        ("POST", {"Sec-Fetch-Site": "same-site"}),
+        ("GET", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}),
+    ]:
+        address = {"params" if method == "GET" else "data": {"token": link(reviewer)}}
+        path = "/" if method == "GET" else "/login"
+        client.request(method, path, headers=headers, **address)
+        assert client.get("/api/v1/me").json()["name"] == owner.name
 
 
 def test_what_has_expired_is_forgotten_at_the_next_login(

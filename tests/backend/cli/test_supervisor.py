@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,6 +18,7 @@ from backend.cli.supervisor import (
     LOG_BYTES,
     LONGEST_PAUSE,
     Child,
+    Supervisor,
     _log_file,
     _note_address,
     _only_one,
@@ -197,7 +199,7 @@ def test_a_big_log_is_put_aside_at_the_next_start(tmp_path: Path) -> None:
     log.write_bytes(b"x" * (LOG_BYTES + 1))
     _log_file(log).close()
     assert log.stat().st_size == 0
-    assert (tmp_path / "web.log.1").stat().st_size == LOG_BYTES + 1
+    assert (tmp_path / "web.log.1").stat().st_size == LOG_BYTES
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -212,3 +214,25 @@ def test_a_second_worker_takes_quick_jobs_alone_unless_it_is_not_wanted(
     if quick:
         assert made["quick worker"].environment["WINNOW_LANE"] == "quick"
         assert made["quick worker"].log.name == "quick-worker.log"
+
+
+def test_a_log_that_floods_is_put_aside_while_its_writer_runs(tmp_path: Path) -> None:
+    flood = "import sys, time\nfor _ in range(60): print('x' * 200_000, flush=True)\ntime.sleep(60)"
+    log = tmp_path / "web.log"
+    child = Child("web", [sys.executable, "-c", flood], log, dict(os.environ))
+    supervisor = Supervisor([child], lambda _: None)
+    watching = threading.Thread(target=until_put_aside, args=(log, supervisor))
+    watching.start()
+    supervisor.run()
+    watching.join()
+    before = log.with_suffix(".log.1")
+    assert 0 < before.stat().st_size <= LOG_BYTES
+    assert log.stat().st_size <= 12_000_000 - LOG_BYTES
+    assert set(before.read_bytes()) <= set(b"x\n")
+
+
+def until_put_aside(log: Path, supervisor: Supervisor) -> None:
+    try:
+        wait_until(lambda: log.with_suffix(".log.1").exists(), 20, "the second log")
+    finally:
+        supervisor.stop()

@@ -127,7 +127,7 @@ def test_every_unsafe_route_asks_for_an_action_or_is_ones_own_account(app: FastA
         asked = {call.action for call in found if isinstance(call, Allowed)}
         asked |= {"import"} if receive in found else set()
         for method in set(route.methods or ()) & set(UNSAFE):
-            actions[method, _blank(route.path or "")] = asked
+            actions[method, _blank(route.path_format or "")] = asked
     unguarded = {key for key, asked in actions.items() if not asked}
     assert unguarded == {(method, _blanked(path)) for method, path in OWN_ACCOUNT} | {
         ("POST", "/login")

@@ -9,12 +9,17 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.exc import DataError
 
+from backend import migrations
 from backend.accounts import service as accounts
-from backend.core.db import Database, SessionDep, make_engine
-from backend.core.errors import AppError
+from backend.core import queue
+from backend.core.db import Database, make_engine
+from backend.core.errors import AppError, Conflict
 from backend.core.models import User
 from backend.core.settings import Settings
 from backend.main import create_app
+from backend.web.transactions import SessionDep
+from tests.reviewing import a_ready_review, images_of
+from tests.running import wait_until
 
 SECRET = "postgresql://winnow:hunter2@db/winnow"
 BIG = 2**63
@@ -70,6 +75,31 @@ def test_a_wrong_method_is_named_and_the_right_one_announced(client: TestClient)
     answer = client.put("/api/v1/jobs")
     assert answer.json()["detail"] == "This address does not take PUT requests."
     assert answer.headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/api/v1/data-sets/1", "DELETE, GET, PATCH"),
+        ("POST", "/api/v1/reviews/1/second-opinion", "DELETE, PUT"),
+        ("DELETE", "/login", "GET, HEAD, POST"),
+        ("POST", "/static/css/base.css", "GET, HEAD"),
+        # A word where a number could be is another address.
+        ("PATCH", "/api/v1/data-sets/upload", "POST"),
+        ("DELETE", "/api/v1/data-sets/upload", "POST"),
+    ],
+)
+def test_every_method_that_an_address_takes_is_announced(
+    client: TestClient, method: str, path: str, allowed: str
+) -> None:
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("number", ["abc", "-1", "1.0", "9" * 5000, "²", "%00"])
+def test_what_is_no_number_is_no_address(client: TestClient, number: str) -> None:
+    for path in (f"/api/v1/runs/{number}", f"/runs/{number}", f"/reviews/{number}/focus"):
+        assert client.get(path).status_code == 404, path
 
 
 def test_each_wrong_field_is_named(client: TestClient) -> None:
@@ -197,6 +227,32 @@ def test_htmx_is_told_to_open_the_login_page_in_place_of_filling_a_fragment_with
     )
 
 
+# urlsplit raises ValueError for each.
+NO_ADDRESSES = ("http://[", "//[::1", "http://\u2100.com", "http://[v1.x", "/\\[")
+
+
+@pytest.mark.parametrize("address", NO_ADDRESSES)
+def test_an_address_that_is_none_is_passed_over(
+    anonymous_client: TestClient, client: TestClient, database: Database, address: str
+) -> None:
+    with database.transaction() as session:
+        review = a_ready_review(session)
+        image = images_of(session, review, 1)[0]
+    headers = {"HX-Request": "true", "HX-Current-URL": address.encode()}
+    assert anonymous_client.get("/jobs", headers=headers).headers["hx-redirect"] == "/login"
+    for path in ("decide", "undo", "redo", "undo"):
+        answer = client.post(
+            f"/reviews/{review.id}/{path}",
+            data={"back": address, "action": "keep", "image_id": image},
+            follow_redirects=False,
+        )
+        assert answer.headers["location"].rstrip("?") == f"/reviews/{review.id}", path
+    for path in ("/login", "/jobs", "/api/v1/me", "/nowhere"):
+        assert client.get(path, params={"next": address}).status_code < 500
+        answer = client.get(path, headers={"Host": address.encode()})
+        assert answer.status_code < 500
+
+
 def test_a_form_that_was_sent_too_late_says_so(anonymous_client: TestClient) -> None:
     answer = anonymous_client.post("/account/tokens", data={"name": "x"}, follow_redirects=False)
     assert (
@@ -220,6 +276,29 @@ def test_a_database_that_is_away_is_said_to_be_so(tmp_path: Path) -> None:
     assert answer.status_code == 503
     assert "The database does not answer" in answer.text
     assert "hunter2" not in answer.text
+
+
+@pytest.mark.parametrize("damage", [b"\xff", b"\0"])
+def test_a_damaged_database_is_said_to_be_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes
+) -> None:
+    settings = Settings(home=tmp_path)
+    migrations.upgrade(settings)
+    file = tmp_path / "winnow.db"
+    monkeypatch.setattr(queue, "send", lambda _job_id: None)
+    with TestClient(create_app(settings), raise_server_exceptions=False) as whole:
+        assert whole.get("/health").json() == {"status": "ok"}
+    with file.open("r+b") as pages:
+        pages.seek(4096)
+        pages.write(damage * (file.stat().st_size - 4096))
+    with pytest.raises(Conflict, match="restore the latest backup"):
+        migrations.prepare(settings)
+    with TestClient(create_app(settings), raise_server_exceptions=False) as damaged:
+        wait_until(lambda: damaged.get("/health").status_code == 503, 5, "the quick check")
+        assert "restore the latest backup" in damaged.get("/health").json()["detail"]
+        answer = damaged.get("/api/v1/me", headers={"Authorization": "Bearer x"})
+        assert (answer.status_code, answer.json()["title"]) == (503, "Not available right now")
+        assert "file is damaged" in answer.json()["detail"]
 
 
 def test_a_full_disk_is_said_to_be_so_and_the_database_stays_whole(

@@ -31,7 +31,7 @@ def world(database: Database, storage: Storage, owner: User, reviewer: User) -> 
 def pages(app: FastAPI) -> list[str]:
     """The address of every GET route that is not the API's, with its placeholders."""
     own = [
-        route.path or ""
+        route.path_format or ""
         for route in iter_route_contexts(app.routes)
         if "GET" in (route.methods or ())
     ]
@@ -138,7 +138,7 @@ def test_every_answer_of_the_api_can_be_given_in_every_state(
     app: FastAPI, world: World, client: TestClient
 ) -> None:
     for route in iter_route_contexts(app.routes):
-        path = route.path or ""
+        path = route.path_format or ""
         if not path.startswith("/api/v1") or "GET" not in (route.methods or ()):
             continue
         for address in filled(path, world):

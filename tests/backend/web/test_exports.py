@@ -30,6 +30,7 @@ from backend.web.exports import (
     parquet_bytes,
     safe_cell,
 )
+from backend.web.routes import TransactionRoute
 from tests.factories import a_data_set, a_review, a_run
 from tests.world import HOSTILE
 
@@ -183,7 +184,7 @@ def test_a_format_in_the_registry_is_in_routes_pages_and_the_command_line(
         run = a_run(session, a_data_set(session, per_class=4))
         review = a_review(session, run)
     monkeypatch.setitem(FORMATS, "tsv", Format("tsv", "TSV", "text/tab-separated-values", write))
-    more = APIRouter()
+    more = APIRouter(route_class=TransactionRoute)
     add_score_downloads(more)
     app.include_router(more)
     answer = client.get(f"/runs/{run.id}/scores.tsv")
