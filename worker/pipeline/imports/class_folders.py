@@ -16,7 +16,10 @@ from worker.pipeline.imports.files import (
     natural,
     why_no_image,
 )
-from worker.pipeline.imports.layout import Layout, Tree, few, is_exact, understand
+from worker.pipeline.imports.folder_tree import Layout, Tree
+from worker.pipeline.imports.layout import understand
+from worker.pipeline.imports.questions import few
+from worker.pipeline.imports.split_names import is_exact
 
 NO_CLASS_FOLDER = "it lies in no class folder"
 HOW = (

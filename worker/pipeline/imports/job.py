@@ -19,7 +19,6 @@ from worker.pipeline.imports.class_folders import from_class_folders
 from worker.pipeline.imports.files import Files, Found, natural, without_hidden
 from worker.pipeline.imports.folder import open_folder
 from worker.pipeline.imports.idx import find_pairs, from_idx
-from worker.pipeline.imports.layout import NeedsAnswer
 from worker.pipeline.imports.manifest import (
     find_manifest,
     from_manifest,
@@ -29,6 +28,7 @@ from worker.pipeline.imports.manifest import (
 from worker.pipeline.imports.messages import Decoded
 from worker.pipeline.imports.pixels import Decoding
 from worker.pipeline.imports.pool import Pool
+from worker.pipeline.imports.questions import NeedsAnswer
 from worker.pipeline.imports.results import Results, refusal_lines, write_refusals
 from worker.pipeline.imports.small_classes import LeaveOut, assign_entries, leave_out
 from worker.pipeline.imports.zip import open_zip

@@ -13,10 +13,10 @@ from backend.core.reports import ImportReport
 from worker.jobs import JobFailed
 from worker.pipeline.imports.class_folders import only_one_class
 from worker.pipeline.imports.files import Entry, Found, natural
-from worker.pipeline.imports.layout import few, listed
 from worker.pipeline.imports.look_alikes import find_alike
 from worker.pipeline.imports.manifest import only_one_class_in_table
 from worker.pipeline.imports.messages import Decoded, Shape
+from worker.pipeline.imports.questions import few, listed
 from worker.pipeline.imports.small_classes import assign_entries
 from worker.pipeline.imports.splits import SPLITS
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from backend.core.reports import Choice, Question
 from worker.jobs import JobFailed
 from worker.pipeline.imports.files import Entry, Found
-from worker.pipeline.imports.layout import SHOWN, NeedsAnswer, listed
+from worker.pipeline.imports.questions import SHOWN, NeedsAnswer, listed
 from worker.pipeline.imports.splits import Small, TooSmall, assign, say_small, why_small
 
 Decision = Literal["leave-out", "train-only"]

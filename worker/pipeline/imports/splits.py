@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from worker.jobs import JobFailed
-from worker.pipeline.imports.layout import listed
+from worker.pipeline.imports.questions import listed
 
 SPLITS = ("train", "validation", "test")
 DRAWN = 0.15  # of a class into validation, and the same into test

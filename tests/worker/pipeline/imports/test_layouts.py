@@ -14,7 +14,10 @@ from tests.worker.pipeline.imports.importing import (
     write_zip,
 )
 from worker.jobs import JobFailed
-from worker.pipeline.imports.layout import Layout, NeedsAnswer, Tree, split_of, understand
+from worker.pipeline.imports.folder_tree import Layout, Tree
+from worker.pipeline.imports.layout import understand
+from worker.pipeline.imports.questions import NeedsAnswer
+from worker.pipeline.imports.split_names import split_of
 
 __all__ = ["importer"]  # a fixture
 TWO = {"cat": 3, "dog": 3}
