@@ -233,6 +233,7 @@ def test_a_number_of_nothing_is_not_found_as_a_page_and_as_json(
         "/tokens": {},
         "/rename": {"name": "x"},
         "/data-sets/4711": {"name": "x"},
+        "/answer": {"answer": "splits"},
         "/decisions": {"image_id": 1, "action": "keep", "client_key": "k"},
         "/bulk": {"image_ids": [1], "action": "keep", "client_key": "k"},
         "/undo": {"client_key": "k"},
