@@ -15,6 +15,9 @@ VENV ?= .venv
 # `make loop LOOP_ARGS="--epochs 5"`.
 PYTEST_ARGS ?=
 PROCESSES ?= logical
+# Which torch a new .venv gets: TORCH=cpu is the one without CUDA, from an index of its own.
+TORCH ?=
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 DEMO_ARGS ?=
 LOOP_ARGS ?=
 
@@ -24,6 +27,12 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := $(VENV)/bin
 # Python compiles what is imported when it is; compiling all 14,000 files takes longer than the rest.
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt
+define INSTALL_TORCH
+if [ "$(TORCH)" = cpu ]; then
+  sed --quiet --regexp-extended 's/^(torch|torchvision)==.*/&+cpu/p' constraints.txt > $(VENV)/torch.txt
+  $(BIN)/python -m pip install --quiet --no-deps --index-url $(TORCH_INDEX) --requirement $(VENV)/torch.txt >&2
+fi
+endef
 # Stamps: installed once for each state of these files.
 PINS := pyproject.toml constraints.txt
 RUNTIME := $(VENV)/.installed-runtime
@@ -127,11 +136,13 @@ $(BIN)/python:
 
 $(RUNTIME): $(PINS) | $(BIN)/python
 	@echo "Installing into $(VENV) (once; torch is large) ..." >&2
+	$(INSTALL_TORCH)
 	$(PIP_INSTALL) --quiet --editable ".[worker,embedded]" >&2
 	touch $@
 
 $(TESTING): $(PINS) | $(BIN)/python
 	@echo "Installing into $(VENV) (once; torch is large) ..." >&2
+	$(INSTALL_TORCH)
 	$(PIP_INSTALL) --quiet --editable ".[worker,embedded,test,bench]" >&2
 	touch $(RUNTIME) $@
 

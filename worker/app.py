@@ -10,6 +10,7 @@ from typing import Any
 from celery import signals
 from sqlalchemy.exc import SQLAlchemyError
 
+from backend.core import liveness
 from backend.core.queue import QUEUES, celery_app, configure
 from worker import jobs, logs
 from worker.outages import first_line
@@ -51,7 +52,8 @@ def main() -> None:
     queues = ",".join(QUEUES[lane] for lane in settings.lanes)
     # Celery warns at each loss of the broker that a later version will stop running tasks.
     warnings.filterwarnings("ignore", category=PendingDeprecationWarning, module="celery")
-    celery_app.worker_main(["--quiet", "worker", f"--queues={queues}", *ARGUMENTS])
+    with liveness.beating(settings.home, f"{settings.lane} jobs"):
+        celery_app.worker_main(["--quiet", "worker", f"--queues={queues}", *ARGUMENTS])
     # Taking torch apart takes seconds, and Ctrl-C must not wait.
     database.close()
     logging.shutdown()

@@ -45,7 +45,7 @@ def list_users(session: Session) -> list[User]:
 
 def find_user(session: Session, name: str) -> User:
     """Return the user of that name. Raises NotFound."""
-    user = session.scalar(select(User).where(User.name == name))
+    user = session.scalar(select(User).where(User.name == tidy(name)))
     if user is None:
         raise NotFound(f"There is nobody called {name}. See who there is: winnow user list")
     return user

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 from pydantic import ValidationError
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from typer.core import TyperGroup
 
 from backend.cli import data, demo, jobs, people, scoring, serving
@@ -28,10 +28,14 @@ class Sentences(TyperGroup):
             sentence = error.message
         except ValidationError as error:
             sentence = "\n".join(
-                f"WINNOW_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
+                f"WINNOW_{'_'.join(map(str, e['loc'])).upper()}: "
+                f"{e['msg'].removeprefix('Value error, ')}"
+                for e in error.errors()
             )
         except OperationalError as error:
             sentence = f"The database cannot be used: {error.orig}"
+        except DBAPIError as error:  # such as a right that the database's user lacks
+            sentence = f"The database refused: {error.orig}"
         except ArgumentError as error:
             sentence = f"WINNOW_DATABASE_URL names no database that Winnow can use: {error}"
         except OSError as error:

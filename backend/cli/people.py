@@ -35,8 +35,8 @@ def add_user(
     settings = make_settings()
     with opened(settings) as database:
         with database.transaction() as session:
-            accounts.create_user(session, name, role)
-        print(make_link(serving(settings), database, name.strip()))
+            user = accounts.create_user(session, name, role)
+        print(make_link(serving(settings), database, user.name))
 
 
 @users.command("list")

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import signal
 import socket
 import sys
 from enum import StrEnum
@@ -16,9 +17,9 @@ from kombu.exceptions import OperationalError
 
 from backend import migrations
 from backend.cli import supervisor
-from backend.cli.console import say
+from backend.cli.console import say, show
 from backend.cli.opening import make_settings
-from backend.core import queue
+from backend.core import liveness, queue
 from backend.core.errors import Conflict
 from backend.core.invocation import winnow
 from backend.core.settings import Settings
@@ -84,11 +85,17 @@ def serve(
     )
     logging.getLogger("uvicorn.access").addFilter(without_secrets)
     if door is not None:
-        uvicorn.Server(made).run(sockets=[socket.socket(fileno=door)])
+        _run(made, socket.socket(fileno=door))
         return
     with supervisor.listen(settings.host, settings.port) as listening:
         say(f"Winnow's web listens at {supervisor.address(settings)}.")
-        uvicorn.Server(made).run(sockets=[listening])
+        _run(made, listening)
+
+
+def _run(made: uvicorn.Config, door: socket.socket) -> None:
+    # uvicorn ends by the signal that stopped it, which would look like a crash.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    uvicorn.Server(made).run(sockets=[door])
 
 
 def without_secrets(record: logging.LogRecord) -> bool:
@@ -115,10 +122,17 @@ def worker(
     os.execv(sys.executable, [sys.executable, "-m", "worker.app"])  # noqa: S606 - fixed arguments
 
 
-def migrate() -> None:
+def migrate(
+    adopt_folder: Annotated[
+        bool,
+        typer.Option(
+            "--adopt-folder", help="Take WINNOW_HOME as the database's folder, whatever it was."
+        ),
+    ] = False,
+) -> None:
     """Bring the database to this program's schema."""
     settings = make_settings()
-    migrations.upgrade(settings)
+    migrations.upgrade(settings, adopt_folder=adopt_folder)
     say(f"The database is at revision {migrations.head()}.")
 
 
@@ -130,6 +144,7 @@ def health(
     if web:
         _ask_web(settings)
         return
+    migrations.require_present(settings)
     migrations.require_current(settings)
     queue.configure(settings.broker)
     try:
@@ -138,7 +153,13 @@ def health(
         raise Conflict(
             f"The broker does not answer ({error}). Look at WINNOW_BROKER_URL, or start it."
         ) from error
-    say(f"Database and broker answer; {waiting} messages wait.")
+    workers = liveness.signs(settings.home)
+    alive = sum(worker.is_fresh for worker in workers)
+    say(f"Database and broker answer; {waiting} messages wait. Workers alive: {alive}.")
+    show(
+        ("host", "process", "takes", "last sign of life"),
+        [(worker.host, worker.pid, worker.work, f"{worker.age:.0f} s ago") for worker in workers],
+    )
 
 
 def _ask_web(settings: Settings) -> None:

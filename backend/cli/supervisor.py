@@ -163,7 +163,7 @@ def up(
     Raises Conflict if the port is in use or the folder is served already.
     """
     with _only_one(settings), listen(settings.host, settings.port) as door:
-        migrations.prepare(settings)
+        migrations.prepare(settings, new=True)
         serving = settings.model_copy(update={"port": door.getsockname()[1]})
         _note_address(serving)
         supervisor = Supervisor(children(serving, door), say)

@@ -4,10 +4,12 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from backend.core import addresses
 
 LONGEST_SOCKET_PATH = 100  # bytes; Linux takes 107, other systems 103
 
@@ -15,7 +17,8 @@ LONGEST_SOCKET_PATH = 100  # bytes; Linux takes 107, other systems 103
 class Settings(BaseSettings):
     """All settings; made at a process's start and passed on."""
 
-    model_config = SettingsConfigDict(env_prefix="WINNOW_")
+    # An error must not print a password.
+    model_config = SettingsConfigDict(env_prefix="WINNOW_", hide_input_in_errors=True)
 
     home: Path = Field(
         Path(".winnow"),
@@ -23,16 +26,24 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address that the web listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port that the web listens on.")
-    public_url: str = Field(
+    public_url: Annotated[str, AfterValidator(addresses.check_public)] = Field(
         "", description="Address that people use, when it is not http://host:port (behind a proxy)."
     )
-    database_url: str = Field(
-        "", description="SQLAlchemy URL; empty means SQLite in the home folder."
-    )
-    broker_url: str = Field(
+    database_url: Annotated[str, AfterValidator(addresses.check_database)] = Field(
         "",
-        description="Celery broker URL; "
+        description="PostgreSQL's address, postgresql+psycopg://user@host:5432/name; "
+        "empty means SQLite in the home folder.",
+    )
+    database_password: str = Field(
+        "", description="Put into the address above, if it holds none; any characters will do."
+    )
+    broker_url: Annotated[str, AfterValidator(addresses.check_broker)] = Field(
+        "",
+        description="Redis' or Valkey's address, redis://host:6379/0; "
         "empty means the embedded broker's socket in the home folder.",
+    )
+    broker_password: str = Field(
+        "", description="Put into the address above, if it holds none; any characters will do."
     )
     secure_cookies: bool = Field(
         False, description="Send the session cookie over HTTPS only; set it behind a TLS proxy."
@@ -115,7 +126,13 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> str:
-        return self.database_url or f"sqlite:///{self.home.resolve() / 'winnow.db'}"
+        if not self.database_url:
+            return f"sqlite:///{self.embedded_database}"
+        return addresses.database_with(self.database_password, self.database_url)
+
+    @property
+    def embedded_database(self) -> Path:
+        return self.home.resolve() / "winnow.db"
 
     @property
     def broker_socket(self) -> Path:
@@ -131,7 +148,9 @@ class Settings(BaseSettings):
 
     @property
     def broker(self) -> str:
-        return self.broker_url or f"redis+socket://{self.broker_socket}"
+        if not self.broker_url:
+            return f"redis+socket://{self.broker_socket}"
+        return addresses.broker_with(self.broker_password, self.broker_url)
 
     @property
     def files(self) -> Path:

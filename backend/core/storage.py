@@ -23,6 +23,20 @@ class Storage:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def read_identity(self) -> str | None:
+        """Read which database the files belong to, or None."""
+        with contextlib.suppress(FileNotFoundError):
+            return self._identity.read_text().strip() or None
+        return None
+
+    def write_identity(self, identity: str) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._identity.write_text(f"{identity}\n")
+
+    @property
+    def _identity(self) -> Path:
+        return self.root / "identity"
+
     def data_set(self, data_set_id: int) -> Path:
         """Holds pixels.npy, thumbnails/, full/."""
         return self.root / "datasets" / str(data_set_id)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import socket
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from tests.running import COMMAND, ROOT, Winnow
+from backend.core import liveness
+from tests.running import COMMAND, ROOT, Winnow, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +53,17 @@ def test_a_folder_from_anywhere_is_imported_followed_and_told(
     )
     assert len(manifest) == 40
     assert {row["label"] for row in manifest} == {"bolt", "'=nut"}
+
+
+def test_health_lists_the_workers_that_run(winnow: Winnow) -> None:
+    running = winnow.find("worker")
+    assert running is not None
+    wait_until(lambda: bool(liveness.signs(winnow.home)), 30, "the worker's sign of life")
+    done = command(winnow, "health")
+    assert done.returncode == 0, done.stderr
+    assert "Workers alive: 1." in done.stderr
+    host, process, work, _ = done.stdout.rstrip("\n").split("\t")
+    assert (host, int(process), work) == (socket.gethostname(), running.pid, "all jobs")
 
 
 def test_an_import_that_finds_nothing_ends_with_its_reason_and_a_status(

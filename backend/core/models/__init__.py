@@ -12,6 +12,7 @@ from backend.core.models.datasets import (
     VersionChange,
     images_of,
 )
+from backend.core.models.installation import Installation
 from backend.core.models.jobs import Discard, Job, JobLogLine
 from backend.core.models.review import (
     Decision,
@@ -36,6 +37,7 @@ __all__ = [
     "Discard",
     "Explanation",
     "Image",
+    "Installation",
     "Job",
     "JobLogLine",
     "MapPoint",

@@ -537,32 +537,85 @@ def test_mistakes_about_people_are_sentences(
         (
             "WINNOW_DATABASE_URL",
             "nonsense",
-            "WINNOW_DATABASE_URL names no database that Winnow can use",
+            "WINNOW_DATABASE_URL: it must begin with postgresql+psycopg:// or sqlite://",
         ),
         (
             "WINNOW_DATABASE_URL",
             "oracel://x",
-            "WINNOW_DATABASE_URL names no database that Winnow can use",
+            "WINNOW_DATABASE_URL: it must begin with postgresql+psycopg:// or sqlite://",
         ),
         (
             "WINNOW_DATABASE_URL",
             "postgresql+psycopg://nobody@127.0.0.1:1/x",
             "The database cannot be used",
         ),
-        ("WINNOW_HOME", "/proc/nowhere", "/proc/nowhere cannot be used"),
+        ("WINNOW_HOME", "/proc/nowhere", "There is no Winnow in /proc/nowhere."),
+        ("WINNOW_PUBLIC_URL", "https://example.org/winnow", "WINNOW_PUBLIC_URL: Winnow cannot"),
+        ("WINNOW_BROKER_URL", "redis://:a/b@redis", "WINNOW_BROKER_URL: it cannot be read."),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_one_sentence(
     winnow: Winnow, monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
 ) -> None:
+    winnow("migrate")
     monkeypatch.setenv(name, value)
     result = winnow("user", "list")
     assert result.exit_code == 1
     assert sentence in result.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("login-link",),
+        ("user", "add", "rita"),
+        ("token", "create"),
+        ("jobs", "list"),
+        ("import", "--sample"),
+        ("scores", "1"),
+        ("serve",),
+        ("worker",),
+        ("health",),
+    ],
+)
+def test_a_command_in_another_folder_begins_no_new_winnow(
+    winnow: Winnow, home: Path, words: tuple[str, ...]
+) -> None:
+    for _ in ("no folder", "an empty folder"):
+        result = winnow(*words)
+        assert result.exit_code == 1
+        assert f"There is no Winnow in {home}." in result.stderr
+        assert "WINNOW_HOME=" in result.stderr
+        assert result.stdout == ""
+        home.mkdir(exist_ok=True)
+    assert list(home.iterdir()) == []
+
+
+def test_a_migration_that_cannot_be_done_is_a_sentence(
+    winnow: Winnow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WINNOW_HOME", "/proc/nowhere")
+    result = winnow("migrate")
+    assert result.exit_code == 1
+    assert "/proc/nowhere cannot be used" in result.stderr
+
+
+@pytest.mark.parametrize("written", ["a  b", " a b ", "a\tb"])
+def test_a_name_is_the_same_however_its_spaces_are_written(
+    winnow: Winnow, database: Database, written: str
+) -> None:
+    result = winnow("user", "add", written)
+    assert result.exit_code == 0, result.stderr
+    assert "/?token=" in result.stdout
+    assert winnow("user", "list").stdout == "a b\treviewer\n"
+    assert winnow("login-link", written).exit_code == 0
+    assert winnow("token", "create", written).exit_code == 0
+    assert winnow("user", "remove", written).exit_code == 0
+
+
 def test_health_says_when_the_broker_or_the_schema_is_missing(winnow: Winnow, home: Path) -> None:
     home.mkdir()
+    (home / "winnow.db").touch()
     result = winnow("health")
     assert result.exit_code == 1
     assert "winnow migrate" in result.stderr
@@ -594,11 +647,24 @@ def test_health_is_well_with_a_database_and_a_broker(
 
 @pytest.mark.parametrize("command", ["up", "demo", "serve"])
 def test_a_port_in_use_is_one_sentence(winnow: Winnow, home: Path, command: str) -> None:
+    winnow("migrate")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = winnow(command, "--port", port)
     assert result.exit_code == 1
     assert f"Port {port} on 127.0.0.1 is in use by another program." in result.stderr
+
+
+def test_a_web_that_is_told_to_stop_ends_well(winnow: Winnow, home: Path) -> None:
+    """Status 143 looks like a crash to those who watch it."""
+    winnow("migrate")
+    command = [sys.executable, "-m", "backend.cli", "serve", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as web:
+        assert web.stderr is not None
+        for line in web.stderr:
+            if "Application startup complete" in line:
+                web.terminate()
+        assert web.wait(20) == 0
 
 
 def test_python_m_is_the_same_command() -> None:

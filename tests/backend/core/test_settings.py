@@ -4,7 +4,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from kombu.utils.url import parse_url
 from pydantic import ValidationError
+from sqlalchemy import make_url
 
 from backend.core.settings import LONGEST_SOCKET_PATH, Settings
 
@@ -79,6 +81,77 @@ def test_servers_of_ones_own_take_their_place(tmp_path: Path) -> None:
     )
     assert settings.database == "postgresql+psycopg://db/winnow"
     assert settings.broker == "redis://redis:6379/0"
+
+
+HARD = "p@ss/w:rd #1%?"
+
+
+def test_a_password_of_any_characters_is_put_into_an_address_that_has_none() -> None:
+    settings = Settings(
+        database_url="postgresql+psycopg://winnow@db:5432/winnow",
+        database_password=HARD,
+        broker_url="redis://redis:6379/0",
+        broker_password=HARD,
+    )
+    database = make_url(settings.database)
+    assert (database.username, database.password, database.host) == ("winnow", HARD, "db")
+    broker = parse_url(settings.broker)
+    assert (broker["password"], broker["hostname"], broker["virtual_host"]) == (HARD, "redis", "0")
+    own = Settings(
+        database_url="postgresql+psycopg://u:own@db/x",
+        database_password=HARD,
+        broker_url="redis://u:own@redis:6379/0;redis://other:6379/0",
+        broker_password="simple",
+    )
+    assert own.database == "postgresql+psycopg://u:own@db/x"
+    assert own.broker == "redis://u:own@redis:6379/0;redis://:simple@other:6379/0"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("broker_url", "redis://:a/b@redis:6379/0", "WINNOW_BROKER_PASSWORD"),
+        ("broker_url", "redis://:1?b@redis:6379/0", "WINNOW_BROKER_PASSWORD"),
+        ("broker_url", "redis://:1#b@redis:6379/0", "WINNOW_BROKER_PASSWORD"),
+        ("broker_url", "redis://[", "WINNOW_BROKER_PASSWORD"),
+        ("broker_url", "localhost:6379", "must begin with redis://"),
+        ("broker_url", "amqp://localhost", "must begin with redis://"),
+        ("database_url", "postgresql+psycopg://u:p@ss@db/x", "WINNOW_DATABASE_PASSWORD"),
+        ("database_url", "postgresql+psycopg://u:p@db:port/x", "WINNOW_DATABASE_PASSWORD"),
+        ("database_url", "postgresql+psycopg:///x", "WINNOW_DATABASE_PASSWORD"),
+        ("database_url", "postgresql://u@db/x", "must begin with postgresql\\+psycopg://"),
+        ("database_url", "mysql://u@db/x", "must begin with postgresql\\+psycopg://"),
+        ("public_url", "https://example.org/winnow/", "cannot live below a path"),
+        ("public_url", "https://example.org/?a=b", "cannot live below a path"),
+        ("public_url", "example.org", "no address of a web site"),
+        ("public_url", "ftp://example.org", "no address of a web site"),
+        ("public_url", "https://", "no address of a web site"),
+        ("public_url", "http://[", "no address of a web site"),
+        ("public_url", "http://example.org:port", "no address of a web site"),
+    ],
+)
+def test_an_address_that_cannot_work_is_refused_at_the_start(
+    name: str, value: str, sentence: str
+) -> None:
+    with pytest.raises(ValidationError, match=sentence) as refused:
+        Settings(**{name: value})
+    assert name == "public_url" or value not in str(refused.value)  # it may hold a password
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("public_url", "https://winnow.example.org/"),
+        ("public_url", "http://10.0.0.1:8000"),
+        ("broker_url", "rediss://user:secret@redis:6380/1"),
+        ("broker_url", "redis+socket:///run/redis.sock"),
+        ("database_url", "postgresql+psycopg://u:p%40ss@[::1]:5432/x?sslmode=verify-full"),
+        ("database_url", "postgresql+psycopg://u@/x?host=/run/postgresql"),
+        ("database_url", "sqlite:////srv/winnow.db"),
+    ],
+)
+def test_an_address_that_works_is_taken(name: str, value: str) -> None:
+    assert getattr(Settings(**{name: value}), name) == value.removesuffix("/")
 
 
 def test_a_path_too_long_for_a_socket_moves_it_and_every_process_finds_it(tmp_path: Path) -> None:
