@@ -1,5 +1,7 @@
 """The map that keeps neighbours together, as its job leaves it."""
 
+import shutil
+import sys
 import time
 
 import numpy as np
@@ -80,8 +82,6 @@ def test_a_map_is_given_up_at_once_and_its_process_with_it() -> None:
 def test_a_map_whose_process_dies_is_a_failure_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(umap_layout, "PROJECT", "/nowhere")
-    monkeypatch.setenv("PYTHONPATH", "")
-    monkeypatch.chdir("/")
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(JobFailed, match="Arranging the map ended with status"):
         umap_layout.layout(np.zeros((100, 3), np.float32), lambda: None)
