@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, given, settings
 
+from backend.core.catalogue import METHODS
 from backend.core.db import Database
 from backend.core.models import User
 from backend.core.storage import Storage
@@ -49,6 +50,8 @@ def _name_what_exists(values: dict[str, Any]) -> None:
         if type(values.get(name)) is int:
             values[name] = first + values[name] % count
     values.pop("selection", None)
+    if values.get("order") in METHODS:
+        values["order"] = "queue"
     for name in ("accuracy", "label"):
         bounds = [values.get(f"{name}_min"), values.get(f"{name}_max")]
         if all(isinstance(bound, int | float) for bound in bounds):
