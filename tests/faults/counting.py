@@ -35,7 +35,7 @@ def count(context: JobContext) -> None:
 
 def compute(context: JobContext) -> None:
     """Compute for hours in native code, which no signal interrupts."""
-    hashlib.pbkdf2_hmac("sha512", b"", b"", 10**10)
+    hashlib.pbkdf2_hmac("sha512", b"", b"", 2**31 - 1)
 
 
 def expected(subject_id: int) -> str:
