@@ -102,10 +102,10 @@ docs: $(TESTING) ## Write the tables of settings, commands and routes in docs/
 
 # Small benchmarks first. The others take longer or need more; their first lines say what.
 SMALL_BENCHMARKS := fused_step published_speed pipeline_cost storage explain_image explain_click import_speed review_page review_keys large_data
-LARGE_BENCHMARKS := table1 flips curves peers loop whole_loop reviewers_load
+LARGE_BENCHMARKS := table1 flips curves peers loop whole_loop reviewers_load hostile_imports
 
 .PHONY: bench
-bench: $(TESTING) $(BROWSER) ## The small benchmarks in turn (minutes; data: WINNOW_REAL_DATA). Left out: table1 flips curves peers loop whole_loop reviewers_load
+bench: $(TESTING) $(BROWSER) ## The small benchmarks in turn (minutes; data: WINNOW_REAL_DATA). Left out: table1 flips curves peers loop whole_loop reviewers_load hostile_imports
 	@export WINNOW_CHROMIUM="$$(cat $(BROWSER))"; failed=
 	for name in $(SMALL_BENCHMARKS); do echo "── $$name"; $(BIN)/python -m "benchmarks.$$name" || failed+=" $$name"; done
 	[ -z "$$failed" ] || { echo "make bench: no figures from$$failed, see above" >&2; exit 1; }

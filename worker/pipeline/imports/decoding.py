@@ -5,16 +5,27 @@ Pillow and numpy only: child processes import this and must start fast.
 
 import hashlib
 import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-FORMATS_FOR_PEOPLE = "JPEG, PNG, WebP, BMP, GIF or TIFF"
-# First bytes of JPEG, PNG, GIF and TIFF, to recognize damaged images.
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*")
-DAMAGED = "the image is damaged or cut off"
+from worker.pipeline.imports.conversion import (
+    kind_of,
+    other_bytes,
+    strips,
+    to_eight_bits,
+)
+from worker.pipeline.imports.cut_jpeg import is_cut_off
+from worker.pipeline.imports.formats import DAMAGED, START, length_of, open_image, why_damaged
+from worker.pipeline.imports.reading import Mark, Reading, Sample
+from worker.pipeline.imports.refused import Refused
+
+CUT_OFF = "the image is cut off: its last part is missing"
+TOO_LARGE = "the image is too large for this machine's memory"
 # JPEGs of twice this side or more are decoded at a fraction.
 FULL_SIDE = 1600
 THUMBNAIL_SIDE = 160
@@ -26,62 +37,83 @@ ImageFile.LOAD_TRUNCATED_IMAGES = False
 Pixels = NDArray[np.uint8]
 
 
-class Refused(Exception):
-    """A file that cannot be used; the message is the reason."""
+@dataclass(frozen=True)
+class Picture:
+    """An upright L or RGB image, its (width, height) in the file, and what happened to it."""
+
+    image: Image.Image
+    size: tuple[int, int]
+    marks: int = 0
+    source: str = ""
+    sample: Sample | None = None
 
 
-def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
-    """Decode an upright L or RGB image, with its (width, height). Raises Refused."""
-    image = _open(data, max_pixels)
-    size = image.size
-    if image.format == "JPEG" and max(size) > 2 * FULL_SIDE:
-        image.draft(None, (FULL_SIDE, FULL_SIDE))
+def look(file: BinaryIO, max_pixels: int) -> Picture:
+    """Read a picture's header only; its image is not decoded. Raises Refused."""
+    image = open_image(file, max_pixels)
+    is_deep_colour = any(_other_tile(tile) is not None for tile in getattr(image, "tile", ()))
+    return Picture(image, image.size, Mark.SIXTEEN_BIT if is_deep_colour else kind_of(image))
+
+
+def decode(
+    file: BinaryIO,
+    max_pixels: int,
+    reading: Reading | None = None,
+    wait_for_memory: Callable[[int], None] = lambda _: None,
+    *,
+    survey: bool = False,
+) -> Picture:
+    """Decode a picture; calls `wait_for_memory` with its pixels first. Raises Refused."""
+    image = open_image(file, max_pixels)
     try:
+        size = image.size
+        if image.format == "JPEG" and max(size) > 2 * FULL_SIDE:
+            image.draft(None, (FULL_SIDE, FULL_SIDE))
+        # A progressive JPEG keeps all coefficients, whatever its scale.
+        held = size if image.info.get("progressive") else image.size
+        wait_for_memory(held[0] * held[1])
+        marks = Mark.FRAMES if getattr(image, "is_animated", False) else 0
+        kind, tiles = image.format, list(getattr(image, "tile", ()))
         image.load()
+        if kind == "JPEG" and is_cut_off(file, image):
+            raise Refused(CUT_OFF)
+        lower = _lower_bytes(file, kind, tiles)
         turned = _orientation(image)
-        if turned >= 5:  # turned on its side
-            size = (size[1], size[0])
-        return as_grey_or_rgb(ImageOps.exif_transpose(image) if turned > 1 else image), size
+        image = image._new(image.im)  # lets go of the decoder and its buffers
+        if turned > 1:
+            image = ImageOps.exif_transpose(image)
+            lower = None if lower is None else ImageOps.exif_transpose(lower)
+        done = to_eight_bits(image, reading or Reading(), lower, survey=survey)
+    except Refused:
+        raise
     except MemoryError as error:
-        raise Refused("the image is too large for this machine's memory") from error
+        raise Refused(TOO_LARGE) from error
     except Exception as error:
         # Pillow raises almost any exception on damaged files.
-        raise Refused(DAMAGED) from error
+        raise Refused(_why_damaged(file)) from error
+    size = (size[1], size[0]) if turned >= 5 else size  # turned on its side
+    return Picture(done.image, size, marks | done.marks, done.source, done.sample)
 
 
-def from_array(pixels: Pixels) -> tuple[Image.Image, tuple[int, int]]:
-    """Make an image of an array (H, W) or (H, W, 3), with its (width, height)."""
+def from_array(pixels: Pixels) -> Picture:
+    """Make a picture of an array (H, W) or (H, W, 3)."""
     image = Image.fromarray(pixels)
-    return image, image.size
-
-
-def as_grey_or_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to L or RGB; transparency turns white, colourless RGB turns L."""
-    if image.mode == "L" and "transparency" not in image.info:
-        return image
-    if image.mode == "1":
-        return image.convert("L")
-    if image.mode == "F" or image.mode.startswith("I"):
-        return _eight_bits(image)
-    if image.mode == "CMYK":
-        image = _cmyk_to_rgb(image)
-    elif image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        image = _over_white(image)
-    elif image.mode != "RGB":
-        image = image.convert("RGB")
-    return image.getchannel(0) if image.mode == "RGB" and _is_colourless(image) else image
+    return Picture(image, image.size)
 
 
 def content_hash(image: Image.Image) -> str:
     """SHA-256 of mode, size and pixels: equal across lossless formats."""
     digest = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
-    digest.update(image.tobytes())
+    for _, part in strips(image):
+        digest.update(part.tobytes())
     return digest.hexdigest()
 
 
 def fit(image: Image.Image, height: int, width: int, channels: int) -> Pixels:
     """Resize to (height, width, channels) uint8, centred on black, aspect ratio kept."""
-    image = image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode != mode and mode == "L":
+        image = image.convert(mode)
     if image.size != (width, height):
         scale = min(width / image.width, height / image.height)
         inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -91,6 +123,8 @@ def fit(image: Image.Image, height: int, width: int, channels: int) -> Pixels:
         )
         image = Image.new(image.mode, (width, height))
         image.paste(resized, ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    if image.mode != mode:  # a grey picture gets its channels when it is small
+        image = image.convert(mode)
     return np.asarray(image).reshape(height, width, channels)
 
 
@@ -105,31 +139,25 @@ def thumbnail_and_full(image: Image.Image) -> tuple[bytes, bytes | None]:
     )
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
-    if not data:
-        raise Refused("the file is empty (zero bytes)")
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Exception as error:
-        raise Refused(_why_no_image(data)) from error
-    if image.width * image.height > max_pixels:
-        raise Refused(
-            f"{image.width:,} × {image.height:,} pixels are more than the limit of {max_pixels:,}"
-        )
-    return image
+def _lower_bytes(file: BinaryIO, kind: str | None, tiles: Sequence[Any]) -> Image.Image | None:
+    """Decode the lower bytes of 16-bit colour, which Pillow leaves out."""
+    others = [_other_tile(tile) for tile in tiles]
+    if not others or kind is None or None in others:
+        return None
+    file.seek(0)
+    lower = Image.open(file, formats=(kind,))
+    lower.tile = others
+    lower.load()
+    return lower
 
 
-def _why_no_image(data: bytes) -> str:
-    if data.startswith(SIGNATURES):
-        return DAMAGED
-    start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for marks, what in (
-        ((b"<svg", b"<?xml"), "an SVG or XML file"),
-        ((b"<!doctype html", b"<html"), "a web page"),
-    ):
-        if start.startswith(marks):
-            return f"this is {what}, not an image in {FORMATS_FOR_PEOPLE}"
-    return f"not a readable image in {FORMATS_FOR_PEOPLE}"
+def _other_tile(tile: Any) -> Any:
+    """Return the tile with the raw mode of the lower bytes, or None."""
+    args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+    other = other_bytes(args[0]) if args and isinstance(args[0], str) else None
+    if other is None:
+        return None
+    return tile._replace(args=(other, *args[1:]) if isinstance(tile.args, tuple) else other)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -141,43 +169,12 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit values to their top byte; stretch other ranges."""
-    values = np.asarray(image, dtype=np.float32)
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    if image.mode.startswith("I") and low >= 0 and high <= 255 and image.mode == "I":
-        low, high = 0.0, 255.0
-    elif image.mode.startswith("I") and low >= 0 and high <= 65535:
-        low, high = 0.0, 65535.0
-    scaled = (values - low) * (255.0 / (high - low if high > low else 1.0))
-    return Image.fromarray(np.nan_to_num(scaled).round().clip(0, 255).astype(np.uint8))
-
-
-def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(
-                image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            converted = None
-        if converted is not None:
-            return converted
-    return image.convert("RGB")
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    rgba = image.convert("RGBA")
-    white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, rgba).convert("RGB")
-
-
-def _is_colourless(image: Image.Image) -> bool:
-    pixels = np.asarray(image)
-    # Settles nearly every colour photograph.
-    return all((part == part[..., :1]).all() for part in (pixels[:8, :8], pixels))
+def _why_damaged(file: BinaryIO) -> str:
+    try:
+        file.seek(0)
+        return why_damaged(file.read(START), length_of(file))
+    except (OSError, ValueError):
+        return DAMAGED
 
 
 def _shrunk(image: Image.Image, side: int) -> Image.Image:

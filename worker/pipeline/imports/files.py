@@ -8,6 +8,9 @@ from typing import Any, BinaryIO
 
 from worker.pipeline.imports.messages import Payload
 
+# Writes a large file of an archive into another, calling the second argument now and then.
+Copy = Callable[[BinaryIO, Callable[[], None]], None]
+
 LONGEST_CLASS_NAME = 300
 LONG_NAME = f"its class name is longer than {LONGEST_CLASS_NAME} characters"
 SPLIT_NAMES = {
@@ -20,7 +23,8 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-# A larger file would fill the memory before its header is read.
+# A larger file of an archive is copied to the disk for its decoder.
+LARGE = 4 << 20
 MOST_BYTES_A_FILE = 256 * 2**20
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
@@ -108,7 +112,7 @@ class Files:
     what: str
     files: list[File]
     folders: set[tuple[str, ...]]
-    read: Callable[[File], Payload]  # a child's input; raises Refused
+    read: Callable[[File], Payload | Copy]  # a child's input; raises Refused
     open: Callable[[File], BinaryIO]  # raises Refused
     refusals: Refusals
     notes: list[str] = field(default_factory=list)
@@ -137,7 +141,7 @@ class Found:
     """
 
     entries: list[Entry]
-    read: Callable[[Entry], Payload]
+    read: Callable[[Entry], Payload | Copy]
     refusals: Refusals
     given: frozenset[str] = frozenset()
     class_names: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from pathlib import Path
 from backend.core.settings import Settings
 from worker.jobs import JobFailed
 from worker.pipeline.imports.files import File, Files, Refusals, cleaned, is_junk
+from worker.pipeline.imports.regular_file import SPECIAL_FILE, open_regular
 
 
 def open_folder(root: Path, settings: Settings, tick: Callable[[], None] = lambda: None) -> Files:
@@ -41,7 +42,7 @@ def open_folder(root: Path, settings: Settings, tick: Callable[[], None] = lambd
         files,
         folders,
         lambda file: str(file.key),
-        lambda file: open(file.key, "rb"),
+        lambda file: open_regular(str(file.key)),
         refusals,
     )
 
@@ -62,11 +63,7 @@ def _items(place: str, parents: tuple[str, ...], refusals: Refusals) -> list[os.
 
 def _why_not(item: os.DirEntry[str], root: Path) -> str | None:
     if not item.is_symlink():
-        return (
-            None
-            if item.is_file(follow_symlinks=False)
-            else "this is a device or another special file"
-        )
+        return None if item.is_file(follow_symlinks=False) else SPECIAL_FILE
     target = Path(os.path.realpath(item.path))  # does not raise for links in a circle
     if not target.is_relative_to(root):
         return "this link leads out of the folder"

@@ -13,8 +13,9 @@ import numpy as np
 
 from backend.core.settings import Settings
 from worker.jobs import JobFailed
-from worker.pipeline.imports.decoding import Pixels, Refused
+from worker.pipeline.imports.decoding import Pixels
 from worker.pipeline.imports.files import SPLIT_NAMES, Entry, File, Files, Found, natural
+from worker.pipeline.imports.refused import Refused
 
 NAME = re.compile(
     r"(?:.*[-_])?(?P<part>train|t10k|test|validation|valid|val)[-_.]"
@@ -24,6 +25,9 @@ NAME = re.compile(
 PARTS = SPLIT_NAMES | {"t10k": "test"}
 UNSIGNED_BYTE = 0x08
 GZIP = b"\x1f\x8b"
+HEADER = 16  # bytes, of a file of images
+DEFLATE = 1032  # unpacked bytes for a packed byte, at most
+LABELS = [str(label) for label in range(256)]
 DAMAGED = (OSError, EOFError, zlib.error, struct.error, Refused)
 
 
@@ -59,18 +63,14 @@ def find_pairs(files: Files) -> list[Pair]:
 def from_idx(files: Files, pairs: list[Pair], settings: Settings, stack: ExitStack) -> Found:
     """Collect the images of IDX files, closed by `stack`. Raises JobFailed for a damaged file."""
     readers = [_Images(files, pair.images, settings, stack) for pair in pairs]
+    _check(readers, settings)
     entries: list[Entry] = []
     for number, (pair, reader) in enumerate(zip(pairs, readers, strict=True)):
-        labels = _labels(files, pair, reader.count, stack)
+        labels, split = _labels(files, pair, reader.count, stack), pair.split
         entries += [
-            Entry(f"{pair.split}/{index:05d}", str(label), pair.split, reader.size, (number, index))
+            Entry(f"{split}/{index:05d}", LABELS[label], split, reader.size, (number, index))
             for index, label in enumerate(labels)
         ]
-    if len(entries) > settings.max_files:
-        raise JobFailed(
-            f"The files hold {len(entries):,} images, more than the limit of "
-            f"{settings.max_files:,}."
-        )
     given = frozenset(pair.split for pair in pairs)
     names = tuple(sorted({entry.label for entry in entries}, key=natural))
     return Found(
@@ -81,6 +81,24 @@ def from_idx(files: Files, pairs: list[Pair], settings: Settings, stack: ExitSta
         names,
         sizes=frozenset((reader.height, reader.width) for reader in readers),
     )
+
+
+def _check(readers: list["_Images"], settings: Settings) -> None:
+    """Check what the headers claim, before anything is built. Raises JobFailed."""
+    count = sum(reader.count for reader in readers)
+    if count > settings.max_files:
+        raise JobFailed(
+            f"The files hold {count:,} images, more than the limit of {settings.max_files:,}. "
+            "Import a part of them."
+        )
+    claimed = sum(reader.count * reader.size for reader in readers)
+    if claimed > settings.max_unpacked_bytes:
+        raise JobFailed(
+            f"The files say that they hold {claimed:,} bytes of images, more than the limit of "
+            f"{settings.max_unpacked_bytes:,}. Import a part of them."
+        )
+    for reader in readers:
+        reader.check_length()
 
 
 class _Images:
@@ -100,8 +118,15 @@ class _Images:
 
     def _open(self) -> None:
         self._stream = _stream(self._files, self._file, self._stack)
+        self._most_growth = DEFLATE if isinstance(self._stream, gzip.GzipFile) else 1
         self.count, self.height, self.width = _header(self._stream, self._file, 3)
         self._next = 0
+
+    def check_length(self) -> None:
+        """Compare the claimed images with the file's true size. Raises JobFailed."""
+        most = max(0, self._file.size * self._most_growth - HEADER)
+        if self.count * self.size > most:
+            raise self._too_short(most // self.size)
 
     def at(self, index: int) -> Pixels:
         """Read image `index`, (H, W). Raises JobFailed if the file ends before it."""
@@ -114,12 +139,14 @@ class _Images:
                     raise EOFError
                 self._next += 1
         except DAMAGED as error:
-            raise JobFailed(
-                f"“{self._file.path}” is cut off or damaged: it should hold {self.count:,} "
-                f"images, and image {self._next + 1:,} cannot be read. "
-                "Get the file again."
-            ) from error
+            raise self._too_short(self._next) from error
         return np.frombuffer(data, np.uint8).reshape(self.height, self.width)
+
+    def _too_short(self, there: int) -> JobFailed:
+        return JobFailed(
+            f"“{self._file.path}” is cut off or damaged: it should hold {self.count:,} "
+            f"images, and image {there + 1:,} cannot be read. Get the file again."
+        )
 
 
 def _labels(files: Files, pair: Pair, images: int, stack: ExitStack) -> list[int]:

@@ -93,10 +93,9 @@ def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
                 found,
                 attempt.folder,
                 source.get("side"),
-                context.settings.max_image_pixels,
                 context.progress,
             )
-            with Pool() as pool:
+            with Pool(context.settings.max_image_pixels) as pool:
                 answers = decoding.run(pool)
             try:
                 results, refusals = _settle(found, decoding, answers, seed, decision)
@@ -127,7 +126,7 @@ def _settle(
     try:
         if len(refusals) - len(found.refusals.rows) == len(answers):
             raise JobFailed(_nothing_usable(refusals))
-        return Results(found, answers, seed, decision), refusals
+        return Results(found, answers, seed, decision, decoding.reading), refusals
     except JobFailed as error:
         raise ImportFailed(str(error), refusals) from error
     except NeedsAnswer as asked:

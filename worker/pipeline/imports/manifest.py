@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from worker.jobs import JobFailed
-from worker.pipeline.imports.decoding import Refused
 from worker.pipeline.imports.files import (
     IMAGE_SUFFIXES,
     LONG_NAME,
@@ -22,6 +21,7 @@ from worker.pipeline.imports.files import (
     why_no_image,
     why_unsafe,
 )
+from worker.pipeline.imports.refused import Refused
 
 HEADER = "path,label or path,label,split"
 ALWAYS = "manifest.csv"  # a manifest by its name, even with a bad header

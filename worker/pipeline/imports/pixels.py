@@ -3,23 +3,30 @@
 import io
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from worker.pipeline.imports.decoding import Pixels, Refused
-from worker.pipeline.imports.files import Entry, Found
-from worker.pipeline.imports.messages import Decoded, Payload, Shape, Work
-from worker.pipeline.imports.pool import Pool
+from worker.jobs import JobFailed
+from worker.pipeline.imports.decoding import Pixels
+from worker.pipeline.imports.files import Found
+from worker.pipeline.imports.messages import Answer, Decoded, Payload, Shape, Work
+from worker.pipeline.imports.pool import Pool, ended_its_decoder
+from worker.pipeline.imports.reading import DEEP, Reading
+from worker.pipeline.imports.refused import Refused
+from worker.pipeline.imports.spool import Spool
+from worker.pipeline.imports.survey import Survey
 
 SURVEYED = 256
 MOST_IMAGES_A_CHUNK = 64
 MOST_BYTES_A_CHUNK = 4 << 20
 SMALLEST_SIDE, LARGEST_SIDE = 28, 64
+# So many images that end their decoder are an attack, or a broken machine.
+MOST_DEATHS = 50
 Progress = Callable[[int, int, str], None]
 
 
@@ -103,27 +110,39 @@ class PixelFile:
         return buffer.getvalue()
 
 
-class Decoding:
-    """Decodes an import's images into `folder`, in a shape that fits them all."""
+@dataclass
+class Chunk:
+    """Images to decode together, and those that cannot be read."""
 
-    def __init__(
-        self, found: Found, folder: Path, side: int | None, max_pixels: int, progress: Progress
-    ) -> None:
+    places: list[int] = field(default_factory=list)
+    payloads: list[Payload] = field(default_factory=list)
+    refused: list[tuple[int, str]] = field(default_factory=list)
+
+
+class Decoding:
+    """Decodes an import's images into `folder`, in a shape and a reading that fit them all."""
+
+    def __init__(self, found: Found, folder: Path, side: int | None, progress: Progress) -> None:
         self.found = found
         self.folder = folder
         self.side = side
-        self.max_pixels = max_pixels
         self.progress = progress
         self.look = Look(set(found.sizes))
+        self.survey = Survey()
+        self.reading = Reading()
         self.shape: Shape = (0, 0, 0)
+        self._ended_their_decoder: dict[int, str] = {}  # by place
 
     def run(self, pool: Pool) -> list[Decoded | str]:
         """Decode every entry; pixels.npy has the decoded images in the same order.
 
-        A later image of another size, or the first with colour, starts again: twice at most.
+        A later image of another size, or the first with colour or more than 8 bits, starts again.
+        Raises JobFailed.
         """
         if not self.look.sizes and self.found.entries:
-            self._survey(pool)
+            self._survey(pool, self._spread(range(len(self.found.entries))))
+            if self.survey.lacks(len(self.found.entries), SURVEYED):
+                self._survey_deep(pool)
         while True:
             answers = self._decode(pool)
             if answers is not None:
@@ -134,69 +153,119 @@ class Decoding:
         pairs = zip(self.found.entries, answers, strict=True)
         return [(entry.path, answer) for entry, answer in pairs if isinstance(answer, str)]
 
-    def _survey(self, pool: Pool) -> None:
-        entries = self.found.entries
-        spread = [
-            entries[index]
-            for index in np.unique(np.linspace(0, len(entries) - 1, SURVEYED).round().astype(int))
-        ]
-        self.progress(0, len(entries), "Looking at some of the images")
-        works = (
-            Work(payloads, self.max_pixels, None, "") for _, payloads, _ in self._chunks(spread)
-        )
-        for surveyed in pool.run(works):
-            self.progress(0, len(entries), "Looking at some of the images")
-            for image in surveyed.images:
+    def _spread(self, places: Sequence[int]) -> list[int]:
+        numbers = np.unique(np.linspace(0, len(places) - 1, SURVEYED).round().astype(int))
+        return [places[number] for number in numbers]
+
+    def _survey(self, pool: Pool, places: list[int]) -> None:
+        for chunk, answer in self._answers(pool, places, self._looking, task="survey"):
+            self._remember_deaths(chunk.places, answer)
+            self.survey.add(answer)
+            for image in answer.images:
                 if isinstance(image, Decoded):
                     self.look.add(image)
+        self.reading = self.survey.reading()
+
+    def _survey_deep(self, pool: Pool) -> None:
+        """Find all pictures of more than 8 bits by their headers, and survey a sample of them."""
+        deep = []
+        everything = range(len(self.found.entries))
+        for chunk, answer in self._answers(pool, everything, self._looking, task="look"):
+            for place, image in zip(chunk.places, answer.images, strict=True):
+                if isinstance(image, Decoded) and image.marks & DEEP:
+                    deep.append(place)
+        self.survey.forget_values()
+        self._survey(pool, self._spread(deep))
 
     def _decode(self, pool: Pool) -> list[Decoded | str] | None:
-        """Decode all, or return None at an image that the shape does not fit."""
+        """Decode all, or return None at an image that shape or reading does not fit."""
         entries = self.found.entries
         self.shape = self.look.shape(self.side)
         answers: list[Decoded | str | None] = [None] * len(entries)
-        under_way: deque[list[int]] = deque()
+        done = 0
 
-        def works() -> Iterator[Work]:
-            for places, payloads, unreadable in self._chunks(entries):
-                for place, reason in unreadable:
-                    answers[place] = reason
-                under_way.append(places)
-                yield Work(payloads, self.max_pixels, self.shape, str(self.folder))
+        def tick() -> None:
+            self.progress(done, len(entries), f"Decoding {done:,} of {len(entries):,}")
 
+        work = self._answers(
+            pool,
+            range(len(entries)),
+            tick,
+            task="decode",
+            shape=self.shape,
+            folder=str(self.folder),
+            reading=self.reading,
+        )
         with PixelFile(self.folder / "pixels.npy", self.shape) as file:
-            done = 0
-            for decoded in pool.run(works()):
-                places = under_way.popleft()
-                for place, answer in zip(places, decoded.images, strict=True):
+            for chunk, decoded in work:
+                self._remember_deaths(chunk.places, decoded)
+                for place, answer in [
+                    *chunk.refused,
+                    *zip(chunk.places, decoded.images, strict=True),
+                ]:
                     answers[place] = answer
                     if isinstance(answer, Decoded):
                         self.look.add(answer)
+                        if not self.reading.fits(answer.marks):
+                            self._survey_deep(pool)
+                            return None
                 if self.look.shape(self.side) != self.shape:
                     return None
                 file.append(decoded.pixels)
-                done += len(places)
-                self.progress(done, len(entries), f"Decoding {done:,} of {len(entries):,}")
+                done += len(chunk.places) + len(chunk.refused)
+                tick()
         return [answer for answer in answers if answer is not None]
 
-    def _chunks(
-        self, entries: list[Entry]
-    ) -> Iterator[tuple[list[int], list[Payload], list[tuple[int, str]]]]:
-        """Group images to decode together; the third part holds unreadable entries."""
-        places: list[int] = []
-        payloads: list[Payload] = []
-        unreadable: list[tuple[int, str]] = []
-        size = 0
-        for place, entry in enumerate(entries):
+    def _looking(self) -> None:
+        self.progress(0, len(self.found.entries), "Looking at some of the images")
+
+    def _remember_deaths(self, places: list[int], answer: Answer) -> None:
+        """Keep the images that ended a decoder, to decode them no second time."""
+        for place, image in zip(places, answer.images, strict=True):
+            if isinstance(image, str) and ended_its_decoder(image):
+                self._ended_their_decoder[place] = image
+        if len(self._ended_their_decoder) >= MOST_DEATHS:
+            place, reason = next(iter(self._ended_their_decoder.items()))
+            raise JobFailed(
+                f"{MOST_DEATHS} images could not be decoded within the limits of a decoder; the "
+                f"first is “{self.found.entries[place].path[:200]}”: {reason}. Take such images "
+                "out or save them again, then import."
+            )
+
+    def _answers(
+        self, pool: Pool, places: Sequence[int], tick: Callable[[], None], **options: Any
+    ) -> Iterator[tuple[Chunk, Answer]]:
+        """Have images worked on; yields them in order, with the answers."""
+        under_way: deque[Chunk] = deque()
+        # In the archive, large files are packed; a decoder reads them from the disk.
+        with Spool(self.folder, tick) as spool:
+
+            def works() -> Iterator[Work]:
+                for chunk in self._chunks(places, spool):
+                    under_way.append(chunk)
+                    yield Work(chunk.payloads, **options)
+
+            for answer in pool.run(works(), tick):
+                chunk = under_way.popleft()
+                spool.discard(chunk.payloads)
+                yield chunk, answer
+
+    def _chunks(self, places: Sequence[int], spool: Spool) -> Iterator[Chunk]:
+        """Group images to decode together."""
+        chunk, size = Chunk(), 0
+        for place in places:
+            entry = self.found.entries[place]
             try:
-                payloads.append(self.found.read(entry))
+                if place in self._ended_their_decoder:
+                    raise Refused(self._ended_their_decoder[place])
+                chunk.payloads.append(spool.read(self.found, entry))
             except Refused as refusal:
-                unreadable.append((place, str(refusal)))
-                continue
-            places.append(place)
-            size += entry.size
-            if len(places) == MOST_IMAGES_A_CHUNK or size >= MOST_BYTES_A_CHUNK:
-                yield places, payloads, unreadable
-                places, payloads, unreadable, size = [], [], [], 0
-        if places or unreadable:
-            yield places, payloads, unreadable
+                chunk.refused.append((place, str(refusal)))
+            else:
+                chunk.places.append(place)
+                size += entry.size
+            if len(chunk.places) == MOST_IMAGES_A_CHUNK or size >= MOST_BYTES_A_CHUNK:
+                yield chunk
+                chunk, size = Chunk(), 0
+        if chunk.places or chunk.refused:
+            yield chunk

@@ -4,12 +4,16 @@ multiprocessing would import the worker's main module, with torch.
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillAtWork
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,42 +23,83 @@ from typing import Any, Self
 
 import numpy as np
 
+from worker.pipeline.imports.limits import memory_of
+from worker.pipeline.imports.memory import Memory
 from worker.pipeline.imports.messages import Answer, Work, receive_answer, send_work
 
 MOST_CHILDREN = 16
+SECONDS_AN_IMAGE = 20  # of processor
+MOST_BYTES_UNDER_WAY = 32 << 20
+TICK_SECONDS = 0.5
 PROJECT = Path(__file__).resolve().parents[3]
+# What a Python may need to start; no password, key or address.
+KEPT_ENVIRONMENT = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH")
 CRASHED = "reading this image made the decoder crash"
+TOO_SLOW = "decoding took longer than {seconds} s of processor time"
+
+
+def ended_its_decoder(reason: str) -> bool:
+    return reason in (CRASHED, TOO_SLOW.format(seconds=SECONDS_AN_IMAGE))
+
+
+class _Died(Exception):
+    """A child died: the place of its image in the work, and the reason to refuse that."""
+
+    def __init__(self, place: int, reason: str) -> None:
+        self.place = place
+        self.reason = reason
 
 
 class _Child:
-    def __init__(self) -> None:
+    def __init__(self, max_pixels: int) -> None:
         ours, theirs = socket.socketpair()
+        self._place = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115, closed by close()
         # A dying parent closes its end, which ends the child, even after kill -9.
-        command = [sys.executable, "-m", "worker.pipeline.imports.child", str(theirs.fileno())]
-        paths = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
-        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+        descriptors = [theirs.fileno(), self._place.fileno()]
+        arguments = [*descriptors, max_pixels, SECONDS_AN_IMAGE]
+        module = "worker.pipeline.imports.child"
         self.process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL
+            [sys.executable, "-m", module, *map(str, arguments)],
+            pass_fds=descriptors,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
         )
         theirs.close()
         self._connection: Connection[Any, Any] = Connection(ours.detach())
 
-    def decode(self, work: Work) -> Answer:
-        """Send work and wait. Raises EOFError or ConnectionError if the child died."""
-        send_work(self._connection, work)
-        return receive_answer(self._connection)
+    def decode(self, work: Work, memory: Memory) -> Answer:
+        """Send work and wait. Raises _Died."""
+        try:
+            send_work(self._connection, work)
+            return receive_answer(self._connection, lambda size: memory.take(self, size))
+        except (EOFError, ConnectionError) as error:
+            raise self._death() from error
+        finally:
+            memory.give_back(self)
 
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
         self._connection.close()
+        self._place.close()
+
+    def _death(self) -> _Died:
+        place = int.from_bytes(os.pread(self._place.fileno(), 4, 0), "little")
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=5)
+        self.process.kill()
+        if self.process.wait() == -signal.SIGXCPU:
+            return _Died(place, TOO_SLOW.format(seconds=SECONDS_AN_IMAGE))
+        return _Died(place, CRASHED)
 
 
 class Pool:
     """Answers work in order, with bounded work under way; its exit ends the children."""
 
-    def __init__(self, size: int | None = None) -> None:
+    def __init__(self, max_pixels: int, size: int | None = None) -> None:
         self.size = size or min(len(os.sched_getaffinity(0)), MOST_CHILDREN)
+        self._max_pixels = max_pixels
+        self._memory = Memory(memory_of(max_pixels))
         self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="import")
         # Last in, first out: a small import needs only one child.
         self._idle: LifoQueue[_Child | None] = LifoQueue()
@@ -73,6 +118,7 @@ class Pool:
         trace: TracebackType | None,
     ) -> None:
         self._closed = True
+        self._memory.close()
         # Ends the threads that wait for an answer.
         for child in list(self._children):
             child.process.kill()
@@ -80,39 +126,54 @@ class Pool:
         for child in self._children:
             child.close()
 
-    def run(self, works: Iterable[Work]) -> Iterator[Answer]:
-        """Yield answers in the order of the work. Raises OSError on a full disk."""
-        waiting: deque[Future[Answer]] = deque()
+    def run(
+        self, works: Iterable[Work], tick: Callable[[], None] = lambda: None
+    ) -> Iterator[Answer]:
+        """Yield answers in the order of the work; calls `tick` while it waits.
+
+        Raises OSError on a full disk.
+        """
+        waiting: deque[tuple[Future[Answer], int]] = deque()
+        held = 0
         for work in works:
-            waiting.append(self._threads.submit(self._answer, work))
-            if len(waiting) > self.size + 2:
-                yield waiting.popleft().result()
+            waiting.append((self._threads.submit(self._answer, work), work.bytes))
+            held += work.bytes
+            while len(waiting) > self.size + 2 or (waiting and held > MOST_BYTES_UNDER_WAY):
+                future, size = waiting.popleft()
+                yield _result(future, tick)
+                held -= size
         while waiting:
-            yield waiting.popleft().result()
+            yield _result(waiting.popleft()[0], tick)
 
     def _answer(self, work: Work) -> Answer:
+        """Answer the work; an image that ends its child is refused alone."""
         try:
             return self._decode(work)
-        except (EOFError, ConnectionError):
+        except _Died as death:
             if self._closed:
                 raise
-            # An image killed the child: retried singly, only that image is refused.
-            if len(work.payloads) == 1:
-                return Answer([CRASHED], np.empty((0, *(work.shape or (0, 0, 0))), np.uint8))
-            parts = [self._answer(replace(work, payloads=[one])) for one in work.payloads]
-            return Answer(
-                [image for part in parts for image in part.images],
-                np.concatenate([part.pixels for part in parts]),
-            )
+            place, reason = death.place, death.reason
+        before, after = work.payloads[:place], work.payloads[place + 1 :]
+        refusal = Answer([reason], np.empty((0, *work.shape), np.uint8))
+        parts = [
+            *([self._answer(replace(work, payloads=before))] if before else []),
+            refusal,
+            *([self._answer(replace(work, payloads=after))] if after else []),
+        ]
+        return Answer(
+            [image for part in parts for image in part.images],
+            np.concatenate([part.pixels for part in parts]),
+            [sample for part in parts for sample in part.samples],
+        )
 
     def _decode(self, work: Work) -> Answer:
         child = self._idle.get()
         if child is None:
-            child = _Child()
+            child = _Child(self._max_pixels)
             self._children.append(child)
         try:
-            answer = child.decode(work)
-        except (EOFError, ConnectionError):
+            answer = child.decode(work, self._memory)
+        except _Died:
             child.close()
             self._children.remove(child)
             self._idle.put(None)
@@ -122,3 +183,17 @@ class Pool:
             raise
         self._idle.put(child)
         return answer
+
+
+def _result(future: Future[Answer], tick: Callable[[], None]) -> Answer:
+    while True:
+        tick()
+        with suppress(StillAtWork):
+            return future.result(timeout=TICK_SECONDS)
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    paths = os.pathsep.join(filter(None, [str(PROJECT), kept.get("PYTHONPATH")]))
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    return {**kept, **threads, "PYTHONPATH": paths, "PYTHONUTF8": "1"}

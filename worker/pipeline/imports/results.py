@@ -1,6 +1,5 @@
 """Results of an import: rows, refusals, the first version and the report."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -17,6 +16,8 @@ from worker.pipeline.imports.look_alikes import find_alike
 from worker.pipeline.imports.manifest import only_one_class_in_table
 from worker.pipeline.imports.messages import Decoded, Shape
 from worker.pipeline.imports.questions import few, listed
+from worker.pipeline.imports.reading import Reading
+from worker.pipeline.imports.remarks import remarks
 from worker.pipeline.imports.small_classes import assign_entries
 from worker.pipeline.imports.splits import SPLITS
 
@@ -33,7 +34,12 @@ class Results:
     """
 
     def __init__(
-        self, found: Found, answers: list[Decoded | str], seed: int, small_classes: str | None
+        self,
+        found: Found,
+        answers: list[Decoded | str],
+        seed: int,
+        small_classes: str | None,
+        reading: Reading | None = None,
     ) -> None:
         self.good = [
             (entry, answer)
@@ -59,6 +65,7 @@ class Results:
         self.split_words = found.split_words or assigned.words
         self.understood = found.understood
         self.notes = [
+            *remarks(self.good, reading or Reading()),
             *found.notes,
             *assigned.notes,
             *few(_empty_classes(found, self.names)),
@@ -125,23 +132,25 @@ class Results:
             }
 
     def _report(self, shape: Shape) -> tuple[int, dict[str, Any]]:
-        labels: dict[str, set[int]] = defaultdict(set)
-        splits: dict[str, set[str]] = defaultdict(set)
-        stored: dict[str, int] = {}
-        for (_, decoded), label, split in zip(self.good, self.labels, self.splits, strict=True):
-            labels[decoded.content_hash].add(label)
-            splits[decoded.content_hash].add(split)
-            stored[decoded.content_hash] = decoded.stored
+        first: dict[str, int] = {}  # row of each picture's first copy
+        conflicting, across = set(), set()
+        for row, (_, decoded) in enumerate(self.good):
+            original = first.setdefault(decoded.content_hash, row)
+            if self.labels[row] != self.labels[original]:
+                conflicting.add(original)
+            if self.splits[row] != self.splits[original]:
+                across.add(original)
+        stored = sum(self.good[row][1].stored for row in first.values())
         height, width, channels = shape
         report = ImportReport(
             understood=self.understood,
             split_words=self.split_words,
             notes=self.notes,
-            conflicting_duplicates=sum(len(found) > 1 for found in labels.values()),
-            duplicates_across_splits=sum(len(found) > 1 for found in splits.values()),
-            bytes=sum(stored.values()) + len(self.good) * height * width * channels,
+            conflicting_duplicates=len(conflicting),
+            duplicates_across_splits=len(across),
+            bytes=stored + len(self.good) * height * width * channels,
         )
-        return len(self.good) - len(stored), report.to_json()
+        return len(self.good) - len(first), report.to_json()
 
 
 def write_refusals(

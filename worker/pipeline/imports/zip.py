@@ -4,14 +4,24 @@ import lzma
 import stat
 import zipfile
 import zlib
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from backend.core.settings import Settings
 from worker.jobs import JobFailed
-from worker.pipeline.imports.decoding import Refused
-from worker.pipeline.imports.files import File, Files, Refusals, cleaned, is_junk, why_unsafe
+from worker.pipeline.imports.files import (
+    LARGE,
+    Copy,
+    File,
+    Files,
+    Refusals,
+    cleaned,
+    is_junk,
+    why_unsafe,
+)
+from worker.pipeline.imports.refused import Refused
 
 # Small entries may shrink to almost nothing (a black bitmap); only large entries can be bombs.
 SMALL = 1 << 20
@@ -27,6 +37,7 @@ UNREADABLE = (
 )
 DAMAGED = "this entry of the zip is damaged or cut off"
 LOCAL_HEADER = b"PK\x03\x04"
+PIECE = 1 << 20
 
 
 def open_zip(path: Path, settings: Settings, stack: ExitStack) -> Files:
@@ -59,8 +70,13 @@ def open_zip(path: Path, settings: Settings, stack: ExitStack) -> Files:
         except UNREADABLE as error:
             raise Refused(DAMAGED) from error
 
+    def read(file: File) -> bytes | Copy:
+        if file.size > LARGE:
+            return lambda target, tick: _copy(archive, file.key, target, tick)
+        return _read(archive, file.key)
+
     folders = {parts for parts in folders if not is_junk(parts)}
-    return Files("zip", files, folders, lambda file: _read(archive, file.key), open_entry, refusals)
+    return Files("zip", files, folders, read, open_entry, refusals)
 
 
 def _open(path: Path) -> zipfile.ZipFile:
@@ -139,8 +155,30 @@ def _each_name_once(files: list[File], refusals: Refusals) -> list[File]:
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    try:
+    with _readable():
         return archive.read(info)
+
+
+def _copy(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: BinaryIO, tick: Callable[[], None]
+) -> None:
+    with ExitStack() as stack:
+        with _readable():
+            source = stack.enter_context(archive.open(info))
+        while True:
+            tick()
+            with _readable():
+                piece = source.read(PIECE)
+            if not piece:
+                return
+            target.write(piece)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Refuse an entry that cannot be read."""
+    try:
+        yield
     except NotImplementedError as error:
         raise Refused(
             "it is compressed in a way that cannot be read; make the zip with the usual method "

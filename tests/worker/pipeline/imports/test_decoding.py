@@ -1,5 +1,6 @@
 """Decoding: formats, EXIF, depth, colour, transparency, sizes, thumbnails."""
 
+import hashlib
 import io
 import struct
 import time
@@ -19,9 +20,9 @@ from tests.worker.pipeline.imports.importing import (
     noise,
     png,
 )
+from worker.pipeline.imports import conversion
+from worker.pipeline.imports.conversion import to_eight_bits
 from worker.pipeline.imports.decoding import (
-    Refused,
-    as_grey_or_rgb,
     content_hash,
     decode,
     fit,
@@ -29,13 +30,15 @@ from worker.pipeline.imports.decoding import (
 )
 from worker.pipeline.imports.messages import Work
 from worker.pipeline.imports.pool import CRASHED, Pool
+from worker.pipeline.imports.reading import Reading
+from worker.pipeline.imports.refused import Refused
 
 __all__ = ["importer"]  # a fixture
 LIMIT = 50_000_000
 
 
 def decoded(data: bytes) -> Picture.Image:
-    return decode(data, LIMIT)[0]
+    return decode(io.BytesIO(data), LIMIT).image
 
 
 def test_every_promised_format_is_imported(importer: Importer) -> None:
@@ -84,11 +87,10 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     exif = Picture.Exif()
     exif[0x0112] = orientation
     stored = Picture.fromarray(np.ascontiguousarray(undo[orientation](upright)))
-    image, size = decode(
-        encoded(stored, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {})), LIMIT
-    )
-    assert size == image.size == (60, 40)
-    assert np.abs(np.asarray(image).astype(int) - upright).max() < 40
+    data = encoded(stored, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    done = decode(io.BytesIO(data), LIMIT)
+    assert done.size == done.image.size == (60, 40)
+    assert np.abs(np.asarray(done.image).astype(int) - upright).max() < 40
 
 
 @pytest.mark.filterwarnings("ignore")  # as in the child process
@@ -175,20 +177,21 @@ def test_transparency_lies_over_white() -> None:
     "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16"]
 )
 def test_every_mode_ends_as_grey_or_rgb(mode: str) -> None:
-    assert as_grey_or_rgb(Picture.new(mode, (4, 4))).mode in ("L", "RGB")
+    assert to_eight_bits(Picture.new(mode, (4, 4)), Reading()).image.mode in ("L", "RGB")
 
 
 def test_the_limit_on_pixels_is_kept_before_anything_is_decoded() -> None:
     with pytest.raises(Refused, match="100 × 50 pixels are more than the limit of 4,999"):
-        decode(encoded(Picture.new("L", (100, 50))), 4_999)
-    assert decode(encoded(Picture.new("L", (100, 50))), 5_000)[1] == (100, 50)
+        decode(io.BytesIO(encoded(Picture.new("L", (100, 50)))), 4_999)
+    assert decode(io.BytesIO(encoded(Picture.new("L", (100, 50)))), 5_000).size == (100, 50)
 
 
 def test_a_large_jpeg_keeps_its_size_on_record() -> None:
-    image, size = decode(encoded(Picture.new("L", (4000, 3300), 90), "JPEG"), LIMIT)
-    assert size == (4000, 3300)
-    assert max(image.size) < 4000  # decoded at a half: nothing larger is ever shown
-    assert (np.asarray(image) == 90).all()
+    large = encoded(Picture.new("L", (4000, 3300), 90), "JPEG")
+    done = decode(io.BytesIO(large), LIMIT)
+    assert done.size == (4000, 3300)
+    assert max(done.image.size) < 4000  # decoded at a half: nothing larger is ever shown
+    assert (np.asarray(done.image) == 90).all()
 
 
 def test_the_hash_is_of_the_picture_not_of_the_file() -> None:
@@ -197,6 +200,35 @@ def test_the_hash_is_of_the_picture_not_of_the_file() -> None:
     assert content_hash(decoded(encoded(picture))) != content_hash(decoded(encoded(noise(6))))
     tall, wide = Picture.new("L", (2, 8)), Picture.new("L", (8, 2))
     assert content_hash(tall) != content_hash(wide)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "F"])
+def test_a_picture_converted_in_strips_is_the_same_picture(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As large pictures are, to save memory; the 8-bit pictures equal whole conversions."""
+    colours = noise(1, (90, 70))
+    picture = Picture.fromarray(np.asarray(colours)[..., 0].astype(np.uint16) * 40)
+    if mode == "F":
+        picture = Picture.fromarray(np.asarray(colours)[..., 0].astype(np.float32))
+    elif mode != "I;16":
+        colours.putalpha(noise(2, (90, 70), "L"))
+        picture = colours.convert("RGB").convert(mode) if mode in ("P", "CMYK") else colours
+        picture = picture if picture.mode == mode else colours.convert(mode)
+    whole = to_eight_bits(picture, Reading()).image
+    if mode == "RGBA":
+        white = Picture.new("RGBA", picture.size, (255, 255, 255, 255))
+        assert whole == Picture.alpha_composite(white, picture).convert("RGB")
+    if mode in ("P", "CMYK"):
+        assert whole == picture.convert("RGB")
+    monkeypatch.setattr(conversion, "STRIP_PIXELS", 1000)
+    assert to_eight_bits(picture, Reading()).image == whole
+    assert content_hash(whole) == hashed_at_once(whole)
+
+
+def hashed_at_once(image: Picture.Image) -> str:
+    about = f"{image.mode} {image.width} {image.height} ".encode()
+    return hashlib.sha256(about + image.tobytes()).hexdigest()
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (1, 1), (7, 900)])
@@ -254,8 +286,8 @@ def test_an_image_that_kills_the_decoder_is_refused_alone(
 
 
 def test_no_child_outlives_its_pool() -> None:
-    with Pool(2) as pool:
-        list(pool.run(Work([png(seed)], LIMIT, None, "") for seed in range(6)))
+    with Pool(LIMIT, 2) as pool:
+        list(pool.run(Work([png(seed)]) for seed in range(6)))
         processes = [child.process for child in pool._children]
         assert [process.poll() for process in processes] == [None] * len(processes)
         assert processes
@@ -264,8 +296,8 @@ def test_no_child_outlives_its_pool() -> None:
 
 def test_a_pool_that_is_left_in_the_middle_of_its_work_ends_at_once() -> None:
     began = time.monotonic()
-    with Pool(2) as pool:
-        for _ in pool.run(Work([png(1)] * 2000, LIMIT, None, "") for _ in range(50)):
+    with Pool(LIMIT, 2) as pool:
+        for _ in pool.run(Work([png(1)] * 2000) for _ in range(50)):
             break
         left = time.monotonic()
     assert time.monotonic() - left < max(2.0, left - began)

@@ -144,6 +144,39 @@ BAD_FILES = {
 }
 
 
+def claiming(count: int, height: int = 1, width: int = 1, held: int = 10_000) -> dict[str, bytes]:
+    """A pair of packed files whose headers claim `count` images; `held` bytes follow."""
+    images = struct.pack(">HBB3I", 0, 8, 3, count, height, width) + bytes(held)
+    labels = struct.pack(">HBBI", 0, 8, 1, count) + bytes(held)
+    return {f"{TRAIN}.gz": gzip.compress(images), f"{LABELLED}.gz": gzip.compress(labels)}
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "sentence"),
+    [
+        (12_000_000, 1, "The files hold 12,000,000 images, more than the limit of 2,000,000."),
+        (4_000_000_000, 1, "The files hold 4,000,000,000 images, more than the limit"),
+        (200_000, 1000, "hold 200,000,000,000 bytes of images, more than the limit of"),
+        (1_900_000, 5, "it should hold 1,900,000 images, and image "),
+    ],
+)
+def test_claims_of_idx_headers_are_checked_before_anything_is_built(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch, count: int, side: int, sentence: str
+) -> None:
+    def built(*_: object, **__: object) -> None:
+        raise AssertionError("an entry was built")
+
+    monkeypatch.setattr("worker.pipeline.imports.idx.Entry", built)
+    path = write_zip(importer.folder / "claims.zip", claiming(count, side, side))
+    assert sentence in importer.failing("zip", path)
+
+
+def test_a_plain_idx_file_is_compared_with_its_size(importer: Importer) -> None:
+    short = {**idx_files(), TRAIN: idx(IMAGES["train"])[: 16 + 30 * 784]}
+    path = write_zip(importer.folder / "short.zip", short)
+    assert "it should hold 60 images, and image 31 cannot be read" in importer.failing("zip", path)
+
+
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_idx_files_that_cannot_be_used_get_a_sentence(importer: Importer, name: str) -> None:
     files, sentence = BAD_FILES[name]
