@@ -171,6 +171,8 @@ class Pool:
         if child is None:
             child = _Child(self._max_pixels)
             self._children.append(child)
+            if self._closed:  # the exit may have missed it
+                child.process.kill()
         try:
             answer = child.decode(work, self._memory)
         except _Died:

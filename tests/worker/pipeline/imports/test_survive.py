@@ -172,6 +172,24 @@ def test_an_attempt_whose_folder_is_taken_away_does_not_harm_the_one_that_took_i
     assert importer.job(job_id).claim == "elsewhere:1:1:other"
 
 
+def test_thousands_of_remarks_are_counted_and_logged_at_once(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 70 classes, 69 have neither a validation nor a test image."""
+    files = class_folders({f"c{number}": 1 for number in range(70)}, "train/", size=(8, 8))
+    files |= class_folders({"c0": 1}, "val/", first=100) | class_folders({"c0": 1}, "test/", 200)
+    calls: list[int] = []
+    log = JobContext.log
+    monkeypatch.setattr(
+        JobContext, "log", lambda self, *lines: (calls.append(len(lines)), log(self, *lines))[1]
+    )
+    notes = importer.zip(files).row.report["notes"]
+    assert len(notes) == 51
+    assert notes[0] == "The class “c1” has no validation image."
+    assert notes[-1] == "And 88 more notes."
+    assert len(calls) == 2
+
+
 # ── a full disk ───────────────────────────────────────────────────────────────────────────────────
 
 
