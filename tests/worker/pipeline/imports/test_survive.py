@@ -184,10 +184,9 @@ def test_thousands_of_remarks_are_counted_and_logged_at_once(
         JobContext, "log", lambda self, *lines: (calls.append(len(lines)), log(self, *lines))[1]
     )
     notes = importer.zip(files).row.report["notes"]
-    assert len(notes) == 51
-    assert notes[0] == "The class “c1” has no validation image."
-    assert notes[-1] == "And 88 more notes."
-    assert len(calls) == 2
+    assert len(notes) < 5
+    assert "69 classes have no validation image" in " ".join(notes)
+    assert calls[-1] > 1  # a transaction for all lines
 
 
 # ── a full disk ───────────────────────────────────────────────────────────────────────────────────
