@@ -57,7 +57,8 @@ def test_every_promised_format_is_imported(importer: Importer) -> None:
         f"any/{name}.{suffix}": encoded(smooth, kind, quality=95)
         for name, (suffix, kind) in enumerate(formats.items())
     }
-    done = importer.zip({**files, **class_folders({"other": 3}, mode="L")})
+    more = class_folders({"any": 2, "other": 3}, mode="L")
+    done = importer.zip({**files, **more})
     assert done.refusals == {}
     for path in files:
         off = np.abs(done.pixels_of(path)[..., 0].astype(int) - np.asarray(smooth))

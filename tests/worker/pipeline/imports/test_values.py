@@ -207,7 +207,7 @@ def test_pictures_that_a_conversion_makes_plain_coarse_or_equal_are_named(
 
 
 def test_true_copies_and_plain_files_are_no_fault_of_a_conversion(importer: Importer) -> None:
-    wide = [deep(values(seed, 0, 60_000)) for seed in range(4)]
+    wide = [deep(values(seed, 0, 60_000)) for seed in range(6)]
     plain = deep(np.full((SIDE, SIDE), 30_000, np.uint16))
     said = notes(importer, folders([*wide, wide[0], plain]))
     assert "single plain colour" not in said
