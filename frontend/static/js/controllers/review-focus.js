@@ -106,7 +106,7 @@ export default class {
   }
 
   #key(event) {
-    const found = findActOf(event);
+    const found = findActOf(event, ["select", "all", "open"]);
     if (!found) return;
     const acts = {
       remove: () => this.#decide("remove"),

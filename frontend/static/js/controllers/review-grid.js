@@ -119,7 +119,7 @@ export default class {
   }
 
   #key(event) {
-    const found = findActOf(event);
+    const found = findActOf(event, ["closer", "farther", "fit"]);
     if (!found) return;
     const move = (by, rows) => () => this.#tiles.step(by, { rows, extend: found.extend });
     const acts = {

@@ -1,5 +1,7 @@
 // The keys of the review, as the user sets them, kept in the browser.
-// Digits, Esc and Ctrl+Z are fixed.
+// Digits, Esc and Ctrl+Z are fixed. A character that names no act counts by its place.
+
+import { findPlacedDigit, findPlacedKey, findTypedDigit } from "./keyboard-layouts.js";
 
 const STORAGE_KEY = "winnow:keys";
 const DEFAULT_KEYS = {
@@ -79,18 +81,23 @@ export function formatKey(key) {
   return KEY_NAMES[key] ?? (key.length === 1 ? key.toUpperCase() : key);
 }
 
-/** The name of a keydown event's key; Shift counts for letters only. */
-export function nameKey(event) {
-  if (!isLetter(event.key)) return event.key;
-  return event.shiftKey ? `Shift+${event.key.toLowerCase()}` : event.key.toLowerCase();
+/** The name of a character; Shift counts for letters only. */
+function nameCharacter(key, shiftKey) {
+  if (!isLetter(key)) return key;
+  return shiftKey ? `Shift+${key.toLowerCase()}` : key.toLowerCase();
 }
+
+/** The name of a keydown event's key: of its place, where the layout has no Latin letter there. */
+export const nameKey = (event) => nameCharacter(findPlacedKey(event) ?? event.key, event.shiftKey);
 
 /** Explain why a key cannot be assigned; empty when it can. */
 export function explainRefusal(event) {
-  if (/^[0-9]$/.test(event.key)) return "Digits give labels. Choose another key.";
+  if ((findTypedDigit(event) ?? findPlacedDigit(event)) !== null)
+    return "Digits give labels. Choose another key.";
   if (event.ctrlKey || event.altKey || event.metaKey)
     return "Ctrl, Alt and the system's key belong to the browser. Choose a key alone.";
-  return event.key.length === 1 || event.key === "Enter" || event.key in KEY_NAMES
+  const { length } = findPlacedKey(event) ?? event.key;
+  return length === 1 || event.key === "Enter" || event.key in KEY_NAMES
     ? ""
     : `“${event.key}” belongs to the browser. Choose another key.`;
 }
@@ -103,30 +110,38 @@ export function assignKey(act, key) {
   return other ?? null;
 }
 
-/** The act of a keydown event as {act, digit?, extend}; null when the key is not ours. */
-export function findActOf(event) {
+/**
+ * The act of a keydown event as {act, digit?, extend}; null when the key is not ours.
+ * `elsewhere`: acts that this view does not have.
+ */
+export function findActOf(event, elsewhere = []) {
   const target = event.target instanceof Element ? event.target : document.body;
   if (event.isComposing || event.altKey || event.metaKey) return null;
   if (document.querySelector("dialog[open]") || target.closest(TYPING)) return null;
-  const act = matchAct(event);
+  const { act, digit } = matchAct(event, elsewhere);
   // A key held down keeps moving the cursor, but decides once.
   if (!act || (event.repeat && !REPEATABLE.has(act))) return null;
   // Enter and Space press a focused button or link. A button of a dialog that has just closed
   // keeps the focus for one more frame, so it must be visible.
   const control = target.closest("button, summary, a:not(.tile__link)");
   if ((event.key === "Enter" || event.key === " ") && control?.checkVisibility()) return null;
-  return { act, extend: event.shiftKey, ...(act === "relabel" && { digit: Number(event.key) }) };
+  return { act, digit, extend: event.shiftKey };
 }
 
-function matchAct(event) {
-  const name = nameKey(event);
-  if (event.ctrlKey) return { z: "undo", "Shift+z": "redo", y: "redo" }[name];
-  if (/^[0-9]$/.test(event.key)) return "relabel";
-  if (event.key === "Escape") return "leave";
-  // On most keyboards + is Shift and =.
-  return (
-    findAct(name) ??
-    findAct(name.replace("Shift+", "")) ??
-    (name === "=" ? findAct("+") : undefined)
-  );
+function matchAct(event, elsewhere) {
+  const typed = nameCharacter(event.key, event.shiftKey);
+  const placed = nameKey(event);
+  if (event.ctrlKey) return { act: { z: "undo", "Shift+z": "redo", y: "redo" }[placed] };
+  if (event.key === "Escape") return { act: "leave" };
+  const digit = findTypedDigit(event);
+  if (digit !== null) return { act: "relabel", digit };
+  const act = matchName(typed);
+  if (act && !elsewhere.includes(act)) return { act };
+  const digitHere = findPlacedDigit(event);
+  if (digitHere !== null) return { act: "relabel", digit: digitHere };
+  return { act: matchName(placed) };
 }
+
+// On most keyboards + is Shift and =.
+const matchName = (name) =>
+  findAct(name) ?? findAct(name.replace("Shift+", "")) ?? (name === "=" ? findAct("+") : undefined);
