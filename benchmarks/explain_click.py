@@ -155,6 +155,8 @@ def main() -> None:
                     )
                     page = browser.new_page(base_url=address, bypass_csp=True)
                     page.goto(f"/?token={link}")
+                    page.get_by_role("button", name="Sign in").click()
+                    page.wait_for_url("**/datasets")
                     seconds = []
                     # Backwards: the worker prepares the images that follow.
                     for rank in np.linspace(asked.images, asked.images // 4, asked.looks).astype(

@@ -185,7 +185,7 @@ def sign_in(app: FastAPI, database: Database) -> Callable[[User], TestClient]:
         with database.transaction() as session:
             link = accounts.issue_login_link(session, user)
         client = Browser(app, raise_server_exceptions=False, headers=OWN_PAGE)
-        client.get("/", params={"token": link}, headers=NAVIGATION, follow_redirects=False)
+        client.post("/login", data={"token": link}, follow_redirects=False)
         return client
 
     return signed_in

@@ -111,7 +111,7 @@ class Winnow:
         return done.stdout
 
     def login_link(self, name: str = "Olga") -> str:
-        """An address on this Winnow that signs that person in, once."""
+        """The address of a page on this Winnow whose button signs that person in, once."""
         with self.database.transaction() as session:
             user = session.scalars(select(User).where(User.name == name)).one()
             return f"{self.address}/?token={accounts.issue_login_link(session, user)}"

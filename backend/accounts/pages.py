@@ -22,7 +22,8 @@ from backend.core.errors import Unauthenticated
 from backend.core.invocation import winnow
 from backend.core.models import User
 from backend.core.settings import Settings
-from backend.web.access import role_of
+from backend.review import service as reviews
+from backend.web.access import may, role_of
 from backend.web.cross_origin import refuse_foreign
 from backend.web.redirects import own_path
 from backend.web.rendering import page
@@ -35,16 +36,48 @@ COME_BACK = "winnow_next"
 COME_BACK_SECONDS = 86400  # as long as a login link works
 
 
-@router.get("/")
+# HEAD for monitors and link previews.
+@router.api_route("/", methods=["GET", "HEAD"])
 async def home(request: Request, token: str = "") -> Response:
-    """Open the login link; without a token, go to the data sets."""
+    """Ask before a login link is used; without a token, go to the data sets.
+
+    Mail scanners open links in real browsers, so opening alone signs nobody in.
+    """
     if not token:
         return RedirectResponse("/datasets", 303)
-    # Prefetching chat programs and browsers must not spend a single-use link.
-    if request.headers.get("Sec-Fetch-Mode") == "navigate" and "Sec-Purpose" not in request.headers:
-        return await _sign_in(request, token)
+    invited, sender = await _find_invited(request, token), await find_sender(request)
+    return _refuse(request, sender) if invited is None else _ask(request, token, invited)
+
+
+async def _find_invited(request: Request, token: str) -> User | None:
+    transactions: Transactions = request.app.state.transactions
+    return await transactions.read(partial(service.find_invited, link_secret=token))
+
+
+def _ask(request: Request, token: str, invited: User) -> Response:
+    """Show the button that uses the link up, for whom it is, and whom it signs out."""
+    response = page(
+        request, "login.html", token=token, invited=invited, come_back=_come_back(request)
+    )
     # "no-referrer" would give the button's request the origin "null".
-    return _secretive(page(request, "login.html", token=token), "strict-origin")
+    return _secretive(response, "strict-origin")
+
+
+def _refuse(request: Request, sender: SignedIn | None) -> Response:
+    """Lead a signed-in person on, past a used link. Raises Unauthenticated for a stranger."""
+    if sender is None or not sender.by_cookie:
+        raise Unauthenticated(service.USED_LINK)
+    return RedirectResponse(_come_back(request), 303)
+
+
+def _come_back(request: Request, otherwise: str = "/datasets") -> str:
+    return own_path(request.cookies.get(COME_BACK, ""), otherwise)
+
+
+def _find_work(session: Session, user: User) -> str:
+    """Return where a person works: reviewers at the review, owners at the data sets."""
+    review = None if may(user, "import") else reviews.find_work(session)
+    return f"/reviews/{review.id}" if review else "/datasets"
 
 
 # HEAD for monitors and link previews.
@@ -65,40 +98,44 @@ def login(
 
 
 @router.post("/login")
-async def open_link(request: Request, token: Annotated[str, Form()] = "") -> Response:
-    """Sign in by button, where a program may have opened the link."""
+async def open_link(
+    request: Request,
+    token: Annotated[str, Form()] = "",
+    replaces: Annotated[str, Form()] = "",
+) -> Response:
+    """Use a login link up, by its button.
+
+    Args:
+        token: the link's secret.
+        replaces: id of the user whom the page named as signed in; empty for none.
+    """
     refuse_foreign(request)
-    return await _sign_in(request, token)
-
-
-async def _sign_in(request: Request, token: str) -> Response:
+    # Strangers with a wrong link never wait among the writers.
+    invited, before = await _find_invited(request, token), await find_sender(request)
+    if invited is None:
+        return _refuse(request, before)
+    if before and before.user.id != invited.id and str(before.user.id) != replaces:
+        return _ask(request, token, invited)
     settings: Settings = request.app.state.settings
     transactions: Transactions = request.app.state.transactions
-    response = _secretive(
-        RedirectResponse(own_path(request.cookies.get(COME_BACK, ""), "/datasets"), 303)
+    secret, work = await transactions.write(
+        partial(_exchange, token, settings.session_days, before, invited)
     )
-    before = await find_sender(request)
-    try:
-        # Strangers with a wrong link never wait among the writers.
-        await transactions.read(partial(service.check_link, link_secret=token))
-        secret = await transactions.write(partial(_exchange, token, settings, before))
-    except Unauthenticated:
-        if before is None or not before.by_cookie:
-            raise
-        # A second click on a used link is no error.
-        return response
     forget_recent(request)
+    response = _secretive(RedirectResponse(_come_back(request, work), 303))
     _set_cookie(request, response, COOKIE, secret, settings.session_days * 86400)
     response.delete_cookie(COME_BACK)
     return response
 
 
-def _exchange(token: str, settings: Settings, before: SignedIn | None, session: Session) -> str:
-    """Trade a link for a session, which replaces the browser's session before."""
-    secret = service.sign_in(session, token, settings.session_days)
+def _exchange(
+    token: str, days: int, before: SignedIn | None, invited: User, session: Session
+) -> tuple[str, str]:
+    """Trade a link for a session, which replaces the one before; return where to work, too."""
+    secret = service.sign_in(session, token, days)
     if before is not None and before.by_cookie:
         service.sign_out(session, before.credential_id)
-    return secret
+    return secret, _find_work(session, invited)
 
 
 def _secretive(response: Response, policy: str = "no-referrer") -> Response:

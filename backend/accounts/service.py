@@ -88,6 +88,15 @@ def revoke_token(session: Session, user: User, token_id: int) -> None:
         raise NotFound("There is no such token.")
 
 
+def find_invited(session: Session, link_secret: str) -> User | None:
+    """Return whom a login link would sign in, detached; None where it is used or too old."""
+    wanted = select(User).join(Credential, Credential.user_id == User.id)
+    user = session.scalar(wanted.where(*_unused(link_secret)))
+    if user is not None:
+        session.expunge(user)
+    return user
+
+
 def sign_in(session: Session, link_secret: str, session_days: int) -> str:
     """Trade a login link's secret for a session's. Raises Unauthenticated for a bad link."""
     # Only one of two concurrent requests passes.
@@ -139,13 +148,6 @@ _BY_ID = (
     .join(Credential, Credential.user_id == User.id)
     .where(Credential.id == bindparam("credential_id"), _IN_FORCE)
 )
-
-
-def check_link(session: Session, link_secret: str) -> None:
-    """Raise Unauthenticated unless the login link can sign in."""
-    unused = select(Credential.id).where(*_unused(link_secret))
-    if session.scalar(unused) is None:
-        raise Unauthenticated(USED_LINK)
 
 
 def _unused(link_secret: str) -> tuple[ColumnElement[bool], ...]:

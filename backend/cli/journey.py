@@ -88,7 +88,7 @@ def show_link(settings: Settings, database: Database) -> None:
         ).prepare_sample()
     print(login_link(settings, database), flush=True)
     say(
-        f"Open the link (it signs in once; another: {winnow()} login-link). "
+        f"Open the link and press “Sign in” (it works once; another: {winnow()} login-link). "
         "Ctrl-C stops everything; all state stays."
     )
 

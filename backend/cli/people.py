@@ -18,7 +18,7 @@ def login_link(
         str | None, typer.Argument(help="Whom it signs in; the first owner unless named.")
     ] = None,
 ) -> None:
-    """Print a link that signs one person in, once, within a day."""
+    """Print a link whose button signs one person in, once, within a day."""
     settings = make_settings()
     with opened(settings) as database:
         print(make_link(serving(settings), database, user))

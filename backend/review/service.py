@@ -1,6 +1,6 @@
 """Rules of a whole review."""
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, NotFound
@@ -18,6 +18,18 @@ def get(session: Session, user: User, review_id: int) -> Review:
         raise NotFound("There is no such review.")
     datasets.get(session, user, review.data_set_id)
     return review
+
+
+def find_work(session: Session) -> Review | None:
+    """Return the newest review of a current version with undecided images, or None."""
+    undecided = exists().where(Suggestion.review_id == Review.id, Suggestion.decision.is_(None))
+    return session.scalar(
+        select(Review)
+        .join(DataSet, DataSet.current_version_id == Review.version_id)
+        .where(Review.state == "ready", undecided)
+        .order_by(Review.id.desc())
+        .limit(1)
+    )
 
 
 def data_set_of(session: Session, user: User, review: Review) -> DataSet:

@@ -24,6 +24,7 @@ from playwright.sync_api import (
 )
 
 from backend.accounts import service as accounts
+from backend.accounts.dependencies import COOKIE
 from backend.core.db import Database
 from backend.core.models import Review, User
 from backend.core.storage import Storage
@@ -145,7 +146,7 @@ def live_server(app: FastAPI) -> Iterator[str]:
 
 @pytest.fixture
 def login_link(database: Database) -> Callable[[User], str]:
-    """login_link(user): an address that signs that person in, once."""
+    """login_link(user): the address of a page whose button signs that person in, once."""
 
     def link(user: User) -> str:
         with database.transaction() as session:
@@ -156,7 +157,7 @@ def login_link(database: Database) -> Callable[[User], str]:
 
 @pytest.fixture
 def visit(
-    live_server: str, open_page: Callable[..., Page], login_link: Callable[[User], str]
+    live_server: str, open_page: Callable[..., Page], database: Database
 ) -> Callable[..., Page]:
     """visit(user, **options of new_context): that person's browser, signed in.
 
@@ -165,7 +166,11 @@ def visit(
 
     def visited(user: User, **options: Any) -> Page:
         page = open_page(live_server, **options)
-        page.goto(login_link(user))
+        with database.transaction() as session:
+            link = accounts.issue_login_link(session, user)
+            secret = accounts.sign_in(session, link, 1)
+        page.context.add_cookies([{"name": COOKIE, "value": secret, "url": live_server}])
+        page.goto("/datasets")
         return page
 
     return visited

@@ -12,6 +12,13 @@ from backend.core.models import Review, Suggestion
 from tests.reviewing import queue_of
 
 
+def follow(page: Page, link: str) -> None:
+    """Open a login link, and use it up."""
+    page.goto(link)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lambda address: "token=" not in address and not address.endswith("/login"))
+
+
 def open_grid(page: Page, review: Review, query: str = "") -> None:
     """The page of suggestions, once its script listens."""
     page.goto(f"/reviews/{review.id}{query}")

@@ -35,6 +35,8 @@ def firefox(
     profile.mkdir()
     browser = Firefox(firefox_path() or "", profile)
     browser.open(f"{live_server}{login_link(owner)}")
+    browser.evaluate("document.querySelector('form .button').click()")
+    browser.evaluate(once("location.pathname === '/datasets'"))
     yield browser
     browser.close()
     assert browser.errors == []

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from backend.core.db import Database
 from backend.core.models import Credential, DataSet, User
 from tests.browser.conftest import PageErrors
+from tests.browser.reviewing import follow
 
 pytestmark = pytest.mark.browser
 
@@ -72,9 +73,7 @@ def owners_page(
     address: str, open_page: Callable[..., Page], login_link: Callable[[User], str], owner: User
 ) -> Page:
     page = open_page(address)
-    page.goto(login_link(owner))
-    if "winnow.test" in address:  # where browsers do not say that a person opened the link
-        page.get_by_role("button", name="Sign in").click()
+    follow(page, login_link(owner))
     expect(page).to_have_url(f"{address}/datasets")
     return page
 
@@ -183,7 +182,6 @@ def test_the_login_button_works_at_both_addresses(
     address: str, open_page: Callable[..., Page], login_link: Callable[[User], str], owner: User
 ) -> None:
     """Over plain HTTP its request must not say `Origin: null`."""
-    page = open_page(address, extra_http_headers={"Sec-Purpose": "prefetch"})
-    page.goto(login_link(owner))
-    page.get_by_role("button", name="Sign in").click()
+    page = open_page(address)
+    follow(page, login_link(owner))
     expect(page).to_have_url(f"{address}/datasets")

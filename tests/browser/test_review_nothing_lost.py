@@ -13,6 +13,7 @@ from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import (
     Server,
     at_rank,
+    follow,
     here,
     open_focus,
     open_grid,
@@ -282,7 +283,7 @@ def test_an_expired_session_keeps_decisions_until_one_has_signed_in_again(
     with page.context.expect_page() as opened:
         status(page).get_by_role("link").click()
     opened.value.wait_for_url("**/login*")
-    opened.value.goto(login_link(owner))
+    follow(opened.value, login_link(owner))
     opened.value.close()
     page.bring_to_front()
     server.wait_for({1: "remove", 2: "keep"})
@@ -300,13 +301,13 @@ def test_decisions_are_never_sent_in_another_persons_name(
     sign_out_everywhere(database)
     press(page, "e")
     expect(status(page)).to_contain_text("You are signed out.")
-    page.goto(login_link(reviewer))
+    follow(page, login_link(reviewer))
     open_grid(page, review)
     press(page, "ArrowRight", "k")
     server.wait_for({2: "keep"})
     expect(status(page)).to_have_attribute("data-state", "saved")  # the answer has arrived, too
     assert kept(page) == 1
-    page.goto(login_link(owner))
+    follow(page, login_link(owner))
     open_grid(page, review)
     server.wait_for(
         {1: owner.id, 2: reviewer.id},

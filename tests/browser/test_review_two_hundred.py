@@ -14,6 +14,7 @@ from tests.browser.conftest import PageErrors
 from tests.browser.reviewing import (
     Server,
     at_rank,
+    follow,
     open_focus,
     open_grid,
     press,
@@ -88,7 +89,7 @@ class Trouble:
     def _sign_in_again(self) -> None:
         expect(status(self._page)).to_contain_text("You are signed out.")
         other = self._page.context.new_page()
-        other.goto(self._sign_in())
+        follow(other, self._sign_in())
         other.close()
         self._page.bring_to_front()
 

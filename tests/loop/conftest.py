@@ -11,6 +11,7 @@ from tests import servers
 
 # Fixtures: a real Chromium, and pages whose errors fail the test.
 from tests.browser.conftest import browser, open_page, page_errors  # noqa: F401 - fixtures
+from tests.browser.reviewing import follow
 from tests.loop.api import Api
 from tests.loop.archives import an_archive
 from tests.loop.looking import WIDE
@@ -56,6 +57,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(winnow: Winnow, open_page: Callable[..., Page]) -> Page:  # noqa: F811 - a fixture
     """The owner's browser, signed in by a login link."""
     page = open_page(winnow.address, viewport=WIDE)
-    page.goto(winnow.login_link())
+    follow(page, winnow.login_link())
     expect(page).to_have_url(f"{winnow.address}/datasets")
     return page

@@ -124,8 +124,15 @@ def start(tmp_path: Path) -> Iterator[Any]:
 
 
 def a_browser() -> httpx2.Client:
-    """Open an address like a browser; requests of mere programs leave the link unused."""
-    return httpx2.Client(headers={"Sec-Fetch-Mode": "navigate"}, trust_env=False)
+    return httpx2.Client(trust_env=False)
+
+
+def press_sign_in(browser: httpx2.Client, link: str) -> httpx2.Response:
+    """Press the button of a login link's page, like a person."""
+    home, _, token = link.partition("?token=")
+    assert "This link signs you in, once." in browser.get(link).text
+    own_page = {"Sec-Fetch-Site": "same-origin"}
+    return browser.post(f"{home}login", data={"token": token}, headers=own_page)
 
 
 def keys(value: Any) -> Any:
@@ -188,7 +195,7 @@ def test_the_demo_prints_one_link_and_a_second_start_keeps_all_state(
     first = start(*DEMO, "--port", "0", WINNOW_HOME=str(home))
     link = first.wait_for_link(120)
     with a_browser() as browser, a_browser() as another:
-        assert browser.get(link).headers["location"] == "/datasets"
+        assert press_sign_in(browser, link).headers["location"] == "/datasets"
         assert another.get(link).status_code == 401
         assert "used already" in another.get(link).text
         page = browser.get(link.split("?")[0] + "datasets").text
@@ -202,7 +209,7 @@ def test_the_demo_prints_one_link_and_a_second_start_keeps_all_state(
     second = start(*DEMO, "--port", "0", WINNOW_HOME=str(home))
     link = second.wait_for_link(20)
     with a_browser() as browser:
-        browser.get(link)
+        press_sign_in(browser, link)
         base = link.split("?")[0]
         jobs = browser.get(f"{base}api/v1/jobs").json()["items"]  # nothing was done again
         assert [(job["kind"], job["state"], job["attempts"]) for job in jobs] == [

@@ -16,11 +16,12 @@ from backend.cli.serving import without_secrets
 from backend.core.db import Database
 from backend.core.errors import Conflict, Invalid, NotFound, Unauthenticated
 from backend.core.invocation import winnow
-from backend.core.models import Credential, User, now
+from backend.core.models import Credential, DataSet, Suggestion, User, now
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from tests.conftest import NAVIGATION, OWN_PAGE
 from tests.factories import a_data_set, a_user
+from tests.reviewing import a_ready_review
 
 Link = Callable[[User], str]
 
@@ -37,11 +38,20 @@ def link(database: Database) -> Link:
 
 
 # Returns the test client's own response class.
-def open_link(client: TestClient, secret: str, **headers: str):  # type: ignore[no-untyped-def]
-    """Open it like a browser."""
+def look(client: TestClient, secret: str, **headers: str):  # type: ignore[no-untyped-def]
+    """Open a login link's page like a browser."""
     return client.get(
         "/", params={"token": secret}, headers=NAVIGATION | headers, follow_redirects=False
     )
+
+
+# Returns the test client's own response class.
+def open_link(  # type: ignore[no-untyped-def]
+    client: TestClient, secret: str, replaces: User | None = None
+):
+    """Press the button of a login link's page."""
+    data = {"token": secret, "replaces": str(replaces.id) if replaces else ""}
+    return client.post("/login", data=data, headers=OWN_PAGE, follow_redirects=False)
 
 
 def grow_old(database: Database, kind: str, by: timedelta) -> None:
@@ -115,6 +125,7 @@ def test_a_login_link_grows_too_old_after_a_day(
 def test_a_made_up_link_signs_nobody_in(
     anonymous_client: TestClient, owner: User, secret: str
 ) -> None:
+    assert look(anonymous_client, secret).status_code == 401
     assert open_link(anonymous_client, secret).status_code == 401
     assert COOKIE not in anonymous_client.cookies
 
@@ -131,29 +142,78 @@ def test_an_api_token_is_no_login_link_and_a_session_is_no_api_token(
 
 
 @pytest.mark.parametrize(
-    "headers", [{}, NAVIGATION | {"Sec-Purpose": "prefetch"}, {"Sec-Fetch-Mode": "no-cors"}]
+    "headers",
+    [
+        {},
+        NAVIGATION,
+        NAVIGATION | {"Sec-Fetch-User": "?1", "Sec-Fetch-Site": "none"},
+        NAVIGATION | {"Sec-Purpose": "prefetch"},
+        {"Sec-Fetch-Mode": "no-cors"},
+    ],
 )
-def test_a_program_that_looks_at_a_link_does_not_use_it_up(
-    app: FastAPI, owner: User, link: Link, headers: dict[str, str]
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_looking_at_a_link_neither_signs_in_nor_uses_it_up(
+    app: FastAPI, owner: User, link: Link, headers: dict[str, str], method: str
 ) -> None:
-    """Chat and mail programs fetch links for a preview, browsers fetch ahead."""
+    """Mail scanners open links in real browsers, chat programs and browsers fetch ahead."""
     secret = link(owner)
-    preview = TestClient(app).get("/", params={"token": secret}, headers=headers)
-    assert preview.status_code == 200
-    # Only the origin, so that no Referer has the secret and the button can say where it stands.
-    assert preview.headers["referrer-policy"] == "strict-origin"
-    assert '<form class="card stack" method="post" action="/login">' in preview.text
-    person = TestClient(app, headers=OWN_PAGE)
-    assert person.post("/login", data={"token": secret}, follow_redirects=False).status_code == 303
+    looking = TestClient(app)
+    for _ in range(2):
+        answer = looking.request(method, "/", params={"token": secret}, headers=headers)
+        assert answer.status_code == 200
+        # Only the origin, so that no Referer has the secret and the button can say where it stands.
+        assert answer.headers["referrer-policy"] == "strict-origin"
+        if method == "GET":
+            assert "This link signs you in, once." in answer.text
+            assert 'method="post" action="/login"' in answer.text
+    assert COOKIE not in looking.cookies
+    person = TestClient(app)
+    assert open_link(person, secret).status_code == 303
     assert person.get("/api/v1/me").status_code == 200
 
 
-def test_looking_with_head_changes_nothing(app: FastAPI, owner: User, link: Link) -> None:
+def test_a_used_link_says_so_when_it_is_opened(app: FastAPI, owner: User, link: Link) -> None:
+    secret, person = link(owner), TestClient(app)
+    open_link(person, secret)
+    answer = look(TestClient(app), secret)
+    assert answer.status_code == 401
+    assert "was used already or is too old" in answer.text
+    # Whom it signed in goes on.
+    again = look(person, secret)
+    assert (again.status_code, again.headers["location"]) == (303, "/datasets")
+
+
+def test_another_persons_link_replaces_the_session_only_after_saying_so(
+    app: FastAPI, client: TestClient, owner: User, reviewer: User, link: Link
+) -> None:
+    secret, kept = link(reviewer), client.cookies[COOKIE]
+    told = look(client, secret).text
+    assert "You are signed in as <b>olga</b>." in told
+    assert "It is for <b>rita</b>." in told
+    # A page that was opened before olga signed in asks again.
+    assert "You are signed in as <b>olga</b>." in open_link(client, secret).text
+    assert client.get("/api/v1/me").json()["name"] == "olga"
+    assert open_link(client, secret, replaces=owner).status_code == 303
+    assert client.get("/api/v1/me").json()["name"] == "rita"
+    # The session that was replaced has ended.
+    assert TestClient(app, cookies={COOKIE: kept}).get("/api/v1/me").status_code == 401
+
+
+def test_ones_own_link_is_not_needed_and_still_works(
+    client: TestClient, owner: User, link: Link
+) -> None:
     secret = link(owner)
-    TestClient(app, raise_server_exceptions=False).head(
-        "/", params={"token": secret}, headers=NAVIGATION
-    )
-    assert open_link(TestClient(app), secret).status_code == 303
+    assert "You are signed in as olga already." in look(client, secret).text
+    assert open_link(client, secret).status_code == 303
+    assert client.get("/api/v1/me").status_code == 200
+
+
+def test_a_name_is_shown_as_text_on_a_links_page(
+    anonymous_client: TestClient, link: Link, database: Database
+) -> None:
+    with database.transaction() as session:
+        person = service.create_user(session, "<b>rita</b>")
+    assert "It is for <b>&lt;b&gt;rita&lt;/b&gt;</b>." in look(anonymous_client, link(person)).text
 
 
 def test_the_login_page_can_be_looked_at_with_head(anonymous_client: TestClient) -> None:
@@ -182,6 +242,26 @@ def test_after_signing_in_one_is_where_one_wanted_to_be(
     assert answer.headers["location"] == "/jobs?state=done"
     # Only this once.
     assert open_link(anonymous_client, link(owner)).headers["location"] == "/datasets"
+
+
+def test_a_reviewer_lands_at_the_newest_review_with_work_to_do(
+    app: FastAPI, reviewer: User, owner: User, link: Link, database: Database
+) -> None:
+    def land(user: User) -> str:
+        return str(open_link(TestClient(app), link(user)).headers["location"])
+
+    assert land(reviewer) == "/datasets"
+    with database.transaction() as session:
+        done, open_review = a_ready_review(session), a_ready_review(session, name="Other")
+        outdated, waiting = a_ready_review(session, name="Old"), a_ready_review(session, name="New")
+        session.get_one(DataSet, outdated.data_set_id).current_version_id = 4711
+        waiting.state = "queued"
+    assert land(reviewer) == f"/reviews/{open_review.id}"
+    assert land(owner) == "/datasets"
+    with database.transaction() as session:
+        session.execute(update(Suggestion).values(decision="keep"))
+    assert land(reviewer) == "/datasets"
+    assert done.id < open_review.id
 
 
 @pytest.mark.parametrize(
