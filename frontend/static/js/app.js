@@ -6,10 +6,19 @@ const version = new URL(import.meta.url).search;
 async function attach(element) {
   if (attached.has(element)) return;
   attached.set(element, null);
-  const { default: Controller } = await import(
-    `./controllers/${element.dataset.controller}.js${version}`
-  );
-  if (element.isConnected) attached.set(element, new Controller(element));
+  const found = await load(element.dataset.controller);
+  if (found && element.isConnected) attached.set(element, new found.default(element));
+}
+
+/** Import a controller; null, and said on the page, when the network fails. */
+async function load(name) {
+  try {
+    return await import(`./controllers/${name}.js${version}`);
+  } catch (error) {
+    console.error(error);
+    dispatchEvent(new Event("winnow:broken"));
+    return null;
+  }
 }
 
 function detach(element) {
