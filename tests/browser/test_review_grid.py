@@ -117,12 +117,60 @@ def test_a_selects_the_whole_view_beyond_the_page(
         "All 42 images not yet decided in this view selected, on every page"
     )
     press(page, "e")
+    question = page.get_by_role(
+        "dialog", name="Remove 42 images, from all 2 pages of this view? Undo takes them back"
+    )
+    expect(question).to_be_visible()
+    press(page, "k", "u")  # decide nothing meanwhile
+    assert server.decisions() == {}
+    press(page, "Enter")
     server.wait_for(dict.fromkeys(range(1, 43), "remove"))
     expect(page.locator('.tile[data-decision="remove"]')).to_have_count(25)
     expect(status(page)).to_have_text("42 images decided. Undo takes them back together.")
     press(page, "Control+z")
     server.wait_for({})
     expect(page.locator('.tile[data-decision=""]')).to_have_count(25)
+
+
+@pytest.mark.parametrize(
+    ("key", "question"),
+    [
+        ("k", "Keep 42 images as they are, from"),
+        ("u", "Mark 42 images as unsure, from"),
+        ("2", "Give 42 images the label “right”, from"),
+    ],
+)
+@pytest.mark.parametrize("size", ["25", "all"])
+def test_a_view_beyond_the_page_is_not_decided_without_a_yes(
+    page: Page, review: Review, server: Server, key: str, question: str, size: str
+) -> None:
+    if size == "all":
+        question = question.replace("from", "also those further down")
+    open_grid(page, review, f"?size={size}")
+    if size == "all":  # as if some were not loaded yet
+        page.locator(".tile").last.evaluate("tile => { tile.dataset.decision = 'keep'; }")
+    press(page, "a")
+    expect(said(page)).to_have_text(re.compile("All 42 images"))
+    press(page, key)
+    expect(page.get_by_role("dialog", name=question)).to_be_visible()
+    press(page, "Escape")
+    expect(status(page)).to_have_text("Nothing was decided.")
+    assert (selected(page), server.decisions()) == ([], {})
+    press(page, "e")
+    server.wait_for({1: "remove"})
+
+
+def test_esc_in_the_filters_gives_the_keys_back(page: Page, review: Review, server: Server) -> None:
+    open_grid(page, review)
+    press(page, "/")
+    expect(page.get_by_label("Order")).to_be_focused()
+    press(page, "Escape", "ArrowRight", "k")
+    assert page.get_by_label("Order").input_value() == "queue"
+    server.wait_for({2: "keep"})
+    page.get_by_text("More filters").click()
+    page.get_by_label("at least, in percent").first.click()
+    press(page, "5", "Escape", "e")
+    server.wait_for({2: "keep", 3: "remove"})
 
 
 def test_a_counts_the_view_anew_and_keeps_to_its_filters(

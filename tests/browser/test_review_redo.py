@@ -70,7 +70,7 @@ def test_a_whole_view_is_undone_and_done_again_after_a_reload(
     open_grid(page, review, "?size=25")
     press(page, "a")
     expect(page.locator("[data-part=say]")).to_contain_text("All 42 images")
-    press(page, "u")
+    press(page, "u", "Enter")
     server.wait_for(dict.fromkeys(range(1, 43), "unsure"))
     open_grid(page, review, "?size=25")
     press(page, "z")

@@ -1,7 +1,8 @@
 // The grid of suggestions: cursor, selection and whole views, decided by key, button or finger.
 
-import { expectDecision } from "../review/decision-words.js";
+import { expectDecision, nameClass } from "../review/decision-words.js";
 import { ignoreDoubleClicks } from "../review/double-clicks.js";
+import { askFirst } from "../review/grid/ask-first.js";
 import DragSelection from "../review/grid/drag-selection.js";
 import InfiniteScroll from "../review/grid/infinite-scroll.js";
 import { offerSize } from "../review/grid/tile-size.js";
@@ -119,6 +120,8 @@ export default class {
   }
 
   #key(event) {
+    if (event.key === "Escape" && part(this.#root, "filters-fold").contains(event.target))
+      return this.#leaveFilters(event);
     const found = findActOf(event, ["closer", "farther", "fit"]);
     if (!found) return;
     const move = (by, rows) => () => this.#tiles.step(by, { rows, extend: found.extend });
@@ -269,9 +272,31 @@ export default class {
     this.#advance(tiles, expectDecision(this.#root, action, label));
   }
 
-  #decideView(tiles, action, label) {
-    if (this.#viewCount) this.#store.decideAll(this.#filter, this.#viewCount, action, label);
-    this.#advance(this.#viewCount ? tiles : [], expectDecision(this.#root, action, label));
+  /** Decide on the whole view; where that reaches other pages, ask first. */
+  async #decideView(tiles, action, label) {
+    const count = this.#viewCount;
+    const elsewhere = count > tiles.length && this.#root.dataset.pages !== "1";
+    if (elsewhere && !(await askFirst(this.#root, this.#question(action, label)))) {
+      this.#tiles.select([]);
+      return announce(this.#root, "Nothing was decided.");
+    }
+    if (count) this.#store.decideAll(this.#filter, count, action, label);
+    return this.#advance(count ? tiles : [], expectDecision(this.#root, action, label));
+  }
+
+  #question(action, label) {
+    const count = countImages(this.#viewCount);
+    const acts = {
+      remove: `Remove ${count}`,
+      keep: `Keep ${count} as they are`,
+      unsure: `Mark ${count} as unsure`,
+      relabel: `Give ${count} the label “${nameClass(this.#root, label)}”`,
+    };
+    const pages = Number(this.#root.dataset.pages);
+    const where = pages
+      ? `from all ${number.format(pages)} pages of this view`
+      : "also those further down that are not loaded yet";
+    return `${acts[action]}, ${where}? Undo takes them back together.`;
   }
 
   /** Show the decision at once, and move to the next undecided image. */
@@ -350,6 +375,13 @@ export default class {
         return; // the next changes repaint them
       }
     }
+  }
+
+  /** Esc in the filters gives the keys back to the images. */
+  #leaveFilters(event) {
+    event.preventDefault();
+    event.target.blur();
+    this.#tiles.moveTo(this.#tiles.here);
   }
 
   #openFilters() {

@@ -11,8 +11,11 @@ export function describeDecision(decision, user) {
   return byOther ? `${decision.words} · ${decision.by ?? "someone"}` : decision.words;
 }
 
+/** A class's name, by its number. */
+export const nameClass = (root, label) => part(root, "label").options[Number(label) + 1]?.text;
+
 /** The decision to show until the server confirms it. */
 export function expectDecision(root, action, label) {
-  const name = part(root, "label").options[Number(label) + 1]?.text;
-  return { action, label, words: WORDS[action] ?? `Now: ${name}`, by_id: null };
+  const words = WORDS[action] ?? `Now: ${nameClass(root, label)}`;
+  return { action, label, words, by_id: null };
 }

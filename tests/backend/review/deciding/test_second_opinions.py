@@ -257,3 +257,25 @@ def test_owners_switch_it_by_a_plain_form(
     )
     client.post(f"{address}/second-opinion", data={"asked": "no"})
     assert "waiting for a second opinion" not in client.get(address).text
+
+
+def test_one_by_one_begins_with_what_waits_for_ones_own_opinion(
+    client: TestClient, owner: User, reviewer: User, database: Database
+) -> None:
+    with database.transaction() as session:
+        review = a_ready_review(session)
+        service.ask_for_second_opinions(session, review, True)
+        decide(session, owner, review, images_of(session, review, 1)[0], "remove")
+
+    def start() -> str:
+        text = client.get(f"/reviews/{review.id}").text
+        return text.partition(f"/reviews/{review.id}/focus?")[2].partition('"')[0]
+
+    assert start() == ""
+    with database.transaction() as session:
+        decide(session, reviewer, review, images_of(session, review, 4)[3], "remove")
+    assert start() == f"decision=waiting&amp;not_by={owner.id}"
+    assert (
+        'data-part="rank">4<'
+        in client.get(f"/reviews/{review.id}/focus?decision=waiting&not_by={owner.id}").text
+    )
