@@ -72,7 +72,11 @@ def list_data_sets(
 def create_data_set(
     request: Request, session: SessionDep, user: MayImport, wanted: NewDataSet
 ) -> DataSetOut:
-    """Start the import of the sample, or of a folder or file on the server."""
+    """Start the import of the sample, or of a folder or file on the server.
+
+    While the same import is queued or runs, the answer is its data set. A taken name gets a
+    number behind it.
+    """
     source = wanted.source
     if source.kind != "sample":
         source = Source(
@@ -143,7 +147,7 @@ def answer_import(
 def rename_data_set(
     data_set_id: int, session: SessionDep, user: MayEdit, wanted: Rename
 ) -> DataSetOut:
-    """Rename a data set."""
+    """Rename a data set. A taken name is refused with 409."""
     return _out(
         session, service.rename(session, service.get(session, user, data_set_id), wanted.name)
     )

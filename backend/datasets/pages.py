@@ -14,6 +14,7 @@ from backend.datasets import api, service, versions
 from backend.datasets.api import Kind
 from backend.datasets.schemas import ImportPageForm, Source
 from backend.datasets.uploads import UploadDep
+from backend.runs import numbers
 from backend.runs import service as runs
 from backend.web.forms import read_form
 from backend.web.pagination import After
@@ -83,19 +84,27 @@ def show_data_set(
     data_set = service.get(session, user, data_set_id)
     refused, more = service.refusals(session, data_set, limit=20)
     steps = versions.history(session, data_set)
+    known = numbers.map_numbers(session, data_set.id)
+    job = service.import_job(session, data_set)
+    latest = runs.get_latest(session, data_set)
     return page(
         request,
         "datasets/show.html",
         data_set=data_set,
-        job=service.import_job(session, data_set),
+        job=job,
+        name_reason=service.explain_name(data_set, job),
         counts=service.counts(session, data_set),
         examples=service.examples(session, data_set),
         refused=refused,
         more_refused=more is not None,
         versions=steps,
         numbers={step.version.id: step.version.number for step in steps},
-        runs=runs.page(session, data_set)[0],
-        latest=runs.get_latest(session, data_set),
+        runs=[
+            (run, numbers.get_title(run, known), run_job)
+            for run, run_job in runs.page(session, data_set)[0]
+        ],
+        latest=latest,
+        latest_number=known[latest.id] if latest else None,
     )
 
 

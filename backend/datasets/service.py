@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session
 from backend.core import job_lifecycle
 from backend.core.discards import discard
 from backend.core.errors import Conflict, Forbidden, Invalid, NotFound
-from backend.core.job_lifecycle import ACTIVE
+from backend.core.job_lifecycle import ACTIVE, add_log_line
 from backend.core.models import DataSet, Image, Job, Refusal, Run, User, Version, images_of, now
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from backend.core.text import tidy
+from backend.datasets import names
 from backend.datasets.schemas import Layout, SmallClasses, Source
 from backend.jobs import service as jobs
 from backend.web.pagination import paginate
@@ -88,7 +89,9 @@ def create_import(
     small_classes: SmallClasses | None = None,
     upload: bool = False,
 ) -> DataSet:
-    """Make the data set and queue its import. Check the path first.
+    """Make the data set and queue its import, or return the same import in progress.
+
+    A taken name gets a number behind it. Check the path first.
 
     layout, small_classes: answers in advance, in place of a question. upload: the file is ours,
     and deleted after the import.
@@ -96,16 +99,23 @@ def create_import(
     if source.kind != "sample" and not source.path:
         raise Invalid("Say which folder or file to import.")
     options = {"side": side, "layout": layout, "small_classes": small_classes}
+    wanted = {**source.model_dump(exclude_none=True), "upload": upload}
+    wanted |= {option: value for option, value in options.items() if value}
+    asked = tidy(name)[: names.LONGEST] or _name_of(source)
+    if user is not None:
+        # Of a user's simultaneous requests, one makes the data set.
+        session.execute(select(User.id).where(User.id == user.id).with_for_update(key_share=True))
+    if started := _get_started(session, wanted, seed, asked):
+        return started
     data_set = DataSet(
-        name=tidy(name)[:200] or _name_of(source),
-        source={**source.model_dump(exclude_none=True), "upload": upload}
-        | {name: value for name, value in options.items() if value},
+        name=names.make_unique(session, asked),
+        source=wanted,
         seed=seed,
         created_by=user.id if user else None,
     )
     session.add(data_set)
     session.flush()
-    jobs.create(
+    job = jobs.create(
         session,
         user,
         kind="import",
@@ -113,7 +123,10 @@ def create_import(
         subject_id=data_set.id,
         data_set_id=data_set.id,
         lane="quick" if _is_small(source) else "long",
+        payload={"asked": asked, "given": data_set.name},
     )
+    if reason := explain_name(data_set, job):
+        add_log_line(session, job.id, reason)
     return data_set
 
 
@@ -153,6 +166,28 @@ def answer(session: Session, user: User, data_set: DataSet, wanted: str) -> Data
     if wanted in (data_set.source.get("layout"), data_set.source.get("small_classes")):
         return data_set
     raise Conflict("This import asks nothing. It may have been answered or stopped meanwhile.")
+
+
+def explain_name(data_set: DataSet, job: Job | None) -> str | None:
+    """Explain the number in a name that was taken; None after a rename, or without one."""
+    asked = job.payload.get("asked", data_set.name) if job else data_set.name
+    if job is None or asked == data_set.name or job.payload.get("given") != data_set.name:
+        return None
+    return f"There is another data set called “{asked}”, so this one is “{data_set.name}”."
+
+
+def _get_started(session: Session, source: dict[str, Any], seed: int, asked: str) -> DataSet | None:
+    """Return the data set that the same import is making now, or None."""
+    now_importing = (
+        select(DataSet, Job)
+        .join(Job, (Job.subject_id == DataSet.id) & (Job.kind == "import"))
+        .where(DataSet.seed == seed, Job.state.in_((*ACTIVE, "asking")))
+        .order_by(DataSet.id)
+    )
+    for data_set, job in session.execute(now_importing):
+        if data_set.source == source and job.payload.get("asked") == asked:
+            return data_set
+    return None
 
 
 def import_jobs(session: Session, data_sets: Sequence[DataSet]) -> dict[int, Job]:
@@ -269,10 +304,17 @@ def planted(session: Session, data_set: DataSet) -> list[int]:
 
 
 def rename(session: Session, data_set: DataSet, name: str) -> DataSet:
-    """Rename the data set. Raises Invalid for an empty name."""
-    if not tidy(name):
+    """Rename the data set, also in its jobs' titles.
+
+    Raises Invalid for an empty name, Conflict for a taken name.
+    """
+    wanted, old = tidy(name)[: names.LONGEST], data_set.name
+    if not wanted:
         raise Invalid("A data set needs a name.")
-    data_set.name = tidy(name)[:200]
+    if names.is_taken(session, wanted, other_than=data_set):
+        raise Conflict(f"There is already a data set called {wanted}. Choose another name.")
+    data_set.name = wanted
+    names.retitle_jobs(session, data_set, old)
     session.flush()
     return data_set
 
@@ -315,12 +357,12 @@ def forget_uploads(
 
 def describe(data_set: DataSet, job: Job | None) -> dict[str, Any]:
     """Return the API's fields of a data set."""
-    names = [
+    columns = [
         column.name
         for column in DataSet.__table__.columns
         if column.name not in ("source", "created_by")
     ]
-    return {name: getattr(data_set, name) for name in names} | {"job": job}
+    return {name: getattr(data_set, name) for name in columns} | {"job": job}
 
 
 def _name_of(source: Source) -> str:

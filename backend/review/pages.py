@@ -23,7 +23,7 @@ from backend.review.queue import counts, filters, orderings, queue_pages, shares
 from backend.review.queue.filters import Vocabulary
 from backend.review.queue.view_state import PAGE_SIZES, SCROLLING, View
 from backend.review.schemas import ProgressOut, WhyOut
-from backend.runs import averages
+from backend.runs import averages, numbers
 from backend.web.redirects import query_of
 from backend.web.rendering import page
 from backend.web.routes import TransactionRoute
@@ -284,7 +284,6 @@ def _context(
     vocabulary: Vocabulary,
     progress: ProgressOut,
 ) -> dict[str, Any]:
-    own = {review.accuracy_scoring_id, review.label_scoring_id}
     chosen = {view.filters.by, view.filters.not_by}
     return {
         "review": review,
@@ -295,7 +294,7 @@ def _context(
         "second": METHODS[SECOND],
         "orders": wording.orders(
             review.method,
-            [name for name, scoring_id in vocabulary.methods.items() if scoring_id not in own],
+            [name for name in vocabulary.methods if name not in (review.method, SECOND)],
         ),
         "people": {
             user_id: vocabulary.people[user_id]
@@ -325,9 +324,14 @@ def _counts(session: Session, review: Review, view: View, progress: ProgressOut)
 def _waiting(request: Request, session: Session, user: User, review: Review) -> HTMLResponse:
     job = session.get(Job, review.job_id) if review.job_id else None
     members = averages.map_members(session, [review]).get(review.id, [])
-    data_set = service.data_set_of(session, user, review)
+    known = numbers.map_numbers(session, review.data_set_id)
     return page(
-        request, "review/waiting.html", review=review, data_set=data_set, job=job, members=members
+        request,
+        "review/waiting.html",
+        review=review,
+        data_set=service.data_set_of(session, user, review),
+        job=job,
+        members=[(member, numbers.get_title(member.run, known)) for member in members],
     )
 
 

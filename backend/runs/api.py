@@ -1,6 +1,6 @@
 """Runs and scorings as JSON."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from backend.accounts.dependencies import MayScore, MayTrain, UserDep
 from backend.core.models import Job, Review, Run, Scoring, User
 from backend.datasets import service as datasets
 from backend.jobs.schemas import JobOut
-from backend.runs import averages, service
+from backend.runs import averages, numbers, service
 from backend.runs.schemas import (
     EpochOut,
     MethodOut,
@@ -36,7 +36,10 @@ router = APIRouter(route_class=TransactionRoute, tags=["runs"])
 def create_run(
     data_set_id: int, session: SessionDep, user: MayTrain, options: RunOptions
 ) -> RunOut:
-    """Queue a training; what is left out of the options is chosen to fit the data."""
+    """Queue a training; what is left out of the options is chosen to fit the data.
+
+    While a training with the same options is queued or runs, the answer is that training.
+    """
     data_set = datasets.get(session, user, data_set_id)
     return _run_out(session, service.create(session, user, data_set, options))
 
@@ -49,7 +52,8 @@ def list_runs(
     found, following = service.page(
         session, datasets.get(session, user, data_set_id), after=after, limit=limit
     )
-    return Page[RunSummary].of((_columns(run, job) for run, job in found), following)
+    known = numbers.map_numbers(session, data_set_id)
+    return Page[RunSummary].of((_columns(run, job, known) for run, job in found), following)
 
 
 @router.get("/runs/{run_id}", summary="One run")
@@ -68,10 +72,13 @@ def list_methods(run_id: int, session: SessionDep, user: UserDep) -> list[Method
 def create_review(
     run_id: int, session: SessionDep, user: MayScore, options: ScoringOptions
 ) -> RunReview:
-    """Queue the scoring of a finished run; read the review once its job is done."""
+    """Queue the scoring of a finished run; read the review once its job is done.
+
+    The same options again give the same scores, so the answer is the review that has them.
+    """
     run = service.get(session, user, run_id)
-    service.start_scoring(session, user, run, options)
-    found, _ = service.list_reviews(session, run, limit=1)
+    review = service.start_scoring(session, user, run, options)
+    found, _ = service.list_reviews(session, run, after=review.id + 1, limit=1)
     return _reviews_out(session, found)[0]
 
 
@@ -121,17 +128,16 @@ add_score_downloads(router)
 
 def _run_out(session: Session, run: Run) -> RunOut:
     epochs = [EpochOut.model_validate(epoch) for epoch in service.list_epochs(session, run)]
-    return RunOut.model_validate(
-        _columns(run, service.get_job(session, run.job_id)) | {"epochs": epochs}
-    )
+    known = numbers.map_numbers(session, run.data_set_id)
+    job = service.get_job(session, run.job_id)
+    return RunOut.model_validate(_columns(run, job, known) | {"epochs": epochs})
 
 
-def _columns(run: Run, job: Job | None) -> dict[str, Any]:
+def _columns(run: Run, job: Job | None, known: Mapping[int, int]) -> dict[str, Any]:
     columns = (
         "id",
         "data_set_id",
         "version_id",
-        "state",
         "seed",
         "recipe",
         "params_hash",
@@ -140,7 +146,9 @@ def _columns(run: Run, job: Job | None) -> dict[str, Any]:
         "created_at",
     )
     return {name: getattr(run, name) for name in columns} | {
-        "job": JobOut.model_validate(job) if job else None
+        "number": known.get(run.id),
+        "state": service.get_state(run, job),
+        "job": JobOut.model_validate(job) if job else None,
     }
 
 

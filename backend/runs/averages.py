@@ -118,7 +118,8 @@ def _repeat(session: Session, user: User, run: Run, seed: int) -> Run:
 
 
 def _queue_scoring(session: Session, user: User, run: Run, scoring: Scoring) -> Job:
-    title = f"Score training {run.id} (seed {run.seed}), for an average"
+    name = session.get_one(DataSet, run.data_set_id).name[:200]
+    title = f"Score a training on {name} with seed {run.seed}, for an average"
     payload = {"scoring_id": scoring.id}
     return jobs.create(
         session,

@@ -14,7 +14,7 @@ from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import DataSet, Run, User, Version
 from backend.core.storage import Storage
 from backend.datasets import service as datasets
-from backend.runs import api, averages, schemas, service
+from backend.runs import api, averages, numbers, schemas, service
 from backend.runs.schemas import EpochOut, RunOptions, ScoringOptions
 from backend.web.exports import FORMATS
 from backend.web.forms import read_form
@@ -109,8 +109,11 @@ def show_run(request: Request, run_id: int, session: SessionDep, user: UserDep) 
 def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
     epochs = service.list_epochs(session, run)
     reviews = service.list_reviews(session, run)[0]
+    known = numbers.map_numbers(session, run.data_set_id)
     return {
         "run": run,
+        "title": numbers.get_title(run, known),
+        "repeats": known.get(run.repeats_run_id or 0),
         "data_set": datasets.get(session, user, run.data_set_id),
         "run_version": session.get_one(Version, run.version_id),
         "job": service.get_job(session, run.job_id),

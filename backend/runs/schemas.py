@@ -158,9 +158,13 @@ class RunSummary(BaseModel):
     """A run in a list."""
 
     id: int
+    number: int | None = Field(
+        description="Its number within the data set, as pages show it; null for trainings of a "
+        "verdict or an average."
+    )
     data_set_id: int
     version_id: int
-    state: str
+    state: str = Field(description="queued, running, done, failed or cancelled.")
     seed: int
     recipe: Recipe
     params_hash: str | None

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session, aliased
 
 from backend.core.catalogue import METHODS, SECOND
 from backend.core.errors import Conflict, Invalid, NotFound
+from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import (
     DataSet,
     Job,
@@ -23,6 +24,7 @@ from backend.core.models import (
 from backend.datasets import service as datasets
 from backend.jobs import service as jobs
 from backend.runs import averages
+from backend.runs.numbers import OWN
 from backend.runs.schemas import MethodOut, RunOptions, ScoringOptions
 from backend.web.pagination import paginate
 
@@ -71,13 +73,20 @@ def check_imported(session: Session, data_set: DataSet) -> None:
 
 
 def create(session: Session, user: User, data_set: DataSet, options: RunOptions) -> Run:
-    """Queue a training. Raises Conflict before the import is done, NotFound for the version."""
+    """Queue a training, or return the same training in progress.
+
+    Raises Conflict before the import is done, NotFound for the version.
+    """
     check_imported(session, data_set)
     version = session.get(
         Version, data_set.current_version_id if options.version_id is None else options.version_id
     )
     if version is None or version.data_set_id != data_set.id:
         raise NotFound("This data set has no such version.")
+    # Of simultaneous requests, one makes the run.
+    session.refresh(data_set, with_for_update=True)
+    if started := _get_started(session, version, options):
+        return started
     run = Run(
         data_set_id=data_set.id,
         version_id=version.id,
@@ -89,10 +98,34 @@ def create(session: Session, user: User, data_set: DataSet, options: RunOptions)
     session.flush()
     title = f"Train on {data_set.name[:200]}, version {version.number}"
     run.job_id = jobs.create(
-        session, user, kind="train", title=title, subject_id=run.id, data_set_id=data_set.id
+        session,
+        user,
+        kind="train",
+        title=title,
+        subject_id=run.id,
+        data_set_id=data_set.id,
+        payload={"asked": options.recipe()},
     ).id
     session.flush()
     return run
+
+
+def _get_started(session: Session, version: Version, options: RunOptions) -> Run | None:
+    """Return the training in progress that was asked for with these options, or None.
+
+    The job keeps what was asked for; the worker completes the run's recipe.
+    """
+    same = (Run.version_id == version.id, Run.seed == options.seed, Job.state.in_(ACTIVE))
+    waiting = select(Run, Job).join(Job, Job.id == Run.job_id).where(*same, *OWN)
+    for run, job in session.execute(waiting.order_by(Run.id)):
+        if job.payload.get("asked") == options.recipe():
+            return run
+    return None
+
+
+def get_state(run: Run, job: Job | None) -> str:
+    """Return "done", or the state of its job."""
+    return run.state if run.state == "done" or job is None else job.state
 
 
 def get_job(session: Session, job_id: int | None) -> Job | None:
@@ -111,7 +144,7 @@ def page(
     session: Session, data_set: DataSet, *, after: int | None = None, limit: int = 50
 ) -> tuple[list[tuple[Run, Job | None]], int | None]:
     """List a data set's own runs with their jobs, newest first, and the id to continue after."""
-    own = (Run.data_set_id == data_set.id, Run.cleansing_id.is_(None), Run.repeats_run_id.is_(None))
+    own = (Run.data_set_id == data_set.id, *OWN)
     statement = select(Run, Job).outerjoin(Job, Job.id == Run.job_id).where(*own)
     rows, following = paginate(
         session, statement, Run.id, after=after, limit=limit, newest_first=True
@@ -121,7 +154,7 @@ def page(
 
 def get_latest(session: Session, data_set: DataSet) -> Run | None:
     """Return the current version's newest training: reviewed, else finished, else any."""
-    mine = (Run.version_id == data_set.current_version_id, Run.cleansing_id.is_(None))
+    mine = (Run.version_id == data_set.current_version_id, *OWN)
     reviewed = exists().where(Review.run_id == Run.id)
     return session.scalar(
         select(Run)
@@ -132,7 +165,10 @@ def get_latest(session: Session, data_set: DataSet) -> Run | None:
 
 
 def start_scoring(session: Session, user: User, run: Run, options: ScoringOptions) -> Review:
-    """Queue a finished run's scoring, and make its review. Raises Conflict or Invalid."""
+    """Queue a finished run's scoring, and make its review; the same scoring keeps its review.
+
+    Raises Conflict or Invalid.
+    """
     if run.state != "done":
         raise Conflict(
             "This training is not finished. Wait until it is, then find the harmful images."
@@ -143,6 +179,10 @@ def start_scoring(session: Session, user: User, run: Run, options: ScoringOption
             "harmful images."
         )
     _check_damping(options)
+    # Of simultaneous requests, one makes the review.
+    session.refresh(run, with_for_update=True)
+    if started := _get_review(session, run, options):
+        return started
     accuracy = Scoring(run_id=run.id, method=options.method, options=options.recorded())
     # With the margin as method both rankings agree: a single scoring serves both.
     label = accuracy if options.method == SECOND else Scoring(run_id=run.id, method=SECOND)
@@ -170,6 +210,27 @@ def start_scoring(session: Session, user: User, run: Run, options: ScoringOption
     review.job_id = accuracy.job_id = label.job_id = job.id
     session.flush()
     return review
+
+
+def _get_review(session: Session, run: Run, options: ScoringOptions) -> Review | None:
+    """Return the review of the same scoring, ready or in progress, or None."""
+    found = session.execute(
+        select(Review, Scoring.options)
+        .join(Scoring, Scoring.id == Review.accuracy_scoring_id)
+        .where(Review.run_id == run.id, Review.method == options.method)
+        .order_by(Review.id)
+    )
+    reviews = [review for review, asked in found if asked == options.recorded()]
+    return next((review for review in reviews if not _has_ended(session, review)), None)
+
+
+def _has_ended(session: Session, review: Review) -> bool:
+    """Tell if a review's scoring failed or was cancelled, so that it is begun again."""
+    if review.state == "ready":
+        return False
+    parts = averages.map_members(session, [review]).get(review.id, [])
+    found = [get_job(session, review.job_id), *(part.job for part in parts)]
+    return any(job is not None and job.state in ("failed", "cancelled") for job in found)
 
 
 def _check_damping(options: ScoringOptions) -> None:

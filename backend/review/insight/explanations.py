@@ -34,12 +34,10 @@ class Why:
 
 NOT_YET = "Not computed for this image yet."
 FOUND = (
-    "Of {looked:,} validation images, those that training on this image changed most, "
-    "as far as a quick look tells."
+    "The validation images that this image affects most (an estimate; {looked:,} were looked at)."
 )
 NOTHING = (
-    "Training on this image made no measurable difference to any of {looked:,} validation "
-    "images, as far as a quick look tells."
+    "This image has no measurable effect on any of {looked:,} validation images (an estimate)."
 )
 COMING = "Being computed; it takes a moment."
 
@@ -97,7 +95,7 @@ def request_explanation(session: Session, user: User, review: Review, image_id: 
     job = _job(session, review)
     if job is None or job.state not in ACTIVE:
         name = service.data_set_of(session, user, review).name[:200]
-        title = f"Look at why, for {name}, review {review.id}"
+        title = f"Look at why, for {name}"
         payload = {"image_id": image_id}
         jobs.create(
             session,

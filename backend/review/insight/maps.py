@@ -125,7 +125,7 @@ def request_layout(session: Session, user: User, review: Review) -> LayoutState:
     found = read_state(session, review)
     if found.state == "none":
         name = service.data_set_of(session, user, review).name[:200]
-        title = f"Arrange the map of {name}, review {review.id}"
+        title = f"Arrange the map of {name}"
         jobs.create(
             session,
             user,

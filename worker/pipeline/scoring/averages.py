@@ -63,7 +63,8 @@ def queue_members(session: Session, run: Run) -> None:
     )
     for scoring in session.scalars(waiting).all():
         review = session.get_one(Review, scoring.review_id)
-        title = f"Score training {run.id} (seed {run.seed}), for an average"
+        name = session.get_one(DataSet, run.data_set_id).name[:200]
+        title = f"Score a training on {name} with seed {run.seed}, for an average"
         scoring.job_id = _queue(session, "member", title, run.id, review, scoring_id=scoring.id).id
 
 
