@@ -50,7 +50,7 @@ def test_what_is_drawn_around_is_looked_at_and_decided_on_as_a_whole(
 ) -> None:
     draw_around_the_left_half(page, open_map(page, review))
     expect(page.locator("[data-part=picked]")).to_have_text("10 images picked out")
-    page.get_by_role("button", name="Look at them").click()
+    page.get_by_role("button", name="Review selected").click()
     page.wait_for_url("**?selection=*")
     expect(said(page)).to_have_text("10 images in this view")
     expect(page.locator(".tile")).to_have_count(10)
@@ -66,9 +66,9 @@ def test_what_is_drawn_around_is_looked_at_and_decided_on_as_a_whole(
 def test_a_click_picks_one_and_nothing_can_be_picked_again(page: Page, review: Review) -> None:
     box = open_map(page, review)
     page.mouse.click(box["x"] + 3, box["y"] + 3)
-    expect(page.get_by_role("button", name="Look at them")).to_be_disabled()
+    expect(page.get_by_role("button", name="Review selected")).to_be_disabled()
     draw_around_the_left_half(page, box)
-    page.get_by_role("button", name="Pick nothing").click()
+    page.get_by_role("button", name="Clear selection").click()
     expect(page.locator("[data-part=picked]")).to_have_text("Draw around images to pick them out.")
 
 

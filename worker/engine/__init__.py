@@ -4,7 +4,14 @@ README.md has the symbols and an example.
 """
 
 from worker.engine.devices import choose_device
-from worker.engine.errors import AnotherRun, CannotGoOn, Diverged, EngineError, ReplayDrift
+from worker.engine.errors import (
+    AnotherRun,
+    CannotGoOn,
+    Diverged,
+    EngineError,
+    LoneImages,
+    ReplayDrift,
+)
 from worker.engine.images import Images
 from worker.engine.inference import evaluate, export_weights, features, predict
 from worker.engine.influence.explain import explain, explain_most
@@ -51,6 +58,7 @@ __all__ = [
     "EngineError",
     "EpochReport",
     "Images",
+    "LoneImages",
     "Method",
     "Readout",
     "Recipe",

@@ -1,5 +1,7 @@
 """Errors of the engine; each message says what to do."""
 
+from collections.abc import Sequence
+
 
 class EngineError(ValueError):
     """Unusable input."""
@@ -18,6 +20,24 @@ class Diverged(EngineError):
 
 class AnotherRun(EngineError):
     """A folder whose files belong to another run, or are damaged."""
+
+
+class LoneImages(EngineError):
+    """Classes of a single training image, by number."""
+
+    def __init__(self, classes: Sequence[int]) -> None:
+        self.classes = classes
+        super().__init__(self.name([f"number {number}" for number in classes]))
+
+    @staticmethod
+    def name(classes: Sequence[str]) -> str:
+        """Return the sentence with the classes' names."""
+        which = f"class {classes[0]} has" if len(classes) == 1 else "these classes have"
+        listed = "" if len(classes) == 1 else f" each ({', '.join(classes)})"
+        return (
+            f"This method leaves images out in turn, and {which} a single training image{listed}: "
+            "no model can know such a class without it. Add images of it, or choose another method."
+        )
 
 
 class ReplayDrift(EngineError):

@@ -40,9 +40,14 @@ def pixels(storage: Storage, data_set_id: int) -> np.ndarray:
     """Map the pixel array (N, H, W, C), read-only. Raises JobFailed if missing or damaged."""
     try:
         array: np.ndarray = np.load(storage.pixels(data_set_id), mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise JobFailed(
+            "This worker does not find the pixels of this data set. If they are on another "
+            "machine, let all workers share one folder of files; else import the data set again."
+        ) from error
     except (OSError, ValueError) as error:
         raise JobFailed(
-            "The pixels of this data set are missing or damaged; import it again."
+            "The pixels of this data set cannot be read: the file is damaged. Import it again."
         ) from error
     return array
 

@@ -102,7 +102,7 @@ def outlook(review: Review, stretches: Sequence[Stretch]) -> Outlook:
     limits = f"between {math.floor(low):,} and {math.ceil(high):,}"
     sentence = (
         f"{about} of the {undecided:,} undecided images would be removed or relabelled too, "
-        f"if the share goes on falling ({limits})."
+        f"if the share keeps falling ({limits})."
     )
     return Outlook(undecided, sentence, left, low, high)
 

@@ -37,13 +37,9 @@ def hurts_accuracy(value: float, rank: int, count: int) -> str:
 
 def label_looks_wrong(value: float, rank: int, count: int) -> str:
     """Describe the margin; negative: the model believed another class."""
-    others = _others(rank, count)
     if value >= 0:
-        return (
-            "While it learned, the model mostly agreed with this label, "
-            f"but less surely than with {others}."
-        )
-    return f"Looks more wrong than {others}."
+        return "The model usually agreed with this label during training."
+    return f"Looks more wrong than {_others(rank, count)}."
 
 
 def prediction(name: str, confidence: float, given: str, label_confidence: float) -> str:

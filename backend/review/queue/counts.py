@@ -112,15 +112,18 @@ def advice(session: Session, review: Review) -> Advice:
 
 def _advice(window: int, confirmed: int) -> Advice:
     if window < ADVICE_LEAST:
-        missing = f"Decide {ADVICE_LEAST - window} more, then you read here whether going on pays."
-        return Advice(window, confirmed, stop=False, sentence=missing)
-    found = f"Of the last {window} you removed or relabelled {confirmed}."
+        left = ADVICE_LEAST - window
+        more = f"{left} more {'decision' if left == 1 else 'decisions'}"
+        sentence = f"After {more}, we’ll tell you if it’s worth continuing."
+        return Advice(window, confirmed, stop=False, sentence=sentence)
+    # Other people's decisions count too.
+    found = f"Of the last {window} decisions, {confirmed} removed or relabelled an image."
     if confirmed < window / 10:
         return Advice(
-            window, confirmed, stop=True, sentence=f"{found} Going on is unlikely to pay."
+            window, confirmed, stop=True, sentence=f"{found} Continuing is unlikely to pay."
         )
     if confirmed < window * 3 / 10:
         return Advice(
-            window, confirmed, stop=False, sentence=f"{found} Going on still pays a little."
+            window, confirmed, stop=False, sentence=f"{found} Continuing still pays a little."
         )
-    return Advice(window, confirmed, stop=False, sentence=f"{found} Going on is worth it.")
+    return Advice(window, confirmed, stop=False, sentence=f"{found} Continuing is worth it.")

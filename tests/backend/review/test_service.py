@@ -260,16 +260,21 @@ def test_confusion_holds_every_image_once_the_most_frequent_pair_first(
     )
 
 
-# ── whether going on pays ─────────────────────────────────────────────────────────────────────────
+# ── whether to continue ───────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
     ("window", "confirmed", "stop", "words"),
     [
-        (0, 0, False, "Decide 20 more"),
-        (19, 0, False, "Decide 1 more"),
+        (0, 0, False, "After 20 more decisions, we’ll tell you"),
+        (19, 0, False, "After 1 more decision, we’ll"),
         (20, 1, True, "unlikely to pay"),
-        (50, 3, True, "Of the last 50 you removed or relabelled 3. Going on is unlikely to pay."),
+        (
+            50,
+            3,
+            True,
+            "Of the last 50 decisions, 3 removed or relabelled an image. Continuing is unlikely",
+        ),
         (50, 5, False, "still pays a little"),
         (50, 15, False, "worth it"),
     ],
@@ -359,8 +364,7 @@ def test_only_a_harmful_image_is_said_to_hurt() -> None:
     )
     assert wording.label_looks_wrong(-0.1, 51, 101) == "Looks more wrong than 50.0 % of the images."
     assert wording.label_looks_wrong(0.0, 51, 101) == (
-        "While it learned, the model mostly agreed with this label, but less surely than with "
-        "50.0 % of the images."
+        "The model usually agreed with this label during training."
     )
 
 

@@ -199,7 +199,7 @@ def test_a_finished_training_leads_to_finding_harmful_images(
     assert (
         "The model names <b>50.0\N{NO-BREAK SPACE}%</b> of the validation images correctly." in text
     )
-    assert "takes 1.0 kB" in text
+    assert "Replay data: 1.0 kB." in text
     assert '<button class="button button--primary">Find harmful images' in text
     answer = client.post(
         f"/runs/{run.id}/reviews",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worker.engine.errors import EngineError
+from worker.engine.errors import EngineError, LoneImages
 from worker.engine.images import Images, draw_hashes
 from worker.engine.inference import predict
 from worker.engine.scores.cost import ImagePasses, Sizes
@@ -48,16 +48,16 @@ def assign_folds(images: Images, seed: int, folds: int) -> np.ndarray:
     Raises:
         EngineError: too few images, or a class of a single image.
     """
-    if not 2 <= folds <= len(images):
+    if folds < 2:
+        raise EngineError(f"Choose at least 2 folds, not {folds}.")
+    if folds > len(images):
         raise EngineError(
-            f"Choose between 2 and {len(images)} folds for {len(images)} images, not {folds}."
+            f"This method splits the training images into {folds} folds, and there are only "
+            f"{len(images)}. Add images, or choose another method."
         )
     counts = np.bincount(images.labels)
     if (counts == 1).any():
-        raise EngineError(
-            f"Class {int(np.flatnonzero(counts == 1)[0])} has a single training image, so no model "
-            "can know that class without it; add an image of the class, or leave the class out."
-        )
+        raise LoneImages([int(number) for number in np.flatnonzero(counts == 1)])
     order = np.lexsort((draw_hashes(seed, 0, images.ids, _FOLDS), images.labels))
     fold_of_image = np.empty(len(images), dtype=np.int64)
     fold_of_image[order] = np.arange(len(images)) % folds

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,10 @@ from sqlalchemy import delete
 from sqlalchemy import insert as insert_into
 from sqlalchemy.orm import Session
 
-from backend.core.models import Score, Scoring
+from backend.core.models import DataSet, Job, Score, Scoring
 from backend.core.reports import ScoringReport
 from worker import engine
-from worker.engine import Images, ReplayDrift, Scores, Training
+from worker.engine import Images, LoneImages, ReplayDrift, Scores, Training
 from worker.jobs import JobContext, JobFailed
 
 # Per INSERT.
@@ -72,6 +73,8 @@ def score(
             "the effect of removing the first images is not measured."
         )
         scores = scored(verify=False)
+    except LoneImages as error:
+        raise JobFailed(LoneImages.name(_class_names(context, error.classes))) from error
     context.log(f"Done in {scores.report['seconds']:.1f} s. " + " ".join(scores.report["trust"]))
     _keep(context, run_id, scores)
     return scores
@@ -110,6 +113,13 @@ def forget_kept(context: JobContext, run_id: int) -> None:
 
 def _kept_name(context: JobContext) -> str:
     return f"scores-of-job-{context.job_id}.npz"
+
+
+def _class_names(context: JobContext, classes: Sequence[int]) -> list[str]:
+    with context.database.transaction(write=False) as session:
+        data_set_id = session.get_one(Job, context.job_id).data_set_id
+        names = session.get_one(DataSet, data_set_id).class_names
+    return [names[number] for number in classes]
 
 
 def rank(values: np.ndarray) -> Ranking:

@@ -196,7 +196,7 @@ def test_the_page_shows_both_also_as_a_fragment(
     )
     for text in (whole, fragment):
         assert f"{owner.name}</a> (you)" in text
-        assert "Of the last 30 you removed or relabelled 15." in text
+        assert "Of the last 30 decisions, 15 removed or relabelled an image." in text
         assert "11–20" in text
     assert "<html" in whole
     assert "<html" not in fragment

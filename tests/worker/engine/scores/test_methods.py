@@ -327,13 +327,21 @@ def test_stopped_folds_go_on_and_finished_ones_are_not_trained_again(noisy, vali
 
 def test_folds_that_make_no_sense_are_sentences(images, validation, tmp_path):
     training = train(a_recipe(epochs=1), images, None, tmp_path)
-    for folds in (1, 46):
-        with pytest.raises(EngineError, match=f"between 2 and 45 folds for 45 images, not {folds}"):
+    for folds, sentence in (
+        (1, "at least 2 folds, not 1"),
+        (46, "into 46 folds, and there are only 45"),
+    ):
+        with pytest.raises(EngineError, match=sentence):
             score(training, images, validation, "confident_learning", folds=folds)
     labels = images.labels.copy()
     labels[labels == 2] = 0
     labels[0] = 2
-    with pytest.raises(EngineError, match="Class 2 has a single training image"):
+    with pytest.raises(EngineError, match="class number 2 has a single training image: no"):
+        assign_folds(Images(images.pixels, labels, images.ids), 0, 5)
+    labels[1] = 3
+    with pytest.raises(
+        EngineError, match=r"have a single training image each \(number 2, number 3\)"
+    ):
         assign_folds(Images(images.pixels, labels, images.ids), 0, 5)
 
 
