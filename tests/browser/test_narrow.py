@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 from sqlalchemy import select
 
 from backend.core.db import Database
@@ -39,6 +39,14 @@ def too_wide(page: Page) -> int:
     )
 
 
+def most_lines(names: Locator) -> int:
+    """The lines of the longest of these names."""
+    lines = names.evaluate_all(
+        "all => all.map((one) => one.clientHeight / parseFloat(getComputedStyle(one).lineHeight))"
+    )
+    return round(max(lines, default=0))
+
+
 def out_of_sight(page: Page) -> int:
     """The first table's columns; the others scroll, with a shadow."""
     return int(
@@ -62,6 +70,7 @@ def test_every_page_and_its_tables_fit_a_telephone(
     ):
         page.goto(path)
         assert too_wide(page) <= 0, path
+        assert most_lines(page.locator(".clamped, .breadcrumbs > *")) <= 2, path
     page.goto(f"/reviews/{numbers['review']}/clean")
     page.wait_for_load_state("networkidle")
     assert too_wide(page) <= 0

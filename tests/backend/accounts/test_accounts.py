@@ -548,7 +548,8 @@ def test_people_are_added_found_and_listed(database: Database) -> None:
             ("Rita Reviewer", "reviewer"),
             ("Ünal 🦊", "owner"),
         ]
-        assert service.find_user(session, "Rita Reviewer").role == "reviewer"
+        for asked in ("Rita Reviewer", "Rita  Reviewer", " Rita\tReviewer "):
+            assert service.find_user(session, asked).role == "reviewer"
         with pytest.raises(NotFound, match="nobody called rita"):
             service.find_user(session, "rita")
 

@@ -479,6 +479,8 @@ def test_a_login_link_leads_to_where_this_folder_is_served(
 def test_people_are_added_listed_and_removed(winnow: Winnow, database: Database) -> None:
     assert "/?token=" in winnow("user", "add", "olga", "--role", "owner").stdout
     winnow("user", "add", "rita")
+    assert "/?token=" in winnow("user", "add", "Tom  Two").stdout  # one space is kept
+    assert winnow("user", "remove", "Tom  Two").exit_code == 0
     assert winnow("user", "list").stdout == "olga\towner\nrita\treviewer\n"
     assert winnow("user", "remove", "rita").exit_code == 0
     assert winnow("user", "list").stdout == "olga\towner\n"
