@@ -170,9 +170,13 @@ def _refusal(
     classes: list[ClassCount], changes: list[Change], held_back: list[Change], unsettled: int
 ) -> str | None:
     if not changes and not held_back and unsettled:
+        if unsettled == 1:
+            return (
+                "The change has no second approval yet. Let someone else look at it in the review."
+            )
         return (
-            f"Two people must agree, and on none of {unsettled:,} images do two so far. Let "
-            "someone else look at them in the review."
+            f"None of the {unsettled:,} changes has a second approval yet. Let someone else look "
+            "at them in the review."
         )
     if not changes and not held_back:
         return (

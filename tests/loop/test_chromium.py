@@ -127,7 +127,7 @@ def decide_together(page: Page, planted: set[int]) -> int:
 def clean_and_retrain(page: Page, removed: int) -> None:
     page.get_by_role("link", name="Clean and retrain").click()
     expect(page.get_by_role("heading", level=2).first).to_have_text(
-        f"{removed} images leave, 0 get another label"
+        f"Remove {removed} images, relabel 0"
     )
     check_page(page)
     button(page, "Clean and retrain")

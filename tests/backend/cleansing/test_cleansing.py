@@ -526,7 +526,7 @@ def test_the_pages_lead_from_the_dry_run_to_the_verdict_and_back(
     scenario.decide(of_class(scenario, 0)[:3])
     address = f"/reviews/{scenario.review_id}/clean"
     page = client.get(address).text
-    assert "3 images leave, 0 get another label" in page
+    assert "Remove 3 images, relabel 0" in page
     assert "160 training images before, 157 after" in page
     sent = client.post(address, data={"floor": "", "fresh_seeds": "3"}, follow_redirects=False)
     assert (sent.status_code, sent.headers["location"]) == (303, "/cleansings/1")

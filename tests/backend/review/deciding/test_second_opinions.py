@@ -187,7 +187,7 @@ def test_where_it_is_not_asked_for_one_person_is_enough(
     decide(session, owner, review, images_of(session, review, 1)[0], "remove")
     refused = cleansing.dry_run(session, owner, review, 0).refusal
     assert refused is not None
-    assert "on none of 1 images do two so far" in refused
+    assert "The change has no second approval yet." in refused
     service.ask_for_second_opinions(session, review, False)
     found = cleansing.dry_run(session, owner, review, 0)
     assert (found.refusal, found.unsettled, [change.position for change in found.changes]) == (
