@@ -21,12 +21,20 @@ from backend.core.settings import Settings
 from backend.datasets import service as datasets
 from backend.datasets.schemas import Layout, SmallClasses, Source
 from backend.runs import service as runs
-from backend.web.exports import FORMATS, csv_bytes
+from backend.web.exports import FORMATS, Reader, csv_bytes
 
 FIRST_REFUSALS = 5
 
 Output = Annotated[
     Path | None, typer.Option(dir_okay=False, help="File to write; standard output unless named.")
+]
+ReaderOption = Annotated[
+    Reader,
+    typer.Option(
+        "--for",
+        help="programs: every text as it is; spreadsheets: with a byte order mark, and no text "
+        "that they would run as a formula.",
+    ),
 ]
 
 
@@ -127,6 +135,7 @@ def scores(
         str | None,
         typer.Option(help=f"{' or '.join(FORMATS)}; as the output's name says, else csv."),
     ] = None,
+    reader: ReaderOption = "programs",
 ) -> None:
     """Write the scores of a run's training images as CSV or Parquet."""
     suffix = output.suffix.lstrip(".") if output else ""
@@ -136,7 +145,7 @@ def scores(
     with transaction(write=False) as session:
         review = runs.latest_review(session, runs.get(session, acting(session), run_id))
         rows = runs.score_rows(session, review)
-        _write(output, FORMATS[chosen].write(runs.DOWNLOAD_COLUMNS, rows))
+        _write(output, FORMATS[chosen].parts(runs.DOWNLOAD_COLUMNS, rows, reader))
 
 
 def export_version(
@@ -148,6 +157,7 @@ def export_version(
         int | None, typer.Option(min=1, help="The version's number; the current one unless given.")
     ] = None,
     output: Output = None,
+    reader: ReaderOption = "programs",
 ) -> None:
     """Write a version as a CSV manifest (path, label, split): what a training outside of Winnow
     needs.
@@ -155,7 +165,7 @@ def export_version(
     with transaction(write=False) as session:
         data_set = datasets.get(session, acting(session), data_set_id)
         rows = datasets.manifest(session, data_set, datasets.version(session, data_set, version))
-        _write(output, csv_bytes(("path", "label", "split"), rows))
+        _write(output, csv_bytes(datasets.MANIFEST_COLUMNS, rows, reader))
 
 
 def _source(path: Path | None, *, sample: bool, idx: bool) -> Source:

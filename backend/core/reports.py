@@ -317,6 +317,12 @@ class ImportReport(Written):
     )
     split_words: str | None = Field(None, description="Where the splits come from.")
     notes: list[str] = Field(default_factory=list, description="Sentences for a person.")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="Path, label, split → the table's column for it."
+    )
+    names_encoding: str | None = Field(
+        None, description="Encoding in which names without a sign of theirs were read."
+    )
     conflicting_duplicates: int = Field(
         0, description="Pictures that occur under different labels."
     )

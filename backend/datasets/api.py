@@ -27,7 +27,7 @@ from backend.datasets.schemas import (
     VersionOut,
 )
 from backend.datasets.uploads import UploadDep, UploadedForm, check_zip
-from backend.web.exports import CHUNK, csv_download, in_chunks
+from backend.web.exports import CHUNK, ReaderParameter, csv_download, in_chunks
 from backend.web.forms import form_fields, read_form
 from backend.web.openapi import table
 from backend.web.pagination import After, LongLimit, Page
@@ -181,7 +181,11 @@ def list_refusals(
     responses=table("text/csv"),
 )
 def refusals_csv(
-    request: Request, data_set_id: int, session: SessionDep, user: UserDep
+    request: Request,
+    data_set_id: int,
+    session: SessionDep,
+    user: UserDep,
+    reader: ReaderParameter = "programs",
 ) -> Response:
     """Download all refused files with reasons."""
     data_set = service.get(session, user, data_set_id)
@@ -189,7 +193,7 @@ def refusals_csv(
         request.app.state.database, partial(service.refusals, data_set=data_set, limit=CHUNK)
     )
     rows = ((one.path, one.reason) for one in found)
-    return csv_download(f"data-set-{data_set.id}-refused", ("path", "reason"), rows)
+    return csv_download(f"data-set-{data_set.id}-refused", ("path", "reason"), rows, reader)
 
 
 @router.get("/{data_set_id}/versions", summary="Versions")
@@ -203,6 +207,31 @@ def list_versions(data_set_id: int, session: SessionDep, user: UserDep) -> list[
 def show_version(data_set_id: int, number: int, session: SessionDep, user: UserDep) -> VersionOut:
     """Return a version, with counts of its changes."""
     return _version(versions.step(session, service.get(session, user, data_set_id), number))
+
+
+@router.get(
+    "/{data_set_id}/versions/{number}/manifest.csv",
+    summary="A version's images, labels and splits as CSV",
+    response_class=Response,
+    responses=table("text/csv"),
+)
+def manifest_csv(
+    request: Request,
+    data_set_id: int,
+    number: int,
+    session: SessionDep,
+    user: UserDep,
+    reader: ReaderParameter = "programs",
+) -> Response:
+    """Download path, label and split of a version's images: what a training elsewhere needs."""
+    data_set = service.get(session, user, data_set_id)
+    version = service.version(session, data_set, number)
+    rows = in_chunks(
+        request.app.state.database,
+        partial(service.manifest_page, data_set=data_set, of=version, limit=CHUNK),
+    )
+    name = f"data-set-{data_set.id}-version-{number}"
+    return csv_download(name, service.MANIFEST_COLUMNS, rows, reader)
 
 
 @router.get("/{data_set_id}/versions/{number}/changes", summary="What a version changed")

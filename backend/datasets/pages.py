@@ -169,6 +169,11 @@ def delete_data_set(
 router.add_api_route(
     "/datasets/{data_set_id}/refusals.csv", api.refusals_csv, response_class=Response
 )
+router.add_api_route(
+    "/datasets/{data_set_id}/versions/{number}/manifest.csv",
+    api.manifest_csv,
+    response_class=Response,
+)
 
 
 @router.get("/images/{data_set_id}/{view}/{name}.webp")

@@ -29,6 +29,7 @@ EXAMPLES = 8
 COVER = 6
 # Files and bytes of an import that takes seconds.
 SMALL_FILES, SMALL_BYTES = 1_000, 20 * 2**20
+MANIFEST_COLUMNS = ("path", "label", "split")
 
 
 def get(
@@ -281,16 +282,24 @@ def version(session: Session, data_set: DataSet, number: int | None = None) -> V
     return found
 
 
-def manifest(session: Session, data_set: DataSet, of: Version) -> Iterator[tuple[str, str, str]]:
-    """Yield (path, class name, split) of a version's images, as in a CSV manifest."""
-    rows = images_of(of.id).order_by(None).subquery()
-    statement = (
-        select(Image.path, rows.c.label, rows.c.split)
-        .join(rows, rows.c.id == Image.id)
-        .order_by(Image.id)
+def manifest_page(
+    session: Session, *, data_set: DataSet, of: Version, after: int | None = 0, limit: int = 2_000
+) -> tuple[list[tuple[str, str, str]], int | None]:
+    """List MANIFEST_COLUMNS of a version's images, and the image id to continue after."""
+    images = images_of(of.id).order_by(None).subquery()
+    statement = select(Image.id, Image.path, images.c.label, images.c.split).join(
+        images, images.c.id == Image.id
     )
-    for path, label, split in session.execute(statement.execution_options(yield_per=2_000)):
-        yield path, data_set.class_names[label], split
+    rows, following = paginate(session, statement, Image.id, after=after, limit=limit)
+    return [(path, data_set.class_names[label], split) for _, path, label, split in rows], following
+
+
+def manifest(session: Session, data_set: DataSet, of: Version) -> Iterator[tuple[str, str, str]]:
+    """Yield all rows of a version's manifest, in chunks within one transaction."""
+    after: int | None = 0
+    while after is not None:
+        rows, after = manifest_page(session, data_set=data_set, of=of, after=after)
+        yield from rows
 
 
 def planted(session: Session, data_set: DataSet) -> list[int]:

@@ -4,6 +4,7 @@ import errno
 import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from email.message import Message
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -14,6 +15,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from backend.accounts.dependencies import identify
+from backend.core import file_kinds
 from backend.core.errors import DiskFull, Invalid
 from backend.core.storage import Storage
 from backend.web.access import check
@@ -45,7 +47,7 @@ class UploadedForm:
 def check_zip(upload: Path) -> None:
     """Raise Invalid for an upload that is empty or not a zip archive."""
     with upload.open("rb") as file:
-        start = file.read(len(ZIP_START))
+        start = file.read(file_kinds.MOST_BYTES)
     # The import reports any other fault; here it would leave an unwanted data set.
     if not start:
         raise Invalid(
@@ -53,9 +55,9 @@ def check_zip(upload: Path) -> None:
             "perhaps it was still being written."
         )
     # A self-extracting archive begins with a program, and ends as every zip does.
-    if start != ZIP_START and not zipfile.is_zipfile(upload):
+    if not start.startswith(ZIP_START) and not zipfile.is_zipfile(upload):
         raise Invalid(
-            "This file is no zip archive. Put the class folders into a zip, and choose that."
+            f"{file_kinds.not_a_zip(start)} Put the class folders into a zip, and choose that."
         )
 
 
@@ -159,15 +161,17 @@ class _Reader:
         self._name, self._value = b"", b""
 
     def _begin_content(self) -> None:
-        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        disposition = self._headers.get(b"content-disposition", b"")
+        _, options = parse_options_header(disposition)
         self._field = _text(options.get(b"name", b""))
         self._text = b""
-        self._is_file = bool(options.get(b"filename"))
+        file_name = _extended_name(disposition) or _text(options.get(b"filename", b""))
+        self._is_file = bool(file_name)
         if not self._is_file:
             return
         if self._form.file is not None:
             raise Invalid("Send one archive at a time.")
-        self._form.file_name = _text(options[b"filename"])
+        self._form.file_name = file_name
         self._form.file = self._storage.new_upload(".zip")
         self._target = self._storage.open_upload(self._form.file)
 
@@ -190,6 +194,15 @@ class _Reader:
 
     def _finish(self) -> None:
         self.complete = True
+
+
+def _extended_name(disposition: bytes) -> str:
+    """Return the file name that UTF-8''caf%C3%A9.zip encodes (RFC 5987), or nothing."""
+    if b"filename*" not in disposition.lower():
+        return ""
+    message = Message()
+    message["Content-Disposition"] = _text(disposition)
+    return message.get_filename("")
 
 
 def _text(value: bytes) -> str:

@@ -23,7 +23,7 @@ from backend.runs.schemas import (
     ScoringOptions,
     ScoringOut,
 )
-from backend.web.exports import CHUNK, FORMATS, Format, in_chunks
+from backend.web.exports import CHUNK, FORMATS, Format, ReaderParameter, in_chunks
 from backend.web.openapi import table
 from backend.web.pagination import After, Limit, Page
 from backend.web.routes import TransactionRoute
@@ -98,7 +98,9 @@ def add_score_downloads(router: APIRouter) -> None:
     for kind in FORMATS.values():
         router.add_api_route(
             f"/runs/{{run_id}}/scores.{kind.suffix}",
-            partial(_download_scores, kind),
+            partial(
+                _download_scores_for if kind.write_for_spreadsheets else _download_scores, kind
+            ),
             name=f"scores_{kind.suffix}",
             summary=f"Scores as {kind.title}",
             description="A line for each training image of the newest scoring.",
@@ -110,8 +112,19 @@ def add_score_downloads(router: APIRouter) -> None:
 def _download_scores(
     kind: Format, request: Request, run_id: int, session: SessionDep, user: UserDep
 ) -> Response:
+    return _download_scores_for(kind, request, run_id, session, user)
+
+
+def _download_scores_for(
+    kind: Format,
+    request: Request,
+    run_id: int,
+    session: SessionDep,
+    user: UserDep,
+    reader: ReaderParameter = "programs",
+) -> Response:
     rows = _score_rows(request, session, user, run_id)
-    return kind.download(f"run-{run_id}-scores", service.DOWNLOAD_COLUMNS, rows)
+    return kind.download(f"run-{run_id}-scores", service.DOWNLOAD_COLUMNS, rows, reader)
 
 
 def _score_rows(

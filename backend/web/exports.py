@@ -1,22 +1,41 @@
-"""Tables to download, in every registered format."""
+"""Tables to download, in every registered format.
+
+Programs get every text as it is. Spreadsheets get a byte order mark, and an apostrophe before
+text that they would run as a formula.
+"""
 
 import csv
 import io
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from anyio import CapacityLimiter, to_thread
+from fastapi import Query
 from fastapi.responses import Response, StreamingResponse
 
 from backend.core.db import Database
+from backend.core.errors import Invalid
 
 # Spreadsheets run such cells as formulas, unless an apostrophe precedes (OWASP, "CSV Injection").
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 CHUNK = 2_000  # rows at a time
 ROW_GROUP = 50_000
 _downloads = CapacityLimiter(4)
+BYTE_ORDER_MARK = "\ufeff"  # Excel takes a table without it for the code page of its country
+
+Reader = Literal["programs", "spreadsheets"]
+READERS: tuple[Reader, ...] = get_args(Reader)
+ReaderParameter = Annotated[
+    Reader,
+    Query(
+        alias="for",
+        description="programs: every text as it is. spreadsheets: a byte order mark, and an "
+        "apostrophe before text that would be a formula.",
+    ),
+]
 
 Row = TypeVar("Row")
 
@@ -37,13 +56,18 @@ def safe_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
-def csv_text(header: Iterable[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """Write the table as CSV in chunks, safe for spreadsheets."""
+def csv_text(
+    header: Iterable[str], rows: Iterable[Sequence[Any]], reader: Reader = "programs"
+) -> Iterator[str]:
+    """Write the table as CSV in chunks, exact for programs or safe for spreadsheets."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
+    if reader == "spreadsheets":
+        buffer.write(BYTE_ORDER_MARK)
+        rows = ([safe_cell(value) for value in row] for row in rows)
     writer.writerow(header)
     for count, row in enumerate(rows, 1):
-        writer.writerow([safe_cell(value) for value in row])
+        writer.writerow(row)
         if count % CHUNK == 0:
             yield buffer.getvalue()
             buffer.seek(0)
@@ -51,8 +75,10 @@ def csv_text(header: Iterable[str], rows: Iterable[Sequence[Any]]) -> Iterator[s
     yield buffer.getvalue()
 
 
-def csv_bytes(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
-    return (part.encode() for part in csv_text(columns, rows))
+def csv_bytes(
+    columns: Iterable[str], rows: Iterable[Sequence[Any]], reader: Reader = "programs"
+) -> Iterator[bytes]:
+    return (part.encode() for part in csv_text(columns, rows, reader))
 
 
 def parquet_bytes(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> bytes:
@@ -74,20 +100,44 @@ def parquet_bytes(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> 
     return buffer.getvalue()
 
 
+Write = Callable[[Mapping[str, str], Iterable[Sequence[Any]]], Iterable[bytes]]
+
+
 @dataclass(frozen=True)
 class Format:
-    """A table's format. write: (columns, rows) → parts, a list if made whole."""
+    """A table's format.
+
+    write: (columns, rows) → parts, a list if made whole; exact, for programs.
+    write_for_spreadsheets: the same, if spreadsheets need another table.
+    """
 
     suffix: str
     title: str
     media_type: str
-    write: Callable[[Mapping[str, str], Iterable[Sequence[Any]]], Iterable[bytes]]
+    write: Write
+    write_for_spreadsheets: Write | None = None
+
+    def parts(
+        self, columns: Mapping[str, str], rows: Iterable[Sequence[Any]], reader: Reader
+    ) -> Iterable[bytes]:
+        """Write the table. Raises Invalid for spreadsheets that cannot read the format."""
+        if reader == "programs":
+            return self.write(columns, rows)
+        if self.write_for_spreadsheets is None:
+            raise Invalid(f"{self.title} is for programs. Spreadsheets read CSV.")
+        return self.write_for_spreadsheets(columns, rows)
 
     def download(
-        self, name: str, columns: Mapping[str, str], rows: Iterable[Sequence[Any]]
+        self,
+        name: str,
+        columns: Mapping[str, str],
+        rows: Iterable[Sequence[Any]],
+        reader: Reader = "programs",
     ) -> Response:
         """Send the table, streamed if the format allows."""
-        parts = self.write(columns, rows)
+        parts = self.parts(columns, rows, reader)
+        if reader == "spreadsheets":
+            name = f"{name}-for-spreadsheets"
         headers = {"Content-Disposition": f'attachment; filename="{name}.{self.suffix}"'}
         if isinstance(parts, list):
             return Response(b"".join(parts), media_type=self.media_type, headers=headers)
@@ -104,7 +154,13 @@ async def _in_turn(parts: Iterable[bytes]) -> AsyncIterator[bytes]:
 FORMATS = {
     format_.suffix: format_
     for format_ in (
-        Format("csv", "CSV", "text/csv; charset=utf-8", csv_bytes),
+        Format(
+            "csv",
+            "CSV",
+            "text/csv; charset=utf-8",
+            csv_bytes,
+            partial(csv_bytes, reader="spreadsheets"),
+        ),
         Format(
             "parquet",
             "Parquet",
@@ -115,6 +171,8 @@ FORMATS = {
 }
 
 
-def csv_download(name: str, header: Iterable[str], rows: Iterable[Sequence[Any]]) -> Response:
+def csv_download(
+    name: str, header: Iterable[str], rows: Iterable[Sequence[Any]], reader: Reader = "programs"
+) -> Response:
     """Send text as CSV. name: of the file, without suffix."""
-    return FORMATS["csv"].download(name, dict.fromkeys(header, "string"), rows)
+    return FORMATS["csv"].download(name, dict.fromkeys(header, "string"), rows, reader)

@@ -52,7 +52,7 @@ def test_a_folder_from_anywhere_is_imported_followed_and_told(
         csv.DictReader(io.StringIO(command(winnow, "export-version", found["data set"]).stdout))
     )
     assert len(manifest) == 40
-    assert {row["label"] for row in manifest} == {"bolt", "'=nut"}
+    assert {row["label"] for row in manifest} == {"bolt", "=nut"}
 
 
 def test_health_lists_the_workers_that_run(winnow: Winnow) -> None:

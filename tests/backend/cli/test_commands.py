@@ -306,14 +306,17 @@ def table(text: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text)))
 
 
-def test_scores_go_to_standard_output_as_csv_that_no_spreadsheet_runs(
+def test_scores_go_to_standard_output_as_csv_exact_or_for_spreadsheets(
     winnow: Winnow, run_id: int
 ) -> None:
     result = winnow("scores", run_id)
     header, *rows = table(result.stdout)
     assert header[:3] == ["image_id", "path", "given_class"]
     assert len(rows) == 28
-    assert {row[2] for row in rows} == {"'=1+1", "plain"}
+    assert {row[2] for row in rows} == {"=1+1", "plain"}
+    safe = winnow("scores", run_id, "--for", "spreadsheets").stdout
+    assert safe.startswith("\ufeff")
+    assert {row[2] for row in table(safe)[1:]} == {"'=1+1", "plain"}
 
 
 def test_scores_as_parquet_hold_the_same_rows_with_their_types(
@@ -353,6 +356,9 @@ def test_the_manifest_of_a_version_leaves_out_what_was_removed_and_shows_new_lab
     assert len(cleaned) == 1 + 19
     assert removed_path not in [row[0] for row in cleaned]
     assert [relabelled_path, "dog", "train"] in cleaned
+    safe = winnow("export-version", data_set.id, "--for", "spreadsheets").stdout
+    assert safe.startswith("\ufeff")
+    assert table(safe[1:]) == first
 
 
 @pytest.mark.parametrize(
@@ -369,6 +375,10 @@ def test_the_manifest_of_a_version_leaves_out_what_was_removed_and_shows_new_lab
             "cannot be written: No such file or directory.",
         ),
         (("scores", "1", "--output", "{folder}"), "is a directory"),
+        (
+            ("scores", "1", "--format", "parquet", "--for", "spreadsheets"),
+            "Parquet is for programs. Spreadsheets read CSV.",
+        ),
         (("export-version", "99"), "There is no such data set."),
         (("export-version", "1", "--version", "3"), "Blocks has no version 3."),
     ],

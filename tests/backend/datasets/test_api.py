@@ -279,7 +279,7 @@ def test_a_given_name_is_one_line_without_what_databases_refuse(api_client: Test
         (
             {"Content-Type": "multipart/form-data; boundary=xyz"},
             form(("file", "a.zip", b"Dear Sir or Madam,")),
-            "no zip archive",
+            "not a zip archive",
         ),
         (
             {"Content-Type": "multipart/form-data; boundary=xyz"},

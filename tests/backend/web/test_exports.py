@@ -36,7 +36,9 @@ from tests.world import HOSTILE
 
 
 def written(header: list[str], rows: list[list[object]]) -> list[list[str]]:
-    return list(csv.reader(io.StringIO("".join(csv_text(header, rows)), newline="")))
+    text = "".join(csv_text(header, rows, "spreadsheets"))
+    assert text.startswith("\ufeff")
+    return list(csv.reader(io.StringIO(text[1:], newline="")))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +85,25 @@ def test_a_name_with_everything_in_it_comes_back_whole() -> None:
     assert [name.removeprefix("'") for name, _ in found] == [
         name.removeprefix("'") for name in HOSTILE
     ]
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "'=1", "\t=1", "\r", "a", "🦊"])
+def test_programs_get_every_text_as_it_is_and_no_mark(cell: str) -> None:
+    text = "".join(csv_text(["name", "more"], [[cell, "x"]]))
+    assert list(csv.reader(io.StringIO(text, newline=""))) == [["name", "more"], [cell, "x"]]
+
+
+def test_a_download_for_spreadsheets_is_called_so_and_begins_with_a_mark() -> None:
+    kind = FORMATS["csv"]
+    answer = kind.download("run-1-scores", {"a": "string"}, [["=1"]], "spreadsheets")
+    assert (
+        answer.headers["content-disposition"]
+        == 'attachment; filename="run-1-scores-for-spreadsheets.csv"'
+    )
+    whole = b"".join(kind.parts({"a": "string"}, [["=1"]], "spreadsheets"))
+    assert whole == "\ufeffa\r\n'=1\r\n".encode()
+    with pytest.raises(Invalid, match="Parquet is for programs"):
+        FORMATS["parquet"].download("x", {"a": "string"}, [], "spreadsheets")
 
 
 def test_a_table_is_made_piece_by_piece() -> None:
@@ -193,5 +214,6 @@ def test_a_format_in_the_registry_is_in_routes_pages_and_the_command_line(
     assert answer.text.count("\n") == 1 + review.suggestion_count
     page = client.get(f"/runs/{run.id}").text
     assert f'href="/runs/{run.id}/scores.tsv">as TSV</a>' in page
+    assert f'href="/runs/{run.id}/scores.csv?for=spreadsheets">as CSV for spreadsheets</a>' in page
     with pytest.raises(Invalid, match="there are csv and parquet and tsv"):
         scores(run.id, format="xlsx")

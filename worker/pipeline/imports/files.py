@@ -73,7 +73,7 @@ JUNK = frozenset(
 )
 JUNK_STARTS = ("._", ".trash-", ".nfs", ".~lock.")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-ABSOLUTE = re.compile(r"/|[A-Za-z]:")
+ABSOLUTE = re.compile(r"/|[A-Za-z]:/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,8 @@ class Files:
     """Files of a source by path, its folders, and how to read a file.
 
     what: the source's noun in sentences. notes: what a person should know about the listing.
+    roots: absolute paths of a folder, each ending in /. names_encoding: that of a zip's names
+    without a sign of theirs. tick: called now and then; stops a job that is cancelled.
     """
 
     what: str
@@ -116,6 +118,9 @@ class Files:
     open: Callable[[File], BinaryIO]  # raises Refused
     refusals: Refusals
     notes: list[str] = field(default_factory=list)
+    roots: tuple[str, ...] = ()
+    names_encoding: str | None = None
+    tick: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)
@@ -137,7 +142,8 @@ class Found:
     given: the source's splits. class_names: its classes, even without images.
     split_words: origin of the splits. sizes: (height, width) of all images, if known to be grey.
     bad_rows: refused rows of a manifest, with reasons. understood: the reading of the source.
-    notes: what a person should know about it.
+    notes: what a person should know about it. names_encoding: that of names without a sign.
+    columns: columns of a table → what was read from them.
     """
 
     entries: list[Entry]
@@ -150,10 +156,14 @@ class Found:
     bad_rows: list[tuple[str, str]] | None = None
     understood: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    names_encoding: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
 
 
 def cleaned(name: str) -> str:
     """Clean a name for any database; macOS writes accents apart."""
+    if name.isascii() and name.isprintable():
+        return name
     return unicodedata.normalize("NFC", CONTROL.sub("\N{REPLACEMENT CHARACTER}", name))
 
 

@@ -12,6 +12,7 @@ from worker.pipeline.imports.regular_file import SPECIAL_FILE, open_regular
 
 def open_folder(root: Path, settings: Settings, tick: Callable[[], None] = lambda: None) -> Files:
     """List all files below `root`; calls `tick` for each folder. Raises JobFailed."""
+    roots = {f"{place.as_posix().rstrip('/')}/" for place in (root.absolute(), root.resolve())}
     root = root.resolve()
     refusals = Refusals()
     files: list[File] = []
@@ -44,6 +45,7 @@ def open_folder(root: Path, settings: Settings, tick: Callable[[], None] = lambd
         lambda file: str(file.key),
         lambda file: open_regular(str(file.key)),
         refusals,
+        roots=tuple(roots),
     )
 
 

@@ -16,21 +16,18 @@ from backend.core.reports import ImportReport
 from backend.core.settings import Settings
 from worker.jobs import ClaimLost, JobContext, JobFailed, JobInterrupted
 from worker.pipeline.imports.class_folders import from_class_folders
+from worker.pipeline.imports.columns import Wanted
 from worker.pipeline.imports.files import Files, Found, natural, without_hidden
 from worker.pipeline.imports.folder import open_folder
 from worker.pipeline.imports.idx import find_pairs, from_idx
-from worker.pipeline.imports.manifest import (
-    find_manifest,
-    from_manifest,
-    unfit_table,
-    why_no_manifest,
-)
+from worker.pipeline.imports.manifest import find_manifests, from_manifests
 from worker.pipeline.imports.messages import Decoded
 from worker.pipeline.imports.pixels import Decoding
 from worker.pipeline.imports.pool import Pool
 from worker.pipeline.imports.questions import NeedsAnswer
 from worker.pipeline.imports.results import Results, refusal_lines, write_refusals
 from worker.pipeline.imports.small_classes import LeaveOut, assign_entries, leave_out
+from worker.pipeline.imports.table_text import SUFFIXES as TABLE_SUFFIXES
 from worker.pipeline.imports.zip import open_zip
 
 logger = logging.getLogger(__name__)
@@ -154,15 +151,24 @@ def find(source: dict[str, Any], seed: int, context: JobContext, stack: ExitStac
         return sample(seed)
     path = Path(source["path"])
     settings = context.settings
-    is_table = path.suffix.lower() == ".csv"
+    is_table = not path.is_dir() and path.suffix.lower() in TABLE_SUFFIXES
+
+    def tick() -> None:
+        context.progress(0, 0, LISTING)
+
     if path.is_dir() or is_table:
-        files = open_folder(
-            path.parent if is_table else path, settings, lambda: context.progress(0, 0, LISTING)
-        )
+        files = open_folder(path.parent if is_table else path, settings, tick)
     else:
-        files = open_zip(path, settings, stack)
+        files = open_zip(path, settings, stack, source.get("names_encoding"))
+    files.tick = tick
+    wanted = Wanted(
+        source.get("path_column"),
+        source.get("label_column"),
+        source.get("split_column"),
+        source.get("names_encoding"),
+    )
     manifest = path.name if is_table else None
-    return arranged(files, settings, stack, manifest, source.get("layout"))
+    return arranged(files, settings, stack, manifest, source.get("layout"), wanted)
 
 
 def arranged(
@@ -171,33 +177,39 @@ def arranged(
     stack: ExitStack,
     manifest: str | None,
     layout: str | None = None,
+    wanted: Wanted | None = None,
 ) -> Found:
     """Choose the class and split of each image. Raises ImportFailed, NeedsAnswer."""
     try:
-        found = _arranged(files, settings, stack, manifest, layout)
+        found = _arranged(files, settings, stack, manifest, layout, wanted or Wanted())
     except JobFailed as error:
         raise ImportFailed(str(error), files.refusals.rows) from error
     found.notes += files.notes
+    found.names_encoding = files.names_encoding
     return found
 
 
 def _arranged(
-    files: Files, settings: Settings, stack: ExitStack, manifest: str | None, layout: str | None
+    files: Files,
+    settings: Settings,
+    stack: ExitStack,
+    manifest: str | None,
+    layout: str | None,
+    wanted: Wanted,
 ) -> Found:
     pairs = find_pairs(files)
     if pairs:
         return from_idx(files, pairs, settings, stack)
-    table = find_manifest(files, manifest)
-    if table is not None:
-        return from_manifest(files, table)
+    manifests = find_manifests(files, wanted, manifest)
+    if manifests.chosen:
+        return from_manifests(files, manifests, settings)
     files.files, hidden = without_hidden(files.files)
     files.notes += hidden
     try:
         return from_class_folders(files, layout)
     except JobFailed:
-        meant = unfit_table(files)
-        if meant is not None:
-            raise JobFailed(why_no_manifest(files, meant)) from None
+        if manifests.unfit:
+            raise JobFailed(manifests.unfit[0][1]) from None
         raise
 
 

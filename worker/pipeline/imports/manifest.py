@@ -1,14 +1,17 @@
-"""Read classes and splits from a CSV manifest: path,label or path,label,split."""
+"""Read classes and splits from tables: a row for each image, as most programs write them."""
 
-import csv
-import io
+import re
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
 
+from backend.core.settings import Settings
 from worker.jobs import JobFailed
+from worker.pipeline.imports.columns import ONE, Columns, Unclear, Wanted, choose
 from worker.pipeline.imports.files import (
-    IMAGE_SUFFIXES,
     LONG_NAME,
     LONGEST_CLASS_NAME,
     SPLIT_NAMES,
@@ -19,82 +22,169 @@ from worker.pipeline.imports.files import (
     cleaned,
     natural,
     why_no_image,
-    why_unsafe,
 )
-from worker.pipeline.imports.refused import Refused
+from worker.pipeline.imports.row_paths import (
+    FileFinder,
+    Match,
+    describe_matches,
+    without_guard,
+)
+from worker.pipeline.imports.table_text import (
+    SAMPLE,
+    SUFFIXES,
+    Record,
+    Table,
+    header_of,
+    open_table,
+    records,
+)
 
-HEADER = "path,label or path,label,split"
 ALWAYS = "manifest.csv"  # a manifest by its name, even with a bad header
+HOW = (
+    "Call its columns path and label, or choose them: path_column and label_column "
+    "(winnow import --path-column … --label-column …)."
+)
 NAMED_ROWS = 3  # bad rows named in an error
-DELIMITERS = (",", ";", "\t")
+MOST_TABLES = 100  # tables looked at
+MOST_BAD_ROWS = 50_000  # listed; more are counted
+TICK = 10_000  # rows
+SUBMISSION = re.compile(r"(?:^|[_\-. ])submission", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Header:
-    delimiter: str
-    columns: tuple[str, ...]
+class Manifest:
+    """A table of labels. split: of all its rows; hint: the split that its name or folder tells."""
 
-    @property
-    def fits(self) -> bool:
-        """True if path and label are there, and no column repeats."""
-        return {"path", "label"} <= set(self.columns) and max(Counter(self.columns).values()) == 1
+    table: Table
+    columns: Columns
+    header: tuple[str, ...]
+    hint: str | None
+    split: str | None = None
+
+    @cached_property
+    def path(self) -> str:
+        return self.table.file.path
+
+    @cached_property
+    def folder(self) -> tuple[str, ...]:
+        return self.table.file.parts[:-1]
 
 
 @dataclass(frozen=True)
-class Row:
-    line: int
-    path: str
-    label: str
-    split: str | None
+class Manifests:
+    """The tables that label the images. unfit: other tables, and why they do not."""
+
+    chosen: list[Manifest]
+    unfit: list[tuple[File, str]]
+    finder: FileFinder | None
 
 
-def find_manifest(files: Files, wanted: str | None = None) -> File | None:
-    """Find the CSV file above all images with a fitting header, or the `wanted` file.
+def find_manifests(files: Files, wanted: Wanted, name: str | None = None) -> Manifests:
+    """Find the tables that label the images: the uppermost that fit.
 
-    Raises JobFailed for two manifests, and for a bad header.
+    name: the table that a person chose. Raises JobFailed if that or manifest.csv cannot be used.
     """
-    tables = _tables(files)
-    if wanted is not None:
-        tables = [table for table in tables if table.parts == (wanted,)]
-    fitting = [table for table in tables if _header(files, table).fits]
-    if len(fitting) > 1:
+    tables = [file for file in files.files if file.suffix in SUFFIXES and name in (None, file.path)]
+    if not tables:
+        return Manifests([], [], None)
+    tables.sort(key=lambda file: (len(file.parts), file.path))
+    finder = FileFinder(files)
+    fitting: list[Manifest] = []
+    unfit: list[tuple[File, str]] = []
+    for file in tables[:MOST_TABLES]:
+        if fitting and len(file.parts) > len(fitting[0].table.file.parts):
+            break
+        try:
+            fitting.append(_look(files, file, wanted, finder))
+        except JobFailed as error:
+            unfit.append((file, str(error)))
+    if not fitting and (name or wanted.named or tables[0].parts[-1].lower() == ALWAYS):
+        raise JobFailed(unfit[0][1])
+    return Manifests(_split_by_name(fitting), unfit, finder)
+
+
+def _look(files: Files, file: File, wanted: Wanted, finder: FileFinder) -> Manifest:
+    """Choose the columns of a table. Raises JobFailed if it labels no image."""
+    table = open_table(files, file, wanted.encoding)
+    head = list(islice(records(files, table), SAMPLE + 1))
+    if not head:
+        raise JobFailed(f"The table “{file.path[:200]}” is empty. {HOW}")
+    header = header_of(head[0])
+    folder, hint = file.parts[:-1], _hint(file)
+
+    def is_file(cell: str) -> bool:
+        return bool(cell) and isinstance(finder.find(cleaned(cell), folder, hint), Match)
+
+    try:
+        columns = choose(header, [record.cells for record in head[1:]], wanted, is_file)
+    except Unclear as error:
+        raise JobFailed(f"In the table “{file.path[:200]}”, {error}. {HOW}") from error
+    if columns is None or (SUBMISSION.search(file.parts[-1]) and not wanted.named):
+        named = ", ".join(header)[:200]
         raise JobFailed(
-            f"There are two manifests, “{fitting[0].path}” and “{fitting[1].path}”. Keep one; a "
-            f"column named split says which rows train and test."
+            f"The table “{file.path[:200]}” has the columns “{named}”, of which none is known "
+            f"to hold a path or a label. {HOW}"
         )
-    if fitting:
-        return fitting[0]
-    for table in tables:
-        if wanted is not None or table.parts[-1].lower() == ALWAYS:
-            raise JobFailed(why_no_manifest(files, table))
-    return None
+    if columns.inferred and len({image.parts[:-1] for image in finder.images}) > 1:
+        raise JobFailed(
+            f"The table “{file.path[:200]}” has no column that is known to hold a label. {HOW}"
+        )
+    if not columns.matched and not (columns.own_names and finder.lies_above(folder)):
+        raise JobFailed(_none_named(file, header, columns, head, finder))
+    return Manifest(table, columns, header, hint)
 
 
-def unfit_table(files: Files) -> File | None:
-    """Find a CSV file that may have been meant as the manifest."""
-    return next(iter(_tables(files)), None)
-
-
-def why_no_manifest(files: Files, table: File) -> str:
-    if _is_utf16(files, table):
-        return _not_utf8(table, 0)
-    found = ",".join(_header(files, table).columns)[:100]
+def _none_named(
+    file: File, header: Sequence[str], columns: Columns, head: list[Record], finder: FileFinder
+) -> str:
+    written = next((record.cells[columns.path] for record in head[1:] if any(record.cells)), "")
+    example = f", such as “{finder.images[0].path[:200]}”" if finder.images else ""
     return (
-        f"The manifest “{table.path}” must begin with the line {HEADER}; it begins with "
-        f"“{found}”. Fix that line, then import again."
+        f"The table “{file.path[:200]}” has its paths in “{header[columns.path]}”, but none of "
+        f"its first rows names a file of the {finder.what}: “{cleaned(written)[:200]}”. Write "
+        f"paths as they are there{example}, then import again."
     )
 
 
-def from_manifest(files: Files, manifest: File) -> Found:
-    """Collect the images that the manifest names. Raises JobFailed for an unreadable table."""
+def _hint(file: File) -> str | None:
+    """Return the split that a table's name or folder tells, as in train.csv and train/x.csv."""
+    words = [*re.split(r"[\W_]+", file.parts[-1].lower()), *file.parts[-2:-1]]
+    found = {SPLIT_NAMES[word.lower()] for word in words if word.lower() in SPLIT_NAMES}
+    return found.pop() if len(found) == 1 else None
+
+
+def _split_by_name(fitting: list[Manifest]) -> list[Manifest]:
+    """Take tables such as train.csv and test.csv as those splits, where they are several."""
+    hinted = [found for found in fitting if found.hint is not None]
+    if len({found.hint for found in hinted}) < 2:
+        return fitting
+    return [replace(found, split=found.hint) for found in hinted]
+
+
+def from_manifests(files: Files, manifests: Manifests, settings: Settings) -> Found:
+    """Collect the images that the tables name. Raises JobFailed for an unreadable table."""
     found = Found([], lambda entry: files.read(entry.key), files.refusals, bad_rows=[])
-    reader = _Reader(files, manifest, found)
-    for row in _rows(files, manifest):
-        reason = reader.take(row)
-        if reason is not None:
-            reader.refuse(row.path or f"{manifest.path}, line {row.line}", reason)
+    reader = _Reader(files, manifests, found)
+    rows = 0
+    for manifest in manifests.chosen:
+        for record in _rows(files, manifest):
+            rows += 1
+            if rows > settings.max_files:
+                raise JobFailed(
+                    f"The table “{manifest.path[:200]}” has more rows than "
+                    f"{settings.max_files:,}, the limit for the files of an import. "
+                    "Import a part of it."
+                )
+            if rows % TICK == 0:
+                files.tick()
+            reader.read(manifest, record)
     reader.settle()
     return found
+
+
+def _rows(files: Files, manifest: Manifest) -> Iterator[Record]:
+    found = records(files, manifest.table)
+    return islice(found, 1, None) if manifest.columns.has_header else found
 
 
 def only_one_class_in_table(name: str, bad_rows: Sequence[tuple[str, str]]) -> str:
@@ -113,62 +203,116 @@ def only_one_class_in_table(name: str, bad_rows: Sequence[tuple[str, str]]) -> s
 
 
 class _Reader:
-    def __init__(self, files: Files, manifest: File, found: Found) -> None:
+    def __init__(self, files: Files, manifests: Manifests, found: Found) -> None:
+        assert manifests.finder is not None
         self.files = files
-        self.manifest = manifest
+        self.finder = manifests.finder
         self.found = found
-        self.by_path = {file.path: file for file in files.files}
-        self.folder = "".join(f"{part}/" for part in manifest.parts[:-1])
-        self.named: dict[str, Row] = {}
-        self.given: set[str] = set()
+        self.manifests = manifests.chosen
+        self.named: dict[str, tuple[str, int, str]] = {}  # path → table, line, label
+        self.given = {manifest.split for manifest in manifests.chosen if manifest.split}
+        self.bad_count = 0
+        self.unguarded = 0
+        self.matches: Counter[str] = Counter()
+        self.examples: dict[str, tuple[str, str]] = {}
 
-    def take(self, row: Row) -> str | None:
+    def read(self, manifest: Manifest, record: Record) -> None:
+        written = _cell(record, manifest.columns.path)
+        reason = self._take(manifest, record, written)
+        if reason is not None:
+            self.refuse(written or f"{manifest.path}, line {record.line}", reason)
+
+    def _take(self, manifest: Manifest, record: Record, written: str) -> str | None:
         """Add the row's image, or return the reason against it."""
-        path = row.path.removeprefix("./")
-        if not path:
-            return f"line {row.line} of the manifest gives no path"
-        unsafe = why_unsafe(path)
-        if unsafe is not None:
-            return f"line {row.line} of the manifest names it, but {unsafe}"
-        split = SPLIT_NAMES.get(row.split.lower()) if row.split else None
-        if split is not None:
-            self.given.add(split)
-        return self._add(row, path, split)
-
-    def _add(self, row: Row, path: str, split: str | None) -> str | None:
-        file = self.by_path.get(self.folder + path) or self.by_path.get(path)
-        if file is None:
+        place = f"line {record.line} of {self._name(manifest)}"
+        if not written:
+            return f"{place} gives no path"
+        if record.last_line > record.line and "\n" in record.cells[manifest.columns.path]:
+            return f"a quote opens in line {record.line} and closes in line {record.last_line}"
+        split, split_word = self._split(manifest, record)
+        match = self._find(manifest, record, written)
+        if isinstance(match, str):
+            return f"{place} names it, but {match}"
+        self._count(match, written)
+        label = self._label(manifest, record, match)
+        earlier = self.named.setdefault(match.file.path, (manifest.path, record.line, label))
+        if earlier[:2] != (manifest.path, record.line):
+            return self._again(place, manifest, earlier, label)
+        if split_word and split is None:
             return (
-                f"line {row.line} of the manifest names it, but it is not in the {self.files.what}"
+                f"“{split_word[:100]}” ({place}) is no split; there are train, validation and test"
             )
-        earlier = self.named.setdefault(file.path, row)
-        if earlier is not row:
-            other = (
-                ""
-                if earlier.label == row.label
-                else f", there with the label “{earlier.label[:100]}”"
-            )
-            return (
-                f"line {row.line} of the manifest names it again; line {earlier.line} counts{other}"
-            )
-        if row.split and split is None:
-            return (
-                f"“{row.split[:100]}” (line {row.line} of the manifest) is no split; there are "
-                f"train, validation and test"
-            )
-        if not row.label:
-            return f"line {row.line} of the manifest gives no label"
-        if len(row.label) > LONGEST_CLASS_NAME:
+        if not label:
+            return f"{place} gives {self._why_no_label(manifest, record)}"
+        if len(label) > LONGEST_CLASS_NAME:
             return LONG_NAME
-        reason = why_no_image(file)
+        reason = why_no_image(match.file)
         if reason is None:
-            self.found.entries.append(Entry(file.path, row.label, split, file.size, file))
+            file = match.file
+            self.found.entries.append(Entry(file.path, label, split, file.size, file))
         return reason
 
+    def _find(self, manifest: Manifest, record: Record, written: str) -> Match | str:
+        whole = record.cells[manifest.columns.path]
+        if whole != written and isinstance(found := self.finder.find(cleaned(whole)), Match):
+            return found  # a name may begin with a space
+        return self.finder.find(written, manifest.folder, manifest.hint)
+
+    def _split(self, manifest: Manifest, record: Record) -> tuple[str | None, str]:
+        if manifest.columns.split is None:
+            return manifest.split, ""
+        word = _cell(record, manifest.columns.split)
+        split = SPLIT_NAMES.get(word.lower())
+        if split is not None:
+            self.given.add(split)
+        return split, word
+
+    def _label(self, manifest: Manifest, record: Record, match: Match) -> str:
+        columns = manifest.columns
+        if columns.label is None:
+            marked = _marked(columns, record)
+            return marked[0] if len(marked) == 1 else ""
+        label = _cell(record, columns.label)
+        if manifest.table.has_mark or match.how == "apostrophe":
+            self.unguarded += without_guard(label) != label
+            label = without_guard(label)
+        return sys.intern(label)
+
+    def _why_no_label(self, manifest: Manifest, record: Record) -> str:
+        marked = [] if manifest.columns.label is not None else _marked(manifest.columns, record)
+        if len(marked) > 1:
+            return f"{len(marked)} classes, “{marked[0]}” and “{marked[1]}”; an image has one label"
+        return "no label"
+
+    def _again(
+        self, place: str, manifest: Manifest, earlier: tuple[str, int, str], label: str
+    ) -> str:
+        table, line, other = earlier
+        if table != manifest.path and not self.given:
+            raise JobFailed(
+                f"The tables “{table[:200]}” and “{manifest.path[:200]}” name the same "
+                "image. Keep the one that counts; a column named split says which rows train "
+                "and test."
+            )
+        there = f"line {line}" if table == manifest.path else f"line {line} of “{table}”"
+        label_there = "" if other == label else f", there with the label “{other[:100]}”"
+        return f"{place} names it again; {there} counts{label_there}"
+
+    def _name(self, manifest: Manifest) -> str:
+        return "the manifest" if len(self.manifests) == 1 else f"“{manifest.path[:200]}”"
+
+    def _count(self, match: Match, written: str) -> None:
+        if match.how:
+            self.matches[match.how] += 1
+            self.examples.setdefault(match.how, (written, match.file.path))
+
     def refuse(self, path: str, reason: str) -> None:
-        self.found.refusals.add(path, reason)
-        if self.found.bad_rows is not None:
-            self.found.bad_rows.append((path, reason))
+        """List the row; of too many, count it only."""
+        self.bad_count += 1
+        if self.bad_count <= MOST_BAD_ROWS:
+            self.found.refusals.add(path, reason)
+            if self.found.bad_rows is not None:
+                self.found.bad_rows.append((path, reason))
 
     def settle(self) -> None:
         """Sort the images, and refuse those that no row names."""
@@ -179,94 +323,66 @@ class _Reader:
                     entry.path, "the manifest gives a split to other images, but none to this one"
                 )
             found.entries = [entry for entry in found.entries if entry.split is not None]
-        for path, file in self.by_path.items():
-            if file.suffix in IMAGE_SUFFIXES and path not in self.named:
-                found.refusals.add(path, "the manifest does not name it")
+        self._refuse_unnamed()
         found.entries.sort(key=lambda entry: entry.path)
         found.given = frozenset(self.given)
         found.class_names = tuple(
-            sorted({row.label for row in self.named.values() if row.label}, key=natural)
+            sorted({label for _, _, label in self.named.values() if label}, key=natural)
         )
+        found.columns = _report(self.manifests[0])
+        found.notes += self._notes()
+
+    def _refuse_unnamed(self) -> None:
+        unnamed = [file.path for file in self.finder.images if file.path not in self.named]
+        for path in unnamed[:MOST_BAD_ROWS]:
+            self.found.refusals.add(path, "the manifest does not name it")
+        more = max(0, self.bad_count - MOST_BAD_ROWS)
+        if more:
+            self.found.refusals.add("…", f"and {more:,} more rows cannot be used")
+        if len(unnamed) > MOST_BAD_ROWS:
+            more = len(unnamed) - MOST_BAD_ROWS
+            self.found.refusals.add("…", f"the manifest does not name {more:,} more images")
+
+    def _notes(self) -> Iterator[str]:
+        for manifest in self.manifests:
+            yield from manifest.table.notes
+            yield from _describe(manifest)
+        yield from describe_matches(self.matches, self.examples)
+        if self.unguarded:
+            yield (
+                "The apostrophe that keeps spreadsheets from running a text was taken off "
+                f"{self.unguarded:,} {'label' if self.unguarded == 1 else 'labels'}."
+            )
 
 
-def _tables(files: Files) -> list[File]:
-    """List the CSV files of the uppermost folder with any, if it holds all images."""
-    tables = [file for file in files.files if file.suffix == ".csv"]
-    if not tables:
-        return []
-    depth = min(len(table.parts) for table in tables)
-    tables = [table for table in tables if len(table.parts) == depth]
-    folder = tables[0].parts[:-1]
-    images = (file for file in files.files if file.suffix in IMAGE_SUFFIXES)
-    return (
-        [table for table in tables if table.parts[:-1] == folder]
-        if all(file.parts[: depth - 1] == folder for file in images)
-        else []
-    )
+def _cell(record: Record, place: int) -> str:
+    return cleaned(record.cells[place]).strip() if place < len(record.cells) else ""
 
 
-def _header(files: Files, table: File) -> Header:
-    try:
-        with files.open(table) as file:
-            first = file.readline(10_000).decode("utf-8-sig", errors="replace").strip()
-    except (OSError, Refused):
-        return Header(",", ("(it cannot be read)",))
-    delimiter = max(DELIMITERS, key=first.count)
-    return Header(
-        delimiter,
-        tuple(
-            cleaned(name).strip().lower()
-            for name in next(csv.reader([first], delimiter=delimiter), [""])
-        ),
-    )
+def _marked(columns: Columns, record: Record) -> list[str]:
+    return [name for place, name in columns.classes.items() if _cell(record, place).lower() in ONE]
 
 
-def _is_utf16(files: Files, table: File) -> bool:
-    """Detect UTF-16, which spreadsheets call Unicode text."""
-    try:
-        with files.open(table) as file:
-            return file.read(2) in (b"\xff\xfe", b"\xfe\xff")
-    except (OSError, Refused):
-        return False
-
-
-def _not_utf8(manifest: File, line: int) -> str:
-    place = f" (after line {line})" if line else ""
-    return (
-        f"The manifest “{manifest.path}” is not UTF-8 text{place}. Save it as CSV UTF-8, then "
-        f"import again."
-    )
-
-
-def _rows(files: Files, manifest: File) -> Iterator[Row]:
-    header = _header(files, manifest)
-    place = {
-        name: header.columns.index(name)
-        for name in ("path", "label", "split")
-        if name in header.columns
+def _report(manifest: Manifest) -> dict[str, str]:
+    """Name the columns that were read."""
+    columns = manifest.columns
+    places = {"path": columns.path, "label": columns.label, "split": columns.split}
+    named = {
+        what: manifest.header[place] if columns.has_header else f"column {place + 1}"
+        for what, place in places.items()
+        if place is not None
     }
+    return named if columns.label is not None else named | {"label": "a column for each class"}
 
-    def cell(row: list[str], name: str) -> str:
-        return cleaned(row[place[name]]).strip() if name in place and place[name] < len(row) else ""
 
-    line = 1
-    try:
-        with (
-            files.open(manifest) as raw,
-            io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text,
-        ):
-            table = csv.reader(text, delimiter=header.delimiter)
-            next(table)
-            for row in table:
-                line = table.line_num
-                if any(row):
-                    yield Row(
-                        line, cell(row, "path"), cell(row, "label"), cell(row, "split") or None
-                    )
-    except UnicodeDecodeError as error:
-        raise JobFailed(_not_utf8(manifest, line)) from error
-    except (csv.Error, Refused, OSError) as error:
-        raise JobFailed(
-            f"The manifest “{manifest.path}” cannot be read after line {line}: {error}. Fix it, "
-            f"then import again."
-        ) from error
+def _describe(manifest: Manifest) -> Iterator[str]:
+    """Say how a table was read, unless its columns have Winnow's own names."""
+    named = _report(manifest)
+    table = f"The table “{manifest.path[:200]}”"
+    if not manifest.columns.has_header:
+        yield f"{table} has no line with the names of its columns."
+    read = [f"{what}: “{name[:100]}”" for what, name in named.items() if name.lower() != what]
+    if read:
+        yield f"{table} was read by these columns: {', '.join(read)}."
+    if manifest.split is not None:
+        yield f"{table} gives the split {manifest.split}, as its name says."

@@ -63,7 +63,7 @@ class Results:
         )
         self.splits = assigned.splits
         self.split_words = found.split_words or assigned.words
-        self.understood = found.understood
+        self.found = found
         self.notes = [
             *remarks(self.good, reading or Reading()),
             *found.notes,
@@ -87,7 +87,7 @@ class Results:
 
     def lines(self) -> list[str]:
         return [
-            *self.understood,
+            *self.found.understood,
             f"{len(self.good):,} images, {len(self.names):,} classes. {self.split_words}",
             *self.notes,
         ]
@@ -143,7 +143,9 @@ class Results:
         stored = sum(self.good[row][1].stored for row in first.values())
         height, width, channels = shape
         report = ImportReport(
-            understood=self.understood,
+            understood=self.found.understood,
+            columns=self.found.columns,
+            names_encoding=self.found.names_encoding,
             split_words=self.split_words,
             notes=self.notes,
             conflicting_duplicates=len(conflicting),

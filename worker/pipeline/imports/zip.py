@@ -6,11 +6,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from backend.core import file_kinds
 from backend.core.settings import Settings
 from worker.jobs import JobFailed
+from worker.pipeline.imports.entry_names import LOCAL_HEADER, LenientNames, read_names
 from worker.pipeline.imports.files import (
     LARGE,
     Copy,
@@ -25,7 +28,8 @@ from worker.pipeline.imports.refused import Refused
 
 # Small entries may shrink to almost nothing (a black bitmap); only large entries can be bombs.
 SMALL = 1 << 20
-ENCRYPTED, UTF_8 = 0x1, 0x800  # flags of an entry
+ENCRYPTED = 0x1  # flag of an entry
+FIXED_LOCAL_SIZE = 30  # bytes of a local header before its name
 UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -36,32 +40,32 @@ UNREADABLE = (
     OSError,
 )
 DAMAGED = "this entry of the zip is damaged or cut off"
-LOCAL_HEADER = b"PK\x03\x04"
 PIECE = 1 << 20
 
 
-def open_zip(path: Path, settings: Settings, stack: ExitStack) -> Files:
+def open_zip(
+    path: Path, settings: Settings, stack: ExitStack, names_encoding: str | None = None
+) -> Files:
     """List the archive's files; `stack` closes it. Raises JobFailed for an unusable archive."""
-    archive = stack.enter_context(_open(path))
-    infos = [info for info in archive.infolist() if not info.is_dir()]
-    _check(infos, settings)
+    archive = stack.enter_context(_open(path, stack))
+    infos = archive.infolist()
+    names = read_names(infos, names_encoding)
+    named = list(zip(names.names, infos, strict=True))
+    entries = [(name, info) for name, info in named if not name.endswith("/")]
+    _check(entries, settings)
     refusals = Refusals()
     files: list[File] = []
-    folders = {
-        _parts(_name(info))
-        for info in archive.infolist()
-        if info.is_dir() and why_unsafe(_name(info)) is None
-    }
-    for info in infos:
-        parts = _parts(_name(info))
+    folders = {_parts(name) for name, _ in named if name.endswith("/") and why_unsafe(name) is None}
+    for name, info in entries:
+        parts = _parts(name)
         # An unsafe name is refused even with a leading dot: “..\x.png” is no hidden file.
-        if is_junk(parts) and why_unsafe(_name(info)) is None:
+        if is_junk(parts) and why_unsafe(name) is None:
             continue
-        reason = _why_not(info)
+        reason = _why_not(name, info)
         if reason is None:
             files.append(File(parts, info.file_size, info))
         else:
-            refusals.add(cleaned(_name(info)), reason)
+            refusals.add(cleaned(name), reason)
     files = _each_name_once(sorted(files, key=lambda file: file.path), refusals)
 
     def open_entry(file: File) -> BinaryIO:
@@ -76,12 +80,22 @@ def open_zip(path: Path, settings: Settings, stack: ExitStack) -> Files:
         return _read(archive, file.key)
 
     folders = {parts for parts in folders if not is_junk(parts)}
-    return Files("zip", files, folders, read, open_entry, refusals)
+    return Files(
+        "zip",
+        files,
+        folders,
+        read,
+        open_entry,
+        refusals,
+        notes=names.notes,
+        names_encoding=names.encoding,
+    )
 
 
-def _open(path: Path) -> zipfile.ZipFile:
+def _open(path: Path, stack: ExitStack) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(path)
+        file = stack.enter_context(path.open("rb"))
+        return zipfile.ZipFile(cast(BinaryIO, LenientNames(file)))
     except FileNotFoundError as error:
         raise JobFailed(
             "The file to import is not there any more. Upload it again, or import it from where "
@@ -94,54 +108,67 @@ def _open(path: Path) -> zipfile.ZipFile:
         ) from error
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(file_kinds.MOST_BYTES)
         if not start:
             raise JobFailed(
                 "This file is empty (zero bytes). Choose the zip again; perhaps it was still "
                 "being written."
             ) from error
-        if start == LOCAL_HEADER:
+        if start.startswith(LOCAL_HEADER):
             raise JobFailed(
                 "This zip is cut off or damaged: its table of contents cannot be read. Copy or "
                 "upload it again."
             ) from error
         raise JobFailed(
-            "This is not a zip archive. Put the class folders into a zip, then import that."
+            f"{file_kinds.not_a_zip(start)} Put the class folders into a zip, then import that."
         ) from error
 
 
-def _check(infos: list[zipfile.ZipInfo], settings: Settings) -> None:
+def _check(entries: list[tuple[str, zipfile.ZipInfo]], settings: Settings) -> None:
     """Check the limits in the table of contents, before unpacking."""
-    if len(infos) > settings.max_files:
+    if len(entries) > settings.max_files:
         raise JobFailed(
-            f"The zip holds {len(infos):,} files, more than the limit of {settings.max_files:,}. "
-            f"Import a part of it."
+            f"The zip holds {len(entries):,} files, more than the limit of "
+            f"{settings.max_files:,}. Import a part of it."
         )
-    if any(info.flag_bits & ENCRYPTED for info in infos):
+    if any(info.flag_bits & ENCRYPTED for _, info in entries):
         raise JobFailed("This zip is encrypted. Make one without a password, then import that.")
-    total = sum(info.file_size for info in infos)
+    total = sum(info.file_size for _, info in entries)
     if total > settings.max_unpacked_bytes:
         raise JobFailed(
             f"This zip would unpack to {total:,} bytes, more than the limit of "
             f"{settings.max_unpacked_bytes:,}. "
             "Import a part of it, or ask the administrator to raise the limit."
         )
-    for info in infos:
+    for name, info in entries:
         if info.file_size > max(SMALL, settings.max_compression_ratio * info.compress_size):
             raise JobFailed(
-                f"“{cleaned(_name(info))[:200]}” in this zip would unpack to {info.file_size:,} "
+                f"“{cleaned(name)[:200]}” in this zip would unpack to {info.file_size:,} "
                 f"bytes from {info.compress_size:,}, "
                 "which no image does. Take it out, then import again."
             )
+    _check_overlap(entries)
 
 
-def _why_not(info: zipfile.ZipInfo) -> str | None:
+def _check_overlap(entries: list[tuple[str, zipfile.ZipInfo]]) -> None:
+    """Raise JobFailed where entries share bytes, so that few bytes unpack to many."""
+    in_place = sorted(entries, key=lambda entry: entry[1].header_offset)
+    for (name, info), (other, following) in pairwise(in_place):
+        end = info.header_offset + FIXED_LOCAL_SIZE + info.compress_size
+        if end > following.header_offset:
+            raise JobFailed(
+                f"“{cleaned(name)[:200]}” and “{cleaned(other)[:200]}” share bytes of this zip, "
+                "as no program for zips writes them. Make the zip again, then import that."
+            )
+
+
+def _why_not(name: str, info: zipfile.ZipInfo) -> str | None:
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind == stat.S_IFLNK:
         return "this is a link, not a file"
     if kind not in (0, stat.S_IFREG):
         return "this is a device or another special file"
-    return why_unsafe(_name(info))
+    return why_unsafe(name)
 
 
 def _each_name_once(files: list[File], refusals: Refusals) -> list[File]:
@@ -190,13 +217,3 @@ def _readable() -> Iterator[None]:
 
 def _parts(name: str) -> tuple[str, ...]:
     return tuple(cleaned(part) for part in name.split("/") if part not in ("", "."))
-
-
-def _name(info: zipfile.ZipInfo) -> str:
-    """Decode the entry's name; macOS writes UTF-8 without its flag."""
-    if info.flag_bits & UTF_8 or info.filename.isascii():
-        return info.filename
-    try:
-        return info.filename.encode("cp437").decode()
-    except UnicodeError:
-        return info.filename

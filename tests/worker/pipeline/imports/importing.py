@@ -18,6 +18,7 @@ from backend.core.models import Base, DataSet, Image, Job, JobLogLine, Refusal, 
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from worker import jobs
+from worker.pipeline.imports.columns import Wanted
 from worker.pipeline.imports.files import Found
 from worker.pipeline.imports.job import arranged
 from worker.pipeline.imports.zip import open_zip
@@ -98,11 +99,12 @@ class Importer:
         """Import a zip of these files; it must succeed."""
         return self.run("zip", write_zip(self.folder / "things.zip", files), seed, **options)
 
-    def found(self, files: Files) -> Found:
+    def found(self, files: Files, wanted: Wanted | None = None) -> Found:
         """List the files of this zip as an import does, before decoding."""
         with ExitStack() as stack:
             path = write_zip(self.folder / "things.zip", files)
-            return arranged(open_zip(path, self.settings, stack), self.settings, stack, None)
+            listed = open_zip(path, self.settings, stack)
+            return arranged(listed, self.settings, stack, None, wanted)
 
     def failing(self, kind: str, path: Path | None, **options: Any) -> str:
         """Import; it must fail, with nothing left behind. Returns the sentence."""

@@ -62,7 +62,7 @@ def huge_by_its_own_word() -> bytes:
 
 BAD_ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     "no zip": (lambda: b"Dear Sir or Madam, " * 100, "This is not a zip archive."),
-    "an image": (lambda: png(1), "This is not a zip archive."),
+    "an image": (lambda: png(1), "This is a PNG image, not a zip archive."),
     "zero bytes": (lambda: b"", "This file is empty (zero bytes)."),
     "cut off": (lambda: zipped(GOOD)[:-400], "This zip is cut off or damaged"),
     "cut off early": (lambda: zipped(GOOD)[:100], "This zip is cut off or damaged"),

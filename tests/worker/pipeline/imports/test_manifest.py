@@ -132,7 +132,7 @@ def test_each_bad_row_is_refused_with_its_reason_and_the_good_ones_stay(importer
         ),
         "/etc/passwd,cat,train": (
             "/etc/passwd",
-            "line 15 of the manifest names it, but its name is an absolute path",
+            "line 15 of the manifest names it, but it is not in the zip",
         ),
         ",cat,train": ("manifest.csv, line 16", "line 16 of the manifest gives no path"),
         "img/9.png,,train": ("img/9.png", "line 17 of the manifest gives no label"),
@@ -183,31 +183,46 @@ def test_labels_may_be_any_text(importer: Importer) -> None:
 
 
 BAD_MANIFESTS = {
-    "no header": (
-        manifest(ROWS[1:], ROWS[0]),
-        "must begin with the line path,label or path,label,split; it begins with “img/0.png,dog”",
+    "unknown columns": (
+        manifest(header="sample,quality,weight"),
+        "The table “manifest.csv” has the columns “sample, quality, weight”, of which none is "
+        "known to hold a path or a label. Call its columns path and label, or choose them",
     ),
-    "another header": (manifest(header="file,class"), "it begins with “file,class”"),
-    "a column twice": (manifest(header="path,label,label"), "it begins with “path,label,label”"),
-    "empty": (b"", "it begins with “”"),
+    "a column twice": (
+        manifest(header="path,label,label"),
+        "In the table “manifest.csv”, there are several columns “label” among “path”, “label”, "
+        "“label”.",
+    ),
+    "two columns that say different things": (
+        manifest([f"{row},{number % 3}" for number, row in enumerate(ROWS)], "file,class,category"),
+        "In the table “manifest.csv”, “class” and “category” could each be the label. Call",
+    ),
+    "empty": (b"", "The table “manifest.csv” is empty."),
     "header only": (
         manifest([]),
         "There is no usable image. 8 files were refused; the first is “img/0.png”: the manifest "
         "does not name it.",
     ),
     "all absent": (
-        manifest([f"x{row}" for row in ROWS]),
-        "the first is “ximg/0.png”: line 2 of the manifest names it, but it is not in the zip.",
+        manifest([f"x{row.replace('/', '/x')}" for row in ROWS]),
+        "the first is “ximg/x0.png”: line 2 of the manifest names it, but it is not in the zip.",
     ),
-    "Latin-1": (
-        manifest([*ROWS, "img/1.png,Käse"]).decode().encode("latin-1"),
-        "is not UTF-8 text",
+    "an open quote": (
+        manifest([*ROWS[:4], f'"{ROWS[4]}', *ROWS[5:]]),
+        'has a quote (") that opens in line 6 and never closes, so all that follows is one cell. '
+        "Close the quote, then import again.",
     ),
-    "UTF-16": (
-        manifest().decode().encode("utf-16"),
-        "is not UTF-8 text. Save it as CSV UTF-8, then import again.",
+    "an open quote before much text": (
+        manifest([*ROWS, '"', *["x" * 1000] * 200]),
+        'has a quote (") that opens in line 10 and does not close',
     ),
-    "an open quote": (manifest([*ROWS, '"' + "x" * 200_000]), "cannot be read after line 9"),
+    "a cell without end": (manifest([*ROWS, "x" * 200_000]), "cannot be read in line 10"),
+    "a line without end": (
+        manifest([*ROWS, "x" * 1_000_001]),
+        "has a line of more than 1,000,000 characters, line 10.",
+    ),
+    "Parquet": (b"PAR1\x00\x15" + bytes(range(256)), "is a Parquet file, not a table of text."),
+    "other bytes": (bytes(range(256)), "is binary data, not a table of text."),
     "one class": (
         manifest([row.replace("cat", "dog") for row in ROWS]),
         "There is only one class with images, “dog”; telling classes apart takes two or more. Fix",
@@ -259,23 +274,22 @@ def test_of_many_rows_that_cannot_be_used_the_first_are_named_and_broken_images_
     assert "unnamed" not in said
 
 
-def test_a_manifest_of_another_name_with_a_wrong_header_is_told_so_where_nothing_else_gives_classes(
+def test_a_table_whose_columns_are_unknown_is_named_where_nothing_else_gives_classes(
     importer: Importer,
 ) -> None:
     path = write_zip(
-        importer.folder / "bad.zip", {"labels.csv": manifest(header="filename,class"), **PICTURES}
+        importer.folder / "bad.zip",
+        {"labels.csv": manifest(header="a,b"), "img/0.png": png(0), "other/1.png": png(1)},
     )
-    assert "The manifest “labels.csv” must begin with the line path,label" in importer.failing(
-        "zip", path
-    )
+    assert "The table “labels.csv” has no column that is known" in importer.failing("zip", path)
 
 
-def test_two_manifests_are_one_too_many(importer: Importer) -> None:
+def test_two_tables_that_name_the_same_image_are_one_too_many(importer: Importer) -> None:
     path = write_zip(
         importer.folder / "bad.zip",
-        {"train.csv": manifest(ROWS[:4]), "test.csv": manifest(ROWS[4:]), **PICTURES},
+        {"a.csv": manifest(ROWS[:5]), "b.csv": manifest(ROWS[4:]), **PICTURES},
     )
-    assert "There are two manifests, “test.csv” and “train.csv”. Keep one" in importer.failing(
+    assert "The tables “a.csv” and “b.csv” name the same image. Keep" in importer.failing(
         "zip", path
     )
 
