@@ -52,6 +52,10 @@ LOG_CHARACTERS = 8_000
 DISK_FULL = (
     "The disk is full. Nothing that was there before is harmed. Make room, then press “Try again”."
 )
+OUT_OF_MEMORY = (
+    "The memory was not enough. End other programs on the worker's machine, or give it more; for "
+    "a training, smaller images or a smaller batch need less. Then try again."
+)
 UNEXPECTED = (
     "Something unexpected went wrong ({kind}). Trying again may help; if it does not, please "
     "report it with the worker's log of that moment."
@@ -263,6 +267,18 @@ def _ended(context: JobContext) -> str:
         return "belongs to another attempt by now; this attempt ended"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    cause: BaseException | None = error
+    while cause is not None:
+        # torch raises errors of its own, for a CPU a plain RuntimeError.
+        if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(cause, RuntimeError) and "can't allocate memory" in str(cause):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
 def _work(context: JobContext) -> None:
     # Starts a worker without torch.
     module, _, function = KINDS[context.kind].pipeline.partition(":")
@@ -304,7 +320,9 @@ def _sentence(error: Exception) -> str | None:
 
     if is_disk_full(error):
         return DISK_FULL
-    return str(error) if isinstance(error, (JobFailed, EngineError)) else None
+    if isinstance(error, (JobFailed, EngineError)):
+        return str(error)
+    return OUT_OF_MEMORY if is_out_of_memory(error) else None
 
 
 def _write_end(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from sqlalchemy import create_engine, select, update
 from sqlalchemy.exc import OperationalError
 
@@ -290,6 +291,22 @@ def test_a_full_disk_fails_the_job_with_a_sentence(bench: Bench, error: Exceptio
 
     job = bench.perform(fill)
     assert (job.state, job.error) == ("failed", jobs.DISK_FULL)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 TB"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+    ],
+)
+def test_a_lack_of_memory_fails_the_job_with_a_sentence(bench: Bench, error: Exception) -> None:
+    def fill(_context: JobContext) -> None:
+        raise ValueError("while decoding") from error
+
+    job = bench.perform(fill)
+    assert (job.state, job.error) == ("failed", jobs.OUT_OF_MEMORY)
 
 
 def test_a_database_that_is_really_full_fails_the_job_and_stays_intact(bench: Bench) -> None:
