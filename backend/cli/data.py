@@ -16,10 +16,11 @@ from backend.core.db import Database
 from backend.core.errors import Conflict, Invalid, NotFound
 from backend.core.invocation import winnow
 from backend.core.models import DataSet
+from backend.core.name_encodings import NameEncoding
 from backend.core.reports import Choice
 from backend.core.settings import Settings
 from backend.datasets import service as datasets
-from backend.datasets.schemas import Layout, SmallClasses, Source
+from backend.datasets.schemas import Layout, ReadingOptions, SmallClasses, Source
 from backend.runs import service as runs
 from backend.web.exports import FORMATS, Reader, csv_bytes
 
@@ -42,7 +43,7 @@ def import_(
     path: Annotated[
         Path | None,
         typer.Argument(
-            help="A folder of class folders, or a zip (of class folders, or with a CSV manifest)."
+            help="A folder of class folders, a zip (of class folders, or with a table), or a table."
         ),
     ] = None,
     sample: Annotated[
@@ -80,6 +81,23 @@ def import_(
             "unless given.",
         ),
     ] = None,
+    path_column: Annotated[
+        str | None, typer.Option(help="A table's column of paths; recognised unless given.")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="A table's column of labels; recognised unless given.")
+    ] = None,
+    split_column: Annotated[
+        str | None, typer.Option(help="A table's column of splits; recognised unless given.")
+    ] = None,
+    names_encoding: Annotated[
+        NameEncoding | None,
+        typer.Option(
+            case_sensitive=False,
+            help="Encoding of a zip's names, and of a table, that carry no sign of theirs; "
+            "recognised unless given.",
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for the import to end.")
     ] = True,
@@ -87,6 +105,12 @@ def import_(
     """Import a data set from this machine, and say what was found."""
     settings = make_settings()
     source = _source(path, sample=sample, idx=idx)
+    reading = ReadingOptions(
+        path_column=path_column,
+        label_column=label_column,
+        split_column=split_column,
+        names_encoding=names_encoding,
+    )
     with opened(settings) as database:
         with database.transaction() as session:
             data_set = datasets.create_import(
@@ -98,6 +122,7 @@ def import_(
                 side=side,
                 layout=layout,
                 small_classes=small_classes,
+                reading=reading,
             )
             job = datasets.import_job(session, data_set)
         assert job is not None  # create_import has just made it

@@ -93,6 +93,7 @@ def create_data_set(
             side=wanted.side,
             layout=wanted.layout,
             small_classes=wanted.small_classes,
+            reading=wanted,
         ),
     )
 
@@ -124,6 +125,7 @@ def import_upload(session: Session, user: User, form: UploadedForm, wanted: Impo
         side=wanted.side,
         layout=wanted.layout,
         small_classes=wanted.small_classes,
+        reading=wanted,
         upload=True,
     )
 

@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from backend.accounts.dependencies import MayEdit, MayImport, UserDep, require_sign_in
 from backend.core.errors import NotFound
+from backend.core.name_encodings import TITLES
 from backend.core.storage import Storage
 from backend.datasets import api, service, versions
 from backend.datasets.api import Kind
@@ -47,6 +48,7 @@ def list_data_sets(
         after=after,
         following=following,
         folders=folders,
+        encodings=TITLES.items(),
     )
 
 
@@ -72,6 +74,7 @@ def create_data_set(
             side=wanted.side,
             layout=wanted.layout,
             small_classes=wanted.small_classes,
+            reading=wanted,
         )
     return RedirectResponse(f"/datasets/{data_set.id}", 303)
 

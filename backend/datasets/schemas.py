@@ -1,10 +1,11 @@
 """Shapes of data sets."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from backend.core.name_encodings import NameEncoding
 from backend.core.reports import ImportReport
 from backend.jobs.schemas import JobOut
 from backend.web.request_body import NAMED, Body
@@ -29,7 +30,39 @@ class Source(Body):
     path: str | None = Field(None, description="Path on the server, for every kind but the sample.")
 
 
-class NewDataSet(Body):
+def _known_encoding(value: object) -> object:
+    """Take the encoding's name in any case; an empty field of a form is none."""
+    return value.strip().lower() or None if isinstance(value, str) else value
+
+
+Column = Annotated[str | None, Field(max_length=200)]
+
+
+class ReadingOptions(Body):
+    """How to read tables and names, where Winnow recognises something else."""
+
+    path_column: Column = Field(
+        None, description="A table's column of paths; known by its name or its files if left out."
+    )
+    label_column: Column = Field(
+        None, description="A table's column of labels; known by its name if left out."
+    )
+    split_column: Column = Field(
+        None, description="A table's column of splits; known by its name if left out."
+    )
+    names_encoding: Annotated[NameEncoding | None, BeforeValidator(_known_encoding)] = Field(
+        None,
+        description="Encoding of a zip's names, and of a table, that carry no sign of theirs; "
+        "recognised if left out.",
+    )
+
+    def chosen(self) -> dict[str, str]:
+        """Return the options that were given."""
+        values = {name: getattr(self, name) for name in ReadingOptions.model_fields}
+        return {name: value for name, value in values.items() if value}
+
+
+class NewDataSet(ReadingOptions):
     """An import to start."""
 
     model_config = ConfigDict(
@@ -67,7 +100,7 @@ class NewDataSet(Body):
     )
 
 
-class ImportForm(Body):
+class ImportForm(ReadingOptions):
     """Fields of the import form; the archive comes with them."""
 
     name: str = Field("", max_length=200, description="Name; the archive's if left out.")

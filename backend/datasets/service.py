@@ -19,7 +19,7 @@ from backend.core.settings import Settings
 from backend.core.storage import Storage
 from backend.core.text import tidy
 from backend.datasets import names
-from backend.datasets.schemas import Layout, SmallClasses, Source
+from backend.datasets.schemas import Layout, ReadingOptions, SmallClasses, Source
 from backend.jobs import service as jobs
 from backend.web.pagination import paginate
 
@@ -88,20 +88,22 @@ def create_import(
     side: int | None = None,
     layout: Layout | None = None,
     small_classes: SmallClasses | None = None,
+    reading: ReadingOptions | None = None,
     upload: bool = False,
 ) -> DataSet:
     """Make the data set and queue its import, or return the same import in progress.
 
     A taken name gets a number behind it. Check the path first.
 
-    layout, small_classes: answers in advance, in place of a question. upload: the file is ours,
-    and deleted after the import.
+    layout, small_classes: answers in advance, in place of a question. reading: how to read tables
+    and names. upload: the file is ours, and deleted after the import.
     """
     if source.kind != "sample" and not source.path:
         raise Invalid("Say which folder or file to import.")
     options = {"side": side, "layout": layout, "small_classes": small_classes}
     wanted = {**source.model_dump(exclude_none=True), "upload": upload}
     wanted |= {option: value for option, value in options.items() if value}
+    wanted |= reading.chosen() if reading else {}
     asked = tidy(name)[: names.LONGEST] or _name_of(source)
     if user is not None:
         # Of a user's simultaneous requests, one makes the data set.

@@ -133,7 +133,8 @@ def test_an_import_is_queued_where_no_winnow_runs_and_says_so(
     winnow: Winnow, database: Database, tmp_path: Path
 ) -> None:
     (tmp_path / "fruit").mkdir()
-    result = winnow("import", tmp_path / "fruit", "--seed", 7, "--side", 32)
+    options = ("--label-column", "Kind", "--names-encoding", "GBK")
+    result = winnow("import", tmp_path / "fruit", "--seed", 7, "--side", 32, *options)
     assert result.exit_code == 0
     assert "Job 1 imports it as soon as Winnow runs (" in result.stderr
     with database.transaction() as session:
@@ -144,6 +145,8 @@ def test_an_import_is_queued_where_no_winnow_runs_and_says_so(
             "path": str(tmp_path / "fruit"),
             "upload": False,
             "side": 32,
+            "label_column": "Kind",
+            "names_encoding": "gbk",
         }
         assert (job.kind, job.state, job.subject_id) == ("import", "queued", data_set.id)
         assert session.get_one(User, job.created_by).role == "owner"

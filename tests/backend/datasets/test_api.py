@@ -202,6 +202,43 @@ def test_an_upload_lies_byte_for_byte_in_the_folder_of_uploads(
     }
 
 
+def test_columns_and_the_encoding_of_names_may_be_chosen(
+    api_client: TestClient, database: Database, tmp_path: Path
+) -> None:
+    chosen = {"path_column": "where", "label_column": "Kind of thing", "names_encoding": "gbk"}
+    by_form = upload(api_client, **(chosen | {"names_encoding": "GBK", "split_column": ""})).json()
+    (tmp_path / "import").mkdir()
+    source = {"kind": "folder", "path": str(tmp_path / "import")}
+    by_json = api_client.post(API, json={"source": source, **chosen}).json()
+    for made in (by_form, by_json):
+        kept = source_of(database, made["id"])
+        assert {name: kept.get(name) for name in (*chosen, "split_column")} == chosen | {
+            "split_column": None
+        }
+    wrong = upload(api_client, names_encoding="klingon")
+    assert wrong.status_code == 422
+    assert [error["field"] for error in wrong.json()["errors"]] == ["names_encoding"]
+
+
+@pytest.mark.parametrize("plain", [b"", b'filename="caf.zip"; '])
+def test_a_name_of_a_file_may_be_encoded_as_some_programs_do(
+    api_client: TestClient, storage: Storage, plain: bytes
+) -> None:
+    """RFC 5987: filename* in place of, or next to, filename."""
+    body = (
+        b'--xyz\r\nContent-Disposition: form-data; name="file"; '
+        + plain
+        + b"filename*=UTF-8''caf%C3%A9.zip\r\n\r\nPK\r\n--xyz--\r\n"
+    )
+    answer = api_client.post(
+        f"{API}/upload",
+        content=body,
+        headers={"Content-Type": "multipart/form-data; boundary=xyz"},
+    )
+    assert (answer.status_code, answer.json()["name"]) == (202, "café")
+    assert len(uploads(storage)) == 1
+
+
 def test_boundaries_may_fall_anywhere(
     app: FastAPI, client: TestClient, database: Database, storage: Storage
 ) -> None:
@@ -509,8 +546,38 @@ def test_refused_files_come_in_pages_and_as_a_table(
     lines = table.text.splitlines()
     assert lines[:2] == ["path,reason", "00000.png,it is empty"]
     assert len(lines) == 1 + 5_003 + 2
-    assert lines[-2] == "'=cmd|' /C calc'!A0.png,\"it is, “quoted”"
+    assert lines[-2] == "=cmd|' /C calc'!A0.png,\"it is, “quoted”"
     assert "not mine" not in table.text
+    safe = api_client.get(f"{API}/{blocks.id}/refusals.csv?for=spreadsheets").text
+    assert safe.startswith("\ufeffpath,reason")
+    assert safe.splitlines()[-2] == "'=cmd|' /C calc'!A0.png,\"it is, “quoted”"
+    assert api_client.get(f"{API}/{blocks.id}/refusals.csv?for=me").status_code == 422
+
+
+def test_a_version_comes_as_a_table_for_programs_and_for_spreadsheets(
+    api_client: TestClient, database: Database
+) -> None:
+    with database.transaction() as session:
+        data_set = a_data_set(session, class_names=("-1", "+1"), per_class=10)
+        first = session.scalars(select(Image).where(Image.data_set_id == data_set.id)).first()
+        assert first is not None
+        second = Version(data_set_id=data_set.id, number=2, parent_id=data_set.current_version_id)
+        session.add(second)
+        session.flush()
+        session.add(VersionChange(version_id=second.id, image_id=first.id, label=1))
+    address = f"{API}/{data_set.id}/versions/2/manifest.csv"
+    answer = api_client.get(address)
+    assert (
+        answer.headers["content-disposition"]
+        == f'attachment; filename="data-set-{data_set.id}-version-2.csv"'
+    )
+    lines = answer.text.splitlines()
+    assert lines[:2] == ["path,label,split", f"{first.path},+1,{first.split}"]
+    assert len(lines) == 1 + 20
+    safe = api_client.get(f"{address}?for=spreadsheets")
+    assert "-for-spreadsheets.csv" in safe.headers["content-disposition"]
+    assert safe.text.splitlines()[1] == f"{first.path},'+1,{first.split}"
+    assert api_client.get(f"{API}/{data_set.id}/versions/3/manifest.csv").status_code == 404
 
 
 def test_the_list_has_neither_counts_nor_reports_and_is_newest_first(

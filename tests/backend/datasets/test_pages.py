@@ -273,6 +273,24 @@ def test_what_the_import_understood_stands_before_the_training(
     assert places == sorted(places)
 
 
+def test_each_table_can_be_had_for_programs_and_for_spreadsheets(
+    client: TestClient, blocks: DataSet
+) -> None:
+    text = client.get(f"/datasets/{blocks.id}").text
+    address = f"/datasets/{blocks.id}/versions/1/manifest.csv"
+    assert f'<a href="{address}">for programs</a>' in text
+    assert f'<a href="{address}?for=spreadsheets">for spreadsheets</a>' in text
+    assert client.get(address).text.startswith("path,label,split\r\n")
+    assert client.get(f"{address}?for=spreadsheets").text.startswith("\ufeffpath,label,split\r\n")
+
+
+def test_the_form_lets_columns_and_encodings_be_chosen(client: TestClient) -> None:
+    text = client.get("/datasets").text
+    for name in ("path_column", "label_column", "split_column", "names_encoding"):
+        assert f'name="{name}"' in text
+    assert '<option value="gbk">GBK (simplified Chinese)</option>' in text
+
+
 def test_older_data_sets_are_a_page_further_on(client: TestClient, database: Database) -> None:
     with database.transaction() as session:
         session.add_all(DataSet(name=f"Number {number}", state="ready") for number in range(51))

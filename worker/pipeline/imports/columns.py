@@ -183,6 +183,8 @@ def _label(names: list[str], columns: list[list[str]], taken: set[int | None]) -
     same = [place for place in found if _say_the_same(columns[found[0]], columns[place])]
     worded = [place for place in same if not all(map(_is_number, columns[place]))]
     best = (worded or same)[0]
+    if len(same) == 1 and names.count(names[best]) > 1:
+        raise Unclear(f"there are several columns “{names[best]}” that differ")
     if len(same) < len(found) and names[found[0]] != "label":
         listed = " and ".join(f"“{names[place]}”" for place in found)
         raise Unclear(f"{listed} could each be the label")

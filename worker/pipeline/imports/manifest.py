@@ -41,8 +41,8 @@ from worker.pipeline.imports.table_text import (
 
 ALWAYS = "manifest.csv"  # a manifest by its name, even with a bad header
 HOW = (
-    "Call its columns path and label, or choose them: path_column and label_column "
-    "(winnow import --path-column … --label-column …)."
+    "Call its columns path and label, or choose them when you import: “Columns and names” on the "
+    "page, path_column and label_column in the API, --path-column and --label-column."
 )
 NAMED_ROWS = 3  # bad rows named in an error
 MOST_TABLES = 100  # tables looked at

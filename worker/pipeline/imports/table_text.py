@@ -78,7 +78,7 @@ def open_table(files: Files, file: File, encoding: str | None = None) -> Table:
         raise _failed(file, f"cannot be read: {error}") from error
     found = next((name for mark, name in BYTE_ORDER_MARKS if start.startswith(mark)), None)
     found = found or _utf16_without_mark(start)
-    if found is None and b"\0" in start:
+    if found is None and _is_binary(start):
         kind = file_kinds.kind_of(start) or "binary data"
         raise _failed(file, f"is {kind}, not a table of text", "Save it as CSV UTF-8")
     notes: tuple[str, ...] = ()
@@ -203,6 +203,17 @@ def _separator(line: str) -> str | None:
 
 def _is_separator_line(line: int, cells: list[str], delimiter: str) -> bool:
     return line == 1 and _separator(delimiter.join(cells).strip()) is not None
+
+
+def _is_binary(start: bytes) -> bool:
+    """Recognise bytes that are no text: zeros beyond a slip in UTF-8."""
+    if file_kinds.kind_of(start) is not None or 100 * start.count(0) > len(start):
+        return True
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return b"\0" in start
+    return False
 
 
 def _utf16_without_mark(start: bytes) -> str | None:

@@ -10,7 +10,7 @@ from tests.worker.pipeline.imports.importing import Importer, class_folders, imp
 __all__ = ["importer"]  # a fixture
 LABELS = ("-1", "+1", "=SUM(A1)", "@home", 'say "hi", friend', "合格", "Käse; Brot", "1")
 FILES = {
-    **class_folders({label: 4 for label in LABELS}),
+    **class_folders(dict.fromkeys(LABELS, 4)),
     "-1/=9.png": png(900),
     "+1/ spaced .png": png(901),
     "1/'quoted'.png": png(902),
