@@ -301,7 +301,9 @@ class Choice(Written):
 class Question(Written):
     """A question that an import stops at: nothing is guessed."""
 
-    kind: str = Field(description="layout or small_classes: the import's option it asks for.")
+    kind: str = Field(
+        description="layout, small_classes or label_column: the import's option it asks for."
+    )
     sentence: str = Field("", description="The question, for a person.")
     choices: list[Choice] = Field(default_factory=list)
 

@@ -142,7 +142,7 @@ def answer_import(
     data_set_id: int,
     session: SessionDep,
     user: MayImport,
-    answer: Annotated[str, Form(max_length=20)] = "",
+    answer: Annotated[str, Form(max_length=200)] = "",
 ) -> RedirectResponse:
     """Continue an import with the answer to its question."""
     service.answer(session, user, service.get(session, user, data_set_id), answer)

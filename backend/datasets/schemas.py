@@ -141,7 +141,7 @@ class Answer(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"answer": "splits"}]})
 
     answer: str = Field(
-        min_length=1, max_length=20, description="One of the answers in `report.question.choices`."
+        min_length=1, max_length=200, description="One of the answers in `report.question.choices`."
     )
 
 

@@ -29,6 +29,7 @@ EXAMPLES = 8
 COVER = 6
 # Files and bytes of an import that takes seconds.
 SMALL_FILES, SMALL_BYTES = 1_000, 20 * 2**20
+QUESTIONS = ("layout", "small_classes", "label_column")  # kinds; options of an import, too
 MANIFEST_COLUMNS = ("path", "label", "split")
 
 
@@ -166,7 +167,7 @@ def answer(session: Session, user: User, data_set: DataSet, wanted: str) -> Data
             session.refresh(job)
             return data_set
         session.refresh(data_set)
-    if wanted in (data_set.source.get("layout"), data_set.source.get("small_classes")):
+    if wanted in {data_set.source.get(kind) for kind in QUESTIONS}:
         return data_set
     raise Conflict("This import asks nothing. It may have been answered or stopped meanwhile.")
 

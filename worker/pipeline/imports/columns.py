@@ -110,7 +110,11 @@ class Columns:
 
 
 class Unclear(Exception):
-    """Columns that a person must choose; the message is a sentence."""
+    """Columns that a person must choose. labels: places that may hold the label."""
+
+    def __init__(self, why: str, labels: Sequence[int] = ()) -> None:
+        super().__init__(why)
+        self.labels = list(labels)
 
 
 def choose(
@@ -139,6 +143,17 @@ def choose(
         return Columns(path, label, split, matched=hits[path], own_names=own or wanted.named)
     others = [place for place, name in enumerate(names) if place not in (path, split) and name]
     return _without_label(header, columns, others, found)
+
+
+def possible_labels(header: Sequence[str], sample: Sequence[Sequence[str]], path: int) -> list[int]:
+    """List the columns that sort the sample into classes, the fewest classes first."""
+    groups = {
+        place: len({_cell(row, place) for row in sample})
+        for place, name in enumerate(header)
+        if place != path and name
+    }
+    fitting = [place for place, count in groups.items() if 1 < count <= len(sample) / 2]
+    return sorted(fitting, key=lambda place: groups[place])
 
 
 def _without_label(
@@ -187,7 +202,7 @@ def _label(names: list[str], columns: list[list[str]], taken: set[int | None]) -
         raise Unclear(f"there are several columns “{names[best]}” that differ")
     if len(same) < len(found) and names[found[0]] != "label":
         listed = " and ".join(f"“{names[place]}”" for place in found)
-        raise Unclear(f"{listed} could each be the label")
+        raise Unclear(f"{listed} could each be the label", found)
     return best
 
 

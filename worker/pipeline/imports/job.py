@@ -18,9 +18,10 @@ from worker.jobs import ClaimLost, JobContext, JobFailed, JobInterrupted
 from worker.pipeline.imports.class_folders import from_class_folders
 from worker.pipeline.imports.columns import Wanted
 from worker.pipeline.imports.files import Files, Found, natural, without_hidden
+from worker.pipeline.imports.find_manifests import find_manifests
 from worker.pipeline.imports.folder import open_folder
 from worker.pipeline.imports.idx import find_pairs, from_idx
-from worker.pipeline.imports.manifest import find_manifests, from_manifests
+from worker.pipeline.imports.manifest import from_manifests
 from worker.pipeline.imports.messages import Decoded
 from worker.pipeline.imports.pixels import Decoding
 from worker.pipeline.imports.pool import Pool
@@ -209,7 +210,7 @@ def _arranged(
         return from_class_folders(files, layout)
     except JobFailed:
         if manifests.unfit:
-            raise JobFailed(manifests.unfit[0][1]) from None
+            raise manifests.unfit[0] from None
         raise
 
 

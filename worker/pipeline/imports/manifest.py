@@ -1,164 +1,31 @@
 """Read classes and splits from tables: a row for each image, as most programs write them."""
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import islice
 
 from backend.core.settings import Settings
 from worker.jobs import JobFailed
-from worker.pipeline.imports.columns import ONE, Columns, Unclear, Wanted, choose
+from worker.pipeline.imports.columns import ONE, Columns
 from worker.pipeline.imports.files import (
     LONG_NAME,
     LONGEST_CLASS_NAME,
     SPLIT_NAMES,
     Entry,
-    File,
     Files,
     Found,
     cleaned,
     natural,
     why_no_image,
 )
-from worker.pipeline.imports.row_paths import (
-    FileFinder,
-    Match,
-    describe_matches,
-    without_guard,
-)
-from worker.pipeline.imports.table_text import (
-    SAMPLE,
-    SUFFIXES,
-    Record,
-    Table,
-    header_of,
-    open_table,
-    records,
-)
+from worker.pipeline.imports.find_manifests import Manifest, Manifests, cell
+from worker.pipeline.imports.row_paths import Match, describe_matches, without_guard
+from worker.pipeline.imports.table_text import Record, records
 
-ALWAYS = "manifest.csv"  # a manifest by its name, even with a bad header
-HOW = (
-    "Call its columns path and label, or choose them when you import: “Columns and names” on the "
-    "page, path_column and label_column in the API, --path-column and --label-column."
-)
 NAMED_ROWS = 3  # bad rows named in an error
-MOST_TABLES = 100  # tables looked at
 MOST_BAD_ROWS = 50_000  # listed; more are counted
 TICK = 10_000  # rows
-SUBMISSION = re.compile(r"(?:^|[_\-. ])submission", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """A table of labels. split: of all its rows; hint: the split that its name or folder tells."""
-
-    table: Table
-    columns: Columns
-    header: tuple[str, ...]
-    hint: str | None
-    split: str | None = None
-
-    @cached_property
-    def path(self) -> str:
-        return self.table.file.path
-
-    @cached_property
-    def folder(self) -> tuple[str, ...]:
-        return self.table.file.parts[:-1]
-
-
-@dataclass(frozen=True)
-class Manifests:
-    """The tables that label the images. unfit: other tables, and why they do not."""
-
-    chosen: list[Manifest]
-    unfit: list[tuple[File, str]]
-    finder: FileFinder | None
-
-
-def find_manifests(files: Files, wanted: Wanted, name: str | None = None) -> Manifests:
-    """Find the tables that label the images: the uppermost that fit.
-
-    name: the table that a person chose. Raises JobFailed if that or manifest.csv cannot be used.
-    """
-    tables = [file for file in files.files if file.suffix in SUFFIXES and name in (None, file.path)]
-    if not tables:
-        return Manifests([], [], None)
-    tables.sort(key=lambda file: (len(file.parts), file.path))
-    finder = FileFinder(files)
-    fitting: list[Manifest] = []
-    unfit: list[tuple[File, str]] = []
-    for file in tables[:MOST_TABLES]:
-        if fitting and len(file.parts) > len(fitting[0].table.file.parts):
-            break
-        try:
-            fitting.append(_look(files, file, wanted, finder))
-        except JobFailed as error:
-            unfit.append((file, str(error)))
-    if not fitting and (name or wanted.named or tables[0].parts[-1].lower() == ALWAYS):
-        raise JobFailed(unfit[0][1])
-    return Manifests(_split_by_name(fitting), unfit, finder)
-
-
-def _look(files: Files, file: File, wanted: Wanted, finder: FileFinder) -> Manifest:
-    """Choose the columns of a table. Raises JobFailed if it labels no image."""
-    table = open_table(files, file, wanted.encoding)
-    head = list(islice(records(files, table), SAMPLE + 1))
-    if not head:
-        raise JobFailed(f"The table “{file.path[:200]}” is empty. {HOW}")
-    header = header_of(head[0])
-    folder, hint = file.parts[:-1], _hint(file)
-
-    def is_file(cell: str) -> bool:
-        return bool(cell) and isinstance(finder.find(cleaned(cell), folder, hint), Match)
-
-    try:
-        columns = choose(header, [record.cells for record in head[1:]], wanted, is_file)
-    except Unclear as error:
-        raise JobFailed(f"In the table “{file.path[:200]}”, {error}. {HOW}") from error
-    if columns is None or (SUBMISSION.search(file.parts[-1]) and not wanted.named):
-        named = ", ".join(header)[:200]
-        raise JobFailed(
-            f"The table “{file.path[:200]}” has the columns “{named}”, of which none is known "
-            f"to hold a path or a label. {HOW}"
-        )
-    if columns.inferred and len({image.parts[:-1] for image in finder.images}) > 1:
-        raise JobFailed(
-            f"The table “{file.path[:200]}” has no column that is known to hold a label. {HOW}"
-        )
-    if not columns.matched and not (columns.own_names and finder.lies_above(folder)):
-        raise JobFailed(_none_named(file, header, columns, head, finder))
-    return Manifest(table, columns, header, hint)
-
-
-def _none_named(
-    file: File, header: Sequence[str], columns: Columns, head: list[Record], finder: FileFinder
-) -> str:
-    written = next((record.cells[columns.path] for record in head[1:] if any(record.cells)), "")
-    example = f", such as “{finder.images[0].path[:200]}”" if finder.images else ""
-    return (
-        f"The table “{file.path[:200]}” has its paths in “{header[columns.path]}”, but none of "
-        f"its first rows names a file of the {finder.what}: “{cleaned(written)[:200]}”. Write "
-        f"paths as they are there{example}, then import again."
-    )
-
-
-def _hint(file: File) -> str | None:
-    """Return the split that a table's name or folder tells, as in train.csv and train/x.csv."""
-    words = [*re.split(r"[\W_]+", file.parts[-1].lower()), *file.parts[-2:-1]]
-    found = {SPLIT_NAMES[word.lower()] for word in words if word.lower() in SPLIT_NAMES}
-    return found.pop() if len(found) == 1 else None
-
-
-def _split_by_name(fitting: list[Manifest]) -> list[Manifest]:
-    """Take tables such as train.csv and test.csv as those splits, where they are several."""
-    hinted = [found for found in fitting if found.hint is not None]
-    if len({found.hint for found in hinted}) < 2:
-        return fitting
-    return [replace(found, split=found.hint) for found in hinted]
 
 
 def from_manifests(files: Files, manifests: Manifests, settings: Settings) -> Found:
@@ -217,7 +84,7 @@ class _Reader:
         self.examples: dict[str, tuple[str, str]] = {}
 
     def read(self, manifest: Manifest, record: Record) -> None:
-        written = _cell(record, manifest.columns.path)
+        written = cell(record, manifest.columns.path)
         reason = self._take(manifest, record, written)
         if reason is not None:
             self.refuse(written or f"{manifest.path}, line {record.line}", reason)
@@ -261,7 +128,7 @@ class _Reader:
     def _split(self, manifest: Manifest, record: Record) -> tuple[str | None, str]:
         if manifest.columns.split is None:
             return manifest.split, ""
-        word = _cell(record, manifest.columns.split)
+        word = cell(record, manifest.columns.split)
         split = SPLIT_NAMES.get(word.lower())
         if split is not None:
             self.given.add(split)
@@ -272,7 +139,7 @@ class _Reader:
         if columns.label is None:
             marked = _marked(columns, record)
             return marked[0] if len(marked) == 1 else ""
-        label = _cell(record, columns.label)
+        label = cell(record, columns.label)
         if manifest.table.has_mark or match.how == "apostrophe":
             self.unguarded += without_guard(label) != label
             label = without_guard(label)
@@ -355,12 +222,8 @@ class _Reader:
             )
 
 
-def _cell(record: Record, place: int) -> str:
-    return cleaned(record.cells[place]).strip() if place < len(record.cells) else ""
-
-
 def _marked(columns: Columns, record: Record) -> list[str]:
-    return [name for place, name in columns.classes.items() if _cell(record, place).lower() in ONE]
+    return [name for place, name in columns.classes.items() if cell(record, place).lower() in ONE]
 
 
 def _report(manifest: Manifest) -> dict[str, str]:

@@ -104,7 +104,7 @@ class Importer:
         with ExitStack() as stack:
             path = write_zip(self.folder / "things.zip", files)
             listed = open_zip(path, self.settings, stack)
-            return arranged(listed, self.settings, stack, None, wanted)
+            return arranged(listed, self.settings, stack, None, wanted=wanted)
 
     def failing(self, kind: str, path: Path | None, **options: Any) -> str:
         """Import; it must fail, with nothing left behind. Returns the sentence."""

@@ -184,17 +184,13 @@ def test_labels_may_be_any_text(importer: Importer) -> None:
 
 BAD_MANIFESTS = {
     "unknown columns": (
-        manifest(header="sample,quality,weight"),
+        manifest(["1,good,2", "2,bad,3"], header="sample,quality,weight"),
         "The table “manifest.csv” has the columns “sample, quality, weight”, of which none is "
         "known to hold a path or a label. Call its columns path and label, or choose them",
     ),
     "a column twice": (
         manifest(header="path,label,label"),
         "In the table “manifest.csv”, there are several columns “label” that differ. Call",
-    ),
-    "two columns that say different things": (
-        manifest([f"{row},{number % 3}" for number, row in enumerate(ROWS)], "file,class,category"),
-        "In the table “manifest.csv”, “class” and “category” could each be the label. Call",
     ),
     "empty": (b"", "The table “manifest.csv” is empty."),
     "header only": (
@@ -276,11 +272,11 @@ def test_of_many_rows_that_cannot_be_used_the_first_are_named_and_broken_images_
 def test_a_table_whose_columns_are_unknown_is_named_where_nothing_else_gives_classes(
     importer: Importer,
 ) -> None:
-    rows = [f"{row},{number}" for number, row in enumerate(ROWS)]
+    rows = [f"{number},{row}" for number, row in enumerate("some words")]
     path = write_zip(
-        importer.folder / "bad.zip", {"things.csv": manifest(rows, header="a,b,c"), **PICTURES}
+        importer.folder / "bad.zip", {"things.csv": manifest(rows, header="a,b"), **PICTURES}
     )
-    assert "The table “things.csv” has the columns “a, b, c”, of which" in importer.failing(
+    assert "The table “things.csv” has the columns “a, b”, of which" in importer.failing(
         "zip", path
     )
 

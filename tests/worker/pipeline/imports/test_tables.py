@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from backend.core.models import DataSet
 from backend.core.settings import Settings
 from tests.worker.pipeline.imports.importing import (
     Importer,
@@ -16,6 +17,7 @@ from tests.worker.pipeline.imports.importing import (
 from worker.jobs import JobFailed
 from worker.pipeline.imports.columns import Wanted
 from worker.pipeline.imports.files import Found
+from worker.pipeline.imports.layout import NeedsAnswer
 
 __all__ = ["importer"]  # a fixture
 PICTURE = png(1)
@@ -363,3 +365,49 @@ def test_many_files_of_one_name_cost_no_search_a_row(importer: Importer) -> None
     rows = [f"/old/{path},{path[0]}" for path in places]
     read = found(importer, "labels.csv", table("path,label", rows), places)
     assert labels(read) == {path: path[0] for path in places}
+
+
+def test_two_columns_that_could_be_the_label_are_a_question_with_both_as_answers(
+    importer: Importer,
+) -> None:
+    rows = [f"{path},{label},{number % 4}" for number, (path, label) in enumerate(RIGHT.items())]
+    text = table("file,class,category", rows)
+    with pytest.raises(NeedsAnswer) as asked:
+        found(importer, "labels.csv", text)
+    question = asked.value.question
+    assert question.kind == "label_column"
+    assert "Which column of the table “labels.csv” has the labels?" in question.sentence
+    assert [(choice.answer, choice.class_images) for choice in question.choices] == [
+        ("class", {"cat": 4, "dog": 4}),
+        ("category", {"0": 2, "1": 2, "2": 2, "3": 2}),
+    ]
+    assert labels(found(importer, "labels.csv", text, wanted=Wanted(label="class"))) == RIGHT
+
+
+def test_a_table_of_images_with_unknown_columns_asks_unless_folders_are_the_classes(
+    importer: Importer,
+) -> None:
+    rows = [f"{path},{label},{number}" for number, (path, label) in enumerate(RIGHT.items())]
+    with pytest.raises(NeedsAnswer) as asked:
+        found(importer, "things.csv", table("what,quality,weight", rows))
+    assert [choice.answer for choice in asked.value.question.choices] == ["quality"]
+    places = [f"{label}/{number}.png" for number, label in enumerate(LABELS)]
+    rows = [f"{path},{number // 3},x{number % 3}" for number, path in enumerate(places)]
+    read = found(importer, "sizes.csv", table("what,width,height", rows), places)
+    assert labels(read) == {path: path[:3] for path in places}
+
+
+def test_the_answer_to_a_tables_question_continues_the_import(importer: Importer) -> None:
+    rows = [f"{path},{label},{number % 4}" for number, (path, label) in enumerate(RIGHT.items())]
+    files = {path: png(number) for number, path in enumerate(PLACES)}
+    path = write_zip(
+        importer.folder / "asks.zip", {**files, "t.csv": table("file,class,category", rows)}
+    )
+    data_set_id, job_id = importer.queued("zip", path)
+    assert importer.perform(job_id).state == "asking"
+    with importer.database.transaction() as session:
+        data_set = session.get_one(DataSet, data_set_id)
+        data_set.source = data_set.source | {"label_column": "class"}
+    importer.requeue(job_id)
+    assert importer.perform(job_id).state == "done"
+    assert importer.data_set(data_set_id).class_names == ["cat", "dog"]
