@@ -197,7 +197,7 @@ class _Reader:
             sorted({label for _, _, label in self.named.values() if label}, key=natural)
         )
         found.columns = _report(self.manifests[0])
-        found.notes += self._notes()
+        found.understood += self._sentences()
 
     def _refuse_unnamed(self) -> None:
         unnamed = [file.path for file in self.finder.images if file.path not in self.named]
@@ -210,7 +210,7 @@ class _Reader:
             more = len(unnamed) - MOST_BAD_ROWS
             self.found.refusals.add("…", f"the manifest does not name {more:,} more images")
 
-    def _notes(self) -> Iterator[str]:
+    def _sentences(self) -> Iterator[str]:
         for manifest in self.manifests:
             yield from manifest.table.notes
             yield from _describe(manifest)

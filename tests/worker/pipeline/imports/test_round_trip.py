@@ -31,4 +31,4 @@ def test_a_table_of_a_version_imports_as_the_same_data_set(
     assert again.refusals == {}
     assert again.essence == first.essence
     assert again.row.class_names == first.row.class_names
-    assert (again.row.report["notes"] == []) == (reader == "programs")
+    assert (again.row.report["understood"] == []) == (reader == "programs")

@@ -67,7 +67,7 @@ def test_columns_are_known_by_their_usual_names_and_the_report_names_them(
     assert labels(read) == RIGHT
     path, label = header.split(",")
     assert read.columns == {"path": path, "label": label}
-    assert any(f"“{label}”" in note for note in read.notes) or label == "label"
+    assert any(f"“{label}”" in note for note in read.understood) or label == "label"
     assert read.refusals.rows == []
 
 
@@ -133,9 +133,9 @@ def test_a_path_of_another_machine_names_the_only_file_with_its_end(
     other = {"thumbs/p900.png": PICTURE}
     read = found(importer, "labels.csv", table("path,label", rows), more=other)
     assert labels(read) == RIGHT
-    assert len(read.notes) == 1
-    assert how in read.notes[0]
-    assert ": 8; " in read.notes[0]
+    assert len(read.understood) == 1
+    assert how in read.understood[0]
+    assert ": 8; " in read.understood[0]
     assert read.refusals.rows == [("thumbs/p900.png", "the manifest does not name it")]
 
 
@@ -165,7 +165,7 @@ def test_a_path_inside_the_imported_folder_counts(importer: Importer) -> None:
     write_folder(folder, {**files, "labels.csv": table("path,label", rows)})
     done = importer.run("folder", folder)
     assert done.labels == RIGHT
-    assert done.row.report["notes"] == []
+    assert done.row.report["understood"] == []
 
 
 def test_paths_may_lead_up_from_the_tables_folder_but_not_out(importer: Importer) -> None:
@@ -226,7 +226,7 @@ def test_a_table_of_another_encoding_is_read_with_a_note(
     rows = [f"{path},{words[number % 2]}" for number, path in enumerate(PLACES)]
     read = found(importer, "t.csv", table("path,label", rows).decode().encode(encoding))
     assert set(labels(read).values()) == set(words)
-    assert f"was read as {encoding.upper()}" in read.notes[0]
+    assert f"was read as {encoding.upper()}" in read.understood[0]
 
 
 def test_json_lines_are_a_table(importer: Importer) -> None:
@@ -324,7 +324,7 @@ def test_the_apostrophe_of_a_spreadsheet_is_taken_off(importer: Importer) -> Non
     rows = [f"'{path},'{path[:2]}" for path in places]
     read = found(importer, "labels.csv", table("path,label", rows), places)
     assert labels(read) == {path: path[:2] for path in places}
-    assert len(read.notes) == 2
+    assert len(read.understood) == 2
     mark = b"\xef\xbb\xbf"
     rows = [f"{path},'-{number % 2}" for number, path in enumerate(PLACES)]
     read = found(importer, "labels.csv", mark + table("path,label", rows))
