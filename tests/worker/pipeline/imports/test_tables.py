@@ -17,7 +17,7 @@ from tests.worker.pipeline.imports.importing import (
 from worker.jobs import JobFailed
 from worker.pipeline.imports.columns import Wanted
 from worker.pipeline.imports.files import Found
-from worker.pipeline.imports.layout import NeedsAnswer
+from worker.pipeline.imports.questions import NeedsAnswer
 
 __all__ = ["importer"]  # a fixture
 PICTURE = png(1)
