@@ -1,6 +1,7 @@
 """Probes of supervisors: they ask the process itself, and load almost nothing."""
 
 import os
+import re
 import resource
 import signal
 import socket
@@ -60,17 +61,18 @@ def test_an_idle_worker_is_well_and_a_stopped_one_is_not(
     worker: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     ages(tmp_path, liveness.SILENT_SECONDS + 5)
-    wait_until(lambda: bool(liveness.own_sign(tmp_path)), 5, "the sign")
-    wait_until(lambda: liveness.signs(tmp_path)[0].is_fresh, 5, "the next sign of life")
+    wait_until(lambda: liveness.signs(tmp_path)[0].is_fresh, 30, "the next sign of life")
     assert probe("worker", WINNOW_HOME=str(tmp_path)).returncode == 0
     worker.send_signal(signal.SIGSTOP)
-    wait_until(lambda: stopped(worker.pid), 5, "the process to stop")
+    wait_until(lambda: stopped(worker.pid), 30, "the process to stop")
     ages(tmp_path, liveness.SILENT_SECONDS + 5)
     done = probe("worker", WINNOW_HOME=str(tmp_path))
     assert done.returncode == 1
-    assert f"Not well: worker {worker.pid} gave its last sign of life 35 s ago" in done.stderr
+    assert re.search(
+        rf"Not well: worker {worker.pid} gave its last sign of life [34]\d s ago", done.stderr
+    )
     worker.send_signal(signal.SIGCONT)
-    wait_until(lambda: liveness.signs(tmp_path)[0].is_fresh, 5, "the sign after that")
+    wait_until(lambda: liveness.signs(tmp_path)[0].is_fresh, 30, "the sign after that")
 
 
 def stopped(pid: int) -> bool:
