@@ -1,12 +1,13 @@
 """Uploads, streamed into their file: never in memory, copied, or inside a transaction."""
 
 import errno
+import re
 import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from email.message import Message
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
+from urllib.parse import unquote
 
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 LONGEST_FIELD = 10_000
 ZIP_START = b"PK"
 MOST_PARTS = 50
+EXTENDED_NAME = re.compile(r"filename\*\s*=\s*utf-8'[\w-]*'(?P<name>[^;\s]+)", re.IGNORECASE)
 
 
 @dataclass
@@ -198,11 +200,8 @@ class _Reader:
 
 def _extended_name(disposition: bytes) -> str:
     """Return the file name that UTF-8''caf%C3%A9.zip encodes (RFC 5987), or nothing."""
-    if b"filename*" not in disposition.lower():
-        return ""
-    message = Message()
-    message["Content-Disposition"] = _text(disposition)
-    return message.get_filename("")
+    found = EXTENDED_NAME.search(_text(disposition))
+    return unquote(found["name"], encoding="utf-8", errors="replace") if found else ""
 
 
 def _text(value: bytes) -> str:

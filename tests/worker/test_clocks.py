@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Self
 
 import pytest
@@ -77,8 +78,8 @@ def test_a_web_whose_clock_is_wrong_finds_a_dead_worker_in_time(
         assert expire(database, 10.0) == [job_id]
 
 
-def test_sqlites_times_compare_with_those_that_are_stored() -> None:
-    database = Database("sqlite://")
+def test_sqlites_times_compare_with_those_that_are_stored(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'winnow.db'}")
     Base.metadata.create_all(database.engine)
     with database.transaction() as session:
         session.add(Job(kind="train", title="Train", subject_id=1, heartbeat_at=DatabaseTime()))

@@ -369,10 +369,11 @@ def test_signing_out_empties_the_browsers_cache_and_pictures_end_at_once(
 
 
 def test_signing_in_again_ends_the_session_before(
-    app: FastAPI, client: TestClient, reviewer: User, link: Link
+    app: FastAPI, client: TestClient, owner: User, reviewer: User, link: Link
 ) -> None:
     before = client.cookies[COOKIE]
-    client.post("/login", data={"token": link(reviewer)}, headers=OWN_PAGE)
+    form = {"token": link(reviewer), "replaces": str(owner.id)}
+    client.post("/login", data=form, headers=OWN_PAGE)
     assert client.get("/api/v1/me").json()["name"] == reviewer.name
     other = TestClient(app, headers={"Cookie": f"{COOKIE}={before}"})
     assert other.get("/api/v1/me").status_code == 401

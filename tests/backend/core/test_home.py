@@ -30,7 +30,7 @@ def test_a_home_folder_made_beforehand_becomes_private(tmp_path: Path) -> None:
 
 def test_a_new_home_folder_is_private(tmp_path: Path) -> None:
     home = tmp_path / "a" / "b"
-    migrations.prepare(Settings(home=home))
+    migrations.prepare(Settings(home=home), new=True)
     assert (mode(home), mode(home / "winnow.db")) == (0o700, 0o600)
 
 

@@ -149,7 +149,7 @@ def test_the_default_queue_takes_both_rankings_in_turn_and_each_image_once() -> 
 
 @pytest.mark.parametrize(
     "filters",
-    [Filters(label=3), Filters(label=-1), Filters(predicted=99), Filters(decision="perhaps")],
+    [Filters(label=3), Filters(predicted=99), Filters(decision="perhaps")],
 )
 def test_a_filter_for_something_that_does_not_exist_is_refused_in_words(filters: Filters) -> None:
     with pytest.raises(Invalid, match=r"no class number|no decision"):

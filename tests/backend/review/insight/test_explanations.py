@@ -80,7 +80,7 @@ def test_what_was_worked_out_is_shown_with_pictures_and_labels_in_its_order(
         session.add(VersionChange(version_id=review.version_id, image_id=images[1].id, label=2))
     found = client.get(address(review, first)).json()
     assert found["state"] == "ready"
-    assert "Of 1,234 validation images, those that" in found["sentence"]
+    assert "(an estimate; 1,234 were looked at)" in found["sentence"]
     assert [one["image_id"] for one in found["worse"]] == [images[0].id]
     assert [one["image_id"] for one in found["better"]] == [images[2].id, images[1].id]
     assert found["better"][1]["label_name"] == "right"  # as the review's version has it
@@ -168,7 +168,10 @@ def test_an_image_that_changes_nothing_is_said_to(
                 review_id=review.id, image_id=first, state="done", looked=9, worse=[], better=[]
             )
         )
-    assert "no measurable difference" in client.get(address(review, first)).json()["sentence"]
+    assert (
+        "no measurable effect on any of 9 validation images"
+        in client.get(address(review, first)).json()["sentence"]
+    )
 
 
 def test_an_image_of_another_review_is_not_found(client: TestClient, review: Review) -> None:

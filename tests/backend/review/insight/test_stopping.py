@@ -205,4 +205,4 @@ def test_the_page_shows_both_also_as_a_fragment(
 def test_before_anything_is_decided_the_page_says_so(client: TestClient, review: Review) -> None:
     text = client.get(f"/reviews/{review.id}/standing").text
     assert "No one has decided on an image yet." in text
-    assert "Decide 20 more" in text
+    assert "After 20 more" in text
