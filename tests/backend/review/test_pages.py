@@ -82,7 +82,7 @@ def test_the_grid_shows_the_queue_by_rank_with_label_and_prediction(
         in text
     )
     assert "Hurts accuracy" in text
-    assert "Decide 20 more" in text
+    assert "After 20 more" in text
 
 
 def test_where_nothing_hurts_no_bar_reason_or_tile_says_so(

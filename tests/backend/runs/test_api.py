@@ -386,7 +386,7 @@ def test_scores_come_as_a_table_in_the_order_of_the_queue(
     assert [int(row[5]) for row in rows] == list(range(1, review.suggestion_count + 1))
     assert rows[0][-1] == "remove"
     assert {row[-1] for row in rows[1:]} == {""}
-    assert {row[2] for row in rows} == {"left", "'=1+1", "<b>right</b>"}
+    assert {row[2] for row in rows} == {"left", "=1+1", "<b>right</b>"}
 
 
 def test_scores_come_as_parquet_with_their_types(
