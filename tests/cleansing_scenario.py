@@ -31,11 +31,15 @@ TRAIN, VALIDATION = 160, 40
 class Scenario:
     """A database and storage: a data set, its version, a run and a review of its training images.
 
-    flips: share of planted errors. The run is not trained: `tests.worker` does that.
+    flips: share of planted errors. train: number of training images.
+    The run is not trained: `tests.worker` does that.
     """
 
-    def __init__(self, home: Path, *, flips: float = 0.0, seed: int = 3) -> None:
+    def __init__(
+        self, home: Path, *, flips: float = 0.0, seed: int = 3, train: int = TRAIN
+    ) -> None:
         self._open(home, seed)
+        self._train = train
         Base.metadata.create_all(self.database.engine)
         with self.database.transaction() as session:
             self.owner = User(name="Olga", role="owner")
@@ -110,7 +114,7 @@ class Scenario:
         stored.flush()
         truth = digits.target[order].astype(int)
         labels = truth.copy()
-        flipped = generator.choice(TRAIN, int(flips * TRAIN), replace=False)
+        flipped = generator.choice(self._train, int(flips * self._train), replace=False)
         labels[flipped] = (
             truth[flipped] + generator.integers(1, len(CLASSES), len(flipped))
         ) % len(CLASSES)
@@ -122,9 +126,9 @@ class Scenario:
                 path=f"{row}.png",
                 content_hash=f"{row:064x}",
                 split="train"
-                if row < TRAIN
+                if row < self._train
                 else "validation"
-                if row < TRAIN + VALIDATION
+                if row < self._train + VALIDATION
                 else "test",
                 label=int(labels[row]),
                 true_label=int(truth[row]) if labels[row] != truth[row] else None,

@@ -39,10 +39,16 @@ def dry_run(
 def start(
     review_id: int, session: SessionDep, user: MayClean, body: schemas.CleansingIn | None = None
 ) -> schemas.CleansingOut:
-    """Make a new version from the decisions and measure it. 422 where the dry run refuses."""
+    """Make a new version from the decisions, and measure it or accept it unmeasured.
+
+    422 where the dry run refuses.
+    """
     asked = body or schemas.CleansingIn()
     review = reviews.get(session, user, review_id)
-    return _out(session, service.start(session, user, review, asked.floor, asked.fresh_seeds))
+    made = service.start(
+        session, user, review, asked.floor, asked.fresh_seeds, measure=asked.measure
+    )
+    return _out(session, made)
 
 
 @router.get("/cleansings/{cleansing_id}", summary="One cleansing and its verdict")
@@ -75,9 +81,26 @@ def list_changed(
 
 
 @router.post("/cleansings/{cleansing_id}/accept", summary="Accept the cleaned version")
-def accept(cleansing_id: int, session: SessionDep, user: MayClean) -> schemas.CleansingOut:
-    """Make the cleaned version the data set's current version. Repeating it changes nothing."""
-    return _out(session, service.accept(session, user, service.get(session, user, cleansing_id)))
+def accept(
+    cleansing_id: int, session: SessionDep, user: MayClean, body: schemas.AcceptIn | None = None
+) -> schemas.CleansingOut:
+    """Make the cleaned version the data set's current version. Repeating it changes nothing.
+
+    409 without a verdict, unless the body says `without_verdict`.
+    """
+    cleansing = service.get(session, user, cleansing_id)
+    without = (body or schemas.AcceptIn()).without_verdict
+    return _out(session, service.accept(session, user, cleansing, without_verdict=without))
+
+
+@router.post("/cleansings/{cleansing_id}/measure", status_code=202, summary="Measure a version")
+def measure(
+    cleansing_id: int, session: SessionDep, user: MayClean, body: schemas.MeasureIn | None = None
+) -> schemas.CleansingOut:
+    """Measure a version that has no verdict, also once accepted. Repeating it changes nothing."""
+    cleansing = service.get(session, user, cleansing_id)
+    asked = (body or schemas.MeasureIn()).fresh_seeds
+    return _out(session, service.measure(session, user, cleansing, asked))
 
 
 @router.post("/cleansings/{cleansing_id}/roll-back", summary="Roll back")

@@ -7,8 +7,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import MayClean, UserDep
-from backend.cleansing import changed, present, service
+from backend.cleansing import changed, power, present, service
 from backend.cleansing.api import After, Kind
+from backend.core import verdict_words
 from backend.core.errors import AppError, Invalid
 from backend.core.models import Cleansing, Job, Review, User, Version
 from backend.datasets import service as datasets
@@ -52,16 +53,26 @@ def start(
     user: MayClean,
     floor: Annotated[str, Form()] = "",
     fresh_seeds: Annotated[str, Form()] = "",
+    measure: Annotated[str, Form()] = "yes",
 ) -> Response:
-    """Start a cleansing, or show the dry run with the error."""
+    """Start a cleansing, or show the dry run with the error. measure: yes, or no to accept."""
     review = reviews.get(session, user, review_id)
     running = service.get_running(session, review)
+    if running is None and measure == "no":
+        running = service.get_accepted(session, review)
     if running is not None:
         # A double click: the first press counts.
         return RedirectResponse(f"/cleansings/{running.id}", 303)
     try:
         seeds = parse_number(fresh_seeds, "number of fresh starts") or service.USUAL_SEEDS
-        cleansing = service.start(session, user, review, parse_number(floor, "floor"), seeds)
+        cleansing = service.start(
+            session,
+            user,
+            review,
+            parse_number(floor, "floor"),
+            seeds,
+            measure=measure != "no",
+        )
     except AppError as error:
         return _dry_run_page(
             request, session, user, review, None, floor, problem=error.message, status=error.status
@@ -83,6 +94,12 @@ def show(cleansing_id: int, request: Request, session: SessionDep, user: UserDep
         **context,
         verdict=verdict,
         words=present,
+        shown=verdict_words,
+        headline=present.headline(verdict.fresh_seeds),
+        figures=present.figures(verdict),
+        sentence=present.sentence(verdict),
+        power=present.measured_power(verdict),
+        advice=present.advise(verdict),
         found=present.found_sentence(verdict),
         chart=present.chart(verdict),
         curves=present.curves(session, cleansing),
@@ -124,9 +141,22 @@ def show_changed(
 
 
 @router.post("/cleansings/{cleansing_id}/accept")
-def accept(cleansing_id: int, session: SessionDep, user: MayClean) -> RedirectResponse:
+def accept(
+    cleansing_id: int,
+    session: SessionDep,
+    user: MayClean,
+    without_verdict: Annotated[bool, Form()] = False,
+) -> RedirectResponse:
     """Make the cleaned version the current version."""
-    cleansing = service.accept(session, user, service.get(session, user, cleansing_id))
+    cleansing = service.get(session, user, cleansing_id)
+    service.accept(session, user, cleansing, without_verdict=without_verdict)
+    return RedirectResponse(f"/cleansings/{cleansing.id}", 303)
+
+
+@router.post("/cleansings/{cleansing_id}/measure")
+def measure(cleansing_id: int, session: SessionDep, user: MayClean) -> RedirectResponse:
+    """Measure a version that has no verdict."""
+    cleansing = service.measure(session, user, service.get(session, user, cleansing_id))
     return RedirectResponse(f"/cleansings/{cleansing.id}", 303)
 
 
@@ -184,7 +214,8 @@ def _dry_run_page(
         most_shown=MOST_SHOWN,
         few=FEW * found.before,
         seconds=service.expect_seconds(session, review, found),
-        judgement_words=present.JUDGEMENT_WORDS,
+        headline=present.headline,
+        power=present.describe_power(*power.expect_power(session, review)),
     )
 
 

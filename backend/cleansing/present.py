@@ -1,11 +1,14 @@
 """Presentation of a verdict: words, table rows, chart points."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.core import verdict_words
 from backend.core.models import Cleansing, Run, RunEpoch
 from backend.core.reports import ClassResult, Protocol, Verdict
 
@@ -26,14 +29,9 @@ PROTOCOL_WORDS = {
         "corrections. This shows what they did to this one model.",
     ),
 }
-JUDGEMENT_WORDS = {
-    "improved": "Improved",
-    "no_measurable_change": "No measurable change",
-    "worse": "Worse",
-}
 METRIC_WORDS = {
     "better": "better",
-    "as_random": "better, but not surely beyond random removal",
+    "as_random": "changed, but perhaps no more than by random removal",
     "no_measurable_change": "no measurable change",
     "worse": "worse",
 }
@@ -42,11 +40,108 @@ BADGES = {
     "right": "badge--ok",
     "wrong": "badge--bad",
     "other": "badge--warn",
-    "improved": "badge--ok",
-    "better": "badge--ok",
-    "no_measurable_change": "badge--warn",
-    "worse": "badge--bad",
 }
+
+
+def headline(protocol: Protocol) -> str:
+    return verdict_words.headline(protocol.accuracy.judgement, protocol.loss.judgement)
+
+
+def badge(protocol: Protocol) -> str:
+    """Colour a headline: green only for a gain over which accuracy did not fall."""
+    if protocol.judgement == "worse":
+        return "badge--bad"
+    is_gain = protocol.judgement == "improved" and not verdict_words.accuracy_fell(protocol)
+    return "badge--ok" if is_gain else "badge--warn"
+
+
+def sentence(verdict: Verdict) -> str:
+    return verdict_words.sentence(verdict.fresh_seeds, drawn=bool(verdict.removed))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A big number of the verdict. title: what it measures. change, values: as text."""
+
+    title: str
+    change: str
+    values: str
+    words: str
+
+
+def figures(verdict: Verdict) -> list[Figure]:
+    """Write accuracy and confidence, each with the digits that its interval justifies."""
+    accuracy, loss = verdict.fresh_seeds.accuracy, verdict.fresh_seeds.loss
+    decimals, digits = verdict_words.percent_digits(accuracy), verdict_words.loss_digits(loss)
+    return [
+        Figure(
+            "Accuracy",
+            f"{verdict_words.points(accuracy.difference, decimals)} points",
+            f"{verdict_words.percent(accuracy.before, decimals)} → "
+            f"{verdict_words.percent(accuracy.cleaned, decimals)} of the test images right",
+            METRIC_WORDS[accuracy.judgement],
+        ),
+        Figure(
+            "Confidence",
+            f"{verdict_words.signed(loss.difference, digits)} loss",
+            f"{loss.before:.{digits}f} → {loss.cleaned:.{digits}f}; a lower loss means more "
+            "confidence in the right answers",
+            METRIC_WORDS[loss.judgement],
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do about a measured verdict. button: accept | roll_back, or none to invite."""
+
+    sentence: str
+    button: str | None
+
+
+def advise(verdict: Verdict) -> Advice:
+    """Advise on a verdict; accepting is no invitation where accuracy fell."""
+    judgement, fresh = verdict.judgement, verdict.fresh_seeds
+    fell = verdict_words.accuracy_fell(fresh)
+    if judgement == "worse":
+        return Advice("The data was better before. Roll back; the images return.", "roll_back")
+    if judgement == "improved" and not fell:
+        return Advice(
+            "The cleaned version is better. Accept it, then start a second round from it.", "accept"
+        )
+    if judgement == "improved":
+        return Advice(
+            "The model is more confident in its right answers, but fewer test images are right. "
+            "That loss may be chance. Accept the version if you trust your corrections.",
+            None,
+        )
+    if fell:
+        return Advice(
+            "Fewer test images are right, which may be chance. Accept the version only if you know "
+            "that these labels were wrong; otherwise roll back.",
+            None,
+        )
+    return Advice(
+        "These test images show no measurable difference. You can still accept the version, for "
+        "example because you know that these labels were wrong.",
+        "accept",
+    )
+
+
+def describe_power(test_images: int, smallest: float, *, measured: bool = False) -> str:
+    """Say which changes of accuracy the test images cannot show. smallest: as a fraction."""
+    size = f"{100 * smallest:.0f}" if smallest >= 0.095 else f"{100 * smallest:.1f}"
+    images = f"{test_images:,} test {'image' if test_images == 1 else 'images'}"
+    if measured:
+        return f"These {images} cannot show a change of accuracy of less than ±{size} points."
+    return f"With {images}, a change of accuracy of less than about ±{size} points will not show."
+
+
+def measured_power(verdict: Verdict) -> str | None:
+    """Say what the verdict's test images could not show; None where the interval is infinite."""
+    low, high = verdict.fresh_seeds.accuracy.ci95
+    half = max((high - low) / 2, 1 / max(verdict.test_images, 1))
+    return describe_power(verdict.test_images, half, measured=True) if math.isfinite(half) else None
 
 
 def found_sentence(verdict: Verdict) -> str | None:

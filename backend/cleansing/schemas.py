@@ -72,6 +72,26 @@ class CleansingIn(Body):
     fresh_seeds: int = Field(
         USUAL_SEEDS, ge=FEWEST_SEEDS, le=MOST_SEEDS, description="Fresh starts to measure."
     )
+    measure: bool = Field(
+        True, description="False: accept the new version at once, without a verdict."
+    )
+
+
+class AcceptIn(Body):
+    """How to accept."""
+
+    without_verdict: bool = Field(False, description="Accept also where nothing is measured yet.")
+
+
+class MeasureIn(Body):
+    """How to measure a version that has no verdict."""
+
+    fresh_seeds: int | None = Field(
+        None,
+        ge=FEWEST_SEEDS,
+        le=MOST_SEEDS,
+        description="Fresh starts; null for the number that the cleansing was made with.",
+    )
 
 
 class TrainingOut(BaseModel):
@@ -127,8 +147,8 @@ class CleansingOut(BaseModel):
     version_id: int
     state: str = Field(
         description=(
-            "Until there is a verdict its job's: queued, running, failed or cancelled; then "
-            "measured, accepted or rolled_back."
+            "Its job's until it is measured or decided: queued, running, failed or cancelled; then "
+            "measured, accepted or rolled_back. An accepted version may have no verdict yet."
         )
     )
     fresh_seeds: list[int]

@@ -142,10 +142,14 @@ def start(
     review: Review,
     floor: int | None = None,
     fresh_seeds: int = USUAL_SEEDS,
+    *,
+    measure: bool = True,
 ) -> Cleansing:
-    """Make the proposed version and queue its measurement. Raises Invalid or Conflict."""
-    if not FEWEST_SEEDS <= fresh_seeds <= MOST_SEEDS:
-        raise Invalid(f"Choose between {FEWEST_SEEDS} and {MOST_SEEDS} fresh starts.")
+    """Make the new version, and queue its measurement or accept it unmeasured.
+
+    Raises Invalid or Conflict.
+    """
+    _check_seeds(fresh_seeds)
     _check_free(session, user, review)
     found = dry_run(session, user, review, floor)
     if found.refusal:
@@ -158,34 +162,55 @@ def start(
         run_id=run.id,
         parent_version_id=review.version_id,
         version_id=version.id,
-        # Seeds after the run's own: always different from it, always the same.
-        fresh_seeds=[(run.seed + number) % SEEDS for number in range(1, fresh_seeds + 1)],
+        fresh_seeds=_draw_seeds(run, fresh_seeds),
         created_by=user.id,
     )
     session.add(cleansing)
     session.flush()
+    if not measure:
+        return accept(session, user, cleansing, without_verdict=True)
     name = datasets.get(session, user, review.data_set_id).name[:200]
     title = f"Clean {name} and retrain: {found.removed} removed, {found.relabelled} relabelled"
-    job = jobs.create(
-        session,
-        user,
-        kind="cleanse",
-        title=title,
-        subject_id=cleansing.id,
-        data_set_id=review.data_set_id,
-    )
-    cleansing.job_id = job.id
-    _add_trainings(session, cleansing, run, job)
+    _queue_measurement(session, user, cleansing, title)
     return cleansing
 
 
-def accept(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
-    """Make the cleaned version current, even after a rollback. Idempotent."""
+def measure(
+    session: Session, user: User, cleansing: Cleansing, fresh_seeds: int | None = None
+) -> Cleansing:
+    """Measure a version that has no verdict, also once accepted. Idempotent.
+
+    fresh_seeds: for a version that was never measured; None for the number it was made with.
+    """
     data_set = _lock(session, user, cleansing.data_set_id)
-    session.refresh(cleansing)
+    session.refresh(cleansing, with_for_update=True)
+    if cleansing.verdict or is_active(session, cleansing):
+        return cleansing
+    if cleansing.job_id is not None and session.get(Job, cleansing.job_id) is not None:
+        jobs.retry(session, user, cleansing.job_id)
+        return cleansing
+    if fresh_seeds is not None and not list_trainings(session, cleansing):
+        _check_seeds(fresh_seeds)
+        cleansing.fresh_seeds = _draw_seeds(session.get_one(Run, cleansing.run_id), fresh_seeds)
+    number = session.get_one(Version, cleansing.version_id).number
+    title = f"Measure version {number} of {data_set.name[:200]}"
+    _queue_measurement(session, user, cleansing, title)
+    return cleansing
+
+
+def accept(
+    session: Session, user: User, cleansing: Cleansing, *, without_verdict: bool = False
+) -> Cleansing:
+    """Make the cleaned version current, even after a rollback. Idempotent.
+
+    without_verdict: also where nothing is measured yet; a measurement continues.
+    """
+    data_set = _lock(session, user, cleansing.data_set_id)
+    session.refresh(cleansing, with_for_update=True)
     if cleansing.state == "accepted":
         return cleansing
-    get_verdict(session, cleansing)
+    if not without_verdict:
+        get_verdict(session, cleansing)
     if reason := _elsewhere(
         session, data_set, cleansing.parent_version_id, "this one was made from"
     ):
@@ -197,7 +222,7 @@ def accept(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
 def roll_back(session: Session, user: User, cleansing: Cleansing) -> Cleansing:
     """Return to the version before, even after acceptance. Idempotent."""
     data_set = _lock(session, user, cleansing.data_set_id)
-    session.refresh(cleansing)
+    session.refresh(cleansing, with_for_update=True)
     if cleansing.state == "rolled_back":
         return cleansing
     if cleansing.state == "queued" and is_active(session, cleansing):
@@ -231,12 +256,12 @@ def is_active(session: Session, cleansing: Cleansing) -> bool:
 
 
 _NEVER = (
-    "This version was never measured, so there is no verdict to go by. Let its job continue, or "
-    "clean the data set again."
+    "This version was never measured, so there is no verdict to go by. Measure it, or accept it "
+    "without a verdict."
 )
 _NOT_YET = (
-    "The retraining is not finished, so there is no verdict to go by. Wait for it, or cancel its "
-    "job."
+    "The retraining is not finished, so there is no verdict to go by. Wait for it, cancel its "
+    "job, or accept the version without a verdict."
 )
 
 
@@ -323,6 +348,34 @@ def _all_changes(session: Session, parent: Version, decided: list[Change]) -> di
             if imported == change.new_label:
                 del changes[change.image_id]
     return changes
+
+
+def _check_seeds(fresh_seeds: int) -> None:
+    if not FEWEST_SEEDS <= fresh_seeds <= MOST_SEEDS:
+        raise Invalid(f"Choose between {FEWEST_SEEDS} and {MOST_SEEDS} fresh starts.")
+
+
+def _draw_seeds(run: Run, count: int) -> list[int]:
+    """Count seeds on from the run's own: always different from it, always the same."""
+    return [(run.seed + number) % SEEDS for number in range(1, count + 1)]
+
+
+def _queue_measurement(session: Session, user: User, cleansing: Cleansing, title: str) -> None:
+    job = jobs.create(
+        session,
+        user,
+        kind="cleanse",
+        title=title,
+        subject_id=cleansing.id,
+        data_set_id=cleansing.data_set_id,
+    )
+    cleansing.job_id = job.id
+    trainings = list_trainings(session, cleansing)
+    for training in trainings:
+        training.job_id = job.id
+    if not trainings:
+        _add_trainings(session, cleansing, session.get_one(Run, cleansing.run_id), job)
+    session.flush()
 
 
 def _add_trainings(session: Session, cleansing: Cleansing, run: Run, job: Job) -> None:

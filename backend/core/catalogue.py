@@ -21,6 +21,7 @@ class Method:
     predicts: "span" or "run" if values are changes of the validation loss after repeating
         those epochs without an image; else empty.
     spans: the number of epochs matters. damps: it takes a damping. exact: no approximation.
+    doubts_labels: low values doubt labels that a model which learned the class believes.
     """
 
     called: str
@@ -32,6 +33,7 @@ class Method:
     spans: bool = False
     damps: bool = False
     exact: bool = True
+    doubts_labels: bool = False
 
     @property
     def harm(self) -> bool:
@@ -118,6 +120,7 @@ METHODS: dict[str, Method] = {
         because="its label looks wrong",
         meaning="During training the model rarely believed this image's label.",
         needs="nothing",
+        doubts_labels=True,
     ),
     "confident_learning": Method(
         called="Confident learning",
@@ -125,6 +128,7 @@ METHODS: dict[str, Method] = {
         because="other models doubt its label",
         meaning="Models that never saw this image do not believe its label.",
         needs="nothing",
+        doubts_labels=True,
     ),
     "highest_loss": Method(
         called="Highest loss",
@@ -132,6 +136,7 @@ METHODS: dict[str, Method] = {
         because="its label is hard to believe",
         meaning="The finished model finds this image's label hardest to believe.",
         needs="end",
+        doubts_labels=True,
     ),
     "forgetting": Method(
         called="Forgetting count",
@@ -141,6 +146,7 @@ METHODS: dict[str, Method] = {
             "During training the model learned this image and forgot it again, or never learned it."
         ),
         needs="nothing",
+        doubts_labels=True,
     ),
     "self_influence": Method(
         called="Self-influence",

@@ -23,6 +23,7 @@ Interval95 = Annotated[
 Arm = Literal["before", "cleaned", "random"]
 ARMS: tuple[Arm, ...] = get_args(Arm)
 Judgement = Literal["improved", "no_measurable_change", "worse"]
+# "as_random": better or worse than before, but not surely more than by removing any images.
 MetricJudgement = Literal["better", "as_random", "no_measurable_change", "worse"]
 
 
@@ -71,6 +72,9 @@ class Recipe(Written):
     )
     trained: str | None = Field(None, description="all, or head for the last layer alone.")
     precision: str | None = Field(None, description="Precision of a training step's operations.")
+    epoch_images: int | None = Field(
+        None, description="Images that an epoch draws; 0 where it draws each image once."
+    )
 
 
 class MethodCost(BaseModel):
@@ -126,6 +130,13 @@ class ScoringReport(Written):
     warns: bool = Field(False, description="True where trust warns of the scores.")
     validation: str | None = Field(
         None, description="SHA-256 of the validation images that define harm."
+    )
+    unjudged: dict[str, str] = Field(
+        default_factory=dict,
+        description=(
+            "Class number → why its images cannot be judged: no_validation, few_validation or "
+            "not_learned. They come last."
+        ),
     )
     span: str | None = Field(None, description="Epochs that were looked at.")
     drifted: bool = Field(False, description="True where the training was not replayed exactly.")

@@ -8,6 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from backend.accounts.dependencies import MayEdit, MayImport, UserDep, require_sign_in
+from backend.cleansing import standing
 from backend.core.errors import NotFound
 from backend.core.name_encodings import TITLES
 from backend.core.storage import Storage
@@ -45,6 +46,7 @@ def list_data_sets(
         data_sets=found,
         jobs=service.import_jobs(session, found),
         covers=service.covers(session, found),
+        standings=standing.map_standings(session, found),
         after=after,
         following=following,
         folders=folders,
@@ -108,6 +110,7 @@ def show_data_set(
         ],
         latest=latest,
         latest_number=known[latest.id] if latest else None,
+        waiting=standing.get_waiting(session, data_set.id),
     )
 
 

@@ -19,6 +19,7 @@ from backend.core.models import (
     Version,
     VersionChange,
 )
+from backend.core.verdict_words import headline
 from backend.web.pagination import paginate
 
 # Returned: in this version again after the parent left it out.
@@ -28,11 +29,16 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 OUT = -1
 # Extracted in SQL: verdicts may be long.
 _JUDGEMENT = Cleansing.verdict["judgement"].as_string()
+_ACCURACY = Cleansing.verdict[("fresh_seeds", "accuracy", "judgement")].as_string()
+_CONFIDENCE = Cleansing.verdict[("fresh_seeds", "loss", "judgement")].as_string()
 
 
 @dataclass(frozen=True)
 class Step:
-    """A version in the history. `changes` counts changes since its parent by kind."""
+    """A version in the history. `changes` counts changes since its parent by kind.
+
+    headline: its verdict in words, or None where it was not measured.
+    """
 
     version: Version
     parent_number: int | None
@@ -41,6 +47,7 @@ class Step:
     review_id: int | None
     cleansing_id: int | None
     judgement: str | None
+    headline: str | None
 
 
 @dataclass(frozen=True)
@@ -65,15 +72,16 @@ class Change:
 def history(session: Session, data_set: DataSet, number: int | None = None) -> list[Step]:
     """List all versions, newest first, or only the numbered version."""
     parent = aliased(Version)
+    columns: list[Any] = [Version, parent.number, User.name, Cleansing.review_id, Cleansing.id]
     chosen = (
-        select(Version, parent.number, User.name, Cleansing.review_id, Cleansing.id, _JUDGEMENT)
+        select(*columns, _JUDGEMENT, _ACCURACY, _CONFIDENCE)
         .outerjoin(parent, parent.id == Version.parent_id)
         .outerjoin(User, User.id == Version.created_by)
         .outerjoin(Cleansing, Cleansing.version_id == Version.id)
         .where(Version.data_set_id == data_set.id)
         .order_by(Version.number.desc())
     )
-    rows = session.execute(
+    rows: Sequence[Any] = session.execute(
         chosen if number is None else chosen.where(Version.number == number)
     ).all()
     counted = _counts(session, data_set, number)
@@ -86,8 +94,18 @@ def history(session: Session, data_set: DataSet, number: int | None = None) -> l
             review_id,
             cleansing_id,
             judgement,
+            headline(accuracy, confidence) if accuracy and confidence else None,
         )
-        for version, before, by, review_id, cleansing_id, judgement in rows
+        for (
+            version,
+            before,
+            by,
+            review_id,
+            cleansing_id,
+            judgement,
+            accuracy,
+            confidence,
+        ) in rows
     ]
 
 

@@ -77,6 +77,9 @@ def _review(session: Session, user: User, review: Review) -> schemas.ReviewOut:
         last_change=review.last_change,
         second_opinion=review.second_opinion,
         progress=progress(session, user, review),
+        doubts=service.list_doubts(
+            session, review, service.data_set_of(session, user, review).class_names
+        ),
         created_at=review.created_at,
         members=averages.to_json(averages.map_members(session, [review]).get(review.id, [])),
         job=JobOut.model_validate(job) if job else None,

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import MayArrange, MayReview, UserDep
 from backend.cleansing import service as cleansing
+from backend.cleansing import standing as standings
 from backend.core.catalogue import METHODS, SECOND
 from backend.core.errors import Invalid
 from backend.core.models import SMALL_PIXELS, DataSet, Job, Review, User
@@ -63,7 +64,7 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
     accepted = cleansing.get_accepted(session, review)
     if accepted is None:
         _say_if_outdated(session, user, review, view)
-    context = _context(user, review, data_set, view, vocabulary, progress)
+    context = _context(session, user, review, data_set, view, vocabulary, progress)
     items = serializers.tiles(session, user, review, found.items, view.order)
     return page(
         request,
@@ -71,7 +72,8 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         **context,
         items=items,
         found=found,
-        doubt=service.doubt(session, review),
+        doubts=service.list_doubts(session, review, data_set.class_names),
+        run_doubt=service.get_run_doubt(session, review),
         in_view=in_view,
         bulk_count=bulk_count,
         small=_small(session, found.items[0]) if found.items else False,
@@ -95,9 +97,8 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
         if row is not None and view.at:
             view.note("There is no suggestion at that rank; this is the next one to decide.")
     _say_if_outdated(session, user, review, view)
-    context = _context(
-        user, review, data_set, view, vocabulary, serializers.progress(session, user, review)
-    )
+    progress = serializers.progress(session, user, review)
+    context = _context(session, user, review, data_set, view, vocabulary, progress)
     if row is None:
         return page(request, "review/finished.html", **context)
     item = serializers.cards(session, user, review, [row], view.order)[0]
@@ -118,6 +119,7 @@ def focus(review_id: int, request: Request, session: SessionDep, user: UserDep) 
         "review/focus.html",
         **context,
         item=item,
+        doubts=service.list_doubts(session, review, data_set.class_names),
         around=ranks,
         small=_small(session, row),
         why=_why(session, user, review, row),
@@ -277,6 +279,7 @@ def _to_images(
 
 
 def _context(
+    session: Session,
     user: User,
     review: Review,
     data_set: DataSet,
@@ -302,6 +305,7 @@ def _context(
             if user_id in vocabulary.deciders or user_id in chosen
         },
         "progress": progress,
+        "waiting": standings.get_waiting(session, review.data_set_id),
         "client_key": str(uuid4()),
     }
 

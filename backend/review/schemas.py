@@ -78,6 +78,14 @@ class SuggestionOut(BaseModel):
     prediction_words: str
     accuracy_words: str
     label_words: str
+    accuracy_unjudged: str | None = Field(
+        None,
+        description="Why `accuracy_value` says nothing: no_validation, few_validation or "
+        "not_learned; else null.",
+    )
+    label_unjudged: str | None = Field(
+        None, description="Why `label_value` says nothing: not_learned; else null."
+    )
     path: str
     thumbnail: str
     full: str
@@ -181,6 +189,10 @@ class ReviewOut(BaseModel):
         description="Whether two people must agree before an image is removed or relabelled."
     )
     progress: ProgressOut
+    doubts: list[str] = Field(
+        description="Warnings: of a model that has not learned, of a ranking, of classes that it "
+        "cannot judge."
+    )
     created_at: datetime
     members: list[MemberOut] = Field(
         description="The runs of an average, while it is made and after; empty for a single run."

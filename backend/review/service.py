@@ -1,10 +1,13 @@
 """Rules of a whole review."""
 
+from dataclasses import dataclass
+
 from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, NotFound
-from backend.core.models import DataSet, Review, Scoring, Suggestion, User
+from backend.core.models import DataSet, Review, Run, Scoring, Suggestion, User
+from backend.core.unjudged import describe
 from backend.datasets import service as datasets
 from backend.review.deciding import second_opinions
 
@@ -44,14 +47,48 @@ def check_ready(review: Review) -> None:
         )
 
 
-def doubt(session: Session, review: Review) -> str | None:
-    """Return the scoring report's warning about the ranking, or None."""
+@dataclass(frozen=True)
+class Unjudged:
+    """Classes that each ranking of a review cannot judge: class number → reason."""
+
+    accuracy: dict[int, str]
+    label: dict[int, str]
+
+
+def read_unjudged(session: Session, review: Review) -> Unjudged:
+    """Read the classes that the rankings cannot judge, in one query."""
+    rows = session.execute(
+        select(Scoring.id, Scoring.report["unjudged"].as_json()).where(
+            Scoring.id.in_((review.accuracy_scoring_id, review.label_scoring_id))
+        )
+    )
+    found = {
+        scoring_id: {int(label): reason for label, reason in (unjudged or {}).items()}
+        for scoring_id, unjudged in rows
+    }
+    return Unjudged(
+        found.get(review.accuracy_scoring_id, {}), found.get(review.label_scoring_id, {})
+    )
+
+
+def get_run_doubt(session: Session, review: Review) -> str | None:
+    """Return the warning that the run's model has not learned, or None."""
+    return session.get_one(Run, review.run_id).typed_report.doubt
+
+
+def list_doubts(session: Session, review: Review, class_names: list[str]) -> list[str]:
+    """List what a reviewer must know first: of the model, the ranking, its classes."""
+    doubts = [get_run_doubt(session, review)]
     scoring = (
         session.get(Scoring, review.accuracy_scoring_id) if review.accuracy_scoring_id else None
     )
-    if scoring is None or not scoring.typed_report.warns:
-        return None
-    return " ".join(scoring.typed_report.trust) or None
+    if scoring is not None and scoring.typed_report.warns:
+        doubts.append(" ".join(scoring.typed_report.trust))
+    unjudged = read_unjudged(session, review)
+    doubts += describe(unjudged.accuracy, class_names)
+    if review.label_scoring_id != review.accuracy_scoring_id:
+        doubts += describe(unjudged.label, class_names)
+    return [doubt for doubt in doubts if doubt]
 
 
 def in_effect(review: Review) -> list[ColumnElement[bool]]:

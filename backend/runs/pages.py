@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import MayScore, MayTrain, UserDep
+from backend.cleansing import standing
 from backend.core import catalogue
 from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import DataSet, Run, User, Version
@@ -120,6 +121,7 @@ def _run_context(session: Session, user: User, run: Run) -> dict[str, Any]:
         "epochs": epochs,
         "chart": [EpochOut.model_validate(epoch).model_dump() for epoch in epochs],
         "reviews": reviews,
+        "waiting": standing.get_waiting(session, run.data_set_id),
         "members": averages.map_members(session, [review for review, _, _ in reviews]),
         "averages": [
             (1, "This training alone"),

@@ -21,6 +21,7 @@ from backend.core.models import (
     User,
     Version,
 )
+from backend.core.unjudged import SENTENCES
 from backend.datasets import service as datasets
 from backend.jobs import service as jobs
 from backend.runs import averages
@@ -42,6 +43,7 @@ DOWNLOAD_COLUMNS = {
     "margin": "double",
     "margin_rank": "int64",
     "decision": "string",
+    "cannot_judge": "string",
 }
 
 
@@ -296,6 +298,7 @@ def score_page(
 ) -> tuple[list[tuple[Any, ...]], int | None]:
     """List rows of DOWNLOAD_COLUMNS in the default order, and where to continue."""
     names = session.get_one(DataSet, review.data_set_id).class_names
+    reasons = _unjudged(session, review)
     harm, wrong = aliased(Score), aliased(Score)
     statement = (
         select(Suggestion, harm.value, harm.rank, wrong.value, wrong.rank)
@@ -311,7 +314,7 @@ def score_page(
         .where(Suggestion.review_id == review.id)
     )
     found, following = paginate(session, statement, Suggestion.position, after=after, limit=limit)
-    return [_download_row(names, review.method, *row) for row in found], following
+    return [_download_row(names, reasons, review.method, *row) for row in found], following
 
 
 def score_rows(session: Session, review: Review) -> Iterator[tuple[Any, ...]]:
@@ -322,8 +325,23 @@ def score_rows(session: Session, review: Review) -> Iterator[tuple[Any, ...]]:
         yield from rows
 
 
+def _unjudged(session: Session, review: Review) -> dict[int, str]:
+    """Map classes to the sentences why a ranking cannot judge their images."""
+    reports = (
+        scoring.typed_report.unjudged
+        for scoring_id in dict.fromkeys((review.accuracy_scoring_id, review.label_scoring_id))
+        if (scoring := session.get(Scoring, scoring_id)) is not None
+    )
+    found: dict[int, list[str]] = {}
+    for report in reports:
+        for label, reason in report.items():
+            found.setdefault(int(label), []).append(reason)
+    return {label: " ".join(SENTENCES[why] for why in whys) for label, whys in found.items()}
+
+
 def _download_row(
     names: list[str],
+    reasons: dict[int, str],
     method: str,
     suggestion: Suggestion,
     score: float,
@@ -344,4 +362,5 @@ def _download_row(
         margin,
         margin_rank,
         suggestion.decision or "",
+        reasons.get(suggestion.label, ""),
     )

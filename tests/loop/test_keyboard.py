@@ -74,7 +74,7 @@ def test_the_whole_journey_needs_no_mouse(api: Api, page: Page) -> None:
     go(page, "Clean and retrain")
     heading(page, "Clean and retrain")
     go(page, "Clean and retrain")
-    heading(page, "Cleaning helped|No measurable change|Cleaning did harm", JOB)
+    heading(page, "Accuracy|accuracy|No measurable change|No change beyond", JOB)
     go(page, "Accept this version")
     expect(page.get_by_role("main")).to_contain_text(
         "Accepted: version 2 is the data set's current one."

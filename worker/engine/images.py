@@ -195,9 +195,22 @@ def draw_hashes(seed: int, epoch: int, ids: Integers, purpose: int) -> npt.NDArr
 
 
 def draw_batches(recipe: Recipe, images: Images, epoch: int) -> list[Integers]:
-    """Draw S_t, positions (B,), for each step of an epoch (from 0)."""
-    order = np.lexsort((images.ids, draw_hashes(recipe.seed, epoch, images.ids, _ORDER)))
-    return np.array_split(order, recipe.steps_per_epoch(len(images)))
+    """Draw S_t, positions (B,), for each step of an epoch (from 0).
+
+    The epochs cut a stream of passes over the list, each in its own order, into equal parts:
+    one pass each, unless the recipe's `epoch_images` asks for more or fewer.
+    """
+    draws = recipe.draws_per_epoch(len(images))
+    first = epoch * draws
+    skipped_passes = first // len(images)
+    passes = range(skipped_passes, -(-(first + draws) // len(images)))
+    order = np.concatenate([_pass_order(recipe, images, number) for number in passes])
+    start = first - skipped_passes * len(images)
+    return np.array_split(order[start : start + draws], recipe.steps_per_epoch(len(images)))
+
+
+def _pass_order(recipe: Recipe, images: Images, number: int) -> Integers:
+    return np.lexsort((images.ids, draw_hashes(recipe.seed, number, images.ids, _ORDER)))
 
 
 @lru_cache(maxsize=16)

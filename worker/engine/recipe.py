@@ -28,6 +28,8 @@ class Recipe:
         weights: SHA-256 of the initial weights; empty to start from the seed.
         trained: "all" or "head" (the last linear layer).
         precision: of the network's operations in training; all else is float32.
+        epoch_images: images that an epoch draws, passing over the list again where it is
+            shorter; 0 to draw each image once.
 
     Raises:
         EngineError: unusable setting.
@@ -53,12 +55,15 @@ class Recipe:
     weights: str = ""
     trained: str = "all"
     precision: str = "float32"
+    epoch_images: int = 0
 
     def __post_init__(self) -> None:
         self._check_types()
         for name in COUNTS:
             if getattr(self, name) < 1:
                 raise EngineError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.epoch_images < 0:
+            raise EngineError(f"epoch_images must be at least 0, not {self.epoch_images}.")
         if self.channels not in (1, 3):
             raise EngineError(f"Images have 1 channel (grey) or 3 (colour), not {self.channels}.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -95,7 +100,7 @@ class Recipe:
         for name in ("network", "weights"):
             if not isinstance(getattr(self, name), str):
                 raise EngineError(f"{name} must be a word, not {getattr(self, name)!r}.")
-        for name in (*COUNTS, "channels", "seed"):
+        for name in (*COUNTS, "channels", "seed", "epoch_images"):
             if not isinstance(getattr(self, name), Integral) or isinstance(
                 getattr(self, name), bool
             ):
@@ -124,7 +129,11 @@ class Recipe:
         return self.channels, self.height, self.width
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        values = dataclasses.asdict(self)
+        if not self.epoch_images:
+            # Recipes from before this setting keep their digests.
+            del values["epoch_images"]
+        return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
@@ -134,9 +143,13 @@ class Recipe:
     def digest(self) -> str:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
+    def draws_per_epoch(self, count: int) -> int:
+        """Return how many images an epoch draws from a list of `count`."""
+        return self.epoch_images or count
+
     def steps_per_epoch(self, count: int) -> int:
         """Number of batches; sizes differ by at most one."""
-        return math.ceil(count / self.batch_size)
+        return math.ceil(self.draws_per_epoch(count) / self.batch_size)
 
     def rate(self, step: int, steps: int) -> float:
         """Return η_t of step t (from 0)."""

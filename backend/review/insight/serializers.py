@@ -30,6 +30,7 @@ from backend.review.schemas import (
     WhyImage,
     WhyOut,
 )
+from backend.review.service import Unjudged
 
 
 class Tile(NamedTuple):
@@ -61,6 +62,7 @@ def cards(
         data_set,
         orderings.read_ranks(session, review, order, rows),
         queue_pages.read_names(session, rows, user),
+        service.read_unjudged(session, review),
     ).all(rows)
 
 
@@ -74,6 +76,7 @@ def tiles(
         orderings.read_ranks(session, review, order, rows),
         queue_pages.read_names(session, rows, user),
     )
+    unjudged = service.read_unjudged(session, review)
     return [
         Tile(
             image_id=row.image_id,
@@ -83,7 +86,7 @@ def tiles(
             predicted=row.predicted,
             predicted_name=names[row.predicted],
             brought=wording.explain_place_short(
-                review.method, row.brought_by, row.accuracy_value, row.label_value
+                row.brought_by, *signals(review.method, row, unjudged)
             ),
             thumbnail=f"{folder}/{row.content_hash}.webp",
             decision=row.decision or "",
@@ -94,6 +97,18 @@ def tiles(
         )
         for row in rows
     ]
+
+
+def signals(
+    method: str, row: Row[Any], unjudged: Unjudged
+) -> tuple[wording.Signal, wording.Signal]:
+    """Return both rankings' say on a suggestion."""
+    return (
+        wording.Signal(
+            method, row.accuracy_value, row.accuracy_rank, unjudged.accuracy.get(row.label)
+        ),
+        wording.Signal(SECOND, row.label_value, row.label_rank, unjudged.label.get(row.label)),
+    )
 
 
 def _decided(row: Row[Any], class_names: Sequence[str]) -> str:
@@ -284,7 +299,12 @@ class Card:
     """Maker of cards for a review and an order."""
 
     def __init__(
-        self, review: Review, data_set: DataSet, ranks: Mapping[int, int], names: Mapping[int, str]
+        self,
+        review: Review,
+        data_set: DataSet,
+        ranks: Mapping[int, int],
+        names: Mapping[int, str],
+        unjudged: Unjudged,
     ) -> None:
         self._classes = data_set.class_names
         self._count = review.suggestion_count
@@ -292,6 +312,7 @@ class Card:
         self._images = f"/images/{data_set.id}"
         self._ranks = ranks
         self._names = names
+        self._unjudged = unjudged
 
     def all(self, rows: Sequence[Row[Any]]) -> list[SuggestionOut]:
         return [self.one(row) for row in rows]
@@ -299,7 +320,8 @@ class Card:
     def one(self, row: Row[Any]) -> SuggestionOut:
         """Make a card without validation: the rows are ours, a hundred at a time."""
         given, predicted = self._classes[row.label], self._classes[row.predicted]
-        count, ranks = self._count, (row.accuracy_rank, row.label_rank)
+        count = self._count
+        accuracy, label = signals(self._method, row, self._unjudged)
         return SuggestionOut.model_construct(
             image_id=row.image_id,
             rank=self._ranks[row.image_id],
@@ -315,16 +337,18 @@ class Card:
             label_confidence=row.label_confidence,
             accuracy_value=row.accuracy_value,
             label_value=row.label_value,
-            accuracy_share=wording.bar(self._method, row.accuracy_value, ranks[0], count),
-            label_share=wording.bar(SECOND, row.label_value, ranks[1], count),
+            accuracy_share=wording.bar(accuracy, count),
+            label_share=wording.bar(label, count),
             brought_by_words=wording.explain_place(
-                self._method, row.brought_by, row.accuracy_value, row.label_value
+                row.brought_by, accuracy, label, agrees=row.predicted == row.label
             ),
             prediction_words=wording.prediction(
                 predicted, row.confidence, given, row.label_confidence
             ),
-            accuracy_words=wording.by_method(self._method, row.accuracy_value, ranks[0], count),
-            label_words=wording.label_looks_wrong(row.label_value, ranks[1], count),
+            accuracy_words=wording.describe_signal(accuracy, count),
+            label_words=wording.describe_signal(label, count),
+            accuracy_unjudged=accuracy.unjudged,
+            label_unjudged=label.unjudged,
             path=row.path,
             thumbnail=f"{self._images}/thumbnails/{row.content_hash}.webp",
             full=f"{self._images}/full/{row.content_hash}.webp",

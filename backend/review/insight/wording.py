@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row
 
 from backend.core.catalogue import METHODS, SECOND, speaks_against
+from backend.core.unjudged import SENTENCES
 
 
 def share(rank: int, count: int) -> float:
@@ -23,9 +25,24 @@ def _others(rank: int, count: int) -> str:
     return "any other image" if rank == 1 else f"{percent(share(rank, count))} of the images"
 
 
-def bar(method: str, value: float, rank: int, count: int) -> float:
-    """Return a signal's bar length; 0 unless its value speaks against the image."""
-    return share(rank, count) if speaks_against(method, value) else 0.0
+@dataclass(frozen=True)
+class Signal:
+    """A ranking's say on an image. unjudged: the reason why it has none, or None."""
+
+    method: str
+    value: float
+    rank: int
+    unjudged: str | None = None
+
+    @property
+    def against(self) -> bool:
+        """True where the ranking speaks against the image."""
+        return self.unjudged is None and speaks_against(self.method, self.value)
+
+
+def bar(signal: Signal, count: int) -> float:
+    """Return a signal's bar length; 0 unless it speaks against the image."""
+    return share(signal.rank, count) if signal.against else 0.0
 
 
 def hurts_accuracy(value: float, rank: int, count: int) -> str:
@@ -62,8 +79,11 @@ def _chance(fraction: float) -> str:
     return "less than 1 %" if fraction < 0.01 else f"{round(fraction * 100)} %"
 
 
-def by_method(method: str, value: float, rank: int, count: int) -> str:
-    """Describe the first ranking's value in its method's terms."""
+def describe_signal(signal: Signal, count: int) -> str:
+    """Describe a ranking's value in its method's terms, or why it cannot judge the image."""
+    if signal.unjudged is not None:
+        return SENTENCES[signal.unjudged]
+    method, value, rank = signal.method, signal.value, signal.rank
     if METHODS[method].harm:
         return hurts_accuracy(value, rank, count)
     if method == SECOND:
@@ -73,37 +93,47 @@ def by_method(method: str, value: float, rank: int, count: int) -> str:
     return f"More so than {_others(rank, count)}."
 
 
-def explain_place(method: str, by: str, accuracy: float, label: float) -> str:
+ADVICE = (
+    "though the model agrees with its label: look for what is odd about it, and normally keep it"
+)
+
+
+def explain_place(by: str, accuracy: Signal, label: Signal, *, agrees: bool) -> str:
     """Explain a card's place in the queue.
 
     Args:
         by: ranking that placed it, accuracy | label | both.
-        accuracy, label: its values.
+        accuracy, label: the rankings' say.
+        agrees: the model predicts the given label.
     """
-    reasons = _reasons(method, by, accuracy, label)
+    reasons = _reasons(by, accuracy, label)
     if reasons:
-        return "Suggested because " + " and ".join(METHODS[reason].because for reason in reasons)
+        place = "Suggested because " + " and ".join(METHODS[reason].because for reason in reasons)
+        hurts_only = reasons == [accuracy.method] and METHODS[accuracy.method].harm
+        return f"{place}, {ADVICE}" if agrees and hurts_only else place
     if by == "both":
         return "Next in both rankings, though neither says anything against it"
     return "Next in its ranking, though that says nothing against it"
 
 
-def explain_place_short(method: str, by: str, accuracy: float, label: float) -> str:
+def explain_place_short(by: str, accuracy: Signal, label: Signal) -> str:
     """Explain the place in two or three words."""
-    reasons = _reasons(method, by, accuracy, label)
+    reasons = _reasons(by, accuracy, label)
     if not reasons:
-        return "Next in order"
+        placing = {"accuracy": [accuracy], "label": [label]}.get(by, [accuracy, label])
+        return "Can’t be judged" if any(signal.unjudged for signal in placing) else "Next in order"
     if len(reasons) == 1:
         return METHODS[reasons[0]].title
-    return "Accuracy and label" if METHODS[method].harm else f"{METHODS[method].title}; label"
+    first = METHODS[accuracy.method]
+    return "Accuracy and label" if first.harm else f"{first.title}; label"
 
 
-def _reasons(method: str, by: str, accuracy: float, label: float) -> list[str]:
-    values = {"accuracy": (method, accuracy), "label": (SECOND, label)}
+def _reasons(by: str, accuracy: Signal, label: Signal) -> list[str]:
+    signals = {"accuracy": accuracy, "label": label}
     return [
-        name
-        for ranking, (name, value) in values.items()
-        if by in (ranking, "both") and speaks_against(name, value)
+        signal.method
+        for ranking, signal in signals.items()
+        if by in (ranking, "both") and signal.against
     ]
 
 

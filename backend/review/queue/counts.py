@@ -1,5 +1,6 @@
 """Counts of a review."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -11,9 +12,12 @@ from backend.review.service import DECISIONS
 
 Counts = dict[str | None, int]
 
-# Decisions that stop advice considers, and the fewest it needs.
+# Decisions that stop advice counts, the fewest it needs, and those it remembers.
 ADVICE_WINDOW = 50
 ADVICE_LEAST = 20
+ADVICE_MEMORY = 200
+# Shares of removals and new labels.
+STOP_BELOW, RESUME_FROM = 0.1, 0.2
 
 
 @dataclass(frozen=True)
@@ -104,26 +108,37 @@ def advice(session: Session, review: Review) -> Advice:
             Suggestion.decision.is_not(None),
         )
         .order_by(Suggestion.change.desc())
-        .limit(ADVICE_WINDOW)
+        .limit(ADVICE_MEMORY)
     ).all()
-    confirmed = sum(decision in ("remove", "relabel") for decision in latest)
-    return _advice(len(latest), confirmed)
+    return advise([decision in ("remove", "relabel") for decision in reversed(latest)])
 
 
-def _advice(window: int, confirmed: int) -> Advice:
+def advise(confirmed: Sequence[bool]) -> Advice:
+    """Advise by the latest decisions, oldest first: True for a removal or new label."""
+    window = min(len(confirmed), ADVICE_WINDOW)
+    found = sum(confirmed[len(confirmed) - window :])
     if window < ADVICE_LEAST:
         left = ADVICE_LEAST - window
         more = f"{left} more {'decision' if left == 1 else 'decisions'}"
         sentence = f"After {more}, we’ll tell you if it’s worth continuing."
-        return Advice(window, confirmed, stop=False, sentence=sentence)
+        return Advice(window, found, stop=False, sentence=sentence)
     # Other people's decisions count too.
-    found = f"Of the last {window} decisions, {confirmed} removed or relabelled an image."
-    if confirmed < window / 10:
-        return Advice(
-            window, confirmed, stop=True, sentence=f"{found} Continuing is unlikely to pay."
-        )
-    if confirmed < window * 3 / 10:
-        return Advice(
-            window, confirmed, stop=False, sentence=f"{found} Continuing still pays a little."
-        )
-    return Advice(window, confirmed, stop=False, sentence=f"{found} Continuing is worth it.")
+    counted = f"Of the last {window} decisions, {found} removed or relabelled an image."
+    if _stops(confirmed):
+        return Advice(window, found, True, f"{counted} Continuing is unlikely to pay.")
+    if found < window * 3 / 10:
+        return Advice(window, found, False, f"{counted} Continuing still pays a little.")
+    return Advice(window, found, False, f"{counted} Continuing is worth it.")
+
+
+def _stops(confirmed: Sequence[bool]) -> bool:
+    """Replay the advice with two thresholds, so that it does not flip at a single decision."""
+    stops = False
+    for end in range(ADVICE_LEAST, len(confirmed) + 1):
+        window = confirmed[max(0, end - ADVICE_WINDOW) : end]
+        share = sum(window) / len(window)
+        if share < STOP_BELOW:
+            stops = True
+        elif share >= RESUME_FROM:
+            stops = False
+    return stops

@@ -499,7 +499,7 @@ VERDICT = {
     }],
     "changed": [300], "became_right": 1, "became_wrong": 0,
     "changes": [{"image_id": 300, "label": 2, "before": 0, "cleaned": 2}],
-    "sentence": "Cleaning made the model better: test accuracy 80.0 % → 90.0 %.",
+    "sentence": "Accuracy and confidence better: test accuracy 80.0 % → 90.0 %.",
     "judgement": "improved", "seconds": {"retrain": 12.5},
 }  # fmt: skip
 
@@ -537,7 +537,8 @@ def test_the_pages_lead_from_the_dry_run_to_the_verdict_and_back(
         cleansing = session.get_one(Cleansing, 1)
     measured(scenario, cleansing)
     page = client.get("/cleansings/1").text
-    assert "Cleaning made the model better: test accuracy 80.0 % → 90.0 %." in page
+    assert "<h1>Accuracy and confidence better</h1>" in page
+    assert "Accuracy and confidence better: test accuracy 80.0 % → 90.0 %, +10.0 points" in page
     assert "You found 3 of 4 planted errors." in page
     assert "Accept this version" in page
     page = client.post("/cleansings/1/accept").text

@@ -93,7 +93,14 @@ def story(database: Database, storage: Storage, owner: User, reviewer: User) -> 
             parent_version_id=first,
             version_id=second.id,
         )
-        cleansing.state, cleansing.verdict = "accepted", {"judgement": "improved"}
+        cleansing.state = "accepted"
+        cleansing.verdict = {
+            "judgement": "improved",
+            "fresh_seeds": {
+                "accuracy": {"judgement": "no_measurable_change"},
+                "loss": {"judgement": "better"},
+            },
+        }
         session.add(cleansing)
         decided(session, review.id, a, reviewer, "remove", second, -2)
         decided(session, review.id, b, reviewer, "keep", second, -3)
@@ -189,7 +196,7 @@ def test_the_data_set_shows_its_history_with_a_way_to_each_version(
         assert (
             f'<a href="/datasets/{story.data_set}/versions/{number}">Version {number}</a>' in page
         )
-    assert '<a href="/cleansings/1">Verdict</a>: improved' in page
+    assert '<a href="/cleansings/1">Verdict</a>: confidence better, accuracy unchanged' in page
     assert "2 images left out, 2 relabelled, compared with version 1." in page
 
 

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from backend.core.db import Database
-from backend.core.models import Review, Suggestion, User
+from backend.core.models import Review, Run, Suggestion, User
 from tests.reviewing import a_ready_review, decide, queue_of
 
 HOSTILE = (
@@ -488,3 +488,31 @@ def test_a_form_for_an_image_of_another_data_set_is_not_found(
         ).status_code
         == 404
     )
+
+
+# ── what a reviewer must know first ───────────────────────────────────────────────────────────────
+
+
+def test_a_model_that_has_not_learned_warns_on_every_page_of_its_review(
+    client: TestClient, here: str, review: Review, database: Database
+) -> None:
+    doubt = "The model has not learned <more> than the largest class."
+    shown = html.escape(doubt)
+    assert shown not in client.get(here).text
+    with database.transaction() as session:
+        run = session.get_one(Run, review.run_id)
+        run.report = {**run.report, "doubt": doubt}
+    for address in (here, f"{here}/focus"):
+        assert shown in client.get(address).text
+    assert client.get(f"/api/v1{here}").json()["doubts"] == [doubt]
+    start = re.search(r'<a class="([^"]*)"[^>]*data-part="start"', client.get(here).text)
+    assert start
+    assert "button--primary" not in start[1]
+    shown_run = client.get(f"/runs/{review.run_id}").text
+    assert re.search(r'button--primary"\s+href="/datasets/\d+/runs/new">Train again', shown_run)
+
+
+def test_reviews_from_before_the_marks_have_none(client: TestClient, here: str) -> None:
+    assert "judged" not in client.get(here).text
+    first = client.get(f"/api/v1{here}/suggestions").json()["items"][0]
+    assert (first["accuracy_unjudged"], first["label_unjudged"]) == (None, None)

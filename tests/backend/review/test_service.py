@@ -9,6 +9,7 @@ from backend.core.errors import Conflict, Invalid, NotFound
 from backend.core.models import Review, Suggestion, User
 from backend.review import service
 from backend.review.insight import wording
+from backend.review.insight.wording import Signal
 from backend.review.queue import counts, orderings, queue_pages
 from backend.review.queue.filters import Filters, Vocabulary, check
 from backend.review.queue.orderings import Order
@@ -282,9 +283,23 @@ def test_confusion_holds_every_image_once_the_most_frequent_pair_first(
 def test_the_advice_follows_the_share_of_confirmed_suggestions(
     window: int, confirmed: int, stop: bool, words: str
 ) -> None:
-    advice = counts._advice(window, confirmed)
+    # The confirmed at even distances, the first at the start.
+    flags = [n * confirmed // window != (n - 1) * confirmed // window for n in range(window)]
+    assert sum(flags) == confirmed
+    advice = counts.advise(flags)
     assert advice.stop == stop
     assert words in advice.sentence
+
+
+def test_the_advice_to_stop_does_not_flip_at_a_single_decision() -> None:
+    rare = [n % 13 == 0 for n in range(104)]
+    assert counts.advise(rare).stop
+    # Around the limit of one in ten, the advice stays what it was.
+    flips = [counts.advise([*rare[:end], True, False, False]).stop for end in range(60, 104)]
+    assert all(flips)
+    assert counts.advise([True] * 5 + [False] * 20 + [True] + [False] * 8).stop is False
+    # A stretch that is worth continuing turns it round.
+    assert counts.advise(rare + [True] * 10).stop is False
 
 
 def test_the_advice_looks_at_the_latest_fifty_in_force(session: Session, owner: User) -> None:
@@ -352,14 +367,64 @@ def test_nothing_is_called_100_percent_that_is_not() -> None:
     assert wording.percent(0.1 + 0.2) == "30.0 %"
 
 
+def place(
+    method: str, by: str, accuracy: float, label: float, *, agrees: bool = False, **why: str
+) -> str:
+    harm = Signal(method, accuracy, 1, why.get("harm"))
+    return wording.explain_place(
+        by, harm, Signal("margin", label, 1, why.get("wrong")), agrees=agrees
+    )
+
+
+def place_short(method: str, by: str, accuracy: float, label: float, **why: str) -> str:
+    harm = Signal(method, accuracy, 1, why.get("harm"))
+    return wording.explain_place_short(by, harm, Signal("margin", label, 1, why.get("wrong")))
+
+
+def test_an_image_that_hurts_although_the_model_agrees_comes_with_advice() -> None:
+    sentence = place("tracin", "accuracy", -0.1, 0.5, agrees=True)
+    assert sentence == (
+        "Suggested because it hurts accuracy, though the model agrees with its label: look for "
+        "what is odd about it, and normally keep it"
+    )
+    assert "keep" not in place("tracin", "both", -0.1, -0.1, agrees=True)
+    assert "keep" not in place("tracin", "accuracy", -0.1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("no_validation", "Can’t be judged: no validation image of this class."),
+        ("few_validation", "Can’t be judged: fewer than 3 validation images of this class."),
+        ("not_learned", "Can’t be judged: the model has not learned this class."),
+    ],
+)
+def test_what_cannot_be_judged_is_no_reason_and_says_why(reason: str, words: str) -> None:
+    signal = Signal("tracin", -0.1, 1, reason)
+    assert wording.describe_signal(signal, 101) == words
+    assert wording.bar(signal, 101) == 0.0
+    assert place("tracin", "accuracy", -0.1, 0.5, harm=reason).startswith("Next in its ranking")
+    assert place("tracin", "both", -0.1, -0.1, harm=reason) == (
+        "Suggested because its label looks wrong"
+    )
+    assert place_short("tracin", "accuracy", -0.1, 0.5, harm=reason) == "Can’t be judged"
+    assert place_short("tracin", "both", -0.1, -0.1, wrong=reason) == "Hurts accuracy"
+
+
 def test_only_a_harmful_image_is_said_to_hurt() -> None:
     assert wording.hurts_accuracy(-0.1, 1, 101) == "Hurts more than any other image."
     assert wording.hurts_accuracy(0.1, 1, 101) == "The model does no better without it."
-    assert wording.by_method("tracin", -0.1, 1, 101) == "Hurts more than any other image."
-    assert wording.by_method("outlier", -0.1, 51, 101) == "More so than 50.0 % of the images."
-    assert "chance" in wording.by_method("random", -0.1, 51, 101)
     assert (
-        wording.explain_place("outlier", "both", -0.1, -0.1)
+        wording.describe_signal(Signal("tracin", -0.1, 1), 101)
+        == "Hurts more than any other image."
+    )
+    assert (
+        wording.describe_signal(Signal("outlier", -0.1, 51), 101)
+        == "More so than 50.0 % of the images."
+    )
+    assert "chance" in wording.describe_signal(Signal("random", -0.1, 51), 101)
+    assert (
+        place("outlier", "both", -0.1, -0.1)
         == "Suggested because it looks unlike the others and its label looks wrong"
     )
     assert wording.label_looks_wrong(-0.1, 51, 101) == "Looks more wrong than 50.0 % of the images."
@@ -369,25 +434,22 @@ def test_only_a_harmful_image_is_said_to_hurt() -> None:
 
 
 def test_an_image_that_nothing_speaks_against_has_no_bar_and_no_such_reason() -> None:
-    assert wording.bar("tracin", 0.1, 1, 101) == 0.0
-    assert wording.bar("margin", 0.0, 1, 101) == 0.0
-    assert wording.bar("tracin", -0.1, 1, 101) == 1.0
-    assert wording.bar("outlier", 0.1, 51, 101) == 0.5  # has no sign that could deny it
+    assert wording.bar(Signal("tracin", 0.1, 1), 101) == 0.0
+    assert wording.bar(Signal("margin", 0.0, 1), 101) == 0.0
+    assert wording.bar(Signal("tracin", -0.1, 1), 101) == 1.0
+    assert wording.bar(Signal("outlier", 0.1, 51), 101) == 0.5  # has no sign that could deny it
     assert (
-        wording.explain_place("tracin", "accuracy", 0.1, -0.1)
+        place("tracin", "accuracy", 0.1, -0.1)
         == "Next in its ranking, though that says nothing against it"
     )
     assert (
-        wording.explain_place("tracin", "both", 0.1, 0.1)
+        place("tracin", "both", 0.1, 0.1)
         == "Next in both rankings, though neither says anything against it"
     )
-    assert (
-        wording.explain_place("tracin", "both", 0.1, -0.1)
-        == "Suggested because its label looks wrong"
-    )
-    assert wording.explain_place_short("tracin", "accuracy", 0.1, -0.1) == "Next in order"
-    assert wording.explain_place_short("tracin", "both", -0.1, 0.1) == "Hurts accuracy"
-    assert wording.explain_place_short("tracin", "both", -0.1, -0.1) == "Accuracy and label"
+    assert place("tracin", "both", 0.1, -0.1) == "Suggested because its label looks wrong"
+    assert place_short("tracin", "accuracy", 0.1, -0.1) == "Next in order"
+    assert place_short("tracin", "both", -0.1, 0.1) == "Hurts accuracy"
+    assert place_short("tracin", "both", -0.1, -0.1) == "Accuracy and label"
 
 
 def test_a_prediction_says_how_sure_it_is_and_what_the_label_gets() -> None:

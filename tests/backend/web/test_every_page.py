@@ -179,6 +179,7 @@ def test_what_a_reviewer_may_not_do_is_not_offered(
     owners |= {
         "/cleansings/1/accept",
         "/cleansings/1/roll-back",
+        "/cleansings/1/measure",
         "/reviews/1/clean",
         "/datasets/1/runs",
     }

@@ -110,3 +110,34 @@ def test_adam_gets_a_pace_of_its_own_and_no_momentum(optimizer):
     assert (sgd.learning_rate, sgd.momentum) == (0.01, 0.9)
     assert (adam.learning_rate, adam.momentum) == (0.001, 0.0)
     assert default_recipe(colour, 2, optimizer=optimizer, learning_rate=0.5).learning_rate == 0.5
+
+
+def test_a_shorter_list_takes_as_many_steps_by_passing_over_it_again(images):
+    rest = images.subset(np.arange(len(images) - 1))
+    whole, shorter = a_recipe(batch_size=11), a_recipe(batch_size=11, epoch_images=len(images))
+    assert whole.steps_per_epoch(len(rest)) == 4
+    epochs = [draw_batches(shorter, rest, epoch) for epoch in range(44)]
+    wanted = [draw_batches(whole, images, epoch) for epoch in range(44)]
+    assert [[len(part) for part in epoch] for epoch in epochs] == [
+        [len(part) for part in epoch] for epoch in wanted
+    ]
+    # 44 epochs of 45 draws are 45 whole passes over 44 images, each in an order of its own.
+    stream = np.concatenate([part for epoch in epochs for part in epoch]).reshape(45, 44)
+    assert (np.sort(stream, axis=1) == np.arange(44)).all()
+    assert len({tuple(part) for part in stream.tolist()}) == 45
+
+
+@pytest.mark.parametrize("count", [1, 2, 22, 44, 45, 46, 90])
+def test_a_stream_draws_every_image_equally_often_whatever_the_length(images, count):
+    rest = images.subset(np.arange(min(count, 45)))
+    epochs = [draw_batches(a_recipe(epoch_images=count), rest, epoch) for epoch in range(3)]
+    drawn = np.bincount(np.concatenate([part for epoch in epochs for part in epoch]))
+    assert drawn.sum() == 3 * count
+    assert drawn.max() - drawn.min() <= 1
+
+
+def test_a_recipe_without_epoch_images_keeps_the_digest_of_earlier_versions():
+    assert "epoch_images" not in a_recipe().to_json()
+    assert a_recipe(epoch_images=45).digest() != a_recipe().digest()
+    longer = a_recipe(epoch_images=45)
+    assert type(longer).from_json(longer.to_json()) == longer

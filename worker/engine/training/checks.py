@@ -58,6 +58,11 @@ def check_before_replaying(record: RunRecord, images: Images) -> None:
             "These are not the images that the run was trained on; give the same list, with the "
             "same labels and pixels."
         )
+    if record.recipe.draws_per_epoch(len(images)) != len(images):
+        raise EngineError(
+            "This run's epochs do not draw each image once, so its images cannot be scored; use a "
+            "run without epoch_images."
+        )
     if record.left_out:
         raise EngineError(
             "This run left images out, so its steps cannot be replayed; use the run that it "

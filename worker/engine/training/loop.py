@@ -181,7 +181,7 @@ def _epoch(
     """Train an epoch, adding to `signals`; return its end, mean loss and accuracy."""
     order = draw_batches(run.recipe, run.images, epoch)
     # On the device: copies at each step would make a GPU wait.
-    epoch_signals = EpochSignals(len(run.images), run.device)
+    epoch_signals = EpochSignals(run.recipe.draws_per_epoch(len(run.images)), run.device)
     with run.prefetch(epoch, order) as batch:
         for t, positions in enumerate(order):
             record_point(t, point)

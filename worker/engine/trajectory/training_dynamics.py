@@ -60,8 +60,15 @@ class EpochSignals:
         self.count += len(y)
 
     def finish(self, signals: Signals, positions: Integers) -> tuple[float, float]:
-        """Add the epoch, positions in step order; return mean loss and accuracy."""
-        signals.add(positions, self.margins.double().cpu().numpy(), self.right.cpu().numpy())
+        """Add the epoch, positions in step order; return mean loss and accuracy.
+
+        Of an image that an epoch draws twice, the later draw counts.
+        """
+        unique, last = np.unique(positions[::-1], return_index=True)
+        drawn = len(positions) - 1 - last
+        signals.add(
+            unique, self.margins.double().cpu().numpy()[drawn], self.right.cpu().numpy()[drawn]
+        )
         return float(self.losses.double().mean()), float(self.right.double().mean())
 
 

@@ -1,5 +1,6 @@
 """Trainings of a cleansing: three arms, with the run's seed and with fresh seeds."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from sqlalchemy import select
 from backend.core.db import Database
 from backend.core.models import Cleansing, DataSet, Image, Run
 from backend.core.storage import Storage
-from worker.engine import Images
+from worker.engine import Images, Recipe
 from worker.pipeline import load_images
 
 Mask = npt.NDArray[np.bool_]
@@ -101,7 +102,13 @@ def read(database: Database, storage: Storage, cleansing_id: int) -> Plan:
             seed=session.get_one(Run, cleansing.run_id).seed,
             fresh_seeds=cleansing.fresh_seeds,
             tasks=[
-                Task(run.id, run.protocol or "", run.arm or "", run.seed, run.state == "done")
+                Task(
+                    run.id,
+                    run.protocol or "",
+                    run.arm or "",
+                    run.seed,
+                    run.state == "done" and took_equal_steps(run, len(parent), bool(removed.any())),
+                )
                 for run in runs
             ],
             class_count=len(data_set.class_names),
@@ -170,6 +177,20 @@ def image_list(plan: Plan, task: Task) -> tuple[Images, Mask]:
         return images, gone
     left = np.flatnonzero(~gone)
     return images.subset(left), np.zeros(len(left), dtype=bool)
+
+
+def make_recipe(plan: Plan, task: Task, original: Recipe) -> Recipe:
+    """Make a training's recipe: as many steps in every arm as in "before"."""
+    shorter = task.protocol == "fresh_seeds" and bool(removal(plan, task).any())
+    return dataclasses.replace(
+        original, seed=task.seed, epoch_images=len(plan.parent) if shorter else 0
+    )
+
+
+def took_equal_steps(run: Run, count: int, removes: bool) -> bool:
+    """False for an arm that an older Winnow trained for fewer steps than "before"."""
+    shorter = removes and run.protocol == "fresh_seeds" and run.arm != "before"
+    return not shorter or run.recipe.get("epoch_images") == count
 
 
 def removal(plan: Plan, task: Task) -> Mask:

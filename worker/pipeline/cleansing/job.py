@@ -10,7 +10,7 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from backend.core import reports
-from backend.core.models import Cleansing, Run, RunEpoch, Version
+from backend.core.models import Cleansing, Run, RunEpoch
 from backend.core.reports import RunReport, VerdictSeconds
 from backend.core.storage import Storage
 from worker import engine
@@ -57,13 +57,14 @@ def cleanse(context: JobContext) -> None:
     result = verdict(plan, outcomes, seconds)
     context.log(result.sentence)
     with context.finish() as session:
-        cleansing = session.get_one(Cleansing, plan.cleansing_id)
-        cleansing.verdict = result.to_json()
-        # A version may be rolled back before a retry.
-        cleansing.state, session.get_one(Version, cleansing.version_id).state = (
-            "measured",
-            "proposed",
+        # Locked, against a person who accepts the version at this moment.
+        cleansing = session.get_one(
+            Cleansing, plan.cleansing_id, with_for_update=True, populate_existing=True
         )
+        cleansing.verdict = result.to_json()
+        # A person who accepted or rolled back without a verdict has decided.
+        if cleansing.state == "queued":
+            cleansing.state = "measured"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +95,7 @@ def _repeats(task: Task) -> bool:
 def _steps(plan: Plan, task: Task, recipe: Recipe) -> int:
     if _repeats(task) or arms.same_as_before(plan, task):
         return 1
-    images, _ = arms.image_list(plan, task)
-    return recipe.epochs * recipe.steps_per_epoch(len(images))
+    return recipe.epochs * recipe.steps_per_epoch(len(plan.parent))
 
 
 def _measure(context: JobContext, plan: Plan, task: Task, original: Training, bar: _Bar) -> Outcome:
@@ -119,11 +119,10 @@ def _train(plan: Plan, task: Task, original: Training, bar: _Bar) -> Training:
     images, leave_out = arms.image_list(plan, task)
     # Only the repeated run's learning curve is shown.
     validation = plan.validation if task.protocol == "same_seed" else None
-    seeded = dataclasses.replace(original.recipe, seed=task.seed)
     # On the run's device: arms must differ in images, not in rounding.
     device = engine.choose_device("auto", original.record.environment).type
     return engine_setup.train(
-        seeded,
+        arms.make_recipe(plan, task, original.recipe),
         images,
         validation,
         bar.context.storage,

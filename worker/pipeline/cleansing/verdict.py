@@ -22,6 +22,7 @@ from backend.core.reports import (
     Verdict,
     VerdictSeconds,
 )
+from backend.core.verdict_words import SMALLEST_SHOWN, percent, sentence
 from worker.engine import paired_difference
 from worker.pipeline.cleansing.arms import Plan
 
@@ -125,18 +126,18 @@ def judge_metric(
 ) -> MetricJudgement:
     """Judge a measure by its two intervals.
 
-    "better": above before and random removal. "as_random": above before alone. "worse": below
-    before. Else "no_measurable_change".
+    "better" and "worse": than before and than random removal. "as_random": than before alone.
+    Else "no_measurable_change", also where the digits would not show the change.
     """
-    if _lies_above(gain, better):
-        return "better" if _lies_above(beyond_random, better) else "as_random"
-    if _lies_above(gain, -better):
-        return "worse"
+    sides: list[tuple[int, MetricJudgement]] = [(better, "better"), (-better, "worse")]
+    for sign, judgement in sides:
+        if _lies_above(gain, sign, SMALLEST_SHOWN):
+            return judgement if _lies_above(beyond_random, sign) else "as_random"
     return "no_measurable_change"
 
 
-def _lies_above(ci95: Sequence[float], sign: int) -> bool:
-    return min(sign * ci95[0], sign * ci95[1]) > 0
+def _lies_above(ci95: Sequence[float], sign: int, limit: float = 0.0) -> bool:
+    return min(sign * ci95[0], sign * ci95[1]) > limit
 
 
 def judge(accuracy: MetricJudgement, loss: MetricJudgement) -> Judgement:
@@ -242,67 +243,3 @@ def doubt(accuracies: Sequence[float], labels: npt.NDArray[np.int64]) -> str | N
         "and says nothing of these images. Train again for longer, or with a lower learning rate, "
         "and measure then."
     )
-
-
-LEADS = {
-    "improved": "Cleaning made the model better",
-    "no_measurable_change": "No measurable improvement",
-    "worse": "Cleaning made the model worse",
-}
-# The confidence changed, not the answers.
-LOSS_LEADS = {
-    "improved": (
-        "Cleaning made the model's answers more reliable (lower loss), without a measurable change "
-        "of how many are right"
-    ),
-    "worse": (
-        "Cleaning made the model's answers less reliable (higher loss), without a measurable "
-        "change of how many are right"
-    ),
-}
-
-
-def sentence(fresh: Protocol, *, drawn: bool = True) -> str:
-    """Put the verdict into words. drawn: a random removal was measured too."""
-    accuracy, loss = fresh.accuracy, fresh.loss
-    by_accuracy = f", random removal {points(accuracy.random_difference)}" if drawn else ""
-    by_loss = f", random removal {signed(loss.random_difference)}" if drawn else ""
-    low, high = accuracy.ci95
-    text = (
-        f"{_lead(fresh)}: test accuracy {percent(accuracy.before)} → {percent(accuracy.cleaned)}, "
-        f"{points(accuracy.difference)} points "
-        f"(95 % CI {points(low)} to {points(high)}){by_accuracy}."
-    )
-    low, high = loss.ci95
-    return (
-        f"{text} Test loss {loss.before:.3f} → {loss.cleaned:.3f} "
-        f"(95 % CI {signed(low)} to {signed(high)}){by_loss}."
-    )
-
-
-def _lead(fresh: Protocol) -> str:
-    judgement, accuracy = fresh.judgement, fresh.accuracy.judgement
-    if judgement == "improved" and accuracy == "as_random":
-        return (
-            f"{LEADS[judgement]} (by its loss; as many more right answers could come from "
-            "removing any images, with so few fresh starts)"
-        )
-    if judgement != "no_measurable_change" and accuracy == "no_measurable_change":
-        return LOSS_LEADS[judgement]
-    return LEADS[judgement]
-
-
-def percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
-
-
-def points(fraction: float) -> str:
-    """0.014 → "+1.4"; with a real minus sign and no signed zero."""
-    return signed(100 * fraction, 1)
-
-
-def signed(value: float, digits: int = 3) -> str:
-    text = f"{abs(value):.{digits}f}"
-    if float(text) == 0.0:
-        return text
-    return ("+" if value > 0 else "−") + text

@@ -15,7 +15,7 @@ from worker import engine
 from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext
 from worker.pipeline import engine_setup, load_images
-from worker.pipeline.scoring import write_scores
+from worker.pipeline.scoring import judgeable, write_scores
 
 
 def score_member(context: JobContext) -> None:
@@ -30,9 +30,10 @@ def score_member(context: JobContext) -> None:
     scores = write_scores.score(
         context, scoring.method, scoring.options, training, images, validation, run.id
     )
-    ranked = write_scores.rank(scores.values)
+    unjudged = judgeable.find_unjudged(scoring.method, images, validation)
+    ranked = write_scores.rank(scores.values, judgeable.select_images(images, unjudged))
     with context.finish() as session:
-        write_scores.write(session, scoring.id, images, scores, ranked)
+        write_scores.write(session, scoring.id, images, scores, ranked, unjudged)
         assert scoring.review_id is not None
         queue_average(session, scoring.review_id)
     write_scores.forget_kept(context, run.id)

@@ -14,7 +14,7 @@ from worker import engine
 from worker.engine import Images, Scores, Training
 from worker.jobs import JobContext, JobFailed
 from worker.pipeline import engine_setup, load_images
-from worker.pipeline.scoring import averages, explanations, similarity
+from worker.pipeline.scoring import averages, explanations, judgeable, similarity
 from worker.pipeline.scoring.write_scores import (
     Ranking,
     forget_kept,
@@ -63,25 +63,27 @@ def score_run(context: JobContext) -> None:
     context.phase(RANKED, EXPLAINED)
     context.progress(0, 1, "Looking at what the model sees")
     probabilities = engine.predict(training, images)
-    accuracy, label = rank(chosen.values), rank(wrong.values)
+    predicted = probabilities.argmax(1)
+    unharmed, unlearned = (
+        judgeable.find_unjudged(method, images, asked.validation, predicted)
+        for method in (review.method, SECOND)
+    )
+    accuracy = rank(chosen.values, judgeable.select_images(images, unharmed))
+    label = rank(wrong.values, judgeable.select_images(images, unlearned))
     rows = suggestions(images, accuracy, label, probabilities, asked.described, single=asked.single)
     in_order = images.ids[np.argsort([row["position"] for row in rows])]
     explainer = explanations.Explainer.of(training, images, asked.validation, asked.options)
     explained = explanations.explain_first(context, explainer, in_order, time.monotonic() - began)
     context.phase(EXPLAINED, 1.0)
-    points = (
-        []
-        if asked.placed
-        else similarity.make_rows(context, training, images, probabilities.argmax(1))
-    )
+    points = [] if asked.placed else similarity.make_rows(context, training, images, predicted)
     context.log(f"Writing {len(images):,} suggestions.")
     with context.finish() as session:
         written = {
-            review.accuracy_scoring_id: (chosen, accuracy),
-            review.label_scoring_id: (wrong, label),
+            review.accuracy_scoring_id: (chosen, accuracy, unharmed),
+            review.label_scoring_id: (wrong, label, unlearned),
         }
-        for scoring_id, (scores, ranked) in written.items():
-            write(session, scoring_id, images, scores, ranked)
+        for scoring_id, (scores, ranked, unjudged) in written.items():
+            write(session, scoring_id, images, scores, ranked, unjudged)
         _replace(session, Suggestion, review.id, rows)
         _replace(session, MapPoint, review.id, points)
         if asked.placed:

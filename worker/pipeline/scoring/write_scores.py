@@ -16,6 +16,7 @@ from backend.core.reports import ScoringReport
 from worker import engine
 from worker.engine import Images, LoneImages, ReplayDrift, Scores, Training
 from worker.jobs import JobContext, JobFailed
+from worker.pipeline.scoring.judgeable import Unjudged
 
 # Per INSERT.
 ROWS = 5_000
@@ -122,24 +123,34 @@ def _class_names(context: JobContext, classes: Sequence[int]) -> list[str]:
     return [names[number] for number in classes]
 
 
-def rank(values: np.ndarray) -> Ranking:
-    """Rank values, the lowest first; ties keep their order. Raises JobFailed for NaN."""
+def rank(values: np.ndarray, last: np.ndarray | None = None) -> Ranking:
+    """Rank values, the lowest first; ties keep their order. Raises JobFailed for NaN.
+
+    last: Images to rank behind all others, (N,) bool.
+    """
     if not np.isfinite(values).all():
         raise JobFailed(
             "The scores are not numbers. Train with a lower learning rate and try again."
         )
     ranks = np.empty(len(values), dtype=np.int64)
-    ranks[np.argsort(values, kind="stable")] = np.arange(1, len(values) + 1)
+    order = np.argsort(values, kind="stable") if last is None else np.lexsort((values, last))
+    ranks[order] = np.arange(1, len(values) + 1)
     return Ranking(values, ranks)
 
 
 def write(
-    session: Session, scoring_id: int | None, images: Images, scores: Scores, ranked: Ranking
+    session: Session,
+    scoring_id: int | None,
+    images: Images,
+    scores: Scores,
+    ranked: Ranking,
+    unjudged: Unjudged,
 ) -> None:
     """Finish a scoring, replacing an earlier attempt's rows."""
     scoring = session.get_one(Scoring, scoring_id)
     scoring.state, scoring.exact = "done", scores.exact
-    scoring.report = ScoringReport.model_validate(scores.report).to_json()
+    report = {**scores.report, "unjudged": {str(label): why for label, why in unjudged.items()}}
+    scoring.report = ScoringReport.model_validate(report).to_json()
     session.execute(delete(Score).where(Score.scoring_id == scoring.id))
     columns = zip(images.ids.tolist(), ranked.values.tolist(), ranked.ranks.tolist(), strict=True)
     rows = [

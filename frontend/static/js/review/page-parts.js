@@ -9,5 +9,8 @@ export function paintProgress(root, progress) {
     field.textContent = number.format(progress[field.dataset.count]);
   part(root, "bar").value = progress.decided;
   part(root, "advice").textContent = progress.sentence;
-  part(root, "next-step").classList.toggle("button--primary", progress.stop);
+  // Where a verdict waits, that is the next step.
+  part(root, "next-step")?.classList.toggle("button--primary", progress.stop);
+  const standing = part(root, "standing");
+  if (standing?.open) standing.dispatchEvent(new Event("refresh"));
 }

@@ -21,6 +21,7 @@ from worker.engine import (
     load_training,
     predict,
     register_network,
+    score,
     train,
 )
 from worker.engine.recipe import SCHEDULES
@@ -93,6 +94,19 @@ def test_a_run_whose_network_became_another_does_not_go_on(images, tmp_path, for
         train(recipe, images, None, tmp_path)
     register_network("mine", lambda _recipe: network(nn.Tanh()))
     assert len(train(recipe, images, None, tmp_path).history) == 3
+
+
+@pytest.mark.parametrize("step", [1, 7, 12])
+def test_a_run_that_passes_over_a_short_list_again_resumes_to_the_same_bits(images, tmp_path, step):
+    rest = images.subset(np.arange(len(images) - 5))
+    recipe = a_recipe(momentum=0.9, schedule="cosine", epoch_images=len(images))
+    whole = train(recipe, rest, None, tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(recipe, rest, None, tmp_path / "stopped", progress=stop_at(step))
+    assert train(recipe, rest, None, tmp_path / "stopped").params_hash == whole.params_hash
+    # Its images are drawn unevenly from epoch to epoch, so no score of them would mean anything.
+    with pytest.raises(EngineError, match="do not draw each image once"):
+        score(whole, rest, images, "sgd_influence")
 
 
 def test_a_run_of_one_step_an_epoch_resumes(images, tmp_path):
