@@ -157,12 +157,13 @@ def test_an_attempt_whose_folder_is_taken_away_does_not_harm_the_one_that_took_i
     taken: list[AttemptFolder] = []
 
     def take(context: JobContext) -> None:
+        # First the files: the loss of its claim interrupts this attempt.
+        taken.append(context.storage.attempt_folder(context.subject_id, "other").__enter__())
+        (taken[0].folder / "pixels.npy").write_bytes(b"the other's")
         with context.database.transaction() as session:
             session.execute(
                 update(Job).where(Job.id == context.job_id).values(claim="elsewhere:1:1:other")
             )
-        taken.append(context.storage.attempt_folder(context.subject_id, "other").__enter__())
-        (taken[0].folder / "pixels.npy").write_bytes(b"the other's")
         raise FileNotFoundError(errno.ENOENT, "gone")
 
     at_message(monkeypatch, "Decoding 14", take)

@@ -110,6 +110,9 @@ def test_a_scoring_whose_worker_dies_after_the_ranking_goes_on_from_it(
 ) -> None:
     undisturbed = start(trained, method="sgd_influence")
     work(trained, undisturbed.job_id)
+    with trained.database.transaction() as session:
+        # Starting the same scoring again would open its review.
+        session.get_one(Scoring, undisturbed.accuracy_scoring_id).options = {"span": "other"}
     review = start(trained, method="sgd_influence")
 
     def die(*_: object) -> None:
