@@ -32,10 +32,12 @@ class Body(BaseModel):
     @classmethod
     def _storable(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse NUL, which PostgreSQL cannot keep, and true as the number 1."""
+        assert info.field_name is not None
+        is_flag = cls.model_fields[info.field_name].annotation is bool
         for one in value if isinstance(value, list) else [value]:
             # Names are tidied (backend/core/text.py) instead.
             if isinstance(one, str) and "\0" in one and info.field_name != "name":
                 raise PydanticCustomError("nul", "must not contain the character NUL")
-            if isinstance(one, bool):
+            if isinstance(one, bool) and not is_flag:
                 raise PydanticCustomError("true_or_false", "must not be true or false")
         return value

@@ -225,7 +225,8 @@ def test_a_waiting_verdict_is_the_next_step_on_every_page(
     scenario.decide(of_class(scenario, 0)[:3])
     with scenario.database.transaction() as session:
         session.get_one(DataSet, scenario.data_set_id).state = "ready"
-        session.get_one(Run, scenario.run_id).state = "done"
+        run = session.get_one(Run, scenario.run_id)
+        run.state, run.report = "done", {"seconds": 1.0, "stored_bytes": 10}
     pages = (
         "/datasets",
         f"/datasets/{scenario.data_set_id}",

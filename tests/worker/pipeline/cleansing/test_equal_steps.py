@@ -21,7 +21,7 @@ from worker.pipeline.cleansing import arms
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "send", lambda _job_id: None)
+    monkeypatch.setattr(queue, "send", lambda *_: None)
 
 
 @pytest.fixture
