@@ -158,8 +158,9 @@ def test_a_foreign_page_signs_nobody_in(
 
 
 def test_pages_of_ours_work_at_both_addresses(
-    owners_page: Page, address: str, database: Database
+    owners_page: Page, address: str, database: Database, page_errors: PageErrors
 ) -> None:
+    page_errors.expect("Clear-Site-Data")  # over plain HTTP a browser refuses it, and says so
     page = owners_page
     page.goto("/account")
     page.get_by_label("Name of a new token").fill("nightly")

@@ -1,7 +1,8 @@
 // Says when a script or style sheet of this page did not load. No module: it must run before them.
 {
   const show = () => {
-    if (!document.body) return addEventListener("DOMContentLoaded", show, { once: true });
+    const main = document.querySelector("main");
+    if (!main) return addEventListener("DOMContentLoaded", show, { once: true });
     if (document.querySelector("[data-part=broken-page]")) return undefined;
     const notice = Object.assign(document.createElement("div"), {
       className: "notice notice--error notice--page",
@@ -19,7 +20,7 @@
     const words = document.createElement("p");
     words.append("Part of this page did not load; ", link, ".");
     notice.append(words);
-    document.querySelector("main").prepend(notice);
+    main.prepend(notice);
     return undefined;
   };
   addEventListener(
