@@ -78,7 +78,7 @@ def test_what_comes_next_is_at_hand_pictures_and_reasons_included(
         press(page, "k")
         expect(page.locator("[data-part=rank]")).to_have_text(str(rank))
         expect(page.locator("[data-part=why-sentence]")).to_contain_text(
-            "Of 9 validation images, those that"
+            "images that this image affects most (an estimate; 9 were looked at)"
         )
         expect(page.locator("[data-part=why-worse] img")).to_have_count(2)
         assert page.locator("[data-part=image]").evaluate(
