@@ -418,6 +418,7 @@ def _cleansings(session: Session, world: World, review: Review) -> None:
     ]
     kinds += [("measured", "done", judgement) for judgement in JUDGEMENTS]
     kinds += [("rolled_back", "done", "worse"), ("accepted", "done", "improved")]
+    kinds.insert(-1, ("accepted", "", None))  # without measuring, so without a job
     for number, (state, job_state, judgement) in enumerate(kinds, start=2):
         version = Version(
             data_set_id=review.data_set_id,
@@ -429,9 +430,8 @@ def _cleansings(session: Session, world: World, review: Review) -> None:
         session.add(version)
         session.flush()
         session.add(VersionChange(version_id=version.id, image_id=test.id, label=None))
-        job = job_in(
-            session, job_state, kind="cleanse", subject_id=1, data_set_id=review.data_set_id
-        )
+        about = {"kind": "cleanse", "subject_id": 1, "data_set_id": review.data_set_id}
+        job = job_in(session, job_state, **about) if job_state else None
         cleansing = Cleansing(
             data_set_id=review.data_set_id,
             review_id=review.id,
@@ -440,16 +440,17 @@ def _cleansings(session: Session, world: World, review: Review) -> None:
         )
         cleansing.version_id, cleansing.job_id, cleansing.state, cleansing.fresh_seeds = (
             version.id,
-            job.id,
+            job.id if job else None,
             state,
             [1, 2, 3],
         )
         cleansing.verdict = a_verdict(judgement, test) if judgement else {}
         session.add(cleansing)
         session.flush()
-        job.subject_id = cleansing.id
         world.add("cleansing_id", cleansing.id)
-        world.add("job_id", job.id)
+        if job is not None:
+            job.subject_id = cleansing.id
+            world.add("job_id", job.id)
         if job_state == "running" or (state, judgement) == ("measured", "improved"):
             _trainings(session, world, cleansing)
         if state == "accepted":

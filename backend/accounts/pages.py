@@ -33,6 +33,7 @@ from backend.web.transactions import SessionDep, Transactions
 router = APIRouter(route_class=TransactionRoute, include_in_schema=False)
 
 COME_BACK = "winnow_next"
+LOCAL = ("localhost", "127.0.0.1", "::1")
 COME_BACK_SECONDS = 86400  # as long as a login link works
 
 
@@ -155,8 +156,9 @@ def logout(request: Request, session: SessionDep, who: SignedInDep) -> RedirectR
     after_commit(session, partial(forget_recent, request))
     response = RedirectResponse("/login", 303)
     response.delete_cookie(COOKIE)
-    # Images are cached for a year.
-    response.headers["Clear-Site-Data"] = '"cache"'
+    # Images are cached for a year. Browsers object to the header where the origin is insecure.
+    if request.url.hostname in LOCAL or request.app.state.settings.secure_cookies:
+        response.headers["Clear-Site-Data"] = '"cache"'
     return response
 
 

@@ -80,11 +80,15 @@ class CleansingIn(Body):
 class AcceptIn(Body):
     """How to accept."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"without_verdict": True}]})
+
     without_verdict: bool = Field(False, description="Accept also where nothing is measured yet.")
 
 
 class MeasureIn(Body):
     """How to measure a version that has no verdict."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"fresh_seeds": 5}]})
 
     fresh_seeds: int | None = Field(
         None,

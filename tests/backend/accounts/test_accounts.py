@@ -365,7 +365,7 @@ def test_signing_out_empties_the_browsers_cache_and_pictures_end_at_once(
     picture = f"/images/{data_set.id}/thumbnails/{first.stem}.webp"
     cookie = {"Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
     assert client.get(picture).status_code == 200
-    answer = client.post("/logout", follow_redirects=False)
+    answer = client.post("/logout", headers={"Host": "localhost"}, follow_redirects=False)
     assert answer.headers["clear-site-data"] == '"cache"'
     assert client.get(picture, headers=cookie, follow_redirects=False).status_code == 303
 
