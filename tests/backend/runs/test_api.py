@@ -384,8 +384,8 @@ def test_scores_come_as_a_table_in_the_order_of_the_queue(
     header, *rows = csv.reader(io.StringIO(answer.text))
     assert header == list(service.DOWNLOAD_COLUMNS)
     assert [int(row[5]) for row in rows] == list(range(1, review.suggestion_count + 1))
-    assert rows[0][-1] == "remove"
-    assert {row[-1] for row in rows[1:]} == {""}
+    decisions = [row[header.index("decision")] for row in rows]
+    assert decisions == ["remove"] + [""] * (len(rows) - 1)
     assert {row[2] for row in rows} == {"left", "=1+1", "<b>right</b>"}
 
 
