@@ -11,8 +11,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as StillAtWork
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -188,10 +187,10 @@ class Pool:
 
 
 def _result(future: Future[Answer], tick: Callable[[], None]) -> Answer:
-    while True:
+    tick()
+    while not wait([future], timeout=TICK_SECONDS).done:
         tick()
-        with suppress(StillAtWork):
-            return future.result(timeout=TICK_SECONDS)
+    return future.result()
 
 
 def _environment() -> dict[str, str]:
