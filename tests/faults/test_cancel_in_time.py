@@ -65,7 +65,8 @@ def cancel_in_the_middle(winnow: Winnow, job_id: int, dice: random.Random) -> bo
     return True
 
 
-KINDS = ["import", "train", "score", "cleanse", "map", "explain"]
+# An explanation of the sample takes a third of a second: no cancel meets it.
+KINDS = ["import", "train", "score", "cleanse", "map"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,7 +80,6 @@ def test_a_cancelled_job_ends_in_time(
         "score": (f"/runs/{run}/reviews", {"method": "marginal_influence", "span": "all_epochs"}),
         "cleanse": (f"/reviews/{review}/cleansings", {"fresh_seeds": 3}),
         "map": (f"/reviews/{review}/map", {}),
-        "explain": (f"/reviews/{review}/images/{last_image(winnow)}/why", {}),
     }
     path, body = paths[kind]
 
@@ -91,9 +91,3 @@ def test_a_cancelled_job_ends_in_time(
         return cancel_in_the_middle(winnow, job_id, dice)
 
     until_it_hits(hit)
-
-
-def last_image(winnow: Winnow) -> int:
-    """An image that no scoring has explained."""
-    last = select(Suggestion.image_id).order_by(Suggestion.position.desc()).limit(1)
-    return int(winnow.rows(last)[0][0])
