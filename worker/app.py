@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 from typing import Any
 
@@ -39,6 +40,7 @@ def main() -> None:
     configure(settings.broker)
     celery_app.conf.update(worker_enable_remote_control=False, broker_connection_max_retries=None)
     signals.worker_shutting_down.connect(_stop_running_job)
+    _notice_signals()
     jobs.begin_again = _begin_again
     try:
         jobs.give_back_noted(database, storage)
@@ -67,6 +69,20 @@ def _set_up_logging(**_: Any) -> None:
 
 def _stop_running_job(**_: Any) -> None:
     jobs.stopping.set()
+
+
+def _notice_signals() -> None:
+    """Notice SIGTERM and SIGINT in a thread: Celery's handlers wait for native code to end."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def notice() -> None:
+        while numbers := os.read(reader, 64):
+            if not {signal.SIGTERM, signal.SIGINT}.isdisjoint(numbers):
+                _stop_running_job()
+
+    threading.Thread(target=notice, name="signals", daemon=True).start()
 
 
 def _begin_again() -> None:

@@ -42,6 +42,7 @@ class Yard:
 
     def add_jobs(self, number: int, lane: Lane = "long", kind: str = "train") -> list[int]:
         with self.database.transaction() as session:
+            known = session.scalar(select(func.count()).select_from(Job)) or 0
             return [
                 service.create(
                     session,
@@ -52,7 +53,7 @@ class Yard:
                     data_set_id=None,
                     lane=lane,
                 ).id
-                for subject in range(1, number + 1)
+                for subject in range(known + 1, known + number + 1)
             ]
 
     def states(self) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from backend.core.models import (
     Decision,
@@ -148,6 +148,9 @@ def test_a_scoring_whose_worker_is_killed_fills_the_same_review_once(
     assert expected
 
     def hit() -> bool:
+        with winnow.database.transaction() as session:
+            # Starting the same scoring again would open its review.
+            session.execute(update(Scoring).values(options={"span": "other"}))
         disturbed = winnow.post(f"/runs/{run}/reviews")
         job_id = disturbed["job"]["id"]
         kill_worker_within(winnow, job_id, dice)
