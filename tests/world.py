@@ -141,7 +141,7 @@ def job_in(session: Session, state: str, **values: Any) -> Job:
 
 
 def a_question() -> dict[str, Any]:
-    """What an import may ask, as it is stored."""
+    """An import's question, as it is stored."""
     classes = {"answer": "classes", "words": "They are classes", "class_count": 2}
     return {
         "kind": "layout",

@@ -1,4 +1,4 @@
-"""What a verdict's test images can show, estimated before it is measured."""
+"""Power of a verdict: the smallest change that its test images can show."""
 
 import math
 from statistics import NormalDist

@@ -93,7 +93,7 @@ def figures(verdict: Verdict) -> list[Figure]:
 
 @dataclass(frozen=True)
 class Advice:
-    """What to do about a measured verdict. button: accept | roll_back, or none to invite."""
+    """The advice on a measured verdict. button: accept | roll_back, or none to invite."""
 
     sentence: str
     button: str | None

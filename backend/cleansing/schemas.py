@@ -78,7 +78,7 @@ class CleansingIn(Body):
 
 
 class AcceptIn(Body):
-    """How to accept."""
+    """Options of accepting."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"without_verdict": True}]})
 
@@ -86,7 +86,7 @@ class AcceptIn(Body):
 
 
 class MeasureIn(Body):
-    """How to measure a version that has no verdict."""
+    """Options of measuring a version that has no verdict."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"fresh_seeds": 5}]})
 

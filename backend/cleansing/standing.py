@@ -1,4 +1,4 @@
-"""Where each data set stands between its import and its verdict, for the list of data sets."""
+"""Standing of each data set between its import and its verdict, for the list of data sets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from annotated_types import Ge, Le
 from rich.prompt import Prompt
 from sqlalchemy.orm import Session
 
@@ -20,7 +21,7 @@ from backend.core.name_encodings import NameEncoding
 from backend.core.reports import Choice
 from backend.core.settings import Settings
 from backend.datasets import service as datasets
-from backend.datasets.schemas import Layout, ReadingOptions, SmallClasses, Source
+from backend.datasets.schemas import ImportOptions, Layout, SmallClasses, Source
 from backend.runs import service as runs
 from backend.web.exports import FORMATS, Reader, csv_bytes
 
@@ -39,6 +40,14 @@ ReaderOption = Annotated[
 ]
 
 
+def _option(name: str) -> Any:
+    """Return the option for a field of ImportOptions, with its bounds and its description."""
+    field = ImportOptions.model_fields[name]
+    lowest: Any = next((bound.ge for bound in field.metadata if isinstance(bound, Ge)), None)
+    highest: Any = next((bound.le for bound in field.metadata if isinstance(bound, Le)), None)
+    return typer.Option(min=lowest, max=highest, case_sensitive=False, help=field.description)
+
+
 def import_(
     path: Annotated[
         Path | None,
@@ -50,54 +59,15 @@ def import_(
         bool, typer.Option("--sample", help="The sample in place of a path.")
     ] = False,
     idx: Annotated[bool, typer.Option("--idx", help="The folder holds MNIST's IDX files.")] = False,
-    name: Annotated[str, typer.Option(help="Its name; the path's unless given.")] = "",
-    seed: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=2**31 - 1,
-            help="Of the split into train, validation and test, where it has none.",
-        ),
-    ] = 0,
-    side: Annotated[
-        int | None,
-        typer.Option(
-            min=8,
-            max=224,
-            help="Side of the square images that the model sees; chosen unless given.",
-        ),
-    ] = None,
-    layout: Annotated[
-        Layout | None,
-        typer.Option(
-            help="What the upper folders are: splits, classes, or neither, so that their "
-            "subfolders are the classes. Recognised unless given; where unsure, it asks.",
-        ),
-    ] = None,
-    small_classes: Annotated[
-        SmallClasses | None,
-        typer.Option(
-            help="Classes too small for every split are left out, or kept in train only. It asks "
-            "unless given.",
-        ),
-    ] = None,
-    path_column: Annotated[
-        str | None, typer.Option(help="A table's column of paths; recognised unless given.")
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="A table's column of labels; recognised unless given.")
-    ] = None,
-    split_column: Annotated[
-        str | None, typer.Option(help="A table's column of splits; recognised unless given.")
-    ] = None,
-    names_encoding: Annotated[
-        NameEncoding | None,
-        typer.Option(
-            case_sensitive=False,
-            help="Encoding of a zip's names, and of a table, that carry no sign of theirs; "
-            "recognised unless given.",
-        ),
-    ] = None,
+    name: Annotated[str, _option("name")] = "",
+    seed: Annotated[int, _option("seed")] = 0,
+    side: Annotated[int | None, _option("side")] = None,
+    layout: Annotated[Layout | None, _option("layout")] = None,
+    small_classes: Annotated[SmallClasses | None, _option("small_classes")] = None,
+    path_column: Annotated[str | None, _option("path_column")] = None,
+    label_column: Annotated[str | None, _option("label_column")] = None,
+    split_column: Annotated[str | None, _option("split_column")] = None,
+    names_encoding: Annotated[NameEncoding | None, _option("names_encoding")] = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for the import to end.")
     ] = True,
@@ -105,7 +75,12 @@ def import_(
     """Import a data set from this machine, and say what was found."""
     settings = make_settings()
     source = _source(path, sample=sample, idx=idx)
-    reading = ReadingOptions(
+    options = ImportOptions(
+        name=name,
+        seed=seed,
+        side=side,
+        layout=layout,
+        small_classes=small_classes,
         path_column=path_column,
         label_column=label_column,
         split_column=split_column,
@@ -113,17 +88,7 @@ def import_(
     )
     with opened(settings) as database:
         with database.transaction() as session:
-            data_set = datasets.create_import(
-                session,
-                acting(session),
-                name=name,
-                source=source,
-                seed=seed,
-                side=side,
-                layout=layout,
-                small_classes=small_classes,
-                reading=reading,
-            )
+            data_set = datasets.create_import(session, acting(session), source, options)
             job = datasets.import_job(session, data_set)
         assert job is not None  # create_import has just made it
         if wait and is_running(settings):

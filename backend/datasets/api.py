@@ -17,7 +17,7 @@ from backend.datasets.schemas import (
     Answer,
     DataSetOut,
     DataSetSummary,
-    ImportForm,
+    ImportOptions,
     NewDataSet,
     Planted,
     RefusalOut,
@@ -45,7 +45,7 @@ _file = {
     "format": "binary",
     "description": "A zip of class folders, or with a CSV manifest, or with MNIST's IDX files.",
 }
-_fields = form_fields(ImportForm)
+_fields = form_fields(ImportOptions)
 _form = {
     "type": "object",
     "required": ["file"],
@@ -82,20 +82,7 @@ def create_data_set(
         source = Source(
             kind=source.kind, path=str(service.check_path(request.app.state.settings, source.path))
         )
-    return _out(
-        session,
-        service.create_import(
-            session,
-            user,
-            name=wanted.name,
-            source=source,
-            seed=wanted.seed,
-            side=wanted.side,
-            layout=wanted.layout,
-            small_classes=wanted.small_classes,
-            reading=wanted,
-        ),
-    )
+    return _out(session, service.create_import(session, user, source, wanted))
 
 
 @router.post(
@@ -105,10 +92,12 @@ def upload_data_set(form: UploadDep, session: SessionDep, user: MayImport) -> Da
     """Start the import of an uploaded zip: class folders, a CSV manifest, or MNIST's IDX files."""
     if form.file is None:
         raise Invalid("The archive is missing; send it in the form's field “file”.")
-    return _out(session, import_upload(session, user, form, read_form(ImportForm, form.fields)))
+    return _out(session, import_upload(session, user, form, read_form(ImportOptions, form.fields)))
 
 
-def import_upload(session: Session, user: User, form: UploadedForm, wanted: ImportForm) -> DataSet:
+def import_upload(
+    session: Session, user: User, form: UploadedForm, wanted: ImportOptions
+) -> DataSet:
     """Keep the uploaded file and queue its import. Raises Invalid without a zip."""
     if form.file is None:
         raise Invalid("Choose a zip file first.")
@@ -116,18 +105,8 @@ def import_upload(session: Session, user: User, form: UploadedForm, wanted: Impo
     archive = PurePosixPath(form.file_name.replace("\\", "/")).name.removesuffix(".zip")
     name = tidy(wanted.name) or tidy(archive) or "Unnamed"
     source = Source(kind="zip", path=str(form.keep()))
-    return service.create_import(
-        session,
-        user,
-        name=name,
-        source=source,
-        seed=wanted.seed,
-        side=wanted.side,
-        layout=wanted.layout,
-        small_classes=wanted.small_classes,
-        reading=wanted,
-        upload=True,
-    )
+    named = wanted.model_copy(update={"name": name})
+    return service.create_import(session, user, source, named, upload=True)
 
 
 @router.get("/{data_set_id}", summary="One data set")

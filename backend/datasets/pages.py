@@ -67,17 +67,7 @@ def create_data_set(
         if wanted.kind == "folder":
             checked = service.check_path(request.app.state.settings, wanted.path)
             source = Source(kind="folder" if checked.is_dir() else "zip", path=str(checked))
-        data_set = service.create_import(
-            session,
-            user,
-            name=wanted.name,
-            source=source,
-            seed=wanted.seed,
-            side=wanted.side,
-            layout=wanted.layout,
-            small_classes=wanted.small_classes,
-            reading=wanted,
-        )
+        data_set = service.create_import(session, user, source, wanted)
     return RedirectResponse(f"/datasets/{data_set.id}", 303)
 
 

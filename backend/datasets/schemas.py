@@ -1,7 +1,7 @@
 """Shapes of data sets."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -38,48 +38,14 @@ def _known_encoding(value: object) -> object:
 Column = Annotated[str | None, Field(max_length=200)]
 
 
-class ReadingOptions(Body):
-    """How to read tables and names, where Winnow recognises something else."""
-
-    path_column: Column = Field(
-        None, description="A table's column of paths; known by its name or its files if left out."
-    )
-    label_column: Column = Field(
-        None, description="A table's column of labels; known by its name if left out."
-    )
-    split_column: Column = Field(
-        None, description="A table's column of splits; known by its name if left out."
-    )
-    names_encoding: Annotated[NameEncoding | None, BeforeValidator(_known_encoding)] = Field(
-        None,
-        description="Encoding of a zip's names, and of a table, that carry no sign of theirs; "
-        "recognised if left out.",
-    )
-
-    def chosen(self) -> dict[str, str]:
-        """Return the options that were given."""
-        values = {name: getattr(self, name) for name in ReadingOptions.model_fields}
-        return {name: value for name, value in values.items() if value}
-
-
-class NewDataSet(ReadingOptions):
-    """An import to start."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"name": "Screws", "source": {"kind": "folder", "path": "/data/screws"}, "seed": 0},
-                {"source": {"kind": "sample"}},
-            ]
-        }
-    )
+class ImportOptions(Body):
+    """Options of an import: fields of the page's form, of a request, and of the command."""
 
     name: str = Field("", max_length=200, description="Name; made from the source if left out.")
-    source: Source
     seed: int = Field(
         0,
         ge=0,
-        lt=2**31,
+        le=2**31 - 1,
         description="Seed of the split into train, validation and test where the source has none.",
     )
     side: int | None = Field(
@@ -98,37 +64,43 @@ class NewDataSet(ReadingOptions):
         description="What becomes of classes too small for every split: they are left out, or "
         "kept in train only. The import asks if left out.",
     )
-
-
-class ImportForm(ReadingOptions):
-    """Fields of the import form; the archive comes with them."""
-
-    name: str = Field("", max_length=200, description="Name; the archive's if left out.")
-    seed: int = Field(
-        0,
-        ge=0,
-        lt=2**31,
-        description="Seed of the split into train, validation and test where the archive has none.",
+    path_column: Column = Field(
+        None, description="A table's column of paths; known by its name or its files if left out."
     )
-    side: int | None = Field(
+    label_column: Column = Field(
+        None, description="A table's column of labels; known by its name if left out."
+    )
+    split_column: Column = Field(
+        None, description="A table's column of splits; known by its name if left out."
+    )
+    names_encoding: Annotated[NameEncoding | None, BeforeValidator(_known_encoding)] = Field(
         None,
-        ge=8,
-        le=224,
-        description="Side of the square images that the model sees; chosen if left out.",
-    )
-    layout: Layout | None = Field(
-        None,
-        description="What the upper folders are: splits, classes, or neither, so that the "
-        "subfolders are the classes. Recognised if left out; the import asks where it is unsure.",
-    )
-    small_classes: SmallClasses | None = Field(
-        None,
-        description="What becomes of classes too small for every split: they are left out, or "
-        "kept in train only. The import asks if left out.",
+        description="Encoding of a zip's names, and of a table, that carry no sign of theirs; "
+        "recognised if left out.",
     )
 
+    def chosen(self) -> dict[str, Any]:
+        """Return the options that were given and that the import reads from the data set's row."""
+        fields = ImportOptions.model_fields.keys() - {"name", "seed"}
+        return {name: value for name, value in self.model_dump(include=fields).items() if value}
 
-class ImportPageForm(ImportForm):
+
+class NewDataSet(ImportOptions):
+    """An import to start."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "Screws", "source": {"kind": "folder", "path": "/data/screws"}, "seed": 0},
+                {"source": {"kind": "sample"}},
+            ]
+        }
+    )
+
+    source: Source
+
+
+class ImportPageForm(ImportOptions):
     """The page's import form, which sends one of three forms."""
 
     kind: Literal["upload", "folder", "sample"] = "upload"

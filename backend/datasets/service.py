@@ -19,7 +19,7 @@ from backend.core.settings import Settings
 from backend.core.storage import Storage
 from backend.core.text import tidy
 from backend.datasets import names
-from backend.datasets.schemas import Layout, ReadingOptions, SmallClasses, Source
+from backend.datasets.schemas import ImportOptions, Source
 from backend.jobs import service as jobs
 from backend.web.pagination import paginate
 
@@ -82,39 +82,30 @@ def check_path(settings: Settings, path: str | None) -> Path:
 def create_import(
     session: Session,
     user: User | None,
-    *,
-    name: str,
     source: Source,
-    seed: int = 0,
-    side: int | None = None,
-    layout: Layout | None = None,
-    small_classes: SmallClasses | None = None,
-    reading: ReadingOptions | None = None,
+    options: ImportOptions,
+    *,
     upload: bool = False,
 ) -> DataSet:
     """Make the data set and queue its import, or return the same import in progress.
 
     A taken name gets a number behind it. Check the path first.
 
-    layout, small_classes: answers in advance, in place of a question. reading: how to read tables
-    and names. upload: the file is ours, and deleted after the import.
+    upload: the file is ours, and deleted after the import.
     """
     if source.kind != "sample" and not source.path:
         raise Invalid("Say which folder or file to import.")
-    options = {"side": side, "layout": layout, "small_classes": small_classes}
-    wanted = {**source.model_dump(exclude_none=True), "upload": upload}
-    wanted |= {option: value for option, value in options.items() if value}
-    wanted |= reading.chosen() if reading else {}
-    asked = tidy(name)[: names.LONGEST] or _name_of(source)
+    wanted = {**source.model_dump(exclude_none=True), "upload": upload, **options.chosen()}
+    asked = tidy(options.name)[: names.LONGEST] or _name_of(source)
     if user is not None:
         # Of a user's simultaneous requests, one makes the data set.
         session.execute(select(User.id).where(User.id == user.id).with_for_update(key_share=True))
-    if started := _get_started(session, wanted, seed, asked):
+    if started := _get_started(session, wanted, options.seed, asked):
         return started
     data_set = DataSet(
         name=names.make_unique(session, asked),
         source=wanted,
-        seed=seed,
+        seed=options.seed,
         created_by=user.id if user else None,
     )
     session.add(data_set)

@@ -40,6 +40,12 @@ class UploadedForm:
     file_name: str = ""
     kept: bool = False
 
+    def add(self, name: str, value: str) -> None:
+        """Add a field. Raises Invalid if it is there."""
+        if name in self.fields:
+            raise Invalid(f"The field “{name[:40]}” came twice. Send it once.")
+        self.fields[name] = value
+
     def keep(self) -> Path | None:
         """Keep the file if the request succeeds, and return it."""
         self.kept = True
@@ -71,11 +77,9 @@ async def receive(request: Request) -> AsyncIterator[UploadedForm]:
         if request.headers.get("Content-Type", "").startswith("multipart/form-data"):
             await _stream(request, form)
         else:
-            form.fields = {
-                name: value
-                for name, value in (await request.form()).items()
-                if isinstance(value, str)
-            }
+            for name, value in (await request.form()).multi_items():
+                if isinstance(value, str):
+                    form.add(name, value)
         yield form
     except BaseException:
         form.kept = False
@@ -192,7 +196,7 @@ class _Reader:
         if self._is_file and self._target is not None:
             self._target.close()
         else:
-            self._form.fields[self._field] = _text(self._text)
+            self._form.add(self._field, _text(self._text))
 
     def _finish(self) -> None:
         self.complete = True

@@ -1,4 +1,4 @@
-"""What a queued job waits behind, and for how long."""
+"""Reasons for which a queued job waits, and for how long."""
 
 from collections.abc import Sequence
 from datetime import timedelta

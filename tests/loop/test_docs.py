@@ -46,7 +46,14 @@ def run(script: str, winnow: Winnow, folder: Path) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines() if line]
 
 
-def test_the_tour_of_the_api_runs_as_it_is_written(winnow: Winnow, tmp_path: Path) -> None:
+def test_the_tour_of_the_api_and_then_the_readme_run_as_they_are_written(
+    winnow: Winnow, tmp_path: Path
+) -> None:
+    run_the_tour(winnow, tmp_path)
+    run_the_five_lines(winnow, tmp_path)  # for the sample, which the tour has imported
+
+
+def run_the_tour(winnow: Winnow, tmp_path: Path) -> None:
     script = commands("docs/api.md").replace("http://127.0.0.1:8000", winnow.address)
     answers = run(script, winnow, tmp_path)
     assert [answer for answer in answers if "status" in answer] == []  # no problem details
@@ -58,10 +65,7 @@ def test_the_tour_of_the_api_runs_as_it_is_written(winnow: Winnow, tmp_path: Pat
     assert pyarrow.parquet.read_table(tmp_path / "scores.parquet").num_rows == len(rows) > 1000
 
 
-def test_the_five_lines_of_the_readme_run_as_they_are_written(
-    winnow: Winnow, tmp_path: Path
-) -> None:
-    """Runs after the tour, so that the sample is there as with `make demo`."""
+def run_the_five_lines(winnow: Winnow, tmp_path: Path) -> None:
     lines = commands("README.md", "## The API in five lines").replace(".venv/bin/winnow", "winnow")
     assert len(lines.splitlines()) == 5
     listed, run_made, jobs = run(

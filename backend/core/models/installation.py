@@ -1,4 +1,4 @@
-"""What the database knows of its Winnow as a whole."""
+"""Facts about the installation as a whole."""
 
 from typing import ClassVar
 

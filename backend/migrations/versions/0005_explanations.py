@@ -1,4 +1,4 @@
-"""What an image did to the validation images, for the review."""
+"""Effects of an image on the validation images, for the review."""
 
 import sqlalchemy as sa
 from alembic import op

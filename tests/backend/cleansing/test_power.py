@@ -1,4 +1,4 @@
-"""What test images can show, said before the verdict is measured."""
+"""The smallest change that test images can show, said before the verdict is measured."""
 
 import pytest
 from fastapi.testclient import TestClient

@@ -336,7 +336,13 @@ def test_a_given_name_is_one_line_without_what_databases_refuse(api_client: Test
         ),
         (
             {"Content-Type": "multipart/form-data; boundary=xyz"},
-            form(*[("name", None, b"x")] * 60),
+            form(("name", None, b"x"), ("name", None, b"x")),
+            "“name” came twice",
+        ),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, b"a=x&a=y", "“a” came twice"),
+        (
+            {"Content-Type": "multipart/form-data; boundary=xyz"},
+            form(*((f"{number}", None, b"x") for number in range(60))),
             "more than 50 fields",
         ),
     ],

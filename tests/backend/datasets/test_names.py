@@ -7,7 +7,7 @@ from sqlalchemy import select
 from backend.core.db import Database
 from backend.core.models import DataSet, Job, User
 from backend.datasets import names, service
-from backend.datasets.schemas import Source
+from backend.datasets.schemas import ImportOptions, Source
 from backend.review.insight import explanations, maps
 from backend.runs import service as runs
 from backend.runs.schemas import RunOptions, ScoringOptions
@@ -20,7 +20,7 @@ API = "/api/v1/data-sets"
 def an_import(database: Database, owner: User, name: str, seed: int = 0) -> DataSet:
     with database.transaction() as session:
         source = Source(kind="zip", path=f"/data/{name}.zip")
-        return service.create_import(session, owner, name=name, source=source, seed=seed)
+        return service.create_import(session, owner, source, ImportOptions(name=name, seed=seed))
 
 
 def test_a_taken_name_gets_a_number_and_the_page_says_so(

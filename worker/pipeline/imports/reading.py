@@ -1,4 +1,4 @@
-"""How a data set's pictures become 8 bits: decided once, the same for each picture."""
+"""Conversion of a data set's pictures to 8 bits: decided once, the same for each picture."""
 
 from dataclasses import dataclass, field
 from enum import IntFlag
@@ -8,7 +8,7 @@ Range = tuple[float, float]
 
 
 class Mark(IntFlag):
-    """What happened to a picture on its way to 8 bits."""
+    """Remarks on a picture's conversion to 8 bits."""
 
     FRAMES = 1  # the first of several frames or pages
     TRANSPARENT = 2
@@ -39,7 +39,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Sample:
-    """What a survey keeps of a picture: values, and the grounds that would swallow it."""
+    """A picture in a survey: its values, and the grounds that would swallow it."""
 
     values: list[float]
     swallowed_by: list[int]

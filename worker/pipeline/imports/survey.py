@@ -1,4 +1,4 @@
-"""What a sample of the pictures decides for all of them."""
+"""A sample of the pictures, which decides the conversion of all of them."""
 
 from collections import Counter
 from collections.abc import Iterable

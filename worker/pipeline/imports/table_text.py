@@ -47,7 +47,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Table:
-    """How to read a table. delimiter: None for JSON lines. keys: of JSON lines."""
+    """The format of a table. delimiter: None for JSON lines. keys: of JSON lines."""
 
     file: File
     encoding: str
