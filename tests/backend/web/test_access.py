@@ -1,25 +1,19 @@
 """Permissions: owners do everything, reviewers view and decide; missing things are not found."""
 
-import re
 from collections.abc import Callable
 
 import pytest
 from fastapi import FastAPI
-from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from backend.accounts import service as accounts
-from backend.accounts.dependencies import Allowed
 from backend.core.db import Database
 from backend.core.errors import Invalid
 from backend.core.models import Base, User
 from backend.core.storage import Storage
-from backend.datasets.uploads import receive
-from backend.web import access
-from backend.web.access import ROLES, Role, may
-from tests.backend.web.test_every_page import POLL, filled, pages
-from tests.routes import UNSAFE, addresses
+from backend.web.access import ROLES, may
+from tests.routes import OWN_ACCOUNT, UNSAFE, addresses, asked_actions, blanked
 from tests.world import a_world
 
 # A reviewer may change decisions, and personal settings.
@@ -42,14 +36,6 @@ REVIEWERS_MAY = {
     ("POST", "/reviews/1/undo"),
     ("POST", "/reviews/1/redo"),
     ("POST", "/reviews/1/parts"),
-}
-# Every role may change its own sessions and tokens.
-OWN_ACCOUNT = {
-    ("POST", "/api/v1/tokens"),
-    ("DELETE", "/api/v1/tokens/1"),
-    ("POST", "/account/tokens"),
-    ("POST", "/account/tokens/1/revoke"),
-    ("POST", "/logout"),
 }
 OWNERS_LOOK = {("GET", "/datasets/1/runs/new"), ("GET", "/api/v1/data-sets/1/planted")}
 # Lists, personal pages and new things: no number in the address leads to a row.
@@ -114,38 +100,15 @@ def test_the_refusal_says_who_may_and_what_one_may_oneself(reviewer_client: Test
 
 def test_every_unsafe_route_asks_for_an_action_or_is_ones_own_account(app: FastAPI) -> None:
     """A new route without a guard fails this test."""
-
-    def checks(dependant: object) -> set[object]:
-        found = {getattr(dependant, "call", None)}
-        for inner in getattr(dependant, "dependencies", []):
-            found |= checks(inner)
-        return found
-
-    actions: dict[tuple[str, str], set[str]] = {}
-    for route in iter_route_contexts(app.routes):
-        found = checks(getattr(route.original_route, "dependant", None))
-        asked = {call.action for call in found if isinstance(call, Allowed)}
-        asked |= {"import"} if receive in found else set()
-        for method in set(route.methods or ()) & set(UNSAFE):
-            actions[method, _blank(route.path_format or "")] = asked
+    actions = asked_actions(app)
     unguarded = {key for key, asked in actions.items() if not asked}
-    assert unguarded == {(method, _blanked(path)) for method, path in OWN_ACCOUNT} | {
+    assert unguarded == {(method, blanked(path)) for method, path in OWN_ACCOUNT} | {
         ("POST", "/login")
     }
     for_reviewers = {key for key, asked in actions.items() if asked == {"review"}}
     assert for_reviewers == {
-        (method, _blanked(path)) for method, path in REVIEWERS_MAY - OWN_ACCOUNT
+        (method, blanked(path)) for method, path in REVIEWERS_MAY - OWN_ACCOUNT
     }
-
-
-@pytest.fixture
-def viewer(database: Database, monkeypatch: pytest.MonkeyPatch) -> User:
-    """A person with a role that is added to the table and nowhere else."""
-    role = Role(frozenset(), "You can look at everything.")
-    monkeypatch.setattr(access, "ROLES", {**ROLES, "viewer": role})
-    monkeypatch.setattr(accounts, "ROLES", access.ROLES)
-    with database.transaction() as session:
-        return accounts.create_user(session, "Vera Viewer", "viewer")
 
 
 def test_a_role_added_to_the_table_is_refused_by_every_unsafe_route(
@@ -170,45 +133,6 @@ def test_a_role_added_to_the_table_is_refused_by_every_unsafe_route(
     assert decided == "Only an owner or a reviewer may do this. You can look at everything."
 
 
-def test_a_role_added_to_the_table_is_shown_no_button_that_it_may_not_press(
-    app: FastAPI,
-    sign_in: Callable[[User], TestClient],
-    database: Database,
-    storage: Storage,
-    owner: User,
-    reviewer: User,
-    viewer: User,
-) -> None:
-    with database.transaction() as session:
-        world = a_world(session, storage, owner, reviewer)
-    everybodys = {"/logout", "/account/tokens"}
-    pressed: dict[str, set[str]] = {}
-    for user in (owner, reviewer, viewer):
-        client = sign_in(user)
-        pressed[user.role] = set()
-        for path in pages(app):
-            headers = POLL if path.endswith("/progress") else {}
-            for address in filled(path, world):
-                text = client.get(address, headers=headers).text
-                pressed[user.role] |= buttons(text)
-    assert pressed["viewer"] <= everybodys, pressed["viewer"]
-    assert {"/reviews/1/decide", "/reviews/1/undo", "/reviews/1/parts"} <= pressed["reviewer"]
-    assert pressed["reviewer"] < pressed["owner"]
-
-
-def buttons(text: str) -> set[str]:
-    """Return the addresses that a page's buttons post to."""
-    found = set()
-    for form in re.findall(r'<form[^>]*method="post".*?</form>', text, re.DOTALL):
-        name = re.search(r'<form[^>]* id="(\w+)"', form)
-        submits = re.search(r'<button(?![^>]*(type="button"|form="))', form)
-        if submits or (name and f'form="{name[1]}"' in text):
-            action = re.search(r'action="([^"?]*)', form)
-            assert action is not None
-            found.add(re.sub(r"\d+", "1", action[1]))
-    return found
-
-
 def test_a_role_outside_the_table_allows_nothing_and_cannot_be_given(database: Database) -> None:
     stranger = User(name="x", role="emperor")
     assert not any(may(stranger, action) for action in ROLES["owner"].actions)
@@ -216,14 +140,6 @@ def test_a_role_outside_the_table_allows_nothing_and_cannot_be_given(database: D
     refusal = "There is no role 'emperor'; there are owner and reviewer."
     with database.transaction() as session, pytest.raises(Invalid, match=refusal):
         accounts.create_user(session, "Ed", "emperor")
-
-
-def _blanked(path: str) -> str:
-    return path.replace("/1", "/{}")
-
-
-def _blank(path: str) -> str:
-    return "/".join("{}" if part.startswith("{") else part for part in path.split("/"))
 
 
 def test_a_number_of_nothing_is_not_found_as_a_page_and_as_json(
