@@ -14,7 +14,8 @@ VENV ?= .venv
 # Arguments for the programs behind the targets: `make test PYTEST_ARGS="-k review -x"`,
 # `make loop LOOP_ARGS="--epochs 5"`.
 PYTEST_ARGS ?=
-PROCESSES ?= logical
+# One more than cores: tests also wait, for answers and for processes.
+PROCESSES ?= $(shell echo $$(($$(nproc) + 1)))
 # Which torch a new .venv gets: TORCH=cpu is the one without CUDA, from an index of its own.
 TORCH ?=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -39,8 +40,10 @@ RUNTIME := $(VENV)/.installed-runtime
 TESTING := $(VENV)/.installed-testing
 BROWSER := $(VENV)/.browser
 LONG := browser or postgres or faults or slow
+# Tests write 70,000 small files: into memory where there is room for them.
+IN_MEMORY := $(shell df --output=avail --block-size=1G /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 >= 8 { print "PYTEST_DEBUG_TEMPROOT=/dev/shm" }')
 # Each process takes tests from the one that has most left.
-PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
+PYTEST := $(IN_MEMORY) $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 
 ##@ Use it
 

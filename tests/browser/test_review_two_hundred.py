@@ -73,7 +73,7 @@ class Trouble:
     def _lose_no_more(self) -> None:
         while self.lost <= ENOUGH:  # keys are quicker than answers
             self._page.wait_for_event("request")
-        self._page.unroute_all()
+        self._page.unroute_all(behavior="wait")  # for answers that are being lost
 
     def _cut(self) -> None:
         self._page.wait_for_load_state("networkidle")  # everything is prefetched

@@ -55,7 +55,7 @@ def train(page: Page, data_set_id: int) -> int:
     wait_for(page, lambda: epochs_drawn(page) > 0, "the first epoch on the chart")
     check_page(page)
     expect(page.get_by_role("button", name="Find harmful images")).to_be_visible(timeout=JOB)
-    assert epochs_drawn(page) == EPOCHS
+    wait_for(page, lambda: epochs_drawn(page) == EPOCHS, "the chart of all epochs")
     check_page(page)
     return run_id
 

@@ -116,6 +116,13 @@ class Pool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        try:
+            self._end()
+        except BaseException:  # an interruption, which comes once
+            self._end()
+            raise
+
+    def _end(self) -> None:
         self._closed = True
         self._memory.close()
         # Ends the threads that wait for an answer.

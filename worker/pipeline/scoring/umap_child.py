@@ -27,9 +27,24 @@ def layout(points: np.ndarray) -> np.ndarray:
         # Takes seconds.
         from umap import UMAP
 
+    _keep_compiled()
     # Starts from the overview, so that the maps resemble each other; one thread is repeatable.
     found = UMAP(n_neighbors=NEIGHBOURS, init="pca", random_state=0, n_jobs=1).fit_transform(points)
     return np.asarray(found, dtype=np.float64)
+
+
+def _keep_compiled() -> None:
+    """Let numba keep what takes long to compile: up to a minute, against seconds of work."""
+    from pynndescent import pynndescent_
+    from umap import umap_, utils
+
+    for function in (
+        utils.fast_knn_indices,
+        umap_.smooth_knn_dist,
+        umap_.compute_membership_strengths,
+        pynndescent_.nn_descent,
+    ):
+        function.enable_caching()
 
 
 def _end_with(parent: int) -> None:
