@@ -14,8 +14,7 @@ VENV ?= .venv
 # Arguments for the programs behind the targets: `make test PYTEST_ARGS="-k review -x"`,
 # `make loop LOOP_ARGS="--epochs 5"`.
 PYTEST_ARGS ?=
-# One more than cores: tests also wait, for answers and for processes.
-PROCESSES ?= $(shell echo $$(($$(nproc) + 1)))
+PROCESSES ?= logical
 # Which torch a new .venv gets: TORCH=cpu is the one without CUDA, from an index of its own.
 TORCH ?=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu

@@ -58,10 +58,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the engine's tests first: fast, and everything depends on them."""
-    items.sort(
-        key=lambda item: Path(__file__).parent / "worker" / "engine" not in item.path.parents
-    )
+    """Begin with the longest tests, so that none of them runs alone at the end."""
+    longest = [Path(__file__).parent / name for name in ("loop", "faults")]
+    items.sort(key=lambda item: not any(folder in item.path.parents for folder in longest))
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,7 @@ def test_the_worker_registers_exactly_the_task_that_the_web_sends() -> None:
     assert registered == {queue.PERFORM}
 
 
+@pytest.mark.slow
 def test_every_job_kind_has_a_pipeline() -> None:
     program = "import importlib\n" + "\n".join(
         f"assert callable(getattr(importlib.import_module({module!r}), {function!r}))"
@@ -76,12 +77,14 @@ def test_every_job_kind_has_a_pipeline() -> None:
     run_python(program)
 
 
+@pytest.mark.slow
 def test_the_web_and_the_command_line_load_neither_torch_nor_the_worker() -> None:
     heavy = ("torch", "torchvision", "sklearn", "scipy", "worker")
     loaded = f"print(*[name for name in {heavy} if name in sys.modules])"
     assert run_python(f"import sys, backend.main, backend.cli; {loaded}").strip() == ""
 
 
+@pytest.mark.slow
 def test_the_engine_loads_none_of_the_application() -> None:
     foreign = (
         "sqlalchemy",
@@ -185,6 +188,7 @@ assert scores.values.shape == (6,)
 """
 
 
+@pytest.mark.slow
 def test_a_method_takes_two_files_and_a_network_one(tmp_path: Path) -> None:
     for part in ("backend", "worker", "frontend"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -231,6 +235,7 @@ def words_of(annotation: Any) -> set[str]:
 # ── the docs ──────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "table"), documented.TABLES)
 def test_a_table_in_the_docs_is_what_the_code_says(file: str, table: Callable[[], str]) -> None:
     assert f"\n\n{table()}\n\n" in (ROOT / "docs" / file).read_text(), "make docs writes it"

@@ -37,6 +37,7 @@ def training(images: Images, tmp_path: Path) -> Training:
 # ── table1 ────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{}, {"weight_decay": 0.1, "schedule": "inverse_root"}, {"momentum": 0.9}]
 )
@@ -196,6 +197,7 @@ def test_a_picture_of_equal_figures_has_an_axis_all_the_same(tmp_path: Path) -> 
 # ── storage, and the published procedure ──────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_stores_keep_as_many_parameters_as_they_say_and_exact_ones_score_alike(
     images: Images, validation: Images, tmp_path: Path
 ) -> None:
@@ -256,6 +258,7 @@ def test_adult_becomes_numbers_and_a_column_for_each_word(
     assert set(features[:, 6:].sum(1)) == {8.0}
 
 
+@pytest.mark.slow
 def test_training_validation_and_test_images_of_mnist_are_different_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -243,6 +243,7 @@ print("all there")
 """
 
 
+@pytest.mark.slow
 def test_the_web_needs_no_package_that_its_image_lacks(tmp_path: Path) -> None:
     """Web and commands load only pyproject's own dependencies and theirs."""
     brought = brought_by(WEB) | {"winnow"}
@@ -543,6 +544,7 @@ def docs_blocks() -> Iterator[tuple[str, str]]:
         yield from ((path.name, block) for block in [*fenced, *inline] if "docker compose" in block)
 
 
+@pytest.mark.slow
 def test_the_docs_name_services_that_exist_and_use_only_what_was_started() -> None:
     """A block that starts something begins with nothing running, as on a new server."""
     seen = 0

@@ -155,6 +155,7 @@ def test_a_backup_with_docker_comes_back_and_training_goes_on(
     assert runs(settings) == [(1, 1, True), (2, 3, True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_new", [False, True], ids=["the same machine", "a new machine"])
 def test_a_backup_of_one_machine_comes_back_and_training_goes_on(
     tmp_path: Path, is_new: bool

@@ -117,6 +117,7 @@ def write(settings: Settings, order: str) -> None:
 # ── the folder that belongs to the database ───────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_process_that_sees_another_folder_refuses_to_start(tmp_path: Path) -> None:
     """As a worker of another machine whose volume is its own."""
     first = Settings(home=tmp_path / "first", database_url=f"sqlite:///{tmp_path / 'shared.db'}")

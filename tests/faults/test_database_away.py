@@ -130,7 +130,7 @@ def test_a_scoring_waits_for_the_database_and_fills_the_same_review(
 def test_a_verdict_waits_for_the_database_and_comes_from_the_same_trainings(
     site: Site, data_set: int
 ) -> None:
-    run, training = site.train(data_set, epochs=2)  # eleven trainings follow, twice
+    run, training = site.train(data_set, epochs=1)  # eleven trainings follow, twice
     site.winnow.wait_for_end(training)
     scored = site.post(f"/runs/{run}/reviews", method="margin")
     site.winnow.wait_for_end(scored["job"]["id"])

@@ -459,6 +459,7 @@ def test_native_work_that_cannot_be_interrupted_ends_with_its_process(
     assert ended[0] == "cancelled"
 
 
+@pytest.mark.slow
 def test_work_that_neither_reports_nor_computes_is_stuck(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -134,9 +135,10 @@ def advise(confirmed: Sequence[bool]) -> Advice:
 def _stops(confirmed: Sequence[bool]) -> bool:
     """Replay the advice with two thresholds, so that it does not flip at a single decision."""
     stops = False
+    until = [0, *accumulate(confirmed)]  # how many were confirmed before each place
     for end in range(ADVICE_LEAST, len(confirmed) + 1):
-        window = confirmed[max(0, end - ADVICE_WINDOW) : end]
-        share = sum(window) / len(window)
+        start = max(0, end - ADVICE_WINDOW)
+        share = (until[end] - until[start]) / (end - start)
         if share < STOP_BELOW:
             stops = True
         elif share >= RESUME_FROM:

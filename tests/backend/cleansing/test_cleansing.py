@@ -200,6 +200,7 @@ def test_the_new_version_is_the_parent_with_exactly_these_changes(scenario: Scen
     assert current_version(scenario) == scenario.version_id
 
 
+@pytest.mark.slow
 def test_a_second_round_keeps_the_changes_of_the_first(scenario: Scenario) -> None:
     zeros, ones = of_class(scenario, 0), of_class(scenario, 1)
     scenario.decide(zeros[:3])
@@ -348,6 +349,7 @@ def test_where_another_version_stands_in_the_way_it_is_named(scenario: Scenario)
         start(scenario, review_id=review_id)
 
 
+@pytest.mark.slow
 def test_a_cleansing_that_was_stopped_is_discarded_and_its_job_can_still_go_on(
     scenario: Scenario, client: TestClient
 ) -> None:
@@ -415,6 +417,7 @@ def test_one_training_alone_stays_and_none_is_no_sentence() -> None:
     assert present.kept_sentence(0, 0) is None
 
 
+@pytest.mark.slow
 def test_a_review_whose_result_was_accepted_says_so_and_leads_on(
     scenario: Scenario, client: TestClient
 ) -> None:
@@ -428,6 +431,7 @@ def test_a_review_whose_result_was_accepted_says_so_and_leads_on(
     assert "Then measure whether it helps" not in page
 
 
+@pytest.mark.slow
 def test_each_version_leads_to_its_verdict(scenario: Scenario, client: TestClient) -> None:
     scenario.decide(of_class(scenario, 0)[:3])
     start(scenario)
@@ -520,6 +524,7 @@ def reviewer(scenario: Scenario) -> User:
     return scenario.reviewer
 
 
+@pytest.mark.slow
 def test_the_pages_lead_from_the_dry_run_to_the_verdict_and_back(
     scenario: Scenario, client: TestClient
 ) -> None:
@@ -574,6 +579,7 @@ def test_errors_that_got_another_wrong_label_are_named_among_the_found() -> None
     ) == ("You found 20 of 101 planted errors; 1 of them got another wrong label.")
 
 
+@pytest.mark.slow
 def test_a_class_name_is_text_on_every_page_and_never_markup(
     scenario: Scenario, client: TestClient
 ) -> None:
@@ -601,6 +607,7 @@ def test_a_floor_that_is_no_number_is_said_beside_the_form(
         assert "<script>”" not in text
 
 
+@pytest.mark.slow
 def test_a_reviewer_looks_but_may_not_start_accept_or_roll_back(
     scenario: Scenario, reviewer_client: TestClient
 ) -> None:
@@ -644,6 +651,7 @@ def test_an_outsider_sees_nothing(scenario: Scenario, anonymous_client: TestClie
     assert anonymous_client.get(f"/api/v1/reviews/{scenario.review_id}/dry-run").status_code == 401
 
 
+@pytest.mark.slow
 def test_the_api_goes_the_whole_way(scenario: Scenario, api_client: TestClient) -> None:
     zeros = of_class(scenario, 0)
     assert (

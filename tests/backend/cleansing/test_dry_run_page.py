@@ -25,6 +25,7 @@ def pictures(page: str) -> list[str]:
     return re.findall(r'<li class="picture">.*?alt="([^"]+)".*?</li>', page, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_pictures_that_change_are_shown_the_most_suspicious_first(
     scenario: Scenario, client: TestClient
 ) -> None:

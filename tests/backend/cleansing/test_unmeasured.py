@@ -106,6 +106,7 @@ def test_what_is_accepted_unmeasured_is_measured_later_and_stays_accepted(
     assert accept(scenario, cleansing).state == "accepted"
 
 
+@pytest.mark.slow
 def test_a_measurement_that_was_stopped_continues_with_its_own_trainings(
     scenario: Scenario,
 ) -> None:
@@ -148,6 +149,7 @@ def test_a_discarded_version_is_accepted_after_all(scenario: Scenario) -> None:
     assert accept_without_verdict(scenario, cleansing).state == "accepted"
 
 
+@pytest.mark.slow
 def test_of_two_versions_only_the_next_in_line_is_accepted_unmeasured(scenario: Scenario) -> None:
     zeros = of_class(scenario, 0)
     scenario.decide(zeros[:3])
@@ -166,6 +168,7 @@ def test_too_few_fresh_starts_are_refused_later_too(scenario: Scenario) -> None:
     assert count(scenario, Job) == 0
 
 
+@pytest.mark.slow
 def test_the_pages_accept_without_measuring_and_measure_later(
     scenario: Scenario, client: TestClient
 ) -> None:
@@ -189,6 +192,7 @@ def test_the_pages_accept_without_measuring_and_measure_later(
     assert "Accepted: version 2" in client.get("/cleansings/1").text
 
 
+@pytest.mark.slow
 def test_the_running_page_accepts_without_waiting(scenario: Scenario, client: TestClient) -> None:
     scenario.decide(of_class(scenario, 0)[:3])
     cleansing = start(scenario)
@@ -198,6 +202,7 @@ def test_the_running_page_accepts_without_waiting(scenario: Scenario, client: Te
     assert current_version(scenario) == cleansing.version_id
 
 
+@pytest.mark.slow
 def test_the_api_accepts_and_measures(scenario: Scenario, api_client: TestClient) -> None:
     scenario.decide(of_class(scenario, 0)[:3])
     made = api_client.post(
@@ -219,6 +224,7 @@ def test_the_api_accepts_and_measures(scenario: Scenario, api_client: TestClient
     )
 
 
+@pytest.mark.slow
 def test_a_waiting_verdict_is_the_next_step_on_every_page(
     scenario: Scenario, client: TestClient
 ) -> None:
@@ -247,6 +253,7 @@ def test_a_waiting_verdict_is_the_next_step_on_every_page(
     assert not any(step in client.get(page).text for page in pages)
 
 
+@pytest.mark.slow
 def test_the_list_asks_the_database_equally_often_for_many_data_sets(
     scenario: Scenario, client: TestClient
 ) -> None:

@@ -129,6 +129,7 @@ def asking(session: Session, job: Job) -> None:
 # ── import ────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_an_import_is_queued_where_no_winnow_runs_and_says_so(
     winnow: Winnow, database: Database, tmp_path: Path
 ) -> None:
@@ -213,6 +214,7 @@ def test_an_import_that_fails_ends_with_its_sentence_and_a_status(
     assert result.stdout == ""
 
 
+@pytest.mark.slow
 def test_an_import_that_asks_names_the_question_and_the_way_to_answer(
     winnow: Winnow, database: Database, home: Path, tmp_path: Path
 ) -> None:
@@ -233,6 +235,7 @@ def test_an_import_that_asks_names_the_question_and_the_way_to_answer(
         assert session.get_one(Job, 1).state == "queued"
 
 
+@pytest.mark.slow
 def test_a_person_at_a_terminal_is_asked(
     winnow: Winnow,
     database: Database,
@@ -251,6 +254,7 @@ def test_a_person_at_a_terminal_is_asked(
         assert session.get_one(DataSet, 1).source["layout"] == "classes"
 
 
+@pytest.mark.slow
 def test_answers_in_advance_are_options(winnow: Winnow, database: Database, tmp_path: Path) -> None:
     options = ("--layout", "subfolders", "--small-classes", "train-only")
     assert winnow("import", tmp_path, *options).exit_code == 0
@@ -309,6 +313,7 @@ def table(text: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text)))
 
 
+@pytest.mark.slow
 def test_scores_go_to_standard_output_as_csv_exact_or_for_spreadsheets(
     winnow: Winnow, run_id: int
 ) -> None:
@@ -322,6 +327,7 @@ def test_scores_go_to_standard_output_as_csv_exact_or_for_spreadsheets(
     assert {row[2] for row in table(safe)[1:]} == {"'=1+1", "plain"}
 
 
+@pytest.mark.slow
 def test_scores_as_parquet_hold_the_same_rows_with_their_types(
     winnow: Winnow, run_id: int, tmp_path: Path
 ) -> None:
@@ -337,6 +343,7 @@ def test_scores_as_parquet_hold_the_same_rows_with_their_types(
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["scores.csv", "scores.parquet"]
 
 
+@pytest.mark.slow
 def test_the_manifest_of_a_version_leaves_out_what_was_removed_and_shows_new_labels(
     winnow: Winnow, database: Database
 ) -> None:
@@ -489,6 +496,7 @@ def test_a_login_link_leads_to_where_this_folder_is_served(
         assert winnow("login-link").stdout.startswith("http://127.0.0.1:8123/?token=")
 
 
+@pytest.mark.slow
 def test_people_are_added_listed_and_removed(winnow: Winnow, database: Database) -> None:
     assert "/?token=" in winnow("user", "add", "olga", "--role", "owner").stdout
     winnow("user", "add", "rita")
@@ -615,6 +623,7 @@ def test_a_migration_that_cannot_be_done_is_a_sentence(
     assert "/proc/nowhere cannot be used" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", ["a  b", " a b ", "a\tb"])
 def test_a_name_is_the_same_however_its_spaces_are_written(
     winnow: Winnow, database: Database, written: str
@@ -670,6 +679,7 @@ def test_a_port_in_use_is_one_sentence(winnow: Winnow, home: Path, command: str)
     assert f"Port {port} on 127.0.0.1 is in use by another program." in result.stderr
 
 
+@pytest.mark.slow
 def test_a_web_that_is_told_to_stop_ends_well(winnow: Winnow, home: Path) -> None:
     """Status 143 looks like a crash to those who watch it."""
     winnow("migrate")
@@ -682,6 +692,7 @@ def test_a_web_that_is_told_to_stop_ends_well(winnow: Winnow, home: Path) -> Non
         assert web.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_python_m_is_the_same_command() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "backend.cli", "--help"],

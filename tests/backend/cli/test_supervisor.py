@@ -83,6 +83,7 @@ def supervisor(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
             left.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_all_children_and_theirs_within_seconds(
     supervisor: subprocess.Popen[str], number: signal.Signals
@@ -94,6 +95,7 @@ def test_a_signal_ends_all_children_and_theirs_within_seconds(
     assert [member for member in family if alive(member)] == []
 
 
+@pytest.mark.slow
 def test_a_supervisor_that_is_killed_without_warning_takes_its_children_with_it(
     supervisor: subprocess.Popen[str],
 ) -> None:
@@ -111,6 +113,7 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_crashed_child_starts_again_and_the_reason_is_said(
     supervisor: subprocess.Popen[str], tmp_path: Path
 ) -> None:

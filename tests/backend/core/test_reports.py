@@ -124,6 +124,7 @@ def test_pages_and_api_show_rows_of_old_versions(
         assert session.get_one(Run, 1).typed_report.seconds == 12
 
 
+@pytest.mark.slow
 def test_the_document_of_the_api_shows_the_shapes_with_units(client: TestClient) -> None:
     schemas = client.get("/api/openapi.json").json()["components"]["schemas"]
     for holder, field, shape in (

@@ -118,6 +118,7 @@ PAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_asks_as_often_for_many_rows_as_for_few(
     client: TestClient, shop: Shop, database: Database, page: str
@@ -135,6 +136,7 @@ def test_a_page_asks_as_often_for_many_rows_as_for_few(
     assert len(many) <= 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "address", ["/reviews/{}?size={}", "/api/v1/reviews/{}/suggestions?limit={}"]
 )
@@ -160,6 +162,7 @@ def test_a_supervisor_that_asks_for_health_costs_one_small_statement(
     ] == ["SELECT 1"]
 
 
+@pytest.mark.slow
 def test_following_a_job_asks_twice_a_second_and_no_more_than_it_must(
     client: TestClient, shop: Shop, database: Database
 ) -> None:

@@ -525,6 +525,7 @@ def test_planted_errors_are_named_to_owners_only(
     assert reviewer_client.get(f"{API}/{blocks.id}/planted").status_code == 403
 
 
+@pytest.mark.slow
 def test_refused_files_come_in_pages_and_as_a_table(
     api_client: TestClient, database: Database, blocks: DataSet
 ) -> None:

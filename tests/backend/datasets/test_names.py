@@ -23,6 +23,7 @@ def an_import(database: Database, owner: User, name: str, seed: int = 0) -> Data
         return service.create_import(session, owner, source, ImportOptions(name=name, seed=seed))
 
 
+@pytest.mark.slow
 def test_a_taken_name_gets_a_number_and_the_page_says_so(
     client: TestClient, database: Database, owner: User
 ) -> None:

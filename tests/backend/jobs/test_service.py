@@ -196,6 +196,7 @@ def test_a_message_that_the_broker_lost_is_sent_again(database: Database, sent: 
     assert sent == [job_id]
 
 
+@pytest.mark.slow
 def test_a_long_job_that_blocks_the_queue_does_not_flood_the_broker(
     database: Database, sent: list[int]
 ) -> None:

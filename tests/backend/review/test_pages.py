@@ -264,6 +264,7 @@ def test_a_rank_that_does_not_exist_leads_to_the_next_one_with_a_word(
     assert "There is no suggestion at that rank" in text
 
 
+@pytest.mark.slow
 def test_when_all_are_decided_the_next_step_is_shown(
     client: TestClient, here: str, review: Review, database: Database, owner: User
 ) -> None:
@@ -409,6 +410,7 @@ def test_a_form_decides_on_the_whole_view_beyond_the_page(
     assert {row.decision for row in queue(database, large) if row.label != 2} == {None}
 
 
+@pytest.mark.slow
 def test_a_whole_view_that_changed_meanwhile_is_not_decided(
     client: TestClient, reviewer_client: TestClient, here: str, review: Review, database: Database
 ) -> None:
@@ -423,6 +425,7 @@ def test_a_whole_view_that_changed_meanwhile_is_not_decided(
     assert [row.decision for row in queue(database, review)[:2]] == ["keep", None]
 
 
+@pytest.mark.slow
 def test_a_form_undoes_and_shows_the_image_again(
     client: TestClient, here: str, review: Review, database: Database
 ) -> None:
@@ -493,6 +496,7 @@ def test_a_form_for_an_image_of_another_data_set_is_not_found(
 # ── what a reviewer must know first ───────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_model_that_has_not_learned_warns_on_every_page_of_its_review(
     client: TestClient, here: str, review: Review, database: Database
 ) -> None:

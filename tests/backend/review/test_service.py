@@ -191,6 +191,7 @@ def test_in_a_view_of_decided_images_the_next_one_is_a_decided_one(
     assert found.decision == "keep"
 
 
+@pytest.mark.slow
 def test_when_all_are_decided_there_is_no_next_one(
     session: Session, begun: Review, owner: User
 ) -> None:
@@ -302,6 +303,7 @@ def test_the_advice_to_stop_does_not_flip_at_a_single_decision() -> None:
     assert counts.advise(rare + [True] * 10).stop is False
 
 
+@pytest.mark.slow
 def test_the_advice_looks_at_the_latest_fifty_in_force(session: Session, owner: User) -> None:
     review = a_ready_review(session, per_class=40)
     queue = queue_of(session, review)

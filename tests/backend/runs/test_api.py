@@ -218,6 +218,7 @@ def test_a_scoring_that_makes_no_sense_is_refused(client: TestClient, run: Run) 
         )
 
 
+@pytest.mark.slow
 def test_every_method_can_be_asked_for_and_notes_what_it_depends_on(
     client: TestClient, run: Run
 ) -> None:

@@ -58,6 +58,7 @@ def rows(database: Database) -> dict[str, int]:
         }
 
 
+@pytest.mark.slow
 def test_a_reviewer_changes_nothing_but_decisions_and_what_is_ones_own(
     app: FastAPI,
     reviewer_client: TestClient,
@@ -111,6 +112,7 @@ def test_every_unsafe_route_asks_for_an_action_or_is_ones_own_account(app: FastA
     }
 
 
+@pytest.mark.slow
 def test_a_role_added_to_the_table_is_refused_by_every_unsafe_route(
     app: FastAPI,
     sign_in: Callable[[User], TestClient],
@@ -142,6 +144,7 @@ def test_a_role_outside_the_table_allows_nothing_and_cannot_be_given(database: D
         accounts.create_user(session, "Ed", "emperor")
 
 
+@pytest.mark.slow
 def test_a_number_of_nothing_is_not_found_as_a_page_and_as_json(
     app: FastAPI, client: TestClient, api_client: TestClient
 ) -> None:

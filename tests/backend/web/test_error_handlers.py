@@ -108,7 +108,7 @@ def test_each_wrong_field_is_named(client: TestClient) -> None:
     )
     problem = answer.json()
     assert answer.status_code == 422
-    assert [error["field"] for error in problem["errors"]] == ["source.kind", "seed", "colour"]
+    assert [error["field"] for error in problem["errors"]] == ["seed", "source.kind", "colour"]
     assert "source.kind: must be 'sample', 'folder', 'zip' or 'idx'." in problem["detail"]
 
 
@@ -231,6 +231,7 @@ def test_htmx_is_told_to_open_the_login_page_in_place_of_filling_a_fragment_with
 NO_ADDRESSES = ("http://[", "//[::1", "http://\u2100.com", "http://[v1.x", "/\\[")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", NO_ADDRESSES)
 def test_an_address_that_is_none_is_passed_over(
     anonymous_client: TestClient, client: TestClient, database: Database, address: str
@@ -278,6 +279,7 @@ def test_a_database_that_is_away_is_said_to_be_so(tmp_path: Path) -> None:
     assert "hunter2" not in answer.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [b"\xff", b"\0"])
 def test_a_damaged_database_is_said_to_be_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes

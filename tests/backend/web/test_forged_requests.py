@@ -98,6 +98,7 @@ def assert_all_refuse(
     return check
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("headers", FOREIGN.values(), ids=FOREIGN)
 def test_no_unsafe_route_takes_anything_from_elsewhere(
     assert_all_refuse: Callable[..., None], headers: dict[str, str]
@@ -105,6 +106,7 @@ def test_no_unsafe_route_takes_anything_from_elsewhere(
     assert_all_refuse(headers=headers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("who", ["another site", "another subdomain", "a foreign origin"])
 def test_no_unsafe_route_takes_any_kind_of_body_from_elsewhere(
@@ -114,6 +116,7 @@ def test_no_unsafe_route_takes_any_kind_of_body_from_elsewhere(
     assert_all_refuse(**BODIES[body] | {"headers": FOREIGN[who] | own})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("headers", OURS.values(), ids=OURS)
 def test_every_unsafe_route_takes_what_a_page_of_ours_sends(
     app: FastAPI, browser: TestClient, headers: dict[str, str]
@@ -125,6 +128,7 @@ def test_every_unsafe_route_takes_what_a_page_of_ours_sends(
     assert not {401, 403} & set(answers.values()), answers
 
 
+@pytest.mark.slow
 def test_no_safe_route_changes_anything(
     app: FastAPI, browser: TestClient, writes: list[str]
 ) -> None:

@@ -15,6 +15,7 @@ from tests.routes import PUBLIC, UNSAFE, addresses
 # ── signing in ────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_nobody_gets_past_the_login(app: FastAPI, anonymous_client: TestClient) -> None:
     for method, path in addresses(app, "GET", *UNSAFE):
         answer = anonymous_client.request(method, path, follow_redirects=False)
@@ -48,6 +49,7 @@ def image(database: Database, storage: Storage) -> str:
     return f"/images/{data_set.id}/thumbnails/{first.stem}.webp"
 
 
+@pytest.mark.slow
 def test_every_kind_of_answer_carries_the_security_headers(
     app: FastAPI, client: TestClient, image: str
 ) -> None:
@@ -105,6 +107,7 @@ def test_the_policy_allows_no_inline_script_or_style_and_no_other_host() -> None
     assert {"form-action 'self'", "frame-ancestors 'none'"} <= set(policy.split("; "))
 
 
+@pytest.mark.slow
 def test_no_page_has_what_the_policy_would_block(client: TestClient, image: str) -> None:
     for path in (
         "/datasets",

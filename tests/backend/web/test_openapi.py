@@ -140,6 +140,7 @@ def test_no_route_takes_a_query_name_that_it_does_not_know(
             assert [one["field"] for one in answer.json()["errors"]] == ["lable"]
 
 
+@pytest.mark.slow
 def test_a_documented_query_name_is_never_refused_as_unknown(
     app: FastAPI, api_client: TestClient, document: dict[str, Any]
 ) -> None:
@@ -158,6 +159,7 @@ def _shapes_inside(document: dict[str, Any], shape: dict[str, Any]) -> Iterator[
         yield from _shapes_inside(document, inner)
 
 
+@pytest.mark.slow
 def test_every_example_can_be_sent(
     app: FastAPI,
     client: TestClient,

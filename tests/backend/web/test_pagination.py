@@ -172,6 +172,7 @@ def test_behind_the_last_row_is_nothing(
     assert page == {"items": [], "next": None}
 
 
+@pytest.mark.slow
 def test_the_lists_of_pages_go_on_where_the_last_one_ended(
     client: TestClient, database: Database
 ) -> None:

@@ -155,6 +155,7 @@ def test_pixels_that_are_no_bytes_of_grey_or_colour_are_refused(images, pixels):
         Images(pixels, images.labels, images.ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 7, 44, 45, 46, 1000])
 def test_a_number_of_images_that_does_not_divide_into_batches_is_no_matter(
     images, validation, tmp_path, batch_size

@@ -46,6 +46,7 @@ def test_an_error_comes_out_where_the_batch_is_asked_for_and_the_thread_ends():
     assert threading.active_count() == before
 
 
+@pytest.mark.slow
 def test_a_slow_disk_changes_no_bit(images, validation, tmp_path, monkeypatch):
     recipe = a_recipe(augmentation="shift", momentum=0.9)
     plain = train(recipe, images, validation, tmp_path / "plain")

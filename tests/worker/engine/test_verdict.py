@@ -6,6 +6,7 @@ import pytest
 from worker.engine import paired_difference
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_in_about_95_of_100_cases():
     generator = np.random.default_rng(0)
     covered = 0

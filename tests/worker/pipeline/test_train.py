@@ -32,6 +32,7 @@ def test_guessing_is_a_sentence_that_says_what_to_do(accuracy: float) -> None:
     assert "Train again with a lower learning rate" in sentence
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_goes_on_and_logs_each_epoch_once(
     database: Database,
     storage: Storage,
@@ -54,6 +55,7 @@ def test_a_training_that_was_stopped_goes_on_and_logs_each_epoch_once(
     assert epochs == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_training_that_another_machine_takes_over_begins_anew(
     database: Database,
     storage: Storage,
@@ -109,6 +111,7 @@ def test_a_network_that_could_not_be_scored_is_not_trained(
     assert not storage.run(run.id).exists()
 
 
+@pytest.mark.slow
 def test_a_training_whose_worker_dies_after_each_epoch_is_not_given_up(
     database: Database, storage: Storage, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -226,6 +226,11 @@ class _ActivationSizes(TorchDispatchMode):
         self.held = 0
         self.largest = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: loading torch's compiler, only to skip it, takes three seconds."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         input_storages = {

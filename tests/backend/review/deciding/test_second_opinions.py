@@ -197,6 +197,7 @@ def test_where_it_is_not_asked_for_one_person_is_enough(
     )
 
 
+@pytest.mark.slow
 def test_owners_switch_it_over_the_api_and_reviewers_cannot(
     api_client: TestClient,
     reviewer_client: TestClient,
@@ -236,6 +237,7 @@ def test_owners_switch_it_over_the_api_and_reviewers_cannot(
     assert api_client.delete(f"{address}/second-opinion").json()["second_opinion"] is False
 
 
+@pytest.mark.slow
 def test_owners_switch_it_by_a_plain_form(
     client: TestClient, reviewer_client: TestClient, database: Database, reviewer: User
 ) -> None:

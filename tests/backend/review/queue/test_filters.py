@@ -66,6 +66,7 @@ def asked(client: TestClient, review: Review, **query: Any) -> list[dict[str, An
 # ── filters ───────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "bounds", [(0, 100), (90, 100), (0, 10), (33.3, 66.6), (100, 100), (50, 50)]
 )
@@ -187,6 +188,7 @@ def bulk(client: TestClient, review: Review, **body: Any) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_an_act_on_a_range_touches_its_undecided_images_only_and_one_undo_takes_it_back(
     client: TestClient, review: Review
 ) -> None:
@@ -219,6 +221,7 @@ def test_a_view_of_one_persons_decisions_can_be_decided_anew(
     assert len(asked(client, review, by=owner.id)) == 10
 
 
+@pytest.mark.slow
 def test_a_plain_form_decides_on_the_view_that_its_address_says(
     client: TestClient, review: Review
 ) -> None:
@@ -337,6 +340,7 @@ def test_the_latest_scoring_counts_and_a_member_of_an_average_only_alone(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", Filters.model_fields)
 def test_every_field_of_the_model_is_a_filter_of_query_body_and_address(
     client: TestClient, review: Review, database: Database, owner: User, name: str

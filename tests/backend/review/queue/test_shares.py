@@ -113,6 +113,7 @@ def test_the_api_shares_and_says_how_far_each_is(
     assert client.get(f"{address}/suggestions?part=4711").status_code == 422
 
 
+@pytest.mark.slow
 def test_pages_share_by_plain_forms_and_say_when_a_part_is_no_more(
     client: TestClient, reviewer_client: TestClient, database: Database, owner: User, reviewer: User
 ) -> None:

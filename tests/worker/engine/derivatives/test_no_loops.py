@@ -49,6 +49,7 @@ OPTIONS = {"influence_function": {"iterations": 3, "tolerance": 1e-12}}
 
 
 # Folds and trees loop over images in other libraries.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", [name for name in METHODS if name not in ("confident_learning", "outlier")]
 )
@@ -62,6 +63,7 @@ def test_scoring_makes_as_many_calls_for_four_times_the_images_in_as_many_steps(
     assert counted[1] <= 1.02 * counted[0]
 
 
+@pytest.mark.slow
 def test_training_and_looking_make_as_many_calls_for_four_times_the_images_in_as_many_steps(
     tmp_path,
 ):

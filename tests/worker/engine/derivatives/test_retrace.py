@@ -149,6 +149,7 @@ def test_the_fused_pass_in_parts_equals_the_whole_one(
     torch.testing.assert_close(product_in_parts, hessian_product, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_influence_is_the_derivative_of_really_leaving_an_image_out(
     network, start, sample, settings

@@ -20,6 +20,7 @@ from worker.engine.sweep import compute_losses
 from worker.engine.training.runner import make_runner
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_the_effect_carried_forward_is_the_derivative_of_the_end(network, start, sample, settings):  # noqa: F811
     x, y = sample

@@ -71,6 +71,7 @@ def test_positions_that_make_no_sense_are_a_sentence(images, validation, tmp_pat
         )
 
 
+@pytest.mark.slow
 def test_a_run_that_keeps_no_parameters_has_them_back_to_the_last_bit(images, validation, tmp_path):
     kept = train(a_recipe(), images, validation, tmp_path / "kept")
     bare = train(a_recipe(), images, validation, tmp_path / "bare", store="recipe")

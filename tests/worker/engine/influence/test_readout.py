@@ -58,6 +58,7 @@ def test_what_is_foretold_is_the_last_layers_share_of_each_images_change(images,
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{}, {"momentum": 0.9}, {"optimizer": "adam", "learning_rate": 0.002}]
 )

@@ -138,6 +138,7 @@ def test_there_are_the_networks_that_the_readme_names():
 
 
 # The next test covers the other networks' blocks.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     QUICK
@@ -190,6 +191,7 @@ def published(name, make, tmp_path, **settings):
     return body.eval(), path
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_network_computes_what_torchvision_computes(tmp_path):
     body, path = published("resnet18", models.resnet18, tmp_path, num_classes=3)
     network, params = build(colour_recipe("resnet18", weights=register_weights(path)))
@@ -239,6 +241,7 @@ def test_weights_are_part_of_what_fixes_a_run(tmp_path):
     np.testing.assert_array_equal(*scores)
 
 
+@pytest.mark.slow
 def test_the_last_layer_alone_leaves_the_rest_as_it_was(tmp_path):
     images = colours()
     body, path = published("resnet18", models.resnet18, tmp_path)
@@ -275,6 +278,7 @@ class Files(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_published_weights_are_fetched_checked_and_kept_without_pickle(tmp_path, capfd):
     (tmp_path / "site").mkdir()
     body = models.mobilenet_v3_large(weights=None, num_classes=3)
@@ -369,6 +373,7 @@ class Attentive(nn.Module):
         return self.head(self.last(self.act(tokens)).mean(1))
 
 
+@pytest.mark.slow
 def test_one_function_builds_ones_own_network_from_the_recipe(images, validation, tmp_path):
     register_network("attentive", Attentive)
     recipe = a_recipe(network="attentive", epochs=2)
@@ -502,6 +507,7 @@ def test_a_network_by_path_goes_by_that_name(images, tmp_path):
     assert predict(training, images).shape == (45, 3)
 
 
+@pytest.mark.slow
 def test_a_pass_takes_as_many_images_as_its_bytes_allow():
     small, large = (
         build(colour_recipe("resnet18", height=side, width=side))[0] for side in (32, 128)

@@ -265,6 +265,7 @@ def test_a_network_that_changes_its_images_in_place_is_a_sentence(images, tmp_pa
 # ── torch's modes around a call ───────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mode",
     [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", dtype=torch.bfloat16)],

@@ -75,6 +75,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "span"), CASES)
 def test_a_method_makes_the_passes_that_it_declares(setting, name, span):
     training, images, validation, forward = setting
@@ -102,6 +103,7 @@ STORES = [("sgd_influence", store) for store in ("epoch_starts", "every_step", "
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "store"), STORES)
 @pytest.mark.parametrize("span", SPANS)
 def test_stores_cost_the_replay_that_they_declare(setting, tmp_path, method, store, span):
@@ -120,6 +122,7 @@ def test_stores_cost_the_replay_that_they_declare(setting, tmp_path, method, sto
         assert 0 <= stored_bytes(tmp_path) - cost.stored_bytes < 20_000
 
 
+@pytest.mark.slow
 def test_a_small_budget_costs_a_second_replay(setting):
     training, images, validation, forward = setting
     size = 4 * training.params.numel()
@@ -186,6 +189,7 @@ def test_seconds_follow_from_those_of_an_epoch_and_memory_from_the_budget():
     assert METHODS["margin"].cost(recipe, 10_000).passes == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer", [{}, {"momentum": 0.9}, {"optimizer": "adam", "learning_rate": 0.001}]
 )

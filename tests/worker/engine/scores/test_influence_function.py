@@ -205,6 +205,7 @@ def test_conjugate_gradients_solve_what_they_say_they_solve():
     assert conjugate_gradients(lambda v: matrix @ v, torch.zeros(30), 1e-8, 3).iterations == 0
 
 
+@pytest.mark.slow
 def test_a_run_is_scored_and_too_few_iterations_are_said(tmp_path):
     images, validation = some_images(45), some_images(30, seed=1, first_id=1000)
     training = train(a_recipe(epochs=6), images, None, tmp_path, store="final_params")

@@ -57,6 +57,7 @@ def by_hand(training, run, validation, *, points, hessian_weight) -> np.ndarray:
     return values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "frozen", "weight"),
     [
@@ -81,6 +82,7 @@ def test_retraced_methods_equal_algorithm_one_by_hand(
     assert scores.exact == (method == "sgd_influence")
 
 
+@pytest.mark.slow
 def test_the_published_code_differs_from_the_equation(images, validation, tmp_path):
     training = train(a_recipe(), images, None, tmp_path)
     right, published = (
@@ -90,6 +92,7 @@ def test_the_published_code_differs_from_the_equation(images, validation, tmp_pa
     assert np.abs(right.values - published.values).max() > 0.01 * np.abs(right.values).max()
 
 
+@pytest.mark.slow
 def test_final_params_keeps_the_last_state_of_adam(images, validation, tmp_path):
     """Without moments, influence would be that of a first step."""
     training = train(
@@ -101,6 +104,7 @@ def test_final_params_keeps_the_last_state_of_adam(images, validation, tmp_path)
     assert 0.2 < frozen @ exact / (exact @ exact) < 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("span", ["last_epoch", "all_epochs"])
 def test_tracin_is_the_sum_of_gradient_products_at_the_ends_of_epochs(
     images, validation, tmp_path, span
@@ -137,6 +141,7 @@ def test_tracin_adds_up_to_what_the_whole_training_gained(images, validation, tm
     ).values.sum() == pytest.approx(after - before, rel=0.15)
 
 
+@pytest.mark.slow
 def test_self_influence_is_the_squared_length_of_each_images_gradient(images, validation, tmp_path):
     recipe = a_recipe(epochs=1)
     training = train(recipe, images, None, tmp_path)
@@ -182,6 +187,7 @@ def test_forgetting_is_counted_over_the_logits_that_training_saw(noisy, validati
     assert scores.report["never_learned"] == never.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", ["margin", "highest_loss", "self_influence", "confident_learning", "forgetting"]
 )
@@ -192,6 +198,7 @@ def test_methods_that_look_at_labels_find_wrong_ones(noisy, validation, tmp_path
     assert roc_auc_score(wrong, -values) > (0.75 if method == "forgetting" else 0.9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     ["marginal_influence", "tracin", "influence_function", "self_influence", "sgd_influence"],
@@ -242,6 +249,7 @@ def test_random_is_another_draw_for_each_seed_and_the_same_for_one(images, valid
     assert len(np.unique(values[0])) == 45
 
 
+@pytest.mark.slow
 def test_outliers_are_those_of_an_isolation_forest_on_the_features(images, validation, tmp_path):
     pixels = images.pixels.copy()
     pixels[7] = 255 - pixels[7]  # like none of the others
@@ -271,6 +279,7 @@ def test_folds_deal_out_each_class_evenly_and_hang_on_ids_alone(images):
     assert (assign_folds(images, 8, 5) != dealt).any()
 
 
+@pytest.mark.slow
 def test_confident_learning_asks_models_that_never_saw_the_image(noisy, validation, tmp_path):
     images, wrong = noisy
     training = train(a_recipe(epochs=8), images, None, tmp_path / "run")

@@ -35,6 +35,7 @@ def noisy(images) -> Images:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("span", ["last_epoch", "all_epochs"])
 @pytest.mark.parametrize("store", ["epoch_starts", "recipe", "final_params"])
 def test_the_measured_change_is_that_of_really_leaving_the_group_out(
@@ -58,6 +59,7 @@ def test_the_measured_change_is_that_of_really_leaving_the_group_out(
         assert scores.report["measured_change"] != 0
 
 
+@pytest.mark.slow
 def test_a_low_rate_predicts_what_is_measured_and_says_so(noisy, validation, tmp_path):
     training = train(a_recipe(learning_rate=0.002), noisy, None, tmp_path)
     report = score(training, noisy, validation, span="all_epochs", verify=True).report
@@ -71,6 +73,7 @@ def test_a_low_rate_predicts_what_is_measured_and_says_so(noisy, validation, tmp
     assert not warns(report)
 
 
+@pytest.mark.slow
 def test_a_high_rate_grows_the_adjoint_and_the_words_say_so(noisy, validation, tmp_path):
     training = train(a_recipe(learning_rate=0.3, epochs=8), noisy, None, tmp_path)
     report = score(training, noisy, validation, span="all_epochs", verify=True).report
@@ -137,6 +140,7 @@ def test_a_training_that_diverges_without_a_group_says_nothing(images, validatio
     )
 
 
+@pytest.mark.slow
 def test_the_average_of_runs_is_less_of_one_runs_luck(noisy, validation, tmp_path):
     runs = [
         train(a_recipe(seed=seed, epochs=4), noisy, None, tmp_path / str(seed)) for seed in range(3)
@@ -213,6 +217,7 @@ def test_an_average_says_in_how_many_runs_the_prediction_held(measured, held, wa
     assert ("do not remove them unseen" in report["trust"][0]) == warning
 
 
+@pytest.mark.slow
 def test_scores_that_do_not_belong_together_are_not_averaged(noisy, images, validation, tmp_path):
     first = score(train(a_recipe(epochs=1), noisy, None, tmp_path / "a"), noisy, validation)
     with pytest.raises(EngineError, match="at least one run"):
@@ -227,6 +232,7 @@ def test_scores_that_do_not_belong_together_are_not_averaged(noisy, images, vali
         ensemble([first, score(seeded, noisy, validation, "margin")])
 
 
+@pytest.mark.slow
 def test_scores_of_different_spans_or_validation_images_are_not_averaged(
     images, validation, tmp_path
 ):
@@ -300,6 +306,7 @@ def test_the_words_say_what_measuring_the_damping_found():
     assert "the exact recursion predicted the changes best, with 90%" in trust_words(exact)[0]
 
 
+@pytest.mark.slow
 def test_the_groups_are_disjoint_and_really_left_out(noisy, validation, tmp_path, monkeypatch):
     training = train(a_recipe(), noisy, None, tmp_path)
     left, module = [], "worker.engine.scores.trust.measure_change"
@@ -317,6 +324,7 @@ def test_the_groups_are_disjoint_and_really_left_out(noisy, validation, tmp_path
     assert {tuple(epochs) for _, epochs, _ in left} == {(2,)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [other_arithmetic, other_rate])
 @pytest.mark.parametrize(
     ("method", "store", "asked"),

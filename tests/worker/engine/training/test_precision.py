@@ -10,6 +10,7 @@ from worker.engine.networks.flat_network import Network
 from worker.engine.training.runner import make_runner
 
 
+@pytest.mark.slow
 def test_training_in_bfloat16_repeats_and_is_replayed_bit_for_bit(images, validation, tmp_path):
     recipe = a_recipe(precision="bfloat16", momentum=0.9)
     first, again = (train(recipe, images, validation, tmp_path / name) for name in "ab")
@@ -26,6 +27,7 @@ def test_training_in_bfloat16_repeats_and_is_replayed_bit_for_bit(images, valida
     np.testing.assert_array_equal(values[0].values, values[1].values)
 
 
+@pytest.mark.slow
 def test_scores_of_a_rounded_training_do_not_call_themselves_exact_and_agree_with_the_others(
     images, validation, tmp_path
 ):

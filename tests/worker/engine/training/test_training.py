@@ -40,6 +40,7 @@ def stop_at(step):
     return progress
 
 
+@pytest.mark.slow
 def test_the_same_recipe_gives_the_same_bits(images, validation, tmp_path):
     first = train(a_recipe(augmentation="shift"), images, validation, tmp_path / "a")
     second = train(a_recipe(augmentation="shift"), images, None, tmp_path / "b")
@@ -188,6 +189,7 @@ def test_forgetting_counts_the_times_an_image_went_from_right_to_wrong():
     assert signals.right.tolist() == [False, True, False]
 
 
+@pytest.mark.slow
 def test_training_learns_and_reports_what_evaluation_measures(images, validation, tmp_path):
     training = train(a_recipe(epochs=15), images, validation, tmp_path)
     accuracy, loss = evaluate(training, validation)

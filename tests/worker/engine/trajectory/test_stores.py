@@ -49,6 +49,7 @@ def places(monkeypatch):
     return taken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["epoch_starts", "recipe", "every_step"])
 @pytest.mark.parametrize("method", ["sgd_influence", "marginal_influence"])
 @pytest.mark.parametrize("room", [5, 7, 10, 14, 30])
@@ -310,6 +311,7 @@ def test_a_replay_that_is_not_the_run_stops_at_its_first_step_unless_asked_to_go
     assert "came out differently here than when it was trained" in drifted.report["trust"][0]
 
 
+@pytest.mark.slow
 def test_a_drift_says_whether_the_machine_or_what_was_given_is_another(validation, tmp_path):
     images = some_images(200)
     training = train(a_recipe(epochs=1), images, None, tmp_path)
@@ -340,6 +342,7 @@ def test_a_drift_after_the_first_step_is_seen_at_the_end_of_the_epoch(
         score(training, images, validation)
 
 
+@pytest.mark.slow
 def test_the_recipe_store_replays_the_run_once_and_then_each_epoch(
     images, validation, tmp_path, monkeypatch
 ):
@@ -353,6 +356,7 @@ def test_the_recipe_store_replays_the_run_once_and_then_each_epoch(
     assert len(steps) == 2 * 3 * recipe.steps_per_epoch(45)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("store", "sets"), [("epoch_starts", 3), ("epoch_starts", 4), ("recipe", 4)]
 )
@@ -369,6 +373,7 @@ def test_the_least_memory_gives_the_same_bits(images, validation, tmp_path, stor
     np.testing.assert_array_equal(tight, roomy)
 
 
+@pytest.mark.slow
 def test_starts_that_do_not_fit_are_replayed_again_to_the_same_bits(images, validation, tmp_path):
     training = train(a_recipe(epochs=5), images, None, tmp_path, store="recipe")
     size = 4 * training_size(training, images)

@@ -63,6 +63,7 @@ def remove_and_relabel(scenario: Scenario) -> int | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decide", [remove_one, remove_a_class, relabel_only, remove_and_relabel])
 @pytest.mark.parametrize("batch_size", [1, 53, 159, 160])
 def test_every_arm_takes_the_steps_and_batches_of_before(
@@ -81,6 +82,7 @@ def test_every_arm_takes_the_steps_and_batches_of_before(
         assert drawn.max() - drawn.min() <= 1, task.title
 
 
+@pytest.mark.slow
 def test_an_arm_that_an_older_winnow_trained_for_fewer_steps_is_trained_again(
     clean: Scenario,
 ) -> None:

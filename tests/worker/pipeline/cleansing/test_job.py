@@ -469,6 +469,7 @@ def test_a_measuring_that_is_killed_after_the_version_was_accepted_goes_on_and_a
     assert len(rows(noisy, cleansing)) == 12
 
 
+@pytest.mark.slow
 def test_a_training_killed_between_two_epochs_goes_on_there(noisy: Scenario) -> None:
     decide_truth(noisy)
     cleansing = start(noisy)

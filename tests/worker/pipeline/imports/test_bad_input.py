@@ -151,6 +151,7 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_ARCHIVES)
 def test_an_archive_that_cannot_be_used_gets_a_sentence_and_leaves_nothing(
     importer: Importer, name: str
@@ -185,6 +186,7 @@ def test_a_source_that_is_gone_gets_a_sentence(importer: Importer) -> None:
     assert "not there any more" in importer.failing("folder", importer.folder / "gone")
 
 
+@pytest.mark.slow
 def test_an_import_that_failed_works_from_scratch_once_its_source_is_mended(
     importer: Importer,
 ) -> None:
@@ -255,6 +257,7 @@ BAD_FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zip", "folder"])
 def test_each_file_that_is_no_image_is_refused_with_its_reason_and_the_good_ones_stay(
     importer: Importer, kind: str
@@ -271,6 +274,7 @@ def test_each_file_that_is_no_image_is_refused_with_its_reason_and_the_good_ones
     assert len(done.pixels) == 6
 
 
+@pytest.mark.slow
 def test_the_first_refusals_stand_in_the_jobs_log(importer: Importer) -> None:
     bad = {f"dog/x{number:02d}.jpg": b"broken" for number in range(14)}
     _, job_id = importer.queued("zip", write_zip(importer.folder / "some.zip", {**GOOD, **bad}))
@@ -287,6 +291,7 @@ def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:
     return info
 
 
+@pytest.mark.slow
 def test_zip_entries_that_lead_out_of_the_archive_are_refused_and_nothing_is_written_there(
     importer: Importer,
 ) -> None:
@@ -326,6 +331,7 @@ def test_zip_entries_that_lead_out_of_the_archive_are_refused_and_nothing_is_wri
     assert not Path("/etc/evil.png").exists()
 
 
+@pytest.mark.slow
 def test_damaged_bytes_in_the_middle_of_a_zip_cost_that_image_only(importer: Importer) -> None:
     files = {**GOOD, "dog/03.png": png(77)}
     path = write_zip(importer.folder / "hurt.zip", files)
@@ -338,6 +344,7 @@ def test_damaged_bytes_in_the_middle_of_a_zip_cost_that_image_only(importer: Imp
     assert done.row.image_count == 6
 
 
+@pytest.mark.slow
 def test_a_name_that_is_twice_in_a_zip_counts_once(importer: Importer) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter(
@@ -350,6 +357,7 @@ def test_a_name_that_is_twice_in_a_zip_counts_once(importer: Importer) -> None:
     assert (done.pixels_of("cat/00.png") == noise(0)).all()
 
 
+@pytest.mark.slow
 def test_a_class_name_of_more_than_300_characters_is_refused(importer: Importer) -> None:
     done = importer.zip({**GOOD, f"{'x' * 301}/1.png": png(50)})
     assert done.refusals == {f"{'x' * 301}/1.png": "its class name is longer than 300 characters"}

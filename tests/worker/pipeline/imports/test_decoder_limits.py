@@ -120,6 +120,7 @@ def test_a_picture_that_takes_too_much_memory_is_refused_and_the_next_is_decoded
 # ── time ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_an_endless_picture_is_refused_alone_and_tried_once(
     importer: Importer, hook: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +147,7 @@ def one_at_a_time(real: object) -> object:
     return made
 
 
+@pytest.mark.slow
 def test_pictures_before_and_after_a_deadly_one_keep_their_places(
     hook: Path, one_child: Pool, tmp_path: Path
 ) -> None:
@@ -157,6 +159,7 @@ def test_pictures_before_and_after_a_deadly_one_keep_their_places(
     assert (answered.pixels == [np.asarray(noise(seed)) for seed in (1, 3, 5)]).all()
 
 
+@pytest.mark.slow
 def test_many_deadly_pictures_end_the_import(
     importer: Importer, hook: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +171,7 @@ def test_many_deadly_pictures_end_the_import(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["Looking", "Decoding"])
 def test_cancelling_a_stuck_decoding_takes_less_than_five_seconds(
     importer: Importer, hook: Path, monkeypatch: pytest.MonkeyPatch, where: str
@@ -202,6 +206,7 @@ def test_a_pipe_and_a_device_are_refused_without_waiting(tmp_path: Path) -> None
             open_regular(path)
 
 
+@pytest.mark.slow
 def test_a_picture_that_became_a_pipe_after_the_listing_is_refused(
     importer: Importer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +249,7 @@ def test_a_decoding_that_takes_all_memory_is_alone_and_its_turn_comes() -> None:
     assert order == ["small", "huge", "late"]
 
 
+@pytest.mark.slow
 def test_large_pictures_ask_for_memory_and_small_ones_do_not(
     one_child: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +273,7 @@ def test_closing_the_memory_lets_waiting_threads_go() -> None:
     assert not waiting.is_alive()
 
 
+@pytest.mark.slow
 def test_a_large_entry_of_a_zip_is_decoded_from_the_disk_and_leaves_no_copy(
     importer: Importer,
 ) -> None:
@@ -278,6 +285,7 @@ def test_a_large_entry_of_a_zip_is_decoded_from_the_disk_and_leaves_no_copy(
     assert not list(importer.storage.data_set(done.row.id).rglob("spool*"))
 
 
+@pytest.mark.slow
 def test_a_damaged_large_entry_costs_that_image_only(importer: Importer) -> None:
     path = write_zip(
         importer.folder / "hurt.zip",

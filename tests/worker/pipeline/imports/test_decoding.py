@@ -41,6 +41,7 @@ def decoded(data: bytes) -> Picture.Image:
     return decode(io.BytesIO(data), LIMIT).image
 
 
+@pytest.mark.slow
 def test_every_promised_format_is_imported(importer: Importer) -> None:
     """Lossless formats exactly, lossy formats nearly."""
     smooth = Picture.linear_gradient("L").resize((32, 32)).convert("L")
@@ -240,6 +241,7 @@ def test_extreme_shapes_fit(size: tuple[int, int]) -> None:
     assert all(data[8:12] == b"WEBP" for data in thumbnail_and_full(picture) if data)
 
 
+@pytest.mark.slow
 def test_small_images_are_shown_exactly_and_large_ones_in_two_sizes(importer: Importer) -> None:
     done = importer.zip(
         {
@@ -265,6 +267,7 @@ def test_metadata_does_not_reach_the_browser(importer: Importer) -> None:
     assert b"52.5200" not in done.storage.thumbnail(done.row.id, tagged.content_hash).read_bytes()
 
 
+@pytest.mark.slow
 def test_an_image_that_kills_the_decoder_is_refused_alone(
     importer: Importer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +289,7 @@ def test_an_image_that_kills_the_decoder_is_refused_alone(
     assert (done.pixels_of("b/02.png") == np.asarray(noise(5))).all()
 
 
+@pytest.mark.slow
 def test_no_child_outlives_its_pool() -> None:
     with Pool(LIMIT, 2) as pool:
         list(pool.run(Work([png(seed)]) for seed in range(6)))
@@ -295,6 +299,7 @@ def test_no_child_outlives_its_pool() -> None:
     assert all(process.poll() is not None for process in processes)
 
 
+@pytest.mark.slow
 def test_a_pool_that_is_left_in_the_middle_of_its_work_ends_at_once() -> None:
     began = time.monotonic()
     with Pool(LIMIT, 2) as pool:

@@ -37,6 +37,7 @@ def idx_files(suffix: str = "", parts: tuple[str, ...] = ("train", "t10k")) -> d
     return files
 
 
+@pytest.mark.slow
 def test_packed_idx_files_in_a_folder_become_train_validation_and_test(importer: Importer) -> None:
     done = importer.run("idx", write_folder(importer.folder / "mnist", idx_files(".gz")))
     assert done.row.class_names == list("0123456789")
@@ -53,6 +54,7 @@ def test_packed_idx_files_in_a_folder_become_train_validation_and_test(importer:
     assert (np.asarray(done.view("test/00003").convert("L")) == IMAGES["t10k"][3]).all()
 
 
+@pytest.mark.slow
 def test_plain_packed_and_zipped_idx_files_are_the_same_import(importer: Importer) -> None:
     essence = importer.run(
         "idx", write_folder(importer.folder / "packed", idx_files(".gz"))
@@ -67,6 +69,7 @@ def test_plain_packed_and_zipped_idx_files_are_the_same_import(importer: Importe
     )
 
 
+@pytest.mark.slow
 def test_packed_files_beside_their_plain_ones_are_passed_over(importer: Importer) -> None:
     folder = write_folder(
         importer.folder / "both", {**idx_files(), **dict.fromkeys(idx_files(".gz"), b"broken")}
@@ -81,6 +84,7 @@ def test_other_common_names_are_known(importer: Importer) -> None:
     assert len(importer.found(files).entries) == 80
 
 
+@pytest.mark.slow
 def test_a_training_pair_alone_gets_all_three_splits_drawn(importer: Importer) -> None:
     done = importer.zip(idx_files(parts=("train",)))
     assert {image.split for image in done.images} == {"train", "validation", "test"}

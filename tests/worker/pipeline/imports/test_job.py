@@ -35,6 +35,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return found.images, found.target
 
 
+@pytest.mark.slow
 def test_the_sample_is_scikit_learns_digits_in_28_by_28_grey_with_wrong_labels_in_train(
     importer: Importer, digits: tuple[np.ndarray, np.ndarray]
 ) -> None:
@@ -76,6 +77,7 @@ def test_the_samples_splits_hold_the_same_share_of_every_class(
         assert counts[digit, "validation"] == counts[digit, "test"]
 
 
+@pytest.mark.slow
 def test_the_sample_is_the_same_for_the_same_seed_and_another_for_another() -> None:
     first, again, other = (
         [(entry.path, entry.label, entry.split) for entry in sample(seed).entries]
@@ -88,6 +90,7 @@ def test_the_sample_is_the_same_for_the_same_seed_and_another_for_another() -> N
 # ── class folders ─────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_zip_of_class_folders_becomes_images_rows_pixels_and_thumbnails(
     importer: Importer,
 ) -> None:
@@ -118,6 +121,7 @@ def test_a_zip_of_class_folders_becomes_images_rows_pixels_and_thumbnails(
     assert list(importer.storage.data_set(done.row.id).glob("attempt-*")) == []
 
 
+@pytest.mark.slow
 def test_a_folder_gives_the_same_rows_as_its_zip(importer: Importer) -> None:
     files = class_folders(TWO)
     zipped = importer.zip(files)
@@ -126,6 +130,7 @@ def test_a_folder_gives_the_same_rows_as_its_zip(importer: Importer) -> None:
     assert (folder.pixels == zipped.pixels).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_compressed_zips_are_read(importer: Importer, method: int) -> None:
     assert (
@@ -136,18 +141,21 @@ def test_compressed_zips_are_read(importer: Importer, method: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_zip_that_unpacks_itself_is_read_as_any_other(importer: Importer) -> None:
     path = write_zip(importer.folder / "self.zip", class_folders(TWO))
     path.write_bytes(b"MZ, a program" + path.read_bytes())
     assert importer.run("zip", path).row.image_count == 20
 
 
+@pytest.mark.slow
 def test_the_order_of_the_files_in_a_zip_makes_no_difference(importer: Importer) -> None:
     files = class_folders(TWO)
     backwards = dict(reversed(files.items()))
     assert importer.zip(backwards, seed=4).essence == importer.zip(files, seed=4).essence
 
 
+@pytest.mark.slow
 def test_another_seed_draws_other_splits(importer: Importer) -> None:
     files = class_folders(TWO)
     assert importer.zip(files, seed=4).splits != importer.zip(files, seed=5).splits
@@ -185,6 +193,7 @@ def test_split_folders_go_by_several_names(importer: Importer, names: tuple[str,
     assert all(entry.split == known[entry.path.split("/")[0]] for entry in found.entries)
 
 
+@pytest.mark.slow
 def test_split_folders_are_used_as_given(importer: Importer) -> None:
     files = {}
     for number, (name, count) in enumerate({"train": 5, "validation": 3, "test": 2}.items()):
@@ -194,6 +203,7 @@ def test_split_folders_are_used_as_given(importer: Importer) -> None:
     assert done.row.report["split_words"] == "Splits as given."
 
 
+@pytest.mark.slow
 def test_without_a_validation_folder_validation_is_drawn_from_train(importer: Importer) -> None:
     files = {
         **class_folders({"cat": 20, "dog": 10}, "train/"),
@@ -216,6 +226,7 @@ def test_without_a_validation_folder_validation_is_drawn_from_train(importer: Im
     )
 
 
+@pytest.mark.slow
 def test_without_a_test_folder_test_is_drawn_from_train(importer: Importer) -> None:
     files = {
         **class_folders({"cat": 20, "dog": 10}, "train/"),
@@ -229,6 +240,7 @@ def test_without_a_test_folder_test_is_drawn_from_train(importer: Importer) -> N
     )
 
 
+@pytest.mark.slow
 def test_a_class_that_a_given_split_lacks_gets_a_note(importer: Importer) -> None:
     files = {
         **class_folders({"cat": 9, "dog": 9}, "train/"),
@@ -274,6 +286,7 @@ def test_what_operating_systems_leave_behind_is_passed_over_in_silence(
     assert (len(found.entries), found.refusals.rows, found.class_names) == (6, [], ("cat", "dog"))
 
 
+@pytest.mark.slow
 def test_the_uploaded_file_is_deleted_once_it_is_imported_and_a_servers_own_is_kept(
     importer: Importer,
 ) -> None:
@@ -306,6 +319,7 @@ def test_postgresql_gets_the_same_rows_as_sqlite(
 # ── class names ───────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_class_names_are_kept_as_text_whatever_they_are(importer: Importer) -> None:
     names = [
         "<script>alert(1)<",
@@ -329,6 +343,7 @@ def test_the_same_name_in_two_unicode_forms_is_one_class(importer: Importer) -> 
     assert importer.found(files).class_names == (composed, "tea")
 
 
+@pytest.mark.slow
 def test_names_that_differ_in_case_only_stay_two_classes_with_a_note(importer: Importer) -> None:
     done = importer.zip(class_folders({"Cat": 3, "cat": 3}))
     assert done.row.class_names == ["Cat", "cat"]
@@ -344,12 +359,14 @@ def test_control_characters_in_names_are_replaced(importer: Importer) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_utf_8_is_kept_readable(importer: Importer) -> None:
     folder = write_folder(importer.folder / "things", class_folders({"cat": 3, "dog": 3}))
     (folder / "dog").rename(Path(str(folder / "d") + "\udcff" + "g"))
     assert importer.run("folder", folder).row.class_names == ["cat", "d\ufffdg"]
 
 
+@pytest.mark.slow
 def test_names_of_zips_from_macos_are_read_as_utf_8_though_they_do_not_say_so(
     importer: Importer,
 ) -> None:
@@ -367,6 +384,7 @@ def test_names_of_zips_from_macos_are_read_as_utf_8_though_they_do_not_say_so(
     assert importer.run("zip", importer.folder / "mac.zip").row.class_names == ["caf\u00e9", "tea"]
 
 
+@pytest.mark.slow
 def test_an_empty_class_folder_is_left_out_with_a_note(importer: Importer) -> None:
     folder = write_folder(importer.folder / "things", class_folders({"cat": 3, "dog": 3}))
     (folder / "bird").mkdir()
@@ -385,6 +403,7 @@ def shape_of(importer: Importer, files: dict[str, bytes], **options: int) -> tup
     return done.pixels.shape[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "mode", "shape"),
     [
@@ -400,16 +419,19 @@ def test_one_size_between_28_and_64_is_kept_and_others_become_a_square(
     assert shape_of(importer, class_folders({"a": 3, "b": 3}, size=size, mode=mode)) == shape
 
 
+@pytest.mark.slow
 def test_several_sizes_become_a_square_of_64(importer: Importer) -> None:
     assert shape_of(
         importer, {**class_folders({"a": 3, "b": 3}), "a/odd.png": png(99, (40, 30))}
     ) == (64, 64, 3)
 
 
+@pytest.mark.slow
 def test_the_side_can_be_asked_for(importer: Importer) -> None:
     assert shape_of(importer, class_folders({"a": 3, "b": 3}), side=48) == (48, 48, 3)
 
 
+@pytest.mark.slow
 def test_one_colour_image_makes_the_array_colour_and_the_grey_ones_stay_grey(
     importer: Importer,
 ) -> None:
@@ -428,6 +450,7 @@ def test_grey_pictures_in_colour_files_count_as_grey(importer: Importer) -> None
     assert shape_of(importer, files) == (32, 32, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "odd",
     [png(7777, (30, 40)), png(7777, (32, 32), "RGB")],
@@ -448,6 +471,7 @@ def test_an_odd_image_that_the_first_look_misses_changes_the_shape_all_the_same(
     assert (unhurried.pixels == surveyed.pixels).all()
 
 
+@pytest.mark.slow
 def test_images_that_are_not_square_are_centred_on_black(importer: Importer) -> None:
     wide = encoded(Picture.new("L", (64, 32), 200))
     files = {
@@ -464,6 +488,7 @@ def test_images_that_are_not_square_are_centred_on_black(importer: Importer) -> 
 # ── copies ────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_exact_copies_are_counted_and_those_with_two_labels_and_in_two_splits_as_well(
     importer: Importer,
 ) -> None:

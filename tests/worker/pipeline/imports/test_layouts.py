@@ -209,6 +209,7 @@ SPLIT_FOLDERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zip", "zip with folder entries", "folder"])
 def test_split_folders_are_used_however_they_come(importer: Importer, kind: str) -> None:
     if kind == "folder":
@@ -226,6 +227,7 @@ def test_split_folders_are_used_however_they_come(importer: Importer, kind: str)
     assert done.row.report["split_words"].startswith("Validation: 15 % of train")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zip", "zip with folder entries", "folder"])
 @pytest.mark.parametrize("inside", ["", "test/", "unknown/"])
 def test_a_test_folder_without_labels_is_left_out_and_said(
@@ -250,6 +252,7 @@ def test_a_test_folder_without_labels_is_left_out_and_said(
     assert set(done.splits.values()) == {"train", "validation", "test"}
 
 
+@pytest.mark.slow
 def test_an_empty_split_folder_is_drawn_from_train_and_said(importer: Importer) -> None:
     done = importer.zip(
         {
@@ -310,6 +313,7 @@ def test_an_import_that_asks_keeps_its_upload_and_nothing_else(importer: Importe
     assert importer.perform(job_id).state == "asking"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "classes"), [("classes", ["camera1", "camera2"]), ("subfolders", ["bad", "ok"])]
 )

@@ -22,6 +22,7 @@ def manifest(rows: Sequence[str] = ROWS, header: str = "path,label") -> bytes:
     return "\n".join([header, *rows, ""]).encode()
 
 
+@pytest.mark.slow
 def test_a_manifest_gives_the_labels_and_the_splits_are_drawn(importer: Importer) -> None:
     done = importer.zip({"manifest.csv": manifest(), **PICTURES})
     assert done.labels == {
@@ -32,6 +33,7 @@ def test_a_manifest_gives_the_labels_and_the_splits_are_drawn(importer: Importer
     assert (done.pixels_of("img/3.png") == noise(3)).all()
 
 
+@pytest.mark.slow
 def test_a_manifest_may_give_the_splits(importer: Importer) -> None:
     splits = ["train", "train", "Train", "train", "val", "validation", "test", "TEST"]
     done = importer.zip(
@@ -47,6 +49,7 @@ def test_a_manifest_may_give_the_splits(importer: Importer) -> None:
     assert done.row.report["split_words"] == "Splits as given."
 
 
+@pytest.mark.slow
 def test_a_folder_with_a_manifest_and_the_manifest_itself_are_the_same_import(
     importer: Importer,
 ) -> None:
@@ -104,6 +107,7 @@ def test_paths_count_from_the_manifests_folder_or_from_the_top(importer: Importe
     )
 
 
+@pytest.mark.slow
 def test_each_bad_row_is_refused_with_its_reason_and_the_good_ones_stay(importer: Importer) -> None:
     split = [
         f"{row},{name}"
@@ -235,6 +239,7 @@ def test_a_manifest_that_cannot_be_used_gets_a_sentence(importer: Importer, name
     assert said.endswith(".")
 
 
+@pytest.mark.slow
 def test_a_manifest_whose_other_classes_cannot_be_used_says_how_many_rows_and_why(
     importer: Importer,
 ) -> None:
@@ -254,6 +259,7 @@ def test_a_manifest_whose_other_classes_cannot_be_used_says_how_many_rows_and_wh
     )
 
 
+@pytest.mark.slow
 def test_of_many_rows_that_cannot_be_used_the_first_are_named_and_broken_images_count(
     importer: Importer,
 ) -> None:
@@ -302,6 +308,7 @@ def test_another_table_beside_class_folders_is_no_manifest(importer: Importer) -
     assert found.refusals.rows == [("sizes.csv", "it is no image and lies in no class folder")]
 
 
+@pytest.mark.slow
 def test_a_split_that_only_refused_rows_name_is_an_empty_split(importer: Importer) -> None:
     rows = [f"{row},train" for row in ROWS] + ["img/absent.png,cat,test"]
     path = write_zip(

@@ -17,6 +17,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 def test_a_table_of_a_version_imports_as_the_same_data_set(
     importer: Importer, reader: Reader

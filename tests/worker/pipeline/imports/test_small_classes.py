@@ -29,6 +29,7 @@ def problems(importer: Importer, data_set_id: int) -> dict[str, str]:
 # ── small classes ─────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_all_small_classes_and_refused_files_come_in_one_question_and_one_table(
     importer: Importer,
 ) -> None:
@@ -55,6 +56,7 @@ def test_all_small_classes_and_refused_files_come_in_one_question_and_one_table(
     assert not importer.storage.data_set(data_set_id).exists()
 
 
+@pytest.mark.slow
 def test_small_classes_are_left_out_as_answered(importer: Importer) -> None:
     done = importer.zip({**class_folders(RARE), **BROKEN}, small_classes="leave-out")
     assert done.row.class_names == ["bolt", "nut"]
@@ -72,6 +74,7 @@ def test_small_classes_are_left_out_as_answered(importer: Importer) -> None:
     assert done.refusals["pin/00.png"].startswith("its class has only one image,")
 
 
+@pytest.mark.slow
 def test_a_class_that_broken_files_make_small_is_left_out_with_its_files(
     importer: Importer,
 ) -> None:
@@ -83,6 +86,7 @@ def test_a_class_that_broken_files_make_small_is_left_out_with_its_files(
     assert len(stored) == 12
 
 
+@pytest.mark.slow
 def test_small_classes_stay_in_train_as_answered(importer: Importer) -> None:
     done = importer.zip(class_folders(RARE), small_classes="train-only")
     assert done.row.class_names == ["bolt", "nut", "pin", "rod", "tee"]
@@ -96,6 +100,7 @@ def test_small_classes_stay_in_train_as_answered(importer: Importer) -> None:
     )
 
 
+@pytest.mark.slow
 def test_classes_that_train_lacks_are_asked_about_too(importer: Importer) -> None:
     files = {
         **class_folders({"cat": 4, "dog": 4}, "train/"),
@@ -113,6 +118,7 @@ def test_classes_that_train_lacks_are_asked_about_too(importer: Importer) -> Non
     assert importer.zip(files, small_classes="leave-out").row.class_names == ["cat", "dog"]
 
 
+@pytest.mark.slow
 def test_an_import_that_fails_leaves_the_table_of_its_problems(importer: Importer) -> None:
     files = {"cat/a.png": png(1), "dog/a.jpg": b"broken", "cow/b.jpg": b"", "c/x.zip": b"PK"}
     path = write_zip(importer.folder / "bad.zip", files)
@@ -125,6 +131,7 @@ def test_an_import_that_fails_leaves_the_table_of_its_problems(importer: Importe
     assert problems(importer, data_set_id) == {}
 
 
+@pytest.mark.slow
 def test_the_table_of_problems_is_bounded(
     importer: Importer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +223,7 @@ def test_a_class_of_copies_of_two_pictures_is_too_small_and_that_is_said() -> No
     )
 
 
+@pytest.mark.slow
 def test_an_import_of_copies_has_none_on_both_sides(importer: Importer) -> None:
     files = {
         f"{name}/{picture:02d}_{copy}.png": png(picture + 50 * (name == "box"))
@@ -245,6 +253,7 @@ def test_everything_below_a_hidden_folder_is_imported(importer: Importer) -> Non
     )
 
 
+@pytest.mark.slow
 def test_hidden_files_are_counted_in_a_line_with_an_example(importer: Importer) -> None:
     files = class_folders({"cat": 3, "dog": 3})
     done = importer.zip({**files, "cat/.real.png": png(90), "dog/.x.png": png(91)})
@@ -254,6 +263,7 @@ def test_hidden_files_are_counted_in_a_line_with_an_example(importer: Importer) 
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("one", "other", "note"),
     [

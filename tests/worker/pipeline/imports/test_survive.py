@@ -81,6 +81,7 @@ def finished(importer: Importer, data_set_id: int, job_id: int) -> Imported:
     return Imported(importer, data_set_id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_cancelled_import_leaves_nothing_and_can_be_tried_again(
     importer: Importer, archive: Path, monkeypatch: pytest.MonkeyPatch, moment: str
@@ -95,6 +96,7 @@ def test_a_cancelled_import_leaves_nothing_and_can_be_tried_again(
     assert not archive.exists()
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_another_data_sets_is_emptied_first(
     importer: Importer, archive: Path
 ) -> None:
@@ -110,6 +112,7 @@ def test_a_folder_that_is_another_data_sets_is_emptied_first(
     assert "from before a restore, were deleted" in importer.log(job_id)
 
 
+@pytest.mark.slow
 def test_an_import_whose_worker_is_asked_to_stop_goes_back_into_the_queue(
     importer: Importer, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +137,7 @@ def rob(context: JobContext) -> None:
     (place / "pixels.npy").write_bytes(b"the other's")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["Decoding", "Writing the table"])
 def test_an_attempt_that_lost_its_claim_writes_nothing_and_leaves_the_others_files_alone(
     importer: Importer, archive: Path, monkeypatch: pytest.MonkeyPatch, moment: str
@@ -149,6 +153,7 @@ def test_an_attempt_that_lost_its_claim_writes_nothing_and_leaves_the_others_fil
     assert importer.data_set(data_set_id).state == "importing"
 
 
+@pytest.mark.slow
 def test_an_attempt_whose_folder_is_taken_away_does_not_harm_the_one_that_took_it(
     importer: Importer, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +178,7 @@ def test_an_attempt_whose_folder_is_taken_away_does_not_harm_the_one_that_took_i
     assert importer.job(job_id).claim == "elsewhere:1:1:other"
 
 
+@pytest.mark.slow
 def test_thousands_of_remarks_are_counted_and_logged_at_once(
     importer: Importer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +203,7 @@ def full(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
@@ -226,6 +233,7 @@ def check_full(importer: Importer, data_set_id: int, job: Job) -> None:
         assert session.scalar(text("PRAGMA integrity_check")) == "ok"
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_when_the_files_are_in_place_leaves_none_of_them(
     importer: Importer, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +268,7 @@ def small_disk(importer: Importer) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full_fails_the_import_wherever_it_happens(
     importer: Importer, small_disk: Path
 ) -> None:

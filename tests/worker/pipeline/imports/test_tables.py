@@ -158,6 +158,7 @@ def test_a_name_that_fits_two_files_is_refused_with_both(importer: Importer) -> 
     ) in read.refusals.rows
 
 
+@pytest.mark.slow
 def test_a_path_inside_the_imported_folder_counts(importer: Importer) -> None:
     folder = importer.folder / "parts"
     rows = [f"{folder}/{path},{label}" for path, label in RIGHT.items()]
@@ -397,6 +398,7 @@ def test_a_table_of_images_with_unknown_columns_asks_unless_folders_are_the_clas
     assert labels(read) == {path: path[:3] for path in places}
 
 
+@pytest.mark.slow
 def test_the_answer_to_a_tables_question_continues_the_import(importer: Importer) -> None:
     rows = [f"{path},{label},{number % 4}" for number, (path, label) in enumerate(RIGHT.items())]
     files = {path: png(number) for number, path in enumerate(PLACES)}

@@ -54,6 +54,7 @@ def notes(importer: Importer, pictures: Pictures) -> str:
 # ── more than 8 bits ──────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("low", "high", "kind"),
     [(0, 4095, "PNG"), (29_400, 29_655, "TIFF"), (0, 65_535, "PNG"), (-300, 70_000, "TIFF")],
@@ -83,6 +84,7 @@ def test_values_of_many_bits_get_a_range_for_the_whole_data_set(
     assert note.endswith("of the values of a sample, 99.8 % lie between them.")
 
 
+@pytest.mark.slow
 def test_a_deep_picture_that_the_survey_did_not_meet_gets_a_range_all_the_same(
     importer: Importer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,11 +96,13 @@ def test_a_deep_picture_that_the_survey_did_not_meet_gets_a_range_all_the_same(
     assert "1 image holds 16-bit values." in done.row.report["notes"][0]
 
 
+@pytest.mark.slow
 def test_8_bit_pictures_among_deep_pictures_stay_as_they_are(importer: Importer) -> None:
     done = importer.zip({**GOOD, "a/deep.png": deep(values(1, 0, 4095), "PNG")})
     assert (done.pixels_of("b/02.png")[..., 0] == np.asarray(noise(5, mode="L"))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
 def test_values_that_are_no_finite_numbers_do_not_swallow_the_others(
     importer: Importer, odd: float
@@ -117,6 +121,7 @@ def test_values_that_are_no_finite_numbers_do_not_swallow_the_others(
     )
 
 
+@pytest.mark.slow
 def test_a_picture_without_any_number_is_refused(importer: Importer) -> None:
     nothing = np.full((SIDE, SIDE), np.nan, np.float32)
     nothing[0, 0] = np.inf
@@ -167,6 +172,7 @@ def plain_tiff(
     return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + table + bytes(4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("bands", [3, 4])
 def test_16_bit_colour_keeps_its_lower_bytes(importer: Importer, kind: str, bands: int) -> None:
@@ -185,6 +191,7 @@ def test_16_bit_colour_keeps_its_lower_bytes(importer: Importer, kind: str, band
 # ── what a conversion loses ───────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_pictures_that_a_conversion_makes_plain_coarse_or_equal_are_named(
     importer: Importer,
 ) -> None:
@@ -206,6 +213,7 @@ def test_pictures_that_a_conversion_makes_plain_coarse_or_equal_are_named(
     )
 
 
+@pytest.mark.slow
 def test_true_copies_and_plain_files_are_no_fault_of_a_conversion(importer: Importer) -> None:
     wide = [deep(values(seed, 0, 60_000)) for seed in range(6)]
     plain = deep(np.full((SIDE, SIDE), 30_000, np.uint16))
@@ -227,6 +235,7 @@ def drawing(colour: int, seed: int) -> bytes:
     return encoded(Picture.fromarray(rgba))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("colours", "ground", "word"),
     [
@@ -249,6 +258,7 @@ def test_the_ground_of_transparent_drawings_shows_them_all(
     assert f"have transparent parts; {word} was laid under each" in done.row.report["notes"][0]
 
 
+@pytest.mark.slow
 def test_a_few_white_drawings_do_not_change_the_ground_of_the_others(importer: Importer) -> None:
     drawings = [drawing(0, seed) for seed in range(30)]
     done = importer.zip(folders([*drawings, drawing(255, 1)], "png"))
@@ -267,6 +277,7 @@ def test_what_cannot_be_seen_is_swallowed_by_no_ground() -> None:
 # ── several frames ────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG"])
 def test_the_first_of_several_frames_is_named(importer: Importer, kind: str) -> None:
     frames = [noise(seed, mode="L") for seed in (70, 71, 72)]

@@ -57,6 +57,7 @@ ENCODED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", ENCODED)
 def test_names_without_a_sign_of_their_encoding_are_recognised_and_the_report_says_so(
     importer: Importer, title: str
@@ -69,6 +70,7 @@ def test_names_without_a_sign_of_their_encoding_are_recognised_and_the_report_sa
     assert any(f"names were read as {title}. If" in note for note in done.row.report["notes"])
 
 
+@pytest.mark.slow
 def test_a_chosen_encoding_wins_over_the_recognised_one(importer: Importer) -> None:
     path = raw_zip(
         importer.folder / "old.zip",
@@ -81,6 +83,7 @@ def test_a_chosen_encoding_wins_over_the_recognised_one(importer: Importer) -> N
     assert "The zip's names were read as CP949, as chosen." in done.row.report["notes"]
 
 
+@pytest.mark.slow
 def test_the_unicode_path_field_comes_before_any_guess(importer: Importer) -> None:
     files = named({"고양이": b"cat\xff", "개": b"dog\xfe"})
     paths = {b"cat\xff": "고양이", b"dog\xfe": "개"}
@@ -94,6 +97,7 @@ def test_the_unicode_path_field_comes_before_any_guess(importer: Importer) -> No
     assert done.row.report["notes"] == []
 
 
+@pytest.mark.slow
 def test_a_unicode_path_field_of_another_name_does_not_count(importer: Importer) -> None:
     files = named({"cat": "Kätzchen".encode("cp437"), "dog": b"dog"})
     value = struct.pack("<BL", 1, 12345) + "Löwe/x.png".encode()
@@ -102,6 +106,7 @@ def test_a_unicode_path_field_of_another_name_does_not_count(importer: Importer)
     assert done.row.class_names == ["dog", "Kätzchen"]
 
 
+@pytest.mark.slow
 def test_utf_8_without_its_sign_needs_no_note(importer: Importer) -> None:
     files = named({name: name.encode() for name in ("Kätzchen", "Hündchen")})
     done = importer.run("zip", raw_zip(importer.folder / "mac.zip", files))
@@ -109,6 +114,7 @@ def test_utf_8_without_its_sign_needs_no_note(importer: Importer) -> None:
     assert done.row.report["notes"] == []
 
 
+@pytest.mark.slow
 def test_a_name_wrongly_marked_as_utf_8_is_read_and_refuses_nothing(importer: Importer) -> None:
     files = named({"cat": b"cat", "dog": b"dog"}) | {
         b"cat/caf\xe9.png": class_folders({"x": 1}, first=90)["x/00.png"]
@@ -119,6 +125,7 @@ def test_a_name_wrongly_marked_as_utf_8_is_read_and_refuses_nothing(importer: Im
     assert len(done.labels) == 13
 
 
+@pytest.mark.slow
 def test_backslashes_are_folders_where_no_name_has_a_slash(importer: Importer) -> None:
     files = named({"cat": b"cat", "dog": b"dog"}, b"\\") | {b"cat\\": b"", b"dog\\": b""}
     done = importer.run("zip", raw_zip(importer.folder / "windows.zip", files))
@@ -130,6 +137,7 @@ def test_backslashes_are_folders_where_no_name_has_a_slash(importer: Importer) -
     )
 
 
+@pytest.mark.slow
 def test_backslashes_within_letters_of_japanese_are_no_folders(importer: Importer) -> None:
     """The second byte of ソ and 表 in CP932 is a backslash."""
     files = named({name: name.encode("cp932") for name in ("ソース", "表")})
@@ -137,6 +145,7 @@ def test_backslashes_within_letters_of_japanese_are_no_folders(importer: Importe
     assert done.row.class_names == ["ソース", "表"]
 
 
+@pytest.mark.slow
 def test_names_with_backslashes_are_judged_after_they_became_folders(importer: Importer) -> None:
     bad = {
         b"..\\evil.png": "its name leads out of the archive (..)",
@@ -151,6 +160,7 @@ def test_names_with_backslashes_are_judged_after_they_became_folders(importer: I
     }
 
 
+@pytest.mark.slow
 def test_a_class_that_begins_with_a_letter_and_a_colon_is_no_drive(importer: Importer) -> None:
     done = importer.zip(class_folders({"A: good": 6, "B: bad": 6}))
     assert done.row.class_names == ["A: good", "B: bad"]

@@ -49,6 +49,7 @@ def work_off(scenario: Scenario, seed: int) -> list[str]:
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_one_worker_finishes_an_average_in_whatever_order_it_takes_the_jobs(
     trained: Scenario, seed: int
@@ -74,6 +75,7 @@ def test_one_worker_finishes_an_average_in_whatever_order_it_takes_the_jobs(
     ).astype(int).tolist()
 
 
+@pytest.mark.slow
 def test_the_repeats_are_the_same_recipe_with_other_seeds(trained: Scenario) -> None:
     start(trained, method="random", runs=2)
     work_off(trained, 0)
@@ -84,6 +86,7 @@ def test_the_repeats_are_the_same_recipe_with_other_seeds(trained: Scenario) -> 
     assert repeat.params_hash != original.params_hash
 
 
+@pytest.mark.slow
 def test_a_second_average_trains_only_what_is_missing(trained: Scenario) -> None:
     start(trained, method="outlier", runs=2)
     assert work_off(trained, 0).count("train") == 1
@@ -91,6 +94,7 @@ def test_a_second_average_trains_only_what_is_missing(trained: Scenario) -> None
     assert sorted(work_off(trained, 0)) == ["member", "member", "member", "score", "train"]
 
 
+@pytest.mark.slow
 def test_an_average_by_margin_alone_has_one_ranking_too(trained: Scenario) -> None:
     review = start(trained, method="margin", runs=2)
     work_off(trained, 0)
@@ -98,6 +102,7 @@ def test_an_average_by_margin_alone_has_one_ranking_too(trained: Scenario) -> No
     assert all(row.accuracy_value == row.label_value for row in queue_of(trained, review))
 
 
+@pytest.mark.slow
 def test_a_member_that_was_killed_is_done_again_and_counts_once(trained: Scenario) -> None:
     review = start(trained, method="outlier", runs=2)
     (member,) = [job for job in waiting(trained) if job.kind == "member"]
@@ -114,6 +119,7 @@ def test_a_member_that_was_killed_is_done_again_and_counts_once(trained: Scenari
         assert session.get_one(Review, review.id).state == "ready"
 
 
+@pytest.mark.slow
 def test_a_cancelled_member_holds_the_average_back_until_it_is_tried_again(
     trained: Scenario,
 ) -> None:
@@ -130,6 +136,7 @@ def test_a_cancelled_member_holds_the_average_back_until_it_is_tried_again(
         assert session.get_one(Review, review.id).state == "ready"
 
 
+@pytest.mark.slow
 def test_an_average_that_failed_is_tried_again_by_its_own_job(trained: Scenario) -> None:
     review = start(trained, method="outlier", runs=2)
     while [job.kind for job in waiting(trained)] != ["score"]:

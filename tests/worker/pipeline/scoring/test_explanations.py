@@ -43,6 +43,7 @@ def ask(scenario: Scenario, review: Review, image_id: int) -> int:
         )
 
 
+@pytest.mark.slow
 def test_a_scoring_explains_the_first_suggestions(trained: Scenario) -> None:
     review = start(trained, method="sgd_influence")
     work(trained, review.job_id)
@@ -52,6 +53,7 @@ def test_a_scoring_explains_the_first_suggestions(trained: Scenario) -> None:
     assert {one.state for one in found.values()} == {"done"}
 
 
+@pytest.mark.slow
 def test_an_explanation_is_what_the_engine_says(trained: Scenario, review: Review) -> None:
     image_id = queue_of(trained, review)[3].image_id
     work(trained, ask(trained, review, image_id))
@@ -68,6 +70,7 @@ def test_an_explanation_is_what_the_engine_says(trained: Scenario, review: Revie
     assert changes.min() < 0 < changes.max()
 
 
+@pytest.mark.slow
 def test_the_job_goes_on_with_what_comes_next_and_leaves_out_what_is_decided(
     trained: Scenario, review: Review
 ) -> None:
@@ -85,6 +88,7 @@ def test_the_job_goes_on_with_what_comes_next_and_leaves_out_what_is_decided(
     assert not found & {row.image_id for row in queue[:10]}
 
 
+@pytest.mark.slow
 def test_it_does_only_what_is_asked_while_other_work_waits(
     trained: Scenario, review: Review
 ) -> None:
@@ -95,6 +99,7 @@ def test_it_does_only_what_is_asked_while_other_work_waits(
     assert set(explanations(trained)) == {image_id}
 
 
+@pytest.mark.slow
 def test_what_is_asked_while_the_job_ends_gets_a_job_of_its_own(
     trained: Scenario, review: Review, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +126,7 @@ def test_what_is_asked_while_the_job_ends_gets_a_job_of_its_own(
     assert explanations(trained)[queue[1].image_id].state == "done"
 
 
+@pytest.mark.slow
 def test_the_last_layer_chooses_among_all_validation_images_and_is_read_once(
     trained: Scenario, review: Review, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +147,7 @@ def test_the_last_layer_chooses_among_all_validation_images_and_is_read_once(
     )  # the files for retracing the training are unchanged
 
 
+@pytest.mark.slow
 def test_where_the_last_layer_cannot_choose_time_limits_how_many_and_always_the_same_are_chosen(
     trained: Scenario, review: Review, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +173,7 @@ def test_where_the_last_layer_cannot_choose_time_limits_how_many_and_always_the_
     assert some.ids[-1] == validation.ids[-1]
 
 
+@pytest.mark.slow
 def test_a_scoring_is_done_also_where_nothing_can_be_explained(
     trained: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,7 @@ def test_a_finished_training_knows_what_every_method_would_cost(trained: Scenari
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_fills_a_review_in_the_order_of_its_own_ranking(
     trained: Scenario, method: str
@@ -67,6 +68,7 @@ def test_every_method_fills_a_review_in_the_order_of_its_own_ranking(
     assert "trust" in scoring.report
 
 
+@pytest.mark.slow
 def test_another_machine_scores_by_what_needs_no_replay_and_measures_nothing(
     trained: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +87,7 @@ def test_another_machine_scores_by_what_needs_no_replay_and_measures_nothing(
     assert "exact scores are not possible here" in (refused.error or "")
 
 
+@pytest.mark.slow
 def test_by_margin_alone_the_queue_is_that_ranking(trained: Scenario) -> None:
     review = start(trained, method="margin")
     work(trained, review.job_id)
@@ -96,6 +99,7 @@ def test_by_margin_alone_the_queue_is_that_ranking(trained: Scenario) -> None:
     assert [row.label_value for row in rows] == sorted(row.label_value for row in rows)
 
 
+@pytest.mark.slow
 def test_a_damping_that_is_measured_is_in_the_report(trained: Scenario) -> None:
     review = start(trained, method="final_params", damping="auto")
     work(trained, review.job_id)
@@ -105,6 +109,7 @@ def test_a_damping_that_is_measured_is_in_the_report(trained: Scenario) -> None:
     assert any("really left out" in sentence for sentence in report["trust"])
 
 
+@pytest.mark.slow
 def test_a_scoring_whose_worker_dies_after_the_ranking_goes_on_from_it(
     trained: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:

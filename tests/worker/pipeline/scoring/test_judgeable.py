@@ -79,6 +79,7 @@ def without_validation(scenario: Scenario, label: int, left: int = 0) -> None:
         session.execute(update(Image).where(Image.id.in_(ids[left:])).values(split="test"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("left", "reason"), [(0, "no_validation"), (2, "few_validation")])
 @pytest.mark.parametrize("method", ["final_params", "tracin"])
 def test_a_class_without_validation_images_never_leads_by_harm(
@@ -138,6 +139,7 @@ def guess(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
         run.report = {**run.report, "doubt": "The model has not learned."}
 
 
+@pytest.mark.slow
 def test_classes_that_the_model_has_not_learned_are_not_offered_as_errors(
     trained: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:

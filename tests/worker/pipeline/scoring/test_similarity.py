@@ -20,6 +20,7 @@ def points_of(scenario: Scenario, review_id: int) -> dict[int, MapPoint]:
         }
 
 
+@pytest.mark.slow
 def test_a_scoring_leaves_each_image_a_place_a_group_and_its_neighbours(trained: Scenario) -> None:
     review = start(trained, method="margin")
     work(trained, review.job_id)
@@ -38,6 +39,7 @@ def test_a_scoring_leaves_each_image_a_place_a_group_and_its_neighbours(trained:
         assert point.near_x is None
 
 
+@pytest.mark.slow
 def test_repeating_a_scoring_gives_the_same_map(
     trained: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +57,7 @@ def test_repeating_a_scoring_gives_the_same_map(
         assert point.like_given == other[image_id].like_given
 
 
+@pytest.mark.slow
 def test_what_looks_alike_is_worked_out_once_a_run_and_the_second_layout_comes_along(
     trained: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +84,7 @@ def test_what_looks_alike_is_worked_out_once_a_run_and_the_second_layout_comes_a
     assert len(one) == len(queue_of(trained, second))
 
 
+@pytest.mark.slow
 def test_a_network_without_a_last_layer_is_scored_without_a_map(
     trained: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
