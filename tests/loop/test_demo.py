@@ -207,7 +207,7 @@ def test_the_demo_prints_one_link_and_a_second_start_keeps_all_state(
     assert first.running() == []
 
     second = start(*DEMO, "--port", "0", WINNOW_HOME=str(home))
-    link = second.wait_for_link(20)
+    link = second.wait_for_link(120)
     with a_browser() as browser:
         press_sign_in(browser, link)
         base = link.split("?")[0]

@@ -56,6 +56,8 @@ def cards(
     session: Session, user: User, review: Review, rows: Sequence[Row[Any]], order: Order
 ) -> list[SuggestionOut]:
     """Make cards with the deciders' names."""
+    if not rows:
+        return []
     data_set = service.data_set_of(session, user, review)
     return Card(
         review,

@@ -549,6 +549,8 @@ def test_a_diverged_or_missing_run_is_a_sentence_and_no_verdict(noisy: Scenario)
 
 def cancelled_at_once(context: JobContext) -> None:
     """The job of a person who changes their mind."""
+    with context.database.transaction() as session:
+        session.get_one(Job, context.job_id).cancel_requested = True
     context.heartbeat.cancel_requested = True
     cleanse.cleanse(context)
 
