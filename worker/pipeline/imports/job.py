@@ -151,6 +151,11 @@ def find(source: dict[str, Any], seed: int, context: JobContext, stack: ExitStac
 
         return sample(seed)
     path = Path(source["path"])
+    if not source.get("upload") and path.resolve() != path:
+        raise JobFailed(
+            f"{path} has become a link since the import was asked for. Import the place that it "
+            f"leads to."
+        )
     settings = context.settings
     is_table = not path.is_dir() and path.suffix.lower() in TABLE_SUFFIXES
 

@@ -404,6 +404,13 @@ def test_links_out_of_a_folder_and_special_files_are_refused(importer: Importer)
     assert done.row.duplicate_count == 1
 
 
+def test_a_folder_that_became_a_link_is_not_followed(importer: Importer) -> None:
+    write_folder(importer.folder / "elsewhere", GOOD)
+    (importer.folder / "things").symlink_to(importer.folder / "elsewhere")
+    sentence = importer.failing("folder", importer.folder / "things")
+    assert "has become a link since the import was asked for" in sentence
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_what_may_not_be_read_in_a_folder_is_refused(importer: Importer) -> None:
     folder = write_folder(
