@@ -11,7 +11,11 @@ import pytest
 import torch
 
 from benchmarks import _data, _picture, curves, flips, published_speed, storage, table1
-from tests.worker.engine.conftest import a_recipe, some_images
+from tests.worker.engine.conftest import (  # one of them is a fixture
+    a_recipe,
+    forget_own_networks,  # noqa: F401
+    some_images,
+)
 from worker.engine import Images, Training, evaluate, leave_out, score, train
 from worker.engine.networks.registry import build
 
@@ -55,6 +59,7 @@ def test_runs_side_by_side_change_the_loss_as_leaving_an_image_out_does(
     assert len(np.unique(truth)) == len(images)
 
 
+@pytest.mark.usefixtures("forget_own_networks")
 def test_a_row_of_features_survives_as_two_rows_of_pixels() -> None:
     features = np.random.default_rng(0).normal(size=(20, 5)) * [1, 10, 1e5, 0, 1]
     rows, low, step = table1.as_images(features, np.zeros(20, dtype=np.int64))
