@@ -85,7 +85,7 @@ def archives(folder: Path, more: Path | None, only: str) -> Iterator[Path]:
             path = folder / f"{name}.zip"
             make(path)
             yield path
-    given = sorted(more.glob("*.zip")) if more else []
+    given = sorted(more.resolve().glob("*.zip")) if more else []
     yield from (path for path in given if only in path.name)
 
 
