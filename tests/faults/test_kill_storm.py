@@ -1,6 +1,6 @@
 """A storm of kill -9 over worker, web, broker and all of them, while jobs run and a person decides.
 
-`pytest tests/faults/test_kill_storm.py --kills 200` for a long storm.
+`pytest tests/faults/test_kill_storm.py --kills 200 --timeout 3600` for a long storm.
 """
 
 import random
