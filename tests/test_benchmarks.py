@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from benchmarks import _data, _picture, curves, flips, published_speed, storage, table1
-from tests.worker.engine.conftest import (  # one of them is a fixture
+from tests.worker.engine.conftest import (
     a_recipe,
-    forget_own_networks,  # noqa: F401
+    forget_own_networks,  # noqa: F401 - a fixture
     some_images,
 )
 from worker.engine import Images, Training, evaluate, leave_out, score, train

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from annotated_types import Ge, Le
+from pydantic import ValidationError
 from rich.prompt import Prompt
 from sqlalchemy.orm import Session
 
@@ -43,8 +43,8 @@ ReaderOption = Annotated[
 def _option(name: str) -> Any:
     """Return the option for a field of ImportOptions, with its bounds and its description."""
     field = ImportOptions.model_fields[name]
-    lowest: Any = next((bound.ge for bound in field.metadata if isinstance(bound, Ge)), None)
-    highest: Any = next((bound.le for bound in field.metadata if isinstance(bound, Le)), None)
+    lowest = next((bound.ge for bound in field.metadata if hasattr(bound, "ge")), None)
+    highest = next((bound.le for bound in field.metadata if hasattr(bound, "le")), None)
     return typer.Option(min=lowest, max=highest, case_sensitive=False, help=field.description)
 
 
@@ -75,7 +75,7 @@ def import_(
     """Import a data set from this machine, and say what was found."""
     settings = make_settings()
     source = _source(path, sample=sample, idx=idx)
-    options = ImportOptions(
+    options = _checked(
         name=name,
         seed=seed,
         side=side,
@@ -97,6 +97,16 @@ def import_(
     later = "" if is_running(settings) else f" as soon as Winnow runs ({winnow()} up)"
     say(f"Job {job.id} imports it{later}. See: winnow jobs show {job.id}")
     print(data_set.id)
+
+
+def _checked(**given: Any) -> ImportOptions:
+    """Return the options. Raises Invalid, with the option's name."""
+    try:
+        return ImportOptions(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        raise Invalid(f"--{option}: {first['msg']}.") from error
 
 
 def answer(

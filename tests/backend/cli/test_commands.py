@@ -280,6 +280,8 @@ def test_a_data_set_that_is_deleted_while_its_import_is_followed_ends_the_comman
         (("{folder}", "--sample"), "Say what to import: a path, or --sample."),
         (("{file}", "--idx"), "--idx wants the folder that holds the IDX files."),
         (("{folder}/absent",), "There is nothing at"),
+        (("{folder}", "--name", "x" * 201), "--name: String should have at most 200 characters."),
+        (("{folder}", "--path-column", "x" * 201), "--path-column: String should have at most"),
         (("{folder}", "--seed", "-1"), "--seed"),
         (("{folder}", "--side", "7"), "--side"),
     ],

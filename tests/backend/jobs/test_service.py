@@ -19,6 +19,7 @@ from backend.core.models import Base, Job, JobLogLine, User, now
 from backend.core.settings import Settings
 from backend.jobs import service, waiting
 from backend.jobs.sweep import Sweep, expire, send_again
+from tests.running import wait_until
 
 
 @pytest.fixture
@@ -315,12 +316,12 @@ def lose_a_job(database: Database) -> int:
 
 def sweep_until_found(sweep: Sweep, database: Database, job_id: int) -> None:
     """Do rounds until a lost job is queued again, so that the sweep's patience is over."""
-    deadline = time.monotonic() + 5
-    while read(database, job_id).state == "running":
-        assert time.monotonic() < deadline
+
+    def found() -> bool:
         sweep._round()
-        time.sleep(0.01)
-    assert read(database, job_id).state == "queued"
+        return read(database, job_id).state == "queued"
+
+    wait_until(found, 5, "the sweep to find a lost job")
 
 
 def test_after_the_machine_slept_workers_get_a_round_to_beat_again(
