@@ -82,6 +82,8 @@ class Child:
             width, height = picture.size
             marks, source = int(picture.marks), picture.source
             images.append(Decoded(digest, width, height, colour, stored, marks, source))
+            # Freed before the next is decoded: the largest takes 200 MB.
+            del picture
         return Answer(images, pixels[:good], samples)
 
     def _picture(self, payload: Payload, work: Work) -> Picture:
