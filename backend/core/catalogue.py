@@ -233,6 +233,10 @@ NETWORKS: dict[str, Network] = {
         body="vit_b_16",
         published="ViT_B_16_Weights.IMAGENET1K_V1",
     ),
+    "linear_head": Network(
+        meaning="A linear layer on what a published network sees; for photographs, in seconds.",
+        smallest=1,
+    ),
 }
 
 # A recipe's choices: name → words of the form.

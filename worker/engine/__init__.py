@@ -12,7 +12,7 @@ from worker.engine.errors import (
     LoneImages,
     ReplayDrift,
 )
-from worker.engine.images import Images
+from worker.engine.images import Features, Images
 from worker.engine.inference import evaluate, export_weights, features, predict
 from worker.engine.influence.explain import explain, explain_most
 from worker.engine.influence.leave_out import Removal, leave_out
@@ -57,6 +57,7 @@ __all__ = [
     "Diverged",
     "EngineError",
     "EpochReport",
+    "Features",
     "Images",
     "LoneImages",
     "Method",
