@@ -283,9 +283,24 @@ else:
     PrecisionName = Literal[tuple(PRECISIONS)]
 
 
-def speaks_against(method: str, value: float) -> bool:
+# One-sided 95 %: of images whose upper bound is below 0, one in twenty harms nothing.
+SURE = 1.64
+
+
+def upper_bound(value: float, error: float) -> float:
+    """Bound an influence from above: below 0, the image is surely harmful.
+
+    error: standard error of the value over validation images (docs/method.md, section 13).
+    """
+    return value + SURE * error
+
+
+def speaks_against(method: str, value: float, error: float | None = None) -> bool:
     """True where a value speaks against its image.
 
-    Above 0, influence and margin clear even the first image; no other method has such a sign.
+    Above 0, influence and margin clear even the first image; no other method has such a sign. With
+    an error, only what is surely harmful speaks.
     """
+    if error is not None:
+        value = upper_bound(value, error)
     return value < 0 or not (METHODS[method].harm or method == SECOND)

@@ -80,6 +80,7 @@ def _review(session: Session, user: User, review: Review) -> schemas.ReviewOut:
         doubts=service.list_doubts(
             session, review, service.data_set_of(session, user, review).class_names
         ),
+        surely_harmful=service.count_surely_harmful(session, review),
         created_at=review.created_at,
         members=averages.to_json(averages.map_members(session, [review]).get(review.id, [])),
         job=JobOut.model_validate(job) if job else None,

@@ -74,12 +74,17 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         found=found,
         doubts=service.list_doubts(session, review, data_set.class_names),
         run_doubt=service.get_run_doubt(session, review),
+        sure=_say_how_many(service.count_surely_harmful(session, review), review),
         in_view=in_view,
         bulk_count=bulk_count,
         small=_small(session, found.items[0]) if found.items else False,
         sizes=(*PAGE_SIZES, SCROLLING),
         accepted=accepted,
     )
+
+
+def _say_how_many(count: int | None, review: Review) -> str:
+    return "" if count is None else wording.surely_harmful(count, review.suggestion_count)
 
 
 @router.get("/{review_id}/focus")

@@ -91,6 +91,14 @@ def list_doubts(session: Session, review: Review, class_names: list[str]) -> lis
     return [doubt for doubt in doubts if doubt]
 
 
+def count_surely_harmful(session: Session, review: Review) -> int | None:
+    """Count the images that hurt beyond luck; None where the ranking has no errors."""
+    if review.accuracy_scoring_id is None:
+        return None
+    scoring = session.get(Scoring, review.accuracy_scoring_id)
+    return None if scoring is None else scoring.typed_report.surely_harmful
+
+
 def in_effect(review: Review) -> list[ColumnElement[bool]]:
     """Match suggestions that a cleansing applies, with the required agreement."""
     found: list[ColumnElement[bool]] = [

@@ -107,7 +107,11 @@ def signals(
     """Return both rankings' say on a suggestion."""
     return (
         wording.Signal(
-            method, row.accuracy_value, row.accuracy_rank, unjudged.accuracy.get(row.label)
+            method,
+            row.accuracy_value,
+            row.accuracy_rank,
+            unjudged.accuracy.get(row.label),
+            row.accuracy_error,
         ),
         wording.Signal(SECOND, row.label_value, row.label_rank, unjudged.label.get(row.label)),
     )
@@ -338,6 +342,11 @@ class Card:
             confidence=row.confidence,
             label_confidence=row.label_confidence,
             accuracy_value=row.accuracy_value,
+            accuracy_error=row.accuracy_error,
+            better_label=row.better_label,
+            better_label_words=wording.would_help_as(self._classes[row.better_label])
+            if row.better_label is not None and accuracy.against
+            else "",
             label_value=row.label_value,
             accuracy_share=wording.bar(accuracy, count),
             label_share=wording.bar(label, count),

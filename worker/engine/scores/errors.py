@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from backend.core.catalogue import SURE
 from worker.engine.images import Images, Integers, draw_hashes
 
 GROUPS = 32
-# One-sided 95 %: of images whose bound is below 0, one in twenty harms nothing.
-QUANTILE = 1.64
 _GROUP = 9
 
 
@@ -58,7 +57,7 @@ def standard_errors(group_values: np.ndarray) -> np.ndarray:
 
 def upper_bounds(values: np.ndarray, errors: np.ndarray) -> np.ndarray:
     """Return I_i + 1.64 SE_i, (N,): below 0, an image is surely harmful."""
-    return values + QUANTILE * errors
+    return values + SURE * errors
 
 
 def shares_of(groups: Groups, like: torch.Tensor) -> torch.Tensor:

@@ -68,9 +68,11 @@ def score_run(context: JobContext) -> None:
         judgeable.find_unjudged(method, images, asked.validation, predicted)
         for method in (review.method, SECOND)
     )
-    accuracy = rank(chosen.values, judgeable.select_images(images, unharmed))
-    label = rank(wrong.values, judgeable.select_images(images, unlearned))
-    rows = suggestions(images, accuracy, label, probabilities, asked.described, single=asked.single)
+    accuracy = rank(chosen, judgeable.select_images(images, unharmed))
+    label = rank(wrong, judgeable.select_images(images, unlearned))
+    rows = suggestions(
+        images, chosen, accuracy, label, probabilities, asked.described, single=asked.single
+    )
     in_order = images.ids[np.argsort([row["position"] for row in rows])]
     explainer = explanations.Explainer.of(training, images, asked.validation, asked.options)
     explained = explanations.explain_first(context, explainer, in_order, time.monotonic() - began)
@@ -154,6 +156,7 @@ def brought_by(first: np.ndarray, second: np.ndarray, positions: np.ndarray) -> 
 
 def suggestions(
     images: Images,
+    scores: Scores,
     accuracy: Ranking,
     label: Ranking,
     probabilities: np.ndarray,
@@ -165,6 +168,7 @@ def suggestions(
 
     Args:
         images: N training images.
+        scores: By the chosen method.
         accuracy: The chosen method's ranking.
         label: The ranking by margin.
         probabilities: Of the finished model, (N, classes).
@@ -183,6 +187,8 @@ def suggestions(
         "accuracy_rank": accuracy.ranks,
         "label_rank": label.ranks,
         "accuracy_value": accuracy.values,
+        "accuracy_error": _optional(scores.errors, len(images)),
+        "better_label": _optional(scores.better_labels, len(images), absent=-1),
         "label_value": label.values,
         "label": images.labels,
         "predicted": predicted,
@@ -197,6 +203,15 @@ def suggestions(
     for row in rows:
         row["content_hash"], row["path"] = described[row["image_id"]]
     return rows
+
+
+def _optional(
+    values: np.ndarray | None, count: int, absent: float | None = None
+) -> np.ndarray:
+    """Return values (N,) with None where there are none."""
+    if values is None:
+        return np.full(count, None)
+    return np.where(values == absent, None, values) if absent is not None else values
 
 
 def _average(
