@@ -31,7 +31,8 @@ def score_member(context: JobContext) -> None:
         context, scoring.method, scoring.options, training, images, validation, run.id
     )
     unjudged = judgeable.find_unjudged(scoring.method, images, validation)
-    ranked = write_scores.rank(scores, judgeable.select_images(images, unjudged))
+    last = judgeable.select_images(images, unjudged)
+    ranked = write_scores.rank(scores.values, last, scores.bounds)
     with context.finish() as session:
         write_scores.write(session, scoring.id, images, scores, ranked, unjudged)
         assert scoring.review_id is not None

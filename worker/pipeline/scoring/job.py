@@ -68,8 +68,8 @@ def score_run(context: JobContext) -> None:
         judgeable.find_unjudged(method, images, asked.validation, predicted)
         for method in (review.method, SECOND)
     )
-    accuracy = rank(chosen, judgeable.select_images(images, unharmed))
-    label = rank(wrong, judgeable.select_images(images, unlearned))
+    accuracy = rank(chosen.values, judgeable.select_images(images, unharmed), chosen.bounds)
+    label = rank(wrong.values, judgeable.select_images(images, unlearned))
     rows = suggestions(
         images, chosen, accuracy, label, probabilities, asked.described, single=asked.single
     )

@@ -130,14 +130,14 @@ def _class_names(context: JobContext, classes: Sequence[int]) -> list[str]:
     return [names[number] for number in classes]
 
 
-def rank(scores: Scores, last: np.ndarray | None = None) -> Ranking:
-    """Rank values by their bounds, the lowest first; ties keep their order.
+def rank(
+    values: np.ndarray, last: np.ndarray | None = None, bounds: np.ndarray | None = None
+) -> Ranking:
+    """Rank values, the lowest first; ties keep their order. Raises JobFailed for NaN.
 
-    last: Images to rank behind all others, (N,) bool.
-
-    Raises JobFailed for NaN.
+    last: Images to rank behind all others, (N,) bool. bounds: To rank by instead, (N,).
     """
-    values, bounds = scores.values, scores.bounds
+    bounds = values if bounds is None else bounds
     if not np.isfinite(values).all():
         raise JobFailed(
             "The scores are not numbers. Train with a lower learning rate and try again."
