@@ -44,7 +44,11 @@ def fused_pass(
 
 
 def products(
-    head: LinearHead, params: torch.Tensor, direction: torch.Tensor, x: torch.Tensor, y: torch.Tensor
+    head: LinearHead,
+    params: torch.Tensor,
+    direction: torch.Tensor,
+    x: torch.Tensor,
+    y: torch.Tensor,
 ) -> torch.Tensor:
     """Compute ⟨v, ∇ℓ(z_i; θ)⟩, (B,), for v (P,)."""
     residuals = _residuals(head.logits(params, x), y)

@@ -94,7 +94,9 @@ def retrace(
         if relabelling is not None:
             relabelling.add(step, fused.logit_changes)
         # a_t = ā + H_t v
-        adjoint = carried + (damping(step) if callable(damping) else damping) * fused.hessian_product
+        adjoint = (
+            carried + (damping(step) if callable(damping) else damping) * fused.hessian_product
+        )
         # Frees memory for the next.
         del step, fused
     influence.copy_(total)

@@ -18,8 +18,8 @@ from worker.engine.recipe import SPANS, check_span
 from worker.engine.scores import trust
 from worker.engine.scores.cost import Cost, Sizes
 from worker.engine.scores.damping import choose_damping
-from worker.engine.scores.errors import GROUPS, make_groups
 from worker.engine.scores.ensemble import ensemble
+from worker.engine.scores.errors import GROUPS, make_groups
 from worker.engine.scores.method import Method, ScoresAndReport, ScoringRequest
 from worker.engine.scores.report_text import trust_words, warns
 from worker.engine.scores.scores import Scores

@@ -47,9 +47,7 @@ def retrace_span(
     adjoint = _first_adjoint(request, groups)
     shares = None if groups is None else shares_of(groups, adjoint)
     count = len(run.images)
-    influence = torch.zeros(
-        count if groups is None else (count, len(groups)), dtype=torch.float64
-    )
+    influence = torch.zeros(count if groups is None else (count, len(groups)), dtype=torch.float64)
     relabelling = Relabelling(count, run.recipe.classes, run.device, shares)
     first_norm = float(_mean(adjoint, shares).norm())
     errors: list[float] = []
@@ -90,9 +88,7 @@ def retrace_span(
     relabelled = relabelling.values.cpu().numpy()
     if groups is None:
         return ScoresAndReport(values, report, relabelling=relabelled)
-    return ScoresAndReport(
-        values @ groups.shares, report, values.astype(np.float32), relabelled
-    )
+    return ScoresAndReport(values @ groups.shares, report, values.astype(np.float32), relabelled)
 
 
 def _first_adjoint(request: ScoringRequest, groups: Groups | None) -> torch.Tensor:

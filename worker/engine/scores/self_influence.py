@@ -39,9 +39,7 @@ def self_influence(request: ScoringRequest) -> ScoresAndReport:
                 * squared_norms(run.network, params, x, y).double().cpu().numpy()
             )
     request.progress(total, total)
-    return ScoresAndReport(
-        values, {"span": request.span, "checkpoints": len(request.epochs)}
-    )
+    return ScoresAndReport(values, {"span": request.span, "checkpoints": len(request.epochs)})
 
 
 def squared_norms(

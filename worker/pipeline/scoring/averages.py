@@ -23,8 +23,10 @@ def score_member(context: JobContext) -> None:
     with context.database.transaction(write=False) as session:
         scoring = session.get_one(Scoring, context.payload["scoring_id"])
         run = session.get_one(Run, scoring.run_id)
-        images = load_images.load(session, context.storage, run.version_id, "train")
-        validation = load_images.load(session, context.storage, run.version_id, "validation")
+        images = load_images.load(session, context.storage, run.version_id, "train", run.recipe)
+        validation = load_images.load(
+            session, context.storage, run.version_id, "validation", run.recipe
+        )
     engine_setup.ready(context.settings, context.storage)
     training = engine_setup.load_training(context.storage, run.id)
     scores = write_scores.score(

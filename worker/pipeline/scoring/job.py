@@ -113,8 +113,8 @@ def _asked(context: JobContext) -> Assignment:
             review,
             session.get_one(Scoring, review.accuracy_scoring_id).options,
             averages.list_members(session, review.id),
-            load_images.load(session, context.storage, run.version_id, "train"),
-            load_images.load(session, context.storage, run.version_id, "validation"),
+            load_images.load(session, context.storage, run.version_id, "train", run.recipe),
+            load_images.load(session, context.storage, run.version_id, "validation", run.recipe),
             {image_id: (content_hash, path) for image_id, content_hash, path in rows},
             similarity.find_review_with_map(session, review),
         )
@@ -205,9 +205,7 @@ def suggestions(
     return rows
 
 
-def _optional(
-    values: np.ndarray | None, count: int, absent: float | None = None
-) -> np.ndarray:
+def _optional(values: np.ndarray | None, count: int, absent: float | None = None) -> np.ndarray:
     """Return values (N,) with None where there are none."""
     if values is None:
         return np.full(count, None)

@@ -113,9 +113,7 @@ def test_group_gradients_are_sums_over_their_images(head, by_autograd, sample):
 
 
 @pytest.mark.parametrize("settings", UPDATES.values(), ids=UPDATES)
-def test_influence_equals_the_finite_difference_of_leaving_each_image_out(
-    head, sample, settings
-):
+def test_influence_equals_the_finite_difference_of_leaving_each_image_out(head, sample, settings):
     x, y = sample
     recipe = a_recipe(**({"learning_rate": 0.05} | settings))
     predicted = influences(head, recipe, head.initial, x, y)

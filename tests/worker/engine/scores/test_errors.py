@@ -85,9 +85,7 @@ def test_fewer_validation_images_than_groups_are_a_group_each(training, images, 
 
 
 @pytest.mark.slow
-def test_the_interval_covers_the_influence_on_new_images_as_often_as_it_says(
-    training, images
-):
+def test_the_interval_covers_the_influence_on_new_images_as_often_as_it_says(training, images):
     everything = some_features(20_000, seed=3, first_id=10_000)
     truth = score(training, images, everything, span="all_epochs", groups=0).values
     covered = []
