@@ -176,6 +176,7 @@ def suggestions(
         single: Both rankings are the label's.
     """
     positions = in_turn(accuracy.ranks, label.ranks)
+    errors = scores.errors
     predicted = probabilities.argmax(1)
     everyone = np.arange(len(images))
     columns = {
@@ -187,8 +188,8 @@ def suggestions(
         "accuracy_rank": accuracy.ranks,
         "label_rank": label.ranks,
         "accuracy_value": accuracy.values,
-        "accuracy_error": _optional(scores.errors, len(images)),
-        "better_label": _optional(scores.better_labels, len(images), absent=-1),
+        "accuracy_error": np.full(len(images), None) if errors is None else errors,
+        "better_label": _without(scores.better_labels, scores.better_labels < 0),
         "label_value": label.values,
         "label": images.labels,
         "predicted": predicted,
@@ -205,11 +206,11 @@ def suggestions(
     return rows
 
 
-def _optional(values: np.ndarray | None, count: int, absent: float | None = None) -> np.ndarray:
-    """Return values (N,) with None where there are none."""
-    if values is None:
-        return np.full(count, None)
-    return np.where(values == absent, None, values) if absent is not None else values
+def _without(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    """Return values (N,) with None where they are absent, (N,) bool."""
+    found = values.astype(object)
+    found[absent] = None
+    return found
 
 
 def _average(
