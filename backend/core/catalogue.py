@@ -274,7 +274,7 @@ class Backbone:
 
 
 # Of pictures and features; a change makes all features anew.
-FEATURES_FORMAT = "1: squashed, bicubic, batch norm folded, float16"
+FEATURES_FORMAT = "1: padded with black, bicubic, batch norm folded, float16"
 
 
 def digest_of_backbone(

@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from backend.accounts.dependencies import MayEdit, MayImport, UserDep, require_sign_in
 from backend.cleansing import standing
+from backend.core.catalogue import BACKBONES
 from backend.core.errors import NotFound
 from backend.core.name_encodings import TITLES
 from backend.core.storage import Storage
@@ -101,6 +102,10 @@ def show_data_set(
         latest=latest,
         latest_number=known[latest.id] if latest else None,
         waiting=standing.get_waiting(session, data_set.id),
+        features=[
+            BACKBONES[name].called
+            for name in service.list_features(data_set, request.app.state.storage)
+        ],
     )
 
 

@@ -14,6 +14,7 @@ from backend.datasets import service as datasets
 from backend.jobs.schemas import JobOut
 from backend.runs import averages, numbers, service
 from backend.runs.schemas import (
+    BackboneOut,
     EpochOut,
     MethodOut,
     RunOptions,
@@ -54,6 +55,12 @@ def list_runs(
     )
     known = numbers.map_numbers(session, data_set_id)
     return Page[RunSummary].of((_columns(run, job, known) for run, job in found), following)
+
+
+@router.get("/backbones", summary="List backbones")
+def list_backbones(user: UserDep) -> list[BackboneOut]:
+    """List the frozen networks that turn pictures into features; the first is the default."""
+    return service.list_backbones()
 
 
 @router.get("/runs/{run_id}", summary="One run")

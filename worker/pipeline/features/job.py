@@ -1,6 +1,7 @@
 """Work out the features of a data set's pictures, once for all its versions and runs."""
 
 import io
+import statistics
 import time
 from dataclasses import dataclass
 
@@ -90,6 +91,11 @@ def work_out(
     backbone = engine.load_backbone(backbone_name)
     store = pictures.store(backbone.digest, backbone.features)
     store.salvage()
+    if statistics.median(pictures.sides) < backbone.side:
+        context.log(
+            f"Most pictures are smaller than the {backbone.side} pixels that the backbone sees, so "
+            "they are enlarged, and its features know less of them."
+        )
     reporter = _Reporter(context, store)
     while not store.is_joined() and reporter.count():
         if not _compute_parts(context, store, backbone, pictures, str(device), reporter):

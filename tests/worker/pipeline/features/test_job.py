@@ -97,6 +97,7 @@ def test_an_import_of_photographs_queues_features_which_are_those_of_its_picture
     job = importer.perform(job_id)
     assert (job.state, job.title) == ("done", "Work out features of Things")
     assert importer.storage.has_features(imported.row.id, FACTS.digest)
+    assert "smaller than the 224 pixels" in importer.log(job_id)
     features = opened(importer, imported)
     truth = plainly(engine.load_backbone(fold=False), seen(imported)[:3])
     np.testing.assert_allclose(features.array[:3], truth, rtol=2e-3, atol=2e-3)
