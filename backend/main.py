@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from threading import Thread
+from weakref import WeakValueDictionary
 
 from cachetools import TTLCache
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import DatabaseError
@@ -47,8 +48,8 @@ from backend.web.middleware import protect
 from backend.web.openapi import REFUSALS, TAGS, Application, bearer, shape_of
 from backend.web.query_guard import refuse_unknown
 from backend.web.rendering import STATIC, environment, page
-from backend.web.routes import TransactionRoute
-from backend.web.transactions import LONGEST_WAIT_SECONDS, Transactions
+from backend.web.routes import API, TransactionRoute, TransactionRouter
+from backend.web.transactions import LONGEST_WAIT_SECONDS, Line, Transactions
 
 FEATURES = (
     backend.accounts,
@@ -58,7 +59,9 @@ FEATURES = (
     backend.cleansing,
     backend.jobs,
 )
-site = APIRouter(route_class=TransactionRoute, include_in_schema=False)
+# More threads only wait for each other.
+PICTURE_THREADS = 2
+site = TransactionRouter(include_in_schema=False)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -80,7 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
     for feature in FEATURES:
         app.include_router(
             feature.api.router,
-            prefix="/api/v1",
+            prefix=API,
             dependencies=[Depends(bearer), Depends(refuse_unknown)],
             responses=REFUSALS,
         )
@@ -103,7 +106,9 @@ def apply_settings(app: FastAPI, settings: Settings) -> None:
     app.state.damage = None
     app.state.bodies = Bodies(settings.max_bodies_bytes)
     app.state.storage = Storage(settings.files)
+    app.state.pictures = Line(PICTURE_THREADS)
     app.state.recent_sign_ins = TTLCache(MOST_RECENT, RECENT_SECONDS)
+    app.state.sign_ins_asked = WeakValueDictionary()
     app.state.known_senders = TTLCache(MOST_RECENT, KNOWN_SECONDS)
 
 
