@@ -64,7 +64,8 @@ PICTURE_THREADS = 2
 site = TransactionRouter(include_in_schema=False)
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, sweeps: bool = True) -> FastAPI:
+    """Make the application. sweeps: one process of the web is enough for that."""
     app = Application(
         title="Winnow",
         version=version("winnow"),
@@ -93,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/static", VersionedFiles(directory=STATIC))
     register_handlers(app, perhaps_signed_in)
     protect(app)
+    app.state.sweeps = sweeps
     apply_settings(app, settings)
     return app
 
@@ -104,7 +106,7 @@ def apply_settings(app: FastAPI, settings: Settings) -> None:
     app.state.database = Database(settings.database, busy_seconds=LONGEST_WAIT_SECONDS)
     app.state.transactions = Transactions(app.state.database)
     app.state.damage = None
-    app.state.bodies = Bodies(settings.max_bodies_bytes)
+    app.state.bodies = Bodies(settings.max_bodies_bytes // settings.web_processes)
     app.state.storage = Storage(settings.files)
     app.state.pictures = Line(PICTURE_THREADS)
     app.state.recent_sign_ins = TTLCache(MOST_RECENT, RECENT_SECONDS)
@@ -116,9 +118,11 @@ def apply_settings(app: FastAPI, settings: Settings) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     Thread(target=_look_for_damage, args=(app,), name="quick check", daemon=True).start()
     sweep = Sweep(app.state.database, app.state.settings, chores=[partial(_delete_leftovers, app)])
-    sweep.start()
+    if app.state.sweeps:
+        sweep.start()
     yield
-    sweep.stop()
+    if app.state.sweeps:
+        sweep.stop()
     app.state.database.close()
 
 
