@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
@@ -31,10 +31,10 @@ from backend.web.exports import CHUNK, ReaderParameter, csv_download, in_chunks
 from backend.web.forms import form_fields, read_form
 from backend.web.openapi import table
 from backend.web.pagination import After, LongLimit, Page
-from backend.web.routes import TransactionRoute
+from backend.web.routes import TransactionRouter
 from backend.web.transactions import SessionDep
 
-router = APIRouter(route_class=TransactionRoute, prefix="/data-sets", tags=["data sets"])
+router = TransactionRouter(prefix="/data-sets", tags=["data sets"])
 Kind = Annotated[
     versions.Kind | None,
     Query(description="Only the images that left, that got another label, or that are back."),

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import MayArrange, MayReview, UserDep
@@ -28,10 +28,10 @@ from backend.review.queue import counts, queue_pages, shares
 from backend.review.queue.filters import Filters, check, read_vocabulary
 from backend.review.queue.orderings import Order
 from backend.runs import averages
-from backend.web.routes import TransactionRoute
+from backend.web.routes import TransactionRouter
 from backend.web.transactions import SessionDep
 
-router = APIRouter(route_class=TransactionRoute, prefix="/reviews", tags=["review"])
+router = TransactionRouter(prefix="/reviews", tags=["review"])
 
 
 @router.get("/{review_id}", summary="One review")

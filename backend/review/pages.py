@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import uuid4
 
-from fastapi import APIRouter, Form, Request
+from fastapi import Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
@@ -27,10 +27,10 @@ from backend.review.schemas import ProgressOut, WhyOut
 from backend.runs import averages, numbers
 from backend.web.redirects import query_of
 from backend.web.rendering import page
-from backend.web.routes import TransactionRoute
+from backend.web.routes import TransactionRouter
 from backend.web.transactions import SessionDep
 
-router = APIRouter(route_class=TransactionRoute, prefix="/reviews", include_in_schema=False)
+router = TransactionRouter(prefix="/reviews", include_in_schema=False)
 
 # Pairs on the page; others are rare.
 MOST_PAIRS = 200

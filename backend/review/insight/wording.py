@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 
@@ -25,8 +24,7 @@ def _others(rank: int, count: int) -> str:
     return "any other image" if rank == 1 else f"{percent(share(rank, count))} of the images"
 
 
-@dataclass(frozen=True)
-class Signal:
+class Signal(NamedTuple):
     """A ranking's say on an image.
 
     unjudged: the reason why it has none, or None. error: the value's standard error, if known.
