@@ -1,6 +1,5 @@
 """Photographs end to end: features, a head, harm with errors, a review, a verdict."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +40,10 @@ def imported(importer: Importer) -> Imported:
 
 
 @pytest.fixture
-def person(importer: Importer) -> Iterator[User]:
+def person(importer: Importer) -> User:
     with importer.database.transaction() as session:
         user = a_user(session)
-    yield user
+    return user
 
 
 def train(importer: Importer, imported: Imported, person: User, **options: object) -> Run:
