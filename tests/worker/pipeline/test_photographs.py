@@ -42,8 +42,7 @@ def imported(importer: Importer) -> Imported:
 @pytest.fixture
 def person(importer: Importer) -> User:
     with importer.database.transaction() as session:
-        user = a_user(session)
-    return user
+        return a_user(session)
 
 
 def train(importer: Importer, imported: Imported, person: User, **options: object) -> Run:

@@ -48,7 +48,7 @@ def default_recipe(images: Images, classes: int, *, seed: int = 0, **settings: o
 
 
 def _head_on(features: Features) -> dict[str, object]:
-    """Choose a head's settings (docs/results.md has the table of what was tried)."""
+    """Choose a head's settings; docs/decisions/0050 has the table of what was tried."""
     return {
         "network": "linear_head",
         "backbone": features.backbone,
@@ -59,7 +59,7 @@ def _head_on(features: Features) -> dict[str, object]:
         "std": (),
         "epochs": 20,
         "batch_size": 64,
-        "learning_rate": 0.01,
+        "learning_rate": 0.03,
         "weight_decay": 0.01,
         "schedule": "cosine",
     }
