@@ -103,7 +103,7 @@ docs: $(TESTING) ## Write the tables of settings, commands and routes in docs/
 	@$(BIN)/cog -r -I . docs/*.md
 
 # Small benchmarks first. The others take longer or need more; their first lines say what.
-SMALL_BENCHMARKS := fused_step published_speed pipeline_cost storage explain_image explain_click import_speed review_page review_keys large_data
+SMALL_BENCHMARKS := fused_step published_speed pipeline_cost storage explain_image explain_click features import_speed review_page review_keys large_data
 LARGE_BENCHMARKS := table1 flips curves peers loop whole_loop reviewers_load hostile_imports
 
 .PHONY: bench

@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from threading import Thread
+from weakref import WeakValueDictionary
 
 from cachetools import TTLCache
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import DatabaseError
@@ -47,8 +48,8 @@ from backend.web.middleware import protect
 from backend.web.openapi import REFUSALS, TAGS, Application, bearer, shape_of
 from backend.web.query_guard import refuse_unknown
 from backend.web.rendering import STATIC, environment, page
-from backend.web.routes import TransactionRoute
-from backend.web.transactions import LONGEST_WAIT_SECONDS, Transactions
+from backend.web.routes import API, TransactionRoute, TransactionRouter
+from backend.web.transactions import LONGEST_WAIT_SECONDS, Line, Transactions
 
 FEATURES = (
     backend.accounts,
@@ -58,10 +59,13 @@ FEATURES = (
     backend.cleansing,
     backend.jobs,
 )
-site = APIRouter(route_class=TransactionRoute, include_in_schema=False)
+# More threads only wait for each other.
+PICTURE_THREADS = 2
+site = TransactionRouter(include_in_schema=False)
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, sweeps: bool = True) -> FastAPI:
+    """Make the application. sweeps: one process of the web is enough for that."""
     app = Application(
         title="Winnow",
         version=version("winnow"),
@@ -80,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     for feature in FEATURES:
         app.include_router(
             feature.api.router,
-            prefix="/api/v1",
+            prefix=API,
             dependencies=[Depends(bearer), Depends(refuse_unknown)],
             responses=REFUSALS,
         )
@@ -90,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/static", VersionedFiles(directory=STATIC))
     register_handlers(app, perhaps_signed_in)
     protect(app)
+    app.state.sweeps = sweeps
     apply_settings(app, settings)
     return app
 
@@ -101,9 +106,11 @@ def apply_settings(app: FastAPI, settings: Settings) -> None:
     app.state.database = Database(settings.database, busy_seconds=LONGEST_WAIT_SECONDS)
     app.state.transactions = Transactions(app.state.database)
     app.state.damage = None
-    app.state.bodies = Bodies(settings.max_bodies_bytes)
+    app.state.bodies = Bodies(settings.max_bodies_bytes // settings.web_processes)
     app.state.storage = Storage(settings.files)
+    app.state.pictures = Line(PICTURE_THREADS)
     app.state.recent_sign_ins = TTLCache(MOST_RECENT, RECENT_SECONDS)
+    app.state.sign_ins_asked = WeakValueDictionary()
     app.state.known_senders = TTLCache(MOST_RECENT, KNOWN_SECONDS)
 
 
@@ -111,9 +118,11 @@ def apply_settings(app: FastAPI, settings: Settings) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     Thread(target=_look_for_damage, args=(app,), name="quick check", daemon=True).start()
     sweep = Sweep(app.state.database, app.state.settings, chores=[partial(_delete_leftovers, app)])
-    sweep.start()
+    if app.state.sweeps:
+        sweep.start()
     yield
-    sweep.stop()
+    if app.state.sweeps:
+        sweep.stop()
     app.state.database.close()
 
 

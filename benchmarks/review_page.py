@@ -206,6 +206,7 @@ def served(settings: Settings) -> Iterator[tuple[http.client.HTTPConnection, psu
             **os.environ,
             "WINNOW_HOME": str(settings.home),
             "WINNOW_DATABASE_URL": settings.database_url,
+            "WINNOW_WEB_PROCESSES": str(settings.web_processes),
         }
         with open(settings.home / "web.log", "wb") as log:
             process = subprocess.Popen(

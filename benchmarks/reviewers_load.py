@@ -1,11 +1,12 @@
 """Reviewers at once: how fast their decisions are answered, and that none is lost.
 
     python -m benchmarks.reviewers_load [--reviewers 20 50 120 500] [--seconds 60]
-        [--databases sqlite postgresql] [--images 15000]
+        [--databases sqlite postgresql] [--images 15000] [--processes 1]
 
-`winnow serve` in a process; the reviewers in another, on the same cores. A reviewer opens a page of
-50, loads its thumbnails, decides about once a second on 20 images, asks for others' changes every 3
-seconds, and opens the next page. Afterwards the table of decisions is compared with the answers.
+`winnow serve` with its processes; the reviewers in another, on the same cores. A reviewer opens a
+page of 50, loads its thumbnails, decides about once a second on 20 images, asks for others' changes
+every 3 seconds, and opens the next page. Afterwards the table of decisions is compared with the
+answers.
 Prints requests per second and, for each kind of request, milliseconds; the last line is JSON.
 Goals: no status 500, no decision lost, and p95 of a decision at most 150 ms at 50 reviewers.
 """
@@ -26,6 +27,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import psutil
 from sqlalchemy import select
 
 from backend import migrations
@@ -215,10 +217,16 @@ def database_url(kind: str) -> Iterator[str]:
         yield url
 
 
-def measure(kind: str, count: int, seconds: float, images: int) -> dict[str, Any]:
+def cpu_seconds(server: psutil.Process) -> float:
+    """Sum the processor time of the web's processes."""
+    times = [process.cpu_times() for process in [server, *server.children()]]
+    return sum(one.user + one.system for one in times)
+
+
+def measure(kind: str, count: int, seconds: float, images: int, processes: int) -> dict[str, Any]:
     """Return the figures of `count` reviewers on a fresh database."""
     with tempfile.TemporaryDirectory(prefix="winnow-bench-") as folder, database_url(kind) as url:
-        settings = Settings(home=Path(folder), database_url=url)
+        settings = Settings(home=Path(folder), database_url=url, web_processes=processes)
         migrations.upgrade(settings)
         database = Database(settings.database)
         with database.transaction() as session:
@@ -227,13 +235,11 @@ def measure(kind: str, count: int, seconds: float, images: int) -> dict[str, Any
             tokens = [accounts.create_token(session, person, "load") for person in people]
         write_pictures(Storage(settings.files), review.data_set_id, images)
         with served(settings) as (connection, server):
-            before = server.cpu_times()
+            before = cpu_seconds(server)
             log = asyncio.run(load(connection.port, tokens, review.id, seconds, images - PAGE))
-            after = server.cpu_times()
+            after = cpu_seconds(server)
         figures = log.figures(seconds)
-        figures["web_cpu"] = round(
-            (after.user + after.system - before.user - before.system) / seconds, 2
-        )
+        figures["web_cpu"] = round((after - before) / seconds, 2)
         figures["lost"] = lost(database, log.decided)
         database.close()
     return figures
@@ -261,12 +267,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--databases", nargs="+", default=["sqlite", "postgresql"])
     parser.add_argument("--images", type=int, default=15_000)
+    parser.add_argument("--processes", type=int, default=1, help="of the web")
     asked = parser.parse_args()
     found: dict[str, dict[int, Any]] = {}
     for kind in asked.databases:
         found[kind] = {}
         for count in asked.reviewers:
-            found[kind][count] = measure(kind, count, asked.seconds, asked.images)
+            found[kind][count] = measure(kind, count, asked.seconds, asked.images, asked.processes)
             show(kind, count, found[kind][count])
     runs = [(count, figures) for by in found.values() for count, figures in by.items()]
     met = {

@@ -2,16 +2,16 @@
 
 from functools import partial
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from backend.accounts import service
 from backend.accounts.dependencies import UserDep, forget_recent
 from backend.accounts.schemas import NewToken, Person, Token
 from backend.core.db import after_commit
-from backend.web.routes import TransactionRoute
+from backend.web.routes import TransactionRouter
 from backend.web.transactions import SessionDep
 
-router = APIRouter(route_class=TransactionRoute, tags=["accounts"])
+router = TransactionRouter(tags=["accounts"])
 
 
 @router.get("/me", summary="Who is signed in")

@@ -1,10 +1,12 @@
 """Identify the user, and check access, in one place."""
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from threading import Lock
 from typing import Annotated
+from weakref import WeakValueDictionary
 
 from cachetools import TTLCache
 from fastapi import Depends, Request
@@ -116,12 +118,21 @@ async def require_sign_in(request: Request) -> None:
     """
     recent: TTLCache[bytes, bool] = request.app.state.recent_sign_ins
     key = _key(request)
-    with _lock:
-        if key in recent:
+    if _is_recent(recent, key):
+        return
+    asked: WeakValueDictionary[bytes, asyncio.Lock] = request.app.state.sign_ins_asked
+    # A page's pictures come together: one asks, the others wait for its answer.
+    async with asked.setdefault(key, asyncio.Lock()):
+        if _is_recent(recent, key):
             return
-    await identify(request)
+        await identify(request)
+        with _lock:
+            recent[key] = True
+
+
+def _is_recent(recent: "TTLCache[bytes, bool]", key: bytes) -> bool:
     with _lock:
-        recent[key] = True
+        return key in recent
 
 
 def forget_recent(request: Request) -> None:

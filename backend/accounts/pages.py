@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request
+from fastapi import Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
@@ -27,10 +27,10 @@ from backend.web.access import may, role_of
 from backend.web.cross_origin import refuse_foreign
 from backend.web.redirects import own_path
 from backend.web.rendering import page
-from backend.web.routes import TransactionRoute
+from backend.web.routes import TransactionRouter
 from backend.web.transactions import SessionDep, Transactions
 
-router = APIRouter(route_class=TransactionRoute, include_in_schema=False)
+router = TransactionRouter(include_in_schema=False)
 
 COME_BACK = "winnow_next"
 LOCAL = ("localhost", "127.0.0.1", "::1")

@@ -143,10 +143,14 @@ _BY_SECRET = (
     .where(Credential.secret_hash == bindparam("secret_hash"))
     .where(Credential.kind == bindparam("kind"), _IN_FORCE)
 )
+_users, _credentials = User.__table__, Credential.__table__
 _BY_ID = (
-    select(User.name, User.role)
-    .join(Credential, Credential.user_id == User.id)
-    .where(Credential.id == bindparam("credential_id"), _IN_FORCE)
+    select(_users.c.name, _users.c.role)
+    .select_from(_users.join(_credentials, _credentials.c.user_id == _users.c.id))
+    .where(_credentials.c.id == bindparam("credential_id"))
+    .where(
+        or_(_credentials.c.expires_at.is_(None), _credentials.c.expires_at > bindparam("moment"))
+    )
 )
 
 

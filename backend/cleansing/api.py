@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import MayClean, UserDep
@@ -12,10 +12,10 @@ from backend.datasets import service as datasets
 from backend.jobs.schemas import JobOut
 from backend.review import service as reviews
 from backend.web.pagination import LongLimit, Page
-from backend.web.routes import TransactionRoute
+from backend.web.routes import TransactionRouter
 from backend.web.transactions import SessionDep
 
-router = APIRouter(route_class=TransactionRoute, tags=["cleansing"])
+router = TransactionRouter(tags=["cleansing"])
 After = Annotated[int, Query(ge=0, description="Cursor: `next` of the page before.")]
 Kind = Annotated[
     changed.Became | None,

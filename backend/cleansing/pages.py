@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Request
+from fastapi import Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
@@ -15,10 +15,10 @@ from backend.core.models import Cleansing, Job, Review, User, Version
 from backend.datasets import service as datasets
 from backend.review import service as reviews
 from backend.web.rendering import page
-from backend.web.routes import TransactionRoute
+from backend.web.routes import TransactionRouter
 from backend.web.transactions import SessionDep
 
-router = APIRouter(route_class=TransactionRoute, include_in_schema=False)
+router = TransactionRouter(include_in_schema=False)
 
 # Images named on the page; the API names all.
 MOST_NAMED = 60

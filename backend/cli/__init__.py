@@ -61,6 +61,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     people.login_link,
     data.import_,
     data.answer,
+    scoring.backbones,
     scoring.methods,
     scoring.score,
     data.scores,

@@ -26,6 +26,17 @@ RunId = Annotated[
 ]
 
 
+def backbones() -> None:
+    """List the frozen networks that turn pictures into features: size, licence and source."""
+    show(
+        ("backbone", "side", "features", "megabytes", "licence", "source"),
+        [
+            (one.name, one.side, one.features, one.megabytes, one.licence, one.source)
+            for one in runs.list_backbones()
+        ],
+    )
+
+
 def methods(run_id: RunId) -> None:
     """List the methods that rank a run's images: what they mean, and what they will take."""
     with transaction(write=False) as session:

@@ -1,5 +1,6 @@
 """Commands for the servers, together or alone."""
 
+import gc
 import logging
 import os
 import re
@@ -23,6 +24,9 @@ from backend.core import liveness, queue
 from backend.core.errors import Conflict
 from backend.core.invocation import winnow
 from backend.core.settings import Settings
+
+# Python's own 5 ms would let a decision of ten statements wait ten times.
+SWITCH_SECONDS = 0.0005
 
 Host = Annotated[
     str | None, typer.Option(help="Address to listen on; 127.0.0.1 unless set (WINNOW_HOST).")
@@ -67,16 +71,33 @@ def serve(
             "--socket", hidden=True, help="A listening socket's number, from the supervisor."
         ),
     ] = None,
+    number: Annotated[
+        int | None,
+        typer.Option(hidden=True, help="Which of the web's processes this is, from 1."),
+    ] = None,
 ) -> None:
     """Start the web alone, for machines where something else starts the workers and the broker."""
+    settings = make_settings(host=host, port=port)
+    migrations.prepare(settings)
+    if door is not None:
+        _serve(settings, socket.socket(fileno=door), number)
+        return
+    with supervisor.listen(settings.host, settings.port) as listening:
+        say(f"Winnow's web listens at {supervisor.address(settings)}.")
+        _serve(settings, listening, number)
+
+
+def _serve(settings: Settings, door: socket.socket, number: int | None) -> None:
+    """Be the web, or one of its processes, or start them all."""
+    if number is None and settings.web_processes > 1:
+        supervisor.serve(settings, door, say)
+        return
     # Slow to load, so other commands start without them.
     from backend.main import create_app
     from backend.web.connections import KEEP_ALIVE_SECONDS, Connection, Limits
 
-    settings = make_settings(host=host, port=port)
-    migrations.prepare(settings)
     made = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, sweeps=number in (None, 1)),
         http=partial(Connection, Limits.of(settings)),  # type: ignore[arg-type] # makes one
         log_level="info",
         timeout_graceful_shutdown=5,
@@ -84,15 +105,15 @@ def serve(
         proxy_headers=True,
     )
     logging.getLogger("uvicorn.access").addFilter(without_secrets)
-    if door is not None:
-        _run(made, socket.socket(fileno=door))
-        return
-    with supervisor.listen(settings.host, settings.port) as listening:
-        say(f"Winnow's web listens at {supervisor.address(settings)}.")
-        _run(made, listening)
+    _run(made, door)
 
 
 def _run(made: uvicorn.Config, door: socket.socket) -> None:
+    # The program stays: collecting garbage need not look through it again and again.
+    gc.collect()
+    gc.freeze()
+    # A transaction's thread gives the interpreter away at each statement, and is in a hurry.
+    sys.setswitchinterval(SWITCH_SECONDS)
     # uvicorn ends by the signal that stopped it, which would look like a crash.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.Server(made).run(sockets=[door])

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -36,11 +36,14 @@ _libc = ctypes.CDLL(None)
 
 @dataclass
 class Child:
-    """A process to keep running. crashes: ends in a row soon after a start."""
+    """A process to keep running. crashes: ends in a row soon after a start.
+
+    log: None for this process's own output.
+    """
 
     name: str
     command: list[str]
-    log: Path
+    log: Path | None
     environment: dict[str, str]
     pass_fds: tuple[int, ...] = ()
     process: subprocess.Popen[bytes] | None = None
@@ -50,7 +53,7 @@ class Child:
 
     def start(self) -> None:
         """Start it in its own process group: Ctrl-C skips it."""
-        with _log_file(self.log) as log:
+        with _log_file(self.log) if self.log else nullcontext() as log:
             self.process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
@@ -129,14 +132,15 @@ class Supervisor:
 
     def _round(self) -> None:
         for child in self._children:
-            rotate(child.log)
+            if child.log:
+                rotate(child.log)
             status = child.ended()
             if status is not None:
                 pause = child.plan_restart()
                 when = f"in {pause:g} s" if pause else "at once"
+                log = f" Its log: {child.log}" if child.log else ""
                 self._say(
-                    f"The {child.name} ended ({_reason(status)}); it starts again {when}. Its "
-                    f"log: {child.log}"
+                    f"The {child.name} ended ({_reason(status)}); it starts again {when}.{log}"
                 )
             elif child.process is None and time.monotonic() >= child.due:
                 child.start()
@@ -170,15 +174,19 @@ def up(
         supervisor.run(lambda: started(supervisor, serving))
 
 
+def serve(settings: Settings, door: socket.socket, say: Say) -> None:
+    """Run the web's processes until stopped; they share the socket and this process's output."""
+    environment = os.environ | _environment(settings)
+    webs = [
+        Child(name, command, None, environment, (door.fileno(),))
+        for name, command in _webs(settings, door)
+    ]
+    Supervisor(webs, say).run()
+
+
 def children(settings: Settings, door: socket.socket) -> list[Child]:
     home = settings.home.resolve()
-    environment = os.environ | {
-        "WINNOW_HOME": str(home),
-        "WINNOW_HOST": settings.host,
-        "WINNOW_PORT": str(settings.port),
-        "WINNOW_IMPORT_FOLDERS": settings.import_folders,
-        "PYTHONUNBUFFERED": "1",
-    }
+    environment = os.environ | _environment(settings)
 
     def child(name: str, command: list[str], *fds: int, **further: str) -> Child:
         log = home / "logs" / f"{name.replace(' ', '-')}.log"
@@ -188,14 +196,28 @@ def children(settings: Settings, door: socket.socket) -> list[Child]:
     if settings.quick_worker:
         quick = child("quick worker", [sys.executable, "-m", "worker.app"], WINNOW_LANE="quick")
         workers.append(quick)
-    web = child(
-        "web",
-        [sys.executable, "-m", "backend.cli", "serve", "--socket", str(door.fileno())],
-        door.fileno(),
-    )
+    webs = [child(name, command, door.fileno()) for name, command in _webs(settings, door)]
     if settings.broker_url:
-        return [web, *workers]
-    return [child("broker", broker_command(settings)), web, *workers]
+        return [*webs, *workers]
+    return [child("broker", broker_command(settings)), *webs, *workers]
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    return {
+        "WINNOW_HOME": str(settings.home.resolve()),
+        "WINNOW_HOST": settings.host,
+        "WINNOW_PORT": str(settings.port),
+        "WINNOW_IMPORT_FOLDERS": settings.import_folders,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _webs(settings: Settings, door: socket.socket) -> Iterator[tuple[str, list[str]]]:
+    """Yield name and command of each of the web's processes."""
+    serve = [sys.executable, "-m", "backend.cli", "serve", "--socket", str(door.fileno())]
+    for number in range(1, settings.web_processes + 1):
+        name = "web" if number == 1 else f"web {number}"
+        yield name, [*serve, "--number", str(number)]
 
 
 def broker_command(settings: Settings) -> list[str]:

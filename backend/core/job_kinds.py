@@ -41,6 +41,9 @@ class JobKind:
 
 KINDS = {
     "import": JobKind(Subject.DATA_SET, "worker.pipeline.imports.job:import_data_set"),
+    "features": JobKind(
+        Subject.DATA_SET, "worker.pipeline.features.job:make_features", resumes=True
+    ),
     "train": JobKind(Subject.RUN, "worker.pipeline.train:train_run", resumes=True),
     "score": JobKind(Subject.REVIEW, "worker.pipeline.scoring.job:score_run"),
     "explain": JobKind(

@@ -47,8 +47,14 @@ class Recipe(Written):
     """The settings of a training; before it ends only the requested settings."""
 
     network: str | None = Field(None, description="Name of the network.")
+    backbone: str | None = Field(
+        None,
+        description="SHA-256 of the backbone whose features the network sees; empty for pixels.",
+    )
     classes: int | None = Field(None, description="Number of classes.")
-    channels: int | None = Field(None, description="1 for grey images, 3 for colour.")
+    channels: int | None = Field(
+        None, description="1 for grey images, 3 for colour; with a backbone, its features."
+    )
     height: int | None = Field(None, description="Height of an image in pixels.")
     width: int | None = Field(None, description="Width of an image in pixels.")
     mean: list[Number] | None = Field(
@@ -153,6 +159,13 @@ class ScoringReport(Written):
     )
     damping_groups: int | None = Field(
         None, description="Groups of images that were left out to choose the damping."
+    )
+    surely_harmful: int | None = Field(
+        None,
+        description=(
+            "Images that hurt accuracy beyond the luck of the validation images (one-sided 95 %); "
+            "null where the scores have no errors."
+        ),
     )
     top_group: int | None = Field(None, description="Images whose joint effect is predicted.")
     predicted_change: Number | None = Field(

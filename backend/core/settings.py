@@ -63,6 +63,13 @@ class Settings(BaseSettings):
         gt=0,
         description="Most bytes of such requests in memory, all senders together.",
     )
+    web_processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes of the web, on one address; they share the limits of bodies and "
+        "connections.",
+    )
     max_connections: int = Field(
         1000, gt=0, description="Most open connections; then those idle longest are closed."
     )

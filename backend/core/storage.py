@@ -38,7 +38,7 @@ class Storage:
         return self.root / "identity"
 
     def data_set(self, data_set_id: int) -> Path:
-        """Holds pixels.npy, thumbnails/, full/."""
+        """Holds pixels.npy, thumbnails/, full/, features/."""
         return self.root / "datasets" / str(data_set_id)
 
     def pixels(self, data_set_id: int) -> Path:
@@ -60,6 +60,14 @@ class Storage:
             with contextlib.suppress(FileNotFoundError):
                 return path.read_bytes()
         return None
+
+    def features(self, data_set_id: int, backbone: str) -> Path:
+        """Folder of the features by a backbone, named by its digest."""
+        return self.data_set(data_set_id) / "features" / backbone
+
+    def has_features(self, data_set_id: int, backbone: str) -> bool:
+        """Return True once all features by a backbone are there."""
+        return (self.features(data_set_id, backbone) / "features.json").exists()
 
     def attempt_folder(self, data_set_id: int, attempt: str) -> "AttemptFolder":
         return AttemptFolder(self.data_set(data_set_id), attempt)

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
@@ -31,10 +31,10 @@ from backend.web.exports import CHUNK, ReaderParameter, csv_download, in_chunks
 from backend.web.forms import form_fields, read_form
 from backend.web.openapi import table
 from backend.web.pagination import After, LongLimit, Page
-from backend.web.routes import TransactionRoute
+from backend.web.routes import TransactionRouter
 from backend.web.transactions import SessionDep
 
-router = APIRouter(route_class=TransactionRoute, prefix="/data-sets", tags=["data sets"])
+router = TransactionRouter(prefix="/data-sets", tags=["data sets"])
 Kind = Annotated[
     versions.Kind | None,
     Query(description="Only the images that left, that got another label, or that are back."),
@@ -82,17 +82,21 @@ def create_data_set(
         source = Source(
             kind=source.kind, path=str(service.check_path(request.app.state.settings, source.path))
         )
-    return _out(session, service.create_import(session, user, source, wanted))
+    return _out(request, session, service.create_import(session, user, source, wanted))
 
 
 @router.post(
     "/upload", status_code=202, summary="Upload and import an archive", openapi_extra=UPLOAD_BODY
 )
-def upload_data_set(form: UploadDep, session: SessionDep, user: MayImport) -> DataSetOut:
+def upload_data_set(
+    request: Request, form: UploadDep, session: SessionDep, user: MayImport
+) -> DataSetOut:
     """Start the import of an uploaded zip: class folders, a CSV manifest, or MNIST's IDX files."""
     if form.file is None:
         raise Invalid("The archive is missing; send it in the form's field “file”.")
-    return _out(session, import_upload(session, user, form, read_form(ImportOptions, form.fields)))
+    return _out(
+        request, session, import_upload(session, user, form, read_form(ImportOptions, form.fields))
+    )
 
 
 def import_upload(
@@ -110,27 +114,31 @@ def import_upload(
 
 
 @router.get("/{data_set_id}", summary="One data set")
-def show_data_set(data_set_id: int, session: SessionDep, user: UserDep) -> DataSetOut:
+def show_data_set(
+    request: Request, data_set_id: int, session: SessionDep, user: UserDep
+) -> DataSetOut:
     """Return what the import found, class by class."""
-    return _out(session, service.get(session, user, data_set_id))
+    return _out(request, session, service.get(session, user, data_set_id))
 
 
 @router.post("/{data_set_id}/answer", status_code=202, summary="Answer an import's question")
 def answer_import(
-    data_set_id: int, session: SessionDep, user: MayImport, wanted: Answer
+    request: Request, data_set_id: int, session: SessionDep, user: MayImport, wanted: Answer
 ) -> DataSetOut:
     """Continue an import that is `asking`, by a choice of `report.question`; may be repeated."""
     data_set = service.get(session, user, data_set_id)
-    return _out(session, service.answer(session, user, data_set, wanted.answer))
+    return _out(request, session, service.answer(session, user, data_set, wanted.answer))
 
 
 @router.patch("/{data_set_id}", summary="Rename a data set")
 def rename_data_set(
-    data_set_id: int, session: SessionDep, user: MayEdit, wanted: Rename
+    request: Request, data_set_id: int, session: SessionDep, user: MayEdit, wanted: Rename
 ) -> DataSetOut:
     """Rename a data set. A taken name is refused with 409."""
     return _out(
-        session, service.rename(session, service.get(session, user, data_set_id), wanted.name)
+        request,
+        session,
+        service.rename(session, service.get(session, user, data_set_id), wanted.name),
     )
 
 
@@ -255,8 +263,10 @@ def _version(step: versions.Step) -> VersionOut:
     )
 
 
-def _out(session: Session, data_set: DataSet) -> DataSetOut:
+def _out(request: Request, session: Session, data_set: DataSet) -> DataSetOut:
     described = service.describe(data_set, service.import_job(session, data_set))
-    return DataSetOut.model_validate(
-        described | {"counts": service.counts(session, data_set)}, from_attributes=True
-    )
+    more = {
+        "counts": service.counts(session, data_set),
+        "features": service.list_features(data_set, request.app.state.storage),
+    }
+    return DataSetOut.model_validate(described | more, from_attributes=True)

@@ -9,6 +9,7 @@ LONGEST = 200
 # A job's title names its data set behind one of these.
 TITLES = (
     "Import ",
+    "Work out features of ",
     "Train on ",
     "Find harmful images in ",
     "Score a training on ",

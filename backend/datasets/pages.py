@@ -1,14 +1,15 @@
 """Pages of data sets, and the images themselves."""
 
 import re
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from backend.accounts.dependencies import MayEdit, MayImport, UserDep, require_sign_in
 from backend.cleansing import standing
+from backend.core.catalogue import BACKBONES
 from backend.core.errors import NotFound
 from backend.core.name_encodings import TITLES
 from backend.core.storage import Storage
@@ -21,10 +22,10 @@ from backend.runs import service as runs
 from backend.web.forms import read_form
 from backend.web.pagination import After
 from backend.web.rendering import page
-from backend.web.routes import TransactionRoute
-from backend.web.transactions import SessionDep
+from backend.web.routes import TransactionRouter
+from backend.web.transactions import Line, SessionDep
 
-router = APIRouter(route_class=TransactionRoute, include_in_schema=False)
+router = TransactionRouter(include_in_schema=False)
 HASH = re.compile(r"[0-9a-f]{64}")
 # An image never changes under its hash; only this person's browser may keep it.
 FOR_EVER = {
@@ -101,6 +102,10 @@ def show_data_set(
         latest=latest,
         latest_number=known[latest.id] if latest else None,
         waiting=standing.get_waiting(session, data_set.id),
+        features=[
+            BACKBONES[name].called
+            for name in service.list_features(data_set, request.app.state.storage)
+        ],
     )
 
 
@@ -182,8 +187,11 @@ async def show_image(request: Request, data_set_id: int, view: str, name: str) -
     if name in request.headers.get("If-None-Match", ""):
         return Response(status_code=304, headers=headers)
     storage: Storage = request.app.state.storage
+    pictures: Line = request.app.state.pictures
     # FileResponse would use three threads in turn.
-    content = await run_in_threadpool(storage.read_image, data_set_id, name, full=view == "full")
+    content = await pictures.call(
+        partial(storage.read_image, data_set_id, name, full=view == "full")
+    )
     if content is None:
         raise NotFound("There is no such image, or its file is gone.")
     return Response(content, media_type="image/webp", headers=headers)

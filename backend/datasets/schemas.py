@@ -149,6 +149,7 @@ class DataSetOut(DataSetSummary):
     """A data set and its import. counts: split → class → images, in the current version."""
 
     counts: dict[str, dict[str, int]]
+    features: list[str] = Field(description="Backbones whose features of it are there.")
     report: ImportReport
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from backend.core import job_lifecycle
+from backend.core.catalogue import BACKBONES
 from backend.core.discards import discard
 from backend.core.errors import Conflict, Forbidden, Invalid, NotFound
 from backend.core.job_lifecycle import ACTIVE, add_log_line
@@ -356,6 +357,13 @@ def forget_uploads(
     }
     before = now() - older_than
     storage.discard(*(path for path in storage.uploads_before(before) if path.name not in waiting))
+
+
+def list_features(data_set: DataSet, storage: Storage) -> list[str]:
+    """List the backbones whose features of this data set are there."""
+    return [
+        name for name, facts in BACKBONES.items() if storage.has_features(data_set.id, facts.digest)
+    ]
 
 
 def describe(data_set: DataSet, job: Job | None) -> dict[str, Any]:

@@ -1,16 +1,14 @@
 """Jobs as JSON."""
 
-from fastapi import APIRouter
-
 from backend.accounts.dependencies import MaySteer, UserDep
 from backend.core.job_lifecycle import JobState
 from backend.jobs import service, waiting
 from backend.jobs.schemas import JobOut, LogLineOut
 from backend.web.pagination import After, Limit, Page
-from backend.web.routes import TransactionRoute
+from backend.web.routes import TransactionRouter
 from backend.web.transactions import SessionDep
 
-router = APIRouter(route_class=TransactionRoute, prefix="/jobs", tags=["jobs"])
+router = TransactionRouter(prefix="/jobs", tags=["jobs"])
 
 
 @router.get("", summary="List jobs")

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request
+from fastapi import Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from backend.accounts.dependencies import MaySteer, UserDep
@@ -11,10 +11,10 @@ from backend.core.job_lifecycle import ACTIVE, STATES, JobState
 from backend.jobs import service, waiting
 from backend.web.redirects import own_path, path_of
 from backend.web.rendering import page
-from backend.web.routes import TransactionRoute
+from backend.web.routes import TransactionRouter
 from backend.web.transactions import SessionDep
 
-router = APIRouter(route_class=TransactionRoute, prefix="/jobs", include_in_schema=False)
+router = TransactionRouter(prefix="/jobs", include_in_schema=False)
 
 
 @router.get("")

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from sqlalchemy.orm import Session
 
 from backend.accounts.dependencies import MayArrange, MayReview, UserDep
@@ -28,10 +28,10 @@ from backend.review.queue import counts, queue_pages, shares
 from backend.review.queue.filters import Filters, check, read_vocabulary
 from backend.review.queue.orderings import Order
 from backend.runs import averages
-from backend.web.routes import TransactionRoute
+from backend.web.routes import TransactionRouter
 from backend.web.transactions import SessionDep
 
-router = APIRouter(route_class=TransactionRoute, prefix="/reviews", tags=["review"])
+router = TransactionRouter(prefix="/reviews", tags=["review"])
 
 
 @router.get("/{review_id}", summary="One review")
@@ -80,6 +80,7 @@ def _review(session: Session, user: User, review: Review) -> schemas.ReviewOut:
         doubts=service.list_doubts(
             session, review, service.data_set_of(session, user, review).class_names
         ),
+        surely_harmful=service.count_surely_harmful(session, review),
         created_at=review.created_at,
         members=averages.to_json(averages.map_members(session, [review]).get(review.id, [])),
         job=JobOut.model_validate(job) if job else None,

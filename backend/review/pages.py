@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import uuid4
 
-from fastapi import APIRouter, Form, Request
+from fastapi import Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
@@ -27,10 +27,10 @@ from backend.review.schemas import ProgressOut, WhyOut
 from backend.runs import averages, numbers
 from backend.web.redirects import query_of
 from backend.web.rendering import page
-from backend.web.routes import TransactionRoute
+from backend.web.routes import TransactionRouter
 from backend.web.transactions import SessionDep
 
-router = APIRouter(route_class=TransactionRoute, prefix="/reviews", include_in_schema=False)
+router = TransactionRouter(prefix="/reviews", include_in_schema=False)
 
 # Pairs on the page; others are rare.
 MOST_PAIRS = 200
@@ -74,12 +74,17 @@ def grid(review_id: int, request: Request, session: SessionDep, user: UserDep) -
         found=found,
         doubts=service.list_doubts(session, review, data_set.class_names),
         run_doubt=service.get_run_doubt(session, review),
+        sure=_say_how_many(service.count_surely_harmful(session, review), review),
         in_view=in_view,
         bulk_count=bulk_count,
         small=_small(session, found.items[0]) if found.items else False,
         sizes=(*PAGE_SIZES, SCROLLING),
         accepted=accepted,
     )
+
+
+def _say_how_many(count: int | None, review: Review) -> str:
+    return "" if count is None else wording.surely_harmful(count, review.suggestion_count)
 
 
 @router.get("/{review_id}/focus")

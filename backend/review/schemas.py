@@ -71,6 +71,17 @@ class SuggestionOut(BaseModel):
     confidence: float
     label_confidence: float
     accuracy_value: float
+    accuracy_error: float | None = Field(
+        None,
+        description="Standard error of `accuracy_value` over the validation images; null where "
+        "the scoring has none.",
+    )
+    better_label: int | None = Field(
+        None,
+        description="The class that would help accuracy more, as this image's label, than leaving "
+        "the image out; null where there is none.",
+    )
+    better_label_words: str = ""
     label_value: float
     accuracy_share: float
     label_share: float
@@ -192,6 +203,10 @@ class ReviewOut(BaseModel):
     doubts: list[str] = Field(
         description="Warnings: of a model that has not learned, of a ranking, of classes that it "
         "cannot judge."
+    )
+    surely_harmful: int | None = Field(
+        description="Images that hurt accuracy beyond the luck of the validation images; null "
+        "where the ranking has no errors."
     )
     created_at: datetime
     members: list[MemberOut] = Field(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
 from backend.core.errors import Conflict, NotFound
@@ -13,13 +13,24 @@ from backend.review.deciding import second_opinions
 
 DECISIONS = ("remove", "keep", "relabel", "unsure")
 
+# Every request of a review asks these: built once.
+_WITH_DATA_SET = (
+    select(Review, DataSet)
+    .join(DataSet, DataSet.id == Review.data_set_id)
+    .where(Review.id == bindparam("review"))
+)
+_UNJUDGED = select(Scoring.__table__.c.id, Scoring.__table__.c.report["unjudged"].as_json()).where(
+    Scoring.__table__.c.id.in_(bindparam("scorings", expanding=True))
+)
+
 
 def get(session: Session, user: User, review_id: int) -> Review:
     """Return the review. Raises NotFound, also if its data set is hidden from the user."""
-    review = session.get(Review, review_id)
-    if review is None:
+    found = session.execute(_WITH_DATA_SET, {"review": review_id}).first()
+    if found is None:
         raise NotFound("There is no such review.")
-    datasets.get(session, user, review.data_set_id)
+    review, data_set = found
+    datasets.get(session, user, data_set.id)
     return review
 
 
@@ -57,11 +68,8 @@ class Unjudged:
 
 def read_unjudged(session: Session, review: Review) -> Unjudged:
     """Read the classes that the rankings cannot judge, in one query."""
-    rows = session.execute(
-        select(Scoring.id, Scoring.report["unjudged"].as_json()).where(
-            Scoring.id.in_((review.accuracy_scoring_id, review.label_scoring_id))
-        )
-    )
+    scorings = [review.accuracy_scoring_id, review.label_scoring_id]
+    rows = session.execute(_UNJUDGED, {"scorings": scorings})
     found = {
         scoring_id: {int(label): reason for label, reason in (unjudged or {}).items()}
         for scoring_id, unjudged in rows
@@ -89,6 +97,14 @@ def list_doubts(session: Session, review: Review, class_names: list[str]) -> lis
     if review.label_scoring_id != review.accuracy_scoring_id:
         doubts += describe(unjudged.label, class_names)
     return [doubt for doubt in doubts if doubt]
+
+
+def count_surely_harmful(session: Session, review: Review) -> int | None:
+    """Count the images that hurt beyond luck; None where the ranking has no errors."""
+    if review.accuracy_scoring_id is None:
+        return None
+    scoring = session.get(Scoring, review.accuracy_scoring_id)
+    return None if scoring is None else scoring.typed_report.surely_harmful
 
 
 def in_effect(review: Review) -> list[ColumnElement[bool]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
@@ -14,6 +14,7 @@ from backend.datasets import service as datasets
 from backend.jobs.schemas import JobOut
 from backend.runs import averages, numbers, service
 from backend.runs.schemas import (
+    BackboneOut,
     EpochOut,
     MethodOut,
     RunOptions,
@@ -26,10 +27,10 @@ from backend.runs.schemas import (
 from backend.web.exports import CHUNK, FORMATS, Format, ReaderParameter, in_chunks
 from backend.web.openapi import table
 from backend.web.pagination import After, Limit, Page
-from backend.web.routes import TransactionRoute
+from backend.web.routes import TransactionRouter
 from backend.web.transactions import SessionDep
 
-router = APIRouter(route_class=TransactionRoute, tags=["runs"])
+router = TransactionRouter(tags=["runs"])
 
 
 @router.post("/data-sets/{data_set_id}/runs", status_code=202, summary="Train on a data set")
@@ -54,6 +55,12 @@ def list_runs(
     )
     known = numbers.map_numbers(session, data_set_id)
     return Page[RunSummary].of((_columns(run, job, known) for run, job in found), following)
+
+
+@router.get("/backbones", summary="List backbones")
+def list_backbones(user: UserDep) -> list[BackboneOut]:
+    """List the frozen networks that turn pictures into features; the first is the default."""
+    return service.list_backbones()
 
 
 @router.get("/runs/{run_id}", summary="One run")
@@ -93,7 +100,7 @@ def list_reviews(
     return Page[RunReview].of(_reviews_out(session, found), following)
 
 
-def add_score_downloads(router: APIRouter) -> None:
+def add_score_downloads(router: TransactionRouter) -> None:
     """Add a route per format of the score table."""
     for kind in FORMATS.values():
         router.add_api_route(

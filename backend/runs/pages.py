@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import humanize
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
@@ -20,11 +20,11 @@ from backend.runs.schemas import EpochOut, RunOptions, ScoringOptions
 from backend.web.exports import FORMATS
 from backend.web.forms import read_form
 from backend.web.rendering import page
-from backend.web.routes import TransactionRoute
+from backend.web.routes import TransactionRouter
 from backend.web.transactions import SessionDep
 from backend.web.validation_messages import wrong
 
-router = APIRouter(route_class=TransactionRoute, include_in_schema=False)
+router = TransactionRouter(include_in_schema=False)
 
 
 async def _form_values(request: Request) -> dict[str, Any]:

@@ -194,6 +194,19 @@ class ScoringOut(BaseModel):
     report: ScoringReport
 
 
+class BackboneOut(BaseModel):
+    """A frozen network whose features serve a head."""
+
+    name: str
+    called: str = Field(description="Its usual name.")
+    meaning: str
+    side: int = Field(description="Pixels a side of the pictures that it sees.")
+    features: int = Field(description="Numbers that it makes of a picture.")
+    megabytes: float
+    licence: str
+    source: str
+
+
 class MethodOut(BaseModel):
     """A method and what it costs for a run; null for runs of old versions."""
 

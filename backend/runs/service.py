@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session, aliased
 
-from backend.core.catalogue import METHODS, SECOND
+from backend.core.catalogue import BACKBONES, METHODS, SECOND
 from backend.core.errors import Conflict, Invalid, NotFound
 from backend.core.job_lifecycle import ACTIVE
 from backend.core.models import (
@@ -26,7 +26,7 @@ from backend.datasets import service as datasets
 from backend.jobs import service as jobs
 from backend.runs import averages
 from backend.runs.numbers import OWN
-from backend.runs.schemas import MethodOut, RunOptions, ScoringOptions
+from backend.runs.schemas import BackboneOut, MethodOut, RunOptions, ScoringOptions
 from backend.web.pagination import paginate
 
 # Name → Arrow's word for the type.
@@ -241,6 +241,14 @@ def _check_damping(options: ScoringOptions) -> None:
         raise Invalid(
             f"The method {options.method} knows no damping. Leave it at none, or choose {known}."
         )
+
+
+def list_backbones() -> list[BackboneOut]:
+    """List backbones in the order of the form."""
+    return [
+        BackboneOut.model_validate({"name": name, **vars(facts)})
+        for name, facts in BACKBONES.items()
+    ]
 
 
 def list_methods(run: Run) -> list[MethodOut]:

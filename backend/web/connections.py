@@ -34,8 +34,9 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
-        """Allow as many connections as settings and the process's open files do."""
-        most = min(settings.max_connections, raise_open_files() - OTHER_DESCRIPTORS)
+        """Allow this process its share of the settings' connections, if its open files do."""
+        most = settings.max_connections // settings.web_processes
+        most = min(most, raise_open_files() - OTHER_DESCRIPTORS)
         return cls(max(most, 1), settings.header_seconds, settings.body_seconds)
 
 

@@ -1,14 +1,18 @@
 """Routes: one transaction an endpoint, the body first, numbers in the address as such."""
 
 import re
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Iterator
+from functools import cached_property, wraps
 from inspect import signature
 from typing import Any
 
 from fastapi import Request
-from fastapi.routing import APIRoute
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import get_flat_params, get_validation_alias
+from fastapi.routing import APIRoute, APIRouter
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.routing import Match
+from starlette.types import Scope
 
 from backend.core.errors import Forbidden, Unauthenticated
 from backend.web.bodies import body_read, is_upload
@@ -29,6 +33,7 @@ class NumberConvertor(Convertor[int]):
 
 
 register_url_convertor("number", NumberConvertor())
+API = "/api/v1"
 
 
 class TransactionRoute(APIRoute):
@@ -36,6 +41,15 @@ class TransactionRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(_with_numbers(path, endpoint), _in_transaction(endpoint), **options)
+
+    @cached_property
+    def query_names(self) -> dict[str, bool]:
+        """Map names of query parameters to "is documented"."""
+        parameters = [field for part in _parts(self.dependant) for field in part.query_params]
+        return {
+            get_validation_alias(field): getattr(field.field_info, "include_in_schema", True)
+            for field in get_flat_params(Dependant(query_params=parameters))
+        }
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         handle = super().get_route_handler()
@@ -49,6 +63,32 @@ class TransactionRoute(APIRoute):
                 return await _handle(handle, read)
 
         return handle_with_body
+
+
+class TransactionRouter(APIRouter):
+    """A feature's routes. Its addresses' first words spare requests for other features."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(route_class=TransactionRoute, **options)
+
+    @cached_property
+    def _words(self) -> set[str]:
+        return {_first_word(route.path) for route in self.routes if isinstance(route, APIRoute)}
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if _first_word(scope["path"]) not in self._words:
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+def _first_word(path: str) -> str:
+    return path.removeprefix(API).split("/", 2)[1] if path.startswith("/") else ""
+
+
+def _parts(dependant: Dependant) -> Iterator[Dependant]:
+    yield dependant
+    for other in dependant.dependencies:
+        yield from _parts(other)
 
 
 async def _handle(handle: Callable[[Request], Any], read: Callable[[], Request]) -> Any:

@@ -3,11 +3,13 @@
 A transaction that spans threads can starve: those who wait for it fill the threads that it needs.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, TypeVar
 
-from anyio import CapacityLimiter, move_on_after, to_thread
+from anyio import to_thread
 from fastapi import Depends, Request
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -22,7 +24,7 @@ Acts = list[Callable[[], None]]
 # SQLite takes one writer; its own waiting is unfair. SQLite works in this process, so more readers
 # only take time from the writer. PostgreSQL's writers of a review wait for each other's row lock.
 WRITERS = {"sqlite": 1, "postgresql": 4}
-READERS = {"sqlite": 4, "postgresql": 8}
+READERS = {"sqlite": 2, "postgresql": 8}
 CHECKS = 2
 # Shorter than a browser's patience.
 LONGEST_WAIT_SECONDS = 10.0
@@ -41,26 +43,54 @@ class Busy(Unavailable):
         )
 
 
+class Line:
+    """Threads that call functions in turn, first come, first served.
+
+    They take the next function themselves: asking the event loop would cost each several rounds.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._threads = ThreadPoolExecutor(places, "transactions")
+        self._unfinished = 0
+
+    async def call(self, act: Callable[[], Result]) -> Result:
+        """Return `act()`. Raises Busy instead of waiting long."""
+        if max(0, self._unfinished - self._places) >= MOST_WAITING:
+            raise Busy
+        job = self._threads.submit(act)
+        # Cancels only what has not begun.
+        patience = asyncio.get_running_loop().call_later(LONGEST_WAIT_SECONDS, job.cancel)
+        self._unfinished += 1
+        try:
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            if patience.when() <= asyncio.get_running_loop().time() and job.cancelled():
+                raise Busy from None
+            raise
+        finally:
+            patience.cancel()
+            self._unfinished -= 1
+
+
 class Transactions:
     """Runs functions in transactions, in turn."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         dialect = database.engine.dialect.name
-        self._readers = CapacityLimiter(READERS[dialect])
-        self._writers = CapacityLimiter(WRITERS[dialect])
-        self._checks = CapacityLimiter(CHECKS)
+        self._readers = Line(READERS[dialect])
+        self._writers = Line(WRITERS[dialect])
+        self._checks = Line(CHECKS)
 
     async def read(self, act: Callable[[Session], Result]) -> Result:
         """Return `act(session)`. Raises Busy."""
-        async with _turn(self._readers):
-            result, _ = await self._run(act, write=False)
+        result, _ = await self._readers.call(partial(self._run, act, write=False))
         return result
 
     async def write(self, act: Callable[[Session], Result]) -> Result:
         """Return `act(session)` after its commit. Raises Busy."""
-        async with _turn(self._writers):
-            result, later = await self._run(act, write=True)
+        result, later = await self._writers.call(partial(self._run, act, write=True))
         # The next writer waits neither for the broker nor for files to be deleted.
         if later:
             await to_thread.run_sync(_call, later)
@@ -68,39 +98,19 @@ class Transactions:
 
     async def check(self) -> None:
         """Raise unless the database answers; waits behind nobody."""
-        async with _turn(self._checks):
-            await self._run(lambda session: session.execute(text("SELECT 1")), write=False)
+        ask = partial(self._run, lambda session: session.execute(text("SELECT 1")), write=False)
+        await self._checks.call(ask)
 
-    async def _run(self, act: Callable[[Session], Result], *, write: bool) -> tuple[Result, Acts]:
-        def whole() -> tuple[Result, Acts]:
-            later: Acts = []
-            with self._database.transaction_alone(later, write=write) as session:
-                result = act(session)
-            return result, later
-
-        # Its own limiter: whose turn it is gets a thread at once.
-        return await to_thread.run_sync(whole, limiter=CapacityLimiter(1))
+    def _run(self, act: Callable[[Session], Result], *, write: bool) -> tuple[Result, Acts]:
+        later: Acts = []
+        with self._database.transaction_alone(later, write=write) as session:
+            result = act(session)
+        return result, later
 
 
 def _call(acts: Acts) -> None:
     for act in acts:
         act()
-
-
-@asynccontextmanager
-async def _turn(limiter: CapacityLimiter) -> AsyncIterator[None]:
-    """Wait in line, first come, first served. Raises Busy."""
-    if limiter.statistics().tasks_waiting >= MOST_WAITING:
-        raise Busy
-    borrower = object()
-    with move_on_after(LONGEST_WAIT_SECONDS) as waiting:
-        await limiter.acquire_on_behalf_of(borrower)
-    if waiting.cancelled_caught:
-        raise Busy
-    try:
-        yield
-    finally:
-        limiter.release_on_behalf_of(borrower)
 
 
 class Pending:

@@ -12,7 +12,11 @@ from worker.engine.errors import (
     LoneImages,
     ReplayDrift,
 )
-from worker.engine.images import Images
+from worker.engine.features.backbones import Backbone, load_backbone
+from worker.engine.features.compute import compute_features
+from worker.engine.features.pictures import fit_picture
+from worker.engine.features.store import FeatureStore, StoredFeatures
+from worker.engine.images import Features, Images
 from worker.engine.inference import evaluate, export_weights, features, predict
 from worker.engine.influence.explain import explain, explain_most
 from worker.engine.influence.leave_out import Removal, leave_out
@@ -51,12 +55,15 @@ __all__ = [
     "NETWORKS",
     "SPANS",
     "AnotherRun",
+    "Backbone",
     "CannotGoOn",
     "Cost",
     "Difference",
     "Diverged",
     "EngineError",
     "EpochReport",
+    "FeatureStore",
+    "Features",
     "Images",
     "LoneImages",
     "Method",
@@ -66,8 +73,10 @@ __all__ = [
     "ReplayDrift",
     "Scores",
     "Sizes",
+    "StoredFeatures",
     "Training",
     "choose_device",
+    "compute_features",
     "default_recipe",
     "download_weights",
     "ensemble",
@@ -76,8 +85,10 @@ __all__ = [
     "explain_most",
     "export_weights",
     "features",
+    "fit_picture",
     "import_network",
     "leave_out",
+    "load_backbone",
     "load_readout",
     "load_training",
     "paired_difference",

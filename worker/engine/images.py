@@ -1,4 +1,4 @@
-"""Images, their order and augmentation (docs/method.md, section 4).
+"""Images or their features, their order and augmentation (docs/method.md, sections 4 and 10).
 
 Every draw is a hash of (seed, epoch, id, purpose), so images can be left out without changing
 the others' draws.
@@ -6,8 +6,9 @@ the others' draws.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,27 +42,13 @@ class Images:
         EngineError: types, shapes or rows do not fit.
     """
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[Any]
     labels: Integers
     ids: Integers
     rows: Integers | None = field(default=None)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.pixels, np.ndarray):
-            raise EngineError(
-                "Pixels must be a NumPy array or memory map of uint8, not a "
-                f"{type(self.pixels).__name__}."
-            )
-        if (
-            self.pixels.ndim != 4
-            or self.pixels.dtype != np.uint8
-            or self.pixels.shape[3] not in (1, 3)
-        ):
-            raise EngineError(
-                f"Pixels must be uint8 of shape (N, H, W, 1 or 3), not {self.pixels.dtype} "
-                f"{self.pixels.shape}; convert them to whole numbers from 0 to 255, and replace "
-                "any NaN."
-            )
+        self._check_pixels()
         for name in ("labels", "ids") if self.rows is None else ("labels", "ids", "rows"):
             object.__setattr__(self, name, _as_int64(getattr(self, name), name))
         count = len(self.labels)
@@ -81,23 +68,40 @@ class Images:
                 f"are; they range from {self.rows.min()} to {self.rows.max()}."
             )
 
+    def _check_pixels(self) -> None:
+        if not isinstance(self.pixels, np.ndarray):
+            raise EngineError(
+                "Pixels must be a NumPy array or memory map of uint8, not a "
+                f"{type(self.pixels).__name__}."
+            )
+        if (
+            self.pixels.ndim != 4
+            or self.pixels.dtype != np.uint8
+            or self.pixels.shape[3] not in (1, 3)
+        ):
+            raise EngineError(
+                f"Pixels must be uint8 of shape (N, H, W, 1 or 3), not {self.pixels.dtype} "
+                f"{self.pixels.shape}; convert them to whole numbers from 0 to 255, and replace "
+                "any NaN."
+            )
+
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, positions: Integers) -> npt.NDArray[np.uint8]:
+    def take(self, positions: Integers) -> npt.NDArray[Any]:
         """Read pixels (B, H, W, C) at positions (B,)."""
         rows = positions if self.rows is None else self.rows[positions]
         if not isinstance(self.pixels, np.memmap):
             return self.pixels[rows]
         # Disks read fastest in file order.
         order = np.argsort(rows)
-        taken = np.empty((len(rows), *self.pixels.shape[1:]), dtype=np.uint8)
+        taken = np.empty((len(rows), *self.pixels.shape[1:]), dtype=self.pixels.dtype)
         taken[order] = self.pixels[rows[order]]
         return taken
 
     def subset(self, positions: Integers) -> "Images":
         rows = positions if self.rows is None else self.rows[positions]
-        return Images(self.pixels, self.labels[positions], self.ids[positions], rows)
+        return replace(self, labels=self.labels[positions], ids=self.ids[positions], rows=rows)
 
     def digest(self) -> str:
         """SHA-256 of ids, labels and some pixels."""
@@ -106,6 +110,58 @@ class Images:
         )
         result.update(self.take(evenly_spaced(len(self), SAMPLED_IMAGES)).tobytes())
         return result.hexdigest()
+
+
+@dataclass(frozen=True)
+class Features(Images):
+    """N labelled images as a backbone's features, standardised when they are read.
+
+    Args:
+        pixels: (M, D) float16 array or memory map.
+        mean, std: (D,) float32 of the features, over images chosen once for all versions.
+        backbone: digest of the backbone and its preprocessing.
+
+    Raises:
+        EngineError: types, shapes or rows do not fit.
+    """
+
+    mean: npt.NDArray[np.float32] = field(kw_only=True)
+    std: npt.NDArray[np.float32] = field(kw_only=True)
+    backbone: str = field(kw_only=True)
+
+    def _check_pixels(self) -> None:
+        pixels = self.pixels
+        if not isinstance(pixels, np.ndarray) or pixels.ndim != 2 or pixels.dtype != np.float16:
+            raise EngineError(
+                "Features must be a NumPy array or memory map of float16, (M, D); work them out "
+                "with worker.engine.features."
+            )
+        for values in (self.mean, self.std):
+            if values.shape != (self.count,) or values.dtype != np.float32:
+                raise EngineError(
+                    f"The mean and the deviation of {self.count} features must be float32, "
+                    f"({self.count},), not {values.dtype} {values.shape}."
+                )
+
+    @property
+    def count(self) -> int:
+        """D, features of an image."""
+        return int(self.pixels.shape[1])
+
+    def standardise(
+        self, positions: Integers, dtype: torch.dtype, device: Device = "cpu"
+    ) -> torch.Tensor:
+        """Return the standardised features and a constant 1, (B, D + 1)."""
+        x = torch.empty(len(positions), self.count + 1, dtype=dtype)
+        x[:, -1] = 1.0
+        x[:, :-1] = torch.from_numpy(self.take(positions))
+        x[:, :-1].sub_(torch.from_numpy(self.mean)).div_(torch.from_numpy(self.std))
+        return x.to(device)
+
+    def digest(self) -> str:
+        """SHA-256 of ids, labels, some features, and their scale."""
+        parts = (super().digest().encode(), self.mean.tobytes(), self.std.tobytes())
+        return hashlib.sha256(b"".join((*parts, self.backbone.encode()))).hexdigest()
 
 
 def _as_int64(values: object, name: str) -> Integers:
@@ -137,7 +193,9 @@ def check_images(images: Images, recipe: Recipe, split: str) -> None:
         )
     if len(images) == 0:
         raise EngineError(f"The {split} split has no images; give it at least one.")
-    if images.pixels.shape[1:] != (recipe.height, recipe.width, recipe.channels):
+    if recipe.backbone:
+        _check_features(images, recipe, split)
+    elif images.pixels.shape[1:] != (recipe.height, recipe.width, recipe.channels):
         raise EngineError(
             f"The {split} images are {images.pixels.shape[1:]} (height, width, channels), but the "
             f"recipe says {(recipe.height, recipe.width, recipe.channels)}."
@@ -147,6 +205,20 @@ def check_images(images: Images, recipe: Recipe, split: str) -> None:
         raise EngineError(
             f"Labels of the {split} split must lie between 0 and {recipe.classes - 1}; they range "
             f"from {low} to {high}. Correct the labels, or make the recipe for more classes."
+        )
+
+
+def _check_features(images: Images, recipe: Recipe, split: str) -> None:
+    if not isinstance(images, Features):
+        raise EngineError(
+            f"The recipe trains a head on features, and the {split} images are pixels; give "
+            "worker.engine.Features."
+        )
+    if (images.backbone, images.count) != (recipe.backbone, recipe.channels):
+        raise EngineError(
+            f"The {split} images' features are {images.count} of the backbone "
+            f"{images.backbone[:12]}, and the recipe needs {recipe.channels} of "
+            f"{recipe.backbone[:12]}; work out the features with the recipe's backbone."
         )
 
 
@@ -285,12 +357,14 @@ def augmented_batch(
     dtype: torch.dtype,
     device: Device = "cpu",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Make the batch of a training step, x (B, C, H, W) and y (B,).
+    """Make the batch of a training step, x (B, C, H, W), or features (B, D + 1), and y (B,).
 
     Args:
         positions: S_t, (B,).
         epoch: from 0.
     """
+    if isinstance(images, Features):
+        return unaugmented_batch(recipe, images, positions, dtype, device)
     pixels = augment(
         recipe, _to_device(images.take(positions), device), images.ids[positions], epoch
     )
@@ -300,7 +374,10 @@ def augmented_batch(
 def unaugmented_batch(
     recipe: Recipe, images: Images, positions: Integers, dtype: torch.dtype, device: Device = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Make a batch for evaluation, x (B, C, H, W) and y (B,)."""
+    """Make a batch for evaluation, x (B, C, H, W), or features (B, D + 1), and y (B,)."""
+    if isinstance(images, Features):
+        x = images.standardise(positions, dtype, device)
+        return x, _to_device(images.labels[positions], device)
     return normalise(recipe, _to_device(images.take(positions), device), dtype), _to_device(
         images.labels[positions], device
     )

@@ -105,6 +105,25 @@ def step_vjp(
     return carried
 
 
+def step_vjp_each(
+    step: Step,
+    params: torch.Tensor,
+    state: State,
+    gradient: torch.Tensor,
+    rate: float,
+    adjoints: torch.Tensor,
+    state_adjoints: State,
+) -> tuple[torch.Tensor, State, torch.Tensor]:
+    """Carry K adjoints back at once: `step_vjp` with (K, P), and (K, …) for each of a state."""
+    _, pull_back = torch.func.vjp(  # type: ignore[misc]  # see step_vjp
+        lambda p, s, g: step(p, s, g, rate), params, state, gradient
+    )
+    carried: tuple[torch.Tensor, State, torch.Tensor] = torch.func.vmap(pull_back)(
+        (adjoints, state_adjoints)
+    )
+    return carried
+
+
 def step_jvp(
     step: Step,
     params: torch.Tensor,

@@ -30,6 +30,8 @@ class Recipe:
         precision: of the network's operations in training; all else is float32.
         epoch_images: images that an epoch draws, passing over the list again where it is
             shorter; 0 to draw each image once.
+        backbone: digest of the backbone whose features the network sees, `channels` of them
+            in place of pixels (height and width are 1, mean and std empty); empty for pixels.
 
     Raises:
         EngineError: unusable setting.
@@ -56,6 +58,7 @@ class Recipe:
     trained: str = "all"
     precision: str = "float32"
     epoch_images: int = 0
+    backbone: str = ""
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -64,7 +67,9 @@ class Recipe:
                 raise EngineError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.epoch_images < 0:
             raise EngineError(f"epoch_images must be at least 0, not {self.epoch_images}.")
-        if self.channels not in (1, 3):
+        if self.backbone:
+            self._check_features()
+        elif self.channels not in (1, 3):
             raise EngineError(f"Images have 1 channel (grey) or 3 (colour), not {self.channels}.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise EngineError(
@@ -93,11 +98,25 @@ class Recipe:
             raise EngineError(
                 f"weights is the SHA-256 of a file, 64 digits from 0 to f, not {self.weights!r}."
             )
-        if len(self.mean) != self.channels or len(self.std) != self.channels:
-            raise EngineError("mean and std need one value for each channel.")
+        expected = 0 if self.backbone else self.channels
+        if len(self.mean) != expected or len(self.std) != expected:
+            raise EngineError("mean and std need one value for each channel, none for features.")
+
+    def _check_features(self) -> None:
+        if self.channels < 1 or (self.height, self.width) != (1, 1):
+            raise EngineError(
+                "A recipe with a backbone needs its number of features as channels, with height "
+                f"and width 1, not {self.channels}, {self.height} and {self.width}."
+            )
+        for name, only in (("augmentation", "none"), ("trained", "all"), ("precision", "float32")):
+            if getattr(self, name) != only:
+                raise EngineError(
+                    f"Features of a backbone are fixed: {name} must be {only!r}, not "
+                    f"{getattr(self, name)!r}."
+                )
 
     def _check_types(self) -> None:
-        for name in ("network", "weights"):
+        for name in ("network", "weights", "backbone"):
             if not isinstance(getattr(self, name), str):
                 raise EngineError(f"{name} must be a word, not {getattr(self, name)!r}.")
         for name in (*COUNTS, "channels", "seed", "epoch_images"):
@@ -125,14 +144,16 @@ class Recipe:
             object.__setattr__(self, name, tuple(_number(value, name) for value in values))
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.channels, self.height, self.width
+    def shape(self) -> tuple[int, ...]:
+        """Shape of an input: (C, H, W), or (D + 1,) features with a constant."""
+        return (self.channels + 1,) if self.backbone else (self.channels, self.height, self.width)
 
     def to_json(self) -> str:
         values = dataclasses.asdict(self)
-        if not self.epoch_images:
-            # Recipes from before this setting keep their digests.
-            del values["epoch_images"]
+        for name in ("epoch_images", "backbone"):
+            # Recipes from before these settings keep their digests.
+            if not values[name]:
+                del values[name]
         return json.dumps(values, sort_keys=True)
 
     @classmethod

@@ -2,13 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from backend.core.settings import Settings
 from backend.core.storage import Storage
 from worker import engine
-from worker.engine import AnotherRun, CannotGoOn, Images, Recipe, Training
+from worker.engine import AnotherRun, CannotGoOn, FeatureStore, Images, Recipe, Training
 
 
 def ready(settings: Settings, storage: Storage) -> str:
@@ -29,6 +29,13 @@ def ready(settings: Settings, storage: Storage) -> str:
 
 def load_training(storage: Storage, run_id: int) -> Training:
     return engine.load_training(storage.run(run_id))
+
+
+def feature_store(
+    storage: Storage, data_set_id: int, digest: str, width: int, keys: Sequence[str]
+) -> FeatureStore:
+    """Open the store of a data set's features. digest: the backbone's. keys: of pictures, (M,)."""
+    return FeatureStore(storage.features(data_set_id, digest), digest, width, keys)
 
 
 def stored_bytes(storage: Storage, run_id: int) -> int:

@@ -3,16 +3,21 @@
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from backend.core import reports
-from backend.core.models import Run, RunEpoch
+from backend.core.models import Image, Run, RunEpoch
 from worker import engine
 from worker.engine import EpochReport, Images, Recipe
 from worker.jobs import JobContext, JobFailed
 from worker.pipeline import engine_setup, load_images
+from worker.pipeline.features.job import work_out
+from worker.pipeline.features.queueing import are_photographs
 from worker.pipeline.scoring import averages, costs
+
+# Where the bar is once the features are there; a head trains in seconds.
+FEATURES_READY = 0.8
 
 
 def train_run(context: JobContext) -> None:
@@ -22,7 +27,17 @@ def train_run(context: JobContext) -> None:
         run = session.get_one(Run, context.subject_id)
         images = load_images.load(session, context.storage, run.version_id, "train")
         validation = load_images.load(session, context.storage, run.version_id, "validation")
-        recipe = _recipe(run, images, load_images.class_names(session, run.data_set_id))
+        names = load_images.class_names(session, run.data_set_id)
+        wants_features = _wants_features(session, run)
+    if wants_features:
+        context.phase(0.0, FEATURES_READY)
+        stored = work_out(context, run.data_set_id)
+        context.phase(FEATURES_READY, 1.0)
+        images, validation = (
+            load_images.of_features(stored, some.labels, some.ids, some.rows)
+            for some in (images, validation)
+        )
+    recipe = _recipe(run, images, names)
     costs.check_room(recipe, len(images), context.settings.scoring_memory_bytes)
     context.log(_describe(recipe, images, validation))
     reporter = _Reporter(context, recipe.epochs)
@@ -109,6 +124,15 @@ def warn_of_guessing(accuracy: float | None, labels: np.ndarray) -> str | None:
         f"correctly, and always naming the largest class would get {100 * share:.0f} %. So its "
         "suggestions mean nothing. Train again with a lower learning rate, or for longer."
     )
+
+
+def _wants_features(session: Session, run: Run) -> bool:
+    """True for a head, which is the default for photographs (docs/method.md, section 9)."""
+    asked = run.recipe
+    if asked.get("network") or asked.get("weights"):
+        return asked.get("network") == "linear_head"
+    sizes = select(Image.width, Image.height).where(Image.data_set_id == run.data_set_id)
+    return are_photographs([max(width, height) for width, height in session.execute(sizes)])
 
 
 def _recipe(run: Run, images: Images, names: list[str]) -> Recipe:

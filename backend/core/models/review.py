@@ -89,7 +89,9 @@ class Suggestion(Base):
     accuracy_rank: Mapped[int] = mapped_column(Integer)
     label_rank: Mapped[int] = mapped_column(Integer)
     accuracy_value: Mapped[float]  # negative means harmful where the method measures harm
+    accuracy_error: Mapped[float | None]  # standard error over validation images, where known
     label_value: Mapped[float]  # margin: negative looks wrong
+    better_label: Mapped[int | None] = mapped_column(Integer)  # would help more than removal
     label: Mapped[int] = mapped_column(Integer)  # in the review's version
     predicted: Mapped[int] = mapped_column(Integer)
     confidence: Mapped[float]  # fraction

@@ -1,6 +1,7 @@
 """Shared steps of acts on a review."""
 
 import secrets
+import typing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,9 @@ from sqlalchemy import (
     ColumnElement,
     Row,
     String,
+    Table,
     and_,
+    bindparam,
     cast,
     func,
     insert,
@@ -20,11 +23,40 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
 
 from backend.core.errors import Conflict, Invalid
 from backend.core.models import DataSet, Decision, Review, Suggestion, User, now
 from backend.review import service
 from backend.review.queue import queue_pages
+
+# Every decision runs these: built once, on tables, which take half the time of mapped classes.
+_reviews, _suggestions, _decisions = (
+    typing.cast(Table, model.__table__) for model in (Review, Suggestion, Decision)
+)
+_NEXT_CHANGE = (
+    update(_reviews)
+    .where(_reviews.c.id == bindparam("review"))
+    .values(last_change=_reviews.c.last_change + 1)
+    .returning(_reviews.c.last_change)
+)
+_BY_KEY = (
+    select(_decisions.c.user_id, func.count())
+    .where(
+        _decisions.c.review_id == bindparam("review"),
+        or_(_decisions.c.client_key == bindparam("key"), _decisions.c.batch == bindparam("key")),
+    )
+    .group_by(_decisions.c.user_id)
+)
+_APPEND = insert(_decisions).returning(_decisions.c.id)
+_PUT_IN_FORCE = (
+    update(_suggestions)
+    .where(
+        _suggestions.c.review_id == bindparam("review"),
+        _suggestions.c.image_id == bindparam("image"),
+    )
+    .returning(*_suggestions.c)
+)
 
 
 @dataclass(frozen=True)
@@ -65,27 +97,30 @@ def locked(session: Session, user: User, review: Review, choice: Choice | None =
     service.check_ready(review)
     if choice is not None:
         choice.check(service.data_set_of(session, user, review))
+    if session.get_bind().dialect.name == "sqlite":
+        # Nobody else has written since this transaction began, before it read the review.
+        return session.get_one(Review, review.id)
     return session.get_one(Review, review.id, with_for_update=True, populate_existing=True)
 
 
-def next_change(review: Review) -> int:
-    review.last_change += 1
-    return review.last_change
+def next_change(session: Session, review: Review) -> int:
+    """Count the review's change and return its number."""
+    change: int = session.execute(_NEXT_CHANGE, {"review": review.id}).scalar_one()
+    set_committed_value(review, "last_change", change)
+    return change
 
 
 def repeated(session: Session, review: Review, user: User, client_key: str) -> Act | None:
     """Return the act with this key, if any; Conflict if another person made it."""
     if not 0 < len(client_key) <= 36 or "\0" in client_key:
         raise Invalid("The client key must have 1 to 36 characters; a random UUID is best.")
-    mine = of_act(review, client_key)
-    first = session.execute(
-        select(Decision.user_id, func.count()).where(mine).group_by(Decision.user_id)
-    ).first()
+    first = session.execute(_BY_KEY, {"review": review.id, "key": client_key}).first()
     if first is None:
         return None
     user_id, count = first
     if user_id != user.id:
         raise Conflict("This key was used for another person's decision. Nothing was changed.")
+    mine = of_act(review, client_key)
     ids = session.scalars(
         select(Decision.image_id).where(mine).limit(queue_pages.MOST_CHANGES)
     ).all()
@@ -103,6 +138,44 @@ def of_act(review: Review, client_key: str) -> ColumnElement[bool]:
         Decision.review_id == review.id,
         or_(Decision.client_key == client_key, Decision.batch == client_key),
     )
+
+
+def record_one(
+    session: Session,
+    user: User,
+    review: Review,
+    suggestion: Row[Any],
+    choice: Choice,
+    client_key: str,
+) -> Row[Any]:
+    """Append a decision on one suggestion, put it in force, and return the suggestion."""
+    moment = now()
+    decision_id = session.execute(
+        _APPEND,
+        {
+            "review_id": review.id,
+            "image_id": suggestion.image_id,
+            "user_id": user.id,
+            "client_key": client_key,
+            "action": choice.action,
+            "label": choice.label,
+            "previous_id": suggestion.decision_id,
+            "created_at": moment,
+        },
+    ).scalar_one()
+    return session.execute(
+        _PUT_IN_FORCE,
+        {
+            "review": review.id,
+            "image": suggestion.image_id,
+            "decision": choice.action,
+            "decision_label": choice.label,
+            "decision_id": decision_id,
+            "decided_by": user.id,
+            "decided_at": moment,
+            "change": next_change(session, review),
+        },
+    ).one()
 
 
 def record(
@@ -153,7 +226,7 @@ def _put_in_force(
     moment: datetime,
 ) -> tuple[int, int]:
     # By rows, not conditions: the decision may have changed what matched.
-    change = next_change(review)
+    change = next_change(session, review)
     this = (
         select(Decision.id)
         .where(rows, Decision.image_id == Suggestion.image_id)

@@ -10,7 +10,15 @@ from sqlalchemy.orm import Session
 from backend.core.errors import Conflict, Invalid
 from backend.core.models import Review, Suggestion, User
 from backend.review import service
-from backend.review.deciding.decision_log import Act, Choice, changed, locked, record, repeated
+from backend.review.deciding.decision_log import (
+    Act,
+    Choice,
+    changed,
+    locked,
+    record,
+    record_one,
+    repeated,
+)
 from backend.review.insight import wording
 from backend.review.queue import queue_pages
 from backend.review.queue.filters import Filters, conditions
@@ -45,18 +53,24 @@ def decide(
     suggestion = queue_pages.read_images(session, review, [image_id])[0]
     if choice.action == "relabel" and choice.label == suggestion.label:
         raise Invalid("The image already has this label. Keep it, or choose another class.")
-    this = [Suggestion.review_id == review.id, Suggestion.image_id == image_id]
     # Where two must agree, another decision overwrites nothing.
     if (
         seen is not None
         and not review.second_opinion
-        and session.scalar(
-            select(func.count()).select_from(Suggestion).where(*this, _unseen(user, choice, seen))
-        )
+        and _is_unseen(suggestion, user, choice, seen)
     ):
         raise Overtaken(_overtaken(session, user, review, suggestion), suggestion)
-    record(session, user, review, this, choice, client_key, batch=False)
-    return Act(queue_pages.read_images(session, review, [image_id]), 1)
+    return Act([record_one(session, user, review, suggestion, choice, client_key)], 1)
+
+
+def _is_unseen(suggestion: Row[Any], user: User, choice: Choice, seen: int) -> bool:
+    """Tell if another person decided differently after a change; `_unseen` for one row."""
+    return (
+        suggestion.change > seen
+        and suggestion.decision is not None
+        and suggestion.decided_by != user.id
+        and (suggestion.decision, suggestion.decision_label) != (choice.action, choice.label)
+    )
 
 
 def _unseen(user: User, choice: Choice, seen: int) -> ColumnElement[bool]:

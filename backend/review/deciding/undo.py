@@ -46,7 +46,7 @@ def undo(session: Session, user: User, review: Review, client_key: str) -> Act:
         raise NotFound("There is nothing of yours to undo.")
     rows = of_act(review, latest.batch or latest.client_key)
     _record_undo(session, user, rows, client_key, latest.batch is not None)
-    change = next_change(review)
+    change = next_change(session, review)
     restoring = session.execute(_restore(review, rows, change))
     restored: int = restoring.rowcount  # type: ignore[attr-defined]  # typed as any result
     session.execute(_splice(review, rows))

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 
-from backend.core.catalogue import METHODS, SECOND, speaks_against
+from backend.core.catalogue import METHODS, SECOND, speaks_against, upper_bound
 from backend.core.unjudged import SENTENCES
 
 
@@ -25,19 +24,22 @@ def _others(rank: int, count: int) -> str:
     return "any other image" if rank == 1 else f"{percent(share(rank, count))} of the images"
 
 
-@dataclass(frozen=True)
-class Signal:
-    """A ranking's say on an image. unjudged: the reason why it has none, or None."""
+class Signal(NamedTuple):
+    """A ranking's say on an image.
+
+    unjudged: the reason why it has none, or None. error: the value's standard error, if known.
+    """
 
     method: str
     value: float
     rank: int
     unjudged: str | None = None
+    error: float | None = None
 
     @property
     def against(self) -> bool:
         """True where the ranking speaks against the image."""
-        return self.unjudged is None and speaks_against(self.method, self.value)
+        return self.unjudged is None and speaks_against(self.method, self.value, self.error)
 
 
 def bar(signal: Signal, count: int) -> float:
@@ -45,11 +47,31 @@ def bar(signal: Signal, count: int) -> float:
     return share(signal.rank, count) if signal.against else 0.0
 
 
-def hurts_accuracy(value: float, rank: int, count: int) -> str:
+def hurts_accuracy(value: float, rank: int, count: int, error: float | None = None) -> str:
     """Describe the influence; negative: the model is better without the image."""
     if value >= 0:
         return "The model does no better without it."
-    return f"Hurts more than {_others(rank, count)}."
+    if error is None:
+        return f"Hurts more than {_others(rank, count)}."
+    if upper_bound(value, error) < 0:
+        return f"Surely hurts, and more than {_others(rank, count)}."
+    return "May hurt, but too few validation images show it to be sure."
+
+
+def would_help_as(class_name: str) -> str:
+    """Describe a label that would help the model more than removing the image."""
+    return f"As {class_name} it would help."
+
+
+def surely_harmful(count: int, total: int) -> str:
+    """Say how many images hurt beyond the luck of the validation images."""
+    if not count:
+        return (
+            f"None of the {total:,} images surely hurts accuracy. That is a good sign: look at the "
+            "labels that seem wrong."
+        )
+    images = "image surely hurts" if count == 1 else "images surely hurt"
+    return f"{count:,} {images} accuracy, of {total:,}. They come first in that ranking."
 
 
 def label_looks_wrong(value: float, rank: int, count: int) -> str:
@@ -85,7 +107,7 @@ def describe_signal(signal: Signal, count: int) -> str:
         return SENTENCES[signal.unjudged]
     method, value, rank = signal.method, signal.value, signal.rank
     if METHODS[method].harm:
-        return hurts_accuracy(value, rank, count)
+        return hurts_accuracy(value, rank, count, signal.error)
     if method == SECOND:
         return label_looks_wrong(value, rank, count)
     if method == "random":

@@ -21,6 +21,16 @@ MOST_CHANGES = 500
 # Below this, sorting the matches beats walking all images in order.
 FEW = 4_000
 
+# Built once, on tables, which take half the time of mapped classes.
+_columns, _users = Suggestion.__table__.c, User.__table__.c
+_CHANGES = (
+    select(Suggestion.__table__)
+    .where(_columns.review_id == bindparam("review"), _columns.change > bindparam("since"))
+    .order_by(_columns.change, _columns.image_id)
+    .limit(MOST_CHANGES + 1)
+)
+_NAMES = select(_users.id, _users.name).where(_users.id.in_(bindparam("ids", expanding=True)))
+
 
 @dataclass(frozen=True)
 class Page:
@@ -130,9 +140,9 @@ def next_undecided(
 def _of_images() -> Select[Any]:
     return (
         _rows()
-        .where(Suggestion.review_id == bindparam("review"))
-        .where(Suggestion.image_id.in_(bindparam("images", expanding=True)))
-        .order_by(Suggestion.position)
+        .where(_columns.review_id == bindparam("review"))
+        .where(_columns.image_id.in_(bindparam("images", expanding=True)))
+        .order_by(_columns.position)
     )
 
 
@@ -149,12 +159,7 @@ def changes_since(session: Session, review: Review, since: int) -> list[Row[Any]
     """Read suggestions changed after `since`; None if too many to repaint."""
     if since >= review.last_change:
         return []
-    rows = session.execute(
-        _rows()
-        .where(Suggestion.review_id == review.id, Suggestion.change > since)
-        .order_by(Suggestion.change, Suggestion.image_id)
-        .limit(MOST_CHANGES + 1)
-    ).all()
+    rows = session.execute(_CHANGES, {"review": review.id, "since": since}).all()
     return list(rows) if len(rows) <= MOST_CHANGES else None
 
 
@@ -166,7 +171,7 @@ def read_names(
     ids = {row.decided_by for row in rows if row.decided_by is not None} - known.keys()
     if not ids:
         return known
-    people = session.execute(select(User.id, User.name).where(User.id.in_(ids)))
+    people = session.execute(_NAMES, {"ids": list(ids)})
     return known | {row.id: row.name for row in people}
 
 

@@ -709,6 +709,11 @@ def test_python_m_is_the_same_command() -> None:
 # ── scoring ───────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_backbones_are_listed_with_side_size_and_licence(winnow: Winnow) -> None:
+    first = winnow("backbones").stdout.splitlines()[0].split("\t")
+    assert first[:5] == ["efficientnet_lite0", "224", "1280", "18.8", "Apache-2.0"]
+
+
 def test_methods_are_listed_with_their_meaning_and_their_cost(
     winnow: Winnow, database: Database, run_id: int
 ) -> None:

@@ -86,11 +86,11 @@ TOUCHING = {
     "backend/datasets/uploads.py": "checks that an upload is a zip archive",
     "worker/pipeline/imports/job.py": "reads the upload, and makes files in the attempt's folder",
     "worker/pipeline/load_images.py": "maps the pixels into memory",
-    "worker/pipeline/engine_setup.py": "gives the engine the folders of runs and of weights",
+    "worker/pipeline/engine_setup.py": "gives the engine the folders of runs, weights and features",
     "worker/pipeline/scoring/explanations.py": "keeps a read-out in the training's folder",
 }
 PATHS = ("root", "data_set", "pixels", "thumbnail", "full_image", "attempt_folder", "run")
-PATHS += ("weights", "uploads")
+PATHS += ("weights", "uploads", "features")
 TAKES_A_PATH = re.compile(rf"storage\.(?:{'|'.join(PATHS)})\b|training\.folder|upload\.open\(")
 
 

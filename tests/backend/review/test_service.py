@@ -416,6 +416,10 @@ def test_what_cannot_be_judged_is_no_reason_and_says_why(reason: str, words: str
 def test_only_a_harmful_image_is_said_to_hurt() -> None:
     assert wording.hurts_accuracy(-0.1, 1, 101) == "Hurts more than any other image."
     assert wording.hurts_accuracy(0.1, 1, 101) == "The model does no better without it."
+    sure = wording.hurts_accuracy(-0.1, 1, 101, error=0.05)
+    assert sure == "Surely hurts, and more than any other image."
+    unsure = wording.hurts_accuracy(-0.1, 1, 101, error=0.07)
+    assert unsure == "May hurt, but too few validation images show it to be sure."
     assert (
         wording.describe_signal(Signal("tracin", -0.1, 1), 101)
         == "Hurts more than any other image."

@@ -227,8 +227,8 @@ def test_the_page_shows_every_operation_with_its_fields_and_examples(
         assert operation["summary"] in text.replace("&#39;", "'"), path
     assert "Step size η." in text
     assert (
-        "mnist, cifar, resnet18, resnet34, resnet50, mobilenet_v3, convnext_tiny, vit_b_16 or null"
-        in re.sub(r"\s+", " ", text)
+        "mnist, cifar, resnet18, resnet34, resnet50, mobilenet_v3, convnext_tiny, vit_b_16, "
+        "linear_head or null" in re.sub(r"\s+", " ", text)
     )
     assert "&#34;nightly script&#34;" in text or '"nightly script"' in text
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from worker.engine import NETWORKS, Images, Recipe
+from worker.engine import NETWORKS, Features, Images, Recipe
 
 # Recipe settings for each way that SGD updates.
 SGD: dict[str, dict[str, Any]] = {
@@ -42,6 +42,30 @@ def some_images(
         pixels[position, :, label * 4 : label * 4 + 4] += 100
     return Images(
         pixels, labels.astype(np.int64), np.arange(first_id, first_id + count, dtype=np.int64)
+    )
+
+
+def some_features(
+    count: int,
+    *,
+    classes: int = 3,
+    features: int = 10,
+    seed: int = 0,
+    first_id: int = 0,
+    noise: float = 1.0,
+) -> Features:
+    """Make features whose classes overlap, so that some labels surprise."""
+    directions = np.random.default_rng(99).normal(size=(features, classes))
+    generator = np.random.default_rng(seed)
+    values = generator.normal(size=(count, features))
+    labels = (values @ directions + noise * generator.gumbel(size=(count, classes))).argmax(1)
+    return Features(
+        (values * 2 + 1).astype(np.float16),
+        labels.astype(np.int64),
+        np.arange(first_id, first_id + count, dtype=np.int64),
+        mean=np.full(features, 1, dtype=np.float32),
+        std=np.full(features, 2, dtype=np.float32),
+        backbone="b" * 64,
     )
 
 

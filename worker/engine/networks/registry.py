@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from backend.core import catalogue
 from worker.engine.errors import EngineError
-from worker.engine.networks import paper_networks, torchvision
+from worker.engine.networks import linear_head, paper_networks, torchvision
 from worker.engine.networks.flat_network import Network, last_linear
 from worker.engine.networks.weights import load_weights, read_weights
 from worker.engine.recipe import Recipe
@@ -40,9 +40,11 @@ class NetworkChoice:
     own: bool = False
 
 
+_BUILDERS = {**paper_networks.BUILDERS, "linear_head": linear_head.build}
+
 NETWORKS: dict[str, NetworkChoice] = {
     name: NetworkChoice(
-        paper_networks.BUILDERS.get(name) or torchvision.builder(facts),
+        _BUILDERS.get(name) or torchvision.builder(facts),
         facts.meaning,
         facts.smallest,
     )
@@ -144,7 +146,12 @@ def build(
             {prefix + name: value for name, value in read_weights(recipe.weights).items()},
             last_linear(module),
         )
-    network = Network(module.to(device=device, dtype=dtype), recipe.trained)
+    module = module.to(device=device, dtype=dtype)
+    network = (
+        linear_head.LinearHead(module)
+        if recipe.network == "linear_head"
+        else Network(module, recipe.trained)
+    )
     return network, network.initial
 
 
@@ -194,6 +201,10 @@ def _find_choice(recipe: Recipe) -> NetworkChoice:
     if choice is None:
         raise EngineError(
             f"There is no network called {recipe.network!r}; choose from {', '.join(NETWORKS)}."
+        )
+    if bool(recipe.backbone) != (recipe.network == "linear_head"):
+        raise EngineError(
+            "The network linear_head and a backbone go together: give both, or neither."
         )
     side = min(recipe.height, recipe.width)
     if side < choice.smallest:

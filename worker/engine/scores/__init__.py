@@ -13,11 +13,13 @@ from worker.engine import devices
 from worker.engine.errors import EngineError
 from worker.engine.images import Images
 from worker.engine.influence.replay import Replay
+from worker.engine.networks.linear_head import LinearHead
 from worker.engine.recipe import SPANS, check_span
 from worker.engine.scores import trust
 from worker.engine.scores.cost import Cost, Sizes
 from worker.engine.scores.damping import choose_damping
 from worker.engine.scores.ensemble import ensemble
+from worker.engine.scores.errors import GROUPS, make_groups
 from worker.engine.scores.method import Method, ScoresAndReport, ScoringRequest
 from worker.engine.scores.report_text import trust_words, warns
 from worker.engine.scores.scores import Scores
@@ -60,6 +62,7 @@ def score(
     allow_drift: bool = False,
     progress: Progress | None = None,
     device: str = "auto",
+    groups: int | None = None,
     **options: float,
 ) -> Scores:
     """Score every training image of a finished run.
@@ -76,6 +79,8 @@ def score(
         allow_drift: continue where a replay is not exact.
         progress: called as progress(done, total) for each part; may raise to stop.
         device: "cpu", "cuda", or "auto" for the run's device.
+        groups: of the validation images, K, for the scores' errors; 0 for none. A head carries
+            32 at once unless told otherwise; another network pays a pass for each, so none.
         options: of the method.
 
     Raises:
@@ -94,10 +99,21 @@ def score(
     report_progress = progress or (lambda _done, _total: None)
     replay.check(chosen.needs, span, lambda: report_progress(0, 1))
     check_network(run, training)
-    request = ScoringRequest(replay, validation, span, 1.0, report_progress, own_options)
+    if groups is None:
+        groups = GROUPS if isinstance(run.network, LinearHead) else 0
+    request = ScoringRequest(
+        replay,
+        validation,
+        span,
+        1.0,
+        report_progress,
+        own_options,
+        make_groups(validation, groups),
+    )
     started = time.perf_counter()
     with devices.deterministic(where, int(training.record.environment["threads"])):
-        values, report = _compute(request, chosen, damping, verify)
+        found = _compute(request, chosen, damping, verify)
+    report = found.report
     if chosen.predicts:
         # `ensemble` refuses to mix validation images.
         report |= {"validation": validation.digest()}
@@ -116,7 +132,16 @@ def score(
     )
     # Derivatives ignore the rounding of bfloat16.
     exact = exact and training.recipe.precision == "float32"
-    return Scores(values, method, exact, report, images.digest(), training.record.run)
+    return Scores(
+        found.values,
+        method,
+        exact,
+        report,
+        images.digest(),
+        training.record.run,
+        found.group_values,
+        found.relabelling,
+    )
 
 
 def _choose_method(method: str, span: str, damping: float | str) -> Method:
@@ -143,9 +168,10 @@ def _compute(
     if damping == "auto" or (verify and method.predicts):
         request.replay.check_repeats(_epochs_to_repeat(request, method)[0])
     if damping == "auto":
-        values, report = choose_damping(request, method.run)
+        found = choose_damping(request, method.run)
     else:
-        values, report = method.run(dataclasses.replace(request, damping=damping))
+        found = method.run(dataclasses.replace(request, damping=damping))
+    values, report = found.values, found.report
     if not np.isfinite(values).all():
         raise EngineError(
             "The scores are not numbers: the retracing overflowed. Train with a lower learning "
@@ -155,7 +181,7 @@ def _compute(
         report |= trust.report_prediction(values)
         if verify:
             report |= trust.report_measurement(_measure_removal(request, method, values))
-    return values, report
+    return found._replace(report=report)
 
 
 def _measure_removal(request: ScoringRequest, method: Method, values: np.ndarray) -> float | None:

@@ -36,10 +36,10 @@ def confident_learning(request: ScoringRequest) -> ScoresAndReport:
     present_probabilities = probabilities[:, present]
     present_probabilities = present_probabilities / present_probabilities.sum(axis=1, keepdims=True)
     wrong = find_label_issues(labels, present_probabilities, n_jobs=1)
-    return get_label_quality_scores(labels, present_probabilities, method="self_confidence"), {
-        "folds": folds,
-        "labels_taken_for_wrong": int(wrong.sum()),
-    }
+    return ScoresAndReport(
+        get_label_quality_scores(labels, present_probabilities, method="self_confidence"),
+        {"folds": folds, "labels_taken_for_wrong": int(wrong.sum())},
+    )
 
 
 def assign_folds(images: Images, seed: int, folds: int) -> np.ndarray:

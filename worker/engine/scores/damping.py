@@ -46,15 +46,16 @@ def choose_damping(
     errors: dict[float, float] = {}
     for delta in damping_candidates(request.replay.run.recipe.batch_size):
         tried[delta] = run(dataclasses.replace(request, damping=delta))
-        errors[delta] = prediction_error(tried[delta][0], measured_groups)
+        errors[delta] = prediction_error(tried[delta].values, measured_groups)
         if errors[1.0] <= ENOUGH or errors[delta] > min(errors.values()):
             break
     best = min(errors, key=lambda delta: errors[delta])
-    values, report = tried[best if errors[best] <= BETTER * errors[1.0] else 1.0]
-    return values, report | {
+    chosen = tried[best if errors[best] <= BETTER * errors[1.0] else 1.0]
+    report = chosen.report | {
         "damping_errors": {f"{delta:g}": value for delta, value in errors.items()},
         "damping_groups": len(measured_groups),
     }
+    return chosen._replace(report=report)
 
 
 def prediction_error(values: np.ndarray, measured_groups: list[tuple[np.ndarray, float]]) -> float:

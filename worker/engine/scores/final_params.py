@@ -12,8 +12,8 @@ from worker.engine.scores.retracing import count_retracing_passes, retrace_span
 
 def final_params(request: ScoringRequest) -> ScoresAndReport:
     """Retrace with θ_T and the last optimizer state at every step, (N,)."""
-    values, report = retrace_span(request, _steps(request))
-    return values, report | {"damping": request.damping}
+    found = retrace_span(request, _steps(request))
+    return found._replace(report=found.report | {"damping": request.damping})
 
 
 def _steps(request: ScoringRequest) -> Iterator[TrainingStep]:

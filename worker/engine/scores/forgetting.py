@@ -13,7 +13,9 @@ def forgetting(request: ScoringRequest) -> ScoresAndReport:
     counts = training.signals.forgotten.astype(np.float64)
     never = counts == NEVER
     values = np.where(never, -float(training.recipe.epochs + 1), -np.maximum(counts, 0))
-    return values, {"never_learned": int(never.sum()), "forgotten": int((counts > 0).sum())}
+    return ScoresAndReport(
+        values, {"never_learned": int(never.sum()), "forgotten": int((counts > 0).sum())}
+    )
 
 
 METHOD = attach("forgetting", forgetting, lambda _sizes: ImagePasses())

@@ -8,9 +8,10 @@ from worker.engine.sweep import compute_losses
 def highest_loss(request: ScoringRequest) -> ScoresAndReport:
     """Compute −ℓ(z_i; θ_T), (N,)."""
     run = request.replay.run
-    return -compute_losses(
+    losses = compute_losses(
         run.network, run.recipe, request.replay.final_params(), run.images, request.progress
-    ), {}
+    )
+    return ScoresAndReport(-losses, {})
 
 
 METHOD = attach("highest_loss", highest_loss, lambda sizes: ImagePasses(forward=sizes.count))

@@ -54,12 +54,13 @@ def influence_function(request: ScoringRequest) -> ScoresAndReport:
     ) / len(run.images)
     request.progress(limit, limit)
     converged = solution.residual <= options["tolerance"]
-    return values, {
+    report = {
         "residual": solution.residual,
         "iterations": solution.iterations,
         "converged": converged,
         "ridge": options["ridge"],
     }
+    return ScoresAndReport(values, report)
 
 
 def conjugate_gradients(

@@ -6,7 +6,7 @@ from worker.engine.scores.method import ScoresAndReport, ScoringRequest, attach
 
 def margin(request: ScoringRequest) -> ScoresAndReport:
     """Average the label's logit minus the largest other over the epochs, (N,)."""
-    return request.replay.training.margins, {}
+    return ScoresAndReport(request.replay.training.margins, {})
 
 
 METHOD = attach("margin", margin, lambda _sizes: ImagePasses())

@@ -44,8 +44,10 @@ def marginal_influence(request: ScoringRequest) -> ScoresAndReport:
             # Drawn with probability |S_t|/N and weighted 1/|S_t|: 1/N, in a short batch too.
             values[:] -= products * steps / (len(values) * len(sampled))
 
-    _, report = retrace_span(request, replay_span(request), after_step=add_products)
-    return values, report | {"damping": request.damping, "sampled_steps": len(sampled)}
+    report = retrace_span(request, replay_span(request), after_step=add_products).report
+    return ScoresAndReport(
+        values, report | {"damping": request.damping, "sampled_steps": len(sampled)}
+    )
 
 
 def _sampled_steps(steps: int, parts: int) -> set[int]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from worker.engine.images import Images
 from worker.engine.influence.replay import Replay
 from worker.engine.recipe import Recipe, check_span
 from worker.engine.scores.cost import Cost, ImagePasses, Sizes, cost_of
+from worker.engine.scores.errors import Groups
 from worker.engine.sweep import Progress
 
 
@@ -24,6 +25,7 @@ class ScoringRequest:
     Args:
         damping: δ.
         progress: called as progress(done, total); may raise to stop.
+        groups: of the validation images, for the values' errors; None for no errors.
     """
 
     replay: Replay
@@ -32,6 +34,7 @@ class ScoringRequest:
     damping: float
     progress: Progress
     options: Mapping[str, float] = field(default_factory=dict)
+    groups: Groups | None = None
 
     @property
     def epochs(self) -> list[int]:
@@ -40,8 +43,20 @@ class ScoringRequest:
         return [last] if self.span == "last_epoch" else list(range(last, -1, -1))
 
 
-# Scores, (N,) float64, low first, and a report.
-ScoresAndReport = tuple[np.ndarray, dict[str, Any]]
+class ScoresAndReport(NamedTuple):
+    """What a method computes.
+
+    Args:
+        values: (N,) float64, low first.
+        group_values: (N, K) float32, by each group of validation images alone, or None.
+        relabelling: (N, classes) float32, the change of the validation loss if an image had
+            another label (0 for its own), or None.
+    """
+
+    values: np.ndarray
+    report: dict[str, Any]
+    group_values: np.ndarray | None = None
+    relabelling: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ def outlier(request: ScoringRequest) -> ScoresAndReport:
         values[done : done + len(features)] = forest.score_samples(features)
         done += len(features)
     request.progress(done, len(images))
-    return values, {"features": int(features.shape[1]), "sample": len(sample)}
+    return ScoresAndReport(values, {"features": int(features.shape[1]), "sample": len(sample)})
 
 
 def _sample(request: ScoringRequest, count: int) -> np.ndarray:

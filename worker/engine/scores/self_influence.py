@@ -4,6 +4,8 @@ import numpy as np
 import torch
 
 from worker.engine import images
+from worker.engine.derivatives import head
+from worker.engine.networks.linear_head import LinearHead
 from worker.engine.networks.registry import Network
 from worker.engine.scores.cost import ImagePasses, Sizes, count_from_seed
 from worker.engine.scores.method import ScoresAndReport, ScoringRequest, attach
@@ -37,17 +39,19 @@ def self_influence(request: ScoringRequest) -> ScoresAndReport:
                 * squared_norms(run.network, params, x, y).double().cpu().numpy()
             )
     request.progress(total, total)
-    return values, {"span": request.span, "checkpoints": len(request.epochs)}
+    return ScoresAndReport(values, {"span": request.span, "checkpoints": len(request.epochs)})
 
 
 def squared_norms(
     network: Network, params: torch.Tensor, x: torch.Tensor, y: torch.Tensor
 ) -> torch.Tensor:
-    """Compute ‖∇ℓ(z_i; θ)‖² of each image, (B,), holding all gradients, (B, P).
+    """Compute ‖∇ℓ(z_i; θ)‖² of each image, (B,), holding all gradients, (B, P), but for a head.
 
     Args:
         params: θ, (P,).
     """
+    if isinstance(network, LinearHead):
+        return head.squared_norms(network, params, x, y)
 
     def loss(theta: torch.Tensor, image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         return network.losses(theta, image[None], label[None])[0]

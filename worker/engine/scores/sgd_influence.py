@@ -9,8 +9,8 @@ def sgd_influence(request: ScoringRequest) -> ScoresAndReport:
 
     Source: Hara, Nitanda and Maehara 2019, algorithm 1.
     """
-    values, report = retrace_span(request, replay_span(request))
-    return values, report | {"damping": request.damping}
+    found = retrace_span(request, replay_span(request))
+    return found._replace(report=found.report | {"damping": request.damping})
 
 
 METHOD = attach("sgd_influence", sgd_influence, count_retracing_passes)

@@ -25,7 +25,7 @@ def tracin(request: ScoringRequest) -> ScoresAndReport:
             run, params, gradient, heartbeat=heartbeat
         )
     request.progress(len(request.epochs), len(request.epochs))
-    return values, {"span": request.span, "checkpoints": len(request.epochs)}
+    return ScoresAndReport(values, {"span": request.span, "checkpoints": len(request.epochs)})
 
 
 def checkpoint_weight(request: ScoringRequest, epoch: int) -> float:

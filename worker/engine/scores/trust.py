@@ -9,9 +9,11 @@ import torch
 from torch.nn import functional
 
 from worker.engine import images
+from worker.engine.derivatives import head
 from worker.engine.derivatives.passes import TrainingStep, products
 from worker.engine.images import Images
 from worker.engine.influence.replay import Replay
+from worker.engine.networks.linear_head import LinearHead
 from worker.engine.networks.registry import Network
 from worker.engine.recipe import Recipe
 from worker.engine.sweep import Progress, evaluate_params, iterate_parts
@@ -27,6 +29,9 @@ def validation_gradient(
     Args:
         params: θ_T, (P,).
     """
+    if isinstance(network, LinearHead):
+        everyone = np.zeros(len(validation), dtype=np.int64)
+        return group_gradients(network, recipe, params, validation, everyone)[0]
     gradient = torch.zeros_like(params)
     theta = params.detach().clone().requires_grad_()
     for _, x, y in iterate_parts(network, recipe, params, validation, "gradient"):
@@ -35,6 +40,26 @@ def validation_gradient(
         )
         gradient += torch.autograd.grad(loss, theta)[0]
     return gradient
+
+
+def group_gradients(
+    network: Network, recipe: Recipe, params: torch.Tensor, validation: Images, groups: np.ndarray
+) -> torch.Tensor:
+    """Compute the gradient of each group's mean validation loss, (K, P).
+
+    Args:
+        params: θ_T, (P,).
+        groups: (V,) the group of each image, from 0.
+    """
+    sizes = np.bincount(groups)
+    if not isinstance(network, LinearHead):
+        parts = [validation.subset(np.flatnonzero(groups == group)) for group in range(len(sizes))]
+        return torch.stack([validation_gradient(network, recipe, params, part) for part in parts])
+    total = params.new_zeros(len(sizes), len(params))
+    for positions, x, y in iterate_parts(network, recipe, params, validation, "gradient"):
+        of_image = torch.from_numpy(groups[positions]).to(params.device)
+        total += head.group_gradients(network, params, x, y, of_image, len(sizes))
+    return total / torch.from_numpy(sizes).to(total)[:, None]
 
 
 def finite_difference_error(network: Network, step: TrainingStep, direction: torch.Tensor) -> float:

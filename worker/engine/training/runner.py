@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from worker.engine.derivatives import head
 from worker.engine.errors import EngineError
 from worker.engine.images import Images, Integers, augmented_batch, check_images
+from worker.engine.networks.linear_head import LinearHead
 from worker.engine.networks.registry import Network, build
 from worker.engine.optimizers import Step, optimizer
 from worker.engine.prefetch import Prefetcher
@@ -98,12 +100,15 @@ class Runner:
             The next point, and at θ_t the logits (B, classes) and losses (B,).
         """
         params, state = point
+        weights = self.weights(positions)
+        if isinstance(self.network, LinearHead):
+            gradient, logits, losses = head.step(self.network, params, x, y, weights)
+            return self.update(params, state, gradient, rate), logits, losses
         theta = params.detach().requires_grad_()
         with self._precision():
             logits = self.network.logits(theta, x)
         losses = functional.cross_entropy(logits.float(), y, reduction="none")
         # Drops terms, keeps the divisor |S_t| (docs/method.md, section 2).
-        weights = self.weights(positions)
         (gradient,) = torch.autograd.grad(
             (losses if weights is None else losses * weights).mean(), theta
         )

@@ -37,7 +37,7 @@ def validate_network(network: Network, recipe: Recipe, params: torch.Tensor) -> 
     ):
         _check_connected(network, recipe.network, params, x)
         direction = torch.ones_like(params)
-        inner, _ = fused_pass(network, params, direction, x, y)
+        inner, *_ = fused_pass(network, params, direction, x, y)
         alone = torch.stack(
             [
                 mean_gradient_of(network, params, x[i : i + 1], y[i : i + 1]) @ direction
@@ -187,7 +187,7 @@ def _curvature_error(
     )
     # Behind a last layer of zeros every derivative is 0.
     theta = theta + 0.01 * v.flip(0) * theta.numel() ** 0.5
-    _, exact = fused_pass(wide, theta, v, images, y)
+    exact = fused_pass(wide, theta, v, images, y).hessian_product
     errors = []
     for epsilon in (1e-4, 1e-6, 1e-8):
         after, before = (

@@ -89,8 +89,13 @@ def read(database: Database, storage: Storage, cleansing_id: int) -> Plan:
         runs = session.scalars(
             select(Run).where(Run.cleansing_id == cleansing_id).order_by(Run.id)
         ).all()
-        parent = load_images.load(session, storage, cleansing.parent_version_id, "train")
-        cleaned = load_images.load(session, storage, cleansing.version_id, "train")
+        original = session.get_one(Run, cleansing.run_id)
+
+        def load(version_id: int, split: str) -> Images:
+            return load_images.load(session, storage, version_id, split, original.recipe)
+
+        parent = load(cleansing.parent_version_id, "train")
+        cleaned = load(cleansing.version_id, "train")
         truth = select(Image.id, Image.true_label).where(
             Image.data_set_id == data_set.id, Image.true_label.is_not(None)
         )
@@ -99,7 +104,7 @@ def read(database: Database, storage: Storage, cleansing_id: int) -> Plan:
         return Plan(
             cleansing_id=cleansing_id,
             run_id=cleansing.run_id,
-            seed=session.get_one(Run, cleansing.run_id).seed,
+            seed=original.seed,
             fresh_seeds=cleansing.fresh_seeds,
             tasks=[
                 Task(
@@ -121,10 +126,8 @@ def read(database: Database, storage: Storage, cleansing_id: int) -> Plan:
             left_wrong=planted_errors(parent, labels, true_labels)
             if data_set.planted_count
             else None,
-            validation=load_images.load(
-                session, storage, cleansing.parent_version_id, "validation"
-            ),
-            test=load_images.load(session, storage, cleansing.parent_version_id, "test"),
+            validation=load(cleansing.parent_version_id, "validation"),
+            test=load(cleansing.parent_version_id, "test"),
         )
 
 
@@ -172,7 +175,7 @@ def image_list(plan: Plan, task: Task) -> tuple[Images, Mask]:
     """
     gone = removal(plan, task)
     labels = plan.labels if task.arm == "cleaned" else plan.parent.labels
-    images = Images(plan.parent.pixels, labels, plan.parent.ids, plan.parent.rows)
+    images = dataclasses.replace(plan.parent, labels=labels)
     if task.protocol == "same_seed":
         return images, gone
     left = np.flatnonzero(~gone)

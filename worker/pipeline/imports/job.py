@@ -15,6 +15,7 @@ from backend.core.models import DataSet
 from backend.core.reports import ImportReport
 from backend.core.settings import Settings
 from worker.jobs import ClaimLost, JobContext, JobFailed, JobInterrupted
+from worker.pipeline.features.queueing import queue_if_photographs
 from worker.pipeline.imports.class_folders import from_class_folders
 from worker.pipeline.imports.columns import Wanted
 from worker.pipeline.imports.files import Files, Found, natural, without_hidden
@@ -109,6 +110,7 @@ def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
         with context.finish() as session:
             data_set = results.write(session, context.subject_id, decoding.shape, refusals)
             data_set.report = data_set.report | {"seconds": round(time.monotonic() - began, 2)}
+            queue_if_photographs(session, data_set, results.sides())
             attempt.publish()
 
 

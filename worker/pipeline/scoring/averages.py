@@ -23,15 +23,18 @@ def score_member(context: JobContext) -> None:
     with context.database.transaction(write=False) as session:
         scoring = session.get_one(Scoring, context.payload["scoring_id"])
         run = session.get_one(Run, scoring.run_id)
-        images = load_images.load(session, context.storage, run.version_id, "train")
-        validation = load_images.load(session, context.storage, run.version_id, "validation")
+        images = load_images.load(session, context.storage, run.version_id, "train", run.recipe)
+        validation = load_images.load(
+            session, context.storage, run.version_id, "validation", run.recipe
+        )
     engine_setup.ready(context.settings, context.storage)
     training = engine_setup.load_training(context.storage, run.id)
     scores = write_scores.score(
         context, scoring.method, scoring.options, training, images, validation, run.id
     )
     unjudged = judgeable.find_unjudged(scoring.method, images, validation)
-    ranked = write_scores.rank(scores.values, judgeable.select_images(images, unjudged))
+    last = judgeable.select_images(images, unjudged)
+    ranked = write_scores.rank(scores.values, last, scores.bounds)
     with context.finish() as session:
         write_scores.write(session, scoring.id, images, scores, ranked, unjudged)
         assert scoring.review_id is not None

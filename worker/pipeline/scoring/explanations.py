@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.core import job_lifecycle
-from backend.core.models import Explanation, Job, Review, Scoring, Suggestion
+from backend.core.models import Explanation, Job, Review, Run, Scoring, Suggestion
 from worker import engine
 from worker.engine import EngineError, Images, Readout, Training
 from worker.jobs import JobContext
@@ -172,8 +172,11 @@ def _explainer(context: JobContext) -> Explainer:
     with context.database.transaction(write=False) as session:
         review = session.get_one(Review, context.subject_id)
         scoring = session.get_one(Scoring, review.accuracy_scoring_id)
-        images = load_images.load(session, context.storage, review.version_id, "train")
-        validation = load_images.load(session, context.storage, review.version_id, "validation")
+        recipe = session.get_one(Run, review.run_id).recipe
+        images, validation = (
+            load_images.load(session, context.storage, review.version_id, split, recipe)
+            for split in ("train", "validation")
+        )
     engine_setup.ready(context.settings, context.storage)
     training = engine_setup.load_training(context.storage, review.run_id)
     return Explainer.of(training, images, validation, scoring.options)

@@ -68,9 +68,11 @@ def score_run(context: JobContext) -> None:
         judgeable.find_unjudged(method, images, asked.validation, predicted)
         for method in (review.method, SECOND)
     )
-    accuracy = rank(chosen.values, judgeable.select_images(images, unharmed))
+    accuracy = rank(chosen.values, judgeable.select_images(images, unharmed), chosen.bounds)
     label = rank(wrong.values, judgeable.select_images(images, unlearned))
-    rows = suggestions(images, accuracy, label, probabilities, asked.described, single=asked.single)
+    rows = suggestions(
+        images, chosen, accuracy, label, probabilities, asked.described, single=asked.single
+    )
     in_order = images.ids[np.argsort([row["position"] for row in rows])]
     explainer = explanations.Explainer.of(training, images, asked.validation, asked.options)
     explained = explanations.explain_first(context, explainer, in_order, time.monotonic() - began)
@@ -111,8 +113,8 @@ def _asked(context: JobContext) -> Assignment:
             review,
             session.get_one(Scoring, review.accuracy_scoring_id).options,
             averages.list_members(session, review.id),
-            load_images.load(session, context.storage, run.version_id, "train"),
-            load_images.load(session, context.storage, run.version_id, "validation"),
+            load_images.load(session, context.storage, run.version_id, "train", run.recipe),
+            load_images.load(session, context.storage, run.version_id, "validation", run.recipe),
             {image_id: (content_hash, path) for image_id, content_hash, path in rows},
             similarity.find_review_with_map(session, review),
         )
@@ -154,6 +156,7 @@ def brought_by(first: np.ndarray, second: np.ndarray, positions: np.ndarray) -> 
 
 def suggestions(
     images: Images,
+    scores: Scores,
     accuracy: Ranking,
     label: Ranking,
     probabilities: np.ndarray,
@@ -165,6 +168,7 @@ def suggestions(
 
     Args:
         images: N training images.
+        scores: By the chosen method.
         accuracy: The chosen method's ranking.
         label: The ranking by margin.
         probabilities: Of the finished model, (N, classes).
@@ -172,6 +176,7 @@ def suggestions(
         single: Both rankings are the label's.
     """
     positions = in_turn(accuracy.ranks, label.ranks)
+    errors = scores.errors
     predicted = probabilities.argmax(1)
     everyone = np.arange(len(images))
     columns = {
@@ -183,6 +188,8 @@ def suggestions(
         "accuracy_rank": accuracy.ranks,
         "label_rank": label.ranks,
         "accuracy_value": accuracy.values,
+        "accuracy_error": np.full(len(images), None) if errors is None else errors,
+        "better_label": _without(scores.better_labels, scores.better_labels < 0),
         "label_value": label.values,
         "label": images.labels,
         "predicted": predicted,
@@ -197,6 +204,13 @@ def suggestions(
     for row in rows:
         row["content_hash"], row["path"] = described[row["image_id"]]
     return rows
+
+
+def _without(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    """Return values (N,) with None where they are absent, (N,) bool."""
+    found = values.astype(object)
+    found[absent] = None
+    return found
 
 
 def _average(

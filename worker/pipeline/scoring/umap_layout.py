@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import bindparam, update
 
-from backend.core.models import MapPoint, Review
+from backend.core.models import MapPoint, Review, Run
 from worker.jobs import JobContext, JobFailed
 from worker.pipeline import engine_setup, load_images
 from worker.pipeline.scoring import similarity
@@ -28,7 +28,8 @@ MOST = 200_000
 def arrange(context: JobContext) -> None:
     with context.database.transaction(write=False) as session:
         review = session.get_one(Review, context.subject_id)
-        images = load_images.load(session, context.storage, review.version_id, "train")
+        recipe = session.get_one(Run, review.run_id).recipe
+        images = load_images.load(session, context.storage, review.version_id, "train", recipe)
     if len(images) > MOST:
         raise JobFailed(
             f"A map that keeps neighbours together can be made of {MOST:,} images at most; this "

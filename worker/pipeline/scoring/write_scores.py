@@ -20,6 +20,8 @@ from worker.pipeline.scoring.judgeable import Unjudged
 
 # Per INSERT.
 ROWS = 5_000
+# Of `Scores`.
+ARRAYS = ("values", "group_values", "relabelling")
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,13 @@ def _keep(context: JobContext, run_id: int, scores: Scores) -> None:
     """Keep scores next to their run until the job is done: a safe point."""
     report = ScoringReport.model_validate(scores.report).to_json()
     facts = {**vars(scores), "report": report}
-    del facts["values"]
+    arrays = {name: facts.pop(name) for name in ARRAYS}
     content = io.BytesIO()
-    np.savez(content, values=scores.values, facts=json.dumps(facts))
+    np.savez(
+        content,
+        facts=json.dumps(facts),
+        **{name: values for name, values in arrays.items() if values is not None},
+    )
     context.storage.write_run_file(run_id, _kept_name(context), content.getvalue())
     context.note_safe_point()
 
@@ -99,7 +105,8 @@ def _read_kept(
     if content is None:
         return None
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        scores = Scores(values=arrays["values"], **json.loads(str(arrays["facts"])))
+        kept = {name: arrays[name] for name in ARRAYS if name in arrays}
+        scores = Scores(**kept, **json.loads(str(arrays["facts"])))
     same = (scores.method, scores.images, scores.run) == (
         method,
         images.digest(),
@@ -123,17 +130,20 @@ def _class_names(context: JobContext, classes: Sequence[int]) -> list[str]:
     return [names[number] for number in classes]
 
 
-def rank(values: np.ndarray, last: np.ndarray | None = None) -> Ranking:
+def rank(
+    values: np.ndarray, last: np.ndarray | None = None, bounds: np.ndarray | None = None
+) -> Ranking:
     """Rank values, the lowest first; ties keep their order. Raises JobFailed for NaN.
 
-    last: Images to rank behind all others, (N,) bool.
+    last: Images to rank behind all others, (N,) bool. bounds: To rank by instead, (N,).
     """
+    bounds = values if bounds is None else bounds
     if not np.isfinite(values).all():
         raise JobFailed(
             "The scores are not numbers. Train with a lower learning rate and try again."
         )
     ranks = np.empty(len(values), dtype=np.int64)
-    order = np.argsort(values, kind="stable") if last is None else np.lexsort((values, last))
+    order = np.argsort(bounds, kind="stable") if last is None else np.lexsort((bounds, last))
     ranks[order] = np.arange(1, len(values) + 1)
     return Ranking(values, ranks)
 
@@ -150,6 +160,9 @@ def write(
     scoring = session.get_one(Scoring, scoring_id)
     scoring.state, scoring.exact = "done", scores.exact
     report = {**scores.report, "unjudged": {str(label): why for label, why in unjudged.items()}}
+    if scores.errors is not None:
+        judged = ~np.isin(images.labels, list(unjudged))
+        report["surely_harmful"] = int((scores.bounds[judged] < 0).sum())
     scoring.report = ScoringReport.model_validate(report).to_json()
     session.execute(delete(Score).where(Score.scoring_id == scoring.id))
     columns = zip(images.ids.tolist(), ranked.values.tolist(), ranked.ranks.tolist(), strict=True)

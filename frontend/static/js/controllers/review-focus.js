@@ -299,6 +299,9 @@ export default class {
       signal.querySelector("meter").value = share;
       part(signal, "words").textContent = text;
     }
+    const better = part(root, "better");
+    better.textContent = item.better_label_words;
+    better.hidden = !item.better_label_words;
     part(root, "label").value = "";
     part(root, "suggested").disabled = item.predicted === item.label;
     part(root, "suggested-name").textContent = item.predicted_name;

@@ -14,7 +14,7 @@ from worker.engine.derivatives.passes import (
     mean_gradient_of,
     products,
 )
-from worker.engine.derivatives.retrace import retrace
+from worker.engine.derivatives.retrace import Relabelling, retrace
 from worker.engine.networks.registry import Network
 from worker.engine.optimizers import initial_state, optimizer
 from worker.engine.recipe import SCHEDULES
@@ -87,7 +87,7 @@ def influences(network, recipe, start, x, y) -> np.ndarray:
 def test_the_fused_pass_equals_a_loop_of_single_images(network, start, sample):
     x, y = sample
     direction = torch.linspace(-1, 1, network.size, dtype=torch.float64)
-    inner, _ = fused_pass(network, start, direction, x, y)
+    inner, *_ = fused_pass(network, start, direction, x, y)
     for i in range(COUNT):
         gradient = mean_gradient_of(network, start, x[i : i + 1], y[i : i + 1])
         assert float(inner[i]) == pytest.approx(float(gradient @ direction), rel=1e-10)
@@ -98,7 +98,7 @@ def test_the_fused_pass_gives_the_hessian_vector_product(network, start, sample)
     x, y = sample
     direction = torch.linspace(-1, 1, network.size, dtype=torch.float64)
     hessian = torch.func.hessian(lambda p: network.losses(p, x, y).mean())(start)
-    _, product = fused_pass(network, start, direction, x, y)
+    product = fused_pass(network, start, direction, x, y).hessian_product
     torch.testing.assert_close(product, hessian @ direction, rtol=1e-9, atol=1e-12)
 
 
@@ -113,7 +113,7 @@ def test_left_out_images_have_no_part_in_the_hessian_and_the_divisor_stays(netwo
             functional.cross_entropy(network.logits(params, x), y, reduction="none") * weights
         ).mean()
 
-    _, product = fused_pass(network, start, direction, x, y, weights)
+    product = fused_pass(network, start, direction, x, y, weights).hessian_product
     torch.testing.assert_close(
         product, torch.func.hessian(mean_loss)(start) @ direction, rtol=1e-9, atol=1e-12
     )
@@ -133,7 +133,7 @@ def test_the_fused_pass_in_parts_equals_the_whole_one(
     )
     step = TrainingStep(start, {}, x, y, torch.arange(11), 0.1, weights)
     direction = torch.linspace(-1, 1, network.size, dtype=torch.float64)
-    inner, hessian_product = fused_pass(network, start, direction, x, y, weights)
+    inner, hessian_product, _ = fused_pass(network, start, direction, x, y, weights)
 
     seen = []
 
@@ -143,7 +143,7 @@ def test_the_fused_pass_in_parts_equals_the_whole_one(
 
     monkeypatch.setattr(Network, "images_per_pass", lambda *_arguments: images_per_pass)
     monkeypatch.setattr("worker.engine.derivatives.passes.fused_pass", counted)
-    inner_in_parts, product_in_parts = fused_pass_in_parts(network, step, direction)
+    inner_in_parts, product_in_parts, _ = fused_pass_in_parts(network, step, direction)
     assert seen == sizes
     torch.testing.assert_close(inner_in_parts, inner, rtol=1e-10, atol=1e-13)
     torch.testing.assert_close(product_in_parts, hessian_product, rtol=1e-10, atol=1e-13)
@@ -208,3 +208,44 @@ def test_a_planted_wrong_label_has_negative_influence(network, start, sample):
     )
     assert int(influence.argmin()) == 0
     assert float(influence[0]) < 0
+
+
+@pytest.mark.parametrize("settings", UPDATES.values(), ids=UPDATES)
+def test_the_influence_of_another_label_equals_the_finite_difference(
+    network, start, sample, settings
+):
+    x, y = sample
+    recipe = a_recipe(**({"learning_rate": 0.1} | settings))
+    end, steps = run(network, recipe, start, x, y, torch.ones(COUNT, dtype=torch.float64))
+    adjoint = torch.func.grad(lambda p: network.losses(p, x.flip(0) * 0.9, y).mean())(end)
+    zeros = {key: torch.zeros_like(value) for key, value in steps[0].state.items()}
+    relabelling = Relabelling(COUNT, CLASSES)
+    relabelling.values = relabelling.values.double()
+    retrace(
+        network,
+        optimizer(recipe),
+        reversed(steps),
+        adjoint,
+        zeros,
+        torch.zeros(COUNT, dtype=torch.float64),
+        relabelling=relabelling,
+    )
+    image, label, part = 1, 2, 1e-5
+
+    def harm_with(share: float) -> float:
+        """Train with a share of the image's loss by the other label."""
+        update, state, params = optimizer(recipe), initial_state(recipe, start), start
+        for step in steps:
+            gradient = mean_gradient_of(network, params, step.x, step.y)
+            if image in step.positions:
+                one = x[image : image + 1]
+                for place, weight in ((label, share), (int(y[image]), -share)):
+                    gradient = gradient + weight / BATCH * mean_gradient_of(
+                        network, params, one, torch.tensor([place])
+                    )
+            params, state = update(params, state, gradient, step.learning_rate)
+        return harm(network, params, x, y)
+
+    measured = (harm_with(part) - harm_with(-part)) / (2 * part)
+    assert float(relabelling.values[image, label]) == pytest.approx(measured, rel=1e-5)
+    assert float(relabelling.values[image, y[image]]) == 0

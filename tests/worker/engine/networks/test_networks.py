@@ -74,7 +74,7 @@ def assert_passes_equal_the_loop(network, params, side=16):
     wide, theta, v = network.to_float64(), params.double() + 0.01 * off, v / params.numel() ** 0.5
     x, y = a_batch(side=side)
     x = x.double()
-    inner, hessian_product = fused_pass(wide, theta, v, x, y)
+    inner, hessian_product, _ = fused_pass(wide, theta, v, x, y)
     loop = torch.stack(
         [mean_gradient_of(wide, theta, x[i : i + 1], y[i : i + 1]) @ v for i in range(len(y))]
     )

@@ -114,7 +114,7 @@ def test_the_report_says_how_well_the_equation_is_solved(scored):
 def test_influence_is_the_derivative_of_the_optimum_in_the_images_weight(
     scored, network, recipe, images, validation
 ):
-    _, (values, _) = scored
+    _, (values, *_) = scored
     epsilon = 1e-4
     for i in range(COUNT):
         ends = []
@@ -136,7 +136,7 @@ def test_influence_is_the_derivative_of_the_optimum_in_the_images_weight(
 def test_influence_has_the_sign_and_size_of_really_leaving_the_image_out(
     scored, network, recipe, images, validation
 ):
-    params, (values, _) = scored
+    params, (values, *_) = scored
     with_all = float(losses(network, recipe, params, validation).mean())
     truth = []
     for i in range(COUNT):

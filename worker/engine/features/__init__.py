@@ -1,0 +1,1 @@
+"""Features of pictures from frozen, published networks (docs/method.md, section 10)."""
