@@ -145,10 +145,12 @@ def test_every_choice_of_the_catalogue_makes_a_recipe() -> None:
 
 A_METHOD = """\
 from worker.engine.scores.cost import ImagePasses
-from worker.engine.scores.method import attach
+from worker.engine.scores.method import ScoresAndReport, attach
 
 METHOD = attach(
-    "shouting", lambda asked: (-asked.replay.training.margins, {}), lambda _: ImagePasses()
+    "shouting",
+    lambda asked: ScoresAndReport(-asked.replay.training.margins, {}),
+    lambda _: ImagePasses(),
 )
 """
 A_METHODS_FACTS = """\

@@ -12,7 +12,7 @@ from backend.accounts.dependencies import MayScore, MayTrain, UserDep
 from backend.cleansing import standing
 from backend.core import catalogue
 from backend.core.job_lifecycle import ACTIVE
-from backend.core.models import DataSet, Run, User, Version
+from backend.core.models import DataSet, Run, User, Version, are_photographs
 from backend.core.storage import Storage
 from backend.datasets import service as datasets
 from backend.runs import api, averages, numbers, schemas, service
@@ -42,7 +42,7 @@ def new_run(
     """Show the form: one button, options folded away."""
     data_set = datasets.get(session, user, data_set_id)
     service.check_imported(session, data_set)
-    return _form(request, data_set, {}, {})
+    return _form(request, session, data_set, {}, {})
 
 
 @router.post("/datasets/{data_set_id}/runs")
@@ -57,12 +57,13 @@ def create_run(
         errors = {str(detail["loc"][-1]): wrong(detail).capitalize() for detail in error.errors()}
         if not errors.keys() <= RunOptions.model_fields.keys():
             raise
-        return _form(request, data_set, values, errors, status=422)
+        return _form(request, session, data_set, values, errors, status=422)
     return RedirectResponse(f"/runs/{service.create(session, user, data_set, options).id}", 303)
 
 
 def _form(
     request: Request,
+    session: Session,
     data_set: DataSet,
     values: dict[str, Any],
     errors: dict[str, str],
@@ -79,6 +80,8 @@ def _form(
         "precisions": catalogue.PRECISIONS,
         "schedules": catalogue.SCHEDULES,
         "augmentations": catalogue.AUGMENTATIONS,
+        "photographs": are_photographs(session, data_set.id),
+        "backbone": catalogue.BACKBONES[catalogue.DEFAULT_BACKBONE],
     }
     return page(
         request,

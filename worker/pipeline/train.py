@@ -3,17 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from backend.core import reports
-from backend.core.models import Image, Run, RunEpoch
+from backend.core.models import Run, RunEpoch, are_photographs
 from worker import engine
 from worker.engine import EpochReport, Images, Recipe
 from worker.jobs import JobContext, JobFailed
 from worker.pipeline import engine_setup, load_images
 from worker.pipeline.features.job import work_out
-from worker.pipeline.features.queueing import are_photographs
 from worker.pipeline.scoring import averages, costs
 
 # Where the bar is once the features are there; a head trains in seconds.
@@ -131,8 +130,7 @@ def _wants_features(session: Session, run: Run) -> bool:
     asked = run.recipe
     if asked.get("network") or asked.get("weights"):
         return asked.get("network") == "linear_head"
-    sizes = select(Image.width, Image.height).where(Image.data_set_id == run.data_set_id)
-    return are_photographs([max(width, height) for width, height in session.execute(sizes)])
+    return are_photographs(session, run.data_set_id)
 
 
 def _recipe(run: Run, images: Images, names: list[str]) -> Recipe:

@@ -10,6 +10,7 @@ from backend.core.models.datasets import (
     Refusal,
     Version,
     VersionChange,
+    are_photographs,
     images_of,
 )
 from backend.core.models.installation import Installation
@@ -55,6 +56,7 @@ __all__ = [
     "UtcDateTime",
     "Version",
     "VersionChange",
+    "are_photographs",
     "images_of",
     "now",
 ]

@@ -16,7 +16,7 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from backend.core.models.base import Base, BigId, now
 from backend.core.reports import ImportReport
@@ -141,3 +141,12 @@ def images_of(version_id: int) -> Select[int, int, str, int]:
         )
         .order_by(Image.id)
     )
+
+
+def are_photographs(session: Session, data_set_id: int) -> bool:
+    """True where most originals are larger than 64 pixels: a backbone knows such pictures."""
+    large = or_(Image.width > SMALL_PIXELS, Image.height > SMALL_PIXELS)
+    count, of_large = session.execute(
+        select(func.count(), func.count().filter(large)).where(Image.data_set_id == data_set_id)
+    ).one()
+    return 2 * of_large > count

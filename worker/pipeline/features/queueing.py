@@ -1,29 +1,14 @@
 """Queue the features of a new data set; without torch, for imports."""
 
-import statistics
-from collections.abc import Sequence
-
 from sqlalchemy.orm import Session
 
 from backend.core import catalogue, job_lifecycle
-from backend.core.models import DataSet, Job
-from backend.core.models.datasets import SMALL_PIXELS
+from backend.core.models import DataSet, Job, are_photographs
 
 
-def are_photographs(sides: Sequence[int]) -> bool:
-    """True where most pictures are larger than 64 pixels: a backbone knows such pictures.
-
-    sides: the larger side of each original.
-    """
-    return bool(sides) and statistics.median(sides) > SMALL_PIXELS
-
-
-def queue_if_photographs(session: Session, data_set: DataSet, sides: Sequence[int]) -> None:
-    """Queue the features of a new data set whose pictures are mostly larger than 64 pixels.
-
-    sides: the larger side of each original.
-    """
-    if not are_photographs(sides):
+def queue_if_photographs(session: Session, data_set: DataSet) -> None:
+    """Queue the features of a new data set whose pictures are mostly larger than 64 pixels."""
+    if not are_photographs(session, data_set.id):
         return
     job_lifecycle.add_job(
         session,

@@ -110,7 +110,7 @@ def _import(context: JobContext, source: dict[str, Any], seed: int) -> None:
         with context.finish() as session:
             data_set = results.write(session, context.subject_id, decoding.shape, refusals)
             data_set.report = data_set.report | {"seconds": round(time.monotonic() - began, 2)}
-            queue_if_photographs(session, data_set, results.sides())
+            queue_if_photographs(session, data_set)
             attempt.publish()
 
 

@@ -73,10 +73,6 @@ class Results:
             *self._absent(),
         ]
 
-    def sides(self) -> list[int]:
-        """List the larger side of each original, in pixels."""
-        return [max(decoded.width, decoded.height) for _, decoded in self.good]
-
     def _absent(self) -> list[str]:
         """Note the classes that a split lacks."""
         there = set(zip(self.labels, self.splits, strict=True))
