@@ -172,9 +172,10 @@ def test_the_process_grows_by_what_the_budget_allows_and_no_more():
         program, check=True, capture_output=True, text=True, env=environment
     ).stdout.split()
     _, again, more = map(float, lines)
-    # In sets of parameters: 11 fit into 11; all 24 steps, and the end, into 32.
+    # In sets of parameters: 11 fit into 11; all 24 steps, and the end, into 32. Other phases have
+    # their peaks too: six runs on two commits gave 5.9 to 7.6.
     assert again < 2
-    assert 6 < more < 32 - 10
+    assert 4 < more < 32 - 10
 
 
 def test_steps_are_read_back_as_they_were(images, tmp_path):
