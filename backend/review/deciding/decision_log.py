@@ -30,7 +30,7 @@ from backend.core.models import DataSet, Decision, Review, Suggestion, User, now
 from backend.review import service
 from backend.review.queue import queue_pages
 
-# Every decision runs these: built once, on tables, which take half the time of mapped classes.
+# Every decision runs these: built once, on tables, which the ORM need not map.
 _reviews, _suggestions, _decisions = (
     typing.cast(Table, model.__table__) for model in (Review, Suggestion, Decision)
 )

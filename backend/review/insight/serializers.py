@@ -33,7 +33,7 @@ from backend.review.schemas import (
 )
 from backend.review.service import Unjudged
 
-# A suggestion's columns. A card reads thirty, each in a tenth of the time that a Row takes.
+# A suggestion's columns. A card reads thirty, faster from a tuple than from a Row.
 _make: Any = namedtuple  # mypy wants fields in writing
 Columns = _make("Columns", Suggestion.__table__.c.keys())
 

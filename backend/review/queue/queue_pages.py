@@ -21,7 +21,7 @@ MOST_CHANGES = 500
 # Below this, sorting the matches beats walking all images in order.
 FEW = 4_000
 
-# Built once, on tables, which take half the time of mapped classes.
+# Built once, on tables, which the ORM need not map.
 _columns, _users = Suggestion.__table__.c, User.__table__.c
 _CHANGES = (
     select(Suggestion.__table__)
