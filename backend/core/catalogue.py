@@ -273,7 +273,7 @@ class Backbone:
         return digest_of_backbone(self.model, self.sha256, self.side, self.mean, self.std)
 
 
-# Of pictures and features; a change makes all features anew.
+# How pictures become features. After a change, all features are worked out again.
 FEATURES_FORMAT = "1: padded with black, bicubic, batch norm folded, float16"
 
 

@@ -48,7 +48,7 @@ def person(importer: Importer) -> User:
 def train(importer: Importer, imported: Imported, person: User, **options: object) -> Run:
     with importer.database.transaction() as session:
         data_set = session.merge(imported.row)
-        run = runs.create(session, person, data_set, RunOptions(**options))  # type: ignore[arg-type]
+        run = runs.create(session, person, data_set, RunOptions(**options))  # type: ignore[arg-type]  # any option
     assert run.job_id is not None
     job = importer.perform(run.job_id)
     assert job.state == "done", job.error

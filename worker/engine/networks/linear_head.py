@@ -36,10 +36,18 @@ class LinearHead(Network):
     def logits(self, params: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return functional.linear(x, self.weight(params))
 
-    def features(self, params: torch.Tensor, x: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+    def features(
+        self,
+        params: torch.Tensor,  # noqa: ARG002 - the network's interface
+        x: torch.Tensor,
+    ) -> torch.Tensor:
         return x
 
-    def images_per_pass(self, shape: tuple[int, ...], kind: str) -> int:  # noqa: ARG002
+    def images_per_pass(
+        self,
+        shape: tuple[int, ...],  # noqa: ARG002 - the network's interface
+        kind: str,  # noqa: ARG002 - as above
+    ) -> int:
         # Features twice, as float16 and standardised, and what a pass makes of the logits.
         room = PASS_BYTES // (4 * (2 * self.inputs + 16 * self.classes))
         return max(1, min(LARGEST_PASS, room))

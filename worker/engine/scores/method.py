@@ -44,7 +44,7 @@ class ScoringRequest:
 
 
 class ScoresAndReport(NamedTuple):
-    """What a method computes.
+    """Result of a method.
 
     Args:
         values: (N,) float64, low first.
